@@ -1,0 +1,108 @@
+//! Sharpness against the dense Gauss–Newton matrix, and batch sharpness against its definition.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use faer::Mat;
+use flatmin_curvature::{batch_sharpness, gauss_newton_sharpness, training_curvature};
+use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
+use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu};
+use proptest::prelude::{Just, Strategy, proptest};
+use proptest::test_runner::TestCaseError;
+use proptest::{collection, prop_assert, prop_oneof};
+
+fn entry() -> impl Strategy<Value = f64> {
+    prop_oneof![1 => Just(0.0), 2 => (-3_i32..=3).prop_map(f64::from), 4 => -3.0..3.0_f64]
+}
+
+/// Parameters and a data set for a model.
+fn problem<M: Model + Clone>(
+    model: M,
+    rows: usize,
+) -> impl Strategy<Value = (M, Vec<f64>, Dataset)> {
+    let dim = model.input_dim();
+    let parameters = collection::vec(entry(), model.parameter_count());
+    let data = (collection::vec(entry(), rows * dim), collection::vec(entry(), rows));
+    (Just(model), parameters, data).prop_map(move |(model, parameters, (inputs, targets))| {
+        let inputs = RowMatrix::new(rows, dim, inputs).unwrap();
+        (model, parameters, Dataset::new(inputs, targets).unwrap())
+    })
+}
+
+fn relu() -> impl Strategy<Value = (TwoLayerRelu, Vec<f64>, Dataset)> {
+    (1..=4_usize, 1..=4_usize, 1..=7_usize)
+        .prop_flat_map(|(m, d, rows)| problem(TwoLayerRelu::new(m, d).unwrap(), rows))
+}
+
+fn diagonal() -> impl Strategy<Value = (DiagonalLinear, Vec<f64>, Dataset)> {
+    (1..=6_usize, 1..=7_usize)
+        .prop_flat_map(|(d, rows)| problem(DiagonalLinear::new(d).unwrap(), rows))
+}
+
+fn check(model: &impl Model, parameters: &[f64], data: &Dataset) -> Result<(), TestCaseError> {
+    let (n, p) = (data.sample_count(), model.parameter_count());
+    let jacobian = model.jacobian(parameters, data.inputs());
+    let gauss_newton = Mat::from_fn(p, p, |k, l| {
+        (0..n).map(|i| jacobian.row(i)[k] * jacobian.row(i)[l]).sum::<f64>() / n as f64
+    });
+    let values = symmetric_eigenvalues(gauss_newton.as_ref()).unwrap();
+    let trace: f64 = (0..p).map(|k| gauss_newton[(k, k)]).sum();
+    // Backward errors of two symmetric problems of dimension at most p + n, and of forming them.
+    let tolerance = 32.0 * (n + p) as f64 * f64::EPSILON * trace;
+    let sharpness = gauss_newton_sharpness(model, parameters, data.inputs()).unwrap();
+    prop_assert!((sharpness.trace - trace).abs() <= tolerance);
+    prop_assert!((sharpness.frobenius_norm - gauss_newton.norm_l2()).abs() <= tolerance);
+    prop_assert!((sharpness.lambda_max - values[p - 1]).abs() <= tolerance);
+
+    let curvature = training_curvature(model, parameters, data).unwrap();
+    prop_assert!((curvature.sharpness.trace - trace).abs() <= tolerance);
+    let residuals = data.residuals(model, parameters);
+    let loss = residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n as f64);
+    prop_assert!((curvature.loss - loss).abs() <= 16.0 * n as f64 * f64::EPSILON * loss);
+
+    // The definition for batches of one: gradients r g and curvature matrices g gᵀ of the batch
+    // losses, averaged over the batches before the division.
+    let (mut numerator, mut denominator) = (0.0, 0.0);
+    for (i, residual) in residuals.iter().enumerate() {
+        let g = jacobian.row(i);
+        let gradient: Vec<f64> = g.iter().map(|g| residual * g).collect();
+        let along: f64 = g.iter().zip(&gradient).map(|(a, b)| a * b).sum();
+        numerator += along * along / n as f64;
+        denominator += gradient.iter().map(|v| v * v).sum::<f64>() / n as f64;
+    }
+    match curvature.batch_sharpness {
+        None => prop_assert!(denominator <= 0.0),
+        Some(computed) => {
+            let expected = numerator / denominator;
+            prop_assert!((computed - expected).abs() <= tolerance.max(1e-13 * expected));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn relu_curvature_is_that_of_the_dense_matrix((model, parameters, data) in relu()) {
+        check(&model, &parameters, &data)?;
+    }
+
+    #[test]
+    fn diagonal_curvature_is_that_of_the_dense_matrix((model, parameters, data) in diagonal()) {
+        check(&model, &parameters, &data)?;
+    }
+}
+
+#[test]
+fn batch_sharpness_weighs_by_squared_residuals() {
+    // (1·2² + 9·1²)/(1·2 + 9·1)
+    let sharpness = batch_sharpness(&[1.0, -3.0], &[2.0, 1.0]).unwrap();
+    assert!((sharpness - 13.0 / 11.0).abs() < 1e-15);
+}
+
+#[test]
+fn batch_sharpness_survives_tiny_residuals_and_is_none_without_gradients() {
+    let sharpness = batch_sharpness(&[1e-200, -3e-200], &[2.0, 1.0]).unwrap();
+    assert!((sharpness - 13.0 / 11.0).abs() < 1e-15);
+    assert_eq!(batch_sharpness(&[0.0, 0.0], &[2.0, 1.0]), None);
+    assert_eq!(batch_sharpness(&[1.0, 2.0], &[0.0, 0.0]), None);
+    assert_eq!(batch_sharpness(&[], &[]), None);
+}

@@ -1,0 +1,166 @@
+//! The norm equivalence theorems on random networks.
+
+use flatmin_linalg::{Stream, stream};
+use flatmin_models::{DiagonalLinear, TwoLayerRelu};
+use flatmin_theory::{Comparison, Relation, diagonal_norm_checks, relu_norm_checks};
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::train::CUBE_VARIANCE;
+use super::{CellError, MeasuredSharpness};
+
+/// Which networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkFamily {
+    /// Two-layer ReLU networks.
+    Relu,
+    /// Diagonal linear networks (the width plays no part).
+    Diagonal,
+}
+
+/// Random networks of one size, from balanced to strongly unbalanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NormSpec {
+    /// The family.
+    pub family: NetworkFamily,
+    /// Width m (ReLU).
+    pub width: usize,
+    /// Input dimension d.
+    pub input_dim: usize,
+    /// Number of networks. The first one is balanced, the case of equality.
+    pub networks: usize,
+    /// Fixes the parameters.
+    pub seed: u64,
+}
+
+/// One network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NormRow {
+    /// Whether it was made balanced, so that the bounds must be attained.
+    pub balanced: bool,
+    /// Sharpness of the population Gauss–Newton matrix.
+    pub population: MeasuredSharpness,
+    /// Path norm (ReLU); ‖β‖_1 (diagonal).
+    pub norm: f64,
+    /// `‖W‖_F² + ‖a‖²` (ReLU); ‖β‖_2 (diagonal).
+    pub second_norm: f64,
+    /// `max(‖W‖_F²/2π, ‖a‖²/4)` (ReLU); ‖β‖_∞ (diagonal).
+    pub third_norm: f64,
+    /// Smallest relative slack of all inequalities tried; negative means violated.
+    pub smallest_slack: f64,
+    /// Largest relative error of all equalities tried (R1, D1's sums; for balanced networks also
+    /// the bounds that they attain).
+    pub largest_equality_error: f64,
+}
+
+/// All networks of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NormResult {
+    /// One row a network.
+    pub rows: Vec<NormRow>,
+}
+
+impl NormSpec {
+    pub(super) fn run(&self) -> Result<NormResult, CellError> {
+        let mut rng = stream(self.seed, &format!("norms {} {}", self.width, self.input_dim), 0);
+        let rows = (0..self.networks).map(|k| match self.family {
+            NetworkFamily::Relu => self.relu(k, &mut rng),
+            NetworkFamily::Diagonal => self.diagonal(k, &mut rng),
+        });
+        Ok(NormResult { rows: rows.collect::<Result<_, _>>()? })
+    }
+
+    fn relu(&self, index: usize, rng: &mut Stream) -> Result<NormRow, CellError> {
+        let model = TwoLayerRelu::new(self.width, self.input_dim)?;
+        let mut parameters = model.initial_parameters(rng);
+        let d = self.input_dim;
+        let balanced = index == 0;
+        let (hidden, output) = parameters.split_at_mut(self.width * d);
+        for (w, a) in hidden.chunks_exact_mut(d).zip(output) {
+            let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt();
+            // From balance, ‖w‖ = √d|a|, the neuron is moved by a factor of up to 10^±spread.
+            let spread = if balanced { 0.0 } else { 1.5 * index as f64 / self.networks as f64 };
+            let factor = libm::exp10(spread * rng.random_range(-1.0..=1.0));
+            let scale = (d as f64).sqrt() * a.abs() * factor / norm;
+            for w in w.iter_mut() {
+                *w *= scale;
+            }
+        }
+        let population = model.population(&parameters).sharpness(rng)?;
+        let checks = relu_norm_checks(&model, &parameters, &population);
+        let (hidden, output) =
+            (model.hidden_norm_squared(&parameters), model.output_norm_squared(&parameters));
+        let norm = model.path_norm(&parameters);
+        let attained = (d as f64).sqrt() * norm;
+        Ok(row(balanced, population.into(), [norm, hidden + output], &checks, &[
+            (population.trace, attained),
+        ])
+        .with_third((hidden / (2.0 * std::f64::consts::PI)).max(output / 4.0)))
+    }
+
+    fn diagonal(&self, index: usize, rng: &mut Stream) -> Result<NormRow, CellError> {
+        let model = DiagonalLinear::new(self.input_dim)?;
+        let mut parameters = model.initial_parameters(rng);
+        let balanced = index == 0;
+        let (a, b) = parameters.split_at_mut(self.input_dim);
+        for (a, b) in a.iter().zip(b) {
+            let spread = if balanced { 0.0 } else { 1.5 * index as f64 / self.networks as f64 };
+            let factor = libm::exp10(spread * rng.random_range(-1.0..=1.0));
+            *b = b.signum() * a.abs() * factor;
+        }
+        let population = model.population_sharpness(&parameters, CUBE_VARIANCE);
+        let checks = diagonal_norm_checks(&model, &parameters, CUBE_VARIANCE, &population);
+        let beta = model.coefficients(&parameters);
+        let l1 = beta.iter().map(|b| b.abs()).sum::<f64>();
+        let l2 = beta.iter().map(|b| b * b).sum::<f64>().sqrt();
+        let max = beta.iter().fold(0.0_f64, |m, b| m.max(b.abs()));
+        let scale = 2.0 * CUBE_VARIANCE;
+        Ok(row(balanced, population.into(), [l1, l2], &checks, &[
+            (population.trace, scale * l1),
+            (population.frobenius_norm, scale * l2),
+            (population.lambda_max, scale * max),
+        ])
+        .with_third(max))
+    }
+
+    pub(super) fn label(&self) -> String {
+        match self.family {
+            NetworkFamily::Relu => {
+                format!("norms ReLU m={} d={} seed {}", self.width, self.input_dim, self.seed)
+            }
+            NetworkFamily::Diagonal => {
+                format!("norms diagonal d={} seed {}", self.input_dim, self.seed)
+            }
+        }
+    }
+}
+
+impl NormRow {
+    fn with_third(self, third_norm: f64) -> Self {
+        Self { third_norm, ..self }
+    }
+}
+
+/// Sums up the comparisons; `attained` are equalities that a balanced network owes.
+fn row(
+    balanced: bool,
+    population: MeasuredSharpness,
+    [norm, second_norm]: [f64; 2],
+    checks: &[Comparison],
+    attained: &[(f64, f64)],
+) -> NormRow {
+    let slacks = |relation| {
+        checks.iter().filter(move |c| c.relation == relation).map(|c| c.slack)
+    };
+    let owed = attained.iter().filter(|_| balanced).map(|(l, r)| (l / r - 1.0).abs());
+    NormRow {
+        balanced,
+        population,
+        norm,
+        second_norm,
+        third_norm: 0.0,
+        smallest_slack: slacks(Relation::AtMost).fold(f64::INFINITY, f64::min),
+        largest_equality_error: slacks(Relation::Equal).map(f64::abs).chain(owed).fold(0.0, f64::max),
+    }
+}

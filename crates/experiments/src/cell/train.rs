@@ -1,0 +1,379 @@
+//! Training runs.
+
+use flatmin_curvature::training_curvature;
+use flatmin_linalg::{EigenError, Sharpness, simd, stream};
+use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
+use flatmin_optim::{
+    Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, Trainable, log_spaced_steps,
+    train,
+};
+use rand::RngExt as _;
+use rand_distr::{Distribution as _, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::CellError;
+
+/// Variance of one coordinate of `Unif[−1, 1]^d`.
+pub(crate) const CUBE_VARIANCE: f64 = 1.0 / 3.0;
+
+/// The sizes of a two-layer ReLU teacher–student problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReluProblem {
+    /// Neurons of the teacher.
+    pub teacher_width: usize,
+    /// Neurons m of the student.
+    pub width: usize,
+    /// Input dimension d.
+    pub input_dim: usize,
+    /// Training inputs n.
+    pub sample_count: usize,
+    /// Test inputs.
+    pub test_count: usize,
+}
+
+/// The sizes of a sparse linear problem for a diagonal network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DiagonalProblem {
+    /// Input dimension d.
+    pub input_dim: usize,
+    /// Ones in `β* = (1, …, 1, 0, …, 0)`.
+    pub nonzero: usize,
+    /// Training inputs n.
+    pub sample_count: usize,
+    /// Test inputs.
+    pub test_count: usize,
+    /// Where training starts.
+    pub initial: DiagonalInitial,
+}
+
+/// Initial parameters of a diagonal network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiagonalInitial {
+    /// `a_j, b_j ~ N(0, 1)`.
+    Gaussian,
+    /// `a_j ~ N(0, 0.1)` (variance) and `b = c·sign(a)·|a|` with `c = r + √(r² − 1)`, so that the
+    /// balance ratio of every coordinate is `(1 + c²)/2c = r`.
+    Unbalanced {
+        /// The balance ratio r ≥ 1.
+        ratio: f64,
+    },
+}
+
+/// What is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// Two-layer ReLU network, teacher and student.
+    Relu(ReluProblem),
+    /// Diagonal linear network, sparse teacher.
+    Diagonal(DiagonalProblem),
+}
+
+/// One training run, completely.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// What is learned.
+    pub problem: Problem,
+    /// The optimizer.
+    pub method: Method,
+    /// Initial learning rate η.
+    pub learning_rate: f64,
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// Gradient-norm clipping.
+    pub clip_norm: f64,
+    /// Most steps.
+    pub max_steps: u64,
+    /// Log-spaced checkpoints a decade; none but the end when zero.
+    pub checkpoints_per_decade: u32,
+    /// Fixes the teacher, the data, the start and the batches.
+    pub seed: u64,
+}
+
+/// The three sharpness measures, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredSharpness {
+    /// `tr G`.
+    pub trace: f64,
+    /// `‖G‖_F`.
+    pub frobenius_norm: f64,
+    /// `λ_max(G)`.
+    pub lambda_max: f64,
+}
+
+impl From<Sharpness> for MeasuredSharpness {
+    fn from(s: Sharpness) -> Self {
+        Self { trace: s.trace, frobenius_norm: s.frobenius_norm, lambda_max: s.lambda_max }
+    }
+}
+
+/// Everything measured at one point of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Steps done.
+    pub step: u64,
+    /// Training loss `(1/2n) Σ r_i²`.
+    pub train_loss: f64,
+    /// The same mean over the test set.
+    pub test_loss: f64,
+    /// Sharpness of the empirical Gauss–Newton matrix.
+    pub empirical: MeasuredSharpness,
+    /// Batch sharpness; absent where every residual is zero.
+    pub batch_sharpness: Option<f64>,
+    /// Path norm (ReLU) or ℓ1 norm of β (diagonal).
+    pub norm: f64,
+    /// Balance ratio r(θ) (diagonal).
+    pub balance_ratio: Option<f64>,
+    /// `‖β − β*‖²` (diagonal).
+    pub coefficient_error: Option<f64>,
+    /// Largest gradient norm of a step, before clipping, since the last measurement.
+    pub max_gradient_norm: f64,
+    /// Fraction of clipped steps since the last measurement.
+    pub clipped_fraction: f64,
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Steps done.
+    pub steps: u64,
+    /// Steps whose gradient was clipped.
+    pub clipped_steps: u64,
+    /// Loss of the zero function on the test set, by which test losses are divided.
+    pub zero_test_loss: f64,
+    /// Mean of `‖x_i‖²` over the training inputs.
+    pub mean_input_norm_squared: f64,
+    /// Checkpoints before the end, where the specification asks for them.
+    pub path: Vec<Measurement>,
+    /// The end; absent when the run diverged.
+    pub last: Option<Measurement>,
+    /// Sharpness of the population Gauss–Newton matrix at the end; absent when the run diverged.
+    pub population: Option<MeasuredSharpness>,
+}
+
+impl TrainResult {
+    /// Whether the stopping rule was met.
+    pub fn converged(&self) -> bool {
+        self.outcome == Outcome::Converged
+    }
+
+    /// Test loss at the end divided by that of the zero function.
+    pub fn relative_test_error(&self) -> Option<f64> {
+        self.last.map(|last| last.test_loss / self.zero_test_loss)
+    }
+}
+
+/// Model, data, start and extra measures of a problem.
+struct Setup<M> {
+    model: M,
+    train: Dataset,
+    test: Dataset,
+    initial: Vec<f64>,
+}
+
+impl TrainSpec {
+    pub(super) fn run(&self) -> Result<TrainResult, CellError> {
+        match self.problem {
+            Problem::Relu(problem) => {
+                let setup = problem.setup(self.seed)?;
+                let model = setup.model;
+                self.train(
+                    &setup,
+                    |p| model.path_norm(p),
+                    |_| (None, None),
+                    |p| {
+                        let mut rng = stream(self.seed, "relu population start", 0);
+                        model.population(p).sharpness(&mut rng)
+                    },
+                )
+            }
+            Problem::Diagonal(problem) => {
+                let setup = problem.setup(self.seed)?;
+                let model = setup.model;
+                let target = data::sparse_coefficients(problem.input_dim, problem.nonzero);
+                self.train(
+                    &setup,
+                    |p| model.l1_norm(p),
+                    |p| {
+                        let beta = model.coefficients(p);
+                        let error = beta.iter().zip(&target).map(|(b, t)| (b - t).powi(2)).sum();
+                        (Some(model.balance_ratio(p)), Some(error))
+                    },
+                    |p| Ok(model.population_sharpness(p, CUBE_VARIANCE)),
+                )
+            }
+        }
+    }
+
+    fn train<M: Trainable>(
+        &self,
+        setup: &Setup<M>,
+        norm: impl Fn(&[f64]) -> f64,
+        diagonal: impl Fn(&[f64]) -> (Option<f64>, Option<f64>),
+        population: impl Fn(&[f64]) -> Result<Sharpness, EigenError>,
+    ) -> Result<TrainResult, CellError> {
+        let measure = |step, parameters: &[f64], since: Segment| {
+            let curvature = training_curvature(&setup.model, parameters, &setup.train)?;
+            let (balance_ratio, coefficient_error) = diagonal(parameters);
+            Ok::<_, EigenError>(Measurement {
+                step,
+                train_loss: curvature.loss,
+                test_loss: setup.test.loss(&setup.model, parameters),
+                empirical: curvature.sharpness.into(),
+                batch_sharpness: curvature.batch_sharpness,
+                norm: norm(parameters),
+                balance_ratio,
+                coefficient_error,
+                max_gradient_norm: since.max_gradient_norm,
+                clipped_fraction: since.clipped_steps as f64 / since.steps.max(1) as f64,
+            })
+        };
+        let checkpoints = if self.checkpoints_per_decade == 0 {
+            Vec::new()
+        } else {
+            log_spaced_steps(self.checkpoints_per_decade, self.max_steps)
+        };
+        let options = TrainOptions {
+            method: self.method,
+            learning_rate: self.learning_rate,
+            schedule: self.schedule,
+            clip_norm: self.clip_norm,
+            max_steps: self.max_steps,
+            stopping: StoppingRule::default(),
+            checkpoints,
+        };
+        let mut rng = stream(self.seed, "batches", 0);
+        let (mut path, mut since_last) = (Vec::new(), Segment::default());
+        let run = train(&setup.model, &setup.train, &setup.initial, &options, &mut rng, |seen| {
+            since_last = seen.since_last;
+            if self.checkpoints_per_decade > 0 {
+                // A state that cannot be measured any more (overflow) is left out; the outcome
+                // says what happened.
+                path.extend(measure(seen.step, seen.parameters, seen.since_last));
+            }
+        })?;
+        let finite = run.outcome != Outcome::Diverged;
+        let last = if finite {
+            Some(measure(run.steps, &run.parameters, since_last)?)
+        } else {
+            None
+        };
+        if path.last().is_some_and(|p| p.step == run.steps) {
+            path.pop();
+        }
+        let n = setup.train.sample_count() as f64;
+        Ok(TrainResult {
+            outcome: run.outcome,
+            steps: run.steps,
+            clipped_steps: run.total.clipped_steps,
+            zero_test_loss: setup.test.zero_loss(),
+            mean_input_norm_squared: simd::norm_squared(setup.train.inputs().values()) / n,
+            path,
+            last,
+            population: if finite { Some(population(&run.parameters)?.into()) } else { None },
+        })
+    }
+
+    pub(super) fn label(&self) -> String {
+        let problem = match self.problem {
+            Problem::Relu(_) => "ReLU".to_owned(),
+            Problem::Diagonal(DiagonalProblem {
+                initial: DiagonalInitial::Unbalanced { ratio },
+                ..
+            }) => format!("diagonal r0={ratio}"),
+            Problem::Diagonal(_) => "diagonal".to_owned(),
+        };
+        let method = match self.method {
+            Method::GradientDescent => "GD".to_owned(),
+            Method::Sgd { batch_size, .. } => format!("SGD B={batch_size}"),
+        };
+        let schedule = match self.schedule {
+            Schedule::Constant => "",
+            Schedule::Cosine => " cosine",
+            Schedule::Step => " step decay",
+        };
+        let (rate, clip, seed) = (self.learning_rate, self.clip_norm, self.seed);
+        format!("{problem} {method} η={rate:.3e}{schedule} clip={clip} seed {seed}")
+    }
+
+    pub(super) fn cost(&self) -> f64 {
+        // Flops of a step at about 20 GFLOP/s; most runs converge early.
+        let flops = match (self.problem, self.method) {
+            (Problem::Relu(p), Method::Sgd { batch_size, .. }) => {
+                6 * p.width * p.input_dim * batch_size
+            }
+            (Problem::Relu(p), Method::GradientDescent) => {
+                4 * p.width * p.input_dim * p.sample_count / 3
+            }
+            (Problem::Diagonal(p), Method::Sgd { batch_size, .. }) => 10 * p.input_dim * batch_size,
+            (Problem::Diagonal(p), Method::GradientDescent) => 2 * p.input_dim * p.sample_count,
+        };
+        flops as f64 * self.max_steps as f64 / 2e10
+    }
+}
+
+impl ReluProblem {
+    fn setup(&self, seed: u64) -> Result<Setup<TwoLayerRelu>, CellError> {
+        let (teacher, truth) = data::relu_teacher(
+            self.teacher_width,
+            self.input_dim,
+            &mut stream(seed, "relu teacher", 0),
+        )?;
+        let model = TwoLayerRelu::new(self.width, self.input_dim)?;
+        let make = |count, purpose| {
+            let inputs =
+                data::sphere_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
+            let targets = flatmin_models::Model::outputs(&teacher, &truth, &inputs);
+            Dataset::new(inputs, targets)
+        };
+        Ok(Setup {
+            model,
+            train: make(self.sample_count, "relu training inputs")?,
+            test: make(self.test_count, "relu test inputs")?,
+            initial: model.initial_parameters(&mut stream(seed, "relu initial parameters", 0)),
+        })
+    }
+}
+
+impl DiagonalProblem {
+    fn setup(&self, seed: u64) -> Result<Setup<DiagonalLinear>, CellError> {
+        let model = DiagonalLinear::new(self.input_dim)?;
+        let mut rng = stream(seed, "diagonal initial parameters", 0);
+        let initial = match self.initial {
+            DiagonalInitial::Gaussian => model.initial_parameters(&mut rng),
+            DiagonalInitial::Unbalanced { ratio } => {
+                let c = ratio + (ratio * ratio - 1.0).max(0.0).sqrt();
+                let a: Vec<f64> = (0..self.input_dim)
+                    .map(|_| {
+                        let normal: f64 = StandardNormal.sample(&mut rng);
+                        normal * 0.1_f64.sqrt()
+                    })
+                    .collect();
+                let b = a.iter().map(|a| c * a.abs() * if rng.random() { 1.0 } else { -1.0 });
+                let b: Vec<f64> = b.collect();
+                [a, b].concat()
+            }
+        };
+        Ok(Setup {
+            model,
+            train: self.dataset(self.sample_count, seed, "diagonal training inputs")?,
+            test: self.dataset(self.test_count, seed, "diagonal test inputs")?,
+            initial,
+        })
+    }
+
+    pub(super) fn dataset(
+        &self,
+        count: usize,
+        seed: u64,
+        purpose: &str,
+    ) -> Result<Dataset, CellError> {
+        let inputs = data::cube_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
+        let beta = data::sparse_coefficients(self.input_dim, self.nonzero);
+        let targets = data::linear_targets(&inputs, &beta);
+        Ok(Dataset::new(inputs, targets)?)
+    }
+}

@@ -1,0 +1,328 @@
+//! The claims, judged on the results. Numbers are those of the list of claims in the docs.
+
+use super::diagonal::initial_ratio;
+use super::grid::{GD, SGD, TIGHT_CLIP};
+use super::relu::scaled_trace;
+use super::select::{Trained, group_by, interpolators, medians, norms, of_method, trained};
+use super::{Experiment, MissingCell};
+use crate::cell::Results;
+use crate::claim::{median, spearman};
+use crate::{Claim, Measured, Settings, Verdict};
+
+/// Judges the claims whose experiments are all among `experiments`.
+///
+/// # Errors
+/// [`MissingCell`] when a result is missing.
+pub fn claims(
+    experiments: &[Experiment],
+    settings: &Settings,
+    results: &Results,
+) -> Result<Vec<Claim>, MissingCell> {
+    type Judge = fn(&Settings, &Results) -> Result<Claim, MissingCell>;
+    let all: [(&[Experiment], Judge); 7] = [
+        (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], stable_minima),
+        (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], norms_follow),
+        (&[Experiment::ReluGeneralization], relu_generalization),
+        (&[Experiment::DiagonalGeneralization], diagonal_generalization),
+        (&[Experiment::DiagonalBalance], balance),
+        (&[Experiment::NormEquivalence], norm_equivalence),
+        (&[Experiment::ReluSchedule], schedule),
+    ];
+    all.into_iter()
+        .filter(|(needs, _)| needs.iter().all(|need| experiments.contains(need)))
+        .map(|(_, judge)| judge(settings, results))
+        .collect()
+}
+
+const TOO_SMALL: &str = "The sizes of this profile are too small to judge it.";
+
+/// A verdict on training runs: undecided where the profile is too small or `enough` is false.
+fn verdict(settings: &Settings, enough: bool, holds: bool) -> (Verdict, String) {
+    if !settings.profile.judges_training() {
+        (Verdict::Undecided, TOO_SMALL.to_owned())
+    } else if !enough {
+        (Verdict::Undecided, "Too few runs came to rest to judge it.".to_owned())
+    } else if holds {
+        (Verdict::Holds, String::new())
+    } else {
+        (Verdict::Fails, String::new())
+    }
+}
+
+fn values(
+    runs: &[Trained<'_>],
+    value: impl Fn(&Trained<'_>) -> Option<f64>,
+) -> Vec<f64> {
+    runs.iter().filter_map(value).collect()
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+fn smallest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn scaled_lambda_max(run: &Trained<'_>) -> Option<f64> {
+    Some(run.result.last?.empirical.lambda_max * run.spec.learning_rate / 2.0)
+}
+
+fn stable_minima(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let mut measured = Vec::new();
+    let (mut enough, mut holds, mut count) = (true, true, 0);
+    for (name, experiment) in
+        [("ReLU", Experiment::ReluSharpness), ("diagonal", Experiment::DiagonalSharpness)]
+    {
+        let mut runs = trained(&experiment.cells(settings), results)?;
+        runs.retain(|run| run.result.converged());
+        let sgd = values(&of_method(&runs, SGD), scaled_trace);
+        let gd = values(&of_method(&runs, GD), scaled_lambda_max);
+        for (label, values) in [
+            (format!("{name}, SGD: tr G · η/2"), sgd),
+            (format!("{name}, GD: λ_max · η/2"), gd),
+        ] {
+            enough &= !values.is_empty();
+            holds &= values.iter().all(|v| *v <= 1.0);
+            count += values.len();
+            measured.push(Measured::new(label, &values));
+        }
+    }
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "1".to_owned(),
+        sentence: "Minima at which training came to rest obey the stability conditions: SGD's \
+                   bound the trace, gradient descent's the largest eigenvalue."
+            .to_owned(),
+        source: "S1, S2".to_owned(),
+        predicate: "every converged SGD run (B = 1) has tr G ≤ 2/η; every converged GD run has \
+                    λ_max(G) ≤ 2/η"
+            .to_owned(),
+        measured,
+        runs: count,
+        verdict,
+        note,
+    })
+}
+
+fn norms_follow(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let relu = trained(&Experiment::ReluSharpness.cells(settings), results)?;
+    let diagonal = trained(&Experiment::DiagonalSharpness.cells(settings), results)?;
+    let trace = |run: &Trained<'_>| Some(run.result.last?.empirical.trace);
+    let norm = |run: &Trained<'_>| Some(run.result.last?.norm);
+    let second = |pairs: &[(f64, f64)]| pairs.iter().map(|p| p.1).collect::<Vec<_>>();
+    let (mut measured, mut holds, mut enough) = (Vec::new(), true, true);
+    let (relu_sgd, diagonal_sgd) = (of_method(&relu, SGD), of_method(&diagonal, SGD));
+    for (name, runs) in [("ReLU", &relu_sgd), ("diagonal", &diagonal_sgd)] {
+        let norm_name = if name == "ReLU" { "path norm" } else { "ℓ1 norm" };
+        for (quantity, pairs) in [("tr G", medians(runs, trace)), (norm_name, medians(runs, norm))]
+        {
+            let correlation = spearman(&pairs);
+            enough &= pairs.len() >= 3;
+            holds &= correlation <= -0.95;
+            let label = format!("{name}, SGD: Spearman correlation of η and median {quantity}");
+            measured.push(Measured::new(label, &[correlation]));
+            if name == "diagonal" {
+                let medians = second(&pairs);
+                let ratio = largest(&medians) / smallest(&medians);
+                holds &= ratio >= 50.0;
+                let label = format!("{name}, SGD: max/min of median {quantity}");
+                measured.push(Measured::new(label, &[ratio]));
+            }
+        }
+    }
+    let diagonal_gd = of_method(&diagonal, GD);
+    for (quantity, pairs) in
+        [("tr G", medians(&diagonal_gd, trace)), ("ℓ1 norm", medians(&diagonal_gd, norm))]
+    {
+        let medians = second(&pairs);
+        let ratio = largest(&medians) / smallest(&medians);
+        holds &= ratio <= 1.05;
+        measured.push(Measured::new(format!("diagonal, GD: max/min of median {quantity}"), &[ratio]));
+    }
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "2".to_owned(),
+        sentence: "SGD with larger learning rates finds flatter minima of smaller norm; for \
+                   diagonal networks gradient descent does not."
+            .to_owned(),
+        source: "S2, R2, D1".to_owned(),
+        predicate: "medians of tr G and of the norm (path, ℓ1) against η: Spearman ≤ −0.95 for \
+                    SGD, and max/min ≥ 50 for diagonal networks; max/min ≤ 1.05 for diagonal \
+                    networks and GD"
+            .to_owned(),
+        measured,
+        runs: relu_sgd.len() + diagonal.len(),
+        verdict,
+        note,
+    })
+}
+
+fn relu_generalization(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let runs = trained(&Experiment::ReluGeneralization.cells(settings), results)?;
+    let error = |run: &Trained<'_>| run.result.relative_test_error();
+    let sgd = medians(&of_method(&runs, SGD), error);
+    let gd = medians(&of_method(&runs, GD), error);
+    let best = |pairs: &[(f64, f64)]| smallest(&pairs.iter().map(|p| p.1).collect::<Vec<_>>());
+    let enough = sgd.len() >= 2 && !gd.is_empty();
+    let first = sgd.first().map_or(f64::NAN, |p| p.1);
+    let (best_sgd, best_gd) = (best(&sgd), best(&gd));
+    let (verdict, note) =
+        verdict(settings, enough, best_sgd <= 0.1 * first && best_sgd <= 0.7 * best_gd);
+    let at = |method, pairs: &[(f64, f64)], value: f64| {
+        let rate = pairs.iter().find(|p| p.1.total_cmp(&value).is_eq()).map(|p| p.0);
+        let mut runs = of_method(&runs, method);
+        runs.retain(|run| rate.is_some_and(|rate| run.spec.learning_rate.total_cmp(&rate).is_eq()));
+        values(&runs, error)
+    };
+    Ok(Claim {
+        id: "3".to_owned(),
+        sentence: "For ReLU networks larger learning rates generalise better, and SGD better than \
+                   gradient descent."
+            .to_owned(),
+        source: "R5, R6".to_owned(),
+        predicate: "relative test error, medians over the runs that stayed finite: SGD's at its \
+                    best η ≤ 0.1 × that at its smallest η, and ≤ 0.7 × GD's best"
+            .to_owned(),
+        measured: vec![
+            Measured::new("SGD, smallest η", &at(SGD, &sgd, first)),
+            Measured::new("SGD, best η", &at(SGD, &sgd, best_sgd)),
+            Measured::new("GD, best η", &at(GD, &gd, best_gd)),
+        ],
+        runs: runs.len(),
+        verdict,
+        note,
+    })
+}
+
+fn diagonal_generalization(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let cells = Experiment::DiagonalGeneralization.cells(settings);
+    let runs = trained(&cells, results)?;
+    let interpolators = interpolators(&cells, results)?;
+    let error = |run: &Trained<'_>| run.result.last?.coefficient_error;
+    let sgd = group_by(&of_method(&runs, SGD), |run| run.spec.learning_rate);
+    let last = sgd.last().map(|(_, group)| values(group, error)).unwrap_or_default();
+    let gd = values(&of_method(&runs, GD), error);
+    let gd_medians: Vec<f64> =
+        medians(&of_method(&runs, GD), error).into_iter().map(|p| p.1).collect();
+    let sgd_error = median(&last);
+    let flat = largest(&gd_medians) / smallest(&gd_medians);
+    let holds =
+        largest(&last) <= 1e-2 && smallest(&gd_medians) >= 100.0 * sgd_error && flat <= 1.5;
+    let (verdict, note) = verdict(settings, !last.is_empty() && !gd.is_empty(), holds);
+    let minimum: Vec<f64> = interpolators.iter().map(|i| i.coefficient_error).collect();
+    Ok(Claim {
+        id: "4".to_owned(),
+        sentence: "For diagonal networks SGD at a large learning rate recovers the sparse target; \
+                   gradient descent does not at any learning rate."
+            .to_owned(),
+        source: "D2".to_owned(),
+        predicate: "converged or not: SGD's ‖β − β*‖² at the largest η ≤ 1e-2 in every run; GD's \
+                    median ≥ 100 × SGD's median there at every η, and flat (max/min ≤ 1.5)"
+            .to_owned(),
+        measured: vec![
+            Measured::new("SGD, largest η: ‖β − β*‖²", &last),
+            Measured::new("GD, all η: ‖β − β*‖²", &gd),
+            Measured::new("GD: max/min of the medians over η", &[flat]),
+            Measured::new("minimum-ℓ2 interpolator: ‖β − β*‖²", &minimum),
+        ],
+        runs: runs.len(),
+        verdict,
+        note,
+    })
+}
+
+fn balance(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let runs = trained(&Experiment::DiagonalBalance.cells(settings), results)?;
+    let ratio = |run: &Trained<'_>| run.result.last?.balance_ratio;
+    let (mut measured, mut holds, mut enough) = (Vec::new(), true, true);
+    for (r0, group) in group_by(&of_method(&runs, SGD), initial_ratio) {
+        let finals = values(&group, ratio);
+        enough &= !finals.is_empty();
+        holds &= median(&finals) <= 1.01 && largest(&finals) <= 1.05;
+        measured.push(Measured::new(format!("SGD, r₀ = {r0}: final ratio"), &finals));
+    }
+    for (r0, group) in group_by(&of_method(&runs, GD), initial_ratio) {
+        let finals = values(&group, ratio);
+        enough &= !finals.is_empty();
+        holds &= if r0 >= 2.0 {
+            smallest(&finals) >= 0.9 * r0
+        } else {
+            finals.iter().all(|r| (r - 1.0).abs() <= 1e-6)
+        };
+        measured.push(Measured::new(format!("GD, r₀ = {r0}: final ratio"), &finals));
+    }
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "5".to_owned(),
+        sentence: "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
+                   unbalanced."
+            .to_owned(),
+        source: "D5".to_owned(),
+        predicate: "SGD's final balance ratio: median ≤ 1.01 and maximum ≤ 1.05 for every initial \
+                    ratio r₀; GD's ≥ 0.9 r₀ for r₀ ≥ 2, and 1 to 1e-6 for r₀ = 1"
+            .to_owned(),
+        measured,
+        runs: runs.len(),
+        verdict,
+        note,
+    })
+}
+
+fn norm_equivalence(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let cells = norms(&Experiment::NormEquivalence.cells(settings), results)?;
+    let rows: Vec<_> = cells.iter().flat_map(|(_, result)| &result.rows).collect();
+    let slacks: Vec<f64> = rows.iter().map(|row| row.smallest_slack).collect();
+    let errors: Vec<f64> = rows.iter().map(|row| row.largest_equality_error).collect();
+    // Written so that a NaN fails.
+    let holds =
+        slacks.iter().all(|slack| *slack >= -1e-12) && errors.iter().all(|error| *error <= 1e-10);
+    Ok(Claim {
+        id: "6".to_owned(),
+        sentence: "Trace, Frobenius norm and largest eigenvalue of the population matrix are \
+                   equivalent to parameter norms."
+            .to_owned(),
+        source: "R1–R4, D1".to_owned(),
+        predicate: "no inequality violated beyond rounding (1e-12); every equality, and every \
+                    bound that a balanced network attains, to 1e-10"
+            .to_owned(),
+        measured: vec![
+            Measured::new("smallest relative slack of an inequality", &slacks),
+            Measured::new("largest relative error of an equality", &errors),
+        ],
+        runs: rows.len(),
+        verdict: match (rows.is_empty(), holds) {
+            (true, _) => Verdict::Undecided,
+            (false, true) => Verdict::Holds,
+            (false, false) => Verdict::Fails,
+        },
+        note: String::new(),
+    })
+}
+
+fn schedule(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let runs = trained(&Experiment::ReluSchedule.cells(settings), results)?;
+    let (mut measured, mut holds, mut enough) = (Vec::new(), true, true);
+    for (clip, group) in group_by(&runs, |run| run.spec.clip_norm) {
+        let tight = clip.total_cmp(&TIGHT_CLIP).is_eq();
+        let scaled = values(&group, scaled_trace);
+        enough &= !scaled.is_empty();
+        holds &= scaled.iter().all(|v| if tight { *v > 1.0 } else { *v <= 1.0 });
+        measured.push(Measured::new(format!("clip {clip}: tr G · η₀/2 at the end"), &scaled));
+    }
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "9".to_owned(),
+        sentence: "Clipping gradients at 1 hides the effect, with or without decay; decay alone \
+                   does not."
+            .to_owned(),
+        source: "S2".to_owned(),
+        predicate: "tr G · η₀/2 at the end: > 1 in every run clipped at 1, ≤ 1 in every run \
+                    clipped at 100"
+            .to_owned(),
+        measured,
+        runs: runs.len(),
+        verdict,
+        note,
+    })
+}

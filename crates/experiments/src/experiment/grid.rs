@@ -1,0 +1,289 @@
+//! Which cells each experiment runs, per profile. The numbers are the protocol of the paper.
+
+use flatmin_optim::{Method, Sampling, Schedule};
+
+use crate::cell::{
+    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, NetworkFamily, NormSpec, Problem,
+    ReluProblem, TrainSpec,
+};
+use crate::{Experiment, Profile, Settings};
+
+/// SGD with batch size 1; with one sample a batch all samplings without memory are the same.
+pub(super) const SGD: Method =
+    Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
+pub(super) const GD: Method = Method::GradientDescent;
+
+/// Clipping that only guards the first steps of ReLU networks.
+pub(super) const RELU_CLIP: f64 = 100.0;
+/// The clipping of a published attempt that saw no effect.
+pub(super) const TIGHT_CLIP: f64 = 1.0;
+const DIAGONAL_CLIP: f64 = 50.0;
+const BALANCE_CLIP: f64 = 200.0;
+pub(super) const BALANCE_RATIOS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
+const BALANCE_LEARNING_RATE: f64 = 0.05;
+
+/// Learning-rate levels (the η of gradient descent; SGD's η is √d times smaller) whose runs are
+/// recorded along the way.
+const DYNAMICS_SGD: [f64; 2] = [0.03, 0.1];
+const DYNAMICS_GD: [f64; 2] = [0.02, 0.1];
+const CHECKPOINTS_PER_DECADE: u32 = 8;
+
+struct Budget {
+    sgd: u64,
+    balance: u64,
+    gd: u64,
+}
+
+fn budget(profile: Profile) -> Budget {
+    match profile {
+        Profile::Smoke => Budget { sgd: 3_000, balance: 3_000, gd: 300 },
+        Profile::Quick => Budget { sgd: 100_000, balance: 100_000, gd: 20_000 },
+        Profile::Paper | Profile::Full => Budget { sgd: 400_000, balance: 200_000, gd: 20_000 },
+    }
+}
+
+pub(super) fn relu_problem(profile: Profile) -> ReluProblem {
+    match profile {
+        Profile::Smoke => ReluProblem {
+            teacher_width: 3,
+            width: 12,
+            input_dim: 9,
+            sample_count: 24,
+            test_count: 100,
+        },
+        _ => ReluProblem {
+            teacher_width: 10,
+            width: 100,
+            input_dim: 100,
+            sample_count: 300,
+            test_count: 3000,
+        },
+    }
+}
+
+pub(super) fn diagonal_problem(profile: Profile, initial: DiagonalInitial) -> DiagonalProblem {
+    let (input_dim, sample_count, test_count) = match profile {
+        Profile::Smoke => (40, 16, 100),
+        _ => (1000, 300, 3000),
+    };
+    DiagonalProblem { input_dim, nonzero: 3, sample_count, test_count, initial }
+}
+
+/// Learning rates evenly spaced in the logarithm, thinned out for the smaller profiles (the largest
+/// one always stays).
+fn levels(profile: Profile, from: f64, to: f64, count: u32) -> Vec<f64> {
+    let count = match profile {
+        Profile::Smoke => 3,
+        Profile::Quick | Profile::Paper => count,
+        Profile::Full => 20,
+    };
+    let step = if profile == Profile::Quick { 2 } else { 1 };
+    let last = count - 1;
+    (0..count)
+        .filter(|k| (last - k) % step == 0)
+        .map(|k| libm::exp10(from + (to - from) * f64::from(k) / f64::from(last)))
+        .collect()
+}
+
+fn relu_levels(profile: Profile) -> Vec<f64> {
+    levels(profile, -3.0, -1.0, 10)
+}
+
+fn relu_cell(profile: Profile, method: Method, level: f64, seed: u64) -> TrainSpec {
+    let problem = relu_problem(profile);
+    let budget = budget(profile);
+    let sgd = method != GD;
+    let followed = if sgd { DYNAMICS_SGD } else { DYNAMICS_GD };
+    let root_dim = (problem.input_dim as f64).sqrt();
+    TrainSpec {
+        problem: Problem::Relu(problem),
+        method,
+        learning_rate: if sgd { level / root_dim } else { level },
+        schedule: Schedule::Constant,
+        clip_norm: RELU_CLIP,
+        max_steps: if sgd { budget.sgd } else { budget.gd },
+        // The same level must give the same cell wherever it is asked for.
+        checkpoints_per_decade: if followed.iter().any(|f| (f / level - 1.0).abs() < 1e-9) {
+            CHECKPOINTS_PER_DECADE
+        } else {
+            0
+        },
+        seed,
+    }
+}
+
+fn per_seed(
+    settings: &Settings,
+    cell: impl Fn(u64) -> Vec<TrainSpec>,
+) -> Vec<CellSpec> {
+    settings.seeds().flat_map(cell).map(CellSpec::Train).collect()
+}
+
+pub(super) fn relu_dynamics(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    per_seed(settings, |seed| {
+        let sgd = DYNAMICS_SGD.map(|level| relu_cell(profile, SGD, canonical(level), seed));
+        let gd = DYNAMICS_GD.map(|level| relu_cell(profile, GD, canonical(level), seed));
+        sgd.into_iter().chain(gd).collect()
+    })
+}
+
+/// The level as the grid of learning rates computes it, where it is on that grid.
+fn canonical(level: f64) -> f64 {
+    relu_levels(Profile::Paper)
+        .into_iter()
+        .find(|l| (l / level - 1.0).abs() < 1e-9)
+        .unwrap_or(level)
+}
+
+pub(super) fn relu_learning_rates(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    per_seed(settings, |seed| {
+        let cells = [SGD, GD].into_iter().flat_map(|method| {
+            relu_levels(profile).into_iter().map(move |l| relu_cell(profile, method, l, seed))
+        });
+        cells.collect()
+    })
+}
+
+pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    per_seed(settings, |seed| {
+        let mut cells = Vec::new();
+        for level in DYNAMICS_SGD {
+            for clip_norm in [TIGHT_CLIP, RELU_CLIP] {
+                for schedule in [Schedule::Constant, Schedule::Cosine, Schedule::Step] {
+                    let cell = relu_cell(profile, SGD, canonical(level), seed);
+                    let plain = clip_norm.total_cmp(&RELU_CLIP).is_eq()
+                        && schedule == Schedule::Constant;
+                    let checkpoints_per_decade =
+                        if plain { cell.checkpoints_per_decade } else { 0 };
+                    cells.push(TrainSpec { clip_norm, schedule, checkpoints_per_decade, ..cell });
+                }
+            }
+        }
+        cells
+    })
+}
+
+pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    let budget = budget(profile);
+    per_seed(settings, |seed| {
+        let cells = [SGD, GD].into_iter().flat_map(|method| {
+            levels(profile, -2.4, -0.9, 6).into_iter().map(move |learning_rate| (method, learning_rate))
+        });
+        cells
+            .map(|(method, learning_rate)| TrainSpec {
+                problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
+                method,
+                learning_rate,
+                schedule: Schedule::Constant,
+                clip_norm: DIAGONAL_CLIP,
+                max_steps: if method == GD { budget.gd } else { budget.sgd },
+                checkpoints_per_decade: 0,
+                seed,
+            })
+            .collect()
+    })
+}
+
+pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
+    let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
+    let specs = settings.seeds().map(|seed| InterpolatorSpec { problem, seed });
+    specs.map(CellSpec::Interpolator).collect()
+}
+
+pub(super) fn diagonal_balance(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    let budget = budget(profile);
+    per_seed(settings, |seed| {
+        let cells = BALANCE_RATIOS.into_iter().flat_map(|ratio| [(SGD, ratio), (GD, ratio)]);
+        cells
+            .map(|(method, ratio)| TrainSpec {
+                problem: Problem::Diagonal(diagonal_problem(
+                    profile,
+                    DiagonalInitial::Unbalanced { ratio },
+                )),
+                method,
+                learning_rate: BALANCE_LEARNING_RATE,
+                schedule: Schedule::Constant,
+                clip_norm: BALANCE_CLIP,
+                max_steps: if method == GD { budget.gd } else { budget.balance },
+                checkpoints_per_decade: 0,
+                seed,
+            })
+            .collect()
+    })
+}
+
+pub(super) fn norm_equivalence(settings: &Settings) -> Vec<CellSpec> {
+    let (widths, dims, networks): (&[usize], &[usize], usize) = match settings.profile {
+        Profile::Smoke => (&[1, 6], &[1, 5], 4),
+        _ => (&[1, 10, 100], &[2, 10, 100], 12),
+    };
+    let mut cells = Vec::new();
+    for seed in settings.seeds() {
+        for &input_dim in dims {
+            for &width in widths {
+                let family = NetworkFamily::Relu;
+                cells.push(CellSpec::Norms(NormSpec { family, width, input_dim, networks, seed }));
+            }
+            let family = NetworkFamily::Diagonal;
+            cells.push(CellSpec::Norms(NormSpec { family, width: 0, input_dim, networks, seed }));
+        }
+    }
+    cells
+}
+
+/// How an experiment is run, in words.
+pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
+    let profile = settings.profile;
+    let relu = relu_problem(profile);
+    let diagonal = diagonal_problem(profile, DiagonalInitial::Gaussian);
+    let budget = budget(profile);
+    let seeds = settings.seeds;
+    let relu_setting = format!(
+        "Teacher: {} neurons, directions uniform on the sphere, output weights ±1. Student: m = {} \
+         neurons, a_{{j}} ~ N(0, 1), w_{{j}} ~ N(0, I/√d), d = {}. n = {} training and {} test inputs \
+         uniform on the sphere of radius √d. Constant learning rate unless said; gradient norms \
+         clipped at {RELU_CLIP}; at most {} SGD and {} GD steps; converged: training loss ≤ 10⁻¹² at \
+         20 checks in a row. {seeds} seed(s).",
+        relu.teacher_width,
+        relu.width,
+        relu.input_dim,
+        relu.sample_count,
+        relu.test_count,
+        budget.sgd,
+        budget.gd,
+    );
+    let diagonal_setting = format!(
+        "d = {}, n = {} training and {} test inputs uniform in the cube [−1, 1]^d, β* has {} ones. \
+         a_{{j}}, b_{{j}} ~ N(0, 1). Gradient norms clipped at {DIAGONAL_CLIP}; at most {} SGD and {} GD \
+         steps. {seeds} seed(s).",
+        diagonal.input_dim,
+        diagonal.sample_count,
+        diagonal.test_count,
+        diagonal.nonzero,
+        budget.sgd,
+        budget.gd,
+    );
+    match experiment {
+        Experiment::ReluDynamics
+        | Experiment::ReluSharpness
+        | Experiment::ReluGeneralization
+        | Experiment::ReluSchedule => relu_setting,
+        Experiment::DiagonalSharpness | Experiment::DiagonalGeneralization => diagonal_setting,
+        Experiment::DiagonalBalance => format!(
+            "d = {}, n = {}. a_{{j}} ~ N(0, 0.1), b_{{j}} = ±c|a_{{j}}| with c = r₀ + √(r₀² − 1), so that the \
+             initial balance ratio is r₀. η = {BALANCE_LEARNING_RATE}, gradient norms clipped at \
+             {BALANCE_CLIP}, at most {} SGD and {} GD steps. {seeds} seed(s).",
+            diagonal.input_dim, diagonal.sample_count, budget.balance, budget.gd,
+        ),
+        Experiment::NormEquivalence => format!(
+            "Random networks of several widths and input dimensions, from exactly balanced to factors \
+             of 30 between the layers. The population Gauss–Newton matrix is exact (arc-cosine \
+             kernels); its largest eigenvalue is found by Lanczos. {seeds} seed(s)."
+        ),
+    }
+}

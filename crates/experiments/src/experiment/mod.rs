@@ -1,0 +1,219 @@
+//! The experiments: which cells each needs, and what it shows.
+
+mod claims;
+mod diagonal;
+mod grid;
+mod norm_equivalence;
+mod relu;
+mod runs;
+mod select;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cell::{CellKey, CellSpec, Results};
+use crate::figure::Figure;
+use crate::table::Table;
+use crate::{Settings, UnknownName};
+
+pub use claims::claims;
+
+/// The experiments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Experiment {
+    /// Sharpness and loss along the training of ReLU networks.
+    ReluDynamics,
+    /// Sharpness of the minima of ReLU networks against the learning rate.
+    ReluSharpness,
+    /// Test error of the same minima.
+    ReluGeneralization,
+    /// Clipping and decay.
+    ReluSchedule,
+    /// Sharpness of the minima of diagonal networks against the learning rate.
+    DiagonalSharpness,
+    /// Recovery of the sparse coefficients.
+    DiagonalGeneralization,
+    /// Balance of the layers.
+    DiagonalBalance,
+    /// Trace and norm on random networks.
+    NormEquivalence,
+}
+
+/// What an experiment shows: its full table, its figure, and a summary for the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Presentation {
+    /// All observations.
+    pub table: Table,
+    /// The figure.
+    pub figure: Figure,
+    /// A few rows for a reader.
+    pub summary: Table,
+}
+
+/// A cell that the presentation needs has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no result of the cell {key} ({label})")]
+pub struct MissingCell {
+    /// The cell.
+    pub key: CellKey,
+    /// Its description.
+    pub label: String,
+}
+
+impl Experiment {
+    /// All experiments, in the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::ReluDynamics,
+        Self::ReluSharpness,
+        Self::ReluGeneralization,
+        Self::ReluSchedule,
+        Self::DiagonalSharpness,
+        Self::DiagonalGeneralization,
+        Self::DiagonalBalance,
+        Self::NormEquivalence,
+    ];
+
+    /// The name used on the command line and in files.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::ReluDynamics => "relu_dynamics",
+            Self::ReluSharpness => "relu_sharpness",
+            Self::ReluGeneralization => "relu_generalization",
+            Self::ReluSchedule => "relu_schedule",
+            Self::DiagonalSharpness => "diagonal_sharpness",
+            Self::DiagonalGeneralization => "diagonal_generalization",
+            Self::DiagonalBalance => "diagonal_balance",
+            Self::NormEquivalence => "norm_equivalence",
+        }
+    }
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ReluDynamics => "ReLU networks: where the loss collapses",
+            Self::ReluSharpness => "ReLU networks: sharpness of the minima found",
+            Self::ReluGeneralization => "ReLU networks: generalisation of the minima found",
+            Self::ReluSchedule => "ReLU networks: why clipping at 1 hides the effect",
+            Self::DiagonalSharpness => "Diagonal networks: sharpness of the minima found",
+            Self::DiagonalGeneralization => "Diagonal networks: recovery of the sparse target",
+            Self::DiagonalBalance => "Diagonal networks: balance of the layers",
+            Self::NormEquivalence => "Sharpness and parameter norms are equivalent",
+        }
+    }
+
+    /// What the figure shows, for a reader of the report.
+    pub fn shows(self) -> &'static str {
+        match self {
+            Self::ReluDynamics => {
+                "SGD cannot settle while the minimum it is near is unstable. The trace of the \
+                 Gauss–Newton matrix falls below 2/η first; when the batch sharpness has come down \
+                 to 2/η the loss collapses. Gradient descent does the same with the largest \
+                 eigenvalue alone."
+            }
+            Self::ReluSharpness => {
+                "Every minimum at which SGD came to rest obeys tr G ≤ 2/η (S2), and the path norm \
+                 follows the trace down. Gradient descent constrains only the largest eigenvalue \
+                 (S1); its trace and path norm hardly move until λ_{max} reaches 2/η."
+            }
+            Self::ReluGeneralization => {
+                "Larger learning rates find minima of smaller path norm, and those generalise \
+                 better; SGD does so more than gradient descent. The last panel sets the measured \
+                 generalisation gap beside the Rademacher bound of R6, which is vacuous wherever \
+                 it exceeds the loss of the zero function."
+            }
+            Self::ReluSchedule => {
+                "Clipping gradients at norm 1 removes the instability that selects flat minima: \
+                 training comes to rest, or is frozen by the decay, where tr G is far above 2/η₀. \
+                 With clipping at 100 the bound holds, with or without decay."
+            }
+            Self::DiagonalSharpness => {
+                "The same for diagonal linear networks, with the empirical and the population \
+                 matrix: SGD's trace falls by orders of magnitude with η, gradient descent's does \
+                 not move."
+            }
+            Self::DiagonalGeneralization => {
+                "SGD at large learning rates recovers the sparse coefficients β*; gradient descent \
+                 does not at any learning rate, and neither does the interpolator of minimum ℓ2 \
+                 norm."
+            }
+            Self::DiagonalBalance => {
+                "SGD noise balances the two layers whatever the initial imbalance; gradient \
+                 descent keeps it."
+            }
+            Self::NormEquivalence => {
+                "For ReLU networks the population trace is at least √d times the path norm, with \
+                 equality for balanced neurons (R2), and the largest eigenvalue lies between two \
+                 multiples of the unweighted norm (R3). For diagonal networks trace, Frobenius \
+                 norm and largest eigenvalue bound the ℓ1, ℓ2 and ℓ∞ norms of β (D1)."
+            }
+        }
+    }
+
+    /// How it is run, for a reader of the report.
+    pub fn how(self, settings: &Settings) -> String {
+        grid::how(self, settings)
+    }
+
+    /// The cells it needs. Cells that experiments share are equal.
+    pub fn cells(self, settings: &Settings) -> Vec<CellSpec> {
+        match self {
+            Self::ReluDynamics => grid::relu_dynamics(settings),
+            Self::ReluSharpness | Self::ReluGeneralization => grid::relu_learning_rates(settings),
+            Self::ReluSchedule => grid::relu_schedule(settings),
+            Self::DiagonalSharpness => grid::diagonal_learning_rates(settings),
+            Self::DiagonalGeneralization => {
+                let mut cells = grid::diagonal_learning_rates(settings);
+                cells.extend(grid::interpolators(settings));
+                cells
+            }
+            Self::DiagonalBalance => grid::diagonal_balance(settings),
+            Self::NormEquivalence => grid::norm_equivalence(settings),
+        }
+    }
+
+    /// Table, figure and summary from the results of its cells.
+    ///
+    /// # Errors
+    /// [`MissingCell`] when a result is missing.
+    pub fn present(
+        self,
+        settings: &Settings,
+        results: &Results,
+    ) -> Result<Presentation, MissingCell> {
+        match self {
+            Self::ReluDynamics => relu::dynamics(settings, results),
+            Self::ReluSharpness => relu::sharpness(settings, results),
+            Self::ReluGeneralization => relu::generalization(settings, results),
+            Self::ReluSchedule => relu::schedule(settings, results),
+            Self::DiagonalSharpness => diagonal::sharpness(settings, results),
+            Self::DiagonalGeneralization => diagonal::generalization(settings, results),
+            Self::DiagonalBalance => diagonal::balance(settings, results),
+            Self::NormEquivalence => norm_equivalence::present(settings, results),
+        }
+    }
+}
+
+/// The cells of several experiments, each once, in a fixed order.
+pub fn expand(experiments: &[Experiment], settings: &Settings) -> Vec<CellSpec> {
+    let mut seen = BTreeSet::new();
+    let cells = experiments.iter().flat_map(|experiment| experiment.cells(settings));
+    cells.filter(|cell| seen.insert(cell.key())).collect()
+}
+
+impl fmt::Display for Experiment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl FromStr for Experiment {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .into_iter()
+            .find(|experiment| experiment.id() == name)
+            .ok_or_else(|| UnknownName::new("experiment", name, Self::ALL.map(Self::id).to_vec()))
+    }
+}

@@ -1,0 +1,332 @@
+//! One panel: ranges, grid, axes, series and named references.
+
+use super::axis::{Direction, TICK_SIZE, Tick, View};
+use super::label::{Obstacle, place, sample};
+use super::style::{draw_marker, reference_stroke, stroke};
+use super::svg::{Anchor, INK, Point, Rect, Stroke, Svg, Text};
+use super::text::{Weight, text_width};
+use super::{Mark, Panel, Reference, ReferenceKind, Series};
+
+/// Marks in drawing order: what is translucent first, medians on top.
+const DRAWING_ORDER: [Mark; 5] =
+    [Mark::ThinLine, Mark::Points, Mark::OpenPoints, Mark::Line, Mark::LineAndPoints];
+
+const GRID: Stroke = Stroke { color: "#E4E4E4", width: 1.0, opacity: 1.0, dash: "" };
+const FRAME: &str = "#6B6B6B";
+const TICK: Stroke = Stroke { color: FRAME, width: 1.0, opacity: 1.0, dash: "" };
+const MAJOR_TICK: f64 = 5.0;
+const MINOR_TICK: f64 = 3.0;
+
+/// Distance from the frame to the middle of the tick labels under it.
+pub(super) const X_LABEL_DROP: f64 = 14.0;
+/// Distance from the frame to the tick labels on its left.
+pub(super) const Y_LABEL_GAP: f64 = 8.0;
+
+/// Coordinates beyond the frame are cut here, far outside what the clip path leaves visible.
+const FAR: f64 = 1e5;
+
+impl Panel {
+    /// Whether at least one point of `series` can be drawn in this panel.
+    pub(super) fn draws(&self, series: &Series) -> bool {
+        series.points.iter().any(|&(x, y)| self.is_drawable(x, y))
+    }
+
+    /// Whether anything measured can be drawn.
+    pub(super) fn has_data(&self) -> bool {
+        self.series.iter().any(|series| self.draws(series))
+    }
+
+    fn is_drawable(&self, x: f64, y: f64) -> bool {
+        self.x.scale.can_draw(x) && self.y.scale.can_draw(y)
+    }
+
+    /// The ranges of both axes.
+    pub(super) fn views(&self) -> (View, View) {
+        let data: Vec<Point> =
+            self.series.iter().flat_map(|series| &series.points).copied().collect();
+        let drawable = data.into_iter().filter(|&(x, y)| self.is_drawable(x, y));
+        let (xs, ys): (Vec<f64>, Vec<f64>) = drawable.unzip();
+        let wishes = |pick: fn(&ReferenceKind) -> Option<f64>| -> Vec<f64> {
+            self.references.iter().filter_map(|reference| pick(&reference.kind)).collect()
+        };
+        let x = View::fit(
+            &self.x,
+            &xs,
+            &wishes(|kind| if let ReferenceKind::Vertical(x) = kind { Some(*x) } else { None }),
+        );
+        let mut heights =
+            wishes(|kind| if let ReferenceKind::Horizontal(y) = kind { Some(*y) } else { None });
+        for reference in &self.references {
+            if let ReferenceKind::Curve(points) = &reference.kind {
+                let seen = points.iter().filter(|point| {
+                    x.fraction(point.0).is_some_and(|at| (0.0..=1.0).contains(&at))
+                });
+                heights.extend(seen.map(|point| point.1));
+            }
+        }
+        (x, View::fit(&self.y, &ys, &heights))
+    }
+}
+
+/// A panel with its place in the figure.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) panel: &'a Panel,
+    pub(super) x: View,
+    pub(super) y: View,
+    pub(super) frame: Rect,
+    /// Identifier of the clip path that cuts drawings to the frame.
+    pub(super) clip: &'a str,
+    /// Names of the figure's references, which fix their line styles.
+    pub(super) names: &'a [&'a str],
+}
+
+impl Placed<'_> {
+    /// Draws grid, data, references, frame and ticks; titles belong to the layout.
+    pub(super) fn draw(&self, svg: &mut Svg) {
+        let frame = &self.frame;
+        svg.raw(format_args!(r#"<clipPath id="{}">"#, self.clip));
+        svg.rect(*frame, "#FFFFFF", "none");
+        svg.raw(format_args!("</clipPath>"));
+        svg.rect(*frame, "#FFFFFF", "none");
+        let has_data = self.panel.has_data();
+        if has_data || self.panel.x.range.is_some() {
+            self.draw_x_ticks(svg, &self.x.ticks(frame.width, Direction::Horizontal));
+        }
+        if has_data || self.panel.y.range.is_some() {
+            self.draw_y_ticks(svg, &self.y.ticks(frame.height, Direction::Vertical));
+        }
+        if has_data {
+            self.draw_content(svg);
+        } else {
+            let middle = (frame.left + 0.5 * frame.width, frame.top + 0.5 * frame.height);
+            let text = Text::new("no data", middle, 14.0);
+            svg.text(&Text { anchor: Anchor::Middle, color: "#6B6B6B", ..text });
+        }
+        svg.rect(*frame, "none", FRAME);
+        if has_data {
+            self.name_references(svg);
+        }
+    }
+
+    fn draw_content(&self, svg: &mut Svg) {
+        svg.raw(format_args!(r#"<g clip-path="url(#{})">"#, self.clip));
+        for mark in DRAWING_ORDER {
+            // References lie over the clouds of single runs and under lines and medians.
+            if mark == Mark::Line {
+                for reference in &self.panel.references {
+                    self.draw_reference(svg, reference);
+                }
+            }
+            for series in self.panel.series.iter().filter(|series| series.mark == mark) {
+                self.draw_series(svg, series);
+            }
+        }
+        svg.raw(format_args!("</g>"));
+    }
+
+    fn draw_series(&self, svg: &mut Svg, series: &Series) {
+        let runs = self.runs(&series.points);
+        if let Some(stroke) = stroke(series.style, series.mark) {
+            svg.path(&runs, &stroke);
+        }
+        for &point in runs.iter().flatten().filter(|point| self.frame.contains(**point)) {
+            draw_marker(svg, series.style, series.mark, point);
+        }
+    }
+
+    fn draw_reference(&self, svg: &mut Svg, reference: &Reference) {
+        let pieces = self.visible(reference);
+        let index = self.names.iter().position(|name| *name == reference.label).unwrap_or(0);
+        let stroke = reference_stroke(index);
+        // A white casing keeps the line visible on top of many points.
+        svg.path(
+            &pieces,
+            &Stroke { color: "#FFFFFF", width: stroke.width + 2.0, opacity: 0.8, dash: "" },
+        );
+        svg.path(&pieces, &stroke);
+    }
+
+    /// Writes each reference's name on its line, or with an arrow at the border it lies behind.
+    fn name_references(&self, svg: &mut Svg) {
+        let mut obstacles = self.obstacles();
+        for reference in self.panel.references.iter().filter(|r| !r.label.is_empty()) {
+            let pieces = self.visible(reference);
+            let longest = pieces.iter().max_by(|a, b| extent(a).total_cmp(&extent(b)));
+            let (text, line) = match longest {
+                Some(piece) => (reference.label.clone(), piece.clone()),
+                None => match self.border_towards(reference) {
+                    Some((arrow, border)) => (format!("{arrow} {}", reference.label), border),
+                    None => continue,
+                },
+            };
+            if let Some(spot) = place(&text, &line, &self.frame, &mut obstacles) {
+                if let Some((start, end)) = spot.leader {
+                    let thin = Stroke { color: INK, width: 0.9, opacity: 1.0, dash: "" };
+                    svg.polyline(&[start, end], &thin);
+                }
+                let ((cos, sin), drop) = (spot.along, 0.36 * spot.size);
+                let at = (spot.center.0 - drop * sin, spot.center.1 + drop * cos);
+                let angle = sin.atan2(cos).to_degrees();
+                let text = Text::new(&text, at, spot.size);
+                svg.text_with_halo(&Text { anchor: Anchor::Middle, angle, ..text });
+            }
+        }
+    }
+
+    /// What names of references should not cover: data, lines and each other's lines.
+    fn obstacles(&self) -> Vec<Obstacle> {
+        let mut obstacles = Vec::new();
+        for series in &self.panel.series {
+            let (on_line, on_point) = match series.mark {
+                Mark::Line => (0.6, 0.0),
+                Mark::ThinLine => (0.3, 0.0),
+                Mark::Points | Mark::OpenPoints => (0.0, 2.0),
+                Mark::LineAndPoints => (0.8, 4.0),
+            };
+            for run in self.runs(&series.points) {
+                if on_line > 0.0 {
+                    let along = sample(&run, 3.0).into_iter();
+                    obstacles.extend(along.map(|at| Obstacle { at, weight: on_line }));
+                }
+                if on_point > 0.0 {
+                    // Five points stand for the extent of the marker.
+                    let around = [(0.0, 0.0), (4.0, 0.0), (-4.0, 0.0), (0.0, 4.0), (0.0, -4.0)];
+                    obstacles.extend(run.iter().flat_map(|&(x, y)| {
+                        around.map(|(dx, dy)| Obstacle {
+                            at: (x + dx, y + dy),
+                            weight: 0.4 * on_point,
+                        })
+                    }));
+                }
+            }
+        }
+        for reference in &self.panel.references {
+            for piece in self.visible(reference) {
+                let along = sample(&piece, 3.0).into_iter();
+                obstacles.extend(along.map(|at| Obstacle { at, weight: 0.8 }));
+            }
+        }
+        obstacles.retain(|obstacle| self.frame.contains(obstacle.at));
+        obstacles
+    }
+
+    /// The points in pixels, split where one cannot be drawn.
+    fn runs(&self, points: &[Point]) -> Vec<Vec<Point>> {
+        let pixels: Vec<Option<Point>> = points.iter().map(|&point| self.pixel(point)).collect();
+        pixels
+            .split(Option::is_none)
+            .filter(|run| !run.is_empty())
+            .map(|run| run.iter().copied().flatten().collect())
+            .collect()
+    }
+
+    fn pixel(&self, (x, y): Point) -> Option<Point> {
+        let (x, y) = (self.x.fraction(x)?, self.y.fraction(y)?);
+        let frame = &self.frame;
+        let point = (frame.left + x * frame.width, frame.bottom() - y * frame.height);
+        Some((point.0.clamp(-FAR, FAR), point.1.clamp(-FAR, FAR)))
+    }
+
+    /// The pieces of a reference inside the frame.
+    fn visible(&self, reference: &Reference) -> Vec<Vec<Point>> {
+        let frame = &self.frame;
+        let runs = match &reference.kind {
+            ReferenceKind::Curve(points) => self.runs(points),
+            ReferenceKind::Horizontal(value) => {
+                let y = self.y.fraction(*value).map(|at| frame.bottom() - at * frame.height);
+                y.map(|y| vec![(frame.left, y), (frame.right(), y)]).into_iter().collect()
+            }
+            ReferenceKind::Vertical(value) => {
+                let x = self.x.fraction(*value).map(|at| frame.left + at * frame.width);
+                x.map(|x| vec![(x, frame.bottom()), (x, frame.top)]).into_iter().collect()
+            }
+        };
+        let mut pieces: Vec<Vec<Point>> = Vec::new();
+        for run in runs {
+            let mut piece: Vec<Point> = Vec::new();
+            for pair in run.windows(2) {
+                let Some((from, to)) = frame.clip(pair[0], pair[1]) else { continue };
+                if piece.last() != Some(&from) {
+                    pieces.push(std::mem::take(&mut piece));
+                    piece.push(from);
+                }
+                piece.push(to);
+            }
+            pieces.push(piece);
+        }
+        pieces.retain(|piece| piece.len() > 1);
+        pieces
+    }
+
+    /// For a reference out of view: an arrow, and the border of the frame nearest to it.
+    fn border_towards(&self, reference: &Reference) -> Option<(&'static str, Vec<Point>)> {
+        let frame = &self.frame;
+        let (top, bottom) = (frame.top, frame.bottom());
+        let across = |y: f64| vec![(frame.left, y), (frame.right(), y)];
+        let up_or_down = |at: f64| match at {
+            at if at > 1.0 => ("↑", across(top)),
+            _ => ("↓", across(bottom)),
+        };
+        match &reference.kind {
+            ReferenceKind::Horizontal(value) => self.y.fraction(*value).map(up_or_down),
+            ReferenceKind::Vertical(value) => self.x.fraction(*value).map(|at| {
+                let (arrow, x) =
+                    if at > 1.0 { ("→", frame.right()) } else { ("←", frame.left) };
+                (arrow, vec![(x, bottom), (x, top)])
+            }),
+            ReferenceKind::Curve(points) => points
+                .iter()
+                .filter(|(x, _)| self.x.fraction(*x).is_some_and(|at| (0.0..=1.0).contains(&at)))
+                .find_map(|(_, y)| self.y.fraction(*y))
+                .map(up_or_down),
+        }
+    }
+
+    fn draw_x_ticks(&self, svg: &mut Svg, ticks: &[Tick]) {
+        let frame = &self.frame;
+        for tick in ticks {
+            let x = frame.left + tick.at * frame.width;
+            let length = if tick.label.is_empty() { MINOR_TICK } else { MAJOR_TICK };
+            if !tick.label.is_empty() {
+                svg.polyline(&[(x, frame.top), (x, frame.bottom())], &GRID);
+                let at = (x, frame.bottom() + X_LABEL_DROP + 0.36 * TICK_SIZE);
+                let text = Text::new(&tick.label, at, TICK_SIZE);
+                svg.text(&Text { anchor: Anchor::Middle, color: INK, ..text });
+            }
+            svg.polyline(&[(x, frame.bottom()), (x, frame.bottom() + length)], &TICK);
+        }
+    }
+
+    fn draw_y_ticks(&self, svg: &mut Svg, ticks: &[Tick]) {
+        let frame = &self.frame;
+        for tick in ticks {
+            let y = frame.bottom() - tick.at * frame.height;
+            let length = if tick.label.is_empty() { MINOR_TICK } else { MAJOR_TICK };
+            if !tick.label.is_empty() {
+                svg.polyline(&[(frame.left, y), (frame.right(), y)], &GRID);
+                let at = (frame.left - Y_LABEL_GAP, y + 0.36 * TICK_SIZE);
+                let text = Text::new(&tick.label, at, TICK_SIZE);
+                svg.text(&Text { anchor: Anchor::End, color: INK, ..text });
+            }
+            svg.polyline(&[(frame.left - length, y), (frame.left, y)], &TICK);
+        }
+    }
+}
+
+/// Width of the widest label.
+pub(super) fn widest(ticks: &[Tick]) -> f64 {
+    let widths = ticks.iter().map(|tick| text_width(&tick.label, TICK_SIZE, Weight::Normal));
+    widths.fold(0.0, f64::max)
+}
+
+/// Width plus height of what a polyline covers.
+fn extent(line: &[Point]) -> f64 {
+    let range = |pick: fn(&Point) -> f64| {
+        let values = line.iter().map(pick);
+        let (low, high) = values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        high - low
+    };
+    range(|point| point.0) + range(|point| point.1)
+}

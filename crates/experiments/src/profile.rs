@@ -1,0 +1,90 @@
+//! Profiles: how large a reproduction is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::UnknownName;
+
+/// How large a reproduction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Every experiment at tiny sizes with one seed: the path end to end. Its sizes are too small to
+    /// judge a claim about training.
+    Smoke,
+    /// The paper's sizes, one seed, every second learning rate, at most 100 000 SGD steps.
+    Quick,
+    /// The paper's sizes, 5 seeds.
+    Paper,
+    /// The paper's sizes, 20 seeds, 20 learning rates.
+    Full,
+}
+
+impl Profile {
+    /// All profiles, smallest first.
+    pub const ALL: [Self; 4] = [Self::Smoke, Self::Quick, Self::Paper, Self::Full];
+
+    /// The name used on the command line and in files.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Quick => "quick",
+            Self::Paper => "paper",
+            Self::Full => "full",
+        }
+    }
+
+    /// Number of seeds unless the user says otherwise.
+    pub fn default_seeds(self) -> u64 {
+        match self {
+            Self::Smoke | Self::Quick => 1,
+            Self::Paper => 5,
+            Self::Full => 20,
+        }
+    }
+
+    /// Whether its training runs are large enough to judge the paper's claims.
+    pub fn judges_training(self) -> bool {
+        self != Self::Smoke
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .into_iter()
+            .find(|profile| profile.id() == name)
+            .ok_or_else(|| UnknownName::new("profile", name, Self::ALL.map(Self::id).to_vec()))
+    }
+}
+
+/// What a reproduction runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Sizes, learning rates and budgets.
+    pub profile: Profile,
+    /// Number of seeds.
+    pub seeds: u64,
+    /// The first seed; the others follow it.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// A profile with its default number of seeds, from seed 0.
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, seeds: profile.default_seeds(), seed: 0 }
+    }
+
+    /// The seeds.
+    pub fn seeds(&self) -> impl Iterator<Item = u64> + use<> {
+        let first = self.seed;
+        (0..self.seeds).map(move |k| first.wrapping_add(k))
+    }
+}

@@ -1,0 +1,25 @@
+//! Linear algebra and random streams of flatmin.
+//!
+//! - [`symmetric_eigenvalues`] and [`symmetric_eigen`]: the one guarded door to dense symmetric
+//!   eigenproblems;
+//! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
+//!   formed;
+//! - [`RowMatrix`]: the row-major storage of data and Jacobians;
+//! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
+//! - [`stream`]: named, independent ChaCha random streams;
+//! - [`Sharpness`]: the three sharpness measures of a positive semidefinite matrix.
+//!
+//! This crate knows neither models nor data. Everything in it is sequential and deterministic.
+
+mod lanczos;
+mod matrix;
+mod sharpness;
+pub mod simd;
+mod stream;
+mod symmetric;
+
+pub use lanczos::{Eigenpair, LanczosOptions, LanczosStatus, largest_eigenpair};
+pub use matrix::{RowMatrix, ShapeError};
+pub use sharpness::Sharpness;
+pub use stream::{Stream, stream};
+pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};

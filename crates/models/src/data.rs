@@ -1,0 +1,160 @@
+//! Data sets and the synthetic teachers that label them.
+
+use flatmin_linalg::{RowMatrix, simd};
+use rand::{Rng, RngExt as _};
+use rand_distr::{Distribution as _, StandardNormal};
+
+use crate::{Model, TwoLayerRelu};
+
+/// Inputs (n × d, a row per sample) with their targets (n).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    inputs: RowMatrix,
+    targets: Vec<f64>,
+}
+
+/// Inputs and targets do not make a data set.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// The numbers of inputs and targets differ.
+    #[error("{inputs} inputs but {targets} targets")]
+    LengthMismatch {
+        /// Rows of the inputs.
+        inputs: usize,
+        /// Number of targets.
+        targets: usize,
+    },
+    /// There is no sample.
+    #[error("a data set needs at least one sample")]
+    Empty,
+    /// A value is NaN or infinite.
+    #[error("sample {sample} holds {value}, expected finite numbers")]
+    NotFinite {
+        /// The first such sample.
+        sample: usize,
+        /// The value.
+        value: f64,
+    },
+}
+
+impl Dataset {
+    /// Pairs inputs with targets.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when the lengths differ, there is no sample, or a value is not finite.
+    pub fn new(inputs: RowMatrix, targets: Vec<f64>) -> Result<Self, DatasetError> {
+        if inputs.rows() != targets.len() {
+            return Err(DatasetError::LengthMismatch {
+                inputs: inputs.rows(),
+                targets: targets.len(),
+            });
+        }
+        if targets.is_empty() {
+            return Err(DatasetError::Empty);
+        }
+        for (sample, target) in targets.iter().enumerate() {
+            let mut values = inputs.row(sample).iter().chain([target]);
+            if let Some(&value) = values.find(|v| !v.is_finite()) {
+                return Err(DatasetError::NotFinite { sample, value });
+            }
+        }
+        Ok(Self { inputs, targets })
+    }
+
+    /// The inputs, n × d.
+    pub fn inputs(&self) -> &RowMatrix {
+        &self.inputs
+    }
+
+    /// The targets, n.
+    pub fn targets(&self) -> &[f64] {
+        &self.targets
+    }
+
+    /// Number n of samples.
+    pub fn sample_count(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The mean of `y²/2`: the loss of the zero function, by which relative errors are divided.
+    pub fn zero_loss(&self) -> f64 {
+        simd::norm_squared(&self.targets) / (2.0 * self.sample_count() as f64)
+    }
+
+    /// Residuals `r_i = f(x_i; θ) − y_i`.
+    pub fn residuals(&self, model: &impl Model, parameters: &[f64]) -> Vec<f64> {
+        let mut residuals = model.outputs(parameters, &self.inputs);
+        for (residual, target) in residuals.iter_mut().zip(&self.targets) {
+            *residual -= target;
+        }
+        residuals
+    }
+
+    /// The loss `R(θ) = (1/2n) Σ_i (f(x_i; θ) − y_i)²`.
+    pub fn loss(&self, model: &impl Model, parameters: &[f64]) -> f64 {
+        let residuals = self.residuals(model, parameters);
+        simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)
+    }
+}
+
+/// Inputs drawn from `Unif(√d S^{d−1})`, the sphere of radius √d: n × d.
+pub fn sphere_inputs(sample_count: usize, input_dim: usize, rng: &mut impl Rng) -> RowMatrix {
+    let mut inputs = RowMatrix::zeros(sample_count, input_dim);
+    for i in 0..sample_count {
+        fill_on_sphere(inputs.row_mut(i), (input_dim as f64).sqrt(), rng);
+    }
+    inputs
+}
+
+/// Inputs with independent coordinates drawn from `Unif[−1, 1]`, whose variance is 1/3: n × d.
+pub fn cube_inputs(sample_count: usize, input_dim: usize, rng: &mut impl Rng) -> RowMatrix {
+    RowMatrix::from_fn(sample_count, input_dim, |_, _| rng.random_range(-1.0..1.0))
+}
+
+/// A teacher network: `width` neurons with directions uniform on the unit sphere and output weights
+/// ±1 with equal probability. Returns the network and its parameters.
+///
+/// # Errors
+/// [`SizeError`](crate::SizeError) when a size is zero.
+pub fn relu_teacher(
+    width: usize,
+    input_dim: usize,
+    rng: &mut impl Rng,
+) -> Result<(TwoLayerRelu, Vec<f64>), crate::SizeError> {
+    let model = TwoLayerRelu::new(width, input_dim)?;
+    let mut parameters = vec![0.0; model.parameter_count()];
+    let (hidden, output) = parameters.split_at_mut(width * input_dim);
+    for w in hidden.chunks_exact_mut(input_dim) {
+        fill_on_sphere(w, 1.0, rng);
+    }
+    for a in output {
+        *a = if rng.random::<bool>() { 1.0 } else { -1.0 };
+    }
+    Ok((model, parameters))
+}
+
+/// The sparse coefficients `β* = (1, …, 1, 0, …, 0)` with `nonzero` ones.
+pub fn sparse_coefficients(input_dim: usize, nonzero: usize) -> Vec<f64> {
+    (0..input_dim).map(|j| if j < nonzero { 1.0 } else { 0.0 }).collect()
+}
+
+/// Targets `y_i = ⟨β, x_i⟩`.
+pub fn linear_targets(inputs: &RowMatrix, coefficients: &[f64]) -> Vec<f64> {
+    (0..inputs.rows()).map(|i| simd::dot(inputs.row(i), coefficients)).collect()
+}
+
+fn fill_on_sphere(point: &mut [f64], radius: f64, rng: &mut impl Rng) {
+    loop {
+        for value in point.iter_mut() {
+            *value = StandardNormal.sample(rng);
+        }
+        let norm = simd::norm_squared(point).sqrt();
+        if norm > 0.0 {
+            for value in point {
+                *value *= radius / norm;
+            }
+            return;
+        }
+    }
+}

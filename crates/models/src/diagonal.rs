@@ -1,0 +1,115 @@
+//! Diagonal linear networks, `f(x) = ⟨a ⊙ b, x⟩`.
+
+use flatmin_linalg::{RowMatrix, Sharpness, simd};
+use rand::Rng;
+use rand_distr::{Distribution as _, StandardNormal};
+
+use crate::model::{Model, SizeError, scaled_gram};
+
+/// A two-layer diagonal linear network: `f(x; θ) = Σ_j a_j b_j x_j`, linear in x with the
+/// coefficients `β = a ⊙ b`.
+///
+/// Parameters: `a` (d), then `b` (d).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiagonalLinear {
+    input_dim: usize,
+}
+
+impl DiagonalLinear {
+    /// A network on inputs of dimension `input_dim`.
+    ///
+    /// # Errors
+    /// [`SizeError`] when it is zero.
+    pub fn new(input_dim: usize) -> Result<Self, SizeError> {
+        if input_dim == 0 {
+            return Err(SizeError { what: "the input dimension" });
+        }
+        Ok(Self { input_dim })
+    }
+
+    /// The layers `a` and `b`.
+    ///
+    /// # Panics
+    /// When `parameters` has not 2d entries.
+    pub fn split<'a>(&self, parameters: &'a [f64]) -> (&'a [f64], &'a [f64]) {
+        assert_eq!(parameters.len(), self.parameter_count(), "number of parameters");
+        parameters.split_at(self.input_dim)
+    }
+
+    /// Random initial parameters: `a_j, b_j ~ N(0, 1)`.
+    pub fn initial_parameters(&self, rng: &mut impl Rng) -> Vec<f64> {
+        (0..self.parameter_count()).map(|_| StandardNormal.sample(rng)).collect()
+    }
+
+    /// The coefficients `β = a ⊙ b` of the linear function.
+    pub fn coefficients(&self, parameters: &[f64]) -> Vec<f64> {
+        let (a, b) = self.split(parameters);
+        a.iter().zip(b).map(|(a, b)| a * b).collect()
+    }
+
+    /// `‖β‖_1 = Σ_j |a_j b_j|`.
+    pub fn l1_norm(&self, parameters: &[f64]) -> f64 {
+        let (a, b) = self.split(parameters);
+        a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
+    }
+
+    /// The balance ratio `r(θ) = Σ_j (a_j² + b_j²) / (2 Σ_j |a_j b_j|) ≥ 1`; 1 iff every pair of
+    /// layers is balanced, `|a_j| = |b_j|`. Infinite when β = 0 but θ ≠ 0, NaN when θ = 0.
+    pub fn balance_ratio(&self, parameters: &[f64]) -> f64 {
+        simd::norm_squared(parameters) / (2.0 * self.l1_norm(parameters))
+    }
+
+    /// Sharpness of the population matrix `Ḡ = E[∇f(x)∇f(x)ᵀ]` for inputs with independent
+    /// coordinates of mean zero and variance `input_variance` = s².
+    ///
+    /// Its nonzero eigenvalues are `s²(a_j² + b_j²)`, one per coordinate (D1).
+    pub fn population_sharpness(&self, parameters: &[f64], input_variance: f64) -> Sharpness {
+        let (a, b) = self.split(parameters);
+        let (mut trace, mut squares, mut lambda_max) = (0.0, 0.0, 0.0_f64);
+        for (a, b) in a.iter().zip(b) {
+            let eigenvalue = input_variance * a.mul_add(*a, b * b);
+            trace += eigenvalue;
+            squares += eigenvalue * eigenvalue;
+            lambda_max = lambda_max.max(eigenvalue);
+        }
+        Sharpness { trace, frobenius_norm: squares.sqrt(), lambda_max }
+    }
+}
+
+impl Model for DiagonalLinear {
+    fn input_dim(&self) -> usize {
+        self.input_dim
+    }
+
+    fn parameter_count(&self) -> usize {
+        2 * self.input_dim
+    }
+
+    fn output(&self, parameters: &[f64], input: &[f64]) -> f64 {
+        let (a, b) = self.split(parameters);
+        a.iter().zip(b).zip(input).map(|((a, b), x)| a * b * x).sum()
+    }
+
+    fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
+        let (a, b) = self.split(parameters);
+        let (d_a, d_b) = gradient.split_at_mut(self.input_dim);
+        for (j, x) in input.iter().enumerate() {
+            d_a[j] = b[j] * x;
+            d_b[j] = a[j] * x;
+        }
+    }
+
+    fn outputs(&self, parameters: &[f64], inputs: &RowMatrix) -> Vec<f64> {
+        let coefficients = self.coefficients(parameters);
+        (0..inputs.rows()).map(|i| simd::dot(&coefficients, inputs.row(i))).collect()
+    }
+
+    /// `K_ij = (1/n) Σ_k x_ik x_jk (a_k² + b_k²)`: a product over d instead of 2d columns.
+    fn gram(&self, parameters: &[f64], inputs: &RowMatrix) -> faer::Mat<f64> {
+        let (a, b) = self.split(parameters);
+        let weights: Vec<f64> = a.iter().zip(b).map(|(a, b)| a.mul_add(*a, b * b).sqrt()).collect();
+        let scaled =
+            RowMatrix::from_fn(inputs.rows(), self.input_dim, |i, k| inputs.row(i)[k] * weights[k]);
+        scaled_gram(&scaled, 1.0 / inputs.rows() as f64)
+    }
+}

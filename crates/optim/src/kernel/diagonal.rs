@@ -1,0 +1,237 @@
+//! Fused steps of the diagonal linear network.
+//!
+//! Batch size 1: one sweep over the coordinates updates both layers for step t and accumulates the
+//! output and the gradient norm of step t + 1, `‖∇‖² = r² Σ_j x_j²(a_j² + b_j²)`.
+//!
+//! Larger batches: one pass over the inputs takes each row's residual and adds its share of
+//! `c = (1/B) Σ r_i x_i` while the row is still in the first-level cache. The gradient is
+//! `(c ⊙ b, c ⊙ a)`.
+
+use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, padded};
+use flatmin_models::{Dataset, DiagonalLinear, Model as _};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{Kernel, Segment, Step, Update};
+
+/// Inputs handled together by the pass over a batch.
+const ROWS: usize = 4;
+
+/// The fused kernel of [`DiagonalLinear`].
+#[derive(Debug)]
+pub struct DiagonalKernel<'a> {
+    arch: Arch,
+    data: &'a Dataset,
+    input_dim: usize,
+    stride: usize,
+    /// Inputs, rows padded with zeros.
+    inputs: AlignedVec,
+    a: AlignedVec,
+    b: AlignedVec,
+    /// `β = a ⊙ b`, and `c`, for batches.
+    coefficients: AlignedVec,
+    correlation: AlignedVec,
+    all: Vec<u32>,
+}
+
+impl<'a> DiagonalKernel<'a> {
+    /// A kernel that starts from `parameters`.
+    ///
+    /// # Panics
+    /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
+    pub fn new(model: DiagonalLinear, data: &'a Dataset, parameters: &[f64]) -> Self {
+        Self::with_arch(Arch::new(), model, data, parameters)
+    }
+
+    /// As [`new`](Self::new), on a chosen instruction set.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_arch(
+        arch: Arch,
+        model: DiagonalLinear,
+        data: &'a Dataset,
+        parameters: &[f64],
+    ) -> Self {
+        let input_dim = model.input_dim();
+        assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
+        let stride = padded(input_dim);
+        let (a, b) = model.split(parameters);
+        Self {
+            arch,
+            data,
+            input_dim,
+            stride,
+            inputs: AlignedVec::from_rows(data.inputs().values(), input_dim, stride),
+            a: AlignedVec::from_rows(a, input_dim, stride),
+            b: AlignedVec::from_rows(b, input_dim, stride),
+            coefficients: AlignedVec::zeros(stride),
+            correlation: AlignedVec::zeros(stride),
+            all: (0..count).collect(),
+        }
+    }
+}
+
+impl Kernel for DiagonalKernel<'_> {
+    fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
+        assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
+        self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
+    }
+
+    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
+        self.arch.dispatch(BatchStep { kernel: self, batch, update })
+    }
+
+    fn full_step(&mut self, update: Update) -> Step {
+        let all = std::mem::take(&mut self.all);
+        let step = self.batch_step(&all, update);
+        self.all = all;
+        step
+    }
+
+    fn parameters(&self) -> Vec<f64> {
+        [&self.a[..self.input_dim], &self.b[..self.input_dim]].concat()
+    }
+}
+
+struct SingleSteps<'k, 'a> {
+    kernel: &'k mut DiagonalKernel<'a>,
+    order: &'k [u32],
+    learning_rates: &'k [f64],
+    clip_norm: f64,
+}
+
+impl WithSimd for SingleSteps<'_, '_> {
+    type Output = Segment;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Segment {
+        let Self { kernel, order, learning_rates, clip_norm } = self;
+        let mut segment = Segment::default();
+        let Some(&first) = order.first() else { return segment };
+        let stride = kernel.stride;
+        let inputs = &kernel.inputs;
+        let input =
+            |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
+        let mut a = GroupsMut::<S>::new(&mut kernel.a);
+        let mut b = GroupsMut::<S>::new(&mut kernel.b);
+        let zero = Lanes::splat(simd, 0.0);
+        // A multiple of zero leaves the layers as they are.
+        let (mut out, mut squares) =
+            sweep(simd, &mut a, &mut b, input(first), input(first), zero);
+        for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
+            let residual = out - kernel.data.targets()[sample as usize];
+            let gradient_norm = residual.abs() * squares.sqrt();
+            let (factor, clipped) = Update { learning_rate, clip_norm }.factor(gradient_norm);
+            segment.add(Step { loss: 0.5 * residual * residual, gradient_norm, clipped });
+            let multiple = Lanes::splat(simd, -(factor * residual));
+            let next = order.get(t + 1).copied().unwrap_or(sample);
+            (out, squares) =
+                sweep(simd, &mut a, &mut b, input(sample), input(next), multiple);
+        }
+        segment
+    }
+}
+
+/// Moves both layers by `multiple · x ⊙ (b, a)`; then the output `Σ a_j b_j x'_j` and
+/// `Σ x'_j²(a_j² + b_j²)` at the next input x'.
+#[inline(always)]
+fn sweep<S: Simd>(
+    simd: S,
+    a: &mut GroupsMut<'_, S>,
+    b: &mut GroupsMut<'_, S>,
+    x: Groups<'_, S>,
+    next: Groups<'_, S>,
+    multiple: Lanes<S>,
+) -> (f64, f64) {
+    let zero = Lanes::splat(simd, 0.0);
+    let (mut out, mut squares) = (zero, zero);
+    for k in 0..x.len() {
+        let (old_a, old_b) = (a.get(simd, k), b.get(simd, k));
+        let step = x.get(simd, k).mul(simd, multiple);
+        let new_a = old_b.mul_add(simd, step, old_a);
+        let new_b = old_a.mul_add(simd, step, old_b);
+        a.set(k, new_a);
+        b.set(k, new_b);
+        let x = next.get(simd, k);
+        out = new_a.mul(simd, new_b).mul_add(simd, x, out);
+        let eigenvalue = new_a.mul_add(simd, new_a, new_b.mul(simd, new_b));
+        squares = eigenvalue.mul_add(simd, x.mul(simd, x), squares);
+    }
+    (out.sum(simd), squares.sum(simd))
+}
+
+struct BatchStep<'k, 'a> {
+    kernel: &'k mut DiagonalKernel<'a>,
+    batch: &'k [u32],
+    update: Update,
+}
+
+impl WithSimd for BatchStep<'_, '_> {
+    type Output = Step;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Step {
+        let Self { kernel, batch, update } = self;
+        let stride = kernel.stride;
+        let scale = 1.0 / batch.len() as f64;
+        let mut a = GroupsMut::<S>::new(&mut kernel.a);
+        let mut b = GroupsMut::<S>::new(&mut kernel.b);
+        let mut coefficients = GroupsMut::<S>::new(&mut kernel.coefficients);
+        let mut correlation = GroupsMut::<S>::new(&mut kernel.correlation);
+        let groups = stride / flatmin_linalg::simd::LANES;
+        let zero = Lanes::splat(simd, 0.0);
+        for k in 0..groups {
+            coefficients.set(k, a.get(simd, k).mul(simd, b.get(simd, k)));
+            correlation.set(k, zero);
+        }
+        let coefficients = Groups::<S>::new(&kernel.coefficients);
+        let inputs = &kernel.inputs;
+        let row =
+            |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
+        let mut loss = 0.0;
+        for samples in batch.chunks(ROWS) {
+            // Short blocks repeat their first row with a residual of zero.
+            let mut rows = [row(samples[0]); ROWS];
+            for r in 1..samples.len() {
+                rows[r] = row(samples[r]);
+            }
+            let mut sums = [zero; ROWS];
+            for k in 0..groups {
+                let coefficient = coefficients.get(simd, k);
+                for r in 0..ROWS {
+                    sums[r] = coefficient.mul_add(simd, rows[r].get(simd, k), sums[r]);
+                }
+            }
+            let mut factors = [zero; ROWS];
+            for r in 0..samples.len() {
+                let residual = sums[r].sum(simd) - kernel.data.targets()[samples[r] as usize];
+                loss += 0.5 * scale * residual * residual;
+                factors[r] = Lanes::splat(simd, scale * residual);
+            }
+            for k in 0..groups {
+                let mut sum = correlation.get(simd, k);
+                for r in 0..ROWS {
+                    sum = rows[r].get(simd, k).mul_add(simd, factors[r], sum);
+                }
+                correlation.set(k, sum);
+            }
+        }
+        let mut squares = zero;
+        for k in 0..groups {
+            let (a, b, c) = (a.get(simd, k), b.get(simd, k), correlation.get(simd, k));
+            let eigenvalue = a.mul_add(simd, a, b.mul(simd, b));
+            squares = eigenvalue.mul_add(simd, c.mul(simd, c), squares);
+        }
+        let gradient_norm = squares.sum(simd).sqrt();
+        let (factor, clipped) = update.factor(gradient_norm);
+        let factor = Lanes::splat(simd, -factor);
+        for k in 0..groups {
+            let step = correlation.get(simd, k).mul(simd, factor);
+            let (old_a, old_b) = (a.get(simd, k), b.get(simd, k));
+            a.set(k, old_b.mul_add(simd, step, old_a));
+            b.set(k, old_a.mul_add(simd, step, old_b));
+        }
+        Step { loss, gradient_norm, clipped }
+    }
+}

@@ -1,0 +1,70 @@
+//! The definition of a step, for any model.
+
+use flatmin_linalg::simd;
+use flatmin_models::{Dataset, Model};
+
+use super::{Kernel, Step, Update};
+
+/// Steps by the plain definition: per-sample gradients through [`Model::gradient`], their mean, its
+/// norm, the clipped update. Slow, and the reference for every other kernel.
+#[derive(Debug)]
+pub struct PlainKernel<'a, M> {
+    model: M,
+    data: &'a Dataset,
+    parameters: Vec<f64>,
+    mean_gradient: Vec<f64>,
+    sample_gradient: Vec<f64>,
+    all: Vec<u32>,
+}
+
+impl<'a, M: Model> PlainKernel<'a, M> {
+    /// A kernel that starts from `parameters`.
+    ///
+    /// # Panics
+    /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
+    pub fn new(model: M, data: &'a Dataset, parameters: &[f64]) -> Self {
+        let p = model.parameter_count();
+        assert_eq!(parameters.len(), p, "number of parameters");
+        assert_eq!(data.inputs().columns(), model.input_dim(), "dimension of the inputs");
+        let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
+        Self {
+            model,
+            data,
+            parameters: parameters.to_vec(),
+            mean_gradient: vec![0.0; p],
+            sample_gradient: vec![0.0; p],
+            all: (0..count).collect(),
+        }
+    }
+}
+
+impl<M: Model> Kernel for PlainKernel<'_, M> {
+    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
+        let scale = 1.0 / batch.len() as f64;
+        self.mean_gradient.fill(0.0);
+        let mut loss = 0.0;
+        for &sample in batch {
+            let (input, target) =
+                (self.data.inputs().row(sample as usize), self.data.targets()[sample as usize]);
+            let residual = self.model.output(&self.parameters, input) - target;
+            loss += 0.5 * scale * residual * residual;
+            self.model.gradient(&self.parameters, input, &mut self.sample_gradient);
+            simd::axpy(scale * residual, &self.sample_gradient, &mut self.mean_gradient);
+        }
+        let gradient_norm = simd::norm_squared(&self.mean_gradient).sqrt();
+        let (factor, clipped) = update.factor(gradient_norm);
+        simd::axpy(-factor, &self.mean_gradient, &mut self.parameters);
+        Step { loss, gradient_norm, clipped }
+    }
+
+    fn full_step(&mut self, update: Update) -> Step {
+        let all = std::mem::take(&mut self.all);
+        let step = self.batch_step(&all, update);
+        self.all = all;
+        step
+    }
+
+    fn parameters(&self) -> Vec<f64> {
+        self.parameters.clone()
+    }
+}

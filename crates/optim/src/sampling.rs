@@ -1,0 +1,147 @@
+//! Which samples make up each batch.
+
+use rand::seq::{SliceRandom as _, index};
+use rand::{Rng, RngExt as _};
+
+/// How batches are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// Every index independently uniform; a batch may hold a sample twice.
+    WithReplacement,
+    /// A uniform subset of distinct indices, independent from step to step.
+    WithoutReplacement,
+    /// A new random order of all samples every epoch, cut into batches; what is left over at the
+    /// end of an epoch is dropped. The closed-form stability theory does not cover it.
+    Reshuffling,
+}
+
+/// A batch size that the data set cannot fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("batch size {batch_size} is not in 1..={sample_count}")]
+pub struct SamplingError {
+    batch_size: usize,
+    sample_count: usize,
+}
+
+/// Draws batches of sample indices.
+#[derive(Debug, Clone)]
+pub struct BatchSampler {
+    sampling: Sampling,
+    batch_size: usize,
+    sample_count: usize,
+    /// The current epoch's order and the position in it (reshuffling only).
+    order: Vec<u32>,
+    position: usize,
+}
+
+impl BatchSampler {
+    /// A sampler of `batch_size` out of `sample_count` indices.
+    ///
+    /// # Errors
+    /// [`SamplingError`] when the batch size is zero, or larger than the number of samples while
+    /// sampling without replacement or reshuffling.
+    pub fn new(
+        sampling: Sampling,
+        batch_size: usize,
+        sample_count: usize,
+    ) -> Result<Self, SamplingError> {
+        let fits = batch_size <= sample_count || sampling == Sampling::WithReplacement;
+        if batch_size == 0 || sample_count == 0 || !fits || u32::try_from(sample_count).is_err() {
+            return Err(SamplingError { batch_size, sample_count });
+        }
+        Ok(Self { sampling, batch_size, sample_count, order: Vec::new(), position: 0 })
+    }
+
+    /// Appends the indices of the next batch to `batch`.
+    pub fn draw(&mut self, rng: &mut impl Rng, batch: &mut Vec<u32>) {
+        #[expect(clippy::cast_possible_truncation, reason = "the constructor checked the count")]
+        let count = self.sample_count as u32;
+        match self.sampling {
+            Sampling::WithReplacement => {
+                batch.extend((0..self.batch_size).map(|_| rng.random_range(0..count)));
+            }
+            Sampling::WithoutReplacement if self.batch_size == 1 => {
+                batch.push(rng.random_range(0..count));
+            }
+            Sampling::WithoutReplacement => {
+                let subset = index::sample(rng, self.sample_count, self.batch_size);
+                #[expect(clippy::cast_possible_truncation, reason = "indices are below count")]
+                batch.extend(subset.into_iter().map(|i| i as u32));
+            }
+            Sampling::Reshuffling => {
+                if self.position + self.batch_size > self.order.len() {
+                    if self.order.is_empty() {
+                        self.order = (0..count).collect();
+                    }
+                    self.order.shuffle(rng);
+                    self.position = 0;
+                }
+                batch.extend_from_slice(&self.order[self.position..][..self.batch_size]);
+                self.position += self.batch_size;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::stream;
+
+    use super::{BatchSampler, Sampling};
+
+    fn batches(sampling: Sampling, batch_size: usize, n: usize, count: usize) -> Vec<Vec<u32>> {
+        let mut sampler = BatchSampler::new(sampling, batch_size, n).unwrap();
+        let mut rng = stream(7, "sampling test", 0);
+        (0..count)
+            .map(|_| {
+                let mut batch = Vec::new();
+                sampler.draw(&mut rng, &mut batch);
+                batch
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_sampling_is_uniform() {
+        // 30 000 indices over 10 samples: counts have standard deviation below √2700 = 52; five of
+        // them are exceeded by chance less than once in 10⁵ runs over the 30 counts tried.
+        for sampling in
+            [Sampling::WithReplacement, Sampling::WithoutReplacement, Sampling::Reshuffling]
+        {
+            let mut counts = [0_i32; 10];
+            for i in batches(sampling, 3, 10, 10_000).into_iter().flatten() {
+                counts[i as usize] += 1;
+            }
+            for count in counts {
+                assert!((count - 3000).abs() < 260, "{sampling:?}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_replacement_a_batch_is_distinct() {
+        for mut batch in batches(Sampling::WithoutReplacement, 6, 8, 500) {
+            batch.sort_unstable();
+            batch.dedup();
+            assert_eq!(batch.len(), 6);
+        }
+    }
+
+    #[test]
+    fn an_epoch_of_reshuffling_sees_every_sample_once() {
+        for epoch in batches(Sampling::Reshuffling, 4, 12, 30).chunks(3) {
+            let mut seen: Vec<u32> = epoch.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..12).collect::<Vec<u32>>());
+        }
+    }
+
+    #[test]
+    fn impossible_batches_are_refused() {
+        assert!(BatchSampler::new(Sampling::WithoutReplacement, 9, 8).is_err());
+        assert!(BatchSampler::new(Sampling::WithReplacement, 9, 8).is_ok());
+        let error = BatchSampler::new(Sampling::Reshuffling, 0, 8).unwrap_err();
+        assert_eq!(error.to_string(), "batch size 0 is not in 1..=8");
+    }
+}

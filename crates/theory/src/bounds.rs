@@ -1,0 +1,154 @@
+//! Bounds on the stable learning rates of a minimum.
+//!
+//! Every function returns the learning rate at which its condition turns: the condition holds up to
+//! it and fails beyond. Infinity means that it never turns (no curvature, or no noise). `p` is the
+//! [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
+
+use crate::{Batch, Minimum, TheoryError};
+
+/// S1 and S5: `2/λ_max(G)`. Gradient descent is stable exactly up to it; SGD at most up to it.
+pub fn lambda_max_bound(lambda_max: f64) -> f64 {
+    2.0 / lambda_max
+}
+
+/// S2: SGD is stable at most up to `2/(p tr G)`.
+pub fn trace_bound(trace: f64, noise_coefficient: f64) -> f64 {
+    2.0 / (noise_coefficient * trace)
+}
+
+/// S3: SGD is stable at most up to `2/(√p ‖G‖_F)`.
+pub fn frobenius_bound(frobenius_norm: f64, noise_coefficient: f64) -> f64 {
+    2.0 / (noise_coefficient.sqrt() * frobenius_norm)
+}
+
+/// S3, sharp form: SGD is stable at most up to `1/(√(p(1−p)) ‖G‖_F)` for p ≤ ½ and `2/‖G‖_F`
+/// for p ≥ ½.
+pub fn sharp_frobenius_bound(frobenius_norm: f64, noise_coefficient: f64) -> f64 {
+    let p = noise_coefficient.min(0.5);
+    1.0 / ((p * (1.0 - p)).sqrt() * frobenius_norm)
+}
+
+/// S6: SGD is stable at most up to the η with `p Σ_k ηλ_k / (2 − (1−p)ηλ_k) = 1`, below the pole.
+///
+/// `eigenvalues` are those of `G`, in any order; zeros do not matter. Costs O(r) per step of a
+/// bisection of about 60.
+pub fn spectral_bound(eigenvalues: &[f64], noise_coefficient: f64) -> f64 {
+    spectral_root(eigenvalues, noise_coefficient, 1.0 - noise_coefficient)
+}
+
+/// The η with `p Σ_k ηλ_k / (2 − qηλ_k) = 1` and `qηλ_max < 2`.
+pub(crate) fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
+    let lambda_max = eigenvalues.iter().fold(0.0_f64, |m, v| m.max(*v));
+    if lambda_max <= 0.0 {
+        return f64::INFINITY;
+    }
+    if p <= 0.0 {
+        return lambda_max_bound(q * lambda_max);
+    }
+    // With μ = 2/(ηλ_max) and ρ_k = λ_k/λ_max the equation is p Σ ρ_k/(μ − qρ_k) = 1, decreasing in
+    // μ. The largest term alone bounds the root below, qρ_k ≤ q bounds it above.
+    let ratios: Vec<f64> = eigenvalues.iter().map(|v| v / lambda_max).collect();
+    let (mut low, mut high) = (q + p, q + p * ratios.iter().sum::<f64>());
+    loop {
+        let middle = f64::midpoint(low, high);
+        if !(low < middle && middle < high) {
+            return lambda_max_bound(lambda_max) / high;
+        }
+        let sum: f64 = ratios.iter().map(|ratio| ratio / (middle - q * ratio)).sum();
+        if p * sum > 1.0 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+}
+
+/// S7: SGD is stable at least up to `2/((1−p) λ_max(G) + p max_i ‖g_i‖²)`.
+pub fn sufficient_bound(
+    lambda_max: f64,
+    largest_row_norm_squared: f64,
+    noise_coefficient: f64,
+) -> f64 {
+    let p = noise_coefficient;
+    2.0 / ((1.0 - p) * lambda_max + p * largest_row_norm_squared)
+}
+
+/// All bounds of one minimum for one way of drawing batches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// S1 and S5, see [`lambda_max_bound`].
+    pub lambda_max: f64,
+    /// S2, see [`trace_bound`].
+    pub trace: f64,
+    /// S3, see [`frobenius_bound`].
+    pub frobenius_norm: f64,
+    /// S3 sharp, see [`sharp_frobenius_bound`].
+    pub sharp_frobenius_norm: f64,
+    /// S6, see [`spectral_bound`].
+    pub spectral: f64,
+    /// S7, see [`sufficient_bound`].
+    pub sufficient: f64,
+}
+
+/// The bounds of `minimum` for `batch`.
+///
+/// # Errors
+/// As [`Batch::noise_coefficient`].
+pub fn bounds(minimum: &Minimum, batch: Batch) -> Result<Bounds, TheoryError> {
+    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let sharpness = minimum.sharpness();
+    let largest = minimum.largest_row_norm_squared();
+    Ok(Bounds {
+        lambda_max: lambda_max_bound(sharpness.lambda_max),
+        trace: trace_bound(sharpness.trace, p),
+        frobenius_norm: frobenius_bound(sharpness.frobenius_norm, p),
+        sharp_frobenius_norm: sharp_frobenius_bound(sharpness.frobenius_norm, p),
+        spectral: spectral_bound(minimum.eigenvalues(), p),
+        sufficient: sufficient_bound(sharpness.lambda_max, largest, p),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        frobenius_bound, lambda_max_bound, sharp_frobenius_bound, spectral_bound, sufficient_bound,
+        trace_bound,
+    };
+
+    #[test]
+    fn the_spectral_bound_is_a_root() {
+        for p in [0.9, 0.5, 0.1, 1e-3, 1e-9] {
+            let eigenvalues = [3.0, 0.0, 0.2, 3.0, 1e-7];
+            let rate = spectral_bound(&eigenvalues, p);
+            let terms = eigenvalues.iter().map(|l| rate * l / (2.0 - (1.0 - p) * rate * l));
+            let sum = p * terms.sum::<f64>();
+            // One ulp of η moves the sum by ε times its logarithmic slope, which is below 2/p.
+            assert!((sum - 1.0).abs() <= 8.0 * f64::EPSILON / p, "p = {p}: {sum}");
+            assert!((1.0 - p) * rate * 3.0 < 2.0);
+        }
+    }
+
+    #[test]
+    fn the_spectral_bound_ends_in_s1_and_s2() {
+        let eigenvalues = [1.0, 2.0, 5.0];
+        assert!((spectral_bound(&eigenvalues, 0.0) - 0.4).abs() < 1e-16);
+        assert!((spectral_bound(&eigenvalues, 1.0) - 0.25).abs() < 1e-16);
+    }
+
+    #[test]
+    fn without_curvature_or_noise_nothing_turns() {
+        let flat = [
+            lambda_max_bound(0.0),
+            trace_bound(0.0, 1.0),
+            trace_bound(1.0, 0.0),
+            frobenius_bound(0.0, 1.0),
+            frobenius_bound(1.0, 0.0),
+            sharp_frobenius_bound(0.0, 1.0),
+            sharp_frobenius_bound(1.0, 0.0),
+            spectral_bound(&[], 0.3),
+            spectral_bound(&[0.0], 0.3),
+            sufficient_bound(0.0, 0.0, 0.3),
+        ];
+        assert!(flat.iter().all(|rate| rate.is_infinite()), "{flat:?}");
+    }
+}

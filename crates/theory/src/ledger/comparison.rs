@@ -1,0 +1,106 @@
+//! Two sides and what they owe each other.
+
+use super::Statement;
+
+/// What a statement says about its two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// `lhs ≤ rhs`.
+    AtMost,
+    /// `lhs = rhs`.
+    Equal,
+}
+
+/// One comparison that a statement makes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// The statement.
+    pub statement: Statement,
+    /// Which of its comparisons, in words.
+    pub name: &'static str,
+    /// The left side.
+    pub lhs: f64,
+    /// The right side.
+    pub rhs: f64,
+    /// What should hold between them.
+    pub relation: Relation,
+    /// How far it holds, relative: `(rhs − lhs)/max(|lhs|, |rhs|)` for [`Relation::AtMost`], and
+    /// `−|lhs − rhs|/scale` for [`Relation::Equal`], whose scale is the size of the terms that the
+    /// sides are sums of. NaN when a side is.
+    pub slack: f64,
+}
+
+impl Comparison {
+    /// `lhs ≤ rhs`. Two infinities of one sign are equal.
+    pub(crate) fn at_most(statement: Statement, name: &'static str, lhs: f64, rhs: f64) -> Self {
+        let slack = difference(rhs, lhs, lhs.abs().max(rhs.abs()));
+        Self { statement, name, lhs, rhs, relation: Relation::AtMost, slack }
+    }
+
+    /// `lhs = rhs`, where both sides are sums of terms of the size of `scale`.
+    pub(crate) fn equal(
+        statement: Statement,
+        name: &'static str,
+        lhs: f64,
+        rhs: f64,
+        scale: f64,
+    ) -> Self {
+        let slack = -difference(lhs, rhs, scale.max(lhs.abs()).max(rhs.abs())).abs();
+        Self { statement, name, lhs, rhs, relation: Relation::Equal, slack }
+    }
+
+    /// Whether the relation holds up to `tolerance`, relative.
+    pub fn holds(&self, tolerance: f64) -> bool {
+        self.slack >= -tolerance
+    }
+}
+
+/// `(a − b)/scale`, where the limits ±1 stand for an infinite side.
+fn difference(a: f64, b: f64, scale: f64) -> f64 {
+    if a.total_cmp(&b).is_eq() || scale <= 0.0 {
+        return if a.is_nan() { f64::NAN } else { 0.0 };
+    }
+    if scale.is_infinite() { (a - b).clamp(-1.0, 1.0) } else { a / scale - b / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparison, Statement};
+
+    fn check_at_most(lhs: f64, rhs: f64, slack: f64) {
+        let comparison = Comparison::at_most(Statement::S2, "test", lhs, rhs);
+        assert!((comparison.slack - slack).abs() < 1e-15, "{comparison:?}");
+    }
+
+    #[test]
+    fn slack_is_relative() {
+        check_at_most(1.0, 4.0, 0.75);
+        check_at_most(4.0, 1.0, -0.75);
+        check_at_most(0.0, 0.0, 0.0);
+        check_at_most(0.0, -0.0, 0.0);
+        check_at_most(-1.0, 1.0, 2.0);
+        check_at_most(1e308, -1e308, -2.0);
+        check_at_most(1e-320, 2e-320, 0.5);
+    }
+
+    #[test]
+    fn infinities_are_ordinary() {
+        check_at_most(f64::INFINITY, f64::INFINITY, 0.0);
+        check_at_most(1.0, f64::INFINITY, 1.0);
+        check_at_most(f64::INFINITY, 1.0, -1.0);
+    }
+
+    #[test]
+    fn nan_never_holds() {
+        for (lhs, rhs) in [(f64::NAN, 1.0), (1.0, f64::NAN), (f64::NAN, f64::NAN)] {
+            assert!(!Comparison::at_most(Statement::S2, "test", lhs, rhs).holds(1.0));
+            assert!(!Comparison::equal(Statement::S2, "test", lhs, rhs, 1.0).holds(1.0));
+        }
+    }
+
+    #[test]
+    fn equality_is_relative_to_the_terms() {
+        let comparison = Comparison::equal(Statement::D5, "test", 1e-16, 0.0, 1.0);
+        assert!(comparison.holds(1e-15) && !comparison.holds(1e-17));
+    }
+}

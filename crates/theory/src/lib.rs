@@ -1,0 +1,48 @@
+//! Stability of minima for SGD and GD: executable statements and their mutants.
+//!
+//! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
+//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian;
+//! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
+//! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
+//! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
+//!   mutant that the same instances must refute; [`verify`] tries one on random instances;
+//! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
+//!   trained networks.
+//!
+//! ```
+//! use flatmin_linalg::RowMatrix;
+//! use flatmin_theory::{Batch, Minimum, Sampling, bounds, dense_threshold};
+//! // Two samples with gradients (1, 0) and (0, 2), one at a time.
+//! let minimum = Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?)?;
+//! let batch = Batch::new(1, Sampling::WithReplacement)?;
+//! let threshold = dense_threshold(&minimum, batch)?;
+//! assert!((threshold - 0.5).abs() < 1e-15);
+//! // The trace allows 2/tr G = 0.8, the largest eigenvalue 1.
+//! assert!((bounds(&minimum, batch)?.trace - 0.8).abs() < 1e-15);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
+
+mod batch;
+mod bounds;
+mod dense;
+mod error;
+mod generalization;
+mod ledger;
+mod minimum;
+
+pub use batch::{Batch, Sampling};
+pub use bounds::{
+    Bounds, bounds, frobenius_bound, lambda_max_bound, sharp_frobenius_bound, spectral_bound,
+    sufficient_bound, trace_bound,
+};
+pub use dense::dense_threshold;
+pub use error::TheoryError;
+pub use generalization::rademacher_bound;
+pub use ledger::{
+    Comparison, DiagonalInstance, Domain, Entry, Form, Instance, MinimumInstance, Relation,
+    ReluInstance, Statement, StepInstance, TOLERANCE, Verification, diagonal_norm_checks,
+    relu_norm_checks, verify,
+};
+pub use minimum::Minimum;

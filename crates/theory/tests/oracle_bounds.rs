@@ -1,0 +1,123 @@
+//! Bounds and the dense threshold against reference values from an independent implementation.
+//!
+//! `data/cases.json` holds, for every array, batch size and sampling, the noise coefficient, the
+//! exact threshold (dense Kronecker form, checked with 50 digits), the sharpness and the learning
+//! rate at which each condition turns. The arrays cover both byte orders, float32, Fortran order,
+//! entries of 1e±150, condition numbers up to 1e32, repeated and zero rows.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use flatmin_linalg::RowMatrix;
+use flatmin_theory::{Batch, Minimum, Sampling, bounds, dense_threshold};
+use npyz::{DType, NpyFile, Order};
+use serde_json::Value;
+
+fn data(file: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "data", file].iter().collect()
+}
+
+fn cases() -> Vec<Value> {
+    serde_json::from_slice(&fs::read(data("cases.json")).unwrap()).unwrap()
+}
+
+/// A matrix from a `.npy` file.
+fn jacobian(file: &str) -> RowMatrix {
+    let bytes = fs::read(data(file)).unwrap();
+    let npy = NpyFile::new(bytes.as_slice()).unwrap();
+    let shape: Vec<usize> =
+        npy.shape().iter().map(|size| usize::try_from(*size).unwrap()).collect();
+    let [rows, columns] = shape[..] else { panic!("{file} has shape {shape:?}") };
+    let order = npy.order();
+    let DType::Plain(number) = npy.dtype() else { panic!("{file} holds records") };
+    let values: Vec<f64> = if number.size_field() == 4 {
+        npy.into_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    } else {
+        npy.into_vec::<f64>().unwrap()
+    };
+    RowMatrix::from_fn(rows, columns, |i, j| match order {
+        Order::C => values[i * columns + j],
+        Order::Fortran => values[j * rows + i],
+    })
+}
+
+fn number(case: &Value, field: &str) -> f64 {
+    match &case[field] {
+        Value::String(text) if text == "inf" => f64::INFINITY,
+        value => value.as_f64().unwrap(),
+    }
+}
+
+#[track_caller]
+fn assert_close(case: &Value, field: &str, computed: f64, tolerance: f64) {
+    let expected = number(case, field);
+    let close = if expected.is_finite() {
+        (computed - expected).abs() <= tolerance * expected
+    } else {
+        computed.total_cmp(&expected).is_eq()
+    };
+    assert!(close, "{}: {field} is {computed:e}, expected {expected:e}", case["id"]);
+}
+
+fn minimum_and_batch(case: &Value) -> (Minimum, Batch) {
+    let sampling = match case["sampling"].as_str().unwrap() {
+        "with_replacement" => Sampling::WithReplacement,
+        "without_replacement" => Sampling::WithoutReplacement,
+        other => panic!("sampling {other}"),
+    };
+    let size = usize::try_from(case["batch_size"].as_u64().unwrap()).unwrap();
+    let minimum = Minimum::new(&jacobian(case["file"].as_str().unwrap())).unwrap();
+    (minimum, Batch::new(size, sampling).unwrap())
+}
+
+#[test]
+fn sharpness_agrees() {
+    for case in cases() {
+        let (minimum, _) = minimum_and_batch(&case);
+        let sharpness = minimum.sharpness();
+        // Sums of at most 20 products and a symmetric eigenproblem of dimension at most 20: a few
+        // hundred ε.
+        assert_close(&case, "trace", sharpness.trace, 1e-13);
+        assert_close(&case, "frobenius_norm", sharpness.frobenius_norm, 1e-13);
+        assert_close(&case, "lambda_max", sharpness.lambda_max, 1e-13);
+        assert_close(&case, "max_row_norm_sq", minimum.largest_row_norm_squared(), 1e-13);
+    }
+}
+
+#[test]
+fn bounds_agree() {
+    for case in cases() {
+        let (minimum, batch) = minimum_and_batch(&case);
+        let noise = batch.noise_coefficient(minimum.sample_count()).unwrap();
+        assert!((noise - number(&case, "noise_coefficient")).abs() <= 1e-15, "{}", case["id"]);
+        let bounds = bounds(&minimum, batch).unwrap();
+        for (field, value) in [
+            ("s2", bounds.trace),
+            ("s3", bounds.frobenius_norm),
+            ("s3_sharp", bounds.sharp_frobenius_norm),
+            ("s5", bounds.lambda_max),
+            ("s6", bounds.spectral),
+            ("s7", bounds.sufficient),
+        ] {
+            assert_close(&case, field, value, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn the_dense_threshold_agrees() {
+    let mut compared = 0;
+    for case in cases() {
+        let (minimum, batch) = minimum_and_batch(&case);
+        // Dimension r(r+1)/2 ≤ 120: beyond, O(r⁶) takes its time.
+        if minimum.eigenvalues().len() > 15 {
+            continue;
+        }
+        let threshold = dense_threshold(&minimum, batch).unwrap();
+        assert_close(&case, "threshold", threshold, number(&case, "rel_tol"));
+        compared += 1;
+    }
+    assert!(compared > 200, "{compared} cases");
+}

@@ -1,0 +1,82 @@
+//! Why a task could not be done, and the exit status that says so.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flatmin_experiments::MissingCell;
+use flatmin_experiments::cell::{CellError, CellKeyError};
+
+/// Why a task could not be done. The message is one line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// A stored cell is in a format of a later version.
+    #[error(
+        "{}: its format {schema} is newer than {known}, which this version reads; use a newer \
+         flatmin, another --out, or --fresh to replace it",
+        path.display()
+    )]
+    NewerSchema { path: PathBuf, schema: String, known: &'static str },
+    /// A cell could not be computed.
+    #[error("{}: cell cannot be computed ({label}): {source}", path.display())]
+    Cell { path: PathBuf, label: String, source: CellError },
+    /// A result does not survive being stored.
+    #[error("{}: result cannot be stored ({label}): {reason}", path.display())]
+    Unreadable { path: PathBuf, label: String, reason: String },
+    /// A table could not be made.
+    #[error("{}: {reason}", path.display())]
+    Table { path: PathBuf, reason: String },
+    /// A presentation wants a cell that its experiment did not name: a defect of this program.
+    #[error(transparent)]
+    MissingCell(#[from] MissingCell),
+    /// The worker threads could not be started.
+    #[error("threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// Stopped on request.
+    #[error(
+        "interrupted: {stored} of {total} cells are stored in {}; the same command goes on from \
+         there",
+        folder.display()
+    )]
+    Interrupted { stored: usize, total: usize, folder: PathBuf },
+    /// The text given to `--cell` is not a hash.
+    #[error("--cell: {0}")]
+    NotAHash(#[from] CellKeyError),
+    /// The hash given to `--cell` belongs to no cell of this reproduction.
+    #[error(
+        "--cell: no cell {0} with this profile, seeds and experiments; --plan lists those to do"
+    )]
+    UnknownCell(String),
+}
+
+impl Failure {
+    /// An input or output error at a path.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+/// The exit statuses; 2 is also clap's own for wrong usage.
+pub(crate) mod exit {
+    use super::Failure;
+
+    /// Done, and all claims hold or are undecided.
+    pub(crate) const DONE: u8 = 0;
+    /// A claim fails; everything was still written.
+    pub(crate) const CLAIM_FAILS: u8 = 1;
+    /// Wrong usage.
+    pub(crate) const USAGE: u8 = 2;
+    /// Could not run.
+    pub(crate) const COULD_NOT_RUN: u8 = 3;
+
+    /// The status of a failure.
+    pub(crate) fn of(failure: &Failure) -> u8 {
+        match failure {
+            Failure::NotAHash(_) | Failure::UnknownCell(_) => USAGE,
+            _ => COULD_NOT_RUN,
+        }
+    }
+}

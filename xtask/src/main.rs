@@ -1,0 +1,46 @@
+//! `cargo xtask`: runs the whole reproduction.
+//!
+//! This crate decides which cells run, in which order and where their results lie. It holds no
+//! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own.
+
+mod failure;
+mod files;
+mod manifest;
+mod output;
+mod progress;
+mod reproduce;
+mod run;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::exit;
+
+/// Tasks of the flatmin workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Reproduce the paper: run what is missing, then write tables, figures, claims and report.
+    Reproduce(reproduce::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Reproduce(options) => reproduce::reproduce(&options),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::warn(&failure);
+            ExitCode::from(exit::of(&failure))
+        }
+    }
+}

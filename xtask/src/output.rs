@@ -1,0 +1,20 @@
+//! What is said on standard output and standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+/// A line on standard error. If nobody can read it, there is nobody to tell.
+pub(crate) fn note(line: &dyn Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A line on standard error that starts with the program's name.
+pub(crate) fn warn(message: &dyn Display) {
+    note(&format_args!("xtask: {message}"));
+}
+
+/// Text on standard output. A closed pipe is not an error: the reader had enough.
+pub(crate) fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

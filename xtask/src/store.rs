@@ -1,0 +1,201 @@
+//! The cell store: one file a result, checked when it is read.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::files;
+
+/// The format of a cell file.
+const SCHEMA: &str = "flatmin.cell/1";
+
+/// A folder of cell files, `<hash>.json`.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+}
+
+/// What the store holds of a cell.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// Nothing.
+    Missing,
+    /// Its result.
+    Stored(CellResult),
+    /// A file that cannot be trusted, and why.
+    Damaged { path: PathBuf, reason: String },
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: &'a str,
+    code_version: u32,
+    spec: &'a CellSpec,
+    result: &'a CellResult,
+    checksum: String,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    schema: String,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    code_version: u32,
+    spec: CellSpec,
+    result: CellResult,
+    checksum: String,
+}
+
+impl Store {
+    /// The store in a folder, which need not exist to be read.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a cell lies.
+    pub(crate) fn path(&self, key: CellKey) -> PathBuf {
+        self.folder.join(format!("{key}.json"))
+    }
+
+    /// Reads a cell and checks its format, specification and checksum.
+    ///
+    /// # Errors
+    /// [`Failure::File`] when a file is there but cannot be read, [`Failure::NewerSchema`].
+    pub(crate) fn load(&self, spec: &CellSpec) -> Result<Loaded, Failure> {
+        let path = self.path(spec.key());
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Missing),
+            Err(error) => return Err(Failure::file(&path)(error)),
+        };
+        if let Ok(Header { schema }) = serde_json::from_slice(&bytes)
+            && is_newer(&schema)
+        {
+            return Err(Failure::NewerSchema { path, schema, known: SCHEMA });
+        }
+        Ok(match parse(&bytes, spec) {
+            Ok(result) => Loaded::Stored(result),
+            Err(reason) => Loaded::Damaged { path, reason },
+        })
+    }
+
+    /// Stores a result, after checking that what is written reads back.
+    ///
+    /// # Errors
+    /// [`Failure::File`], [`Failure::Unreadable`].
+    pub(crate) fn save(&self, spec: &CellSpec, result: &CellResult) -> Result<(), Failure> {
+        let path = self.path(spec.key());
+        let unreadable = |reason: String| Failure::Unreadable {
+            path: path.clone(),
+            label: spec.label(),
+            reason,
+        };
+        let checksum = checksum(spec, result).map_err(|error| unreadable(error.to_string()))?;
+        let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
+        let mut bytes = serde_json::to_vec(&file).map_err(|error| unreadable(error.to_string()))?;
+        bytes.push(b'\n');
+        parse(&bytes, spec).map_err(unreadable)?;
+        files::write(&path, &bytes)
+    }
+}
+
+/// The result in a cell file, or why it is not one of the wanted cell.
+fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
+    let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if header.schema != SCHEMA {
+        return Err(format!("its format is {:?}, not {SCHEMA}", header.schema));
+    }
+    let file: Read = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if file.code_version != CODE_VERSION {
+        return Err(format!("it is of code version {}, not {CODE_VERSION}", file.code_version));
+    }
+    if file.spec.canonical_json() != spec.canonical_json() {
+        return Err("it is the result of another cell".to_owned());
+    }
+    let expected = checksum(&file.spec, &file.result).map_err(|error| error.to_string())?;
+    if file.checksum != expected {
+        return Err("its checksum does not match its content".to_owned());
+    }
+    Ok(file.result)
+}
+
+/// BLAKE3 of the compact JSON of `[spec, result]`.
+fn checksum(spec: &CellSpec, result: &CellResult) -> serde_json::Result<String> {
+    let text = serde_json::to_vec(&(spec, result))?;
+    Ok(blake3::hash(&text).to_hex().to_string())
+}
+
+/// Whether a format is a later version of the one known here.
+fn is_newer(schema: &str) -> bool {
+    let version = |text: &str| text.strip_prefix("flatmin.cell/")?.parse::<u64>().ok();
+    version(schema) > version(SCHEMA)
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_experiments::cell::{CellSpec, NetworkFamily, NormSpec};
+
+    use super::{Loaded, Store};
+    use crate::failure::Failure;
+
+    fn spec(seed: u64) -> CellSpec {
+        let (family, width, input_dim, networks) = (NetworkFamily::Relu, 3, 2, 2);
+        CellSpec::Norms(NormSpec { family, width, input_dim, networks, seed })
+    }
+
+    /// A store with one cell, whose file is edited before it is read.
+    fn edited(edit: impl Fn(String) -> String) -> Result<Loaded, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        store.save(&spec, &spec.run().unwrap()).unwrap();
+        let path = store.path(spec.key());
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, edit(text)).unwrap();
+        store.load(&spec)
+    }
+
+    #[test]
+    fn a_stored_cell_reads_back() {
+        let Loaded::Stored(result) = edited(|text| text).unwrap() else { panic!("not stored") };
+        assert_eq!(result, spec(0).run().unwrap());
+    }
+
+    #[test]
+    fn nothing_stored_is_missing() {
+        let store = Store::new("no-such-folder".into());
+        assert!(matches!(store.load(&spec(0)).unwrap(), Loaded::Missing));
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let check = |edit: &dyn Fn(String) -> String, expected: &str| {
+            let Loaded::Damaged { reason, .. } = edited(edit).unwrap() else {
+                panic!("not damaged: {expected}")
+            };
+            assert!(reason.contains(expected), "{reason}");
+        };
+        check(&|text| text[..text.len() / 2].to_owned(), "EOF");
+        check(&|_| String::new(), "EOF");
+        check(&|text| text.replace("\"balanced\":true", "\"balanced\":false"), "checksum");
+        check(&|text| text.replace("flatmin.cell/1", "flatmin.cell/0"), "flatmin.cell/0");
+        check(&|text| text.replace("\"seed\":0", "\"seed\":1"), "another cell");
+        check(&|text| text.replace("\"code_version\":", "\"code_version\":9"), "code version");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let failure = edited(|text| text.replace("flatmin.cell/1", "flatmin.cell/2")).unwrap_err();
+        assert!(failure.to_string().contains("flatmin.cell/2 is newer"), "{failure}");
+    }
+}

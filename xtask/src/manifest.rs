@@ -42,7 +42,11 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     /// The facts known at the start; counts and times are filled in at the end.
-    pub(crate) fn begin(settings: &Settings, experiments: Vec<&'static str>, threads: usize) -> Self {
+    pub(crate) fn begin(
+        settings: &Settings,
+        experiments: Vec<&'static str>,
+        threads: usize,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         let arguments: Vec<String> = std::env::args().skip(1).collect();

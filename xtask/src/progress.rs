@@ -34,7 +34,8 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr();
             let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} cells, {wide_msg}")
+            if let Ok(style) =
+                ProgressStyle::with_template("{bar:24} {pos}/{len} cells, {wide_msg}")
             {
                 bar.set_style(style);
             }

@@ -1,5 +1,6 @@
 //! `cargo xtask reproduce`: what is missing is run, then everything is written from what is stored.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use clap::{Args, ValueEnum};
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
 use flatmin_experiments::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit;
 use crate::failure::Failure;
@@ -240,16 +241,14 @@ fn all(
         .iter()
         .map(|&experiment| write_experiment(experiment, settings, &results, out))
         .collect::<Result<_, Failure>>()?;
-    let file = ClaimsFile {
-        schema: "flatmin.claims/1",
-        profile: settings.profile.id(),
-        claims: &claims,
-    };
+    let file =
+        ClaimsFile { schema: "flatmin.claims/1", profile: settings.profile.id(), claims: &claims };
     write_json(&out.join("claims.json"), &file)?;
     manifest.cells_computed = seconds.len();
     manifest.cells_reused = cells.len() - seconds.len();
-    manifest.seconds_per_cell =
-        seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds)).collect();
+    manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells);
+    let computed = seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds));
+    manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
     write_json(&out.join("manifest.json"), &manifest)?;
     let report = report(&manifest, &claims, sections);
@@ -274,6 +273,21 @@ fn all(
     });
     let fails = claims.iter().any(|claim| claim.verdict == Verdict::Fails);
     Ok(if fails { exit::CLAIM_FAILS } else { exit::DONE })
+}
+
+/// Seconds of the cells that an earlier run computed, as far as its manifest can be read.
+fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> BTreeMap<String, f64> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        seconds_per_cell: BTreeMap<String, f64>,
+    }
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let Ok(Earlier { mut seconds_per_cell }) = serde_json::from_slice(&bytes) else {
+        return BTreeMap::new();
+    };
+    let wanted: BTreeSet<String> = cells.iter().map(|cell| cell.key().to_string()).collect();
+    seconds_per_cell.retain(|key, _| wanted.contains(key));
+    seconds_per_cell
 }
 
 /// Writes the table, its schema and the figure of an experiment; gives its part of the report.
@@ -334,6 +348,7 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         n => format!("{n} (from seed {})", manifest.seed),
     };
     let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
+    let cell_time = manifest.seconds_per_cell.values().sum();
     let facts = [
         ("Profile", manifest.profile.to_owned()),
         ("Seeds", seeds),
@@ -347,6 +362,7 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         ("Cells", cells),
         ("Started", manifest.started.clone()),
         ("Time", duration(manifest.seconds)),
+        ("Time of all cells on one core", duration(cell_time)),
     ];
     Report {
         title: "flatmin: SGD, stability and the flatness of minima".to_owned(),

@@ -4,8 +4,8 @@
 
 use faer::Mat;
 use flatmin_curvature::{batch_sharpness, gauss_newton_sharpness, training_curvature};
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
-use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu};
+use flatmin_linalg::{RowMatrix, stream, symmetric_eigenvalues};
+use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu, data};
 use proptest::prelude::{Just, Strategy, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_assert, prop_oneof};
@@ -105,4 +105,20 @@ fn batch_sharpness_survives_tiny_residuals_and_is_none_without_gradients() {
     assert_eq!(batch_sharpness(&[0.0, 0.0], &[2.0, 1.0]), None);
     assert_eq!(batch_sharpness(&[1.0, 2.0], &[0.0, 0.0]), None);
     assert_eq!(batch_sharpness(&[], &[]), None);
+}
+
+#[test]
+fn the_largest_eigenvalue_of_a_large_gram_matrix_is_the_dense_one() {
+    // Large enough for Lanczos; the identity-like case closes its Krylov space at once.
+    let mut rng = stream(3, "large gram", 0);
+    let model = TwoLayerRelu::new(20, 10).unwrap();
+    let parameters = model.initial_parameters(&mut rng);
+    let inputs = data::sphere_inputs(150, 10, &mut rng);
+    let gram = model.gram(&parameters, &inputs);
+    let block = Mat::from_fn(150, 150, |i, j| if i == j { 1.0 + (i / 75) as f64 } else { 0.0 });
+    for gram in [gram, Mat::identity(150, 150), block, Mat::zeros(150, 150)] {
+        let dense = symmetric_eigenvalues(gram.as_ref()).unwrap()[149];
+        let found = flatmin_curvature::gram_sharpness(gram.as_ref()).unwrap().lambda_max;
+        assert!((found - dense).abs() <= 1e-10 * dense, "{found} against {dense}");
+    }
 }

@@ -156,7 +156,7 @@ impl Model for TwoLayerRelu {
         let products = scaled_gram(inputs, 1.0);
         for j in 0..n {
             for i in j..n {
-                gram[(i, j)] = slopes[(i, j)].mul_add(products[(i, j)], gram[(i, j)]);
+                gram[(i, j)] += slopes[(i, j)] * products[(i, j)];
             }
         }
         fill_upper(&mut gram);

@@ -1,0 +1,344 @@
+//! `cargo xtask reproduce` from outside: the same bytes whatever happens on the way.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+const EXPERIMENTS: usize = 8;
+
+fn xtask(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.arg("reproduce").args(arguments);
+    command
+}
+
+/// A smoke run into a folder.
+fn smoke(out: &Path, arguments: &[&str]) -> Assert {
+    xtask(&["--profile", "smoke"]).args(arguments).arg("--out").arg(out).assert()
+}
+
+/// Everything that must not depend on threads, interruptions or time, by name.
+fn outputs(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut outputs = BTreeMap::new();
+    for folder in ["tables", "figures"] {
+        for path in files(&out.join(folder)) {
+            let name = path.strip_prefix(out).unwrap().display().to_string();
+            outputs.insert(name, fs::read(path).unwrap());
+        }
+    }
+    outputs.insert("claims.json".to_owned(), fs::read(out.join("claims.json")).unwrap());
+    outputs
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The finished cells and when each was written.
+fn cells(out: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let cells = files(&out.join("cells")).into_iter();
+    let cells = cells.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
+    cells.map(|path| (path.clone(), fs::metadata(path).unwrap().modified().unwrap())).collect()
+}
+
+/// Cells computed and reused, as the manifest says.
+fn counts(out: &Path) -> (u64, u64) {
+    let text = fs::read_to_string(out.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let count = |name: &str| manifest[name].as_u64().unwrap();
+    (count("cells_computed"), count("cells_reused"))
+}
+
+/// No file that was not finished, anywhere below a folder.
+fn assert_nothing_half_written(folder: &Path) {
+    for path in files(folder) {
+        if path.is_dir() {
+            assert_nothing_half_written(&path);
+        } else {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(!name.starts_with('.'), "{name} is left over");
+            if path.extension().is_some_and(|ext| ext == "json") {
+                let text = fs::read_to_string(&path).unwrap();
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+        }
+    }
+}
+
+/// Exactly one line on standard error, with all of these in it.
+fn assert_one_line(assert: &Assert, parts: &[&str]) {
+    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{part:?} is not in {stderr:?}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let judged = |assert: Assert| assert.code(predicate::in_iter([0, 1]));
+    judged(smoke(&one, &["--threads", "1"])).stdout(contains("report.html"));
+    judged(smoke(&two, &["--threads", "2"]));
+    let (one_outputs, two_outputs) = (outputs(&one), outputs(&two));
+    assert_eq!(one_outputs.len(), 3 * EXPERIMENTS + 1);
+    assert!(one_outputs == two_outputs);
+    let contents = |out: &Path| -> Vec<Vec<u8>> {
+        cells(out).keys().map(|path| fs::read(path).unwrap()).collect()
+    };
+    assert!(contents(&one) == contents(&two), "the cells differ");
+    let html = fs::read_to_string(one.join("report.html")).unwrap();
+    assert_eq!(html.matches("<svg").count(), EXPERIMENTS);
+    assert_nothing_half_written(folder.path());
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let arguments = ["--seeds", "20"];
+    smoke(&whole, &arguments);
+    let total = cells(&whole).len();
+
+    let mut child = Process::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["reproduce", "--profile", "smoke", "--threads", "1"])
+        .args(arguments)
+        .arg("--out")
+        .arg(&killed)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while cells(&killed).is_empty() {
+        assert!(start.elapsed() < Duration::from_mins(1), "no cell in a minute");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = cells(&killed);
+    assert!(!before.is_empty() && before.len() < total, "{} of {total} cells", before.len());
+    // What a kill between writing and renaming leaves.
+    fs::write(killed.join("cells").join(".tmp-left"), "{\"schema\":").unwrap();
+
+    smoke(&killed, &arguments);
+    let after = cells(&killed);
+    assert_eq!(after.len(), total);
+    for (path, modified) in &before {
+        assert_eq!(after.get(path), Some(modified), "{} was written again", path.display());
+    }
+    let expected = ((total - before.len()) as u64, before.len() as u64);
+    assert_eq!(counts(&killed), expected);
+    assert!(outputs(&whole) == outputs(&killed));
+    assert_nothing_half_written(&killed);
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let child = Process::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["reproduce", "--profile", "smoke", "--threads", "1", "--seeds", "20", "--out"])
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while cells(&out).is_empty() {
+        assert!(start.elapsed() < Duration::from_mins(1), "no cell in a minute");
+        std::thread::yield_now();
+    }
+    Process::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("the same command goes on"), "{stderr}");
+    assert!(output.stdout.is_empty() && !out.join("claims.json").exists());
+    assert_nothing_half_written(&out);
+}
+
+#[test]
+fn damaged_cells_are_named_and_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    smoke(out, &[]);
+    let expected = outputs(out);
+    let paths: Vec<PathBuf> = cells(out).into_keys().collect();
+    let contents: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let mut flipped = contents[0].clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(&paths[0], flipped).unwrap();
+    fs::write(&paths[1], &contents[1][..contents[1].len() - 10]).unwrap();
+    fs::write(&paths[2], "").unwrap();
+    fs::write(&paths[3], &contents[4]).unwrap();
+
+    let assert = smoke(out, &[]);
+    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    for path in &paths[..4] {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let lines: Vec<&str> = stderr.lines().filter(|line| line.contains(name)).collect();
+        assert!(lines.len() == 1 && lines[0].contains("computed again"), "{name}: {stderr}");
+    }
+    assert_eq!(counts(out), (4, paths.len() as u64 - 4));
+    assert!(outputs(out) == expected);
+    for (path, content) in paths.iter().zip(&contents) {
+        assert!(fs::read(path).unwrap() == *content, "{} is not restored", path.display());
+    }
+}
+
+#[test]
+fn a_cell_of_a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    let only = ["--only", "norm_equivalence"];
+    smoke(out, &only);
+    let path = cells(out).into_keys().next().unwrap();
+    let text = fs::read_to_string(&path).unwrap().replace("flatmin.cell/1", "flatmin.cell/2");
+    fs::write(&path, &text).unwrap();
+    let assert = smoke(out, &only).code(3);
+    assert_one_line(&assert, &[path.to_str().unwrap(), "flatmin.cell/2"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    smoke(out, &["--only", "norm_equivalence", "--fresh"]).code(predicate::in_iter([0, 1]));
+}
+
+#[test]
+fn unknown_names_are_wrong_usage_and_the_valid_ones_are_listed() {
+    xtask(&["--profile", "huge"]).assert().code(2).stderr(contains("smoke, quick, paper, full"));
+    let assert = xtask(&["--profile", "smoke", "--only", "relu_sharpness,nonsense"]).assert();
+    assert.code(2).stderr(contains("nonsense").and(contains("relu_dynamics, relu_sharpness")));
+    for arguments in [["--seeds", "0"], ["--threads", "0"], ["--format", "xml"]] {
+        xtask(&arguments).assert().code(2);
+    }
+    xtask(&["--plan", "--cell", "00"]).assert().code(2);
+    let cell = |hash: &str| xtask(&["--profile", "smoke", "--cell", hash]).assert().code(2);
+    assert_one_line(&cell("xyz"), &["xyz", "32 hexadecimal digits"]);
+    assert_one_line(&cell(&"0".repeat(32)), &[&"0".repeat(32), "no cell"]);
+    xtask(&["--help"]).assert().code(0).stdout(contains("Examples:").and(contains("--plan")));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_one_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let out = file.path().join("x");
+    for arguments in [vec![], vec!["--format", "json"]] {
+        let assert = smoke(&out, &arguments).code(3).stdout("");
+        assert_one_line(&assert, &["xtask: ", out.to_str().unwrap(), "Not a directory"]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_one_line_and_leaves_whole_files() {
+    /// Unmounts at the end, also of a failed test.
+    struct Mounted<'a>(&'a Path);
+    impl Drop for Mounted<'_> {
+        fn drop(&mut self) {
+            let _ = Process::new("umount").arg(self.0).status();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = Process::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(folder.path())
+        .stderr(Stdio::null())
+        .status();
+    if !mount.is_ok_and(|status| status.success()) {
+        skip("a file system cannot be mounted here");
+        return;
+    }
+    let mounted = Mounted(folder.path());
+    let out = mounted.0.join("out");
+    let assert = smoke(&out, &["--threads", "1"]).code(3).stdout("");
+    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let failures: Vec<&str> = stderr.lines().filter(|line| line.starts_with("xtask: ")).collect();
+    assert_eq!(failures.len(), 1, "{stderr}");
+    assert!(failures[0].contains(out.to_str().unwrap()), "{stderr}");
+    assert!(failures[0].contains("No space left"), "{stderr}");
+    assert_nothing_half_written(&out);
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+#[test]
+fn planned_cells_run_one_by_one_leave_nothing_to_compute() {
+    let folder = tempfile::tempdir().unwrap();
+    let (planned, direct) = (folder.path().join("planned"), folder.path().join("direct"));
+    let plan = smoke(&planned, &["--plan"]).code(0);
+    assert!(!planned.exists(), "a plan writes nothing");
+    let plan = String::from_utf8(plan.get_output().stdout.clone()).unwrap();
+    let hashes: Vec<&str> = plan.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let json = smoke(&planned, &["--plan", "--format", "json"]).code(0);
+    let json: serde_json::Value = serde_json::from_slice(&json.get_output().stdout).unwrap();
+    let listed: Vec<&str> =
+        json.as_array().unwrap().iter().map(|cell| cell["hash"].as_str().unwrap()).collect();
+    assert_eq!(hashes, listed);
+    for hash in &hashes {
+        smoke(&planned, &["--cell", hash]).code(0).stdout(contains("computed in"));
+    }
+    smoke(&planned, &["--cell", hashes[0]]).code(0).stdout(contains("was stored already"));
+    smoke(&planned, &["--plan"]).code(0).stdout("");
+    smoke(&planned, &[]);
+    assert_eq!(counts(&planned), (0, hashes.len() as u64));
+    smoke(&direct, &[]);
+    assert!(outputs(&planned) == outputs(&direct));
+}
+
+#[test]
+fn a_selected_experiment_gives_the_bytes_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, part) = (folder.path().join("whole"), folder.path().join("part"));
+    smoke(&whole, &[]);
+    smoke(&part, &["--only", "diagonal_balance"]);
+    let (whole, mut part) = (outputs(&whole), outputs(&part));
+    part.remove("claims.json");
+    assert_eq!(part.len(), 3);
+    for (name, content) in &part {
+        assert!(whole.get(name) == Some(content), "{name} differs");
+    }
+}
+
+#[test]
+fn json_holds_the_claims_and_where_the_rest_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let assert = smoke(folder.path(), &["--format", "json"]);
+    let printed: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    let text = fs::read_to_string(folder.path().join("claims.json")).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(written["schema"], "flatmin.claims/1");
+    for (name, value) in written.as_object().unwrap() {
+        assert_eq!(&printed[name], value);
+    }
+    assert!(Path::new(printed["report"].as_str().unwrap()).is_file());
+}
+
+#[test]
+fn a_closed_pipe_is_not_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Process::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["reproduce", "--profile", "smoke", "--out"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code().is_some_and(|code| code <= 1), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}

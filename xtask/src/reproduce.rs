@@ -451,7 +451,7 @@ fn without_markup(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("_{") {
         let (inside, after) = after.split_once('}').unwrap_or((after, ""));
-        plain += &format!("{before}_{inside}");
+        plain.extend([before, "_", inside]);
         rest = after;
     }
     plain + rest

@@ -1,5 +1,7 @@
 //! `cargo xtask reproduce` from outside: the same bytes whatever happens on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

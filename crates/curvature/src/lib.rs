@@ -7,7 +7,7 @@
 //!
 //! This crate knows nothing of learning rates.
 
-use faer::MatRef;
+use faer::{ColRef, MatRef};
 use flatmin_linalg::{
     EigenError, LanczosOptions, LanczosStatus, Sharpness, largest_eigenpair, simd,
     symmetric_eigenvalues,
@@ -45,7 +45,7 @@ pub fn gauss_newton_sharpness(
 /// [`EigenError`] when an entry is not finite or the eigenproblem fails.
 pub fn gram_sharpness(gram: MatRef<'_, f64>) -> Result<Sharpness, EigenError> {
     let trace = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
-    let squares = gram.col_iter().flat_map(|column| column.iter()).map(|value| value * value);
+    let squares = gram.col_iter().flat_map(ColRef::iter).map(|value| value * value);
     let frobenius_norm = f64::sqrt(squares.sum());
     Ok(Sharpness { trace, frobenius_norm, lambda_max: lambda_max(gram)? })
 }
@@ -62,7 +62,7 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     let n = gram.nrows();
     if n > DENSE_SIZE {
         let columns: Option<Vec<&[f64]>> =
-            gram.col_iter().map(|column| column.try_as_col_major().map(|c| c.as_slice())).collect();
+            gram.col_iter().map(|column| Some(column.try_as_col_major()?.as_slice())).collect();
         // Weights without structure (the fractional parts of multiples of the golden ratio), so that
         // no eigenvector of a structured matrix is orthogonal to the start.
         let start: Vec<f64> =

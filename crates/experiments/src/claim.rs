@@ -94,8 +94,10 @@ pub fn short_number(value: f64) -> String {
         return "0".to_owned();
     }
     if (1e-3..1e5).contains(&size) {
-        let digits = 3 - size.log10().floor().max(-3.0) as i32;
-        let text = format!("{value:.*}", usize::try_from(digits.max(0)).unwrap_or(0));
+        // Digits after the point that leave four in all.
+        let limits = [1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2];
+        let digits = limits.iter().position(|limit| size >= *limit).unwrap_or(limits.len());
+        let text = format!("{value:.digits$}");
         if text.contains('.') {
             return text.trim_end_matches('0').trim_end_matches('.').to_owned();
         }

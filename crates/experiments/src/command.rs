@@ -95,7 +95,7 @@ fn run(experiment: Experiment, arguments: &Arguments) -> anyhow::Result<bool> {
 
     let mut text = format!("{}\n\n{}\n", experiment.title(), aligned(&presentation.summary));
     text.extend(judged.iter().map(claim_text));
-    text += &format!("\ntable and figure: {}\n", out.display());
+    text.extend(["\ntable and figure: ", &out.display().to_string(), "\n"]);
     // A closed pipe is not an error: the reader had enough.
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());

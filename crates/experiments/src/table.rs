@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
-    /// Its header: a field name in snake_case.
+    /// Its header: a field name in `snake_case`.
     pub name: &'static str,
     /// Its unit, or the quantity it counts; `1` for a pure number.
     pub unit: &'static str,

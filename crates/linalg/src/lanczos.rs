@@ -150,8 +150,8 @@ mod tests {
     fn zero_identity_and_dimension_one_are_ordinary() {
         for scale in [0.0, 1.0, 1e150] {
             for dim in [1, 2, 9] {
-                let start: Vec<f64> = (0..dim).map(|k| f64::from(k) + 0.5).collect();
-                let spectrum = vec![scale; dim as usize];
+                let start: Vec<f64> = (0..dim).map(|k| k as f64 + 0.5).collect();
+                let spectrum = vec![scale; dim];
                 let pair =
                     largest_eigenpair(&start, diagonal(&spectrum), LanczosOptions::default())
                         .unwrap();

@@ -4,7 +4,7 @@
 //! Here input is checked, scaled by a power of two (exact), and the result is checked against the
 //! trace and the Frobenius norm, which an eigendecomposition preserves, before it is handed out.
 
-use faer::{Mat, MatRef, Side};
+use faer::{ColRef, Mat, MatRef, Side};
 
 /// Eigenvalues in ascending order with orthonormal eigenvectors (columns).
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ impl Guard {
     fn finish(&self, mut values: Vec<f64>) -> Result<Vec<f64>, EigenError> {
         let n = values.len();
         let trace: f64 = (0..n).map(|i| self.scaled[(i, i)]).sum();
-        let squares: f64 = self.scaled.col_iter().flat_map(|c| c.iter()).map(|v| v * v).sum();
+        let squares: f64 = self.scaled.col_iter().flat_map(ColRef::iter).map(|v| v * v).sum();
         let computed_trace: f64 = values.iter().sum();
         let computed_squares: f64 = values.iter().map(|v| v * v).sum();
         let norm = squares.sqrt();

@@ -1,5 +1,12 @@
 //! Kernels and metrics against trajectories from automatic differentiation in another program.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "helpers of tests on small files"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -34,7 +41,7 @@ fn read_npz(name: &str) -> Arrays {
                 }
                 other => panic!("unexpected type {other:?} in {}", file.name()),
             },
-            other @ npyz::DType::Record(_) | other @ npyz::DType::Array(..) => {
+            other @ (npyz::DType::Record(_) | npyz::DType::Array(..)) => {
                 panic!("unexpected type {other:?} in {}", file.name())
             }
         };
@@ -78,10 +85,8 @@ fn check<M: Model + Copy>(
     let data = Dataset::new(matrix(&arrays, "x"), arrays["y"].1.clone()).unwrap();
     let initial = parameters(&arrays, &case.names, |n| format!("initial_{n}"));
     let order = matrix(&arrays, "order");
-    let update = Update {
-        learning_rate: arrays["learning_rate"].1[0],
-        clip_norm: arrays["clip_norm"].1[0],
-    };
+    let update =
+        Update { learning_rate: arrays["learning_rate"].1[0], clip_norm: arrays["clip_norm"].1[0] };
     let full_batch = case.file.contains("_gd_");
     let mut kernel = kernel(model, &data, &initial);
     let losses = &arrays["loss"].1;
@@ -109,11 +114,7 @@ fn check<M: Model + Copy>(
             let expected = parameters(&arrays, &case.names, |n| format!("{n}_{}", t + 1));
             let what = format!("{} after {} steps", case.file, t + 1);
             assert_close(&kernel.parameters(), &expected, &what);
-            assert_close(
-                &[data.loss(&model, &kernel.parameters())],
-                &losses[k + 1..=k + 1],
-                &what,
-            );
+            assert_close(&[data.loss(&model, &kernel.parameters())], &losses[k + 1..=k + 1], &what);
         }
     }
 }
@@ -147,17 +148,12 @@ fn relu(file: &'static str) -> Case<TwoLayerRelu> {
 }
 
 fn diagonal(file: &'static str) -> Case<DiagonalLinear> {
-    let model =
-        |arrays: &Arrays| DiagonalLinear::new(arrays["initial_a"].1.len()).unwrap();
+    let model = |arrays: &Arrays| DiagonalLinear::new(arrays["initial_a"].1.len()).unwrap();
     Case { file, names: ["a", "b"], model }
 }
 
-const RELU: [&str; 4] = [
-    "relu_sgd_b1_s0.npz",
-    "relu_sgd_b1_noclip_s0.npz",
-    "relu_sgd_b4_s0.npz",
-    "relu_gd_s0.npz",
-];
+const RELU: [&str; 4] =
+    ["relu_sgd_b1_s0.npz", "relu_sgd_b1_noclip_s0.npz", "relu_sgd_b4_s0.npz", "relu_gd_s0.npz"];
 const DIAGONAL: [&str; 3] =
     ["diagonal_sgd_b1_s0.npz", "diagonal_sgd_b3_s0.npz", "diagonal_gd_s0.npz"];
 

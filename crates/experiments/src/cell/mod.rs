@@ -18,7 +18,7 @@ pub use interpolator::{InterpolatorResult, InterpolatorSpec};
 pub use norms::{NetworkFamily, NormResult, NormRow, NormSpec};
 pub(crate) use train::CUBE_VARIANCE;
 pub use train::{
-    DiagonalInitial, DiagonalProblem, Measurement, MeasuredSharpness, Problem, ReluProblem,
+    DiagonalInitial, DiagonalProblem, MeasuredSharpness, Measurement, Problem, ReluProblem,
     TrainResult, TrainSpec,
 };
 
@@ -82,6 +82,9 @@ impl CellSpec {
     }
 
     /// The canonical form that is hashed: compact JSON with the fields in declaration order.
+    ///
+    /// # Panics
+    /// Never: a specification is plain data.
     pub fn canonical_json(&self) -> String {
         // Plain structs of numbers, strings and enums: nothing here can fail to serialise, and
         // every float in a specification is finite.

@@ -93,9 +93,13 @@ impl NormSpec {
             (model.hidden_norm_squared(&parameters), model.output_norm_squared(&parameters));
         let norm = model.path_norm(&parameters);
         let attained = (d as f64).sqrt() * norm;
-        Ok(row(balanced, population.into(), [norm, hidden + output], &checks, &[
-            (population.trace, attained),
-        ])
+        Ok(row(
+            balanced,
+            population.into(),
+            [norm, hidden + output],
+            &checks,
+            &[(population.trace, attained)],
+        )
         .with_third((hidden / (2.0 * std::f64::consts::PI)).max(output / 4.0)))
     }
 
@@ -116,11 +120,17 @@ impl NormSpec {
         let l2 = beta.iter().map(|b| b * b).sum::<f64>().sqrt();
         let max = beta.iter().fold(0.0_f64, |m, b| m.max(b.abs()));
         let scale = 2.0 * CUBE_VARIANCE;
-        Ok(row(balanced, population.into(), [l1, l2], &checks, &[
-            (population.trace, scale * l1),
-            (population.frobenius_norm, scale * l2),
-            (population.lambda_max, scale * max),
-        ])
+        Ok(row(
+            balanced,
+            population.into(),
+            [l1, l2],
+            &checks,
+            &[
+                (population.trace, scale * l1),
+                (population.frobenius_norm, scale * l2),
+                (population.lambda_max, scale * max),
+            ],
+        )
         .with_third(max))
     }
 
@@ -150,9 +160,7 @@ fn row(
     checks: &[Comparison],
     attained: &[(f64, f64)],
 ) -> NormRow {
-    let slacks = |relation| {
-        checks.iter().filter(move |c| c.relation == relation).map(|c| c.slack)
-    };
+    let slacks = |relation| checks.iter().filter(move |c| c.relation == relation).map(|c| c.slack);
     let owed = attained.iter().filter(|_| balanced).map(|(l, r)| (l / r - 1.0).abs());
     NormRow {
         balanced,
@@ -161,6 +169,9 @@ fn row(
         second_norm,
         third_norm: 0.0,
         smallest_slack: slacks(Relation::AtMost).fold(f64::INFINITY, f64::min),
-        largest_equality_error: slacks(Relation::Equal).map(f64::abs).chain(owed).fold(0.0, f64::max),
+        largest_equality_error: slacks(Relation::Equal)
+            .map(f64::abs)
+            .chain(owed)
+            .fold(0.0, f64::max),
     }
 }

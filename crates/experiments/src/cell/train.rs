@@ -256,11 +256,8 @@ impl TrainSpec {
             }
         })?;
         let finite = run.outcome != Outcome::Diverged;
-        let last = if finite {
-            Some(measure(run.steps, &run.parameters, since_last)?)
-        } else {
-            None
-        };
+        let last =
+            if finite { Some(measure(run.steps, &run.parameters, since_last)?) } else { None };
         if path.last().is_some_and(|p| p.step == run.steps) {
             path.pop();
         }
@@ -324,8 +321,7 @@ impl ReluProblem {
         )?;
         let model = TwoLayerRelu::new(self.width, self.input_dim)?;
         let make = |count, purpose| {
-            let inputs =
-                data::sphere_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
+            let inputs = data::sphere_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
             let targets = flatmin_models::Model::outputs(&teacher, &truth, &inputs);
             Dataset::new(inputs, targets)
         };

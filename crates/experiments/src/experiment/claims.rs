@@ -49,10 +49,7 @@ fn verdict(settings: &Settings, enough: bool, holds: bool) -> (Verdict, String) 
     }
 }
 
-fn values(
-    runs: &[Trained<'_>],
-    value: impl Fn(&Trained<'_>) -> Option<f64>,
-) -> Vec<f64> {
+fn values(runs: &[Trained<'_>], value: impl Fn(&Trained<'_>) -> Option<f64>) -> Vec<f64> {
     runs.iter().filter_map(value).collect()
 }
 
@@ -78,10 +75,9 @@ fn stable_minima(settings: &Settings, results: &Results) -> Result<Claim, Missin
         runs.retain(|run| run.result.converged());
         let sgd = values(&of_method(&runs, SGD), scaled_trace);
         let gd = values(&of_method(&runs, GD), scaled_lambda_max);
-        for (label, values) in [
-            (format!("{name}, SGD: tr G · η/2"), sgd),
-            (format!("{name}, GD: λ_max · η/2"), gd),
-        ] {
+        for (label, values) in
+            [(format!("{name}, SGD: tr G · η/2"), sgd), (format!("{name}, GD: λ_max · η/2"), gd)]
+        {
             enough &= !values.is_empty();
             holds &= values.iter().all(|v| *v <= 1.0);
             count += values.len();
@@ -138,7 +134,8 @@ fn norms_follow(settings: &Settings, results: &Results) -> Result<Claim, Missing
         let medians = second(&pairs);
         let ratio = largest(&medians) / smallest(&medians);
         holds &= ratio <= 1.05;
-        measured.push(Measured::new(format!("diagonal, GD: max/min of median {quantity}"), &[ratio]));
+        measured
+            .push(Measured::new(format!("diagonal, GD: max/min of median {quantity}"), &[ratio]));
     }
     let (verdict, note) = verdict(settings, enough, holds);
     Ok(Claim {
@@ -207,8 +204,7 @@ fn diagonal_generalization(settings: &Settings, results: &Results) -> Result<Cla
         medians(&of_method(&runs, GD), error).into_iter().map(|p| p.1).collect();
     let sgd_error = median(&last);
     let flat = largest(&gd_medians) / smallest(&gd_medians);
-    let holds =
-        largest(&last) <= 1e-2 && smallest(&gd_medians) >= 100.0 * sgd_error && flat <= 1.5;
+    let holds = largest(&last) <= 1e-2 && smallest(&gd_medians) >= 100.0 * sgd_error && flat <= 1.5;
     let (verdict, note) = verdict(settings, !last.is_empty() && !gd.is_empty(), holds);
     let minimum: Vec<f64> = interpolators.iter().map(|i| i.coefficient_error).collect();
     Ok(Claim {
@@ -255,9 +251,10 @@ fn balance(settings: &Settings, results: &Results) -> Result<Claim, MissingCell>
     let (verdict, note) = verdict(settings, enough, holds);
     Ok(Claim {
         id: "5".to_owned(),
-        sentence: "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
+        sentence:
+            "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
                    unbalanced."
-            .to_owned(),
+                .to_owned(),
         source: "D5".to_owned(),
         predicate: "SGD's final balance ratio: median ≤ 1.01 and maximum ≤ 1.05 for every initial \
                     ratio r₀; GD's ≥ 0.9 r₀ for r₀ ≥ 2, and 1 to 1e-6 for r₀ = 1"

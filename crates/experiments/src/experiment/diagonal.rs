@@ -127,8 +127,8 @@ pub(super) fn generalization(
         ),
     ];
     let mut table = run_table(&runs);
-    let [norm, error] = ["norm", "coefficient_error"]
-        .map(|name| table.columns.iter().position(|c| c.name == name));
+    let [norm, error] =
+        ["norm", "coefficient_error"].map(|name| table.columns.iter().position(|c| c.name == name));
     let width = table.columns.len();
     for (seed, interpolator) in settings.seeds().zip(&interpolators) {
         let mut row = vec![Value::Missing; width];
@@ -166,10 +166,7 @@ pub(super) fn initial_ratio(run: &Trained<'_>) -> f64 {
     }
 }
 
-pub(super) fn balance(
-    settings: &Settings,
-    results: &Results,
-) -> Result<Presentation, MissingCell> {
+pub(super) fn balance(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
     let runs = trained(&Experiment::DiagonalBalance.cells(settings), results)?;
     let value = |run: &Trained<'_>| run.result.last?.balance_ratio;
     let series = [(SGD, SGD_STYLE), (GD, GD_STYLE)].into_iter().flat_map(|(method, style)| {
@@ -186,10 +183,7 @@ pub(super) fn balance(
                 label: "no change".to_owned(),
                 kind: ReferenceKind::Curve(vec![(1.0, 1.0), (16.0, 16.0)]),
             },
-            Reference {
-                label: "balanced".to_owned(),
-                kind: ReferenceKind::Horizontal(1.0),
-            },
+            Reference { label: "balanced".to_owned(), kind: ReferenceKind::Horizontal(1.0) },
         ],
     };
     let mut summary = Table {

@@ -9,8 +9,7 @@ use crate::cell::{
 use crate::{Experiment, Profile, Settings};
 
 /// SGD with batch size 1; with one sample a batch all samplings without memory are the same.
-pub(super) const SGD: Method =
-    Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
+pub(super) const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
 pub(super) const GD: Method = Method::GradientDescent;
 
 /// Clipping that only guards the first steps of ReLU networks.
@@ -112,10 +111,7 @@ fn relu_cell(profile: Profile, method: Method, level: f64, seed: u64) -> TrainSp
     }
 }
 
-fn per_seed(
-    settings: &Settings,
-    cell: impl Fn(u64) -> Vec<TrainSpec>,
-) -> Vec<CellSpec> {
+fn per_seed(settings: &Settings, cell: impl Fn(u64) -> Vec<TrainSpec>) -> Vec<CellSpec> {
     settings.seeds().flat_map(cell).map(CellSpec::Train).collect()
 }
 
@@ -154,11 +150,11 @@ pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
             for clip_norm in [TIGHT_CLIP, RELU_CLIP] {
                 for schedule in [Schedule::Constant, Schedule::Cosine, Schedule::Step] {
                     let cell = relu_cell(profile, SGD, canonical(level), seed);
-                    let plain = clip_norm.total_cmp(&RELU_CLIP).is_eq()
-                        && schedule == Schedule::Constant;
+                    let plain =
+                        clip_norm.total_cmp(&RELU_CLIP).is_eq() && schedule == Schedule::Constant;
                     let checkpoints_per_decade =
                         if plain { cell.checkpoints_per_decade } else { 0 };
-                    cells.push(TrainSpec { clip_norm, schedule, checkpoints_per_decade, ..cell });
+                    cells.push(TrainSpec { schedule, clip_norm, checkpoints_per_decade, ..cell });
                 }
             }
         }
@@ -171,7 +167,9 @@ pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
     let budget = budget(profile);
     per_seed(settings, |seed| {
         let cells = [SGD, GD].into_iter().flat_map(|method| {
-            levels(profile, -2.4, -0.9, 6).into_iter().map(move |learning_rate| (method, learning_rate))
+            levels(profile, -2.4, -0.9, 6)
+                .into_iter()
+                .map(move |learning_rate| (method, learning_rate))
         });
         cells
             .map(|(method, learning_rate)| TrainSpec {

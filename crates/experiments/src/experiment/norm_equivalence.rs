@@ -12,10 +12,7 @@ use crate::{Experiment, Settings};
 /// Variance of an input coordinate of the diagonal networks.
 const VARIANCE: f64 = crate::cell::CUBE_VARIANCE;
 
-pub(super) fn present(
-    settings: &Settings,
-    results: &Results,
-) -> Result<Presentation, MissingCell> {
+pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
     let cells = norms(&Experiment::NormEquivalence.cells(settings), results)?;
     let relu = |x: fn(&NormSpec, &NormRow) -> f64, y: fn(&NormRow) -> f64| {
         series(&cells, NetworkFamily::Relu, x, y)
@@ -44,10 +41,7 @@ pub(super) fn present(
             "ReLU: trace and path norm",
             "√d ‖θ‖_{P}",
             "tr Ḡ",
-            relu(
-                |spec, row| (spec.input_dim as f64).sqrt() * row.norm,
-                |row| row.population.trace,
-            ),
+            relu(|spec, row| (spec.input_dim as f64).sqrt() * row.norm, |row| row.population.trace),
             &[("equality: balanced (R2)", 1.0)],
         ),
         panel(
@@ -79,10 +73,7 @@ pub(super) fn present(
             "Diagonal: largest eigenvalue and ℓ∞",
             "2s² ‖β‖_{∞}",
             "λ_{max}(Ḡ)",
-            diagonal(
-                |_, row| 2.0 * VARIANCE * row.third_norm,
-                |row| row.population.lambda_max,
-            ),
+            diagonal(|_, row| 2.0 * VARIANCE * row.third_norm, |row| row.population.lambda_max),
             &[("equality: balanced (D1)", 1.0)],
         ),
     ];

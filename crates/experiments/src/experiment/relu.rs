@@ -111,8 +111,7 @@ pub(super) fn generalization(
         })
         .collect();
     bound.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let zero: Vec<f64> =
-        runs.iter().map(|run| (2.0 * run.result.zero_test_loss).sqrt()).collect();
+    let zero: Vec<f64> = runs.iter().map(|run| (2.0 * run.result.zero_test_loss).sqrt()).collect();
     let mut gap_series = against_norm(&gap);
     gap_series.push(Series {
         label: "Rademacher complexity bound (R6)".to_owned(),
@@ -279,7 +278,9 @@ pub(super) fn dynamics(
     ];
     let sharpness = [
         Followed { label: "tr G", style: Style(2), value: |m| Some(m.empirical.trace) },
-        Followed { label: "‖G‖_{F}", style: Style(3), value: |m| Some(m.empirical.frobenius_norm) },
+        Followed {
+            label: "‖G‖_{F}", style: Style(3), value: |m| Some(m.empirical.frobenius_norm)
+        },
         Followed { label: "λ_{max}(G)", style: Style(4), value: |m| Some(m.empirical.lambda_max) },
         Followed { label: "batch sharpness", style: Style(5), value: |m| m.batch_sharpness },
     ];
@@ -336,9 +337,7 @@ fn trajectories(group: &[Trained<'_>], followed: &Followed) -> Vec<Series> {
         label: followed.label.to_owned(),
         style: followed.style,
         mark: Mark::ThinLine,
-        points: points(run)
-            .filter_map(|m| Some((m.step as f64, (followed.value)(m)?)))
-            .collect(),
+        points: points(run).filter_map(|m| Some((m.step as f64, (followed.value)(m)?))).collect(),
     };
     group.iter().map(line).collect()
 }

@@ -2,9 +2,9 @@
 
 use flatmin_optim::Outcome;
 
+use super::grid::{GD, SGD};
 use super::relu::schedule_name;
 use super::select::{Trained, group_by, method_name, of_method};
-use super::grid::{GD, SGD};
 use crate::cell::{DiagonalInitial, Problem};
 use crate::claim::median;
 use crate::table::{Column, Table, Value};

@@ -3,7 +3,9 @@
 use flatmin_optim::Method;
 
 use super::MissingCell;
-use crate::cell::{CellResult, CellSpec, InterpolatorResult, NormResult, NormSpec, Results, TrainResult, TrainSpec};
+use crate::cell::{
+    CellResult, CellSpec, InterpolatorResult, NormResult, NormSpec, Results, TrainResult, TrainSpec,
+};
 use crate::claim::median;
 use crate::figure::{Mark, Series, Style};
 

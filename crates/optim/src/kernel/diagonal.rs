@@ -111,14 +111,12 @@ impl WithSimd for SingleSteps<'_, '_> {
         let Some(&first) = order.first() else { return segment };
         let stride = kernel.stride;
         let inputs = &kernel.inputs;
-        let input =
-            |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
+        let input = |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
         let mut a = GroupsMut::<S>::new(&mut kernel.a);
         let mut b = GroupsMut::<S>::new(&mut kernel.b);
         let zero = Lanes::splat(simd, 0.0);
         // A multiple of zero leaves the layers as they are.
-        let (mut out, mut squares) =
-            sweep(simd, &mut a, &mut b, input(first), input(first), zero);
+        let (mut out, mut squares) = sweep(simd, &mut a, &mut b, input(first), input(first), zero);
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
             let residual = out - kernel.data.targets()[sample as usize];
             let gradient_norm = residual.abs() * squares.sqrt();
@@ -126,8 +124,7 @@ impl WithSimd for SingleSteps<'_, '_> {
             segment.add(Step { loss: 0.5 * residual * residual, gradient_norm, clipped });
             let multiple = Lanes::splat(simd, -(factor * residual));
             let next = order.get(t + 1).copied().unwrap_or(sample);
-            (out, squares) =
-                sweep(simd, &mut a, &mut b, input(sample), input(next), multiple);
+            (out, squares) = sweep(simd, &mut a, &mut b, input(sample), input(next), multiple);
         }
         segment
     }
@@ -187,8 +184,7 @@ impl WithSimd for BatchStep<'_, '_> {
         }
         let coefficients = Groups::<S>::new(&kernel.coefficients);
         let inputs = &kernel.inputs;
-        let row =
-            |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
+        let row = |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
         let mut loss = 0.0;
         for samples in batch.chunks(ROWS) {
             // Short blocks repeat their first row with a residual of zero.

@@ -1,5 +1,10 @@
 //! The steps of SGD and gradient descent.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
+)]
+
 mod diagonal;
 mod plain;
 mod relu;

@@ -339,7 +339,7 @@ fn update_rows<S: Simd>(
 #[inline(always)]
 fn updates<S: Simd, const R: usize>(
     simd: S,
-    rows: [&mut [S::f64s]; R],
+    mut rows: [&mut [S::f64s]; R],
     factors: [S::f64s; R],
     previous: &[S::f64s],
     next: &[S::f64s],
@@ -510,8 +510,8 @@ impl WithSimd for DenseStep<'_, '_> {
             Par::Seq,
         );
 
-        let squares = simd::norm_squared(&batch.hidden_gradient)
-            + simd::norm_squared(&batch.output_gradient);
+        let squares =
+            simd::norm_squared(&batch.hidden_gradient) + simd::norm_squared(&batch.output_gradient);
         let gradient_norm = squares.sqrt();
         let (factor, clipped) = update.factor(gradient_norm);
         simd::axpy(-factor, &batch.hidden_gradient, &mut kernel.hidden);

@@ -36,8 +36,8 @@ pub(crate) enum Failure {
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// Stopped on request.
     #[error(
-        "interrupted: {stored} of {total} cells are stored in {}; the same command goes on from \
-         there",
+        "interrupted: {stored} of the {total} cells to compute are done and stored in {}; the same \
+         command goes on from there",
         folder.display()
     )]
     Interrupted { stored: usize, total: usize, folder: PathBuf },

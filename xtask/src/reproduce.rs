@@ -119,7 +119,8 @@ fn plan(options: &Options, store: &Store, cells: &[CellSpec]) -> Result<u8, Fail
     let (_, missing) = to_do(options, store, cells)?;
     let text = match options.format {
         Format::Text => {
-            missing.iter().map(|spec| format!("{} {}\n", spec.key(), spec.label())).collect()
+            let line = |spec: &&CellSpec| format!("{} {}\n", spec.key(), spec.label());
+            missing.iter().map(line).collect::<Vec<_>>().concat()
         }
         Format::Json => {
             let cell = |spec: &&CellSpec| {

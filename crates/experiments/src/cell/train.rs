@@ -133,6 +133,17 @@ pub struct Measurement {
     pub clipped_fraction: f64,
 }
 
+impl Measurement {
+    fn is_finite(&self) -> bool {
+        let sharpness = self.empirical;
+        [self.train_loss, self.test_loss, sharpness.frobenius_norm, self.max_gradient_norm]
+            .into_iter()
+            .chain([self.norm, sharpness.trace, sharpness.lambda_max])
+            .chain(self.coefficient_error)
+            .all(f64::is_finite)
+    }
+}
+
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainResult {
@@ -252,7 +263,8 @@ impl TrainSpec {
             if self.checkpoints_per_decade > 0 {
                 // A state that cannot be measured any more (overflow) is left out; the outcome
                 // says what happened.
-                path.extend(measure(seen.step, seen.parameters, seen.since_last));
+                let measured = measure(seen.step, seen.parameters, seen.since_last);
+                path.extend(measured.ok().filter(Measurement::is_finite));
             }
         })?;
         let finite = run.outcome != Outcome::Diverged;

@@ -119,8 +119,9 @@ impl Experiment {
             Self::ReluGeneralization => {
                 "Larger learning rates find minima of smaller path norm, and those generalise \
                  better; SGD does so more than gradient descent. The last panel sets the measured \
-                 generalisation gap beside the Rademacher bound of R6, which is vacuous wherever \
-                 it exceeds the loss of the zero function."
+                 gap beside the Rademacher complexity bound of R6: it grows with the \
+                 path norm as the gap does, and says nothing where it lies above the error of \
+                 the zero function, which is everywhere here."
             }
             Self::ReluSchedule => {
                 "Clipping gradients at norm 1 removes the instability that selects flat minima: \
@@ -139,7 +140,7 @@ impl Experiment {
             }
             Self::DiagonalBalance => {
                 "SGD noise balances the two layers whatever the initial imbalance; gradient \
-                 descent keeps it."
+                 descent leaves them unbalanced, and more so than at the start."
             }
             Self::NormEquivalence => {
                 "For ReLU networks the population trace is at least √d times the path norm, with \

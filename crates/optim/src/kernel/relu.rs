@@ -319,7 +319,7 @@ fn update_rows<S: Simd>(
             (weights[r], rest) = tail.split_at_mut(registers);
             offset = (j + 1) * registers;
         }
-        let sums = updates(simd, weights, factors, previous, next);
+        let sums = updates(simd, &mut weights, factors, previous, next);
         for r in 0..ROWS {
             preactivations[block[r] as usize] = sums[r].sum(simd);
         }
@@ -331,7 +331,7 @@ fn update_rows<S: Simd>(
         (row, rest) = tail.split_at_mut(registers);
         offset = (j + 1) * registers;
         let factor = simd.splat_f64s(coefficients[j]);
-        let [sum] = updates(simd, [row], [factor], previous, next);
+        let [sum] = updates(simd, &mut [row], [factor], previous, next);
         preactivations[j] = sum.sum(simd);
     }
 }
@@ -339,7 +339,7 @@ fn update_rows<S: Simd>(
 #[inline(always)]
 fn updates<S: Simd, const R: usize>(
     simd: S,
-    mut rows: [&mut [S::f64s]; R],
+    rows: &mut [&mut [S::f64s]; R],
     factors: [S::f64s; R],
     previous: &[S::f64s],
     next: &[S::f64s],

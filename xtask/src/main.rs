@@ -6,6 +6,7 @@
 mod failure;
 mod files;
 mod manifest;
+mod markdown;
 mod output;
 mod progress;
 mod reproduce;

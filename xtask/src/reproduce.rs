@@ -254,6 +254,7 @@ fn all(
     write_json(&out.join("manifest.json"), &manifest)?;
     let report = report(&manifest, &claims, sections);
     files::write(&out.join("report.html"), report.to_html().as_bytes())?;
+    files::write(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
 
     output::print(&match options.format {
         Format::Text => text(&claims, &manifest, out),

@@ -1,0 +1,60 @@
+//! The report's numbers as a Markdown page, for `docs/results.md`.
+
+use std::fmt::Write as _;
+
+use flatmin_experiments::report::Report;
+
+/// Facts, claims with what was measured, and the summary table of every experiment.
+pub(crate) fn page(report: &Report) -> String {
+    let mut page = String::from("# Results\n\n");
+    // Writing to a string cannot fail.
+    let _ = writeln!(page, "As written by the command below (`results.md` beside its report).\n");
+    page.push_str(&table(
+        &["fact", "value"],
+        report.facts.iter().map(|(name, value)| vec![name.clone(), value.clone()]),
+    ));
+    page.push_str("\n## Claims\n");
+    for claim in &report.claims {
+        let (id, verdict, sentence) = (&claim.id, &claim.verdict, &claim.sentence);
+        let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
+        let _ = write!(page, "Predicate: {} ({}).\n\n", claim.predicate, claim.source);
+        if !claim.note.is_empty() {
+            let _ = write!(page, "{}\n\n", claim.note);
+        }
+        let rows = claim.measured.iter().map(|m| {
+            let [median, minimum, maximum] = [&m.median, &m.minimum, &m.maximum].map(Clone::clone);
+            vec![m.quantity.clone(), median, minimum, maximum, m.runs.to_string()]
+        });
+        page.push_str(&table(&["measured", "median", "minimum", "maximum", "runs"], rows));
+    }
+    for section in &report.sections {
+        let _ = write!(page, "\n## {} (`{}`)\n\n", section.title, section.id);
+        let headers: Vec<&str> = section.headers.iter().map(String::as_str).collect();
+        page.push_str(&table(&headers, section.rows.iter().cloned()));
+    }
+    page
+}
+
+fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let line = |cells: &mut dyn Iterator<Item = String>| {
+        let cells: Vec<String> = cells.map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut text = line(&mut headers.iter().map(ToString::to_string));
+    text.push_str(&line(&mut headers.iter().map(|_| "---".to_owned())));
+    for row in rows {
+        text.push_str(&line(&mut row.into_iter()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_bar_in_a_cell_does_not_end_it() {
+        let text = table(&["a", "b"], [vec!["|x|".to_owned(), "y".to_owned()]].into_iter());
+        assert_eq!(text, "| a | b |\n| --- | --- |\n| \\|x\\| | y |\n");
+    }
+}

@@ -160,7 +160,11 @@ fn row(
     checks: &[Comparison],
     attained: &[(f64, f64)],
 ) -> NormRow {
-    let slacks = |relation| checks.iter().filter(move |c| c.relation == relation).map(|c| c.slack);
+    // A comparison that cannot be made (NaN) counts as violated by 1.
+    let slacks = |relation| {
+        let of_relation = checks.iter().filter(move |check| check.relation == relation);
+        of_relation.map(|check| if check.slack.is_nan() { -1.0 } else { check.slack })
+    };
     let owed = attained.iter().filter(|_| balanced).map(|(l, r)| (l / r - 1.0).abs());
     NormRow {
         balanced,

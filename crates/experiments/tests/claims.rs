@@ -1,0 +1,231 @@
+//! Claims on made-up results: each must hold where it should, and fail where one run breaks it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use flatmin_experiments::cell::{
+    CellResult, CellSpec, DiagonalInitial, MeasuredSharpness, Measurement, Problem, Results,
+    TrainResult, TrainSpec,
+};
+use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_optim::{Method, Outcome};
+
+/// A run as the theory wants it.
+fn ideal(spec: &TrainSpec) -> TrainResult {
+    let rate = spec.learning_rate;
+    let sgd = spec.method != Method::GradientDescent;
+    let (mut trace, mut norm, mut error) = (1.0 / rate, 1.0 / rate, None);
+    let mut balance = None;
+    match spec.problem {
+        Problem::Relu(_) => {
+            if spec.clip_norm < 2.0 {
+                trace = 10.0 / rate;
+            }
+        }
+        Problem::Diagonal(problem) => {
+            if sgd {
+                (trace, norm) = (1e-3 * rate.powi(-2), 1e-3 * rate.powi(-2));
+            } else {
+                (trace, norm) = (100.0, 100.0);
+            }
+            error = Some(if sgd { 1e-6 / rate.powi(3) } else { 400.0 });
+            balance = Some(match problem.initial {
+                DiagonalInitial::Unbalanced { ratio } if !sgd => ratio,
+                _ => 1.0,
+            });
+        }
+    }
+    let empirical = MeasuredSharpness { trace, frobenius_norm: trace, lambda_max: 0.5 / rate };
+    let last = Measurement {
+        step: 1000,
+        train_loss: 1e-13,
+        test_loss: 1e-6 / rate.powi(2) * if sgd { 1.0 } else { 300.0 },
+        empirical,
+        batch_sharpness: Some(trace),
+        norm,
+        balance_ratio: balance,
+        coefficient_error: error,
+        max_gradient_norm: 1.0,
+        clipped_fraction: 0.0,
+    };
+    TrainResult {
+        outcome: Outcome::Converged,
+        steps: 1000,
+        clipped_steps: 0,
+        zero_test_loss: 1.0,
+        mean_input_norm_squared: 100.0,
+        path: Vec::new(),
+        last: Some(last),
+        population: Some(empirical),
+    }
+}
+
+fn settings() -> Settings {
+    Settings::new(Profile::Quick)
+}
+
+fn results(change: impl Fn(&TrainSpec, &mut TrainResult)) -> Results {
+    expand(&Experiment::ALL, &settings())
+        .into_iter()
+        .map(|cell| {
+            let result = match &cell {
+                CellSpec::Train(spec) => {
+                    let mut result = ideal(spec);
+                    change(spec, &mut result);
+                    CellResult::Train(result)
+                }
+                other => other.run().unwrap(),
+            };
+            (cell.key(), result)
+        })
+        .collect()
+}
+
+fn verdicts(results: &Results) -> Vec<(String, Verdict)> {
+    let claims = claims(&Experiment::ALL, &settings(), results).unwrap();
+    claims.into_iter().map(|claim| (claim.id, claim.verdict)).collect()
+}
+
+fn of(id: &str, change: impl Fn(&TrainSpec, &mut TrainResult)) -> Verdict {
+    verdicts(&results(change)).into_iter().find(|(claim, _)| claim == id).unwrap().1
+}
+
+fn last(result: &mut TrainResult) -> &mut Measurement {
+    result.last.as_mut().unwrap()
+}
+
+fn is_relu(spec: &TrainSpec) -> bool {
+    matches!(spec.problem, Problem::Relu(_))
+}
+
+fn is_gd(spec: &TrainSpec) -> bool {
+    spec.method == Method::GradientDescent
+}
+
+#[test]
+fn every_claim_holds_on_ideal_runs() {
+    for (id, verdict) in verdicts(&results(|_, _| {})) {
+        assert_eq!(verdict, Verdict::Holds, "claim {id}");
+    }
+}
+
+#[test]
+fn one_unstable_minimum_breaks_claim_1_unless_the_run_did_not_converge() {
+    let largest = |spec: &TrainSpec| is_relu(spec) && !is_gd(spec) && spec.clip_norm > 2.0;
+    let broken = |spec: &TrainSpec, result: &mut TrainResult| {
+        if largest(spec) && (spec.learning_rate - 0.01).abs() < 1e-9 {
+            last(result).empirical.trace = 2.1 / spec.learning_rate;
+        }
+    };
+    assert_eq!(of("1", broken), Verdict::Fails);
+    let hovering = |spec: &TrainSpec, result: &mut TrainResult| {
+        broken(spec, result);
+        if last(result).empirical.trace * spec.learning_rate > 2.0 {
+            result.outcome = Outcome::OutOfSteps;
+        }
+    };
+    assert_eq!(of("1", hovering), Verdict::Holds);
+    assert_eq!(of("1", |_, result| result.outcome = Outcome::OutOfSteps), Verdict::Undecided);
+    let gd = |spec: &TrainSpec, result: &mut TrainResult| {
+        if is_gd(spec) {
+            last(result).empirical.lambda_max = 2.1 / spec.learning_rate;
+        }
+    };
+    assert_eq!(of("1", gd), Verdict::Fails);
+}
+
+#[test]
+fn each_other_claim_can_fail() {
+    let check = |id: &str, change: &dyn Fn(&TrainSpec, &mut TrainResult)| {
+        assert_eq!(of(id, change), Verdict::Fails, "claim {id}");
+    };
+    // The norm does not fall; gradient descent's moves.
+    check("2", &|_, result| last(result).norm = 1.0);
+    check("2", &|spec, result| {
+        if is_gd(spec) && !is_relu(spec) {
+            last(result).empirical.trace = 100.0 * (1.0 + spec.learning_rate);
+        }
+    });
+    // SGD is no better than gradient descent.
+    check("3", &|spec, result| {
+        if is_gd(spec) {
+            last(result).test_loss = 1e-4;
+        }
+    });
+    // No recovery; or gradient descent recovers too.
+    check("4", &|_, result| last(result).coefficient_error = Some(1.0));
+    check("4", &|spec, result| {
+        if is_gd(spec) {
+            last(result).coefficient_error = Some(1e-4);
+        }
+    });
+    // Unbalanced SGD, balanced gradient descent.
+    check("5", &|spec, result| {
+        if !is_gd(spec) {
+            last(result).balance_ratio = Some(1.06);
+        }
+    });
+    check("5", &|_, result| last(result).balance_ratio = Some(1.0));
+    // Tight clipping that does find flat minima; wide clipping that does not.
+    check("9", &|spec, result| last(result).empirical.trace = 1.0 / spec.learning_rate);
+    check("9", &|spec, result| last(result).empirical.trace = 10.0 / spec.learning_rate);
+}
+
+#[test]
+fn a_violated_norm_theorem_breaks_claim_6() {
+    for break_slack in [true, false] {
+        let mut results = results(|_, _| {});
+        for result in results.values_mut() {
+            if let CellResult::Norms(norms) = result {
+                if break_slack {
+                    norms.rows[1].smallest_slack = -1e-9;
+                } else {
+                    norms.rows[1].largest_equality_error = f64::NAN;
+                }
+            }
+        }
+        let claims = claims(&[Experiment::NormEquivalence], &settings(), &results).unwrap();
+        assert_eq!(claims.len(), 1, "only the claim whose experiment was asked for");
+        assert_eq!(claims[0].verdict, Verdict::Fails, "slack {break_slack}");
+    }
+}
+
+#[test]
+fn a_diverged_run_is_shown_and_does_not_stop_the_others() {
+    let results = results(|spec, result| {
+        if is_relu(spec) && is_gd(spec) && spec.learning_rate > 0.09 {
+            result.outcome = Outcome::Diverged;
+            (result.last, result.population) = (None, None);
+        }
+    });
+    for experiment in Experiment::ALL {
+        let shown = experiment.present(&settings(), &results).unwrap();
+        let csv = shown.table.to_csv().unwrap();
+        assert!(!csv.contains("NaN"), "{experiment}");
+        assert!(shown.figure.to_svg().starts_with("<svg"), "{experiment}");
+    }
+    let sharpness = Experiment::ReluSharpness.present(&settings(), &results).unwrap();
+    assert!(sharpness.table.to_csv().unwrap().contains("diverged"));
+}
+
+#[test]
+fn a_missing_cell_is_named() {
+    let error = Experiment::ReluSharpness.present(&settings(), &Results::new()).unwrap_err();
+    assert!(error.label.contains("ReLU SGD B=1"), "{error}");
+}
+
+#[test]
+fn shared_runs_are_trained_once() {
+    for profile in Profile::ALL {
+        let settings = Settings::new(profile);
+        let keys = |experiment: Experiment| -> Vec<_> {
+            experiment.cells(&settings).iter().map(CellSpec::key).collect()
+        };
+        let grid = keys(Experiment::ReluSharpness);
+        let shared =
+            |experiment| keys(experiment).iter().filter(|key| grid.contains(key)).count() as u64;
+        // SGD and gradient descent at the largest level are followed along training.
+        assert_eq!(shared(Experiment::ReluDynamics), 2 * settings.seeds, "{profile}");
+        // The plain run at the largest level is the schedule's reference.
+        assert_eq!(shared(Experiment::ReluSchedule), settings.seeds, "{profile}");
+    }
+}

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Number of threads; no result depends on it [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Where everything is written [default: results/<profile>].
+    /// Where everything is written [default: results/PROFILE].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Compute every cell again, whether stored or not.

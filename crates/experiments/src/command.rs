@@ -38,7 +38,7 @@ struct Arguments {
     /// Number of threads; no result depends on it [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Where table and figure are written [default: results/<experiment>].
+    /// Where table and figure are written [default: results/EXPERIMENT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

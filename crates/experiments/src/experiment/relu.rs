@@ -186,9 +186,9 @@ pub(super) fn schedule(
 ) -> Result<Presentation, MissingCell> {
     let runs = trained(&Experiment::ReluSchedule.cells(settings), results)?;
     let position = |run: &Trained<'_>| match run.spec.schedule {
-        Schedule::Constant => 1.0,
-        Schedule::Cosine => 2.0,
-        Schedule::Step => 3.0,
+        Schedule::Constant => 0.0,
+        Schedule::Cosine => 1.0,
+        Schedule::Step => 2.0,
     };
     let panels = group_by(&runs, |run| run.spec.learning_rate)
         .into_iter()
@@ -202,13 +202,19 @@ pub(super) fn schedule(
                         .copied()
                         .collect();
                     let label = format!("gradient norms clipped at {clip}");
-                    dots_and_medians(&of_clip, &label, style, position, scaled_trace)
+                    // Schedules have no order: no line joins the medians.
+                    let mut series =
+                        dots_and_medians(&of_clip, &label, style, position, scaled_trace);
+                    series.retain(|series| series.mark != Mark::LineAndPoints);
+                    series
                 })
                 .collect();
             Panel {
                 title: format!("η₀ = {}", short_number(rate)),
-                x: Axis::linear("schedule: 1 constant, 2 cosine, 3 step decay")
-                    .with_range(0.7, 3.3),
+                x: Axis::categories(
+                    "learning-rate schedule",
+                    &["constant", "cosine decay", "step decay"],
+                ),
                 y: Axis::log("tr G · η₀/2 at the end"),
                 series,
                 references: vec![Reference {
@@ -248,7 +254,7 @@ pub(super) fn schedule(
         table: run_table(&runs),
         figure: Figure {
             title: "Clipping at 1 hides the effect; decay alone does not (SGD, B = 1)".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
+            subtitle: "Dots: one run each (hollow: stopping rule not met).".to_owned(),
             columns: 2,
             panels,
         },

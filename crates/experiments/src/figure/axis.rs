@@ -47,7 +47,7 @@ impl Scale {
     fn transform(self, value: f64) -> Option<f64> {
         match self {
             // The limit keeps differences of two values finite.
-            Self::Linear => (value.abs() <= 1e300).then_some(value),
+            Self::Linear | Self::Categories(_) => (value.abs() <= 1e300).then_some(value),
             Self::Log => (value.is_finite() && value > 0.0).then(|| value.log10()),
         }
     }
@@ -74,7 +74,7 @@ impl View {
         };
         let magnitude = low.abs().max(high.abs());
         let (reach, least_span) = match scale {
-            Scale::Linear => (0.1 * magnitude, 1e-4 * magnitude),
+            Scale::Linear | Scale::Categories(_) => (0.1 * magnitude, 1e-4 * magnitude),
             Scale::Log => (1.0, 0.3),
         };
         let reach = reach.max(0.75 * (high - low));
@@ -85,8 +85,8 @@ impl View {
         if high - low <= least_span {
             let middle = f64::midpoint(low, high);
             let half = match scale {
-                Scale::Linear if magnitude > 0.0 => 0.1 * magnitude,
-                Scale::Linear => 1.0,
+                Scale::Linear | Scale::Categories(_) if magnitude > 0.0 => 0.1 * magnitude,
+                Scale::Linear | Scale::Categories(_) => 1.0,
                 Scale::Log => 0.15,
             };
             (low, high) = (middle - half, middle + half);
@@ -118,6 +118,10 @@ impl View {
         match self.scale {
             Scale::Linear => self.linear_ticks(self.low, self.high, length, direction),
             Scale::Log => self.log_ticks(length, direction),
+            Scale::Categories(words) => {
+                let ticks = words.iter().enumerate();
+                ticks.filter_map(|(k, word)| self.tick(k as f64, (*word).to_owned())).collect()
+            }
         }
     }
 
@@ -366,6 +370,15 @@ mod tests {
         assert!(!inside(1e9));
         assert_eq!(view.fraction(0.0), None);
         assert_eq!(view.fraction(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn every_category_is_labelled_in_its_place() {
+        let axis = Axis::categories("", &["one", "two"]);
+        let view = View::fit(&axis, &[], &[]);
+        let ticks = view.ticks(300.0, Direction::Horizontal);
+        let found: Vec<_> = ticks.iter().map(|tick| (tick.at, tick.label.as_str())).collect();
+        assert_eq!(found, [(0.25, "one"), (0.75, "two")]);
     }
 
     #[test]

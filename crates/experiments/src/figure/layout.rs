@@ -162,7 +162,7 @@ fn draw_titles(svg: &mut Svg, measured: &Measured<'_>, frame: &Rect, cell_left: 
 /// What the figure shows, in words, for readers who do not see it.
 fn describe(figure: &Figure) -> String {
     let axis = |axis: &super::Axis| match axis.scale {
-        Scale::Linear => axis.label.clone(),
+        Scale::Linear | Scale::Categories(_) => axis.label.clone(),
         Scale::Log => format!("{} (log scale)", axis.label),
     };
     let mut text = figure.subtitle.clone();

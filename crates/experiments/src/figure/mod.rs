@@ -71,6 +71,8 @@ pub enum Scale {
     Linear,
     /// Equal ratios are equally long; values ≤ 0 are not drawn.
     Log,
+    /// Words: the first stands at 0, the next at 1, and so on.
+    Categories(&'static [&'static str]),
 }
 
 /// Points drawn with one mark under one name.
@@ -141,6 +143,12 @@ impl Axis {
     /// A linear axis with automatic range.
     pub fn linear(label: impl Into<String>) -> Self {
         Self { label: label.into(), scale: Scale::Linear, range: None }
+    }
+
+    /// An axis of words, the first at 0, the next at 1, and so on; it shows all of them.
+    pub fn categories(label: impl Into<String>, words: &'static [&'static str]) -> Self {
+        let range = Some((-0.5, words.len().max(1) as f64 - 0.5));
+        Self { label: label.into(), scale: Scale::Categories(words), range }
     }
 
     /// The same axis, shown from `low` to `high` (see [`Axis::range`]).

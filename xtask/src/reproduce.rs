@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
+use flatmin_experiments::command::RunOptions;
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
+use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
 use serde::{Deserialize, Serialize};
 
@@ -41,15 +43,8 @@ pub(crate) struct Options {
     /// Only these experiments.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<Experiment>,
-    /// Number of seeds [default: 1 for smoke and quick, 5 for paper, 20 for full].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    seeds: Option<u64>,
-    /// The first seed.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Number of threads; no result depends on it [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    run: RunOptions,
     /// Where everything is written [default: results/PROFILE].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -81,11 +76,7 @@ enum Format {
 /// # Errors
 /// [`Failure`] when it could not be done.
 pub(crate) fn reproduce(options: &Options) -> Result<u8, Failure> {
-    let settings = Settings {
-        profile: options.profile,
-        seeds: options.seeds.unwrap_or(options.profile.default_seeds()),
-        seed: options.seed,
-    };
+    let settings = options.run.settings(options.profile);
     // In the order of the report and each once, however they were named.
     let chosen = |id: &Experiment| options.only.is_empty() || options.only.contains(id);
     let experiments: Vec<Experiment> = Experiment::ALL.into_iter().filter(chosen).collect();
@@ -205,7 +196,7 @@ fn all(
     store: &Store,
 ) -> Result<u8, Failure> {
     let start = Instant::now();
-    let threads = options.threads.map_or(0, usize::from);
+    let threads = options.run.threads();
     for folder in [out, store.folder(), &out.join("tables"), &out.join("figures")] {
         files::make_writable(folder)?;
         files::sweep(folder)?;
@@ -322,19 +313,13 @@ fn write_experiment(
         svg,
         table_file,
         headers: summary.columns.iter().map(|column| column.name.to_owned()).collect(),
-        rows: summary.rows.iter().map(|row| row.iter().map(short_field).collect()).collect(),
+        rows: summary
+            .rows
+            .iter()
+            .map(|row| row.iter().map(Value::to_short_field).collect())
+            .collect(),
         figure_file,
     })
-}
-
-/// A value of a summary table for a reader.
-fn short_field(value: &flatmin_experiments::table::Value) -> String {
-    match value {
-        flatmin_experiments::table::Value::Number(value) => {
-            flatmin_experiments::short_number(*value)
-        }
-        other => other.to_field(),
-    }
 }
 
 fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Report {

@@ -6,17 +6,44 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use rayon::prelude::*;
 
 use crate::cell::Results;
 use crate::table::{Table, Value};
-use crate::{Claim, Experiment, Profile, Settings, Verdict, claims, expand, short_number};
+use crate::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
 
 /// Done, and a claim fails.
 const CLAIM_FAILS: u8 = 1;
 /// Could not run.
 const COULD_NOT_RUN: u8 = 3;
+
+/// Options that the experiment binaries and the whole reproduction share.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// Number of seeds [default: 1 for smoke and quick, 5 for paper, 20 for full].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Number of threads; no result depends on it [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl RunOptions {
+    /// What they ask for in `profile`.
+    pub fn settings(&self, profile: Profile) -> Settings {
+        let seeds = self.seeds.unwrap_or(profile.default_seeds());
+        Settings { profile, seeds, seed: self.seed }
+    }
+
+    /// Number of threads, 0 for one a core: what a thread pool takes.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or(0, usize::from)
+    }
+}
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,15 +56,8 @@ struct Arguments {
     /// How large: smoke, quick, paper or full.
     #[arg(long, default_value = "quick")]
     profile: Profile,
-    /// Number of seeds [default: 1 for smoke and quick, 5 for paper, 20 for full].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    seeds: Option<u64>,
-    /// The first seed.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Number of threads; no result depends on it [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    run: RunOptions,
     /// Where table and figure are written [default: results/EXPERIMENT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -65,16 +85,12 @@ pub fn main(experiment: Experiment) -> ExitCode {
 
 /// Whether no claim fails.
 fn run(experiment: Experiment, arguments: &Arguments) -> anyhow::Result<bool> {
-    let settings = Settings {
-        profile: arguments.profile,
-        seeds: arguments.seeds.unwrap_or(arguments.profile.default_seeds()),
-        seed: arguments.seed,
-    };
+    let settings = arguments.run.settings(arguments.profile);
     let default = || PathBuf::from("results").join(experiment.id());
     let out = arguments.out.clone().unwrap_or_else(default);
     fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
 
-    let threads = arguments.threads.map_or(0, usize::from);
+    let threads = arguments.run.threads();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("threads")?;
     let mut cells = expand(&[experiment], &settings);
     cells.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
@@ -113,12 +129,8 @@ fn claim_text(claim: &Claim) -> String {
 
 /// A table as text: columns as wide as they need to be, numbers to four digits and flush right.
 fn aligned(table: &Table) -> String {
-    let short = |value: &Value| match value {
-        Value::Number(value) => short_number(*value),
-        other => other.to_field(),
-    };
     let headers = table.columns.iter().map(|column| column.name.to_owned()).collect();
-    let rows = table.rows.iter().map(|row| row.iter().map(short).collect());
+    let rows = table.rows.iter().map(|row| row.iter().map(Value::to_short_field).collect());
     let lines: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
     let column = |index: usize| {
         let fields = lines.iter().filter_map(move |line| line.get(index));

@@ -48,6 +48,14 @@ impl Value {
             Self::Missing => String::new(),
         }
     }
+
+    /// The text for a reader: numbers to four digits.
+    pub fn to_short_field(&self) -> String {
+        match self {
+            Self::Number(value) => crate::short_number(*value),
+            other => other.to_field(),
+        }
+    }
 }
 
 /// A number with the fewest digits that give it back.

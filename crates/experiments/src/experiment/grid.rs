@@ -267,10 +267,14 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
         budget.gd,
     );
     match experiment {
-        Experiment::ReluDynamics
-        | Experiment::ReluSharpness
-        | Experiment::ReluGeneralization
-        | Experiment::ReluSchedule => relu_setting,
+        Experiment::ReluDynamics | Experiment::ReluSharpness | Experiment::ReluGeneralization => {
+            relu_setting
+        }
+        Experiment::ReluSchedule => format!(
+            "{relu_setting}\n\nHere gradient norms are clipped at {TIGHT_CLIP} or at {RELU_CLIP}, and \
+             the learning rate is constant, decays to 0 along half a cosine over all steps, or is \
+             divided by 10 after a half and again after three quarters of them."
+        ),
         Experiment::DiagonalSharpness | Experiment::DiagonalGeneralization => diagonal_setting,
         Experiment::DiagonalBalance => format!(
             "d = {}, n = {}. a_{{j}} ~ N(0, 0.1), b_{{j}} = ±c|a_{{j}}| with c = r₀ + √(r₀² − 1), so that the \

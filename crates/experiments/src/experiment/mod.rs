@@ -125,7 +125,7 @@ impl Experiment {
             }
             Self::ReluSchedule => {
                 "Clipping gradients at norm 1 removes the instability that selects flat minima: \
-                 training comes to rest, or is frozen by the decay, where tr G is far above 2/η₀. \
+                 training hovers, or is frozen by the decay, where tr G is far above 2/η₀. \
                  With clipping at 100 the bound holds, with or without decay."
             }
             Self::DiagonalSharpness => {

@@ -29,8 +29,10 @@ mod bounds;
 mod dense;
 mod error;
 mod generalization;
+mod gram;
 mod ledger;
 mod minimum;
+mod threshold;
 
 pub use batch::{Batch, Sampling};
 pub use bounds::{
@@ -40,9 +42,14 @@ pub use bounds::{
 pub use dense::dense_threshold;
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
+pub use gram::Gram;
 pub use ledger::{
     Comparison, DiagonalInstance, Domain, Entry, Form, Instance, MinimumInstance, Relation,
     ReluInstance, Statement, StepInstance, TOLERANCE, Verification, diagonal_norm_checks,
     relu_norm_checks, verify,
 };
-pub use minimum::Minimum;
+pub use minimum::{Minimum, ToMinimum};
+pub use threshold::{
+    LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,
+    threshold, threshold_with,
+};

@@ -55,4 +55,41 @@ pub enum TheoryError {
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
+    /// A learning rate at which the linearised dynamics cannot be run.
+    #[error(
+        "the learning rate is {value}, expected at least 0 and at most 1e30 divided by the largest \
+         squared gradient norm"
+    )]
+    LearningRate {
+        /// The learning rate.
+        value: f64,
+    },
+    /// A momentum outside [0, 1).
+    #[error("the momentum is {value}, expected a number in [0, 1)")]
+    Momentum {
+        /// The momentum.
+        value: f64,
+    },
+    /// An entry of a matrix other than the Jacobian is NaN or infinite.
+    #[error("entry ({row}, {column}) of {what} is {value}, expected a finite number")]
+    MatrixNotFinite {
+        /// Which matrix.
+        what: &'static str,
+        /// Row of the first such entry.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A simulation too short, or of too few replicas, to say anything.
+    #[error("{what} is {got}, expected at least {least}")]
+    TooFew {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        got: usize,
+        /// The smallest value that works.
+        least: usize,
+    },
 }

@@ -4,6 +4,8 @@
 //! - [`Minimum`]: a zero-loss minimum, given by its Jacobian;
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
+//! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
+//!   [`simulate()`] (many replicas);
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
 //!   mutant that the same instances must refute; [`verify`] tries one on random instances;
 //! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
@@ -30,7 +32,10 @@ mod dense;
 mod error;
 mod generalization;
 mod ledger;
+mod linearised;
 mod minimum;
+mod moments;
+mod replicas;
 
 pub use batch::{Batch, Sampling};
 pub use bounds::{
@@ -45,4 +50,7 @@ pub use ledger::{
     ReluInstance, Statement, StepInstance, TOLERANCE, Verification, diagonal_norm_checks,
     relu_norm_checks, verify,
 };
+pub use linearised::LinearisedSgd;
 pub use minimum::Minimum;
+pub use moments::SecondMoments;
+pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate};

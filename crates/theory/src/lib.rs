@@ -5,7 +5,7 @@
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
-//!   [`simulate()`] (many replicas);
+//!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs);
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
 //!   mutant that the same instances must refute; [`verify`] tries one on random instances;
 //! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
@@ -29,10 +29,12 @@
 mod batch;
 mod bounds;
 mod dense;
+mod edge;
 mod error;
 mod generalization;
 mod ledger;
 mod linearised;
+mod lyapunov;
 mod minimum;
 mod moments;
 mod replicas;
@@ -43,6 +45,7 @@ pub use bounds::{
     sufficient_bound, trace_bound,
 };
 pub use dense::dense_threshold;
+pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_edge};
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
 pub use ledger::{
@@ -51,6 +54,7 @@ pub use ledger::{
     relu_norm_checks, verify,
 };
 pub use linearised::LinearisedSgd;
+pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
 pub use minimum::Minimum;
 pub use moments::SecondMoments;
 pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate};

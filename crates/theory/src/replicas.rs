@@ -179,7 +179,7 @@ impl Simulation {
 
 /// Count, mean and sum of squared deviations, updated without cancellation.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moments {
+pub(crate) struct Moments {
     count: f64,
     mean: f64,
     squares: f64,
@@ -187,7 +187,7 @@ struct Moments {
 }
 
 impl Moments {
-    fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.merge(&Self { count: 1.0, mean: value, squares: 0.0, overflowed: !value.is_finite() });
     }
 
@@ -201,7 +201,7 @@ impl Moments {
         self.overflowed |= other.overflowed;
     }
 
-    fn replica_mean(self) -> ReplicaMean {
+    pub(crate) fn replica_mean(self) -> ReplicaMean {
         if self.overflowed || !self.squares.is_finite() {
             return ReplicaMean { value: f64::INFINITY, standard_error: f64::INFINITY };
         }

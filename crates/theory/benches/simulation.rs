@@ -50,13 +50,13 @@ fn replicas(criterion: &mut Criterion) {
     let minimum = minimum();
     let form =
         RowMatrix::from_fn(SAMPLES, SAMPLES, |i, j| if i == j { 1.0 + i as f64 } else { 0.1 });
-    let mut group = criterion.benchmark_group("replicas/n=300,r=300,replicas=5000,steps=20");
-    group.throughput(Throughput::Elements(5000 * 20));
+    let mut group = criterion.benchmark_group("replicas/n=300,r=300,replicas=20000,steps=20");
+    group.throughput(Throughput::Elements(20_000 * 20));
     group.sample_size(10);
     for (name, batch_size, momentum) in [("B=1", 1, 0.0), ("B=16", 16, 0.0), ("momentum", 1, 0.9)] {
         let sgd = sgd(&minimum, batch_size, momentum);
         let start = Start::Signs;
-        let options = SimulationOptions { replicas: 5000, steps: &[2, 20], start, seed: 0 };
+        let options = SimulationOptions { replicas: 20_000, steps: &[2, 20], start, seed: 0 };
         group.bench_function(name, |b| {
             b.iter(|| simulate(&sgd, &form, options).expect("a finite form"));
         });
@@ -65,7 +65,7 @@ fn replicas(criterion: &mut Criterion) {
     group.bench_function("plain B=1", |b| {
         b.iter(|| {
             let mut rng = stream(0, "bench plain", 0);
-            for _ in 0..5000 {
+            for _ in 0..20_000 {
                 let mut position = vec![1.0; SAMPLES];
                 plain_steps(&plain, &mut position, 20, &mut rng);
                 black_box(&position);

@@ -88,21 +88,25 @@ pub struct AlmostSureEdge {
 /// The learning rate at which the top Lyapunov exponent turns from ≤ 0 to > 0, searched for upwards
 /// from a stable one.
 ///
-/// At and above the mean-square threshold, single runs still converge up to here. Below the edge
-/// the exponent is that of the slowest direction, about `−ηλ_min` and close to zero; beyond it, that
-/// of the first unstable one, which grows in proportion to the distance. So λ(η) has a kink at the
-/// edge: the upper end is decided by few steps and the lower one by many. Neither need λ(η) have one
-/// sign on either side (for one direction and g² = 1 or 100, runs converge again around η = 1): the
-/// edge is one sign change, the first that the growing strides of the search meet. One that lies
-/// between two strides is missed.
+/// Single runs converge up to here, beyond the mean-square threshold. Below the edge λ(η) is the
+/// exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable one. So
+/// λ has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01, in units
+/// of 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η. That zero is
+/// approached from close by on the lower side makes the lower end the costly one.
+///
+/// λ need not have one sign on either side (for one direction and g² = 1 or 100, runs converge again
+/// around η = 1): the edge is one sign change, the first that the growing strides of the search
+/// meet. A change and back between two strides is missed.
 ///
 /// Every exponent is read over the last three quarters of a run whose length is doubled until the
-/// exponent is 3 standard errors from zero with the same sign over the last
-/// half, or the steps are spent. A rate that stays undecided is taken for the edge's neighbourhood,
-/// and the search goes on on both sides of it. Bracket and bisection try tens of rates with up to
-/// nine looks each, so an end is wrong more often than the 1 % of a single test with 15 degrees of
-/// freedom, but looks err independently only far from zero, where they do not err. Where every
+/// exponent is 3 standard errors from zero, with the same sign over the last half, or the steps are
+/// spent. A rate that stays undecided is taken for the edge's neighbourhood, and the search goes on
+/// on both sides of it. An end is wrong only if a rate near the edge was called too early: of 400
+/// seeds with 4096 steps, 2 or fewer missed each of four edges known in closed form. Where every
 /// batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
+///
+/// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
+/// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
 ///
 /// # Errors
 /// [`TheoryError::TooFew`] for too few replicas, steps or evaluations; [`TheoryError::LearningRate`]

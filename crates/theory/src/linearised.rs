@@ -182,6 +182,7 @@ struct Sampler {
 
 impl Sampler {
     fn new(batch: Batch, sample_count: usize) -> Self {
+        // Always fits: a minimum has an n × n Gram matrix in memory.
         let sample_count = u32::try_from(sample_count).unwrap_or(u32::MAX);
         let distinct = batch.sampling() == Sampling::WithoutReplacement && batch.size() > 1;
         let order = if distinct { (0..sample_count).collect() } else { Vec::new() };

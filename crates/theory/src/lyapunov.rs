@@ -4,7 +4,7 @@ use flatmin_linalg::{Stream, simd, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::linearised::{State, Stepper};
-use crate::replicas::Moments;
+use crate::replicas::Tally;
 use crate::{LinearisedSgd, TheoryError};
 
 /// Steps between two looks at the size of a state.
@@ -71,7 +71,8 @@ impl LyapunovExponent {
 /// A single run converges when λ < 0 and diverges when λ > 0, almost surely and from almost every
 /// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
 /// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
-/// spectral radius of the 2 × 2 step of a mode. With G = 0 nothing moves, and it is 0. Everywhere
+/// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (G = 0 or
+/// η = 0) it is 0. Everywhere
 /// else each replica reports its growth per step after the burn-in, and the mean is returned.
 ///
 /// The standard error comes from the replicas, which are independent: correlation in time within
@@ -113,13 +114,11 @@ pub fn lyapunov_exponent(
 /// The exponent where chance plays no part.
 fn exact_exponent(sgd: &LinearisedSgd<'_>) -> Option<LyapunovExponent> {
     let (_, eigenvalues, _) = sgd.minimum().scaled();
-    if eigenvalues.is_empty() {
+    if eigenvalues.is_empty() || sgd.learning_rate() <= 0.0 {
         return Some(LyapunovExponent::exact(0.0));
     }
     let modes = eigenvalues.iter().map(|lambda| sgd.scaled_learning_rate() * lambda);
-    let is_deterministic = sgd.noise_coefficient() <= 0.0
-        || sgd.minimum().sample_count() == 1
-        || sgd.learning_rate() <= 0.0;
+    let is_deterministic = sgd.noise_coefficient() <= 0.0 || sgd.minimum().sample_count() == 1;
     is_deterministic.then(|| {
         let largest = modes.map(|rate| log_radius(rate, sgd.momentum()));
         LyapunovExponent::exact(largest.fold(f64::NEG_INFINITY, f64::max))
@@ -148,11 +147,11 @@ pub(crate) fn growth(start: &[f64], end: &[f64], steps: usize) -> LyapunovExpone
     if end.contains(&f64::NEG_INFINITY) {
         return LyapunovExponent { value: f64::NEG_INFINITY, standard_error: 0.0, replicas, steps };
     }
-    let mut moments = Moments::default();
+    let mut tally = Tally::default();
     for (start, end) in start.iter().zip(end) {
-        moments.push((end - start) / steps as f64);
+        tally.push((end - start) / steps as f64);
     }
-    let mean = moments.replica_mean();
+    let mean = tally.replica_mean();
     LyapunovExponent { value: mean.value, standard_error: mean.standard_error, replicas, steps }
 }
 

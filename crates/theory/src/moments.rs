@@ -99,7 +99,7 @@ impl SecondMoments {
             let mut forms = vec![0.0_f64; n];
             for (column, g) in product.col_iter().zip(rows.col_iter()) {
                 for ((form, product), g) in forms.iter_mut().zip(column.iter()).zip(g.iter()) {
-                    *form = product.mul_add(*g, *form);
+                    *form += product * g;
                 }
             }
             for (column, g) in product.col_iter_mut().zip(rows.col_iter()) {

@@ -103,7 +103,7 @@ pub fn simulate(
         start,
         steps,
     };
-    let mut totals = vec![[Moments::default(); 4]; simulation.steps.len()];
+    let mut totals = vec![[Tally::default(); 4]; simulation.steps.len()];
     for first in (0..replicas).step_by(BLOCK) {
         let rng = stream(seed, "linearised SGD replicas", (first / BLOCK) as u64);
         let block = simulation.block(BLOCK.min(replicas - first), rng);
@@ -112,8 +112,7 @@ pub fn simulate(
         }
     }
     let snapshots = simulation.steps.iter().zip(totals).map(|(step, total)| {
-        let [form, form_change, norm_squared, norm_squared_change] =
-            total.map(Moments::replica_mean);
+        let [form, form_change, norm_squared, norm_squared_change] = total.map(Tally::replica_mean);
         Snapshot { step: *step, form, form_change, norm_squared, norm_squared_change }
     });
     Ok(snapshots.collect())
@@ -131,7 +130,7 @@ struct Simulation {
 
 impl Simulation {
     /// Runs `count` replicas and sums up what a [`Snapshot`] holds, step by step.
-    fn block(&mut self, count: usize, mut rng: Stream) -> Vec<[Moments; 4]> {
+    fn block(&mut self, count: usize, mut rng: Stream) -> Vec<[Tally; 4]> {
         let rank = self.weights.len();
         let mut states: Vec<State> = (0..count)
             .map(|_| {
@@ -156,15 +155,15 @@ impl Simulation {
                 }
                 done += 1;
             }
-            let mut moments = [Moments::default(); 4];
+            let mut tallies = [Tally::default(); 4];
             for (state, [form_start, norm_start]) in states.iter().zip(&starts) {
                 let [form, norm] = self.measure(state);
                 let values = [form, form - form_start, norm, norm - norm_start];
-                for (moments, value) in moments.iter_mut().zip(values) {
-                    moments.push(value);
+                for (tally, value) in tallies.iter_mut().zip(values) {
+                    tally.push(value);
                 }
             }
-            out.push(moments);
+            out.push(tallies);
         }
         out
     }
@@ -179,14 +178,14 @@ impl Simulation {
 
 /// Count, mean and sum of squared deviations, updated without cancellation.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Moments {
+pub(crate) struct Tally {
     count: f64,
     mean: f64,
     squares: f64,
     overflowed: bool,
 }
 
-impl Moments {
+impl Tally {
     pub(crate) fn push(&mut self, value: f64) {
         self.merge(&Self { count: 1.0, mean: value, squares: 0.0, overflowed: !value.is_finite() });
     }
@@ -214,15 +213,15 @@ impl Moments {
 mod tests {
     use flatmin_linalg::RowMatrix;
 
-    use super::{Moments, SimulationOptions, Start, simulate};
+    use super::{SimulationOptions, Start, Tally, simulate};
     use crate::{Batch, LinearisedSgd, Minimum, Sampling, TheoryError};
 
     const OPTIONS: SimulationOptions<'_> =
         SimulationOptions { replicas: 40, steps: &[3, 0, 3], start: Start::Signs, seed: 0 };
 
     #[test]
-    fn merged_moments_are_those_of_all_values() {
-        let mut all = Moments::default();
+    fn a_tally_knows_mean_and_spread_of_all_values() {
+        let mut all = Tally::default();
         for value in [1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0, 1e9 + 6.0] {
             all.push(value);
         }

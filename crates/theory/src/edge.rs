@@ -224,11 +224,12 @@ impl Search<'_> {
             runs.advance(time);
             time *= 2;
             let end = runs.log_norms();
-            let exponent = growth(&quarter, &end, time - time / 4);
-            let late = growth(&half, &end, time - time / 2);
-            let sign = if exponent.lower(DECISIVE) > 0.0 && late.value > 0.0 {
+            let exponent = growth(&quarter, &half, &end, [time / 4, time / 2]);
+            // Two thirds of the steps belong to the last half.
+            let late = exponent.value + exponent.drift.value / 3.0;
+            let sign = if exponent.lower(DECISIVE) > 0.0 && late > 0.0 {
                 Sign::Positive
-            } else if exponent.upper(DECISIVE) <= 0.0 && late.value <= 0.0 && time >= 32 * part {
+            } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32 * part {
                 // Decay may be the loss of fast directions before a slow growth comes to light;
                 // growth is growth. So this takes longer.
                 Sign::NotPositive

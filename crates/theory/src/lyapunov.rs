@@ -5,7 +5,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::linearised::{State, Stepper};
 use crate::replicas::Tally;
-use crate::{LinearisedSgd, TheoryError};
+use crate::{LinearisedSgd, ReplicaMean, TheoryError};
 
 /// Steps between two looks at the size of a state.
 const CHECK_INTERVAL: usize = 8;
@@ -22,7 +22,7 @@ pub struct LyapunovOptions {
     pub replicas: usize,
     /// Steps of each that are not counted.
     pub burn_in: usize,
-    /// Steps of each that are, at least 1.
+    /// Steps of each that are, at least 2.
     pub steps: usize,
     /// Seed of start and batches.
     pub seed: u64,
@@ -43,6 +43,9 @@ pub struct LyapunovExponent {
     /// Its standard error, from the spread of the replicas (R − 1 degrees of freedom); 0 where the
     /// value is exact.
     pub standard_error: f64,
+    /// Growth per step in the second part of the run minus that in the first, replica by replica: 0
+    /// up to its standard error once the direction of δ has settled.
+    pub drift: ReplicaMean,
     /// Number R of replicas; 0 where the value is exact.
     pub replicas: usize,
     /// Steps counted in each; 0 where the value is exact.
@@ -52,7 +55,17 @@ pub struct LyapunovExponent {
 impl LyapunovExponent {
     /// A value in closed form.
     pub(crate) fn exact(value: f64) -> Self {
-        Self { value, standard_error: 0.0, replicas: 0, steps: 0 }
+        let drift = ReplicaMean { value: 0.0, standard_error: 0.0 };
+        Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
+    }
+
+    /// Whether the drift is at most `multiple` standard errors, or rounding. Where it is not, the
+    /// run was too short: the value is a rate on the way to the exponent, and its standard error
+    /// does not know.
+    pub fn is_settled(self, multiple: f64) -> bool {
+        let rounding = 8.0 * f64::EPSILON * (1.0 + self.value.abs());
+        let drift = self.drift;
+        drift.value.abs() <= multiple * drift.standard_error + rounding
     }
 
     /// `value − multiple · standard_error`.
@@ -80,7 +93,8 @@ impl LyapunovExponent {
 ///
 /// - **Slow directions.** Below the edge of almost-sure stability λ is that of the weakest
 ///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast components,
-///   so a short run reports a rate between theirs and λ: too negative, with the right sign.
+///   so a short run reports a rate between theirs and λ: too negative, with the right sign. The
+///   [drift](LyapunovExponent::drift) shows it.
 /// - **Ties.** Directions that share the top exponent and do not mix (orthogonal rows of equal
 ///   norm) race each other, and ‖δ‖ follows the winner: the value is too high by about the standard
 ///   deviation of a single replica.
@@ -89,13 +103,13 @@ impl LyapunovExponent {
 /// it. Costs O(B r) per step and replica. Source: theory, section 2.
 ///
 /// # Errors
-/// [`TheoryError::TooFew`] for fewer than 2 replicas or no step.
+/// [`TheoryError::TooFew`] for fewer than 2 replicas or steps.
 pub fn lyapunov_exponent(
     sgd: &LinearisedSgd<'_>,
     options: LyapunovOptions,
 ) -> Result<LyapunovExponent, TheoryError> {
     let LyapunovOptions { replicas, burn_in, steps, seed } = options;
-    let settings = [("the number of replicas", replicas, 2), ("the number of steps", steps, 1)];
+    let settings = [("the number of replicas", replicas, 2), ("the number of steps", steps, 2)];
     for (what, got, least) in settings {
         if got < least {
             return Err(TheoryError::TooFew { what, got, least });
@@ -107,8 +121,11 @@ pub fn lyapunov_exponent(
     let mut runs = Runs::new(sgd, replicas, seed);
     runs.advance(burn_in);
     let start = runs.log_norms();
-    runs.advance(steps);
-    Ok(growth(&start, &runs.log_norms(), steps))
+    let parts = [steps / 2, steps - steps / 2];
+    runs.advance(parts[0]);
+    let middle = runs.log_norms();
+    runs.advance(parts[1]);
+    Ok(growth(&start, &middle, &runs.log_norms(), parts))
 }
 
 /// The exponent where chance plays no part.
@@ -140,19 +157,28 @@ fn log_radius(x: f64, momentum: f64) -> f64 {
     }
 }
 
-/// Mean growth per step of the replicas between two readings of `ln ‖δ‖`, `steps` apart.
-pub(crate) fn growth(start: &[f64], end: &[f64], steps: usize) -> LyapunovExponent {
-    let replicas = end.len();
+/// The exponent from three readings of `ln ‖δ‖` of every replica, with so many steps between the
+/// first two and the last two.
+pub(crate) fn growth(
+    start: &[f64],
+    middle: &[f64],
+    end: &[f64],
+    parts: [usize; 2],
+) -> LyapunovExponent {
+    let (replicas, steps) = (end.len(), parts[0] + parts[1]);
     // A state that has vanished once vanishes in every replica, sooner or later.
     if end.contains(&f64::NEG_INFINITY) {
-        return LyapunovExponent { value: f64::NEG_INFINITY, standard_error: 0.0, replicas, steps };
+        return LyapunovExponent { replicas, steps, ..LyapunovExponent::exact(f64::NEG_INFINITY) };
     }
-    let mut tally = Tally::default();
-    for (start, end) in start.iter().zip(end) {
-        tally.push((end - start) / steps as f64);
+    let (mut rate, mut drift) = (Tally::default(), Tally::default());
+    for ((start, middle), end) in start.iter().zip(middle).zip(end) {
+        rate.push((end - start) / steps as f64);
+        let [early, late] = [(middle - start, parts[0]), (end - middle, parts[1])]
+            .map(|(change, steps)| change / steps as f64);
+        drift.push(late - early);
     }
-    let mean = tally.replica_mean();
-    LyapunovExponent { value: mean.value, standard_error: mean.standard_error, replicas, steps }
+    let ReplicaMean { value, standard_error } = rate.replica_mean();
+    LyapunovExponent { value, standard_error, drift: drift.replica_mean(), replicas, steps }
 }
 
 /// Replicas under way, each with a stream of its own.

@@ -149,6 +149,21 @@ fn growth_and_decay_do_not_overflow() {
     assert!((exponent.value + 40.0 * std::f64::consts::LN_2).abs() < 2e-3, "{exponent:?}");
 }
 
+/// Orthogonal rows of squared norms 1 and 0.01: the slow direction takes over after a while.
+#[test]
+fn a_run_that_has_not_settled_says_so() {
+    let rows = minimum(2, 2, &[1.0, 0.0, 0.0, 0.1]);
+    let sgd = LinearisedSgd::new(&rows, single(), 0.5).unwrap();
+    let short = LyapunovOptions { burn_in: 0, steps: 40, ..OPTIONS };
+    let exponent = lyapunov_exponent(&sgd, short).unwrap();
+    assert!(!exponent.is_settled(5.0) && exponent.drift.value > 0.0, "{exponent:?}");
+    assert!(exponent.value < -0.03);
+    let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
+    // Exceeded by chance once in 10⁴ runs.
+    assert!(exponent.is_settled(4.5), "{exponent:?}");
+    assert!((exponent.value - 0.5 * libm::log(0.995)).abs() <= 5.0 * exponent.standard_error);
+}
+
 /// Mean-square stability implies almost-sure stability.
 #[test]
 fn the_exponent_is_not_positive_at_the_mean_square_threshold() {
@@ -255,8 +270,8 @@ fn a_search_without_means_says_so() {
         assert!(almost_sure_edge(&rows, single(), wrong).is_err());
     }
     let sgd = LinearisedSgd::new(&rows, single(), 0.1).unwrap();
-    let error = lyapunov_exponent(&sgd, LyapunovOptions { steps: 0, ..OPTIONS }).unwrap_err();
-    assert_eq!(error.to_string(), "the number of steps is 0, expected at least 1");
+    let error = lyapunov_exponent(&sgd, LyapunovOptions { steps: 1, ..OPTIONS }).unwrap_err();
+    assert_eq!(error.to_string(), "the number of steps is 1, expected at least 2");
     assert!(lyapunov_exponent(&sgd, LyapunovOptions { replicas: 1, ..OPTIONS }).is_err());
 }
 

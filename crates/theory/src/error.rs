@@ -55,4 +55,33 @@ pub enum TheoryError {
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
+    /// An entry of the inputs or targets of a linear problem is NaN or infinite.
+    #[error("entry ({row}, {column}) of the {what} is {value}, expected a finite number")]
+    NotFiniteData {
+        /// The inputs or the targets.
+        what: &'static str,
+        /// Row of the first such entry.
+        row: usize,
+        /// Its column; 0 for targets.
+        column: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// No linear function of the inputs takes the values of the targets.
+    #[error("no coefficients interpolate the targets")]
+    NoInterpolator,
+    /// The linear-programming solver gave up.
+    #[error("the linear-programming solver reached no answer")]
+    LinearProgram,
+    /// The solver's answer does not come with sufficient evidence that it is a solution.
+    #[error(
+        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
+         gap of {gap:e}"
+    )]
+    NotCertified {
+        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
+        residual: f64,
+        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
+        gap: f64,
+    },
 }

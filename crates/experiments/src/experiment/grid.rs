@@ -3,8 +3,8 @@
 use flatmin_optim::{Method, Sampling, Schedule};
 
 use crate::cell::{
-    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, NetworkFamily, NormSpec, Problem,
-    ReluProblem, TrainSpec,
+    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, MinimizedNorm, NetworkFamily,
+    NormSpec, Problem, ReluProblem, TrainSpec,
 };
 use crate::{Experiment, Profile, Settings};
 
@@ -188,7 +188,10 @@ pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
 
 pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
-    let specs = settings.seeds().map(|seed| InterpolatorSpec { problem, seed });
+    let norms = [MinimizedNorm::L1, MinimizedNorm::L2];
+    let specs = settings
+        .seeds()
+        .flat_map(|seed| norms.map(|minimizes| InterpolatorSpec { problem, minimizes, seed }));
     specs.map(CellSpec::Interpolator).collect()
 }
 

@@ -136,7 +136,7 @@ impl Experiment {
             Self::DiagonalGeneralization => {
                 "SGD at large learning rates recovers the sparse coefficients β*; gradient descent \
                  does not at any learning rate, and neither does the interpolator of minimum ℓ2 \
-                 norm."
+                 norm; that of minimum ℓ1 norm (basis pursuit) does."
             }
             Self::DiagonalBalance => {
                 "SGD noise balances the two layers whatever the initial imbalance; gradient \

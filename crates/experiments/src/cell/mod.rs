@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use interpolator::{InterpolatorResult, InterpolatorSpec};
+pub use interpolator::{Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm};
 pub use norms::{NetworkFamily, NormResult, NormRow, NormSpec};
 pub(crate) use train::CUBE_VARIANCE;
 pub use train::{
@@ -32,7 +32,7 @@ pub const CODE_VERSION: u32 = 1;
 pub enum CellSpec {
     /// One training run.
     Train(TrainSpec),
-    /// Reference interpolators of a diagonal problem.
+    /// A reference interpolator of a diagonal problem.
     Interpolator(InterpolatorSpec),
     /// The norm equivalence theorems on random networks of one size.
     Norms(NormSpec),
@@ -66,6 +66,9 @@ pub enum CellError {
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
+    /// A question to the theory has no answer.
+    #[error(transparent)]
+    Theory(#[from] flatmin_theory::TheoryError),
 }
 
 impl CellSpec {
@@ -114,7 +117,7 @@ impl CellSpec {
     pub fn cost(&self) -> f64 {
         match self {
             Self::Train(spec) => spec.cost(),
-            Self::Interpolator(_) => 0.05,
+            Self::Interpolator(spec) => spec.cost(),
             Self::Norms(_) => 0.02,
         }
     }

@@ -4,8 +4,8 @@ use flatmin_curvature::training_curvature;
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
 use flatmin_optim::{
-    Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, Trainable, log_spaced_steps,
-    train,
+    Method, Outcome, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
+    log_spaced_steps, train,
 };
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -293,11 +293,19 @@ impl TrainSpec {
                 initial: DiagonalInitial::Unbalanced { ratio },
                 ..
             }) => format!("diagonal r0={ratio}"),
-            Problem::Diagonal(_) => "diagonal".to_owned(),
+            Problem::Diagonal(problem) => format!("diagonal n={}", problem.sample_count),
         };
         let method = match self.method {
             Method::GradientDescent => "GD".to_owned(),
-            Method::Sgd { batch_size, .. } => format!("SGD B={batch_size}"),
+            Method::Sgd { batch_size: 1, .. } => "SGD B=1".to_owned(),
+            Method::Sgd { batch_size, sampling } => {
+                let drawn = match sampling {
+                    Sampling::WithReplacement => "with replacement",
+                    Sampling::WithoutReplacement => "without replacement",
+                    Sampling::Reshuffling => "reshuffled",
+                };
+                format!("SGD B={batch_size} {drawn}")
+            }
         };
         let schedule = match self.schedule {
             Schedule::Constant => "",

@@ -3,9 +3,10 @@
 use flatmin_optim::{Method, Sampling, Schedule};
 
 use crate::cell::{
-    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, NetworkFamily, NormSpec, Problem,
-    ReluProblem, TrainSpec,
+    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, MinimizedNorm, NetworkFamily,
+    NormSpec, Problem, ReluProblem, TrainSpec,
 };
+use crate::claim::short_number;
 use crate::{Experiment, Profile, Settings};
 
 /// SGD with batch size 1; with one sample a batch all samplings without memory are the same.
@@ -26,6 +27,11 @@ const BALANCE_LEARNING_RATE: f64 = 0.05;
 const DYNAMICS_SGD: [f64; 2] = [0.03, 0.1];
 const DYNAMICS_GD: [f64; 2] = [0.02, 0.1];
 const CHECKPOINTS_PER_DECADE: u32 = 8;
+/// The level at which batch sizes are compared.
+const BATCH_LEVEL: f64 = 0.1;
+
+/// Fewest designs that a mean error is judged on.
+pub(super) const FEWEST_DESIGNS: u64 = 40;
 
 struct Budget {
     sgd: u64,
@@ -142,6 +148,39 @@ pub(super) fn relu_learning_rates(settings: &Settings) -> Vec<CellSpec> {
     })
 }
 
+/// Batch sizes up to the number of samples, which is the last one.
+fn batch_sizes(sample_count: usize) -> Vec<usize> {
+    let sizes = [1, 2, 4, 8, 16, 64].into_iter().filter(|size| *size < sample_count);
+    sizes.chain([sample_count]).collect()
+}
+
+/// SGD at the largest learning rate with batches of every size, drawn in both ways. With one sample
+/// both are the same run; all samples without replacement are gradient descent, run as such.
+///
+/// A run ends after as many steps as SGD with B = 1 has, and after as many samples as gradient
+/// descent: 400 000 steps, 20 000 epochs in the larger profiles.
+pub(super) fn batch_size(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    let n = relu_problem(profile).sample_count;
+    let budget = budget(profile);
+    per_seed(settings, |seed| {
+        let single = relu_cell(profile, SGD, canonical(BATCH_LEVEL), seed);
+        let mut cells = vec![single];
+        for batch_size in batch_sizes(n).into_iter().filter(|size| *size > 1) {
+            for sampling in [Sampling::WithReplacement, Sampling::WithoutReplacement] {
+                let whole = batch_size == n && sampling == Sampling::WithoutReplacement;
+                cells.push(TrainSpec {
+                    method: if whole { GD } else { Method::Sgd { batch_size, sampling } },
+                    max_steps: budget.sgd.min(budget.gd * n as u64 / batch_size as u64),
+                    checkpoints_per_decade: 0,
+                    ..single
+                });
+            }
+        }
+        cells
+    })
+}
+
 pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
     let profile = settings.profile;
     per_seed(settings, |seed| {
@@ -162,33 +201,95 @@ pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
     })
 }
 
+fn diagonal_levels(profile: Profile) -> Vec<f64> {
+    levels(profile, -2.4, -0.9, 6)
+}
+
+fn diagonal_cell(profile: Profile, method: Method, learning_rate: f64, seed: u64) -> TrainSpec {
+    let budget = budget(profile);
+    TrainSpec {
+        problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
+        method,
+        learning_rate,
+        schedule: Schedule::Constant,
+        clip_norm: DIAGONAL_CLIP,
+        max_steps: if method == GD { budget.gd } else { budget.sgd },
+        checkpoints_per_decade: 0,
+        seed,
+    }
+}
+
 pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
     let profile = settings.profile;
-    let budget = budget(profile);
     per_seed(settings, |seed| {
         let cells = [SGD, GD].into_iter().flat_map(|method| {
-            levels(profile, -2.4, -0.9, 6)
-                .into_iter()
-                .map(move |learning_rate| (method, learning_rate))
+            let rates = diagonal_levels(profile).into_iter();
+            rates.map(move |rate| diagonal_cell(profile, method, rate, seed))
         });
-        cells
-            .map(|(method, learning_rate)| TrainSpec {
-                problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
-                method,
-                learning_rate,
-                schedule: Schedule::Constant,
-                clip_norm: DIAGONAL_CLIP,
-                max_steps: if method == GD { budget.gd } else { budget.sgd },
-                checkpoints_per_decade: 0,
-                seed,
-            })
-            .collect()
+        cells.collect()
     })
+}
+
+/// Number of samples of the main setting.
+pub(super) fn diagonal_sample_count(profile: Profile) -> usize {
+    diagonal_problem(profile, DiagonalInitial::Gaussian).sample_count
+}
+
+/// Numbers of samples from which the sparse target is to be recovered; the one of the main setting
+/// is among them.
+fn sample_counts(profile: Profile) -> &'static [usize] {
+    match profile {
+        Profile::Smoke => &[4, 16, 28],
+        Profile::Quick => &[10, 30, 100, 300],
+        Profile::Paper | Profile::Full => &[10, 20, 30, 50, 100, 200, 300, 500],
+    }
+}
+
+/// Number of designs over which the error of the minimum-ℓ2 interpolator is averaged.
+fn design_count(settings: &Settings) -> u64 {
+    let least = match settings.profile {
+        Profile::Smoke => 3,
+        Profile::Quick | Profile::Paper => FEWEST_DESIGNS,
+        Profile::Full => 200,
+    };
+    settings.seeds.max(least)
+}
+
+/// For every number of samples: the minimum-ℓ2 interpolator of many designs; of the first ones, one
+/// a seed, basis pursuit too, and both methods trained at the largest learning rate.
+pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    let rate = diagonal_levels(profile).last().copied().unwrap_or(f64::NAN);
+    let mut cells = Vec::new();
+    for &sample_count in sample_counts(profile) {
+        let problem = DiagonalProblem {
+            sample_count,
+            ..diagonal_problem(profile, DiagonalInitial::Gaussian)
+        };
+        let interpolator =
+            |minimizes, seed| CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, seed });
+        for design in 0..design_count(settings) {
+            let seed = settings.seed.wrapping_add(design);
+            cells.push(interpolator(MinimizedNorm::L2, seed));
+        }
+        for seed in settings.seeds() {
+            cells.push(interpolator(MinimizedNorm::L1, seed));
+            for method in [SGD, GD] {
+                let problem = Problem::Diagonal(problem);
+                let cell = diagonal_cell(profile, method, rate, seed);
+                cells.push(CellSpec::Train(TrainSpec { problem, ..cell }));
+            }
+        }
+    }
+    cells
 }
 
 pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
-    let specs = settings.seeds().map(|seed| InterpolatorSpec { problem, seed });
+    let norms = [MinimizedNorm::L1, MinimizedNorm::L2];
+    let specs = settings
+        .seeds()
+        .flat_map(|seed| norms.map(|minimizes| InterpolatorSpec { problem, minimizes, seed }));
     specs.map(CellSpec::Interpolator).collect()
 }
 
@@ -281,6 +382,25 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              initial balance ratio is r₀. η = {BALANCE_LEARNING_RATE}, gradient norms clipped at \
              {BALANCE_CLIP}, at most {} SGD and {} GD steps. {seeds} seed(s).",
             diagonal.input_dim, diagonal.sample_count, budget.balance, budget.gd,
+        ),
+        Experiment::BatchSize => format!(
+            "{relu_setting}\n\nHere the learning rate is η = {}, and batches of B samples are drawn \
+             independently from step to step, with or without replacement inside a batch. All \
+             samples without replacement are gradient descent. A run ends after {} steps or {} \
+             epochs, whichever comes first.",
+            short_number(relu_cell(profile, SGD, canonical(BATCH_LEVEL), 0).learning_rate),
+            budget.sgd,
+            budget.gd,
+        ),
+        Experiment::TooWeak => format!(
+            "{diagonal_setting}\n\nHere n varies, the learning rate is the largest one, η = {}, and \
+             the interpolator of minimum ℓ2 norm is computed for {} designs at every n, the first \
+             {seeds} of which are those of the other methods; a larger n adds samples to the same \
+             design. An interpolator is a minimum as the \
+             balanced network with its coefficients, a = √|β|, b = sign(β)√|β|; for trained \
+             networks the layers are taken as they are.",
+            short_number(diagonal_levels(profile).last().copied().unwrap_or(f64::NAN)),
+            design_count(settings),
         ),
         Experiment::NormEquivalence => format!(
             "Random networks of several widths and input dimensions, from exactly balanced to factors \

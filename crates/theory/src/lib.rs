@@ -2,6 +2,7 @@
 //!
 //! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
 //! - [`Minimum`]: a zero-loss minimum, given by its Jacobian;
+//! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
@@ -24,6 +25,7 @@
 //!
 //! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
 
+mod alignment;
 mod batch;
 mod bounds;
 mod dense;
@@ -32,10 +34,12 @@ mod generalization;
 mod ledger;
 mod minimum;
 
+pub use alignment::{Alignment, alignment};
 pub use batch::{Batch, Sampling};
 pub use bounds::{
-    Bounds, bounds, frobenius_bound, lambda_max_bound, sharp_frobenius_bound, spectral_bound,
-    sufficient_bound, trace_bound,
+    Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,
+    sharp_frobenius_bound, spectral_bound, sufficient_bound, trace_bound,
+    uncentered_alignment_bound,
 };
 pub use dense::dense_threshold;
 pub use error::TheoryError;

@@ -45,9 +45,9 @@ pub use dense::dense_threshold;
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
 pub use ledger::{
-    Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
+    Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
     InterpolationInstance, MinimumInstance, MomentumInstance, RecoveryInstance, Relation,
-    ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Verification,
-    diagonal_norm_checks, relu_norm_checks, verify,
+    ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally, UnknownStatement,
+    Verification, diagonal_norm_checks, relu_norm_checks, verify,
 };
 pub use minimum::Minimum;

@@ -24,7 +24,10 @@ pub use instance::{
     SampleInstance,
 };
 pub use relu::relu_norm_checks;
-pub use verify::{Verification, verify};
+pub use verify::{Attained, Tally, Verification, verify};
+
+use std::fmt;
+use std::str::FromStr;
 
 use crate::TheoryError;
 
@@ -81,6 +84,27 @@ impl Form {
             Self::Stated => stated,
             Self::Mutant => mutant,
         }
+    }
+}
+
+/// The id.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// A text that is not the id of a statement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown statement {0:?}; the ledger has {ids}", ids = Statement::ALL.map(Statement::id).join(", "))]
+pub struct UnknownStatement(String);
+
+impl FromStr for Statement {
+    type Err = UnknownStatement;
+
+    fn from_str(id: &str) -> Result<Self, UnknownStatement> {
+        let found = Self::ALL.into_iter().find(|statement| statement.id() == id);
+        found.ok_or_else(|| UnknownStatement(id.to_owned()))
     }
 }
 

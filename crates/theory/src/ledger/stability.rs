@@ -91,6 +91,9 @@ fn check_alignment(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> V
         (0..p).map(|i| g[i] * (0..p).map(|j| gauss_newton[(i, j)] * g[j]).sum::<f64>()).sum()
     };
     let smallest = form.pick(alignment.centered, alignment.chi_min);
+    // What directions whose eigenvalue is rounding of zero, and which the alignment leaves out, can
+    // hold of the residuals, relative.
+    let left_out = (n * f64::EPSILON).sqrt();
     (0..STATES)
         .map(|index| {
             let mut rng = stream(0, "states of the linearised model", index);
@@ -105,9 +108,10 @@ fn check_alignment(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> V
                 simd::axpy(residual / n, row, &mut gradient);
             }
             // tr(S G) = noise − ∇Rᵀ G ∇R, without the cancellation.
-            let least = smallest * 2.0 * loss * gauss_newton.squared_norm_l2();
-            let rhs = least + curvature(&gradient);
-            Comparison::at_most(Statement::S4, "alignment of a state", rhs, noise)
+            let unit = 2.0 * loss * gauss_newton.squared_norm_l2();
+            let least = smallest * unit + curvature(&gradient);
+            let most = noise + 2.0 * left_out * alignment.chi_max * unit;
+            Comparison::at_most(Statement::S4, "alignment of a state", least, most)
         })
         .collect()
 }

@@ -47,6 +47,153 @@ pub struct Eigenpair {
     pub status: LanczosStatus,
 }
 
+/// An orthonormal basis of a Krylov space of a symmetric operator `A`, with the tridiagonal matrix
+/// `T = QᵀAQ`, grown one product at a time with full re-orthogonalisation.
+#[derive(Debug, Clone)]
+pub struct Krylov {
+    /// Orthonormal directions; the last one has not been multiplied yet unless the space is closed.
+    basis: Vec<Vec<f64>>,
+    diagonal: Vec<f64>,
+    off_diagonal: Vec<f64>,
+    start_norm: f64,
+    closed: bool,
+}
+
+impl Krylov {
+    /// The space spanned by `start`.
+    ///
+    /// # Errors
+    /// [`EigenError::NotFinite`] when `start` is empty, zero or not finite.
+    pub fn new(start: &[f64]) -> Result<Self, EigenError> {
+        let start_norm = simd::norm_squared(start).sqrt();
+        if !(start_norm.is_finite() && start_norm > 0.0) {
+            return Err(EigenError::NotFinite { row: 0, column: 0, value: start_norm });
+        }
+        let basis = vec![start.iter().map(|v| v / start_norm).collect()];
+        let (diagonal, off_diagonal) = (Vec::new(), Vec::new());
+        Ok(Self { basis, diagonal, off_diagonal, start_norm, closed: false })
+    }
+
+    /// Operator products used: the dimension k of T.
+    pub fn products(&self) -> usize {
+        self.diagonal.len()
+    }
+
+    /// Whether the space is invariant under A, to rounding: more products add nothing.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Adds a direction; `apply(v, out)` writes `A v` to `out`. Does nothing when closed.
+    ///
+    /// # Errors
+    /// [`EigenError::NotFinite`] when the operator returns something that is not finite.
+    pub fn extend(&mut self, apply: impl FnOnce(&[f64], &mut [f64])) -> Result<(), EigenError> {
+        if self.closed {
+            return Ok(());
+        }
+        let k = self.diagonal.len();
+        let dim = self.basis[k].len();
+        let mut image = vec![0.0; dim];
+        apply(&self.basis[k], &mut image);
+        let alpha = simd::dot(&self.basis[k], &image);
+        if !alpha.is_finite() {
+            return Err(EigenError::NotFinite { row: k, column: k, value: alpha });
+        }
+        self.diagonal.push(alpha);
+        // Twice is enough: after the second pass the basis is orthogonal to rounding.
+        for _ in 0..2 {
+            for vector in &self.basis {
+                let component = simd::dot(vector, &image);
+                simd::axpy(-component, vector, &mut image);
+            }
+        }
+        let beta = simd::norm_squared(&image).sqrt();
+        let entries = self.diagonal.iter().chain(&self.off_diagonal);
+        let scale = entries.fold(0.0_f64, |m, v| m.max(v.abs()));
+        self.closed = beta <= f64::EPSILON * scale * dim as f64 || k + 1 == dim;
+        self.off_diagonal.push(if self.closed { 0.0 } else { beta });
+        if !self.closed {
+            self.basis.push(image.iter().map(|v| v / beta).collect());
+        }
+        Ok(())
+    }
+
+    /// The largest Ritz value θ, the coefficients of its unit Ritz vector in the basis, and the norm
+    /// of its residual.
+    ///
+    /// # Errors
+    /// As [`symmetric_eigen`](crate::symmetric_eigen).
+    pub fn largest_ritz_pair(&self) -> Result<(f64, Vec<f64>, f64), EigenError> {
+        let k = self.diagonal.len();
+        let tridiagonal = Mat::from_fn(k, k, |i, j| {
+            if i == j {
+                self.diagonal[i]
+            } else if i.abs_diff(j) == 1 {
+                self.off_diagonal[i.min(j)]
+            } else {
+                0.0
+            }
+        });
+        let eigen = symmetric_eigen(tridiagonal.as_ref())?;
+        let coefficients: Vec<f64> = (0..k).map(|i| eigen.vectors[(i, k - 1)]).collect();
+        let residual = self.off_diagonal[k - 1] * coefficients[k - 1].abs();
+        Ok((eigen.values[k - 1], coefficients, residual))
+    }
+
+    /// The coefficients x of the Galerkin solution `Q x` of `(s − A) v = start`, for s above the
+    /// largest Ritz value: `(s − T) x = ‖start‖ e_1`.
+    ///
+    /// `None` when s is not above it. The residual `start − (s − A) Q x` is
+    /// `β_k x_k` times [`next_direction`](Self::next_direction).
+    pub fn resolvent(&self, s: f64) -> Option<Vec<f64>> {
+        let k = self.diagonal.len();
+        // s − T = L D Lᵀ, positive definite exactly when every pivot is positive.
+        let mut pivots = Vec::with_capacity(k);
+        for i in 0..k {
+            let pivot = match i {
+                0 => s - self.diagonal[0],
+                _ => s - self.diagonal[i] - self.off_diagonal[i - 1].powi(2) / pivots[i - 1],
+            };
+            if !(pivot > 0.0) {
+                return None;
+            }
+            pivots.push(pivot);
+        }
+        let mut x = vec![0.0; k];
+        x[0] = self.start_norm;
+        for i in 1..k {
+            x[i] = self.off_diagonal[i - 1] / pivots[i - 1] * x[i - 1];
+        }
+        for i in (0..k).rev() {
+            x[i] /= pivots[i];
+            if i + 1 < k {
+                x[i] += self.off_diagonal[i] / pivots[i] * x[i + 1];
+            }
+        }
+        Some(x)
+    }
+
+    /// The direction that the next product would use, with the norm by which the last one left
+    /// the space; `None` when closed.
+    pub fn next_direction(&self) -> Option<(f64, &[f64])> {
+        let k = self.diagonal.len();
+        if self.closed || k == 0 { None } else { Some((self.off_diagonal[k - 1], &self.basis[k])) }
+    }
+
+    /// The vector with these coefficients in the basis.
+    ///
+    /// # Panics
+    /// When there are more coefficients than directions.
+    pub fn combine(&self, coefficients: &[f64]) -> Vec<f64> {
+        let mut vector = vec![0.0; self.basis[0].len()];
+        for (coefficient, direction) in coefficients.iter().zip(&self.basis) {
+            simd::axpy(*coefficient, direction, &mut vector);
+        }
+        vector
+    }
+}
+
 /// The largest eigenpair of a symmetric operator, by Lanczos with full re-orthogonalisation.
 ///
 /// `apply(v, out)` writes `A v` to `out`. `start` fixes the Krylov space: a component along the
@@ -60,72 +207,32 @@ pub fn largest_eigenpair(
     mut apply: impl FnMut(&[f64], &mut [f64]),
     options: LanczosOptions,
 ) -> Result<Eigenpair, EigenError> {
-    let dim = start.len();
-    let norm = simd::norm_squared(start).sqrt();
-    if !(norm.is_finite() && norm > 0.0) {
-        return Err(EigenError::NotFinite { row: 0, column: 0, value: norm });
-    }
-    let mut basis = vec![start.iter().map(|v| v / norm).collect::<Vec<f64>>()];
-    let (mut diagonal, mut off_diagonal) = (Vec::new(), Vec::new());
-    let mut image = vec![0.0; dim];
+    let mut krylov = Krylov::new(start)?;
     loop {
-        let k = basis.len();
-        apply(&basis[k - 1], &mut image);
-        let alpha = simd::dot(&basis[k - 1], &image);
-        if !alpha.is_finite() {
-            return Err(EigenError::NotFinite { row: k - 1, column: k - 1, value: alpha });
-        }
-        diagonal.push(alpha);
-        // Twice is enough: after the second pass the basis is orthogonal to rounding.
-        for _ in 0..2 {
-            for vector in &basis {
-                let component = simd::dot(vector, &image);
-                simd::axpy(-component, vector, &mut image);
-            }
-        }
-        let beta = simd::norm_squared(&image).sqrt();
-        let tridiagonal = Mat::from_fn(k, k, |i, j| {
-            if i == j {
-                diagonal[i]
-            } else if i.abs_diff(j) == 1 {
-                off_diagonal[i.min(j)]
-            } else {
-                0.0
-            }
-        });
-        let scale = diagonal.iter().chain(&off_diagonal).fold(0.0_f64, |m, v| m.max(v.abs()));
-        let closed = beta <= f64::EPSILON * scale * dim as f64 || k == dim;
+        krylov.extend(&mut apply)?;
+        let products = krylov.products();
         // The small eigenproblem is O(k³): look at it every fourth step only.
-        if !(closed || k % 4 == 0 || k >= options.max_products) {
-            off_diagonal.push(beta);
-            basis.push(image.iter().map(|v| v / beta).collect());
+        if !(krylov.is_closed() || products % 4 == 0 || products >= options.max_products) {
             continue;
         }
-        let eigen = symmetric_eigen(tridiagonal.as_ref())?;
-        let value = eigen.values[k - 1];
-        let residual = beta * eigen.vectors[(k - 1, k - 1)].abs();
-        let status = if closed {
+        let (value, coefficients, residual) = krylov.largest_ritz_pair()?;
+        let status = if krylov.is_closed() {
             LanczosStatus::Invariant
         } else if residual <= options.relative_residual * value.abs() {
             LanczosStatus::Converged
-        } else if k >= options.max_products {
+        } else if products >= options.max_products {
             LanczosStatus::OutOfProducts
         } else {
-            off_diagonal.push(beta);
-            basis.push(image.iter().map(|v| v / beta).collect());
             continue;
         };
-        let mut vector = vec![0.0; dim];
-        for (j, direction) in basis.iter().enumerate() {
-            simd::axpy(eigen.vectors[(j, k - 1)], direction, &mut vector);
-        }
-        return Ok(Eigenpair { value, vector, residual, products: k, status });
+        let vector = krylov.combine(&coefficients);
+        return Ok(Eigenpair { value, vector, residual, products, status });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LanczosOptions, LanczosStatus, largest_eigenpair};
+    use super::{Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
 
     fn diagonal(values: &[f64]) -> impl FnMut(&[f64], &mut [f64]) {
         move |v, out| {
@@ -168,5 +275,25 @@ mod tests {
         let pair = largest_eigenpair(&[1.0; 100], diagonal(&spectrum), options).unwrap();
         assert_eq!((pair.status, pair.products), (LanczosStatus::OutOfProducts, 8));
         assert!(pair.residual > 0.0);
+    }
+
+    #[test]
+    fn the_resolvent_solves_its_system_up_to_the_residual_it_names() {
+        let spectrum: Vec<f64> = (0..50).map(|k| f64::from(k) / 50.0).collect();
+        let start: Vec<f64> = (0..50).map(|k| 1.0 + f64::from(k % 3)).collect();
+        let mut krylov = Krylov::new(&start).unwrap();
+        for _ in 0..8 {
+            krylov.extend(diagonal(&spectrum)).unwrap();
+        }
+        let shift = 1.1;
+        let coefficients = krylov.resolvent(shift).unwrap();
+        let solution = krylov.combine(&coefficients);
+        let (beta, direction) = krylov.next_direction().unwrap();
+        for i in 0..50 {
+            let residual = start[i] - (shift - spectrum[i]) * solution[i];
+            let named = beta * coefficients[7] * direction[i];
+            assert!((residual - named).abs() < 1e-13, "{residual} {named}");
+        }
+        assert_eq!(krylov.resolvent(0.5), None);
     }
 }

@@ -5,21 +5,25 @@
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
+//! - [`panels`]: large products with few roundings, the same bits for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
 //! - [`stream`]: named, independent ChaCha random streams;
 //! - [`Sharpness`]: the three sharpness measures of a positive semidefinite matrix.
 //!
-//! This crate knows neither models nor data. Everything in it is sequential and deterministic.
+//! This crate knows neither models nor data. Everything in it is deterministic, and
+//! sequential unless asked otherwise.
 
 mod lanczos;
 mod matrix;
+pub mod panels;
 mod sharpness;
 pub mod simd;
 mod stream;
 mod symmetric;
 
-pub use lanczos::{Eigenpair, LanczosOptions, LanczosStatus, largest_eigenpair};
+pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
 pub use matrix::{RowMatrix, ShapeError};
+pub use panels::Parallelism;
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};
 pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};

@@ -21,6 +21,84 @@ pub enum TheoryError {
         /// Its value.
         value: f64,
     },
+    /// A Gram matrix that is not square.
+    #[error("a Gram matrix must be square, got {rows} × {columns}")]
+    GramNotSquare {
+        /// Rows given.
+        rows: usize,
+        /// Columns given.
+        columns: usize,
+    },
+    /// An entry of a Gram matrix is NaN or infinite.
+    #[error("entry ({row}, {column}) of the Gram matrix is {value}, expected a finite number")]
+    GramNotFinite {
+        /// Row of the first such entry, column by column.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A negative entry on the diagonal of a Gram matrix.
+    #[error(
+        "entry ({row}, {row}) of the Gram matrix is {value}: a squared norm cannot be negative"
+    )]
+    GramNegative {
+        /// Row of the first such entry.
+        row: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A Gram matrix that differs from its transpose by more than rounding.
+    #[error(
+        "the Gram matrix is not symmetric: entry ({row}, {column}) is {value}, entry \
+         ({column}, {row}) is {mirrored}"
+    )]
+    GramNotSymmetric {
+        /// Row of the first such entry, column by column below the diagonal.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+        /// The value on the other side of the diagonal.
+        mirrored: f64,
+    },
+    /// An entry of a Gram matrix above the geometric mean of its diagonal entries.
+    #[error(
+        "entry ({row}, {column}) of the Gram matrix is {value}, more than the norms of its rows \
+         allow ({bound})"
+    )]
+    GramTooLarge {
+        /// Row of the first such entry, column by column below the diagonal.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+        /// `√(a_ii a_jj)`.
+        bound: f64,
+    },
+    /// A Gram matrix with a negative eigenvalue beyond rounding.
+    #[error(
+        "the Gram matrix has the eigenvalue {eigenvalue} beside {lambda_max}: a matrix of inner \
+         products has no negative one"
+    )]
+    GramIndefinite {
+        /// The smallest eigenvalue.
+        eigenvalue: f64,
+        /// The largest one.
+        lambda_max: f64,
+    },
+    /// Heavy-ball momentum outside [0, 1).
+    #[error("momentum is {0}, expected a number from 0 up to but not including 1")]
+    Momentum(f64),
+    /// A requested relative width that is not a positive number.
+    #[error("the relative width is {0}, expected a positive number")]
+    RelativeWidth(f64),
+    /// The iteration produced a vector that is not finite.
+    #[error("the stability iteration left the range of floating-point numbers")]
+    NoCertificate,
     /// A batch of no samples.
     #[error("a batch needs at least one sample")]
     EmptyBatch,

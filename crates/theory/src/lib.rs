@@ -31,8 +31,10 @@ mod bounds;
 mod dense;
 mod error;
 mod generalization;
+mod gram;
 mod ledger;
 mod minimum;
+mod threshold;
 
 pub use alignment::{Alignment, alignment};
 pub use batch::{Batch, Sampling};
@@ -44,10 +46,15 @@ pub use bounds::{
 pub use dense::dense_threshold;
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
+pub use gram::Gram;
 pub use ledger::{
     Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
     InterpolationInstance, MinimumInstance, MomentumInstance, RecoveryInstance, Relation,
     ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally, UnknownStatement,
     Verification, diagonal_norm_checks, relu_norm_checks, verify,
 };
-pub use minimum::Minimum;
+pub use minimum::{Minimum, ToMinimum};
+pub use threshold::{
+    LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,
+    threshold, threshold_with,
+};

@@ -1,13 +1,25 @@
 //! A zero-loss minimum, as stability sees it.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
-use flatmin_curvature::gram_sharpness;
-use flatmin_linalg::{RowMatrix, Sharpness, simd, symmetric_eigen};
+use std::borrow::Cow;
 
-use crate::TheoryError;
+use faer::{Mat, MatRef};
+use flatmin_linalg::panels::{rounding_terms, symmetric_product};
+use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, symmetric_eigen};
 
-/// A zero-loss minimum, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`).
+use crate::{Gram, TheoryError};
+
+/// Half the distance from 1 to the next number: the largest relative error of one rounding.
+pub(crate) const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
+
+/// `γ_k = k u / (1 − k u)`: relative error of a sum of products whose terms pass through at most k
+/// roundings.
+pub(crate) fn rounding(terms: usize) -> f64 {
+    let error = terms as f64 * UNIT_ROUNDOFF;
+    error / (1.0 - error)
+}
+
+/// A zero-loss minimum, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`) or by the Gram matrix
+/// `JJᵀ`.
 ///
 /// Linearised SGD depends on `J` only through `G = JᵀJ/n` and the rows in the eigenbasis of `G`;
 /// both come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`. Eigenvalues at most
@@ -15,7 +27,6 @@ use crate::TheoryError;
 /// entries of 1e±150 are ordinary.
 #[derive(Debug, Clone)]
 pub struct Minimum {
-    sample_count: usize,
     sharpness: Sharpness,
     largest_row_norm_squared: f64,
     eigenvalues: Vec<f64>,
@@ -23,6 +34,54 @@ pub struct Minimum {
     exponent: i32,
     scaled_eigenvalues: Vec<f64>,
     scaled_rows: RowMatrix,
+    accuracy: Accuracy,
+}
+
+/// Rigorous bounds on how far the stored rows ĝ (n × r) and eigenvalues Λ are from the matrix they
+/// stand for. Rounding of the bounds themselves is covered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Accuracy {
+    /// `‖K − ĝĝᵀ/n‖₂`, with K the exact Gram matrix of the given numbers.
+    pub(crate) gram: f64,
+    /// `‖Λ^{−½} (ĝᵀĝ/n) Λ^{−½} − I‖₂`.
+    pub(crate) orthogonality: f64,
+}
+
+/// What can be taken for a [`Minimum`]: one, a Jacobian (n × p), or a [`Gram`] matrix.
+pub trait ToMinimum {
+    /// The minimum. Costs nothing for one, and else an eigendecomposition.
+    ///
+    /// # Errors
+    /// As [`Minimum::new`] and [`Minimum::from_gram`].
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError>;
+}
+
+impl ToMinimum for Minimum {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl ToMinimum for RowMatrix {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+        Minimum::new(self).map(Cow::Owned)
+    }
+}
+
+impl ToMinimum for Gram {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+        Minimum::from_gram(self.clone(), Parallelism::Sequential).map(Cow::Owned)
+    }
+}
+
+/// `JJᵀ` of the scaled Jacobian, as far as it is known.
+struct ScaledGram {
+    exponent: i32,
+    /// `divisor · K`, lower triangle.
+    matrix: Mat<f64>,
+    divisor: f64,
+    /// Bound on the spectral norm of the error of `matrix`.
+    error: f64,
 }
 
 impl Minimum {
@@ -31,6 +90,17 @@ impl Minimum {
     /// # Errors
     /// [`TheoryError`] when there is no row, an entry is not finite, or the eigenproblem fails.
     pub fn new(jacobian: &RowMatrix) -> Result<Self, TheoryError> {
+        Self::from_jacobian(jacobian, Parallelism::Sequential)
+    }
+
+    /// As [`Minimum::new`], the products possibly on several cores.
+    ///
+    /// # Errors
+    /// As [`Minimum::new`].
+    pub fn from_jacobian(
+        jacobian: &RowMatrix,
+        parallelism: Parallelism,
+    ) -> Result<Self, TheoryError> {
         let (n, p) = (jacobian.rows(), jacobian.columns());
         if n == 0 {
             return Err(TheoryError::NoSamples);
@@ -40,41 +110,90 @@ impl Minimum {
             let value = values[k];
             return Err(TheoryError::NotFinite { row: k / p, column: k % p, value });
         }
-        let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-        let exponent = if largest > 0.0 { libm::ilogb(largest) } else { 0 };
-        let scaled = RowMatrix::from_fn(n, p, |i, j| libm::scalbn(jacobian.row(i)[j], -exponent));
-        let (rows, scale) = (scaled.as_mat(), 1.0 / n as f64);
-        let mut gram = Mat::zeros(n, n);
-        matmul(gram.as_mut(), Accum::Replace, rows, rows.transpose(), scale, Par::Seq);
+        let exponent = exponent(values.iter().fold(0.0_f64, |m, v| m.max(v.abs())));
+        // Squares of moderate entries stay in range; only extreme ones are worth a copy.
+        let moderate = exponent.abs() <= 400;
+        let scaled = (!moderate)
+            .then(|| RowMatrix::from_fn(n, p, |i, j| libm::scalbn(jacobian.row(i)[j], -exponent)));
+        let rows = scaled.as_ref().unwrap_or(jacobian).as_mat();
+        let mut matrix = symmetric_product(rows, rows, parallelism);
+        if moderate {
+            scale_lower(&mut matrix, -2 * exponent);
+        }
+        let sum_of_squares: f64 = (0..n).map(|i| matrix[(i, i)]).sum();
+        let error = rounding(rounding_terms(p) + 4) * sum_of_squares;
+        Self::decompose(ScaledGram { exponent, matrix, divisor: n as f64, error }, parallelism)
+    }
 
-        let sharpness = gram_sharpness(gram.as_ref())?;
-        let eigen = symmetric_eigen(gram.as_ref())?;
-        let cutoff = n as f64 * f64::EPSILON * sharpness.lambda_max;
-        let zeros = eigen.values.iter().filter(|v| **v <= cutoff).count();
-        let scaled_eigenvalues = eigen.values[zeros..].to_vec();
-        let scaled_rows = RowMatrix::from_fn(n, scaled_eigenvalues.len(), |i, k| {
-            (n as f64 * scaled_eigenvalues[k]).sqrt() * eigen.vectors[(i, zeros + k)]
-        });
-        let row_norm_squared = (0..n).map(|i| simd::norm_squared(scaled.row(i)));
+    /// The minimum with this Gram matrix. Costs O(n³).
+    ///
+    /// # Errors
+    /// [`TheoryError::GramIndefinite`] when an eigenvalue is negative beyond
+    /// [`Gram::TOLERANCE`], or when the eigenproblem fails.
+    pub fn from_gram(gram: Gram, parallelism: Parallelism) -> Result<Self, TheoryError> {
+        let Gram { mut matrix, divisor, asymmetry } = gram;
+        let n = matrix.nrows();
+        let largest = (0..n).fold(0.0_f64, |m, i| m.max(matrix[(i, i)]));
+        let exponent = self::exponent(largest).div_euclid(2);
+        scale_lower(&mut matrix, -2 * exponent);
+        let error = n as f64 * libm::scalbn(asymmetry, -2 * exponent);
+        Self::decompose(ScaledGram { exponent, matrix, divisor, error }, parallelism)
+    }
+
+    fn decompose(gram: ScaledGram, parallelism: Parallelism) -> Result<Self, TheoryError> {
+        let ScaledGram { exponent, matrix, divisor, error } = gram;
+        let n = matrix.nrows();
+        let eigen = symmetric_eigen(matrix.as_ref())?;
         let back = |value: f64| libm::scalbn(value, 2 * exponent);
+        let lambda_max = eigen.values[n - 1].max(0.0);
+        if eigen.values[0] < -Gram::TOLERANCE * lambda_max {
+            let eigenvalue = back(eigen.values[0] / divisor);
+            let lambda_max = back(lambda_max / divisor);
+            return Err(TheoryError::GramIndefinite { eigenvalue, lambda_max });
+        }
+        let cutoff = n as f64 * f64::EPSILON * lambda_max;
+        let zeros = eigen.values.iter().filter(|v| **v <= cutoff).count();
+        let scaled_eigenvalues: Vec<f64> =
+            eigen.values[zeros..].iter().map(|value| value / divisor).collect();
+        let factors: Vec<f64> =
+            scaled_eigenvalues.iter().map(|value| (n as f64 * value).sqrt()).collect();
+        let scaled_rows =
+            RowMatrix::from_fn(n, factors.len(), |i, k| factors[k] * eigen.vectors[(i, zeros + k)]);
+        drop(eigen);
+
+        let diagonal = (0..n).map(|i| matrix[(i, i)]);
+        let trace = diagonal.clone().sum::<f64>() / divisor;
+        let squares = |matrix: MatRef<'_, f64>| -> f64 {
+            let column = |j: usize| {
+                let below: f64 = (j + 1..n).map(|i| matrix[(i, j)] * matrix[(i, j)]).sum();
+                2.0 * below + matrix[(j, j)] * matrix[(j, j)]
+            };
+            (0..n).map(column).sum()
+        };
+        let sharpness = Sharpness {
+            trace: back(trace),
+            frobenius_norm: back(squares(matrix.as_ref()).sqrt() / divisor),
+            lambda_max: back(lambda_max / divisor),
+        };
+        let largest_row = diagonal.fold(0.0, f64::max) * (n as f64 / divisor);
+        let accuracy = Accuracy {
+            gram: gram_error(&matrix, divisor, &scaled_rows, parallelism) + error / divisor,
+            orthogonality: orthogonality_error(&scaled_eigenvalues, &scaled_rows, parallelism),
+        };
         Ok(Self {
-            sample_count: n,
-            sharpness: Sharpness {
-                trace: back(sharpness.trace),
-                frobenius_norm: back(sharpness.frobenius_norm),
-                lambda_max: back(sharpness.lambda_max),
-            },
-            largest_row_norm_squared: back(row_norm_squared.fold(0.0, f64::max)),
+            sharpness,
+            largest_row_norm_squared: back(largest_row),
             eigenvalues: scaled_eigenvalues.iter().copied().map(back).collect(),
             exponent,
             scaled_eigenvalues,
             scaled_rows,
+            accuracy,
         })
     }
 
     /// Number n of samples.
     pub fn sample_count(&self) -> usize {
-        self.sample_count
+        self.scaled_rows.rows()
     }
 
     /// Sharpness of `G`.
@@ -87,7 +206,7 @@ impl Minimum {
         self.largest_row_norm_squared
     }
 
-    /// The nonzero eigenvalues of `G`, ascending.
+    /// The nonzero eigenvalues of `G`, ascending. Their number is its rank r.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.eigenvalues
     }
@@ -96,6 +215,63 @@ impl Minimum {
     pub(crate) fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
         (self.exponent, &self.scaled_eigenvalues, &self.scaled_rows)
     }
+
+    /// How exact [`scaled`](Self::scaled) is.
+    pub(crate) fn accuracy(&self) -> Accuracy {
+        self.accuracy
+    }
+}
+
+/// The exponent of the largest power of two not above `largest`; 0 for 0.
+fn exponent(largest: f64) -> i32 {
+    if largest > 0.0 { libm::ilogb(largest) } else { 0 }
+}
+
+/// Multiplies the lower triangle by `2^exponent`.
+fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
+    if exponent != 0 {
+        for column in 0..matrix.ncols() {
+            for row in column..matrix.nrows() {
+                matrix[(row, column)] = libm::scalbn(matrix[(row, column)], exponent);
+            }
+        }
+    }
+}
+
+/// Bound on `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K`: the Frobenius norm of the computed difference
+/// and what rounding can have hidden in it, entrywise at most `γ ‖ĝ_i‖‖ĝ_j‖`.
+fn gram_error(gram: &Mat<f64>, divisor: f64, rows: &RowMatrix, parallelism: Parallelism) -> f64 {
+    let n = gram.nrows();
+    let factor = n as f64 / divisor;
+    let product = symmetric_product(rows.as_mat(), rows.as_mat(), parallelism);
+    let mut squares = 0.0;
+    let (mut exact, mut rebuilt) = (0.0, 0.0);
+    for j in 0..n {
+        let difference = |i: usize| (factor * gram[(i, j)] - product[(i, j)]).powi(2);
+        squares += 2.0 * (j + 1..n).map(difference).sum::<f64>() + difference(j);
+        exact += factor * gram[(j, j)];
+        rebuilt += product[(j, j)];
+    }
+    let hidden = rounding(rounding_terms(rows.columns()) + 4) * rebuilt + rounding(4) * exact;
+    // The factor covers the rounding of these sums themselves.
+    (squares.sqrt() + hidden) * (1.0 + 1e-6) / n as f64
+}
+
+/// Bound on `‖Λ^{−½} (ĝᵀĝ/n) Λ^{−½} − I‖₂`, as [`gram_error`].
+fn orthogonality_error(eigenvalues: &[f64], rows: &RowMatrix, parallelism: Parallelism) -> f64 {
+    let (n, rank) = (rows.rows(), eigenvalues.len());
+    let columns = rows.as_mat().transpose();
+    let product = symmetric_product(columns, columns, parallelism);
+    let scale: Vec<f64> = eigenvalues.iter().map(|v| 1.0 / (n as f64 * v).sqrt()).collect();
+    let (mut squares, mut largest) = (0.0, 0.0_f64);
+    for l in 0..rank {
+        let entry = |k: usize| product[(k, l)] * scale[k] * scale[l];
+        squares += 2.0 * (l + 1..rank).map(|k| entry(k).powi(2)).sum::<f64>();
+        squares += (entry(l) - 1.0).powi(2);
+        largest = largest.max(entry(l));
+    }
+    let hidden = rounding(rounding_terms(n) + 12) * largest * rank as f64;
+    (squares.sqrt() + hidden) * (1.0 + 1e-6)
 }
 
 #[cfg(test)]

@@ -1,0 +1,344 @@
+//! The exact mean-square stability threshold, with a certificate (S8–S10, S12, S14).
+//!
+//! The threshold is `η* = 2/μ*`, where `μ*` is the μ at which the Perron root of the nonnegative
+//! n × n matrix `M(μ)` of S9 is 1. M is never formed: a product with it costs two n × r × r products.
+//!
+//! 1. Lanczos from a positive vector b finds the Perron root; for p < 1 the μ is moved to the root of
+//!    the Rayleigh quotient in μ, which converges quadratically, until the root is 1.
+//! 2. The vector `v = (s − M)⁻¹ b`, s just above the root, is positive and satisfies `Mv = sv − b ≤ sv`
+//!    in every entry, also where M is reducible or nearly so and its Perron vector vanishes. It lies
+//!    in the same Krylov space.
+//! 3. One product with v gives both ends: the largest Collatz–Wielandt quotient and the Rayleigh
+//!    quotient, with rigorous bounds on their rounding.
+//! 4. What the eigendecomposition itself is off by is carried to the threshold by two perturbation
+//!    bounds (see [`Threshold`]).
+
+mod perron;
+mod response;
+mod search;
+
+use faer::Mat;
+use flatmin_linalg::Parallelism;
+
+use self::perron::Operator;
+use self::response::Response;
+use crate::minimum::rounding;
+use crate::{Batch, Minimum, TheoryError, ToMinimum};
+
+/// How exact a threshold is wanted, and of which optimizer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ThresholdOptions {
+    /// Relative width of the interval at which the iteration stops. What rounding adds comes on top.
+    pub relative_width: f64,
+    /// Heavy-ball momentum β in [0, 1): `v' = βv − η·grad`, `θ' = θ + v'`.
+    pub momentum: f64,
+    /// Whether the products may use several cores. The result is the same to the bit.
+    pub parallelism: Parallelism,
+    /// Most products with M.
+    pub max_products: usize,
+}
+
+impl Default for ThresholdOptions {
+    /// A relative width of 1e-10, no momentum, one core, at most 2000 products.
+    fn default() -> Self {
+        Self {
+            relative_width: 1e-10,
+            momentum: 0.0,
+            parallelism: Parallelism::Sequential,
+            max_products: 2000,
+        }
+    }
+}
+
+/// An interval that contains the largest mean-square stable learning rate η*.
+///
+/// **What it guarantees.** For SGD without momentum the interval contains the η* of the real numbers
+/// that the given floating-point numbers are: every rounding on the way is bounded, under the standard
+/// model of floating-point arithmetic (no overflow; underflow below 1e-300 relative is neglected) and
+/// however the products underneath order their sums. Three parts make its width: the requested one;
+/// the rounding of the last product; and the error of the eigendecomposition, by the two facts that
+/// μ* = 2/η* is at most `(1+ω)²/(1−ω)` times its value for rows whose Gauss–Newton matrix is within a
+/// factor `1±ω` of the diagonal one used, and that μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂`
+/// for p = 1) when the Gram matrix K moves by ΔK. Both are proved in the docs. At n = 300 the rounding
+/// parts are about 1e-11, at n = 2000 about 1e-10.
+///
+/// **With momentum** the last part is a first-order estimate, doubled, instead of a proof.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// Every learning rate up to this one is mean-square stable. Infinite when `G = 0`.
+    pub lower: f64,
+    /// Every learning rate above this one is unstable. Infinite when `G = 0`.
+    pub upper: f64,
+    /// Products with M used.
+    pub iterations: usize,
+    /// How the iteration ended.
+    pub status: ThresholdStatus,
+}
+
+/// How the iteration for a threshold ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThresholdStatus {
+    /// The interval is as narrow as asked for, but for rounding.
+    Converged,
+    /// The budget of products ran out first: the interval is valid and wider than asked for.
+    OutOfProducts,
+}
+
+/// What an interval says about a learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stability {
+    /// At most the lower end.
+    Stable,
+    /// Above the upper end.
+    Unstable,
+    /// Inside the interval.
+    Undecided,
+}
+
+impl Threshold {
+    /// The middle of the interval.
+    pub fn midpoint(&self) -> f64 {
+        if self.lower.is_infinite() { self.lower } else { f64::midpoint(self.lower, self.upper) }
+    }
+
+    /// `(upper − lower)/upper`; 0 where both are infinite.
+    pub fn relative_width(&self) -> f64 {
+        match (self.lower.is_infinite(), self.upper.is_infinite()) {
+            (true, _) => 0.0,
+            (false, true) => 1.0,
+            (false, false) => 1.0 - self.lower / self.upper,
+        }
+    }
+
+    /// Whether SGD with this learning rate is mean-square stable.
+    pub fn stability(&self, learning_rate: f64) -> Stability {
+        if learning_rate <= self.lower {
+            Stability::Stable
+        } else if learning_rate > self.upper {
+            Stability::Unstable
+        } else {
+            Stability::Undecided
+        }
+    }
+}
+
+/// The largest mean-square stable learning rate at a minimum given as a [`Minimum`], a Jacobian or a
+/// [`Gram`](crate::Gram) matrix, to 1e-10 where rounding allows (S8–S10).
+///
+/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and about 20 products of
+/// 2nr² operations for batches of one, two to three times as many for larger ones.
+///
+/// ```
+/// use flatmin_linalg::RowMatrix;
+/// use flatmin_theory::{Batch, Sampling, Stability, threshold};
+/// // Two samples with gradients (1, 0) and (0, 2), one at a time: η* = 2/max ‖g_i‖².
+/// let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?;
+/// let batch = Batch::new(1, Sampling::WithReplacement)?;
+/// let threshold = threshold(&jacobian, batch)?;
+/// assert!(threshold.lower <= 0.5 && 0.5 <= threshold.upper);
+/// assert!(threshold.relative_width() < 2e-10);
+/// assert_eq!(threshold.stability(0.51), Stability::Unstable);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`].
+pub fn threshold<M>(minimum: &M, batch: Batch) -> Result<Threshold, TheoryError>
+where
+    M: ToMinimum + ?Sized,
+{
+    threshold_with(minimum, batch, &ThresholdOptions::default())
+}
+
+/// As [`threshold`], with options.
+///
+/// # Errors
+/// As [`threshold`]; [`TheoryError::Momentum`] and [`TheoryError::RelativeWidth`] for options that
+/// make no sense.
+pub fn threshold_with<M>(
+    minimum: &M,
+    batch: Batch,
+    options: &ThresholdOptions,
+) -> Result<Threshold, TheoryError>
+where
+    M: ToMinimum + ?Sized,
+{
+    let minimum = minimum.to_minimum()?;
+    Ok(solve(&minimum, batch, options)?.0)
+}
+
+/// The Lyapunov function `V(δ) = δᵀ Y* δ` of S14, sharp for η*.
+///
+/// For every start δ and learning rate η the expected change over one step of linearised SGD is
+/// `−η(η* − η) δᵀD(Y*)δ`, with D of S8: V is a supermartingale exactly up to the threshold.
+#[derive(Debug, Clone)]
+pub struct LyapunovFunction {
+    /// The threshold η*.
+    pub threshold: Threshold,
+    /// `Y*`, r × r and positive semidefinite, in the eigenbasis of `G` with eigenvalues ascending,
+    /// as in [`Minimum::eigenvalues`]; its largest entry is 1.
+    pub matrix: Mat<f64>,
+}
+
+/// The Lyapunov function of a minimum, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14).
+///
+/// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
+/// matrix is that of the top mode alone.
+///
+/// # Errors
+/// As [`threshold_with`]; [`TheoryError::Momentum`] also for any momentum: S14 is about plain SGD.
+pub fn lyapunov_function(
+    minimum: &Minimum,
+    batch: Batch,
+    options: &ThresholdOptions,
+) -> Result<LyapunovFunction, TheoryError> {
+    if options.momentum.abs() > 0.0 {
+        return Err(TheoryError::Momentum(options.momentum));
+    }
+    let (threshold, bracket) = solve(minimum, batch, options)?;
+    let (_, eigenvalues, rows) = minimum.scaled();
+    let rank = eigenvalues.len();
+    let matrix = match bracket {
+        Some(bracket) if !bracket.weights.is_empty() => {
+            let p = batch.noise_coefficient(minimum.sample_count())?;
+            let response = Response::new(eigenvalues, p, 0.0);
+            let operator = Operator::new(response, rows, options.parallelism);
+            operator.response_matrix(bracket.nu, &bracket.weights)
+        }
+        _ => Mat::from_fn(rank, rank, |k, l| if k == rank - 1 && l == k { 1.0 } else { 0.0 }),
+    };
+    let largest = (0..rank).fold(0.0_f64, |m, k| m.max(matrix[(k, k)]));
+    Ok(LyapunovFunction { threshold, matrix: faer::Scale(1.0 / largest) * matrix })
+}
+
+/// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
+struct Bracket {
+    lower: f64,
+    upper: f64,
+    products: usize,
+    converged: bool,
+    /// The ν and the vector v that attain the lower end.
+    nu: f64,
+    weights: Vec<f64>,
+}
+
+fn solve(
+    minimum: &Minimum,
+    batch: Batch,
+    options: &ThresholdOptions,
+) -> Result<(Threshold, Option<Bracket>), TheoryError> {
+    let n = minimum.sample_count();
+    let p = batch.noise_coefficient(n)?;
+    let &ThresholdOptions { relative_width, momentum, parallelism, .. } = options;
+    if !(0.0..1.0).contains(&momentum) {
+        return Err(TheoryError::Momentum(momentum));
+    }
+    if !(relative_width > 0.0 && relative_width.is_finite()) {
+        return Err(TheoryError::RelativeWidth(relative_width));
+    }
+    let (exponent, eigenvalues, rows) = minimum.scaled();
+    if eigenvalues.is_empty() {
+        let (lower, upper) = (f64::INFINITY, f64::INFINITY);
+        let status = ThresholdStatus::Converged;
+        let threshold = Threshold { lower, upper, iterations: 0, status };
+        return Ok((threshold, None));
+    }
+    let response = Response::new(eigenvalues, p, momentum);
+    let mut operator = Operator::new(response, rows, parallelism);
+    let bracket = if p > 0.0 {
+        search::bracket(&mut operator, options)?
+    } else {
+        gradient_descent(&response)
+    };
+    let error = decomposition_error(minimum, operator, p, &bracket);
+    let lower = bracket.lower - error.below;
+    let upper = bracket.upper + error.above;
+    let status =
+        if bracket.converged { ThresholdStatus::Converged } else { ThresholdStatus::OutOfProducts };
+    // Outward once more: these quotients are rounded, and may leave the range of normal numbers.
+    let learning_rate = |mu: f64| libm::scalbn(2.0 / mu, -2 * exponent);
+    let threshold = Threshold {
+        lower: (learning_rate(upper) * (1.0 - rounding(4))).next_down().clamp(0.0, f64::MAX),
+        upper: if lower > 0.0 {
+            (learning_rate(lower) * (1.0 + rounding(4))).next_up()
+        } else {
+            f64::INFINITY
+        },
+        iterations: bracket.products,
+        status,
+    };
+    Ok((threshold, Some(bracket)))
+}
+
+/// Without noise only the top mode matters: `μ* = κ λ_max`, that is `η* = 2(1+β)/λ_max`.
+fn gradient_descent(response: &Response<'_>) -> Bracket {
+    let mu = response.pole();
+    let (lower, upper) = (mu * (1.0 - rounding(8)), mu * (1.0 + rounding(8)));
+    Bracket { lower, upper, products: 0, converged: true, nu: 0.0, weights: Vec::new() }
+}
+
+/// How far μ* may lie outside a bracket that was found for the stored rows.
+struct DecompositionError {
+    below: f64,
+    above: f64,
+}
+
+fn decomposition_error(
+    minimum: &Minimum,
+    operator: Operator<'_>,
+    p: f64,
+    bracket: &Bracket,
+) -> DecompositionError {
+    let accuracy = minimum.accuracy();
+    let omega = accuracy.orthogonality;
+    let response = operator.response;
+    if response.coupling > 0.0 && p > 0.0 {
+        let matrix = operator.response_matrix(bracket.nu, &bracket.weights);
+        let error = 2.0 * first_order_error(minimum, &response, bracket.upper, &matrix);
+        return DecompositionError { below: error, above: error };
+    }
+    let n = minimum.sample_count() as f64;
+    // p itself is rounded three times, 1 − p once more; μ* moves by at most as much, relatively.
+    let parameters = rounding(8);
+    let lipschitz = if response.is_homogeneous() { 2.0 * n } else { 4.0 + 4.0 * p * n };
+    let additive = lipschitz * accuracy.gram * (1.0 + 1e-9);
+    let shrunk = (1.0 - omega).powi(2) / (1.0 + omega) - parameters;
+    let grown = (1.0 + omega).powi(2) / (1.0 - omega).max(0.0) + parameters;
+    DecompositionError {
+        below: bracket.lower * (1.0 - shrunk) + additive,
+        above: bracket.upper * (grown - 1.0) + additive,
+    }
+}
+
+/// The first-order change of μ* under errors of the size of the eigendecomposition's, at the
+/// `X = W ∘ (ĝᵀ diag(v) ĝ)` that attains it.
+///
+/// μ* is the largest value of `[(P/n) Σ (ĝ_iᵀXĝ_i)² + κ tr(XGXG) − ζ Σ X_kl² (λ_k−λ_l)²] / tr(XGX)`
+/// over symmetric X, so that only the explicit dependence on G counts.
+fn first_order_error(
+    minimum: &Minimum,
+    response: &Response<'_>,
+    mu: f64,
+    matrix: &Mat<f64>,
+) -> f64 {
+    let accuracy = minimum.accuracy();
+    let (curvature, coupling) = (response.curvature.abs(), response.coupling);
+    // Σ X_kl² times: mean, product, mean of ratios, of λ²/λ', of cubes.
+    let (mut mean, mut product, mut ratio, mut steep, mut cube) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (k, a) in response.eigenvalues().iter().enumerate() {
+        for (l, b) in response.eigenvalues().iter().enumerate() {
+            let square = matrix[(l, k)] * matrix[(l, k)];
+            mean += square * 0.5 * (a + b);
+            product += square * a * b;
+            ratio += square * a / b;
+            steep += square * a * a / b;
+            cube += square * a * a * a;
+        }
+    }
+    let gram = accuracy.gram * (2.0 * coupling * (1.0 + steep / mean) + mu * ratio / mean);
+    let factor =
+        mu + (curvature + 2.0 * coupling) * product / mean + 2.0 * coupling * (cube / mean).sqrt();
+    let orthogonality = 2.0 * accuracy.orthogonality * factor;
+    let parameters = rounding(16) * (mu + (1.0 + 2.0 * coupling) * response.lambda_max());
+    gram + orthogonality + parameters
+}

@@ -1,0 +1,224 @@
+//! The search for the μ at which the Perron root of M(μ) is 1.
+
+use flatmin_linalg::Krylov;
+
+use super::perron::Operator;
+use super::{Bracket, ThresholdOptions};
+use crate::TheoryError;
+
+/// Most directions of one Krylov space.
+const MOST_DIRECTIONS: usize = 200;
+
+/// Most certificates that are tried for one threshold.
+const MOST_ATTEMPTS: usize = 8;
+
+/// An interval for μ* of the rows and eigenvalues of `operator`. Needs noise and curvature.
+pub(super) fn bracket(
+    operator: &mut Operator<'_>,
+    options: &ThresholdOptions,
+) -> Result<Bracket, TheoryError> {
+    let start = vec![1.0; operator.sample_count()];
+    let homogeneous = operator.response.is_homogeneous();
+    let mut search = Search {
+        operator,
+        width: options.relative_width,
+        max_products: options.max_products,
+        products: 0,
+        start,
+    };
+    if homogeneous { search.homogeneous() } else { search.general() }
+}
+
+struct Search<'a, 'b> {
+    operator: &'a mut Operator<'b>,
+    width: f64,
+    max_products: usize,
+    products: usize,
+    /// A positive vector, the start of the next Krylov space.
+    start: Vec<f64>,
+}
+
+/// What a Krylov space was grown for.
+enum Goal {
+    /// A Ritz pair with this residual, relative to its value.
+    Residual(f64),
+    /// A positive vector v with `Mv ≤ s v` for the s given, or for s = θ(1 + width/4).
+    Supersolution(Option<f64>),
+}
+
+/// What came out.
+struct Found {
+    /// The largest Ritz value: at most ρ.
+    value: f64,
+    residual: f64,
+    /// The Ritz vector, or the supersolution.
+    vector: Vec<f64>,
+    reached: bool,
+}
+
+impl Search<'_, '_> {
+    /// p = 1 without momentum: `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
+    fn homogeneous(&mut self) -> Result<Bracket, TheoryError> {
+        let found = self.krylov(1.0, &Goal::Supersolution(None))?;
+        let vector = positive(found.vector);
+        let certificate = self.certify(1.0, &vector)?;
+        Ok(Bracket {
+            lower: certificate.lower,
+            upper: certificate.upper,
+            products: self.products,
+            converged: found.reached,
+            nu: found.value,
+            weights: vector,
+        })
+    }
+
+    /// p < 1 or momentum.
+    fn general(&mut self) -> Result<Bracket, TheoryError> {
+        let response = self.operator.response;
+        let pole = response.pole();
+        let mut nu = self.approach(response.spectral_root())?;
+        let mut best = Bracket {
+            lower: 0.0,
+            upper: f64::INFINITY,
+            products: 0,
+            converged: false,
+            nu,
+            weights: Vec::new(),
+        };
+        let mut offset = 0.4 * self.width;
+        let mut attempts = 0;
+        loop {
+            let upper_nu = nu + offset * (pole + nu);
+            let found = self.krylov(upper_nu, &Goal::Supersolution(Some(1.0)))?;
+            let vector = positive(found.vector);
+            let certificate = self.certify(upper_nu, &vector)?;
+            let upper = pole + upper_nu;
+            // Where d does not grow in proportion to μ, ρ falls more slowly than 1/μ.
+            let stiff = (-response.curvature).max(0.0) + 2.0 * response.coupling;
+            let stiff = stiff * response.lambda_max();
+            let upper = upper + (certificate.upper - 1.0).max(0.0) * (upper + stiff);
+            best.upper = best.upper.min(upper * (1.0 + 1e-15));
+
+            let level = 1.0 + 2.0 * certificate.rayleigh_rounding;
+            let root = self.operator.rayleigh_root(&vector, nu, level);
+            if pole + root > best.lower {
+                best.lower = (pole + root) * (1.0 - 1e-15);
+                (best.nu, best.weights) = (root, vector.clone());
+            }
+            best.products = self.products;
+            let rounding = certificate.rayleigh_rounding + certificate.quotient_rounding;
+            best.converged = best.upper - best.lower <= (self.width + 4.0 * rounding) * best.upper;
+            attempts += 1;
+            if best.converged || attempts == MOST_ATTEMPTS || self.products >= self.max_products {
+                return Ok(best);
+            }
+            if found.reached {
+                // Rounding needs more room.
+                offset += 2.0 * (certificate.upper - 1.0).max(self.width);
+            } else {
+                // The root was not low enough: start anew from the better vector.
+                self.start = mixed(&vector);
+                nu = nu.max(root);
+            }
+        }
+    }
+
+    /// A lower bound of the ν of the threshold that is near it, and a start that is near its vector.
+    fn approach(&mut self, mut nu: f64) -> Result<f64, TheoryError> {
+        let pole = self.operator.response.pole();
+        let mut residual = 3e-2;
+        loop {
+            // The root of the Rayleigh quotient is off by about the square of what the vector is.
+            let found = self.krylov(nu, &Goal::Residual(residual))?;
+            self.operator.set_moments(&found.vector);
+            self.products += 1;
+            let moved = self.operator.rayleigh_root(&found.vector, nu, 1.0).max(nu);
+            let change = (moved - nu) / (pole + moved);
+            nu = moved;
+            self.start = mixed(&found.vector);
+            let accuracy = (found.residual / found.value).max(change).powi(2);
+            if 4.0 * accuracy <= self.width || self.products >= self.max_products {
+                return Ok(nu);
+            }
+            residual = (0.1 * accuracy).clamp(0.05 * self.width.sqrt(), 1e-3);
+        }
+    }
+
+    /// Grows a Krylov space of `M(pole + ν)` from the start until the goal is reached.
+    fn krylov(&mut self, nu: f64, goal: &Goal) -> Result<Found, TheoryError> {
+        let shifts = self.operator.response.shifts(nu);
+        let mut krylov = Krylov::new(&self.start)?;
+        loop {
+            krylov.extend(|vector, out| self.operator.apply(&shifts, vector, out))?;
+            self.products += 1;
+            let (value, coefficients, residual) = krylov.largest_ritz_pair()?;
+            let exhausted = krylov.is_closed()
+                || krylov.products() >= MOST_DIRECTIONS
+                || self.products >= self.max_products;
+            match goal {
+                Goal::Residual(relative) => {
+                    let reached = residual <= relative * value;
+                    if reached || exhausted {
+                        let vector = krylov.combine(&coefficients);
+                        return Ok(Found { value, residual, vector, reached });
+                    }
+                }
+                Goal::Supersolution(level) => {
+                    let level = level.unwrap_or(value * (1.0 + 0.25 * self.width));
+                    if let Some((vector, reached)) = self.supersolution(&krylov, level) {
+                        if reached || exhausted {
+                            return Ok(Found { value, residual, vector, reached });
+                        }
+                    } else if exhausted || residual <= 1e-3 * self.width.sqrt() * value {
+                        // The root lies above the level: there is no such vector.
+                        let vector = krylov.combine(&coefficients);
+                        return Ok(Found { value, residual, vector, reached: false });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The Galerkin solution of `(s − M) v = start`, and whether it is positive with `Mv ≤ s v` as far
+    /// as its residual tells.
+    fn supersolution(&self, krylov: &Krylov, level: f64) -> Option<(Vec<f64>, bool)> {
+        let coefficients = krylov.resolvent(level)?;
+        let vector = krylov.combine(&coefficients);
+        // Mv − s v = −start + residual, with a quarter of the start kept for rounding.
+        let reached = match (krylov.next_direction(), coefficients.last()) {
+            (Some((beta, direction)), Some(last)) => {
+                let entries = vector.iter().zip(direction).zip(&self.start);
+                let factor = beta * last;
+                entries.into_iter().all(|((v, q), b)| *v > 0.0 && factor * q <= 0.75 * b)
+            }
+            _ => vector.iter().all(|v| *v > 0.0),
+        };
+        Some((vector, reached))
+    }
+
+    fn certify(
+        &mut self,
+        nu: f64,
+        vector: &[f64],
+    ) -> Result<super::perron::Certificate, TheoryError> {
+        self.products += 1;
+        self.operator.certify(nu, vector).ok_or(TheoryError::NoCertificate)
+    }
+}
+
+/// A positive vector near `vector`, which is one already but for rounding: scaled to a largest entry
+/// of 1, none below 1e-30.
+fn positive(mut vector: Vec<f64>) -> Vec<f64> {
+    let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    for value in &mut vector {
+        *value = (value.abs() / largest).max(1e-30);
+    }
+    vector
+}
+
+/// The absolute values of a Ritz vector with a hundredth of the largest added to each: a positive
+/// start that is rich in the Perron vector and misses no block of M.
+fn mixed(vector: &[f64]) -> Vec<f64> {
+    let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    vector.iter().map(|v| v.abs() / largest + 0.01).collect()
+}

@@ -1,0 +1,298 @@
+//! The exact threshold against reference values from an independent implementation, against forty
+//! digits, and against the dense operator on second moments.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod oracles;
+
+use faer::Mat;
+use flatmin_linalg::{Parallelism, RowMatrix, stream};
+use flatmin_models::{Model as _, TwoLayerRelu, data};
+use flatmin_theory::{
+    Batch, Gram, Minimum, Sampling, Stability, TheoryError, Threshold, ThresholdOptions,
+    ThresholdStatus, bounds, dense_threshold, lyapunov_function, threshold, threshold_with,
+};
+use rand::RngExt as _;
+
+use crate::oracles::{assert_close, cases, minimum_and_batch, number};
+
+#[test]
+fn every_interval_contains_its_reference_and_is_narrow() {
+    for case in cases() {
+        let (minimum, batch) = minimum_and_batch(&case);
+        let found = threshold(&minimum, batch).unwrap();
+        let expected = number(&case, "threshold");
+        let id = &case["id"];
+        assert_eq!(found.status, ThresholdStatus::Converged, "{id}: {found:?}");
+        assert_close(&case, "threshold", found.midpoint(), 1e-9);
+        assert!(found.relative_width() <= 2e-10, "{id}: {}", found.relative_width());
+        // The reference is a rounded number itself.
+        let tolerance = number(&case, "rel_tol").min(1e-14);
+        assert!(found.lower <= expected * (1.0 + tolerance), "{id}: {found:?}, {expected:e}");
+        assert!(expected * (1.0 - tolerance) <= found.upper, "{id}: {found:?}, {expected:e}");
+    }
+}
+
+/// A positive decimal number as its exponent and its digits, the first one not zero.
+fn scientific(text: &str) -> (i32, String) {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let zeros = digits.len() - digits.trim_start_matches('0').len();
+    let exponent = exponent.parse::<i32>().unwrap() + i32::try_from(whole.len()).unwrap()
+        - 1
+        - i32::try_from(zeros).unwrap();
+    (exponent, format!("{:0<60}", &digits[zeros..]))
+}
+
+#[test]
+fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
+    let mut compared = 0;
+    // With a request that rounding alone decides: the interval may not rest on being wide.
+    let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
+    for case in cases() {
+        let Some(decimal) = case["threshold_decimal"].as_str().filter(|text| *text != "inf") else {
+            continue;
+        };
+        let (minimum, batch) = minimum_and_batch(&case);
+        let found = threshold_with(&minimum, batch, &options).unwrap();
+        let ordered = |value: f64| scientific(&format!("{value:.59e}"));
+        let exact = scientific(decimal);
+        let id = &case["id"];
+        assert!(ordered(found.lower) <= exact && exact <= ordered(found.upper), "{id}: {found:?}");
+        assert!(found.relative_width() < 1e-12, "{id}: {found:?}");
+        compared += 1;
+    }
+    assert!(compared > 100, "{compared} cases");
+}
+
+fn random_jacobian(rows: usize, columns: usize, index: u64) -> RowMatrix {
+    let mut rng = stream(index, "threshold test", 0);
+    RowMatrix::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0))
+}
+
+/// The spectral radius of the second moments of (δ, v) under heavy-ball SGD, from the dense operator
+/// `P ↦ E[A P Aᵀ]` on 2p × 2p matrices, `A = [[I − ηG_B, βI], [−ηG_B, βI]]`.
+fn momentum_radius(jacobian: &RowMatrix, noise: f64, rate: f64, beta: f64) -> f64 {
+    let (n, p) = (jacobian.rows(), jacobian.columns());
+    let hessians: Vec<Mat<f64>> = (0..n)
+        .map(|i| Mat::from_fn(p, p, |k, l| jacobian.row(i)[k] * jacobian.row(i)[l]))
+        .collect();
+    let propagator = |hessian: &Mat<f64>| {
+        Mat::from_fn(2 * p, 2 * p, |i, j| {
+            let identity = if i % p == j % p { 1.0 } else { 0.0 };
+            if j >= p {
+                beta * identity
+            } else {
+                (if i < p { identity } else { 0.0 }) - rate * hessian[(i % p, j)]
+            }
+        })
+    };
+    let mut mean = Mat::zeros(p, p);
+    for hessian in &hessians {
+        mean += faer::Scale(1.0 / n as f64) * hessian;
+    }
+    let size = 4 * p * p;
+    let kronecker = |a: &Mat<f64>| {
+        Mat::from_fn(size, size, |i, j| {
+            a[(i / (2 * p), j / (2 * p))] * a[(i % (2 * p), j % (2 * p))]
+        })
+    };
+    // E[A ⊗ A] = Ā ⊗ Ā + p · Cov over single samples.
+    let center = kronecker(&propagator(&mean));
+    let mut covariance = Mat::<f64>::zeros(size, size);
+    for hessian in &hessians {
+        covariance += faer::Scale(1.0 / n as f64) * (kronecker(&propagator(hessian)) - &center);
+    }
+    let operator = &center + faer::Scale(noise) * covariance;
+    let values = operator.eigenvalues().unwrap();
+    values.iter().fold(0.0, |m, value| m.max(value.re.hypot(value.im)))
+}
+
+#[test]
+fn momentum_agrees_with_the_dense_operator() {
+    for (index, (rows, columns)) in
+        [(2, 2), (3, 2), (4, 3), (5, 3), (3, 3), (6, 2)].into_iter().cycle().take(24).enumerate()
+    {
+        let index = index as u64;
+        let jacobian = random_jacobian(rows, columns, index);
+        let batch = Batch::new(1 + usize::try_from(index % 3).unwrap(), Sampling::WithReplacement);
+        let (batch, momentum) = (batch.unwrap(), [0.0, 0.3, 0.7, 0.9][(index % 4) as usize]);
+        let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
+        let found = threshold_with(&jacobian, batch, &options).unwrap();
+        let noise = batch.noise_coefficient(rows).unwrap();
+        let radius = |rate| momentum_radius(&jacobian, noise, rate, momentum);
+        assert!(found.relative_width() < 1e-8, "{found:?}");
+        let below = radius(found.lower * (1.0 - 1e-5));
+        let above = radius(found.upper * (1.0 + 1e-5));
+        assert!(below < 1.0, "β = {momentum}: {below} below {found:?}");
+        assert!(above > 1.0, "β = {momentum}: {above} above {found:?}");
+    }
+}
+
+#[test]
+fn little_momentum_is_none() {
+    let jacobian = random_jacobian(7, 5, 100);
+    for size in [1, 3] {
+        let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
+        let at = |momentum| {
+            let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
+            threshold_with(&jacobian, batch, &options).unwrap().midpoint()
+        };
+        assert!((at(1e-12) / at(0.0) - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn degenerate_minima_are_ordinary() {
+    let check = |jacobian: &RowMatrix, size: usize, expected: f64| {
+        for momentum in [0.0, 0.5] {
+            let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
+            let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
+            let found = threshold_with(jacobian, batch, &options).unwrap();
+            if momentum > 0.0 {
+                assert!(!found.lower.is_nan() && found.lower <= found.upper, "{found:?}");
+                continue;
+            }
+            assert!(found.lower <= expected && expected <= found.upper, "{found:?} {expected}");
+            assert!(found.relative_width() < 2e-10, "{found:?}");
+        }
+    };
+    let rows = |values: &[f64], columns: usize| {
+        RowMatrix::new(values.len() / columns, columns, values.to_vec()).unwrap()
+    };
+    check(&rows(&[3.0, 4.0], 2), 1, 2.0 / 25.0);
+    check(&RowMatrix::zeros(3, 2), 2, f64::INFINITY);
+    check(&RowMatrix::zeros(3, 0), 2, f64::INFINITY);
+    // Orthogonal rows decouple: η* = 2/max ‖g_i‖².
+    check(&rows(&[1.0, 0.0, 0.0, 2.0, 0.0, 0.0], 2), 1, 0.5);
+    check(&rows(&[1e150, 0.0, 0.0, 2e150], 2), 1, 0.5e-300);
+    check(&rows(&[1e-150, 0.0, 0.0, 2e-150], 2), 1, 0.5e300);
+    // All rows equal, and two blocks of different strength.
+    check(&rows(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], 2), 2, 2.0 / 5.0);
+    check(&rows(&[1.0, 0.0, 1.0, 0.0, 0.0, 3.0, 0.0, 3.0], 2), 1, 2.0 / 9.0);
+    // Full batch: gradient descent.
+    check(&rows(&[1.0, 0.0, 0.0, 2.0], 2), 2, 1.0);
+    // Gradients of 1e-160: every learning rate that a number can be is stable.
+    let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
+    let found = threshold(&rows(&[1e-160, 0.0, 0.0, 2e-160], 2), batch).unwrap();
+    assert_eq!(found.stability(f64::MAX), Stability::Stable);
+}
+
+#[test]
+fn wrong_options_and_matrices_are_refused() {
+    let jacobian = random_jacobian(3, 2, 0);
+    let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+    for momentum in [-0.1, 1.0, f64::NAN] {
+        let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
+        let error = threshold_with(&jacobian, batch, &options).unwrap_err();
+        assert!(matches!(error, TheoryError::Momentum(_)), "{error}");
+    }
+    for relative_width in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
+        let error = threshold_with(&jacobian, batch, &options).unwrap_err();
+        assert!(matches!(error, TheoryError::RelativeWidth(_)), "{error}");
+    }
+    let batch = Batch::new(4, Sampling::WithoutReplacement).unwrap();
+    let error = threshold(&jacobian, batch).unwrap_err();
+    assert_eq!(error, TheoryError::BatchTooLarge { batch_size: 4, sample_count: 3 });
+    // Every 2 × 2 minor of this matrix is nonnegative, its determinant is not.
+    let indefinite = Mat::from_fn(3, 3, |i, j| match (i, j) {
+        _ if i == j => 1.0,
+        (0, 2) | (2, 0) => -0.9,
+        _ => 0.9,
+    });
+    let gram = Gram::from_sums(indefinite).unwrap();
+    let error = Minimum::from_gram(gram, Parallelism::Sequential).unwrap_err();
+    assert!(matches!(error, TheoryError::GramIndefinite { .. }), "{error}");
+}
+
+fn relu_gram(samples: usize) -> Mat<f64> {
+    let model = TwoLayerRelu::new(30, 20).unwrap();
+    let parameters = model.initial_parameters(&mut stream(0, "threshold test parameters", 0));
+    let inputs = data::sphere_inputs(samples, 20, &mut stream(0, "threshold test inputs", 0));
+    model.gram(&parameters, &inputs)
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let gram = || Gram::from_means(relu_gram(600)).unwrap();
+    let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
+    let found = |parallelism| {
+        let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
+        let minimum = Minimum::from_gram(gram(), parallelism).unwrap();
+        threshold_with(&minimum, batch, &options).unwrap()
+    };
+    assert_eq!(found(Parallelism::Sequential), found(Parallelism::Rayon));
+}
+
+#[test]
+fn sums_means_and_the_jacobian_give_the_same_threshold() {
+    let jacobian = random_jacobian(9, 12, 3);
+    let sums = jacobian.as_mat() * jacobian.as_mat().transpose();
+    let means: Mat<f64> = faer::Scale(1.0 / 9.0) * &sums;
+    let batch = Batch::new(2, Sampling::WithoutReplacement).unwrap();
+    let expected = threshold(&jacobian, batch).unwrap();
+    let overlap = |found: Threshold| found.lower <= expected.upper && expected.lower <= found.upper;
+    assert!(overlap(threshold(&Gram::from_sums(sums).unwrap(), batch).unwrap()));
+    assert!(overlap(threshold(&Gram::from_means(means).unwrap(), batch).unwrap()));
+    let dense = dense_threshold(&Minimum::new(&jacobian).unwrap(), batch).unwrap();
+    assert!((expected.midpoint() / dense - 1.0).abs() < 1e-10);
+}
+
+#[test]
+fn a_network_of_many_samples_keeps_the_order_of_the_bounds() {
+    let gram = Gram::from_means(relu_gram(200)).unwrap();
+    let minimum = Minimum::from_gram(gram, Parallelism::Sequential).unwrap();
+    let mut last = 0.0;
+    for size in [1, 2, 5, 20, 100, 199, 200] {
+        let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
+        let found = threshold(&minimum, batch).unwrap();
+        let bounds = bounds(&minimum, batch).unwrap();
+        assert!(found.relative_width() < 2e-10, "{found:?}");
+        assert!(bounds.sufficient <= found.upper && found.lower <= bounds.spectral);
+        assert!(found.midpoint() >= last, "B = {size}");
+        last = found.midpoint();
+        assert_eq!(found.stability(found.lower), Stability::Stable);
+        assert_eq!(found.stability(found.upper * 1.01), Stability::Unstable);
+    }
+}
+
+/// S14 in the eigenbasis, where the rows are those of `J V` for the eigenvectors V of G.
+#[test]
+fn the_lyapunov_function_decays_exactly_below_the_threshold() {
+    let jacobian = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.6, 1.1, -0.4, 0.7]).unwrap();
+    let minimum = Minimum::new(&jacobian).unwrap();
+    let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
+    let function = lyapunov_function(&minimum, batch, &ThresholdOptions::default()).unwrap();
+    let gauss_newton = jacobian.as_mat().transpose() * jacobian.as_mat();
+    let gauss_newton: Mat<f64> = faer::Scale(1.0 / 3.0) * gauss_newton;
+    let eigen = flatmin_linalg::symmetric_eigen(gauss_newton.as_ref()).unwrap();
+    let rows = jacobian.as_mat() * &eigen.vectors;
+    // The eigenvectors are fixed up to sign, and Y* with them: find the sign that fits.
+    let ratios: Vec<f64> = [1.0, -1.0]
+        .into_iter()
+        .map(|sign| {
+            let y = Mat::from_fn(2, 2, |k, l| {
+                function.matrix[(k, l)] * if k == l { 1.0 } else { sign }
+            });
+            let value = |d: [f64; 2]| {
+                d[0] * d[0] * y[(0, 0)] + 2.0 * d[0] * d[1] * y[(0, 1)] + d[1] * d[1] * y[(1, 1)]
+            };
+            let change = |delta: [f64; 2], rate: f64| {
+                let step = |i: usize| {
+                    let slope = rows[(i, 0)] * delta[0] + rows[(i, 1)] * delta[1];
+                    value([0, 1].map(|k| delta[k] - rate * slope * rows[(i, k)]))
+                };
+                (0..3).map(step).sum::<f64>() / 3.0 - value(delta)
+            };
+            // No change at the threshold, whatever the start.
+            let star = function.threshold.midpoint();
+            [[1.0, 0.0], [0.3, -1.0], [1.0, 1.0]]
+                .into_iter()
+                .map(|delta| change(delta, star).abs() / change(delta, 0.5 * star).abs())
+                .fold(0.0, f64::max)
+        })
+        .collect();
+    assert!(ratios.iter().any(|ratio| *ratio < 1e-8), "{ratios:?}");
+}

@@ -90,12 +90,12 @@ pub enum TheoryError {
         /// The largest one.
         lambda_max: f64,
     },
-    /// Heavy-ball momentum outside [0, 1).
-    #[error("momentum is {0}, expected a number from 0 up to but not including 1")]
-    Momentum(f64),
     /// A requested relative width that is not a positive number.
-    #[error("the relative width is {0}, expected a positive number")]
-    RelativeWidth(f64),
+    #[error("the relative width is {value}, expected a positive number")]
+    RelativeWidth {
+        /// The width.
+        value: f64,
+    },
     /// The iteration produced a vector that is not finite.
     #[error("the stability iteration left the range of floating-point numbers")]
     NoCertificate,
@@ -133,4 +133,41 @@ pub enum TheoryError {
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
+    /// A learning rate at which the linearised dynamics cannot be run.
+    #[error(
+        "the learning rate is {value}, expected at least 0 and at most 1e30 divided by the largest \
+         squared gradient norm"
+    )]
+    LearningRate {
+        /// The learning rate.
+        value: f64,
+    },
+    /// A momentum outside [0, 1).
+    #[error("the momentum is {value}, expected a number in [0, 1)")]
+    Momentum {
+        /// The momentum.
+        value: f64,
+    },
+    /// An entry of a matrix other than the Jacobian is NaN or infinite.
+    #[error("entry ({row}, {column}) of {what} is {value}, expected a finite number")]
+    MatrixNotFinite {
+        /// Which matrix.
+        what: &'static str,
+        /// Row of the first such entry.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A simulation too short, or of too few replicas, to say anything.
+    #[error("{what} is {got}, expected at least {least}")]
+    TooFew {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        got: usize,
+        /// The smallest value that works.
+        least: usize,
+    },
 }

@@ -1,10 +1,14 @@
 //! Stability of minima for SGD and GD: executable statements and their mutants.
 //!
 //! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
-//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian;
+//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian or its [`Gram`] matrix;
+//! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, with
+//!   [`lyapunov_function`], which decays exactly below it;
 //! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
+//! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
+//!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs);
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
 //!   mutant that the same instances must refute; [`verify`] tries one on random instances;
 //! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
@@ -12,12 +16,12 @@
 //!
 //! ```
 //! use flatmin_linalg::RowMatrix;
-//! use flatmin_theory::{Batch, Minimum, Sampling, bounds, dense_threshold};
+//! use flatmin_theory::{Batch, Minimum, Sampling, bounds, threshold};
 //! // Two samples with gradients (1, 0) and (0, 2), one at a time.
 //! let minimum = Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?)?;
 //! let batch = Batch::new(1, Sampling::WithReplacement)?;
-//! let threshold = dense_threshold(&minimum, batch)?;
-//! assert!((threshold - 0.5).abs() < 1e-15);
+//! let threshold = threshold(&minimum, batch)?;
+//! assert!((threshold.midpoint() - 0.5).abs() < 1e-10);
 //! // The trace allows 2/tr G = 0.8, the largest eigenvalue 1.
 //! assert!((bounds(&minimum, batch)?.trace - 0.8).abs() < 1e-15);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,11 +33,16 @@ mod alignment;
 mod batch;
 mod bounds;
 mod dense;
+mod edge;
 mod error;
 mod generalization;
 mod gram;
 mod ledger;
+mod linearised;
+mod lyapunov;
 mod minimum;
+mod moments;
+mod replicas;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
@@ -44,6 +53,7 @@ pub use bounds::{
     uncentered_alignment_bound,
 };
 pub use dense::dense_threshold;
+pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_edge};
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
 pub use gram::Gram;
@@ -53,7 +63,11 @@ pub use ledger::{
     ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally, UnknownStatement,
     Verification, diagonal_norm_checks, relu_norm_checks, verify,
 };
+pub use linearised::LinearisedSgd;
+pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
 pub use minimum::{Minimum, ToMinimum};
+pub use moments::SecondMoments;
+pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate};
 pub use threshold::{
     LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,
     threshold, threshold_with,

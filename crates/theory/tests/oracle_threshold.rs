@@ -186,12 +186,12 @@ fn wrong_options_and_matrices_are_refused() {
     for momentum in [-0.1, 1.0, f64::NAN] {
         let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
         let error = threshold_with(&jacobian, batch, &options).unwrap_err();
-        assert!(matches!(error, TheoryError::Momentum(_)), "{error}");
+        assert!(matches!(error, TheoryError::Momentum { .. }), "{error}");
     }
     for relative_width in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
         let error = threshold_with(&jacobian, batch, &options).unwrap_err();
-        assert!(matches!(error, TheoryError::RelativeWidth(_)), "{error}");
+        assert!(matches!(error, TheoryError::RelativeWidth { .. }), "{error}");
     }
     let batch = Batch::new(4, Sampling::WithoutReplacement).unwrap();
     let error = threshold(&jacobian, batch).unwrap_err();
@@ -274,7 +274,7 @@ fn the_lyapunov_function_decays_exactly_below_the_threshold() {
         .into_iter()
         .map(|sign| {
             let y = Mat::from_fn(2, 2, |k, l| {
-                function.matrix[(k, l)] * if k == l { 1.0 } else { sign }
+                function.matrix.row(k)[l] * if k == l { 1.0 } else { sign }
             });
             let value = |d: [f64; 2]| {
                 d[0] * d[0] * y[(0, 0)] + 2.0 * d[0] * d[1] * y[(0, 1)] + d[1] * d[1] * y[(1, 1)]

@@ -18,7 +18,7 @@ mod response;
 mod search;
 
 use faer::Mat;
-use flatmin_linalg::Parallelism;
+use flatmin_linalg::{Parallelism, RowMatrix};
 
 use self::perron::Operator;
 use self::response::Response;
@@ -177,7 +177,7 @@ pub struct LyapunovFunction {
     pub threshold: Threshold,
     /// `Y*`, r × r and positive semidefinite, in the eigenbasis of `G` with eigenvalues ascending,
     /// as in [`Minimum::eigenvalues`]; its largest entry is 1.
-    pub matrix: Mat<f64>,
+    pub matrix: RowMatrix,
 }
 
 /// The Lyapunov function of a minimum, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14).
@@ -193,7 +193,7 @@ pub fn lyapunov_function(
     options: &ThresholdOptions,
 ) -> Result<LyapunovFunction, TheoryError> {
     if options.momentum.abs() > 0.0 {
-        return Err(TheoryError::Momentum(options.momentum));
+        return Err(TheoryError::Momentum { value: options.momentum });
     }
     let (threshold, bracket) = solve(minimum, batch, options)?;
     let (_, eigenvalues, rows) = minimum.scaled();
@@ -208,7 +208,8 @@ pub fn lyapunov_function(
         _ => Mat::from_fn(rank, rank, |k, l| if k == rank - 1 && l == k { 1.0 } else { 0.0 }),
     };
     let largest = (0..rank).fold(0.0_f64, |m, k| m.max(matrix[(k, k)]));
-    Ok(LyapunovFunction { threshold, matrix: faer::Scale(1.0 / largest) * matrix })
+    let matrix = RowMatrix::from_fn(rank, rank, |k, l| matrix[(k, l)] / largest);
+    Ok(LyapunovFunction { threshold, matrix })
 }
 
 /// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
@@ -231,10 +232,10 @@ fn solve(
     let p = batch.noise_coefficient(n)?;
     let &ThresholdOptions { relative_width, momentum, parallelism, .. } = options;
     if !(0.0..1.0).contains(&momentum) {
-        return Err(TheoryError::Momentum(momentum));
+        return Err(TheoryError::Momentum { value: momentum });
     }
     if !(relative_width > 0.0 && relative_width.is_finite()) {
-        return Err(TheoryError::RelativeWidth(relative_width));
+        return Err(TheoryError::RelativeWidth { value: relative_width });
     }
     let (exponent, eigenvalues, rows) = minimum.scaled();
     if eigenvalues.is_empty() {

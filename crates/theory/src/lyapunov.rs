@@ -1,0 +1,269 @@
+//! The top Lyapunov exponent of linearised SGD.
+
+use flatmin_linalg::{Stream, simd, stream};
+use rand_distr::{Distribution as _, StandardNormal};
+
+use crate::linearised::{State, Stepper};
+use crate::replicas::Tally;
+use crate::{LinearisedSgd, ReplicaMean, TheoryError};
+
+/// Steps between two looks at the size of a state.
+const CHECK_INTERVAL: usize = 8;
+
+/// Bounds on the squared norm within which a state is left alone. From their square roots, eight
+/// steps reach neither overflow (a step grows by at most 1e30) nor the subnormal numbers (a fused
+/// update cancels at most 106 bits).
+const TAME: std::ops::Range<f64> = 1e-30..1e30;
+
+/// How long to simulate for a Lyapunov exponent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LyapunovOptions {
+    /// Independent runs, at least 2.
+    pub replicas: usize,
+    /// Steps of each that are not counted.
+    pub burn_in: usize,
+    /// Steps of each that are, at least 2.
+    pub steps: usize,
+    /// Seed of start and batches.
+    pub seed: u64,
+}
+
+impl LyapunovOptions {
+    /// 32 replicas of 20 000 steps after 5000: 1e6 steps in all.
+    pub const fn with_seed(seed: u64) -> Self {
+        Self { replicas: 32, burn_in: 5000, steps: 20_000, seed }
+    }
+}
+
+/// An estimate of the top Lyapunov exponent, per step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LyapunovExponent {
+    /// The growth of `ln ‖δ‖` per step; −∞ when a product of steps is zero on range(G).
+    pub value: f64,
+    /// Its standard error, from the spread of the replicas (R − 1 degrees of freedom); 0 where the
+    /// value is exact.
+    pub standard_error: f64,
+    /// Growth per step in the second part of the run minus that in the first, replica by replica: 0
+    /// up to its standard error once the direction of δ has settled.
+    pub drift: ReplicaMean,
+    /// Number R of replicas; 0 where the value is exact.
+    pub replicas: usize,
+    /// Steps counted in each; 0 where the value is exact.
+    pub steps: usize,
+}
+
+impl LyapunovExponent {
+    /// A value in closed form.
+    pub(crate) fn exact(value: f64) -> Self {
+        let drift = ReplicaMean { value: 0.0, standard_error: 0.0 };
+        Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
+    }
+
+    /// Whether the drift is at most `multiple` standard errors, or rounding. Where it is not, the
+    /// run was too short: the value is a rate on the way to the exponent, and its standard error
+    /// does not know.
+    pub fn is_settled(self, multiple: f64) -> bool {
+        let rounding = 8.0 * f64::EPSILON * (1.0 + self.value.abs());
+        let drift = self.drift;
+        drift.value.abs() <= multiple * drift.standard_error + rounding
+    }
+
+    /// `value − multiple · standard_error`.
+    pub fn lower(self, multiple: f64) -> f64 {
+        self.value - multiple * self.standard_error
+    }
+
+    /// `value + multiple · standard_error`.
+    pub fn upper(self, multiple: f64) -> f64 {
+        self.value + multiple * self.standard_error
+    }
+}
+
+/// The top Lyapunov exponent `λ = lim (1/t) ln ‖δ_t‖` of linearised SGD on range(G).
+///
+/// A single run converges when λ < 0 and diverges when λ > 0, almost surely and from almost every
+/// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
+/// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
+/// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (G = 0 or
+/// η = 0) it is 0. Everywhere
+/// else each replica reports its growth per step after the burn-in, and the mean is returned.
+///
+/// The standard error comes from the replicas, which are independent: correlation in time within
+/// one is no matter. It does not see what all of them share:
+///
+/// - **Slow directions.** Below the edge of almost-sure stability λ is that of the weakest
+///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast components,
+///   so a short run reports a rate between theirs and λ: too negative, with the right sign. The
+///   [drift](LyapunovExponent::drift) shows it.
+/// - **Ties.** Directions that share the top exponent and do not mix (orthogonal rows of equal
+///   norm) race each other, and ‖δ‖ follows the winner: the value is too high by about the standard
+///   deviation of a single replica.
+///
+/// Cancellation is rounding in floating point: rates below about −36 per step mean −∞ or close to
+/// it. Costs O(B r) per step and replica. Source: theory, section 2.
+///
+/// # Errors
+/// [`TheoryError::TooFew`] for fewer than 2 replicas or steps.
+pub fn lyapunov_exponent(
+    sgd: &LinearisedSgd<'_>,
+    options: LyapunovOptions,
+) -> Result<LyapunovExponent, TheoryError> {
+    let LyapunovOptions { replicas, burn_in, steps, seed } = options;
+    let settings = [("the number of replicas", replicas, 2), ("the number of steps", steps, 2)];
+    for (what, got, least) in settings {
+        if got < least {
+            return Err(TheoryError::TooFew { what, got, least });
+        }
+    }
+    if let Some(exponent) = exact_exponent(sgd) {
+        return Ok(exponent);
+    }
+    let mut runs = Runs::new(sgd, replicas, seed);
+    runs.advance(burn_in);
+    let start = runs.log_norms();
+    let parts = [steps / 2, steps - steps / 2];
+    runs.advance(parts[0]);
+    let middle = runs.log_norms();
+    runs.advance(parts[1]);
+    Ok(growth(&start, &middle, &runs.log_norms(), parts))
+}
+
+/// The exponent where chance plays no part.
+fn exact_exponent(sgd: &LinearisedSgd<'_>) -> Option<LyapunovExponent> {
+    let (_, eigenvalues, _) = sgd.minimum().scaled();
+    if eigenvalues.is_empty() || sgd.learning_rate() <= 0.0 {
+        return Some(LyapunovExponent::exact(0.0));
+    }
+    let modes = eigenvalues.iter().map(|lambda| sgd.scaled_learning_rate() * lambda);
+    let is_deterministic = sgd.noise_coefficient() <= 0.0 || sgd.minimum().sample_count() == 1;
+    is_deterministic.then(|| {
+        let largest = modes.map(|rate| log_radius(rate, sgd.momentum()));
+        LyapunovExponent::exact(largest.fold(f64::NEG_INFINITY, f64::max))
+    })
+}
+
+/// `ln ρ` of the step `[[1−x, β], [−x, β]]` of a mode with `x = ηλ`.
+fn log_radius(x: f64, momentum: f64) -> f64 {
+    // The eigenvalues solve z² − (1 − x + β) z + β = 0.
+    let trace = 1.0 - x + momentum;
+    let discriminant = trace * trace - 4.0 * momentum;
+    if momentum <= 0.0 {
+        // ln(1 − x) with all digits of a small x.
+        if x < 1.0 { libm::log1p(-x) } else { libm::log(x - 1.0) }
+    } else if discriminant < 0.0 {
+        0.5 * libm::log(momentum)
+    } else {
+        libm::log(f64::midpoint(trace.abs(), discriminant.sqrt()))
+    }
+}
+
+/// The exponent from three readings of `ln ‖δ‖` of every replica, with so many steps between the
+/// first two and the last two.
+pub(crate) fn growth(
+    start: &[f64],
+    middle: &[f64],
+    end: &[f64],
+    parts: [usize; 2],
+) -> LyapunovExponent {
+    let (replicas, steps) = (end.len(), parts[0] + parts[1]);
+    // A state that has vanished once vanishes in every replica, sooner or later.
+    if end.contains(&f64::NEG_INFINITY) {
+        return LyapunovExponent { replicas, steps, ..LyapunovExponent::exact(f64::NEG_INFINITY) };
+    }
+    let (mut rate, mut drift) = (Tally::default(), Tally::default());
+    for ((start, middle), end) in start.iter().zip(middle).zip(end) {
+        rate.push((end - start) / steps as f64);
+        let [early, late] = [(middle - start, parts[0]), (end - middle, parts[1])]
+            .map(|(change, steps)| change / steps as f64);
+        drift.push(late - early);
+    }
+    let ReplicaMean { value, standard_error } = rate.replica_mean();
+    LyapunovExponent { value, standard_error, drift: drift.replica_mean(), replicas, steps }
+}
+
+/// Replicas under way, each with a stream of its own.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    stepper: Stepper,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    /// The true state is `2^exponent` times this.
+    state: State,
+    exponent: i64,
+    rng: Stream,
+}
+
+impl Runs {
+    /// Replicas at their start, `δ ~ N(0, G)` at rest.
+    ///
+    /// The exponent does not depend on the start. This one has most of its weight on directions of
+    /// large curvature, which are the first to become unstable: an instability shows at once, and
+    /// not only after it has overtaken the slow directions.
+    pub(crate) fn new(sgd: &LinearisedSgd<'_>, replicas: usize, seed: u64) -> Self {
+        let (_, eigenvalues, rows) = sgd.minimum().scaled();
+        let stepper = Stepper::new(sgd, rows.values(), eigenvalues.len());
+        let replicas = (0..replicas)
+            .map(|index| {
+                let mut rng = stream(seed, "Lyapunov exponent", index as u64);
+                let mut state = stepper.state();
+                for (x, lambda) in state.position.iter_mut().zip(eigenvalues) {
+                    let normal: f64 = StandardNormal.sample(&mut rng);
+                    *x = lambda.sqrt() * normal;
+                }
+                Replica { state, exponent: 0, rng }
+            })
+            .collect();
+        Self { stepper, replicas }
+    }
+
+    /// Moves all replicas on.
+    pub(crate) fn advance(&mut self, steps: usize) {
+        for done in (0..steps).step_by(CHECK_INTERVAL) {
+            for _ in 0..CHECK_INTERVAL.min(steps - done) {
+                for replica in &mut self.replicas {
+                    self.stepper.step(&mut replica.state, &mut replica.rng);
+                }
+            }
+            for replica in &mut self.replicas {
+                replica.tame();
+            }
+        }
+    }
+
+    /// `ln ‖(δ, v)‖` of every replica; −∞ where both are zero.
+    pub(crate) fn log_norms(&self) -> Vec<f64> {
+        let log_norm = |replica: &Replica| {
+            let log = 0.5 * libm::log(replica.state.norm_squared());
+            log + replica.exponent as f64 * std::f64::consts::LN_2
+        };
+        self.replicas.iter().map(log_norm).collect()
+    }
+}
+
+impl Replica {
+    /// Scales a state of extreme size back by a power of two, which is exact.
+    fn tame(&mut self) {
+        if TAME.contains(&self.state.norm_squared()) {
+            return;
+        }
+        let State { position, velocity } = &mut self.state;
+        // Not from the squared norm, which may have over- or underflowed.
+        let largest = position.iter().chain(&**velocity).fold(0.0_f64, |m, v| m.max(v.abs()));
+        if largest > 0.0 {
+            let exponent = libm::ilogb(largest);
+            for v in position.iter_mut().chain(&mut **velocity) {
+                *v = libm::scalbn(*v, -exponent);
+            }
+            self.exponent += i64::from(exponent);
+        }
+    }
+}
+
+impl State {
+    fn norm_squared(&self) -> f64 {
+        simd::norm_squared(&self.position) + simd::norm_squared(&self.velocity)
+    }
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
+use flatmin_theory::{Statement, TheoryError};
 
 /// Why a task could not be done. The message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub(crate) enum Failure {
     /// A presentation wants a cell that its experiment did not name: a defect of this program.
     #[error(transparent)]
     MissingCell(#[from] MissingCell),
+    /// A statement could not be tried.
+    #[error("{statement} cannot be checked: {source}")]
+    Statement { statement: Statement, source: TheoryError },
     /// The worker threads could not be started.
     #[error("threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -63,10 +67,10 @@ impl Failure {
 pub(crate) mod exit {
     use super::Failure;
 
-    /// Done, and all claims hold or are undecided.
+    /// Done, and everything that was asked holds or is undecided.
     pub(crate) const DONE: u8 = 0;
-    /// A claim fails; everything was still written.
-    pub(crate) const CLAIM_FAILS: u8 = 1;
+    /// A claim or a statement fails; everything was still written.
+    pub(crate) const FAILS: u8 = 1;
     /// Wrong usage.
     pub(crate) const USAGE: u8 = 2;
     /// Could not run.

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::failure::Failure;
 
 /// Temporary files start with this; those that a killed run left are removed by it.
@@ -44,6 +46,24 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
+}
+
+/// Writes a value as JSON.
+///
+/// # Errors
+/// As [`write`] and [`json`].
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    write(path, json(path, value)?.as_bytes())
+}
+
+/// A value as the JSON text of the file at `path`.
+///
+/// # Errors
+/// [`Failure::File`] when the value has no JSON form.
+pub(crate) fn json(path: &Path, value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Failure::File { path: path.into(), source: error.into() })?;
+    Ok(text + "\n")
 }
 
 /// Makes a folder, and checks that files can be written in it.

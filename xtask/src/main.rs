@@ -1,10 +1,12 @@
-//! `cargo xtask`: runs the whole reproduction.
+//! `cargo xtask`: runs the whole reproduction and verifies the theory.
 //!
 //! This crate decides which cells run, in which order and where their results lie. It holds no
-//! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own.
+//! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own, and
+//! what a statement says is `flatmin-theory`'s.
 
 mod failure;
 mod files;
+mod ledger;
 mod manifest;
 mod markdown;
 mod output;
@@ -12,6 +14,7 @@ mod progress;
 mod reproduce;
 mod run;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -31,11 +34,17 @@ struct Arguments {
 enum Task {
     /// Reproduce the paper: run what is missing, then write tables, figures, claims and report.
     Reproduce(reproduce::Options),
+    /// Try every statement of the theory, and its mutant, on random instances.
+    Verify(verify::Options),
+    /// Write the page of the statements, docs/ledger.md.
+    Ledger(ledger::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Reproduce(options) => reproduce::reproduce(&options),
+        Task::Verify(options) => verify::verify(&options),
+        Task::Ledger(options) => ledger::ledger(&options),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -3,6 +3,17 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
+use clap::ValueEnum;
+
+/// Format of standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a reader.
+    Text,
+    /// For a program.
+    Json,
+}
+
 /// A line on standard error. If nobody can read it, there is nobody to tell.
 pub(crate) fn note(line: &dyn Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");

@@ -8,13 +8,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output;
 
-/// Plain lines are at least this part of the whole apart.
+/// Plain lines are at least this part of the whole apart, and as many seconds.
 const LINES: f64 = 20.0;
+const SECONDS: f64 = 1.0;
 
-/// Cells done out of all that are to do.
+/// Units of work (cells, say) done out of all that are to do.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    total: usize,
+    total: u64,
+    unit: &'static str,
     total_cost: f64,
     start: Instant,
     bar: Option<ProgressBar>,
@@ -23,29 +25,31 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct Done {
-    cells: usize,
+    count: u64,
     cost: f64,
     lines: f64,
+    /// Not before so many seconds.
+    next_line: f64,
 }
 
 impl Progress {
-    /// Progress over `total` cells of an estimated total cost.
-    pub(crate) fn new(total: usize, total_cost: f64) -> Self {
+    /// Progress over `total` units, as in "cells", of an estimated total cost.
+    pub(crate) fn new(total: u64, total_cost: f64, unit: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr();
-            let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-            if let Ok(style) =
-                ProgressStyle::with_template("{bar:24} {pos}/{len} cells, {wide_msg}")
-            {
+            let bar = ProgressBar::with_draw_target(Some(total), target);
+            if let Ok(style) = ProgressStyle::with_template(&format!(
+                "{{bar:24}} {{pos}}/{{len}} {unit}, {{wide_msg}}"
+            )) {
                 bar.set_style(style);
             }
             bar.tick();
             bar
         });
-        Self { total, total_cost, start: Instant::now(), bar, done: Mutex::default() }
+        Self { total, unit, total_cost, start: Instant::now(), bar, done: Mutex::default() }
     }
 
-    /// Shows which cell was started.
+    /// Shows what was started.
     pub(crate) fn started(&self, label: &str) {
         if let Some(bar) = &self.bar {
             let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,20 +57,22 @@ impl Progress {
         }
     }
 
-    /// Counts a cell of an estimated cost.
-    pub(crate) fn finished(&self, cost: f64) {
+    /// Counts `count` units of an estimated cost together.
+    pub(crate) fn finished(&self, count: u64, cost: f64) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.cells += 1;
+        done.count += count;
         done.cost += cost;
         if let Some(bar) = &self.bar {
-            bar.set_position(done.cells as u64);
+            bar.set_position(done.count);
             return;
         }
         let lines = (LINES * done.cost / self.total_cost).floor();
-        if lines > done.lines || done.cells == self.total {
+        let elapsed = self.start.elapsed().as_secs_f64();
+        if lines > done.lines && elapsed >= done.next_line || done.count == self.total {
             done.lines = lines;
-            let (cells, total, pace) = (done.cells, self.total, self.pace(&done));
-            output::note(&format_args!("{cells}/{total} cells, {pace}"));
+            done.next_line = elapsed + SECONDS;
+            let (count, total, unit, pace) = (done.count, self.total, self.unit, self.pace(&done));
+            output::note(&format_args!("{count}/{total} {unit}, {pace}"));
         }
     }
 
@@ -77,13 +83,13 @@ impl Progress {
         }
     }
 
-    /// The rate, and the time left by estimated cost: cells differ by orders of magnitude.
+    /// The rate, and the time left by estimated cost: units differ by orders of magnitude.
     fn pace(&self, done: &Done) -> String {
         let elapsed = self.start.elapsed().as_secs_f64();
-        if done.cells == 0 || done.cost <= 0.0 {
+        if done.count == 0 || done.cost <= 0.0 {
             return "starting".to_owned();
         }
-        let rate = done.cells as f64 / elapsed.max(1e-9);
+        let rate = done.count as f64 / elapsed.max(1e-9);
         let left = elapsed * (self.total_cost - done.cost).max(0.0) / done.cost;
         format!("{rate:.1} a second, about {} left", duration(left))
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
 use flatmin_experiments::command::RunOptions;
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit;
 use crate::failure::Failure;
 use crate::manifest::Manifest;
+use crate::output::Format;
 use crate::progress::duration;
 use crate::store::{Loaded, Store};
 use crate::{files, output, run};
@@ -60,15 +61,6 @@ pub(crate) struct Options {
     /// Format of standard output.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// Format of standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For a reader.
-    Text,
-    /// For a program.
-    Json,
 }
 
 /// Runs the task and gives the exit status.
@@ -235,14 +227,14 @@ fn all(
         .collect::<Result<_, Failure>>()?;
     let file =
         ClaimsFile { schema: "flatmin.claims/1", profile: settings.profile.id(), claims: &claims };
-    write_json(&out.join("claims.json"), &file)?;
+    files::write_json(&out.join("claims.json"), &file)?;
     manifest.cells_computed = seconds.len();
     manifest.cells_reused = cells.len() - seconds.len();
     manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells);
     let computed = seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds));
     manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
-    write_json(&out.join("manifest.json"), &manifest)?;
+    files::write_json(&out.join("manifest.json"), &manifest)?;
     let report = report(&manifest, &claims, sections);
     files::write(&out.join("report.html"), report.to_html().as_bytes())?;
     files::write(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
@@ -261,11 +253,11 @@ fn all(
                 cells_reused: manifest.cells_reused,
                 seconds: manifest.seconds,
             };
-            json(out, &printed)?
+            files::json(out, &printed)?
         }
     });
     let fails = claims.iter().any(|claim| claim.verdict == Verdict::Fails);
-    Ok(if fails { exit::CLAIM_FAILS } else { exit::DONE })
+    Ok(if fails { exit::FAILS } else { exit::DONE })
 }
 
 /// Seconds of the cells that an earlier run computed, as far as its manifest can be read.
@@ -442,16 +434,6 @@ fn without_markup(text: &str) -> String {
         rest = after;
     }
     plain + rest
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    files::write(path, json(path, value)?.as_bytes())
-}
-
-fn json(path: &Path, value: &impl Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value);
-    let text = text.map_err(|error| Failure::File { path: path.into(), source: error.into() })?;
-    Ok(text + "\n")
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub(crate) fn run(
     threads: usize,
 ) -> Result<Seconds, Failure> {
     cells.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
-    let progress = Progress::new(cells.len(), cells.iter().map(|cell| cell.cost()).sum());
+    let progress =
+        Progress::new(cells.len() as u64, cells.iter().map(|cell| cell.cost()).sum(), "cells");
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<Failure>> = Mutex::new(None);
     let failed = AtomicBool::new(false);
@@ -85,7 +86,7 @@ pub(crate) fn run(
                     let taken = start.elapsed().as_secs_f64();
                     let mut seconds = seconds.lock().unwrap_or_else(PoisonError::into_inner);
                     seconds.insert(spec.key(), taken);
-                    progress.finished(spec.cost());
+                    progress.finished(1, spec.cost());
                 }
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);

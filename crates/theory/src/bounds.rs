@@ -4,7 +4,7 @@
 //! it and fails beyond. Infinity means that it never turns (no curvature, or no noise). `p` is the
 //! [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
 
-use crate::{Batch, Minimum, TheoryError};
+use crate::{Alignment, Batch, Minimum, TheoryError, alignment};
 
 /// S1 and S5: `2/λ_max(G)`. Gradient descent is stable exactly up to it; SGD at most up to it.
 pub fn lambda_max_bound(lambda_max: f64) -> f64 {
@@ -26,6 +26,29 @@ pub fn frobenius_bound(frobenius_norm: f64, noise_coefficient: f64) -> f64 {
 pub fn sharp_frobenius_bound(frobenius_norm: f64, noise_coefficient: f64) -> f64 {
     let p = noise_coefficient.min(0.5);
     1.0 / ((p * (1.0 - p)).sqrt() * frobenius_norm)
+}
+
+/// S4: SGD is stable at most up to `1/(‖G‖_F √(pμ))`, where `μ` is the centred alignment, see
+/// [`Alignment::centered`](crate::Alignment::centered).
+///
+/// With the uncentred alignment `min_i χ_i` in its place this would not be a bound: two equal rows
+/// of norm 1, one at a time, are stable up to 2, and the formula would say 1.
+pub fn centered_alignment_bound(
+    frobenius_norm: f64,
+    centered_alignment: f64,
+    noise_coefficient: f64,
+) -> f64 {
+    1.0 / ((noise_coefficient * centered_alignment).sqrt() * frobenius_norm)
+}
+
+/// S4, uncentred: SGD is stable at most up to `1/(‖G‖_F √(p(1−p)χ))` for p ≤ ½ and `2/(‖G‖_F √χ)`
+/// for p ≥ ½, where `χ = min_i χ_i`, see [`Alignment::chi_min`](crate::Alignment::chi_min).
+pub fn uncentered_alignment_bound(
+    frobenius_norm: f64,
+    chi_min: f64,
+    noise_coefficient: f64,
+) -> f64 {
+    sharp_frobenius_bound(chi_min.sqrt() * frobenius_norm, noise_coefficient)
 }
 
 /// S6: SGD is stable at most up to the η with `p Σ_k ηλ_k / (2 − (1−p)ηλ_k) = 1`, below the pole.
@@ -84,6 +107,10 @@ pub struct Bounds {
     pub frobenius_norm: f64,
     /// S3 sharp, see [`sharp_frobenius_bound`].
     pub sharp_frobenius_norm: f64,
+    /// S4, see [`centered_alignment_bound`].
+    pub centered_alignment: f64,
+    /// S4, uncentred, see [`uncentered_alignment_bound`].
+    pub uncentered_alignment: f64,
     /// S6, see [`spectral_bound`].
     pub spectral: f64,
     /// S7, see [`sufficient_bound`].
@@ -93,16 +120,19 @@ pub struct Bounds {
 /// The bounds of `minimum` for `batch`.
 ///
 /// # Errors
-/// As [`Batch::noise_coefficient`].
+/// As [`Batch::noise_coefficient`], and when an eigenproblem fails.
 pub fn bounds(minimum: &Minimum, batch: Batch) -> Result<Bounds, TheoryError> {
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let sharpness = minimum.sharpness();
     let largest = minimum.largest_row_norm_squared();
+    let Alignment { chi_min, centered, .. } = alignment(minimum)?;
     Ok(Bounds {
         lambda_max: lambda_max_bound(sharpness.lambda_max),
         trace: trace_bound(sharpness.trace, p),
         frobenius_norm: frobenius_bound(sharpness.frobenius_norm, p),
         sharp_frobenius_norm: sharp_frobenius_bound(sharpness.frobenius_norm, p),
+        centered_alignment: centered_alignment_bound(sharpness.frobenius_norm, centered, p),
+        uncentered_alignment: uncentered_alignment_bound(sharpness.frobenius_norm, chi_min, p),
         spectral: spectral_bound(minimum.eigenvalues(), p),
         sufficient: sufficient_bound(sharpness.lambda_max, largest, p),
     })
@@ -111,8 +141,8 @@ pub fn bounds(minimum: &Minimum, batch: Batch) -> Result<Bounds, TheoryError> {
 #[cfg(test)]
 mod tests {
     use super::{
-        frobenius_bound, lambda_max_bound, sharp_frobenius_bound, spectral_bound, sufficient_bound,
-        trace_bound,
+        centered_alignment_bound, frobenius_bound, lambda_max_bound, sharp_frobenius_bound,
+        spectral_bound, sufficient_bound, trace_bound, uncentered_alignment_bound,
     };
 
     #[test]
@@ -145,6 +175,12 @@ mod tests {
             frobenius_bound(1.0, 0.0),
             sharp_frobenius_bound(0.0, 1.0),
             sharp_frobenius_bound(1.0, 0.0),
+            centered_alignment_bound(0.0, 0.5, 1.0),
+            centered_alignment_bound(1.0, 0.0, 1.0),
+            centered_alignment_bound(1.0, 0.5, 0.0),
+            uncentered_alignment_bound(0.0, 0.5, 1.0),
+            uncentered_alignment_bound(1.0, 0.0, 1.0),
+            uncentered_alignment_bound(1.0, 0.5, 0.0),
             spectral_bound(&[], 0.3),
             spectral_bound(&[0.0], 0.3),
             sufficient_bound(0.0, 0.0, 0.3),

@@ -4,6 +4,7 @@
 //! - [`Minimum`]: a zero-loss minimum, given by its Jacobian or its [`Gram`] matrix;
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, with
 //!   [`lyapunov_function`], which decays exactly below it;
+//! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
@@ -29,6 +30,7 @@
 //!
 //! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
 
+mod alignment;
 mod basis_pursuit;
 mod batch;
 mod bounds;
@@ -45,11 +47,13 @@ mod moments;
 mod replicas;
 mod threshold;
 
+pub use alignment::{Alignment, alignment};
 pub use basis_pursuit::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, basis_pursuit};
 pub use batch::{Batch, Sampling};
 pub use bounds::{
-    Bounds, bounds, frobenius_bound, lambda_max_bound, sharp_frobenius_bound, spectral_bound,
-    sufficient_bound, trace_bound,
+    Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,
+    sharp_frobenius_bound, spectral_bound, sufficient_bound, trace_bound,
+    uncentered_alignment_bound,
 };
 pub use dense::dense_threshold;
 pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_edge};
@@ -57,9 +61,10 @@ pub use error::TheoryError;
 pub use generalization::rademacher_bound;
 pub use gram::Gram;
 pub use ledger::{
-    Comparison, DiagonalInstance, Domain, Entry, Form, Instance, MinimumInstance, Relation,
-    ReluInstance, Statement, StepInstance, TOLERANCE, Verification, diagonal_norm_checks,
-    relu_norm_checks, verify,
+    Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
+    InterpolationInstance, MinimumInstance, MomentumInstance, RecoveryInstance, Relation,
+    ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally, UnknownStatement,
+    Verification, diagonal_norm_checks, relu_norm_checks, verify,
 };
 pub use linearised::LinearisedSgd;
 pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};

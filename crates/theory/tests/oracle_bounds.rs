@@ -4,7 +4,7 @@
 
 mod oracles;
 
-use flatmin_theory::{bounds, dense_threshold};
+use flatmin_theory::{alignment, bounds, dense_threshold};
 
 use crate::oracles::{assert_close, cases, minimum_and_batch, number};
 
@@ -40,6 +40,53 @@ fn bounds_agree() {
             assert_close(&case, field, value, 1e-12);
         }
     }
+}
+
+#[test]
+fn alignment_agrees() {
+    let mut compared = 0;
+    for case in cases() {
+        // No alignment is defined for an all-zero Jacobian, and no bound turns.
+        let is_flat = case["chi_min"].is_null();
+        let (minimum, batch) = minimum_and_batch(&case);
+        let bounds = bounds(&minimum, batch).unwrap();
+        if is_flat {
+            assert!(bounds.centered_alignment.is_infinite(), "{}", case["id"]);
+            continue;
+        }
+        let alignment = alignment(&minimum).unwrap();
+        // Eigenvectors of the Gram matrix lose as many digits as the condition number has, and
+        // beyond 1e15 the smallest eigenvalues are dropped.
+        let condition_number = number(&case, "condition_number");
+        if condition_number > 1e10 {
+            for bound in [bounds.centered_alignment, bounds.uncentered_alignment] {
+                assert!(bound >= number(&case, "threshold"), "{}: {bound:e}", case["id"]);
+            }
+            continue;
+        }
+        // Sums and differences of terms of the size of χ_max, of which small values keep few digits.
+        let tolerance = 1e-15 * condition_number.max(1e3) * alignment.chi_max;
+        for (field, computed) in [
+            ("chi_min", alignment.chi_min),
+            ("chi_max", alignment.chi_max),
+            ("centered_alignment_min", alignment.centered),
+        ] {
+            let error = (computed - number(&case, field)).abs();
+            assert!(error <= tolerance, "{}: error of {field} is {error:e}", case["id"]);
+        }
+        for (field, alignment, bound) in [
+            ("s4_centered", alignment.centered, bounds.centered_alignment),
+            ("s4_chi_min_corrected", alignment.chi_min, bounds.uncentered_alignment),
+        ] {
+            if alignment > 1e-6 {
+                assert_close(&case, field, bound, 1e-9);
+                compared += 1;
+            } else {
+                assert!(bound >= number(&case, "threshold"), "{}: {field}", case["id"]);
+            }
+        }
+    }
+    assert!(compared > 300, "{compared} cases");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use flatmin_theory::{
-    Batch, DiagonalInstance, Domain, Form, Instance, MinimumInstance, ReluInstance, Sampling,
-    Statement, StepInstance, TOLERANCE, verify,
+    Batch, DiagonalInstance, DiagonalStepInstance, Domain, Form, Instance, InterpolationInstance,
+    MinimumInstance, RecoveryInstance, ReluInstance, ReluStepInstance, SampleInstance, Sampling,
+    Statement, TOLERANCE, verify,
 };
 use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
@@ -96,9 +97,60 @@ fn step() -> impl Strategy<Value = Instance> {
         .prop_map(|((dim, rate), parameters, inputs, residuals)| {
             let model = DiagonalLinear::new(dim).unwrap();
             let inputs = RowMatrix::new(residuals.len(), dim, inputs).unwrap();
-            let step = StepInstance::new(model, parameters, inputs, residuals, rate);
-            Instance::Step(step.unwrap())
+            let step = DiagonalStepInstance::new(model, parameters, inputs, residuals, rate);
+            Instance::DiagonalStep(step.unwrap())
         })
+}
+
+fn relu_step() -> impl Strategy<Value = Instance> {
+    (1..=4_usize, 1..=4_usize, prop_oneof![Just(0.0), 1e-3..10.0_f64])
+        .prop_flat_map(|(width, dim, rate)| {
+            let parameters = collection::vec(entry(), width * (dim + 1));
+            (Just((width, dim, rate)), parameters, collection::vec(entry(), dim), entry())
+        })
+        .prop_map(|((width, dim, rate), parameters, input, residual)| {
+            let model = TwoLayerRelu::new(width, dim).unwrap();
+            let step = ReluStepInstance::new(model, parameters, input, residual, rate);
+            Instance::ReluStep(step.unwrap())
+        })
+}
+
+fn inputs_of_a_class() -> impl Strategy<Value = Instance> {
+    (1..=8_usize, 1..=2_usize, 0.0..10.0_f64)
+        .prop_flat_map(|(count, dim, path_norm)| {
+            (Just((count, dim, path_norm)), collection::vec(entry(), count * dim))
+        })
+        .prop_map(|((count, dim, path_norm), values)| {
+            let inputs = RowMatrix::new(count, dim, values).unwrap();
+            Instance::Sample(SampleInstance::new(inputs, path_norm).unwrap())
+        })
+}
+
+fn recovery() -> impl Strategy<Value = Instance> {
+    (1..=5_usize, 1..=6_usize, 0.01..10.0_f64)
+        .prop_flat_map(|(count, dim, variance)| {
+            let inputs = collection::vec(entry(), count * dim);
+            (Just((count, dim, variance)), inputs, collection::vec(entry(), dim))
+        })
+        .prop_map(|((count, dim, variance), inputs, coefficients)| {
+            let inputs = RowMatrix::new(count, dim, inputs).unwrap();
+            Instance::Recovery(RecoveryInstance::new(inputs, coefficients, variance).unwrap())
+        })
+}
+
+fn interpolation() -> impl Strategy<Value = Instance> {
+    (1..=5_usize, 0.01..10.0_f64, any::<u64>(), collection::vec(entry(), 1..=6))
+        .prop_map(|(count, variance, seed, coefficients)| {
+            let mut rng = stream(seed, "designs", 0);
+            let side = (3.0 * variance).sqrt();
+            let mut design = || {
+                let unit = cube_inputs(count, coefficients.len(), &mut rng);
+                RowMatrix::from_fn(count, coefficients.len(), |i, j| side * unit.row(i)[j])
+            };
+            let designs = (0..200).map(|_| design()).collect();
+            InterpolationInstance::new(coefficients, designs, variance)
+        })
+        .prop_map(|instance| Instance::Interpolation(instance.unwrap()))
 }
 
 /// Every statement about the domain holds on the instance.
@@ -131,7 +183,17 @@ proptest! {
     }
 
     #[test]
-    fn statements_about_steps_hold(instance in step()) {
+    fn statements_about_steps_hold(instance in prop_oneof![step(), relu_step()]) {
+        check(&instance)?;
+    }
+
+    #[test]
+    fn statements_about_samples_hold(instance in inputs_of_a_class()) {
+        check(&instance)?;
+    }
+
+    #[test]
+    fn statements_about_interpolators_hold(instance in prop_oneof![recovery(), interpolation()]) {
         check(&instance)?;
     }
 }
@@ -139,14 +201,14 @@ proptest! {
 #[test]
 fn every_statement_survives_and_every_mutant_dies() {
     for statement in Statement::ALL {
-        let verification = verify(statement, 1, 300).unwrap();
+        let verification = verify(statement, 1, 0..300).unwrap();
         assert!(verification.passed(), "{verification:#?}");
     }
 }
 
 #[test]
 fn a_statement_refuses_instances_of_another_domain() {
-    let instance = Instance::random(Domain::Step, &mut stream(0, "wrong instance", 0));
+    let instance = Instance::random(Domain::DiagonalStep, &mut stream(0, "wrong instance", 0));
     let error = Statement::S2.check(Form::Stated, &instance).unwrap_err();
-    assert_eq!(error.to_string(), "S2 speaks about Minimum instances, got Step");
+    assert_eq!(error.to_string(), "S2 speaks about Minimum instances, got DiagonalStep");
 }

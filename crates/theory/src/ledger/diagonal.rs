@@ -5,7 +5,7 @@ use flatmin_linalg::{RowMatrix, Sharpness, symmetric_eigenvalues};
 use flatmin_models::{DiagonalLinear, Model as _};
 
 use super::monte_carlo::mean_is;
-use super::{Comparison, DiagonalInstance, Form, Statement, StepInstance};
+use super::{Comparison, DiagonalInstance, DiagonalStepInstance, Form, Statement};
 use crate::{TheoryError, lambda_max_bound, trace_bound};
 
 /// The statement D1 on a network whose population Gauss–Newton matrix has this sharpness, for
@@ -115,9 +115,23 @@ fn sampled_trace(form: Form, instance: &DiagonalInstance) -> Comparison {
     mean_is(Statement::D1, "sampled trace and balance", expected, &samples, range)
 }
 
+/// The trace of the population matrix: the mean of `‖∇f(x)‖²` over the d points `s√d e_j`, which
+/// have the covariance `s² I`.
+pub(super) fn population_trace(
+    model: DiagonalLinear,
+    parameters: &[f64],
+    input_variance: f64,
+) -> f64 {
+    let d = model.input_dim();
+    let radius = (input_variance * d as f64).sqrt();
+    let points = RowMatrix::from_fn(d, d, |i, j| if i == j { radius } else { 0.0 });
+    let jacobian = model.jacobian(parameters, &points);
+    jacobian.values().iter().map(|g| g * g).sum::<f64>() / d as f64
+}
+
 /// The sharpness of the dense population matrix. Its entries are second moments of the inputs, so
 /// the mean of `∇f ∇fᵀ` over the d points `s√d e_j`, which have the covariance `s² I`, is exact.
-fn dense_sharpness(
+pub(super) fn dense_sharpness(
     model: DiagonalLinear,
     parameters: &[f64],
     input_variance: f64,
@@ -137,8 +151,8 @@ fn dense_sharpness(
 }
 
 /// D5, for every coordinate: the step is taken through the gradient of the model.
-pub(super) fn check_step(statement: Statement, form: Form, step: &StepInstance) -> Vec<Comparison> {
-    let StepInstance { model, parameters, inputs, residuals, learning_rate } = step;
+pub(super) fn check_step(form: Form, step: &DiagonalStepInstance) -> Vec<Comparison> {
+    let DiagonalStepInstance { model, parameters, inputs, residuals, learning_rate } = step;
     let d = model.input_dim();
     let batch_size = inputs.rows() as f64;
     let mut after = parameters.clone();
@@ -161,7 +175,7 @@ pub(super) fn check_step(statement: Statement, form: Form, step: &StepInstance) 
             // The largest that any partial sum on the way can be.
             let factor = 1.0 + learning_rate.abs() * sum_of_sizes / batch_size;
             let scale = (factor * (a[j].abs() + b[j].abs())).powi(2);
-            Comparison::equal(statement, "balance after a step", lhs, rhs, scale)
+            Comparison::equal(Statement::D5, "balance after a step", lhs, rhs, scale)
         })
         .collect()
 }

@@ -3,12 +3,17 @@
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
-use flatmin_models::{DiagonalLinear, TwoLayerRelu};
+use flatmin_models::{DiagonalLinear, Model as _, TwoLayerRelu};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::monte_carlo::SAMPLES;
-use super::{DiagonalInstance, Domain, Instance, MinimumInstance, ReluInstance, StepInstance};
+use super::trained::trained_jacobian;
+use super::{
+    DiagonalInstance, DiagonalStepInstance, Domain, Instance, InterpolationInstance,
+    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
+    SampleInstance,
+};
 use crate::{Batch, Sampling};
 
 /// Sizes are drawn from `1..=MAX_SIZE`.
@@ -19,9 +24,14 @@ impl Instance {
     pub fn random(domain: Domain, rng: &mut impl Rng) -> Self {
         match domain {
             Domain::Minimum => Self::Minimum(random_minimum(rng)),
+            Domain::Momentum => Self::Momentum(random_momentum(rng)),
             Domain::Relu => Self::Relu(random_relu(rng)),
+            Domain::ReluStep => Self::ReluStep(random_relu_step(rng)),
+            Domain::Sample => Self::Sample(random_sample(rng)),
             Domain::Diagonal => Self::Diagonal(random_diagonal(rng)),
-            Domain::Step => Self::Step(random_step(rng)),
+            Domain::DiagonalStep => Self::DiagonalStep(random_diagonal_step(rng)),
+            Domain::Recovery => Self::Recovery(random_recovery(rng)),
+            Domain::Interpolation => Self::Interpolation(random_interpolation(rng)),
         }
     }
 }
@@ -29,7 +39,7 @@ impl Instance {
 fn random_minimum(rng: &mut impl Rng) -> MinimumInstance {
     let (rows, columns) = (size(rng), size(rng));
     let mut jacobian = RowMatrix::from_fn(rows, columns, |_, _| normal(rng));
-    match rng.random_range(0..10) {
+    match rng.random_range(0..11) {
         // Generic rows, nothing else.
         0 => {}
         // Heavy-tailed row norms.
@@ -78,11 +88,14 @@ fn random_minimum(rng: &mut impl Rng) -> MinimumInstance {
                 scale_row(&mut jacobian, i, power_of_ten(rng, 1.0));
             }
         }
+        // Networks fitted by SGD.
+        8 => jacobian = trained_jacobian(rng),
         // Equal-norm tight frames: copies of an orthonormal basis of a subspace.
         _ => return random_frame(rng),
     }
     let scale = power_of_ten(rng, 3.0);
-    let jacobian = RowMatrix::from_fn(jacobian.rows(), columns, |i, j| scale * jacobian.row(i)[j]);
+    let jacobian =
+        RowMatrix::from_fn(jacobian.rows(), jacobian.columns(), |i, j| scale * jacobian.row(i)[j]);
     let batch = random_batch(jacobian.rows(), rng);
     MinimumInstance { jacobian, batch }
 }
@@ -120,7 +133,38 @@ fn checked_batch(size: usize, sampling: Sampling) -> Batch {
     Batch::new(size, sampling).expect("sizes are drawn from 1 on")
 }
 
+/// A minimum of rank at most 3, with a momentum from 0 to nearly 1.
+fn random_momentum(rng: &mut impl Rng) -> MomentumInstance {
+    const MOST_COLUMNS: usize = 3;
+    let MinimumInstance { jacobian, batch } = random_minimum(rng);
+    let columns = jacobian.columns().min(MOST_COLUMNS);
+    let jacobian = RowMatrix::from_fn(jacobian.rows(), columns, |i, j| jacobian.row(i)[j]);
+    let momentum = match rng.random_range(0..4) {
+        0 => 0.0,
+        1 => 1.0 - libm::exp10(rng.random_range(-2.0..=-1.0)),
+        _ => rng.random_range(0.0..0.95),
+    };
+    MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum }
+}
+
 fn random_relu(rng: &mut impl Rng) -> ReluInstance {
+    let (model, parameters) = relu_network(rng);
+    let inputs = sphere_inputs(SAMPLES, model.input_dim(), rng);
+    ReluInstance { model, parameters, inputs }
+}
+
+fn random_relu_step(rng: &mut impl Rng) -> ReluStepInstance {
+    let (model, parameters) = relu_network(rng);
+    ReluStepInstance {
+        model,
+        input: (0..model.input_dim()).map(|_| normal(rng)).collect(),
+        parameters,
+        residual: normal(rng) * power_of_ten(rng, 1.0),
+        learning_rate: power_of_ten(rng, 2.0),
+    }
+}
+
+fn relu_network(rng: &mut impl Rng) -> (TwoLayerRelu, Vec<f64>) {
     let (width, dim) = (size(rng), size(rng));
     let mut hidden = RowMatrix::from_fn(width, dim, |_, _| normal(rng));
     let mut output: Vec<f64> = (0..width).map(|_| normal(rng)).collect();
@@ -185,7 +229,7 @@ fn random_relu(rng: &mut impl Rng) -> ReluInstance {
     }
     let parameters = [hidden.values(), &output].concat();
     let model = TwoLayerRelu::new(width, dim).expect("sizes are drawn from 1 on");
-    ReluInstance { model, parameters, inputs: sphere_inputs(SAMPLES, dim, rng) }
+    (model, parameters)
 }
 
 /// Makes `|a_j| = ‖w_j‖/√d`.
@@ -194,6 +238,41 @@ fn balance(hidden: &RowMatrix, output: &mut [f64]) {
         let norm = simd::norm_squared(hidden.row(j)).sqrt();
         *a = (norm / (hidden.columns() as f64).sqrt()).copysign(*a);
     }
+}
+
+/// At most 8 inputs on a line or in a plane.
+fn random_sample(rng: &mut impl Rng) -> SampleInstance {
+    let (count, dim) = (rng.random_range(1..=8), rng.random_range(1..=2));
+    let mut inputs = RowMatrix::from_fn(count, dim, |_, _| normal(rng));
+    match rng.random_range(0..5) {
+        // Generic inputs.
+        0 => {}
+        // Heavy-tailed norms.
+        1 => {
+            for i in 0..count {
+                scale_row(&mut inputs, i, heavy_tailed(rng));
+            }
+        }
+        // Small integers: equal, opposite and orthogonal inputs, and zeros.
+        2 => inputs = RowMatrix::from_fn(count, dim, |_, _| f64::from(rng.random_range(-1..=1))),
+        // Parallel and opposite inputs.
+        3 => {
+            let direction = inputs.row(0).to_vec();
+            for i in 0..count {
+                scale_row(&mut inputs, i, 0.0);
+                simd::axpy(normal(rng), &direction, inputs.row_mut(i));
+            }
+        }
+        // Nearly equal inputs.
+        _ => {
+            let first = inputs.row(0).to_vec();
+            for i in 1..count {
+                scale_row(&mut inputs, i, 1e-7);
+                simd::axpy(1.0, &first, inputs.row_mut(i));
+            }
+        }
+    }
+    SampleInstance { inputs, path_norm: power_of_ten(rng, 3.0) }
 }
 
 fn random_diagonal(rng: &mut impl Rng) -> DiagonalInstance {
@@ -209,15 +288,66 @@ fn random_diagonal(rng: &mut impl Rng) -> DiagonalInstance {
     }
 }
 
-fn random_step(rng: &mut impl Rng) -> StepInstance {
+fn random_diagonal_step(rng: &mut impl Rng) -> DiagonalStepInstance {
     let (dim, batch_size) = (size(rng), size(rng));
-    StepInstance {
+    DiagonalStepInstance {
         model: DiagonalLinear::new(dim).expect("sizes are drawn from 1 on"),
         parameters: diagonal_parameters(dim, rng),
         inputs: RowMatrix::from_fn(batch_size, dim, |_, _| normal(rng)),
         residuals: (0..batch_size).map(|_| normal(rng) * power_of_ten(rng, 1.0)).collect(),
         learning_rate: power_of_ten(rng, 2.0),
     }
+}
+
+/// Fewer measurements than coordinates, of sparse coefficients more often than not.
+fn random_recovery(rng: &mut impl Rng) -> RecoveryInstance {
+    let dim = rng.random_range(2..=6);
+    let count = rng.random_range(1..dim);
+    let mut inputs = RowMatrix::from_fn(count, dim, |_, _| normal(rng));
+    match rng.random_range(0..4) {
+        // Small integers: ties, and columns that depend on each other.
+        0 => inputs = RowMatrix::from_fn(count, dim, |_, _| f64::from(rng.random_range(-2..=2))),
+        // Repeated measurements.
+        1 => {
+            let first = inputs.row(0).to_vec();
+            inputs.row_mut(count - 1).copy_from_slice(&first);
+        }
+        // Generic measurements.
+        _ => {}
+    }
+    let coefficients = target_coefficients(dim, rng);
+    RecoveryInstance { inputs, coefficients, input_variance: power_of_ten(rng, 2.0) }
+}
+
+/// Designs with uniform coordinates, or with signs, which may depend on each other.
+fn random_interpolation(rng: &mut impl Rng) -> InterpolationInstance {
+    let dim = rng.random_range(2..=6);
+    let count = rng.random_range(1..=dim);
+    let input_variance = power_of_ten(rng, 2.0);
+    let is_uniform = rng.random_bool(0.5);
+    let side = if is_uniform { (3.0 * input_variance).sqrt() } else { input_variance.sqrt() };
+    let designs = (0..SAMPLES)
+        .map(|_| {
+            RowMatrix::from_fn(count, dim, |_, _| {
+                let unit: f64 = rng.random_range(-1.0..1.0);
+                side * if is_uniform { unit } else { 1.0_f64.copysign(unit) }
+            })
+        })
+        .collect();
+    InterpolationInstance { coefficients: target_coefficients(dim, rng), designs, input_variance }
+}
+
+/// One or two coefficients that are not zero, or all.
+fn target_coefficients(dim: usize, rng: &mut impl Rng) -> Vec<f64> {
+    let scale = power_of_ten(rng, 2.0);
+    let nonzero = match rng.random_range(0..4) {
+        0 => dim,
+        1 => 2,
+        _ => 1,
+    };
+    let values: Vec<f64> = (0..nonzero).map(|_| scale * normal(rng)).collect();
+    let first = rng.random_range(0..dim);
+    (0..dim).map(|j| values.get((j + first) % dim).copied().unwrap_or(0.0)).collect()
 }
 
 fn diagonal_parameters(dim: usize, rng: &mut impl Rng) -> Vec<f64> {
@@ -322,7 +452,17 @@ mod tests {
 
     #[test]
     fn a_stream_fixes_the_instance() {
-        for domain in [Domain::Minimum, Domain::Relu, Domain::Diagonal, Domain::Step] {
+        for domain in [
+            Domain::Minimum,
+            Domain::Momentum,
+            Domain::Relu,
+            Domain::ReluStep,
+            Domain::Sample,
+            Domain::Diagonal,
+            Domain::DiagonalStep,
+            Domain::Recovery,
+            Domain::Interpolation,
+        ] {
             let draw = |index| Instance::random(domain, &mut stream(3, "instances", index));
             assert_eq!(draw(0), draw(0));
             assert_ne!(draw(0), draw(1));

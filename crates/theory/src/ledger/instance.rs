@@ -16,6 +16,15 @@ pub struct MinimumInstance {
     pub batch: Batch,
 }
 
+/// A minimum at which SGD moves with momentum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MomentumInstance {
+    /// The minimum and how batches are drawn.
+    pub minimum: MinimumInstance,
+    /// The momentum β of the heavy ball, in [0, 1).
+    pub momentum: f64,
+}
+
 /// A two-layer ReLU network with inputs drawn for it.
 ///
 /// Hypothesis of every statement about such networks: `w_j ≠ 0` wherever `a_j ≠ 0`. A neuron with
@@ -41,6 +50,59 @@ impl ReluInstance {
         length("the parameter vector", parameters.len(), model.parameter_count())?;
         length("an input", inputs.columns(), model.input_dim())?;
         Ok(Self { model, parameters, inputs })
+    }
+}
+
+/// One training step of a two-layer ReLU network on one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReluStepInstance {
+    pub(super) model: TwoLayerRelu,
+    pub(super) parameters: Vec<f64>,
+    pub(super) input: Vec<f64>,
+    pub(super) residual: f64,
+    pub(super) learning_rate: f64,
+}
+
+impl ReluStepInstance {
+    /// A step on the sample `input` (d) with any `residual` `f(x) − y`.
+    ///
+    /// # Errors
+    /// [`TheoryError::Length`] when parameters or input do not fit the model.
+    pub fn new(
+        model: TwoLayerRelu,
+        parameters: Vec<f64>,
+        input: Vec<f64>,
+        residual: f64,
+        learning_rate: f64,
+    ) -> Result<Self, TheoryError> {
+        length("the parameter vector", parameters.len(), model.parameter_count())?;
+        length("an input", input.len(), model.input_dim())?;
+        Ok(Self { model, parameters, input, residual, learning_rate })
+    }
+}
+
+/// A sample of inputs, for all two-layer ReLU networks of bounded path norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleInstance {
+    pub(super) inputs: RowMatrix,
+    pub(super) path_norm: f64,
+}
+
+impl SampleInstance {
+    /// At most 8 `inputs` of dimension 1 or 2 (n × d), small enough for an exact complexity, and the
+    /// largest `path_norm` that the networks may have.
+    ///
+    /// # Errors
+    /// [`TheoryError::NoSamples`] without inputs, [`TheoryError::Length`] when there are too many or
+    /// their dimension is another.
+    pub fn new(inputs: RowMatrix, path_norm: f64) -> Result<Self, TheoryError> {
+        const MOST: usize = 8;
+        if inputs.rows() == 0 {
+            return Err(TheoryError::NoSamples);
+        }
+        length("a sample of inputs", inputs.rows(), inputs.rows().min(MOST))?;
+        length("an input", inputs.columns(), inputs.columns().clamp(1, 2))?;
+        Ok(Self { inputs, path_norm })
     }
 }
 
@@ -73,7 +135,7 @@ impl DiagonalInstance {
 
 /// One training step of a diagonal linear network.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepInstance {
+pub struct DiagonalStepInstance {
     pub(super) model: DiagonalLinear,
     pub(super) parameters: Vec<f64>,
     pub(super) inputs: RowMatrix,
@@ -81,7 +143,7 @@ pub struct StepInstance {
     pub(super) learning_rate: f64,
 }
 
-impl StepInstance {
+impl DiagonalStepInstance {
     /// A step on a batch of `inputs` (B × d) with the given residuals `f(x_i) − y_i` (B), any
     /// numbers.
     ///
@@ -105,6 +167,57 @@ impl StepInstance {
     }
 }
 
+/// Coefficients to be recovered from fewer linear measurements than there are coordinates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecoveryInstance {
+    pub(super) inputs: RowMatrix,
+    pub(super) coefficients: Vec<f64>,
+    pub(super) input_variance: f64,
+}
+
+impl RecoveryInstance {
+    /// The measurements `⟨β*, x_i⟩` of `coefficients` β* (d) at `inputs` (n × d), for a population of
+    /// inputs with variance `input_variance` = s². At most 10 coordinates: the check lists supports.
+    ///
+    /// # Errors
+    /// [`TheoryError::Length`] when the parts do not fit together or there are too many coordinates.
+    pub fn new(
+        inputs: RowMatrix,
+        coefficients: Vec<f64>,
+        input_variance: f64,
+    ) -> Result<Self, TheoryError> {
+        const MOST: usize = 10;
+        length("the coefficient vector", coefficients.len(), inputs.columns().min(MOST))?;
+        Ok(Self { inputs, coefficients, input_variance })
+    }
+}
+
+/// Coefficients and random designs at which to interpolate them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InterpolationInstance {
+    pub(super) coefficients: Vec<f64>,
+    pub(super) designs: Vec<RowMatrix>,
+    pub(super) input_variance: f64,
+}
+
+impl InterpolationInstance {
+    /// `coefficients` β* (d) and independent `designs` (each n × d), whose entries are independent
+    /// with one symmetric law of variance `input_variance` = s².
+    ///
+    /// # Errors
+    /// [`TheoryError::Length`] when the parts do not fit together.
+    pub fn new(
+        coefficients: Vec<f64>,
+        designs: Vec<RowMatrix>,
+        input_variance: f64,
+    ) -> Result<Self, TheoryError> {
+        for design in &designs {
+            length("an input", design.columns(), coefficients.len())?;
+        }
+        Ok(Self { coefficients, designs, input_variance })
+    }
+}
+
 fn length(what: &'static str, got: usize, expected: usize) -> Result<(), TheoryError> {
     if got == expected { Ok(()) } else { Err(TheoryError::Length { what, got, expected }) }
 }
@@ -115,12 +228,22 @@ fn length(what: &'static str, got: usize, expected: usize) -> Result<(), TheoryE
 pub enum Domain {
     /// A minimum with a way of drawing batches.
     Minimum,
+    /// The same, with momentum.
+    Momentum,
     /// A two-layer ReLU network.
     Relu,
+    /// A training step of a two-layer ReLU network.
+    ReluStep,
+    /// A sample of inputs, for all two-layer ReLU networks of bounded path norm.
+    Sample,
     /// A diagonal linear network.
     Diagonal,
     /// A training step of a diagonal linear network.
-    Step,
+    DiagonalStep,
+    /// Coefficients to be recovered from fewer measurements than coordinates.
+    Recovery,
+    /// Coefficients and random designs at which to interpolate them.
+    Interpolation,
 }
 
 /// An instance of any domain.
@@ -129,12 +252,22 @@ pub enum Domain {
 pub enum Instance {
     /// Of [`Domain::Minimum`].
     Minimum(MinimumInstance),
+    /// Of [`Domain::Momentum`].
+    Momentum(MomentumInstance),
     /// Of [`Domain::Relu`].
     Relu(ReluInstance),
+    /// Of [`Domain::ReluStep`].
+    ReluStep(ReluStepInstance),
+    /// Of [`Domain::Sample`].
+    Sample(SampleInstance),
     /// Of [`Domain::Diagonal`].
     Diagonal(DiagonalInstance),
-    /// Of [`Domain::Step`].
-    Step(StepInstance),
+    /// Of [`Domain::DiagonalStep`].
+    DiagonalStep(DiagonalStepInstance),
+    /// Of [`Domain::Recovery`].
+    Recovery(RecoveryInstance),
+    /// Of [`Domain::Interpolation`].
+    Interpolation(InterpolationInstance),
 }
 
 impl Instance {
@@ -142,9 +275,14 @@ impl Instance {
     pub fn domain(&self) -> Domain {
         match self {
             Self::Minimum(_) => Domain::Minimum,
+            Self::Momentum(_) => Domain::Momentum,
             Self::Relu(_) => Domain::Relu,
+            Self::ReluStep(_) => Domain::ReluStep,
+            Self::Sample(_) => Domain::Sample,
             Self::Diagonal(_) => Domain::Diagonal,
-            Self::Step(_) => Domain::Step,
+            Self::DiagonalStep(_) => Domain::DiagonalStep,
+            Self::Recovery(_) => Domain::Recovery,
+            Self::Interpolation(_) => Domain::Interpolation,
         }
     }
 }
@@ -153,24 +291,47 @@ impl Instance {
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Minimum(MinimumInstance { jacobian, batch }) => {
-                let sampling = match batch.sampling() {
-                    Sampling::WithReplacement => "with",
-                    Sampling::WithoutReplacement => "without",
-                };
-                let (n, p, size) = (jacobian.rows(), jacobian.columns(), batch.size());
-                write!(f, "n = {n}, p = {p}, B = {size} {sampling} replacement")
+            Self::Minimum(minimum) => minimum.fmt(f),
+            Self::Momentum(MomentumInstance { minimum, momentum }) => {
+                write!(f, "{minimum}, β = {momentum}")
             }
             Self::Relu(ReluInstance { model, .. }) => {
                 write!(f, "m = {}, d = {}", model.width(), model.input_dim())
             }
+            Self::ReluStep(ReluStepInstance { model, learning_rate, .. }) => {
+                let (m, d) = (model.width(), model.input_dim());
+                write!(f, "m = {m}, d = {d}, η = {learning_rate}")
+            }
+            Self::Sample(SampleInstance { inputs, path_norm }) => {
+                write!(f, "n = {}, d = {}, Q = {path_norm}", inputs.rows(), inputs.columns())
+            }
             Self::Diagonal(DiagonalInstance { model, input_variance, .. }) => {
                 write!(f, "d = {}, s² = {input_variance}", model.input_dim())
             }
-            Self::Step(StepInstance { model, inputs, learning_rate, .. }) => {
+            Self::DiagonalStep(DiagonalStepInstance { model, inputs, learning_rate, .. }) => {
                 let (d, size) = (model.input_dim(), inputs.rows());
                 write!(f, "d = {d}, B = {size}, η = {learning_rate}")
             }
+            Self::Recovery(RecoveryInstance { inputs, input_variance, .. }) => {
+                let (n, d) = (inputs.rows(), inputs.columns());
+                write!(f, "n = {n}, d = {d}, s² = {input_variance}")
+            }
+            Self::Interpolation(InterpolationInstance { coefficients, designs, .. }) => {
+                let n = designs.first().map_or(0, RowMatrix::rows);
+                write!(f, "n = {n}, d = {}, {} designs", coefficients.len(), designs.len())
+            }
         }
+    }
+}
+
+impl fmt::Display for MinimumInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { jacobian, batch } = self;
+        let sampling = match batch.sampling() {
+            Sampling::WithReplacement => "with",
+            Sampling::WithoutReplacement => "without",
+        };
+        let (n, p, size) = (jacobian.rows(), jacobian.columns(), batch.size());
+        write!(f, "n = {n}, p = {p}, B = {size} {sampling} replacement")
     }
 }

@@ -1,23 +1,33 @@
 //! The ledger: statements as values, each with a check and a mutant.
 
+mod batches;
 mod comparison;
+mod complexity;
 mod diagonal;
 mod entry;
 mod generate;
 mod instance;
+mod interpolation;
 mod monte_carlo;
+mod perron;
 mod relu;
 mod stability;
+mod trained;
 mod verify;
 
 pub use comparison::{Comparison, Relation};
 pub use diagonal::diagonal_norm_checks;
 pub use entry::Entry;
 pub use instance::{
-    DiagonalInstance, Domain, Instance, MinimumInstance, ReluInstance, StepInstance,
+    DiagonalInstance, DiagonalStepInstance, Domain, Instance, InterpolationInstance,
+    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
+    SampleInstance,
 };
 pub use relu::relu_norm_checks;
-pub use verify::{Verification, verify};
+pub use verify::{Attained, Tally, Verification, verify};
+
+use std::fmt;
+use std::str::FromStr;
 
 use crate::TheoryError;
 
@@ -36,16 +46,26 @@ pub enum Statement {
     S1,
     S2,
     S3,
+    S4,
     S5,
     S6,
     S7,
+    S8,
+    S9,
+    S10,
+    S11,
+    S14,
     R1,
     R2,
     R3,
     R4,
     R5,
+    R6,
+    R7,
     D1,
     D2,
+    D3,
+    D4,
     D5,
 }
 
@@ -67,22 +87,53 @@ impl Form {
     }
 }
 
+/// The id.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// A text that is not the id of a statement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown statement {0:?}; the ledger has {ids}", ids = Statement::ALL.map(Statement::id).join(", "))]
+pub struct UnknownStatement(String);
+
+impl FromStr for Statement {
+    type Err = UnknownStatement;
+
+    fn from_str(id: &str) -> Result<Self, UnknownStatement> {
+        let found = Self::ALL.into_iter().find(|statement| statement.id() == id);
+        found.ok_or_else(|| UnknownStatement(id.to_owned()))
+    }
+}
+
 impl Statement {
     /// Every statement, in the order of the theory.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::S1,
         Self::S2,
         Self::S3,
+        Self::S4,
         Self::S5,
         Self::S6,
         Self::S7,
+        Self::S8,
+        Self::S9,
+        Self::S10,
+        Self::S11,
+        Self::S14,
         Self::R1,
         Self::R2,
         Self::R3,
         Self::R4,
         Self::R5,
+        Self::R6,
+        Self::R7,
         Self::D1,
         Self::D2,
+        Self::D3,
+        Self::D4,
         Self::D5,
     ];
 
@@ -96,10 +147,26 @@ impl Statement {
     /// whatever keeps the two sides from being computed.
     pub fn check(self, form: Form, instance: &Instance) -> Result<Vec<Comparison>, TheoryError> {
         match (self.entry().domain, instance) {
-            (Domain::Minimum, Instance::Minimum(minimum)) => stability::check(self, form, minimum),
+            (Domain::Minimum, Instance::Minimum(minimum)) => match self {
+                Self::S8 => perron::check_exact(form, minimum),
+                Self::S9 => perron::check_perron(form, minimum),
+                Self::S10 => perron::check_certificate(form, minimum),
+                Self::S14 => perron::check_lyapunov(form, minimum),
+                _ => stability::check(self, form, minimum),
+            },
             (Domain::Relu, Instance::Relu(network)) => relu::check(self, form, network),
+            (Domain::ReluStep, Instance::ReluStep(step)) => Ok(relu::check_step(form, step)),
+            (Domain::Sample, Instance::Sample(sample)) => Ok(complexity::check(form, sample)),
             (Domain::Diagonal, Instance::Diagonal(network)) => diagonal::check(self, form, network),
-            (Domain::Step, Instance::Step(step)) => Ok(diagonal::check_step(self, form, step)),
+            (Domain::DiagonalStep, Instance::DiagonalStep(step)) => {
+                Ok(diagonal::check_step(form, step))
+            }
+            (Domain::Recovery, Instance::Recovery(target)) => {
+                Ok(interpolation::check_recovery(form, target))
+            }
+            (Domain::Interpolation, Instance::Interpolation(target)) => {
+                interpolation::check_error(form, target)
+            }
             (expected, instance) => Err(TheoryError::WrongInstance {
                 statement: self,
                 expected,

@@ -1,13 +1,14 @@
-//! Checks of R1–R5: sharpness of the population and norms of a two-layer ReLU network.
+//! Checks of R1–R5 and R7: sharpness of the population, norms and a step of a two-layer ReLU
+//! network.
 
 use std::f64::consts::PI;
 
 use faer::Mat;
-use flatmin_linalg::{Sharpness, symmetric_eigenvalues};
+use flatmin_linalg::{Sharpness, simd, symmetric_eigenvalues};
 use flatmin_models::{Model as _, TwoLayerRelu};
 
 use super::monte_carlo::mean_is;
-use super::{Comparison, Form, ReluInstance, Statement};
+use super::{Comparison, Form, ReluInstance, ReluStepInstance, Statement};
 use crate::{TheoryError, lambda_max_bound, trace_bound};
 
 /// The statements R1–R4 on a network whose population Gauss–Newton matrix has this sharpness.
@@ -42,6 +43,36 @@ pub(super) fn check(
     Ok(comparisons)
 }
 
+/// R7, for every neuron: the step is taken through the gradient of the model. The mutant adds
+/// `a_j²‖x‖²` instead of subtracting it.
+pub(super) fn check_step(form: Form, step: &ReluStepInstance) -> Vec<Comparison> {
+    let ReluStepInstance { model, parameters, input, residual, learning_rate } = step;
+    let mut gradient = vec![0.0; parameters.len()];
+    model.gradient(parameters, input, &mut gradient);
+    let mut after = parameters.clone();
+    simd::axpy(-learning_rate * residual, &gradient, &mut after);
+    let ((hidden, output), (hidden_after, output_after)) =
+        (model.split(parameters), model.split(&after));
+    let squared_norm = simd::norm_squared(input);
+    let step = learning_rate * residual;
+    (0..model.width())
+        .map(|j| {
+            let weights =
+                |hidden: &'_ [f64]| hidden[j * model.input_dim()..][..model.input_dim()].to_vec();
+            let (w, w_after) = (weights(hidden), weights(hidden_after));
+            let (a, z) = (output[j], simd::dot(&w, input));
+            let lhs = output_after[j].powi(2) - simd::norm_squared(&w_after);
+            let sign = form.pick(1.0, -1.0);
+            let change = if z > 0.0 { z * z - sign * a * a * squared_norm } else { 0.0 };
+            let rhs = a * a - simd::norm_squared(&w) + step * step * change;
+            // The largest that any partial sum on the way can be.
+            let factor = 1.0 + step.abs() * squared_norm.sqrt();
+            let scale = (factor * (a.abs() + simd::norm_squared(&w).sqrt())).powi(2);
+            Comparison::equal(Statement::R7, "balance after a step", lhs, rhs, scale)
+        })
+        .collect()
+}
+
 /// The norms of a network and the sharpness of its population matrix.
 struct Network {
     input_dim: f64,
@@ -61,7 +92,7 @@ impl Network {
         let (hidden, output) = model.split(parameters);
         let (mut imbalance, mut rank_bound) = (0.0, 0.0);
         for (w, a) in hidden.chunks_exact(model.input_dim()).zip(output) {
-            let norm = flatmin_linalg::simd::norm_squared(w).sqrt();
+            let norm = simd::norm_squared(w).sqrt();
             imbalance += (norm - d.sqrt() * a.abs()).powi(2);
             rank_bound += if a.abs() > 0.0 { d } else { 1.0 };
         }

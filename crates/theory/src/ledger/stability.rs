@@ -1,11 +1,15 @@
-//! Checks of S1–S7: every bound against the exact threshold, by the plain definition.
+//! Checks of S1–S7 and S11: every bound against the exact threshold, by the plain definition.
 
 use faer::Mat;
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
+use flatmin_linalg::{RowMatrix, simd, stream, symmetric_eigenvalues};
+use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Comparison, Form, MinimumInstance, Statement};
 use crate::bounds::spectral_root;
-use crate::{Minimum, TheoryError, bounds, dense_threshold, sufficient_bound};
+use crate::{
+    Alignment, Bounds, Minimum, TheoryError, alignment, bounds, centered_alignment_bound,
+    dense_threshold, sufficient_bound,
+};
 
 pub(super) fn check(
     statement: Statement,
@@ -36,6 +40,19 @@ pub(super) fn check(
                 ),
             ]
         }
+        Statement::S4 => {
+            let alignment = alignment(&minimum)?;
+            let frobenius_norm = minimum.sharpness().frobenius_norm;
+            let wrong = centered_alignment_bound(frobenius_norm, alignment.chi_min, p);
+            let centered = form.pick(bounds.centered_alignment, wrong);
+            let uncentered = form.pick(bounds.uncentered_alignment, wrong);
+            let mut comparisons = vec![
+                at_most("threshold and centred alignment", threshold, centered),
+                at_most("threshold and uncentred alignment", threshold, uncentered),
+            ];
+            comparisons.extend(check_alignment(form, &instance.jacobian, &alignment));
+            comparisons
+        }
         Statement::S5 => {
             let bound = form.pick(1.0, 0.5) * bounds.lambda_max;
             vec![at_most("threshold and largest eigenvalue", threshold, bound)]
@@ -58,8 +75,61 @@ pub(super) fn check(
             );
             vec![at_most("row norms and threshold", bound, threshold)]
         }
+        Statement::S11 => order(form, threshold, &bounds),
         _ => Vec::new(),
     })
+}
+
+/// S4: at random states δ of the linearised model, with G and S formed as they are defined, the
+/// alignment of the noise is at least its smallest value.
+fn check_alignment(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> Vec<Comparison> {
+    const STATES: u64 = 4;
+    let (n, p) = (jacobian.rows() as f64, jacobian.columns());
+    let gauss_newton = faer::Scale(1.0 / n) * (jacobian.as_mat().transpose() * jacobian.as_mat());
+    // gᵀ G g for a vector g.
+    let curvature = |g: &[f64]| -> f64 {
+        (0..p).map(|i| g[i] * (0..p).map(|j| gauss_newton[(i, j)] * g[j]).sum::<f64>()).sum()
+    };
+    let smallest = form.pick(alignment.centered, alignment.chi_min);
+    // What directions whose eigenvalue is rounding of zero, and which the alignment leaves out, can
+    // hold of the residuals, relative.
+    let left_out = (n * f64::EPSILON).sqrt();
+    (0..STATES)
+        .map(|index| {
+            let mut rng = stream(0, "states of the linearised model", index);
+            let state: Vec<f64> = (0..p).map(|_| StandardNormal.sample(&mut rng)).collect();
+            let mut gradient = vec![0.0; p];
+            let (mut noise, mut loss) = (0.0, 0.0);
+            for i in 0..jacobian.rows() {
+                let row = jacobian.row(i);
+                let residual = simd::dot(row, &state);
+                noise += residual * residual * curvature(row) / n;
+                loss += residual * residual / (2.0 * n);
+                simd::axpy(residual / n, row, &mut gradient);
+            }
+            // tr(S G) = noise − ∇Rᵀ G ∇R, without the cancellation.
+            let unit = 2.0 * loss * gauss_newton.squared_norm_l2();
+            let least = smallest * unit + curvature(&gradient);
+            let most = noise + 2.0 * left_out * alignment.chi_max * unit;
+            Comparison::at_most(Statement::S4, "alignment of a state", least, most)
+        })
+        .collect()
+}
+
+/// S11. The mutant halves the larger side of each comparison.
+fn order(form: Form, threshold: f64, bounds: &Bounds) -> Vec<Comparison> {
+    let factor = form.pick(1.0, 0.5);
+    [
+        ("row norms and threshold", bounds.sufficient, threshold),
+        ("threshold and spectrum", threshold, bounds.spectral),
+        ("spectrum and trace", bounds.spectral, bounds.trace),
+        ("spectrum and Frobenius norm, sharp", bounds.spectral, bounds.sharp_frobenius_norm),
+        ("spectrum and largest eigenvalue", bounds.spectral, bounds.lambda_max),
+        ("Frobenius norm, sharp or not", bounds.sharp_frobenius_norm, bounds.frobenius_norm),
+        ("threshold and centred alignment", threshold, bounds.centered_alignment),
+    ]
+    .map(|(name, lhs, rhs)| Comparison::at_most(Statement::S11, name, lhs, factor * rhs))
+    .to_vec()
 }
 
 /// The propagator `I − ηG` of gradient descent, p × p, has spectral radius 1 on the range of `G` at
@@ -141,6 +211,21 @@ mod tests {
         check_attained(Statement::S3, name, &frame(), 3);
         assert!(gap(Statement::S3, name, &frame(), 2) > 0.01);
         assert!(gap(Statement::S3, name, &frame(), 4) > 0.01);
+    }
+
+    #[test]
+    fn two_orthonormal_rows_attain_the_centred_alignment() {
+        let name = "threshold and centred alignment";
+        check_attained(Statement::S4, name, &[vec![1.0, 0.0], vec![0.0, 1.0]], 1);
+        // Two equal rows make no noise, and the uncentred formula contradicts their threshold.
+        let rows = vec![vec![1.0, 0.0]; 2];
+        assert!(gap(Statement::S4, name, &rows, 1) >= 1.0);
+        let jacobian = RowMatrix::new(2, 2, rows.concat()).unwrap();
+        let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+        let instance = MinimumInstance { jacobian, batch };
+        let mutant = check(Statement::S4, Form::Mutant, &instance).unwrap();
+        let comparison = mutant.iter().find(|comparison| comparison.name == name).unwrap();
+        assert!((comparison.lhs - 2.0).abs() < 1e-14 && (comparison.rhs - 1.0).abs() < 1e-14);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Trying a statement on random instances.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use flatmin_linalg::stream;
 
-use super::{Form, Instance, Statement, TOLERANCE};
+use super::{Comparison, Form, Instance, Statement, TOLERANCE};
 use crate::TheoryError;
+
+/// By how much a comparison of a mutant must fail, relative: beyond any doubt about rounding.
+const REFUTED: f64 = 1e-6;
 
 /// What happened to a statement and its mutant on random instances.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,71 +18,206 @@ pub struct Verification {
     pub statement: Statement,
     /// Instances tried.
     pub instances: u64,
-    /// Comparisons made on them.
-    pub comparisons: u64,
-    /// Comparisons that failed by more than [`TOLERANCE`].
+    /// What happened to each of its comparisons, in the order of their names.
+    pub tallies: Vec<Tally>,
+}
+
+/// What happened to one comparison of a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tally {
+    /// Which comparison, in words.
+    pub name: &'static str,
+    /// How often it was made.
+    pub compared: u64,
+    /// How often it failed by more than [`TOLERANCE`].
     pub violations: u64,
-    /// The smallest relative slack, infinite when nothing was compared, NaN when a side was NaN.
+    /// The smallest relative slack, infinite when it was never made, NaN when a side was NaN.
     pub smallest_slack: f64,
-    /// The number of the instance that attains it, and its sizes.
-    pub attained_by: Option<(u64, String)>,
-    /// Comparisons of the mutant, by name, that some instance refuted.
-    pub refuted_mutants: Vec<&'static str>,
-    /// Those that no instance refuted: should be empty.
-    pub surviving_mutants: Vec<&'static str>,
+    /// The instance that attains it.
+    pub attained_by: Option<Attained>,
+    /// Whether the mutant makes it too.
+    pub has_mutant: bool,
+    /// The first instance that refuted it for the mutant.
+    pub refuted_by: Option<u64>,
+}
+
+/// An instance with the two sides of a comparison on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attained {
+    /// Its number.
+    pub instance: u64,
+    /// Its sizes, as in `n = 4, p = 2, B = 1 with replacement`.
+    pub sizes: String,
+    /// The left side.
+    pub lhs: f64,
+    /// The right side.
+    pub rhs: f64,
 }
 
 impl Verification {
-    /// Whether the statement held everywhere and its mutant was refuted.
+    /// Comparisons made.
+    pub fn comparisons(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.compared).sum()
+    }
+
+    /// Comparisons that failed by more than [`TOLERANCE`].
+    pub fn violations(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.violations).sum()
+    }
+
+    /// The comparison with the smallest relative slack; none when nothing was compared.
+    pub fn tightest(&self) -> Option<&Tally> {
+        let made = self.tallies.iter().filter(|tally| tally.compared > 0);
+        // A NaN is worse than any number.
+        let slack = |tally: &Tally| {
+            if tally.smallest_slack.is_nan() { f64::NEG_INFINITY } else { tally.smallest_slack }
+        };
+        made.min_by(|a, b| slack(a).total_cmp(&slack(b)))
+    }
+
+    /// Comparisons of the mutant.
+    pub fn mutants(&self) -> usize {
+        self.tallies.iter().filter(|tally| tally.has_mutant).count()
+    }
+
+    /// Comparisons of the mutant that no instance refuted: there should be none.
+    pub fn surviving_mutants(&self) -> impl Iterator<Item = &'static str> {
+        let survives = |tally: &&Tally| tally.has_mutant && tally.refuted_by.is_none();
+        self.tallies.iter().filter(survives).map(|tally| tally.name)
+    }
+
+    /// Whether the statement was tried, held everywhere, and its mutant was refuted.
     pub fn passed(&self) -> bool {
-        let mutant_died = !self.refuted_mutants.is_empty() && self.surviving_mutants.is_empty();
-        self.comparisons > 0 && self.violations == 0 && mutant_died
+        let mutant_died = self.mutants() > 0 && self.surviving_mutants().next().is_none();
+        self.comparisons() > 0 && self.violations() == 0 && mutant_died
+    }
+
+    /// This verification followed by one of the same statement on the instances after it: what one
+    /// verification of both ranges would have found.
+    #[must_use]
+    pub fn followed_by(self, later: Self) -> Self {
+        let mut tallies: BTreeMap<&'static str, Tally> =
+            self.tallies.into_iter().map(|tally| (tally.name, tally)).collect();
+        for tally in later.tallies {
+            match tallies.get_mut(tally.name) {
+                Some(earlier) => earlier.extend(tally),
+                None => {
+                    tallies.insert(tally.name, tally);
+                }
+            }
+        }
+        Self {
+            statement: self.statement,
+            instances: self.instances + later.instances,
+            tallies: tallies.into_values().collect(),
+        }
     }
 }
 
-/// Tries `statement` and its mutant on instances `0..instances` of its domain, where instance k is
-/// drawn from the random stream (`seed`, "ledger", k).
+impl Tally {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            compared: 0,
+            violations: 0,
+            smallest_slack: f64::INFINITY,
+            attained_by: None,
+            has_mutant: false,
+            refuted_by: None,
+        }
+    }
+
+    fn add(&mut self, comparison: &Comparison, number: u64, instance: &Instance) {
+        self.compared += 1;
+        self.violations += u64::from(!comparison.holds(TOLERANCE));
+        if self.is_tighter(comparison.slack) {
+            self.smallest_slack = comparison.slack;
+            let Comparison { lhs, rhs, .. } = *comparison;
+            self.attained_by =
+                Some(Attained { instance: number, sizes: instance.to_string(), lhs, rhs });
+        }
+    }
+
+    fn extend(&mut self, later: Self) {
+        self.compared += later.compared;
+        self.violations += later.violations;
+        if self.is_tighter(later.smallest_slack) {
+            self.smallest_slack = later.smallest_slack;
+            self.attained_by = later.attained_by;
+        }
+        self.has_mutant |= later.has_mutant;
+        self.refuted_by = self.refuted_by.or(later.refuted_by);
+    }
+
+    /// Whether a slack is smaller than all before it; the first NaN stays.
+    fn is_tighter(&self, slack: f64) -> bool {
+        !self.smallest_slack.is_nan() && !(slack >= self.smallest_slack)
+    }
+}
+
+/// Tries `statement` and its mutant on the `instances` of its domain with these numbers, where
+/// instance k is drawn from the random stream (`seed`, "ledger", k).
 ///
 /// # Errors
 /// When the two sides cannot be computed on an instance.
 pub fn verify(
     statement: Statement,
     seed: u64,
-    instances: u64,
+    instances: Range<u64>,
 ) -> Result<Verification, TheoryError> {
-    let mut comparisons = 0;
-    let mut violations = 0;
-    let mut smallest_slack = f64::INFINITY;
-    let mut attained_by = None;
-    let mut refuted = BTreeMap::new();
-    for number in 0..instances {
+    let mut tallies = BTreeMap::new();
+    let count = instances.end.saturating_sub(instances.start);
+    for number in instances {
         let instance =
             Instance::random(statement.entry().domain, &mut stream(seed, "ledger", number));
         for comparison in statement.check(Form::Stated, &instance)? {
-            comparisons += 1;
-            violations += u64::from(!comparison.holds(TOLERANCE));
-            // A NaN stays.
-            if comparison.slack < smallest_slack || comparison.slack.is_nan() {
-                smallest_slack = comparison.slack;
-                attained_by = Some((number, instance.to_string()));
-            }
+            let name = comparison.name;
+            let tally = tallies.entry(name).or_insert_with(|| Tally::new(name));
+            tally.add(&comparison, number, &instance);
         }
         for comparison in statement.check(Form::Mutant, &instance)? {
-            // Beyond any doubt about rounding.
-            *refuted.entry(comparison.name).or_insert(false) |= !comparison.holds(1e-6);
+            let name = comparison.name;
+            let tally = tallies.entry(name).or_insert_with(|| Tally::new(name));
+            tally.has_mutant = true;
+            if !comparison.holds(REFUTED) {
+                tally.refuted_by = tally.refuted_by.or(Some(number));
+            }
         }
     }
-    let named = |wanted: bool| {
-        refuted.iter().filter(|(_, refuted)| **refuted == wanted).map(|(name, _)| *name).collect()
-    };
-    Ok(Verification {
-        statement,
-        instances,
-        comparisons,
-        violations,
-        smallest_slack,
-        attained_by,
-        refuted_mutants: named(true),
-        surviving_mutants: named(false),
-    })
+    Ok(Verification { statement, instances: count, tallies: tallies.into_values().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Statement, Tally, Verification, verify};
+
+    #[test]
+    fn parts_make_the_whole() {
+        for statement in [Statement::S6, Statement::D3, Statement::R1] {
+            let whole = verify(statement, 5, 0..40).unwrap();
+            let (first, second) = (verify(statement, 5, 0..7), verify(statement, 5, 7..40));
+            assert_eq!(first.unwrap().followed_by(second.unwrap()), whole);
+            assert_eq!(whole.instances, 40);
+        }
+    }
+
+    #[test]
+    fn a_nan_a_violation_and_a_surviving_mutant_fail() {
+        let tally = |change: &dyn Fn(&mut Tally)| {
+            let mut tally = Tally { compared: 1, smallest_slack: 0.1, ..Tally::new("test") };
+            (tally.has_mutant, tally.refuted_by) = (true, Some(0));
+            change(&mut tally);
+            Verification { statement: Statement::S2, instances: 1, tallies: vec![tally] }
+        };
+        assert!(tally(&|_| {}).passed());
+        assert!(!tally(&|tally| tally.violations = 1).passed());
+        assert!(!tally(&|tally| tally.refuted_by = None).passed());
+        assert!(!tally(&|tally| tally.has_mutant = false).passed());
+        assert!(!tally(&|tally| tally.compared = 0).passed());
+        let slack = tally(&|tally| {
+            tally.smallest_slack = f64::NAN;
+            assert!(!tally.is_tighter(-1.0));
+        });
+        assert!(slack.tightest().unwrap().smallest_slack.is_nan());
+    }
 }

@@ -1,0 +1,103 @@
+//! How far the noise of SGD is aligned with the curvature of a minimum.
+
+use faer::Mat;
+use flatmin_linalg::{simd, symmetric_eigenvalues};
+
+use crate::{Minimum, TheoryError};
+
+/// What is smaller than this, relative to `‖G‖_F²`, is rounding of zero.
+const NO_ALIGNMENT: f64 = 1e-12;
+
+/// Alignment of the gradient noise at a minimum with its curvature; without units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alignment {
+    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`.
+    pub chi_min: f64,
+    /// `max_i χ_i`.
+    pub chi_max: f64,
+    /// The smallest value of `tr(S G) / (2R ‖G‖_F²)` over the states δ of the linearised model with
+    /// loss R > 0, where `S = (1/n) Σ r_i² g_i g_iᵀ − ∇R ∇Rᵀ` is the covariance of the gradient of
+    /// one sample. Zero when it is below 1e-12, which is rounding of zero.
+    pub centered: f64,
+}
+
+/// The alignment at `minimum`.
+///
+/// With the residuals `r = Jδ` in the range of the Gram matrix `K = UΛUᵀ` and `c_i = g_iᵀ G g_i`,
+/// `tr(S G)/(2R) = rᵀ(diag(c) − K²)r / ‖r‖²`, so that the centred alignment is
+/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`. Directions whose eigenvalue is rounding of zero are left
+/// out, as everywhere in [`Minimum`]: the result is the alignment of a minimum that stability cannot
+/// tell from the given one. Costs O(nr² + r³). Source: theory S4.
+///
+/// # Errors
+/// When the eigenproblem fails.
+pub fn alignment(minimum: &Minimum) -> Result<Alignment, TheoryError> {
+    // Without units, so that the scale of the rows does not matter.
+    let (_, eigenvalues, rows) = minimum.scaled();
+    let (n, rank) = (rows.rows(), eigenvalues.len());
+    let squared_norm = simd::norm_squared(eigenvalues);
+    if rank == 0 {
+        return Ok(Alignment { chi_min: 0.0, chi_max: 0.0, centered: 0.0 });
+    }
+    let chi: Vec<f64> = (0..n)
+        .map(|i| {
+            let terms = rows.row(i).iter().zip(eigenvalues).map(|(g, lambda)| g * g * lambda);
+            terms.sum::<f64>() / squared_norm
+        })
+        .collect();
+    let matrix = Mat::from_fn(rank, rank, |k, l| {
+        let terms = (0..n).map(|i| chi[i] * rows.row(i)[k] * rows.row(i)[l]);
+        let noise = terms.sum::<f64>() / (n as f64 * (eigenvalues[k] * eigenvalues[l]).sqrt());
+        if k == l { noise - eigenvalues[k] * (eigenvalues[k] / squared_norm) } else { noise }
+    });
+    let smallest = symmetric_eigenvalues(matrix.as_ref())?[0];
+    Ok(Alignment {
+        chi_min: chi.iter().copied().fold(f64::INFINITY, f64::min),
+        chi_max: chi.iter().copied().fold(0.0, f64::max),
+        centered: if smallest < NO_ALIGNMENT { 0.0 } else { smallest },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::RowMatrix;
+
+    use super::{Alignment, alignment};
+    use crate::Minimum;
+
+    fn check(rows: usize, columns: usize, values: &[f64], expected: Alignment) {
+        let jacobian = RowMatrix::new(rows, columns, values.to_vec()).unwrap();
+        let found = alignment(&Minimum::new(&jacobian).unwrap()).unwrap();
+        for (found, expected) in [
+            (found.chi_min, expected.chi_min),
+            (found.chi_max, expected.chi_max),
+            (found.centered, expected.centered),
+        ] {
+            assert!((found - expected).abs() <= 1e-14, "{found}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn equal_rows_make_no_noise() {
+        // At every state the gradients of all samples agree: the noise is not aligned, it is zero.
+        let expected = Alignment { chi_min: 1.0, chi_max: 1.0, centered: 0.0 };
+        check(2, 2, &[0.6, 0.8, 0.6, 0.8], expected);
+        check(1, 1, &[7.0], expected);
+    }
+
+    #[test]
+    fn orthonormal_rows_have_a_closed_form() {
+        // G = I/n and c_i = 1/n: χ_i = 1, and 1/n is lost to the mean.
+        let expected = Alignment { chi_min: 1.0, chi_max: 1.0, centered: 0.5 };
+        check(2, 2, &[1.0, 0.0, 0.0, 1.0], expected);
+        check(2, 2, &[1e150, 0.0, 0.0, 1e150], expected);
+        check(2, 2, &[1e-150, 0.0, 0.0, 1e-150], expected);
+    }
+
+    #[test]
+    fn a_zero_row_has_no_alignment_and_flat_minima_none_at_all() {
+        // c = (1/2, 0): the range of K is the first sample alone, with ½ − ¼ over ‖G‖_F² = ¼.
+        check(2, 1, &[1.0, 0.0], Alignment { chi_min: 0.0, chi_max: 2.0, centered: 1.0 });
+        check(2, 1, &[0.0, 0.0], Alignment { chi_min: 0.0, chi_max: 0.0, centered: 0.0 });
+    }
+}

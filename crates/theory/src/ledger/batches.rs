@@ -1,0 +1,101 @@
+//! All batches of a small sample, one by one.
+
+use crate::{Batch, Sampling};
+
+/// No more batches than this are listed.
+const MOST: usize = 500;
+
+/// A batch: how often it holds each sample, and how likely it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct WeightedBatch {
+    pub(super) counts: Vec<usize>,
+    pub(super) probability: f64,
+}
+
+/// Every batch of `sample_count` samples, where order does not matter; none when there are more than
+/// 500, or no batch at all.
+pub(super) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
+    let most_copies = match batch.sampling() {
+        Sampling::WithReplacement => batch.size(),
+        Sampling::WithoutReplacement => 1,
+    };
+    let mut listed = Vec::new();
+    let mut counts = Vec::with_capacity(sample_count);
+    list(sample_count, batch.size(), most_copies, &mut counts, &mut listed)?;
+    // Each is as likely as it has orders: the weight is 1/Π c_i!.
+    let weight = |counts: &Vec<usize>| -> f64 {
+        counts.iter().map(|c| 1.0 / (1..=*c).map(|k| k as f64).product::<f64>()).product()
+    };
+    let total: f64 = listed.iter().map(weight).sum();
+    let with_probability = |counts: Vec<usize>| {
+        let probability = weight(&counts) / total;
+        WeightedBatch { counts, probability }
+    };
+    (!listed.is_empty()).then(|| listed.into_iter().map(with_probability).collect())
+}
+
+/// Extends `counts` in all ways that place `left` samples; none when the list gets too long.
+fn list(
+    sample_count: usize,
+    left: usize,
+    most_copies: usize,
+    counts: &mut Vec<usize>,
+    listed: &mut Vec<Vec<usize>>,
+) -> Option<()> {
+    if counts.len() == sample_count {
+        if left == 0 {
+            listed.push(counts.clone());
+        }
+        return (listed.len() <= MOST).then_some(());
+    }
+    for copies in 0..=left.min(most_copies) {
+        // The samples that remain must take the rest.
+        if left - copies <= most_copies * (sample_count - counts.len() - 1) {
+            counts.push(copies);
+            list(sample_count, left - copies, most_copies, counts, listed)?;
+            counts.pop();
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batches;
+    use crate::{Batch, Sampling};
+
+    fn check(samples: usize, size: usize, sampling: Sampling, expected: usize) {
+        let listed = batches(samples, Batch::new(size, sampling).unwrap()).unwrap();
+        assert_eq!(listed.len(), expected);
+        let total: f64 = listed.iter().map(|batch| batch.probability).sum();
+        assert!((total - 1.0).abs() < 1e-14);
+        for batch in listed {
+            assert_eq!(batch.counts.len(), samples);
+            assert_eq!(batch.counts.iter().sum::<usize>(), size);
+        }
+    }
+
+    #[test]
+    fn subsets_and_multisets_are_counted() {
+        check(5, 2, Sampling::WithoutReplacement, 10);
+        check(4, 4, Sampling::WithoutReplacement, 1);
+        check(3, 2, Sampling::WithReplacement, 6);
+        check(1, 7, Sampling::WithReplacement, 1);
+    }
+
+    #[test]
+    fn a_pair_of_different_samples_is_twice_as_likely_as_a_double() {
+        let listed = batches(2, Batch::new(2, Sampling::WithReplacement).unwrap()).unwrap();
+        for batch in listed {
+            let expected = if batch.counts == [1, 1] { 0.5 } else { 0.25 };
+            assert!((batch.probability - expected).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn too_many_or_impossible_batches_are_not_listed() {
+        let batch = |size, sampling| Batch::new(size, sampling).unwrap();
+        assert!(batches(7, batch(14, Sampling::WithReplacement)).is_none());
+        assert!(batches(2, batch(3, Sampling::WithoutReplacement)).is_none());
+    }
+}

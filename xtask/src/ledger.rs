@@ -1,0 +1,122 @@
+//! `cargo xtask ledger`: the page `docs/ledger.md`, written from the statements themselves.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use flatmin_theory::{Entry, Statement};
+
+use crate::exit;
+use crate::failure::Failure;
+use crate::{files, output};
+
+/// The ids of a part of the theory begin with its letter.
+const PARTS: [(char, &str); 3] = [
+    ('S', "Stability of minima"),
+    ('R', "Two-layer ReLU networks"),
+    ('D', "Diagonal linear networks"),
+];
+
+const HEAD: &str = "\
+# The ledger
+
+Written by `cargo xtask ledger` from the entries of `flatmin_theory::Statement`; a test fails when it is not current. `cargo xtask verify` tries every
+entry and its mutant on random instances that are hard on purpose: heavy-tailed and nearly equal gradients, zeros, repetitions, low rank, tight frames,
+networks fitted by SGD. The statement must hold on all of them, and every comparison of the mutant must fail on some.
+
+Notation is that of [theory.md](theory.md).
+";
+
+/// Options of `ledger`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The page.
+    #[arg(long, value_name = "FILE", default_value = "docs/ledger.md")]
+    out: PathBuf,
+    /// Write nothing, and exit with 1 when the page is not current.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the task and gives the exit status.
+///
+/// # Errors
+/// [`Failure`] when it could not be done.
+pub(crate) fn ledger(options: &Options) -> Result<u8, Failure> {
+    let page = page();
+    if !options.check {
+        files::write(&options.out, page.as_bytes())?;
+        return Ok(exit::DONE);
+    }
+    let is_current = match fs::read(&options.out) {
+        Ok(bytes) => bytes == page.as_bytes(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Failure::file(&options.out)(error)),
+    };
+    if is_current {
+        return Ok(exit::DONE);
+    }
+    let path = options.out.display();
+    output::warn(&format_args!("{path}: not current; `cargo xtask ledger` writes it again"));
+    Ok(exit::FAILS)
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (letter, title) in PARTS {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {title}\n");
+        for statement in Statement::ALL.iter().filter(|s| s.id().starts_with(letter)) {
+            page += &section(*statement);
+        }
+    }
+    page
+}
+
+fn section(statement: Statement) -> String {
+    let Entry { title, words, latex, hypotheses, source, check, mutant, .. } = statement.entry();
+    let mut section = format!("\n### {statement}. {}\n\n{}\n", escaped(title), escaped(words));
+    let _ = write!(section, "\n$$\n{latex}\n$$\n\n");
+    for (name, text) in
+        [("Hypotheses", hypotheses), ("Source", source), ("Check", check), ("Mutant", mutant)]
+    {
+        let _ = writeln!(section, "- **{name}**: {}", escaped(text));
+    }
+    section
+}
+
+/// Text in which `*`, and `_` outside of words, mean themselves.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut before = ' ';
+    for character in text.chars() {
+        if character == '*' || character == '_' && !before.is_alphanumeric() {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        before = character;
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_theory::Statement;
+
+    use super::{escaped, page};
+
+    #[test]
+    fn every_statement_is_on_the_page_once() {
+        let page = page();
+        for statement in Statement::ALL {
+            assert_eq!(page.matches(&format!("### {statement}. ")).count(), 1, "{statement}");
+        }
+    }
+
+    #[test]
+    fn marks_mean_themselves() {
+        assert_eq!(escaped("β* has (Mv)_i and λ_max"), "β\\* has (Mv)\\_i and λ_max");
+    }
+}

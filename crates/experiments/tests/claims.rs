@@ -47,6 +47,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         test_loss: 1e-6 / rate.powi(2) * if sgd { 1.0 } else { 300.0 },
         empirical,
         batch_sharpness: Some(trace),
+        threshold: None,
         norm,
         balance_ratio: balance,
         coefficient_error: error,
@@ -62,6 +63,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         path: Vec::new(),
         last: Some(last),
         population: Some(empirical),
+        study: None,
     }
 }
 

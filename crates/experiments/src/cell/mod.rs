@@ -6,6 +6,7 @@
 
 mod interpolator;
 mod norms;
+mod study;
 mod train;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,11 @@ use serde::{Deserialize, Serialize};
 
 pub use interpolator::{Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm};
 pub use norms::{NetworkFamily, NormResult, NormRow, NormSpec};
+pub use study::{
+    BatchStudy, DynamicsPoint, DynamicsStudy, SingleRuns, StoredEdge, StoredExponent, StoredMean,
+    Study, StudyResult,
+};
+pub(crate) use study::{FACTORS, MOMENTUM, SIMULATED_STEPS};
 pub(crate) use train::CUBE_VARIANCE;
 pub use train::{
     DiagonalInitial, DiagonalProblem, MeasuredSharpness, Measurement, Problem, ReluProblem,
@@ -24,7 +30,7 @@ pub use train::{
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
 /// stored results of older code are not taken for new ones.
-pub const CODE_VERSION: u32 = 1;
+pub const CODE_VERSION: u32 = 2;
 
 /// What a cell computes, completely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -292,7 +292,9 @@ impl TrainSpec {
         let study = if finite {
             let inputs = setup.train.inputs();
             let (method, rate) = (self.method, self.learning_rate);
-            self.study.run(&setup.model, &run.parameters, inputs, method, rate, self.seed)?.map(Box::new)
+            self.study
+                .run(&setup.model, &run.parameters, inputs, method, rate, self.seed)?
+                .map(Box::new)
         } else {
             None
         };

@@ -13,7 +13,7 @@ use assert_cmd::assert::Assert;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-const EXPERIMENTS: usize = 8;
+const EXPERIMENTS: usize = flatmin_experiments::Experiment::ALL.len();
 
 fn xtask(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));

@@ -118,6 +118,14 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The mean and its standard error; NaN of nothing, and an error of NaN for a single value.
+pub(crate) fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0) / n).sqrt())
+}
+
 /// Spearman's rank correlation of the pairs; ties share their mean rank. NaN for fewer than two.
 pub(crate) fn spearman(pairs: &[(f64, f64)]) -> f64 {
     let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
@@ -145,7 +153,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Measured, median, short_number, spearman};
+    use super::{Measured, mean_and_standard_error, median, short_number, spearman};
 
     #[test]
     fn medians_and_ranks_are_the_textbook_ones() {
@@ -156,6 +164,14 @@ mod tests {
         // One swap among five: 1 − 6·2/(5·24) = 0.9.
         let swapped = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0), (4.0, 4.0), (5.0, 5.0)];
         assert!((spearman(&swapped) - 0.9).abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_standard_error_is_the_textbook_one() {
+        // Variance 5/3 over n − 1, divided by n = 4.
+        let (mean, error) = mean_and_standard_error(&[1.0, 2.0, 3.0, 4.0]);
+        assert!((mean - 2.5).abs() < 1e-15 && (error - (5.0_f64 / 12.0).sqrt()).abs() < 1e-15);
+        assert!(mean_and_standard_error(&[1.0]).1.is_nan());
     }
 
     #[test]

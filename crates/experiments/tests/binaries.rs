@@ -17,6 +17,8 @@ fn binary(experiment: Experiment) -> &'static str {
         Experiment::DiagonalGeneralization => env!("CARGO_BIN_EXE_diagonal_generalization"),
         Experiment::DiagonalBalance => env!("CARGO_BIN_EXE_diagonal_balance"),
         Experiment::NormEquivalence => env!("CARGO_BIN_EXE_norm_equivalence"),
+        Experiment::TooWeak => env!("CARGO_BIN_EXE_too_weak"),
+        Experiment::BatchSize => env!("CARGO_BIN_EXE_batch_size"),
     }
 }
 

@@ -2,38 +2,44 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::sync::LazyLock;
+
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DiagonalInitial, MeasuredSharpness, Measurement, Problem, Results,
-    TrainResult, TrainSpec,
+    CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec, MeasuredSharpness,
+    Measurement, MinimizedNorm, Problem, Results, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
 use flatmin_optim::{Method, Outcome};
+
+/// Samples per step.
+fn batch_size(spec: &TrainSpec) -> usize {
+    match (spec.method, spec.problem) {
+        (Method::Sgd { batch_size, .. }, _) => batch_size,
+        (Method::GradientDescent, Problem::Relu(problem)) => problem.sample_count,
+        (Method::GradientDescent, Problem::Diagonal(problem)) => problem.sample_count,
+    }
+}
 
 /// A run as the theory wants it.
 fn ideal(spec: &TrainSpec) -> TrainResult {
     let rate = spec.learning_rate;
     let sgd = spec.method != Method::GradientDescent;
-    let (mut trace, mut norm, mut error) = (1.0 / rate, 1.0 / rate, None);
-    let mut balance = None;
-    match spec.problem {
+    let (mut norm, mut error, mut balance) = (1.0 / rate, None, None);
+    let trace = match spec.problem {
         Problem::Relu(_) => {
-            if spec.clip_norm < 2.0 {
-                trace = 10.0 / rate;
-            }
+            let batch = batch_size(spec) as f64;
+            if spec.clip_norm < 2.0 { 10.0 / rate } else { batch.sqrt() / rate }
         }
         Problem::Diagonal(problem) => {
-            if sgd {
-                (trace, norm) = (1e-3 * rate.powi(-2), 1e-3 * rate.powi(-2));
-            } else {
-                (trace, norm) = (100.0, 100.0);
-            }
+            norm = if sgd { 1e-3 * rate.powi(-2) } else { 100.0 };
             error = Some(if sgd { 1e-6 / rate.powi(3) } else { 400.0 });
             balance = Some(match problem.initial {
                 DiagonalInitial::Unbalanced { ratio } if !sgd => ratio,
                 _ => 1.0,
             });
+            norm
         }
-    }
+    };
     let empirical = MeasuredSharpness { trace, frobenius_norm: trace, lambda_max: 0.5 / rate };
     let last = Measurement {
         step: 1000,
@@ -41,6 +47,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         test_loss: 1e-6 / rate.powi(2) * if sgd { 1.0 } else { 300.0 },
         empirical,
         batch_sharpness: Some(trace),
+        threshold: None,
         norm,
         balance_ratio: balance,
         coefficient_error: error,
@@ -56,6 +63,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         path: Vec::new(),
         last: Some(last),
         population: Some(empirical),
+        study: None,
     }
 }
 
@@ -63,21 +71,36 @@ fn settings() -> Settings {
     Settings::new(Profile::Quick)
 }
 
+/// What is not trained is computed, once.
+static COMPUTED: LazyLock<Results> = LazyLock::new(|| {
+    let cells = expand(&Experiment::ALL, &settings()).into_iter();
+    let computed = cells.filter(|cell| !matches!(cell, CellSpec::Train(_)));
+    computed.map(|cell| (cell.key(), cell.run().unwrap())).collect()
+});
+
 fn results(change: impl Fn(&TrainSpec, &mut TrainResult)) -> Results {
-    expand(&Experiment::ALL, &settings())
-        .into_iter()
-        .map(|cell| {
-            let result = match &cell {
-                CellSpec::Train(spec) => {
-                    let mut result = ideal(spec);
-                    change(spec, &mut result);
-                    CellResult::Train(result)
-                }
-                other => other.run().unwrap(),
-            };
-            (cell.key(), result)
-        })
-        .collect()
+    let mut results = COMPUTED.clone();
+    for cell in expand(&Experiment::ALL, &settings()) {
+        if let CellSpec::Train(spec) = cell {
+            let mut result = ideal(&spec);
+            change(&spec, &mut result);
+            results.insert(cell.key(), CellResult::Train(result));
+        }
+    }
+    results
+}
+
+/// The verdict on claim 11 with changed interpolators.
+fn with_interpolators(change: impl Fn(&InterpolatorSpec, &mut InterpolatorResult)) -> Verdict {
+    let mut results = results(|_, _| {});
+    for cell in expand(&[Experiment::TooWeak], &settings()) {
+        if let (CellSpec::Interpolator(spec), Some(CellResult::Interpolator(result))) =
+            (&cell, results.get_mut(&cell.key()))
+        {
+            change(spec, result);
+        }
+    }
+    verdicts(&results).into_iter().find(|(claim, _)| claim == "11").unwrap().1
 }
 
 fn verdicts(results: &Results) -> Vec<(String, Verdict)> {
@@ -119,7 +142,7 @@ fn one_unstable_minimum_breaks_claim_1_unless_the_run_did_not_converge() {
     assert_eq!(of("1", broken), Verdict::Fails);
     let hovering = |spec: &TrainSpec, result: &mut TrainResult| {
         broken(spec, result);
-        if last(result).empirical.trace * spec.learning_rate > 2.0 {
+        if !is_gd(spec) && last(result).empirical.trace * spec.learning_rate > 2.0 {
             result.outcome = Outcome::OutOfSteps;
         }
     };
@@ -168,6 +191,52 @@ fn each_other_claim_can_fail() {
     // Tight clipping that does find flat minima; wide clipping that does not.
     check("9", &|spec, result| last(result).empirical.trace = 1.0 / spec.learning_rate);
     check("9", &|spec, result| last(result).empirical.trace = 10.0 / spec.learning_rate);
+}
+
+#[test]
+fn the_batch_size_law_can_fail_or_stay_open() {
+    // Above the bound of every batch, though growing; then below it, but not growing.
+    let sharp = |spec: &TrainSpec, result: &mut TrainResult| {
+        if is_relu(spec) && !is_gd(spec) && batch_size(spec) > 1 {
+            last(result).empirical.trace = 2.5 * batch_size(spec) as f64 / spec.learning_rate;
+        }
+    };
+    assert_eq!(of("10", sharp), Verdict::Fails);
+    let flat = |spec: &TrainSpec, result: &mut TrainResult| {
+        last(result).empirical.trace = 1.0 / spec.learning_rate;
+    };
+    assert_eq!(of("10", flat), Verdict::Fails);
+    let hovering = |spec: &TrainSpec, result: &mut TrainResult| {
+        if batch_size(spec) == 16 {
+            result.outcome = Outcome::OutOfSteps;
+        }
+    };
+    assert_eq!(of("10", hovering), Verdict::Undecided);
+}
+
+#[test]
+fn the_comparison_of_interpolators_can_fail() {
+    assert_eq!(with_interpolators(|_, _| {}), Verdict::Holds);
+    let check = |norm: MinimizedNorm, change: &dyn Fn(&mut InterpolatorResult)| {
+        let changed = |spec: &InterpolatorSpec, result: &mut InterpolatorResult| {
+            if spec.minimizes == norm {
+                change(result);
+            }
+        };
+        assert_eq!(with_interpolators(changed), Verdict::Fails, "{norm:?}");
+    };
+    // Unstable for gradient descent at η₀ = 1; a coefficient too large; an error off by a twentieth.
+    check(MinimizedNorm::L2, &|result| result.population.lambda_max = 2.1);
+    check(MinimizedNorm::L2, &|result| result.max_norm = 1.1);
+    check(MinimizedNorm::L2, &|result| result.coefficient_error *= 1.05);
+    // No recovery by basis pursuit, or by SGD.
+    check(MinimizedNorm::L1, &|result| result.coefficient_error = 1e-8);
+    let lost = |spec: &TrainSpec, result: &mut TrainResult| {
+        if !is_gd(spec) && !is_relu(spec) {
+            last(result).coefficient_error = Some(0.1);
+        }
+    };
+    assert_eq!(of("11", lost), Verdict::Fails);
 }
 
 #[test]
@@ -225,7 +294,14 @@ fn shared_runs_are_trained_once() {
             |experiment| keys(experiment).iter().filter(|key| grid.contains(key)).count() as u64;
         // SGD and gradient descent at the largest level are followed along training.
         assert_eq!(shared(Experiment::ReluDynamics), 2 * settings.seeds, "{profile}");
+        // A single sample a step is what the batch sizes start from.
+        assert_eq!(shared(Experiment::BatchSize), settings.seeds, "{profile}");
         // The plain run at the largest level is the schedule's reference.
         assert_eq!(shared(Experiment::ReluSchedule), settings.seeds, "{profile}");
+        // Both methods at the largest learning rate, and both interpolators.
+        let diagonal = keys(Experiment::DiagonalGeneralization);
+        let too_weak = keys(Experiment::TooWeak);
+        let shared = too_weak.iter().filter(|key| diagonal.contains(key)).count() as u64;
+        assert_eq!(shared, 4 * settings.seeds, "{profile}");
     }
 }

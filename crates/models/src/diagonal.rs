@@ -41,6 +41,19 @@ impl DiagonalLinear {
         (0..self.parameter_count()).map(|_| StandardNormal.sample(rng)).collect()
     }
 
+    /// The balanced network with the coefficients `coefficients`: `a_j = √|β_j|` and
+    /// `b_j = sign(β_j)√|β_j|`. Of all networks with these coefficients it has the smallest sharpness
+    /// (D1).
+    ///
+    /// # Panics
+    /// When there are not d coefficients.
+    pub fn balanced_parameters(&self, coefficients: &[f64]) -> Vec<f64> {
+        assert_eq!(coefficients.len(), self.input_dim, "number of coefficients");
+        let a = coefficients.iter().map(|beta| beta.abs().sqrt());
+        let b = coefficients.iter().map(|beta| beta.abs().sqrt().copysign(*beta));
+        a.chain(b).collect()
+    }
+
     /// The coefficients `β = a ⊙ b` of the linear function.
     pub fn coefficients(&self, parameters: &[f64]) -> Vec<f64> {
         let (a, b) = self.split(parameters);
@@ -111,5 +124,22 @@ impl Model for DiagonalLinear {
         let scaled =
             RowMatrix::from_fn(inputs.rows(), self.input_dim, |i, k| inputs.row(i)[k] * weights[k]);
         scaled_gram(&scaled, 1.0 / inputs.rows() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DiagonalLinear;
+
+    #[test]
+    fn the_balanced_network_has_its_coefficients_and_attains_the_norms() {
+        let model = DiagonalLinear::new(4).unwrap();
+        let beta = [4.0, -9.0, 0.0, 0.25];
+        let parameters = model.balanced_parameters(&beta);
+        assert_eq!(model.coefficients(&parameters), beta);
+        assert!((model.balance_ratio(&parameters) - 1.0).abs() < 1e-15);
+        let sharpness = model.population_sharpness(&parameters, 0.5);
+        assert!((sharpness.trace - 13.25).abs() < 1e-14);
+        assert!((sharpness.lambda_max - 9.0).abs() < 1e-14);
     }
 }

@@ -170,4 +170,21 @@ pub enum TheoryError {
         /// The smallest value that works.
         least: usize,
     },
+    /// No linear function of the inputs takes the values of the targets.
+    #[error("no coefficients interpolate the targets")]
+    NoInterpolator,
+    /// The linear-programming solver gave up.
+    #[error("the linear-programming solver reached no answer")]
+    LinearProgram,
+    /// The solver's answer does not come with sufficient evidence that it is a solution.
+    #[error(
+        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
+         gap of {gap:e}"
+    )]
+    NotCertified {
+        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
+        residual: f64,
+        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
+        gap: f64,
+    },
 }

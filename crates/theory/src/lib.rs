@@ -9,6 +9,7 @@
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
 //!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs);
+//! - [`basis_pursuit`]: the interpolator of minimum ℓ1 norm of a linear problem, with a certificate;
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
 //!   mutant that the same instances must refute; [`verify`] tries one on random instances;
 //! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
@@ -30,6 +31,7 @@
 //! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
 
 mod alignment;
+mod basis_pursuit;
 mod batch;
 mod bounds;
 mod dense;
@@ -46,6 +48,7 @@ mod replicas;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
+pub use basis_pursuit::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, basis_pursuit};
 pub use batch::{Batch, Sampling};
 pub use bounds::{
     Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,

@@ -85,8 +85,8 @@ impl LyapunovExponent {
 /// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
 /// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
 /// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (G = 0 or
-/// η = 0) it is 0. Everywhere
-/// else each replica reports its growth per step after the burn-in, and the mean is returned.
+/// η = 0) it is 0. Everywhere else each replica reports its growth per step after the burn-in, and
+/// the mean is returned.
 ///
 /// The standard error comes from the replicas, which are independent: correlation in time within
 /// one is no matter. It does not see what all of them share:

@@ -6,6 +6,7 @@
 
 mod interpolator;
 mod norms;
+mod study;
 mod train;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use interpolator::{InterpolatorResult, InterpolatorSpec};
+pub use interpolator::{Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm};
 pub use norms::{NetworkFamily, NormResult, NormRow, NormSpec};
+pub use study::{
+    BatchStudy, DynamicsPoint, DynamicsStudy, SingleRuns, StoredEdge, StoredExponent, StoredMean,
+    Study, StudyResult,
+};
+pub(crate) use study::{FACTORS, MOMENTUM, SIMULATED_STEPS};
 pub(crate) use train::CUBE_VARIANCE;
 pub use train::{
     DiagonalInitial, DiagonalProblem, MeasuredSharpness, Measurement, Problem, ReluProblem,
@@ -24,7 +30,7 @@ pub use train::{
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
 /// stored results of older code are not taken for new ones.
-pub const CODE_VERSION: u32 = 1;
+pub const CODE_VERSION: u32 = 2;
 
 /// What a cell computes, completely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +38,7 @@ pub const CODE_VERSION: u32 = 1;
 pub enum CellSpec {
     /// One training run.
     Train(TrainSpec),
-    /// Reference interpolators of a diagonal problem.
+    /// A reference interpolator of a diagonal problem.
     Interpolator(InterpolatorSpec),
     /// The norm equivalence theorems on random networks of one size.
     Norms(NormSpec),
@@ -66,6 +72,9 @@ pub enum CellError {
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
+    /// A question to the theory has no answer.
+    #[error(transparent)]
+    Theory(#[from] flatmin_theory::TheoryError),
 }
 
 impl CellSpec {
@@ -114,7 +123,7 @@ impl CellSpec {
     pub fn cost(&self) -> f64 {
         match self {
             Self::Train(spec) => spec.cost(),
-            Self::Interpolator(_) => 0.05,
+            Self::Interpolator(spec) => spec.cost(),
             Self::Norms(_) => 0.02,
         }
     }

@@ -4,14 +4,15 @@ use flatmin_curvature::training_curvature;
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
 use flatmin_optim::{
-    Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, Trainable, log_spaced_steps,
-    train,
+    Method, Outcome, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
+    log_spaced_steps, train,
 };
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::CellError;
+use super::study::threshold_along_the_way;
+use super::{CellError, Study, StudyResult};
 
 /// Variance of one coordinate of `Unif[−1, 1]^d`.
 pub(crate) const CUBE_VARIANCE: f64 = 1.0 / 3.0;
@@ -87,6 +88,8 @@ pub struct TrainSpec {
     pub max_steps: u64,
     /// Log-spaced checkpoints a decade; none but the end when zero.
     pub checkpoints_per_decade: u32,
+    /// What is asked of the minimum at the end.
+    pub study: Study,
     /// Fixes the teacher, the data, the start and the batches.
     pub seed: u64,
 }
@@ -121,6 +124,9 @@ pub struct Measurement {
     pub empirical: MeasuredSharpness,
     /// Batch sharpness; absent where every residual is zero.
     pub batch_sharpness: Option<f64>,
+    /// The exact threshold η* of SGD as it is run, to 1e-6, where checkpoints or a study are asked
+    /// for.
+    pub threshold: Option<f64>,
     /// Path norm (ReLU) or ℓ1 norm of β (diagonal).
     pub norm: f64,
     /// Balance ratio r(θ) (diagonal).
@@ -163,6 +169,8 @@ pub struct TrainResult {
     pub last: Option<Measurement>,
     /// Sharpness of the population Gauss–Newton matrix at the end; absent when the run diverged.
     pub population: Option<MeasuredSharpness>,
+    /// What stability theory says of the end; absent when the run diverged or nothing is asked.
+    pub study: Option<Box<StudyResult>>,
 }
 
 impl TrainResult {
@@ -229,12 +237,19 @@ impl TrainSpec {
         let measure = |step, parameters: &[f64], since: Segment| {
             let curvature = training_curvature(&setup.model, parameters, &setup.train)?;
             let (balance_ratio, coefficient_error) = diagonal(parameters);
-            Ok::<_, EigenError>(Measurement {
+            let inputs = setup.train.inputs();
+            let threshold = if self.checkpoints_per_decade > 0 || self.study != Study::None {
+                threshold_along_the_way(self.method, &setup.model, parameters, inputs)?
+            } else {
+                None
+            };
+            Ok::<_, CellError>(Measurement {
                 step,
                 train_loss: curvature.loss,
                 test_loss: setup.test.loss(&setup.model, parameters),
                 empirical: curvature.sharpness.into(),
                 batch_sharpness: curvature.batch_sharpness,
+                threshold,
                 norm: norm(parameters),
                 balance_ratio,
                 coefficient_error,
@@ -274,6 +289,15 @@ impl TrainSpec {
             path.pop();
         }
         let n = setup.train.sample_count() as f64;
+        let study = if finite {
+            let inputs = setup.train.inputs();
+            let (method, rate) = (self.method, self.learning_rate);
+            self.study
+                .run(&setup.model, &run.parameters, inputs, method, rate, self.seed)?
+                .map(Box::new)
+        } else {
+            None
+        };
         Ok(TrainResult {
             outcome: run.outcome,
             steps: run.steps,
@@ -283,6 +307,7 @@ impl TrainSpec {
             path,
             last,
             population: if finite { Some(population(&run.parameters)?.into()) } else { None },
+            study,
         })
     }
 
@@ -293,11 +318,19 @@ impl TrainSpec {
                 initial: DiagonalInitial::Unbalanced { ratio },
                 ..
             }) => format!("diagonal r0={ratio}"),
-            Problem::Diagonal(_) => "diagonal".to_owned(),
+            Problem::Diagonal(problem) => format!("diagonal n={}", problem.sample_count),
         };
         let method = match self.method {
             Method::GradientDescent => "GD".to_owned(),
-            Method::Sgd { batch_size, .. } => format!("SGD B={batch_size}"),
+            Method::Sgd { batch_size: 1, .. } => "SGD B=1".to_owned(),
+            Method::Sgd { batch_size, sampling } => {
+                let drawn = match sampling {
+                    Sampling::WithReplacement => "with replacement",
+                    Sampling::WithoutReplacement => "without replacement",
+                    Sampling::Reshuffling => "reshuffled",
+                };
+                format!("SGD B={batch_size} {drawn}")
+            }
         };
         let schedule = match self.schedule {
             Schedule::Constant => "",
@@ -320,7 +353,11 @@ impl TrainSpec {
             (Problem::Diagonal(p), Method::Sgd { batch_size, .. }) => 10 * p.input_dim * batch_size,
             (Problem::Diagonal(p), Method::GradientDescent) => 2 * p.input_dim * p.sample_count,
         };
-        flops as f64 * self.max_steps as f64 / 2e10
+        let samples = match self.problem {
+            Problem::Relu(problem) => problem.sample_count,
+            Problem::Diagonal(problem) => problem.sample_count,
+        };
+        flops as f64 * self.max_steps as f64 / 2e10 + self.study.cost(samples)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The claims, judged on the results. Numbers are those of the list of claims in the docs.
 
 use super::diagonal::initial_ratio;
-use super::grid::{GD, SGD, TIGHT_CLIP};
+use super::grid::{self, FEWEST_DESIGNS, GD, SGD, TIGHT_CLIP};
 use super::relu::scaled_trace;
-use super::select::{Trained, group_by, interpolators, medians, norms, of_method, trained};
-use super::{Experiment, MissingCell};
-use crate::cell::Results;
-use crate::claim::{median, spearman};
+use super::select::{
+    Trained, group_by, interpolators, medians, minimizing, norms, of_method, trained,
+};
+use super::too_weak::Origin;
+use super::{Experiment, MissingCell, batch_size as batches};
+use crate::cell::{Evidence, MinimizedNorm, Results};
+use crate::claim::{mean_and_standard_error, median, spearman};
 use crate::{Claim, Measured, Settings, Verdict};
 
 /// Judges the claims whose experiments are all among `experiments`.
@@ -19,7 +22,7 @@ pub fn claims(
     results: &Results,
 ) -> Result<Vec<Claim>, MissingCell> {
     type Judge = fn(&Settings, &Results) -> Result<Claim, MissingCell>;
-    let all: [(&[Experiment], Judge); 7] = [
+    let all: [(&[Experiment], Judge); 9] = [
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], stable_minima),
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], norms_follow),
         (&[Experiment::ReluGeneralization], relu_generalization),
@@ -27,6 +30,8 @@ pub fn claims(
         (&[Experiment::DiagonalBalance], balance),
         (&[Experiment::NormEquivalence], norm_equivalence),
         (&[Experiment::ReluSchedule], schedule),
+        (&[Experiment::BatchSize], batch_size),
+        (&[Experiment::TooWeak], too_weak),
     ];
     all.into_iter()
         .filter(|(needs, _)| needs.iter().all(|need| experiments.contains(need)))
@@ -195,7 +200,7 @@ fn relu_generalization(settings: &Settings, results: &Results) -> Result<Claim, 
 fn diagonal_generalization(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
     let cells = Experiment::DiagonalGeneralization.cells(settings);
     let runs = trained(&cells, results)?;
-    let interpolators = interpolators(&cells, results)?;
+    let minimum = minimizing(&interpolators(&cells, results)?, MinimizedNorm::L2);
     let error = |run: &Trained<'_>| run.result.last?.coefficient_error;
     let sgd = group_by(&of_method(&runs, SGD), |run| run.spec.learning_rate);
     let last = sgd.last().map(|(_, group)| values(group, error)).unwrap_or_default();
@@ -206,7 +211,7 @@ fn diagonal_generalization(settings: &Settings, results: &Results) -> Result<Cla
     let flat = largest(&gd_medians) / smallest(&gd_medians);
     let holds = largest(&last) <= 1e-2 && smallest(&gd_medians) >= 100.0 * sgd_error && flat <= 1.5;
     let (verdict, note) = verdict(settings, !last.is_empty() && !gd.is_empty(), holds);
-    let minimum: Vec<f64> = interpolators.iter().map(|i| i.coefficient_error).collect();
+    let minimum: Vec<f64> = minimum.iter().map(|(_, i)| i.coefficient_error).collect();
     Ok(Claim {
         id: "4".to_owned(),
         sentence: "For diagonal networks SGD at a large learning rate recovers the sparse target; \
@@ -319,6 +324,115 @@ fn schedule(settings: &Settings, results: &Results) -> Result<Claim, MissingCell
             .to_owned(),
         measured,
         runs: runs.len(),
+        verdict,
+        note,
+    })
+}
+
+fn batch_size(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let runs = trained(&Experiment::BatchSize.cells(settings), results)?;
+    let (mut measured, mut holds, mut enough) = (Vec::new(), true, true);
+    for (name, runs) in batches::by_sampling(&runs) {
+        let mut medians = Vec::new();
+        for (size, group) in group_by(&runs, batches::batch_size) {
+            let trace = |run: &Trained<'_>| Some(run.result.last?.empirical.trace);
+            medians.push(median(&values(&group, trace)));
+            let mut converged = group;
+            converged.retain(|run| run.result.converged());
+            let scaled = values(&converged, batches::scaled_trace);
+            // Every run that came to rest must have a number, and that number obey the bound.
+            holds &= scaled.len() == converged.len() && scaled.iter().all(|v| *v <= 1.0);
+            // A single sample a step is the business of claim 1, at every learning rate.
+            enough &= size <= 1.0 || !scaled.is_empty();
+            measured.push(Measured::new(format!("B = {size}, {name}: tr G · pη/2"), &scaled));
+        }
+        holds &= medians.windows(2).all(|pair| pair[0] < pair[1]);
+        let label = format!("{name}: median tr G over the batch sizes");
+        measured.push(Measured::new(label, &medians));
+    }
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "10".to_owned(),
+        sentence:
+            "The noise of larger batches bounds the trace less: at a fixed learning rate SGD \
+                   finds sharper minima the larger its batches are, within the bound of each."
+                .to_owned(),
+        source: "S2".to_owned(),
+        predicate:
+            "tr G · pη/2 ≤ 1 for every converged run; for both samplings the median of tr G \
+                    over the runs grows with every increase of B"
+                .to_owned(),
+        measured,
+        runs: runs.len(),
+        verdict,
+        note,
+    })
+}
+
+fn too_weak(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
+    let search = super::too_weak::search(settings, results)?;
+    let main = grid::diagonal_sample_count(settings.profile);
+    let (mut holds, mut enough) = (true, true);
+    let mut deviations = Vec::new();
+    let groups = search.of(Origin::MinimumL2);
+    for (_, group) in &groups {
+        let (mut errors, mut expected) = (Vec::new(), Vec::new());
+        for found in group {
+            let Some(result) = found.interpolator else { continue };
+            let Evidence::RowSpace { rank } = result.evidence else { continue };
+            errors.push(found.error);
+            expected.push(1.0 - rank as f64 / found.input_dim as f64);
+            holds &= result.max_norm <= result.target_max_norm;
+        }
+        enough &= errors.len() as u64 >= FEWEST_DESIGNS;
+        let (mean, standard_error) = mean_and_standard_error(&errors);
+        deviations.push((mean - mean_and_standard_error(&expected).0) / standard_error);
+    }
+    holds &= deviations.iter().all(|deviation| deviation.abs() <= 3.0);
+    let minimum: Vec<_> = groups.into_iter().flat_map(|(_, group)| group).collect();
+    let gd_edges: Vec<f64> = minimum.iter().map(|found| found.gd_edge).collect();
+    let sgd_edges: Vec<f64> = minimum.iter().map(|found| found.sgd_edge).collect();
+    let largest_coefficients: Vec<f64> = minimum
+        .iter()
+        .filter_map(|found| found.interpolator)
+        .map(|result| result.max_norm / result.target_max_norm)
+        .collect();
+    // Written so that a NaN fails.
+    holds &= gd_edges.iter().all(|edge| *edge >= 1.0);
+    let errors = |origin| -> Vec<f64> {
+        let found = search.found.iter();
+        let chosen = found.filter(|f| f.origin == origin && f.sample_count == main);
+        chosen.map(|found| found.error * search.target_norm_squared).collect()
+    };
+    let (pursuit, sgd) = (errors(Origin::BasisPursuit), errors(Origin::Sgd));
+    enough &= !pursuit.is_empty() && !sgd.is_empty();
+    holds &= pursuit.iter().all(|error| *error <= 1e-12) && sgd.iter().all(|error| *error <= 1e-2);
+    let (verdict, note) = verdict(settings, enough, holds);
+    Ok(Claim {
+        id: "11".to_owned(),
+        sentence: "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, \
+                   which misses a fixed fraction of the sparse target; basis pursuit and SGD recover \
+                   the target."
+            .to_owned(),
+        source: "D3, D4".to_owned(),
+        predicate: format!(
+            "balanced minimum-ℓ2 interpolator, every design: ‖β̂‖_∞ ≤ ‖β*‖_∞ and λ_max(Ḡ) ≤ 2/η₀ at \
+             η₀ = 1/(s²‖β*‖_1); its mean error is (1 − n/d)‖β*‖² within 3 standard errors at every \
+             n, over at least {FEWEST_DESIGNS} designs; at n = {main} basis pursuit has ‖β − β*‖ ≤ \
+             1e-6 and SGD at the largest η ‖β − β*‖² ≤ 1e-2 in every run"
+        ),
+        measured: vec![
+            Measured::new("minimum ℓ2: ‖β̂‖_∞ / ‖β*‖_∞", &largest_coefficients),
+            Measured::new("minimum ℓ2: 2/(λ_max(Ḡ) η₀), at least 1 where GD is stable", &gd_edges),
+            Measured::new("minimum ℓ2: 2/(tr Ḡ η₀), below 1 where SGD is not", &sgd_edges),
+            Measured::new(
+                "minimum ℓ2: mean error less (1 − n/d)‖β*‖², in standard errors",
+                &deviations,
+            ),
+            Measured::new(format!("basis pursuit, n = {main}: ‖β − β*‖²"), &pursuit),
+            Measured::new(format!("SGD, n = {main}: ‖β − β*‖²"), &sgd),
+        ],
+        runs: search.found.len(),
         verdict,
         note,
     })

@@ -4,10 +4,10 @@ use super::grid::{GD, SGD};
 use super::relu::{GD_STYLE, RUNS_NOTE, SGD_STYLE, two_over_eta};
 use super::runs::{learning_rate_summary, run_table};
 use super::select::{
-    Trained, dots_and_medians, group_by, interpolators, method_name, of_method, trained,
+    Trained, dots_and_medians, group_by, interpolators, method_name, minimizing, of_method, trained,
 };
 use super::{MissingCell, Presentation};
-use crate::cell::{DiagonalInitial, Problem, Results};
+use crate::cell::{DiagonalInitial, InterpolatorResult, MinimizedNorm, Problem, Results};
 use crate::claim::median;
 use crate::figure::{Axis, Figure, Panel, Reference, ReferenceKind, Series};
 use crate::table::{Column, Table, Value};
@@ -88,8 +88,9 @@ pub(super) fn generalization(
     let cells = Experiment::DiagonalGeneralization.cells(settings);
     let runs = trained(&cells, results)?;
     let interpolators = interpolators(&cells, results)?;
-    let of = |value: fn(&crate::cell::InterpolatorResult) -> f64| {
-        median(&interpolators.iter().map(value).collect::<Vec<_>>())
+    let of = |norm, value: fn(&InterpolatorResult) -> f64| {
+        let found = minimizing(&interpolators, norm);
+        median(&found.iter().map(|(_, result)| value(result)).collect::<Vec<_>>())
     };
     let line = |label: &str, value: f64| Reference {
         label: label.to_owned(),
@@ -108,7 +109,10 @@ pub(super) fn generalization(
             "Distance to the sparse target",
             "‖β − β*‖²",
             |r| r.result.last?.coefficient_error,
-            vec![line("minimum-ℓ2 interpolator", of(|i| i.coefficient_error))],
+            vec![
+                line("minimum-ℓ2 interpolator", of(MinimizedNorm::L2, |i| i.coefficient_error)),
+                line("basis pursuit", of(MinimizedNorm::L1, |i| i.coefficient_error)),
+            ],
         ),
         panel(
             "Test error",
@@ -121,8 +125,8 @@ pub(super) fn generalization(
             "‖β‖_{1}",
             |r| Some(r.result.last?.norm),
             vec![
-                line("‖β*‖_{1}", of(|i| i.target_l1_norm)),
-                line("minimum-ℓ2 interpolator", of(|i| i.l1_norm)),
+                line("‖β*‖_{1}", of(MinimizedNorm::L2, |i| i.target_l1_norm)),
+                line("minimum-ℓ2 interpolator", of(MinimizedNorm::L2, |i| i.l1_norm)),
             ],
         ),
     ];
@@ -130,11 +134,11 @@ pub(super) fn generalization(
     let [norm, error] =
         ["norm", "coefficient_error"].map(|name| table.columns.iter().position(|c| c.name == name));
     let width = table.columns.len();
-    for (seed, interpolator) in settings.seeds().zip(&interpolators) {
+    for (spec, interpolator) in &interpolators {
         let mut row = vec![Value::Missing; width];
-        row[0] = "minimum_l2".into();
+        row[0] = interpolator_name(spec.minimizes).into();
         if let Some(position) = table.columns.iter().position(|c| c.name == "seed") {
-            row[position] = Value::Integer(seed);
+            row[position] = Value::Integer(spec.seed);
         }
         if let (Some(norm), Some(error)) = (norm, error) {
             row[norm] = Value::Number(interpolator.l1_norm);
@@ -153,6 +157,14 @@ pub(super) fn generalization(
         },
         summary: learning_rate_summary(&runs),
     })
+}
+
+/// The name in tables.
+pub(super) fn interpolator_name(norm: MinimizedNorm) -> &'static str {
+    match norm {
+        MinimizedNorm::L1 => "basis_pursuit",
+        MinimizedNorm::L2 => "minimum_l2",
+    }
 }
 
 /// The balance ratio that a run started from, where it is set.

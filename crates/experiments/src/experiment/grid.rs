@@ -3,9 +3,10 @@
 use flatmin_optim::{Method, Sampling, Schedule};
 
 use crate::cell::{
-    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, NetworkFamily, NormSpec, Problem,
-    ReluProblem, TrainSpec,
+    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, MinimizedNorm, NetworkFamily,
+    NormSpec, Problem, ReluProblem, Study, TrainSpec,
 };
+use crate::claim::short_number;
 use crate::{Experiment, Profile, Settings};
 
 /// SGD with batch size 1; with one sample a batch all samplings without memory are the same.
@@ -26,6 +27,13 @@ const BALANCE_LEARNING_RATE: f64 = 0.05;
 const DYNAMICS_SGD: [f64; 2] = [0.03, 0.1];
 const DYNAMICS_GD: [f64; 2] = [0.02, 0.1];
 const CHECKPOINTS_PER_DECADE: u32 = 8;
+/// The level at which batch sizes are compared.
+const BATCH_LEVEL: f64 = 0.1;
+/// Levels of SGD at whose minima linearised SGD is simulated, on the grid of learning rates.
+const SIMULATED_LEVELS: [f64; 2] = [0.035_938_136_638_046_26, 0.1];
+
+/// Fewest designs that a mean error is judged on.
+pub(super) const FEWEST_DESIGNS: u64 = 40;
 
 struct Budget {
     sgd: u64,
@@ -88,12 +96,20 @@ fn relu_levels(profile: Profile) -> Vec<f64> {
     levels(profile, -3.0, -1.0, 10)
 }
 
-fn relu_cell(profile: Profile, method: Method, level: f64, seed: u64) -> TrainSpec {
-    let problem = relu_problem(profile);
-    let budget = budget(profile);
+fn is_near(a: f64, b: f64) -> bool {
+    (a / b - 1.0).abs() < 1e-9
+}
+
+/// The cell of a level; the same level must give the same cell wherever it is asked for.
+fn relu_cell(settings: &Settings, method: Method, level: f64, seed: u64) -> TrainSpec {
+    let problem = relu_problem(settings.profile);
+    let budget = budget(settings.profile);
     let sgd = method != GD;
     let followed = if sgd { DYNAMICS_SGD } else { DYNAMICS_GD };
+    let followed = followed.iter().any(|f| is_near(*f, level));
     let root_dim = (problem.input_dim as f64).sqrt();
+    let on_grid = relu_levels(settings.profile).iter().any(|l| is_near(*l, level));
+    let simulated = sgd && SIMULATED_LEVELS.iter().any(|l| is_near(*l, level));
     TrainSpec {
         problem: Problem::Relu(problem),
         method,
@@ -101,13 +117,24 @@ fn relu_cell(profile: Profile, method: Method, level: f64, seed: u64) -> TrainSp
         schedule: Schedule::Constant,
         clip_norm: RELU_CLIP,
         max_steps: if sgd { budget.sgd } else { budget.gd },
-        // The same level must give the same cell wherever it is asked for.
-        checkpoints_per_decade: if followed.iter().any(|f| (f / level - 1.0).abs() < 1e-9) {
-            CHECKPOINTS_PER_DECADE
-        } else {
-            0
-        },
+        checkpoints_per_decade: if followed { CHECKPOINTS_PER_DECADE } else { 0 },
+        study: if on_grid { study(settings, seed, simulated) } else { Study::None },
         seed,
+    }
+}
+
+/// What is asked of a minimum on a grid of learning rates.
+fn study(settings: &Settings, seed: u64, simulated: bool) -> Study {
+    let (seeds, replicas) = match settings.profile {
+        Profile::Smoke => (1, 200),
+        Profile::Quick => (1, 100_000),
+        Profile::Paper => (2, 100_000),
+        Profile::Full => (settings.seeds, 100_000),
+    };
+    if simulated && seed.wrapping_sub(settings.seed) < seeds {
+        Study::Dynamics { replicas }
+    } else {
+        Study::Threshold
     }
 }
 
@@ -116,45 +143,77 @@ fn per_seed(settings: &Settings, cell: impl Fn(u64) -> Vec<TrainSpec>) -> Vec<Ce
 }
 
 pub(super) fn relu_dynamics(settings: &Settings) -> Vec<CellSpec> {
-    let profile = settings.profile;
     per_seed(settings, |seed| {
-        let sgd = DYNAMICS_SGD.map(|level| relu_cell(profile, SGD, canonical(level), seed));
-        let gd = DYNAMICS_GD.map(|level| relu_cell(profile, GD, canonical(level), seed));
+        let sgd = DYNAMICS_SGD.map(|level| relu_cell(settings, SGD, canonical(level), seed));
+        let gd = DYNAMICS_GD.map(|level| relu_cell(settings, GD, canonical(level), seed));
         sgd.into_iter().chain(gd).collect()
     })
 }
 
 /// The level as the grid of learning rates computes it, where it is on that grid.
 fn canonical(level: f64) -> f64 {
-    relu_levels(Profile::Paper)
-        .into_iter()
-        .find(|l| (l / level - 1.0).abs() < 1e-9)
-        .unwrap_or(level)
+    relu_levels(Profile::Paper).into_iter().find(|l| is_near(*l, level)).unwrap_or(level)
 }
 
 pub(super) fn relu_learning_rates(settings: &Settings) -> Vec<CellSpec> {
     let profile = settings.profile;
     per_seed(settings, |seed| {
         let cells = [SGD, GD].into_iter().flat_map(|method| {
-            relu_levels(profile).into_iter().map(move |l| relu_cell(profile, method, l, seed))
+            relu_levels(profile).into_iter().map(move |l| relu_cell(settings, method, l, seed))
         });
         cells.collect()
     })
 }
 
-pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
+/// Batch sizes up to the number of samples, which is the last one.
+fn batch_sizes(sample_count: usize) -> Vec<usize> {
+    let sizes = [1, 2, 4, 8, 16, 64].into_iter().filter(|size| *size < sample_count);
+    sizes.chain([sample_count]).collect()
+}
+
+/// SGD at the largest learning rate with batches of every size, drawn in both ways. With one sample
+/// both are the same run; all samples without replacement are gradient descent, run as such.
+///
+/// A run ends after as many steps as SGD with B = 1 has, and after as many samples as gradient
+/// descent: 400 000 steps, 20 000 epochs in the larger profiles.
+pub(super) fn batch_size(settings: &Settings) -> Vec<CellSpec> {
     let profile = settings.profile;
+    let n = relu_problem(profile).sample_count;
+    let budget = budget(profile);
+    per_seed(settings, |seed| {
+        let single = relu_cell(settings, SGD, canonical(BATCH_LEVEL), seed);
+        let mut cells = vec![single];
+        for batch_size in batch_sizes(n).into_iter().filter(|size| *size > 1) {
+            for sampling in [Sampling::WithReplacement, Sampling::WithoutReplacement] {
+                let whole = batch_size == n && sampling == Sampling::WithoutReplacement;
+                cells.push(TrainSpec {
+                    method: if whole { GD } else { Method::Sgd { batch_size, sampling } },
+                    max_steps: budget.sgd.min(budget.gd * n as u64 / batch_size as u64),
+                    checkpoints_per_decade: 0,
+                    study: Study::None,
+                    ..single
+                });
+            }
+        }
+        cells
+    })
+}
+
+pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
     per_seed(settings, |seed| {
         let mut cells = Vec::new();
         for level in DYNAMICS_SGD {
             for clip_norm in [TIGHT_CLIP, RELU_CLIP] {
                 for schedule in [Schedule::Constant, Schedule::Cosine, Schedule::Step] {
-                    let cell = relu_cell(profile, SGD, canonical(level), seed);
+                    let cell = relu_cell(settings, SGD, canonical(level), seed);
                     let plain =
                         clip_norm.total_cmp(&RELU_CLIP).is_eq() && schedule == Schedule::Constant;
-                    let checkpoints_per_decade =
-                        if plain { cell.checkpoints_per_decade } else { 0 };
-                    cells.push(TrainSpec { schedule, clip_norm, checkpoints_per_decade, ..cell });
+                    cells.push(if plain {
+                        cell
+                    } else {
+                        let (checkpoints_per_decade, study) = (0, Study::None);
+                        TrainSpec { schedule, clip_norm, checkpoints_per_decade, study, ..cell }
+                    });
                 }
             }
         }
@@ -162,33 +221,102 @@ pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
     })
 }
 
-pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
+fn diagonal_levels(profile: Profile) -> Vec<f64> {
+    levels(profile, -2.4, -0.9, 6)
+}
+
+fn diagonal_cell(settings: &Settings, method: Method, learning_rate: f64, seed: u64) -> TrainSpec {
     let profile = settings.profile;
     let budget = budget(profile);
+    // At the rate in the middle.
+    let rates = diagonal_levels(profile);
+    let middle = rates[(rates.len() - 1) / 2];
+    TrainSpec {
+        problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
+        method,
+        learning_rate,
+        schedule: Schedule::Constant,
+        clip_norm: DIAGONAL_CLIP,
+        max_steps: if method == GD { budget.gd } else { budget.sgd },
+        checkpoints_per_decade: 0,
+        study: study(settings, seed, method == SGD && is_near(middle, learning_rate)),
+        seed,
+    }
+}
+
+pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
     per_seed(settings, |seed| {
         let cells = [SGD, GD].into_iter().flat_map(|method| {
-            levels(profile, -2.4, -0.9, 6)
-                .into_iter()
-                .map(move |learning_rate| (method, learning_rate))
+            let rates = diagonal_levels(profile).into_iter();
+            rates.map(move |rate| diagonal_cell(settings, method, rate, seed))
         });
-        cells
-            .map(|(method, learning_rate)| TrainSpec {
-                problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
-                method,
-                learning_rate,
-                schedule: Schedule::Constant,
-                clip_norm: DIAGONAL_CLIP,
-                max_steps: if method == GD { budget.gd } else { budget.sgd },
-                checkpoints_per_decade: 0,
-                seed,
-            })
-            .collect()
+        cells.collect()
     })
+}
+
+/// Number of samples of the main setting.
+pub(super) fn diagonal_sample_count(profile: Profile) -> usize {
+    diagonal_problem(profile, DiagonalInitial::Gaussian).sample_count
+}
+
+/// Numbers of samples from which the sparse target is to be recovered; the one of the main setting
+/// is among them.
+fn sample_counts(profile: Profile) -> &'static [usize] {
+    match profile {
+        Profile::Smoke => &[4, 16, 28],
+        Profile::Quick => &[10, 30, 100, 300],
+        Profile::Paper | Profile::Full => &[10, 20, 30, 50, 100, 200, 300, 500],
+    }
+}
+
+/// Number of designs over which the error of the minimum-ℓ2 interpolator is averaged.
+fn design_count(settings: &Settings) -> u64 {
+    let least = match settings.profile {
+        Profile::Smoke => 3,
+        Profile::Quick | Profile::Paper => FEWEST_DESIGNS,
+        Profile::Full => 200,
+    };
+    settings.seeds.max(least)
+}
+
+/// For every number of samples: the minimum-ℓ2 interpolator of many designs; of the first ones, one
+/// a seed, basis pursuit too, and both methods trained at the largest learning rate.
+pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
+    let profile = settings.profile;
+    let rate = diagonal_levels(profile).last().copied().unwrap_or(f64::NAN);
+    let mut cells = Vec::new();
+    for &sample_count in sample_counts(profile) {
+        let problem = DiagonalProblem {
+            sample_count,
+            ..diagonal_problem(profile, DiagonalInitial::Gaussian)
+        };
+        let interpolator =
+            |minimizes, seed| CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, seed });
+        for design in 0..design_count(settings) {
+            let seed = settings.seed.wrapping_add(design);
+            cells.push(interpolator(MinimizedNorm::L2, seed));
+        }
+        for seed in settings.seeds() {
+            cells.push(interpolator(MinimizedNorm::L1, seed));
+            for method in [SGD, GD] {
+                let cell = diagonal_cell(settings, method, rate, seed);
+                let main = sample_count == diagonal_sample_count(profile);
+                let study = if main { cell.study } else { Study::None };
+                let problem = Problem::Diagonal(problem);
+                cells.push(CellSpec::Train(TrainSpec { problem, study, ..cell }));
+            }
+        }
+    }
+    cells
 }
 
 pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
-    let specs = settings.seeds().map(|seed| InterpolatorSpec { problem, seed });
+    let norms = [MinimizedNorm::L1, MinimizedNorm::L2];
+    let specs = settings
+        .seeds()
+        .flat_map(|seed| norms.map(|minimizes| InterpolatorSpec { problem, minimizes, seed }));
     specs.map(CellSpec::Interpolator).collect()
 }
 
@@ -209,6 +337,7 @@ pub(super) fn diagonal_balance(settings: &Settings) -> Vec<CellSpec> {
                 clip_norm: BALANCE_CLIP,
                 max_steps: if method == GD { budget.gd } else { budget.balance },
                 checkpoints_per_decade: 0,
+                study: Study::None,
                 seed,
             })
             .collect()
@@ -281,6 +410,25 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              initial balance ratio is r₀. η = {BALANCE_LEARNING_RATE}, gradient norms clipped at \
              {BALANCE_CLIP}, at most {} SGD and {} GD steps. {seeds} seed(s).",
             diagonal.input_dim, diagonal.sample_count, budget.balance, budget.gd,
+        ),
+        Experiment::BatchSize => format!(
+            "{relu_setting}\n\nHere the learning rate is η = {}, and batches of B samples are drawn \
+             independently from step to step, with or without replacement inside a batch. All \
+             samples without replacement are gradient descent. A run ends after {} steps or {} \
+             epochs, whichever comes first.",
+            short_number(relu_cell(settings, SGD, canonical(BATCH_LEVEL), 0).learning_rate),
+            budget.sgd,
+            budget.gd,
+        ),
+        Experiment::TooWeak => format!(
+            "{diagonal_setting}\n\nHere n varies, the learning rate is the largest one, η = {}, and \
+             the interpolator of minimum ℓ2 norm is computed for {} designs at every n, the first \
+             {seeds} of which are those of the other methods; a larger n adds samples to the same \
+             design. An interpolator is a minimum as the \
+             balanced network with its coefficients, a = √|β|, b = sign(β)√|β|; for trained \
+             networks the layers are taken as they are.",
+            short_number(diagonal_levels(profile).last().copied().unwrap_or(f64::NAN)),
+            design_count(settings),
         ),
         Experiment::NormEquivalence => format!(
             "Random networks of several widths and input dimensions, from exactly balanced to factors \

@@ -1,5 +1,6 @@
 //! The experiments: which cells each needs, and what it shows.
 
+mod batch_size;
 mod claims;
 mod diagonal;
 mod grid;
@@ -7,6 +8,7 @@ mod norm_equivalence;
 mod relu;
 mod runs;
 mod select;
+mod too_weak;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,6 +40,10 @@ pub enum Experiment {
     DiagonalBalance,
     /// Trace and norm on random networks.
     NormEquivalence,
+    /// Interpolators that the stability of gradient descent cannot exclude.
+    TooWeak,
+    /// Sharpness of the minima of ReLU networks against the batch size.
+    BatchSize,
 }
 
 /// What an experiment shows: its full table, its figure, and a summary for the report.
@@ -63,7 +69,7 @@ pub struct MissingCell {
 
 impl Experiment {
     /// All experiments, in the order of the report.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ReluDynamics,
         Self::ReluSharpness,
         Self::ReluGeneralization,
@@ -72,6 +78,8 @@ impl Experiment {
         Self::DiagonalGeneralization,
         Self::DiagonalBalance,
         Self::NormEquivalence,
+        Self::TooWeak,
+        Self::BatchSize,
     ];
 
     /// The name used on the command line and in files.
@@ -85,6 +93,8 @@ impl Experiment {
             Self::DiagonalGeneralization => "diagonal_generalization",
             Self::DiagonalBalance => "diagonal_balance",
             Self::NormEquivalence => "norm_equivalence",
+            Self::TooWeak => "too_weak",
+            Self::BatchSize => "batch_size",
         }
     }
 
@@ -99,6 +109,10 @@ impl Experiment {
             Self::DiagonalGeneralization => "Diagonal networks: recovery of the sparse target",
             Self::DiagonalBalance => "Diagonal networks: balance of the layers",
             Self::NormEquivalence => "Sharpness and parameter norms are equivalent",
+            Self::TooWeak => {
+                "Diagonal networks: the regularisation of gradient descent is too weak"
+            }
+            Self::BatchSize => "ReLU networks: sharpness of the minima found against batch size",
         }
     }
 
@@ -136,7 +150,7 @@ impl Experiment {
             Self::DiagonalGeneralization => {
                 "SGD at large learning rates recovers the sparse coefficients β*; gradient descent \
                  does not at any learning rate, and neither does the interpolator of minimum ℓ2 \
-                 norm."
+                 norm; that of minimum ℓ1 norm (basis pursuit) does."
             }
             Self::DiagonalBalance => {
                 "SGD noise balances the two layers whatever the initial imbalance; gradient \
@@ -147,6 +161,22 @@ impl Experiment {
                  equality for balanced neurons (R2), and the largest eigenvalue lies between two \
                  multiples of the unweighted norm (R3). For diagonal networks trace, Frobenius \
                  norm and largest eigenvalue bound the ℓ1, ℓ2 and ℓ∞ norms of β (D1)."
+            }
+            Self::TooWeak => {
+                "The interpolator of minimum ℓ2 norm misses the fraction 1 − n/d of the sparse \
+                 target (D4), yet gradient descent is stable there wherever it is stable at the \
+                 target: its stability bounds only the largest coefficient. That of SGD bounds \
+                 ‖β‖_{1}: at the learning rate η₀ = 1/(s²‖β*‖_{1}), where the trace condition of β* \
+                 turns, no other interpolator satisfies it once basis pursuit finds β* (D3); fewer \
+                 samples admit others too. Trained at a large learning rate SGD recovers the target \
+                 with a few times as many samples as basis pursuit needs; gradient descent ends far \
+                 from it at every n."
+            }
+            Self::BatchSize => {
+                "At a fixed learning rate the noise, and with it the bound tr G ≤ 2/(pη) (S2), \
+                 weakens as the batch grows: p = 1/B with replacement, (n − B)/(B(n − 1)) without. \
+                 The minima found become sharper, of larger norm, and generalise worse, up to \
+                 gradient descent at B = n, whose trace nothing bounds."
             }
         }
     }
@@ -170,6 +200,8 @@ impl Experiment {
             }
             Self::DiagonalBalance => grid::diagonal_balance(settings),
             Self::NormEquivalence => grid::norm_equivalence(settings),
+            Self::TooWeak => grid::too_weak(settings),
+            Self::BatchSize => grid::batch_size(settings),
         }
     }
 
@@ -191,6 +223,8 @@ impl Experiment {
             Self::DiagonalGeneralization => diagonal::generalization(settings, results),
             Self::DiagonalBalance => diagonal::balance(settings, results),
             Self::NormEquivalence => norm_equivalence::present(settings, results),
+            Self::TooWeak => too_weak::present(settings, results),
+            Self::BatchSize => batch_size::present(settings, results),
         }
     }
 }

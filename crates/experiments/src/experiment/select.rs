@@ -4,7 +4,8 @@ use flatmin_optim::Method;
 
 use super::MissingCell;
 use crate::cell::{
-    CellResult, CellSpec, InterpolatorResult, NormResult, NormSpec, Results, TrainResult, TrainSpec,
+    CellResult, CellSpec, InterpolatorResult, InterpolatorSpec, MinimizedNorm, NormResult,
+    NormSpec, Results, TrainResult, TrainSpec,
 };
 use crate::claim::median;
 use crate::figure::{Mark, Series, Style};
@@ -55,17 +56,25 @@ pub(super) fn trained<'r>(
 pub(super) fn interpolators(
     cells: &[CellSpec],
     results: &Results,
-) -> Result<Vec<InterpolatorResult>, MissingCell> {
+) -> Result<Vec<(InterpolatorSpec, InterpolatorResult)>, MissingCell> {
     let mut found = Vec::new();
     for cell in cells {
-        if let CellSpec::Interpolator(_) = cell {
+        if let CellSpec::Interpolator(spec) = cell {
             match results.get(&cell.key()) {
-                Some(CellResult::Interpolator(result)) => found.push(*result),
+                Some(CellResult::Interpolator(result)) => found.push((*spec, *result)),
                 _ => return Err(missing(cell)),
             }
         }
     }
     Ok(found)
+}
+
+/// The interpolators that minimise one norm.
+pub(super) fn minimizing(
+    interpolators: &[(InterpolatorSpec, InterpolatorResult)],
+    norm: MinimizedNorm,
+) -> Vec<(InterpolatorSpec, InterpolatorResult)> {
+    interpolators.iter().filter(|(spec, _)| spec.minimizes == norm).copied().collect()
 }
 
 /// The norm cells among `cells`.

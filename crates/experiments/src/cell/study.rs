@@ -1,0 +1,383 @@
+//! What stability theory says of the minimum that a run ends at.
+
+use flatmin_linalg::Parallelism;
+use flatmin_models::Model;
+use flatmin_optim::{Method, Sampling};
+use flatmin_theory::{
+    Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, Gram, LinearisedSgd,
+    LyapunovExponent, LyapunovOptions, Minimum, SecondMoments, SimulationOptions, Start, Threshold,
+    ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound,
+    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate,
+    spectral_bound, sufficient_bound, threshold_with, trace_bound,
+};
+use serde::{Deserialize, Serialize};
+
+use super::CellError;
+use flatmin_linalg::RowMatrix;
+
+/// What is asked of the minimum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Study {
+    /// Nothing.
+    None,
+    /// Exact thresholds beside every bound for a few batch sizes; for SGD also the Lyapunov exponent
+    /// and the edge of almost-sure stability.
+    Threshold,
+    /// The same for batches of every size, and SGD linearised there, simulated and exact, with and
+    /// without momentum.
+    Dynamics {
+        /// Replicas of the simulation.
+        replicas: usize,
+    },
+}
+
+/// Factors of η* at which linearised SGD is simulated.
+pub(crate) const FACTORS: [f64; 4] = [0.8, 0.95, 1.05, 1.2];
+/// Heavy-ball momentum that is tried beside none.
+pub(crate) const MOMENTUM: f64 = 0.9;
+/// Steps at which simulated replicas are measured.
+pub(crate) const SIMULATED_STEPS: [usize; 2] = [2, 20];
+/// Steps at which exact second moments are recorded.
+const EXACT_STEPS: [usize; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
+
+/// Thresholds and bounds of a minimum for one way of drawing batches, as learning rates; absent
+/// where infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the statements are documented in the ledger")]
+pub struct BatchStudy {
+    /// Batch size B.
+    pub batch_size: usize,
+    /// How batches are drawn.
+    pub sampling: Sampling,
+    /// The noise coefficient p.
+    pub noise_coefficient: f64,
+    /// Lower end of the exact threshold η*.
+    pub threshold_lower: Option<f64>,
+    /// Its upper end.
+    pub threshold_upper: Option<f64>,
+    pub s2: Option<f64>,
+    pub s3: Option<f64>,
+    pub s3_sharp: Option<f64>,
+    pub s4: Option<f64>,
+    pub s5: Option<f64>,
+    pub s6: Option<f64>,
+    pub s7: Option<f64>,
+}
+
+/// A Lyapunov exponent, as stored; the value is absent where it is −∞.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoredExponent {
+    /// Growth of ln ‖δ‖ per step.
+    pub value: Option<f64>,
+    /// Its standard error.
+    pub standard_error: f64,
+}
+
+impl From<LyapunovExponent> for StoredExponent {
+    fn from(exponent: LyapunovExponent) -> Self {
+        let LyapunovExponent { value, standard_error, .. } = exponent;
+        Self { value: finite(value), standard_error }
+    }
+}
+
+/// The edge of almost-sure stability, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoredEdge {
+    /// A learning rate below it.
+    pub lower: Option<f64>,
+    /// One above it.
+    pub upper: Option<f64>,
+    /// Whether both ends are decided by three standard errors.
+    pub decided: bool,
+}
+
+impl From<AlmostSureEdge> for StoredEdge {
+    fn from(edge: AlmostSureEdge) -> Self {
+        Self {
+            lower: finite(edge.lower.learning_rate),
+            upper: finite(edge.upper.learning_rate),
+            decided: edge.status != EdgeStatus::Undecided,
+        }
+    }
+}
+
+/// What a single run of SGD (B = 1) sees of a minimum.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SingleRuns {
+    /// The Lyapunov exponent at the learning rate of the run.
+    pub exponent: StoredExponent,
+    /// The edge of almost-sure stability.
+    pub edge: StoredEdge,
+}
+
+/// A mean over replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoredMean {
+    /// The mean.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+}
+
+/// Linearised SGD (B = 1) at one learning rate after some steps, relative to the start: V is the
+/// Lyapunov function of S14 (absent with momentum), the start has second moment I.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DynamicsPoint {
+    /// Steps done.
+    pub step: usize,
+    /// `E V(δ_t) / V(δ_0)`, exact.
+    pub form: Option<f64>,
+    /// `E‖δ_t‖² / E‖δ_0‖²`, exact.
+    pub norm_squared: f64,
+    /// `E V(δ_t) / V(δ_0)` over replicas that start from random signs in the eigenbasis of Y*.
+    pub simulated_form: Option<StoredMean>,
+    /// `(E‖δ_t‖² − E‖δ_0‖²) / r + 1` over replicas that start from N(0, I).
+    pub simulated_norm_squared: Option<StoredMean>,
+}
+
+/// Linearised SGD (B = 1) at one multiple of the threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DynamicsStudy {
+    /// Heavy-ball momentum β.
+    pub momentum: f64,
+    /// The middle of the interval for η* with this momentum.
+    pub threshold: f64,
+    /// The learning rate is this times η*.
+    pub factor: f64,
+    /// The Lyapunov exponent there.
+    pub exponent: StoredExponent,
+    /// Along the way.
+    pub path: Vec<DynamicsPoint>,
+}
+
+/// Everything found at one minimum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyResult {
+    /// Rank r of the Gauss–Newton matrix.
+    pub rank: usize,
+    /// For batches of one first.
+    pub batches: Vec<BatchStudy>,
+    /// For SGD.
+    pub single_runs: Option<SingleRuns>,
+    /// Where asked for.
+    pub dynamics: Vec<DynamicsStudy>,
+    /// The edge with momentum, where asked for.
+    pub momentum_edge: Option<StoredEdge>,
+}
+
+impl StudyResult {
+    /// The study for batches of one.
+    pub fn single(&self) -> Option<&BatchStudy> {
+        self.batches.first()
+    }
+}
+
+impl BatchStudy {
+    /// The middle of the interval for η*; infinite where it is.
+    pub fn threshold(&self) -> f64 {
+        match (self.threshold_lower, self.threshold_upper) {
+            (Some(lower), Some(upper)) => f64::midpoint(lower, upper),
+            _ => f64::INFINITY,
+        }
+    }
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+fn minimum(
+    model: &impl Model,
+    parameters: &[f64],
+    inputs: &RowMatrix,
+) -> Result<Minimum, CellError> {
+    let gram = Gram::from_means(model.gram(parameters, inputs))?;
+    Ok(Minimum::from_gram(gram, Parallelism::Sequential)?)
+}
+
+fn batch(batch_size: usize, sampling: Sampling) -> Result<Option<Batch>, CellError> {
+    let sampling = match sampling {
+        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
+        Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
+        // No closed form covers it.
+        Sampling::Reshuffling => return Ok(None),
+    };
+    Ok(Some(Batch::new(batch_size, sampling)?))
+}
+
+/// The threshold of the optimizer that is at `parameters`, to plotting accuracy; `None` for gradient
+/// descent, whose threshold is `2/λ_max`, for samplings without closed form, and where it is infinite.
+pub(super) fn threshold_along_the_way(
+    method: Method,
+    model: &impl Model,
+    parameters: &[f64],
+    inputs: &RowMatrix,
+) -> Result<Option<f64>, CellError> {
+    let Method::Sgd { batch_size, sampling } = method else { return Ok(None) };
+    let Some(batch) = batch(batch_size, sampling)? else { return Ok(None) };
+    let options = ThresholdOptions { relative_width: 1e-6, ..ThresholdOptions::default() };
+    let minimum = minimum(model, parameters, inputs)?;
+    Ok(finite(threshold_with(&minimum, batch, &options)?.midpoint()))
+}
+
+impl Study {
+    /// Runs the study at `parameters`, where `method` with this learning rate came to rest.
+    pub(super) fn run(
+        self,
+        model: &impl Model,
+        parameters: &[f64],
+        inputs: &RowMatrix,
+        method: Method,
+        learning_rate: f64,
+        seed: u64,
+    ) -> Result<Option<StudyResult>, CellError> {
+        if self == Self::None {
+            return Ok(None);
+        }
+        let minimum = minimum(model, parameters, inputs)?;
+        let alignment = alignment(&minimum)?;
+        let batches = self
+            .batches(minimum.sample_count())
+            .map(|(size, sampling)| batch_study(&minimum, &alignment, size, sampling))
+            .collect::<Result<Vec<_>, _>>()?;
+        let single = Batch::new(1, flatmin_theory::Sampling::WithReplacement)?;
+        let stable = batches.first().and_then(|study| study.threshold_lower);
+        let mut result = StudyResult {
+            rank: minimum.eigenvalues().len(),
+            batches,
+            single_runs: None,
+            dynamics: Vec::new(),
+            momentum_edge: None,
+        };
+        if let (Method::Sgd { batch_size: 1, .. }, Some(stable)) = (method, stable) {
+            let sgd = LinearisedSgd::new(&minimum, single, learning_rate)?;
+            let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
+            let known_stable = Some(stable);
+            let options = EdgeOptions { known_stable, ..EdgeOptions::with_seed(seed) };
+            let edge = almost_sure_edge(&minimum, single, options)?.into();
+            result.single_runs = Some(SingleRuns { exponent, edge });
+        }
+        if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
+            for momentum in [0.0, MOMENTUM] {
+                let dynamics = dynamics(&minimum, single, momentum, replicas, seed)?;
+                result.dynamics.extend(dynamics);
+            }
+            let options = EdgeOptions { momentum: MOMENTUM, ..EdgeOptions::with_seed(seed) };
+            result.momentum_edge = Some(almost_sure_edge(&minimum, single, options)?.into());
+        }
+        Ok(Some(result))
+    }
+
+    /// Batch sizes and samplings, batches of one first.
+    fn batches(self, sample_count: usize) -> impl Iterator<Item = (usize, Sampling)> {
+        let every = matches!(self, Self::Dynamics { .. });
+        let sizes = [1, 2, 4, 8, 16, 64]
+            .into_iter()
+            .filter(move |size| every || [1, 8, 64].contains(size))
+            .chain(every.then_some(sample_count))
+            .filter(move |size| *size <= sample_count);
+        let without = Some((Sampling::WithoutReplacement, 1));
+        // With one sample a batch both samplings are the same.
+        let with = every.then_some((Sampling::WithReplacement, 2));
+        sizes.flat_map(move |size| {
+            let samplings = without.into_iter().chain(with);
+            samplings
+                .filter_map(move |(sampling, least)| (size >= least).then_some((size, sampling)))
+        })
+    }
+
+    /// A rough estimate of the running time in seconds at n = 300.
+    pub(super) fn cost(self, sample_count: usize) -> f64 {
+        let scale = (sample_count as f64 / 300.0).powi(3);
+        match self {
+            Self::None => 0.0,
+            Self::Threshold => 0.7 * scale,
+            Self::Dynamics { replicas } => scale * (4.0 + 5e-5 * replicas as f64),
+        }
+    }
+}
+
+fn batch_study(
+    minimum: &Minimum,
+    alignment: &Alignment,
+    batch_size: usize,
+    sampling: Sampling,
+) -> Result<BatchStudy, CellError> {
+    let sampling_of_theory = match sampling {
+        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
+        _ => flatmin_theory::Sampling::WithoutReplacement,
+    };
+    let batch = Batch::new(batch_size, sampling_of_theory)?;
+    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
+    let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
+    let Threshold { lower, upper, .. } = threshold_with(minimum, batch, &options)?;
+    let sharpness = minimum.sharpness();
+    let largest = minimum.largest_row_norm_squared();
+    let norm = sharpness.frobenius_norm;
+    Ok(BatchStudy {
+        batch_size,
+        sampling,
+        noise_coefficient: p,
+        threshold_lower: finite(lower),
+        threshold_upper: finite(upper),
+        s2: finite(trace_bound(sharpness.trace, p)),
+        s3: finite(frobenius_bound(norm, p)),
+        s3_sharp: finite(sharp_frobenius_bound(norm, p)),
+        s4: finite(centered_alignment_bound(norm, alignment.centered, p)),
+        s5: finite(lambda_max_bound(sharpness.lambda_max)),
+        s6: finite(spectral_bound(minimum.eigenvalues(), p)),
+        s7: finite(sufficient_bound(sharpness.lambda_max, largest, p)),
+    })
+}
+
+fn dynamics(
+    minimum: &Minimum,
+    batch: Batch,
+    momentum: f64,
+    replicas: usize,
+    seed: u64,
+) -> Result<Vec<DynamicsStudy>, CellError> {
+    let plain = momentum <= 0.0;
+    let rank = minimum.eigenvalues().len() as f64;
+    let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
+    let threshold = threshold_with(minimum, batch, &options)?.midpoint();
+    let form = lyapunov_function(minimum, batch, &ThresholdOptions::default())?.matrix;
+    let trace: f64 = (0..form.rows()).map(|k| form.row(k)[k]).sum();
+    FACTORS
+        .into_iter()
+        .map(|factor| {
+            let sgd = LinearisedSgd::new(minimum, batch, factor * threshold)?;
+            let sgd = sgd.with_momentum(momentum)?;
+            let run = |start, replicas| {
+                let options = SimulationOptions { replicas, steps: &SIMULATED_STEPS, start, seed };
+                simulate(&sgd, &form, options)
+            };
+            let signs = if plain { run(Start::Signs, replicas)? } else { Vec::new() };
+            let gaussian = run(Start::Gaussian, (replicas / 4).max(2))?;
+            let mut moments = SecondMoments::new(&sgd);
+            let mut path = Vec::new();
+            for step in EXACT_STEPS {
+                while moments.steps() < step {
+                    moments.step();
+                }
+                let mean = |change: flatmin_theory::ReplicaMean, scale: f64| StoredMean {
+                    value: 1.0 + change.value / scale,
+                    standard_error: change.standard_error / scale,
+                };
+                let signs = signs.iter().find(|snapshot| snapshot.step == step);
+                let gaussian = gaussian.iter().find(|snapshot| snapshot.step == step);
+                path.push(DynamicsPoint {
+                    step,
+                    form: if plain { Some(moments.quadratic_form(&form)? / trace) } else { None },
+                    norm_squared: moments.norm_squared() / rank,
+                    simulated_form: signs.map(|s| mean(s.form_change, trace)),
+                    simulated_norm_squared: gaussian.map(|s| mean(s.norm_squared_change, rank)),
+                });
+            }
+            let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
+            Ok(DynamicsStudy { momentum, threshold, factor, exponent, path })
+        })
+        .collect()
+}

@@ -1,0 +1,356 @@
+//! Basis pursuit: the interpolator of minimum ℓ1 norm, with a certificate.
+
+use faer::linalg::solvers::Qr;
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
+use faer::{Mat, Par};
+use flatmin_linalg::{RowMatrix, simd};
+use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
+
+use crate::TheoryError;
+
+/// Largest `‖Xβ − y‖_∞ / ‖y‖_∞` and `|‖β‖_1 − yᵀν| / ‖β‖_1` of an accepted solution.
+pub const BASIS_PURSUIT_TOLERANCE: f64 = 1e-9;
+
+/// Coefficients below this fraction of the largest one are rounding of zero.
+const SUPPORT_CUTOFF: f64 = 1e-9;
+
+/// A solution β of `min ‖β‖_1` subject to `Xβ = y`, with the evidence for it.
+///
+/// The dual vector ν proves it: `‖Xᵀν‖_∞ ≤ 1` implies `‖β'‖_1 ≥ (Xβ')ᵀν = yᵀν` for every
+/// interpolator β', so that no interpolator has an ℓ1 norm smaller than `l1_norm − gap`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BasisPursuit {
+    /// The coefficients β, d.
+    pub coefficients: Vec<f64>,
+    /// `‖β‖_1`.
+    pub l1_norm: f64,
+    /// The feasibility residual `‖Xβ − y‖_∞`.
+    pub residual: f64,
+    /// The dual certificate ν, n.
+    pub dual: Vec<f64>,
+    /// `‖Xᵀν‖_∞`, at most 1 up to rounding.
+    pub dual_norm: f64,
+    /// The duality gap `‖β‖_1 − yᵀν`.
+    pub gap: f64,
+}
+
+/// The interpolator of minimum ℓ1 norm: `min ‖β‖_1` subject to `Xβ = y`.
+///
+/// `inputs` is X, n × d, of any rank, and `targets` y, n. The linear program over `β = u − v`,
+/// `u, v ≥ 0`, is solved by the simplex method. The certificate is the ν of least norm with
+/// `X_Sᵀν = sign(β_S)` on the support S (Fuchs 2004), which satisfies `‖Xᵀν‖_∞ ≤ 1` when there are
+/// clearly more samples than recovery needs; otherwise ν solves the dual program, `max yᵀν` subject
+/// to `‖Xᵀν‖_∞ ≤ 1`. Takes 0.2 s for n = 300, d = 1000 and three nonzero coefficients. Serves D3.
+///
+/// # Errors
+/// [`TheoryError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
+/// solver fails, or residual and gap are not within [`BASIS_PURSUIT_TOLERANCE`].
+pub fn basis_pursuit(inputs: &RowMatrix, targets: &[f64]) -> Result<BasisPursuit, TheoryError> {
+    check(inputs, targets)?;
+    let d = inputs.columns();
+    if targets.iter().all(|y| *y == 0.0) {
+        return Ok(BasisPursuit::new(inputs, targets, vec![0.0; d], vec![0.0; targets.len()]));
+    }
+    let scaled = Scaled::new(inputs, targets);
+    let mut primal = scaled.primal()?;
+    let mut dual = None;
+    if let Some(support) = Support::new(&scaled, &primal) {
+        if let Some(refit) = support.refit(&scaled, &primal) {
+            primal = refit;
+        }
+        dual = Some(support.certificate(&scaled));
+    }
+    let finish = |primal: &[f64], dual: &[f64]| {
+        let (coefficients, dual) = scaled.restore(primal, dual);
+        BasisPursuit::new(inputs, targets, coefficients, dual)
+    };
+    if let Some(dual) = dual {
+        let found = finish(&primal, &dual);
+        if found.accept(targets).is_ok() {
+            return Ok(found);
+        }
+    }
+    let found = finish(&primal, &scaled.dual()?);
+    found.accept(targets).map(|()| found)
+}
+
+fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), TheoryError> {
+    let (n, d) = (inputs.rows(), inputs.columns());
+    if targets.len() != n {
+        return Err(TheoryError::Length {
+            what: "the vector of targets",
+            got: targets.len(),
+            expected: n,
+        });
+    }
+    let bad = |values: &[f64]| values.iter().position(|v| !v.is_finite());
+    if let Some(k) = bad(inputs.values()) {
+        let (row, column, value) = (k / d, k % d, inputs.values()[k]);
+        return Err(TheoryError::MatrixNotFinite { what: "the inputs", row, column, value });
+    }
+    match bad(targets) {
+        Some(row) => {
+            let value = targets[row];
+            Err(TheoryError::MatrixNotFinite { what: "the targets", row, column: 0, value })
+        }
+        None => Ok(()),
+    }
+}
+
+impl BasisPursuit {
+    /// Measures a pair of candidates; the dual one is shrunk until it is feasible.
+    fn new(inputs: &RowMatrix, targets: &[f64], coefficients: Vec<f64>, dual: Vec<f64>) -> Self {
+        let max = |values: &[f64]| values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+        let residuals: Vec<f64> = (0..inputs.rows())
+            .map(|i| simd::dot(inputs.row(i), &coefficients) - targets[i])
+            .collect();
+        let size = max(&correlations(inputs, &dual));
+        let dual: Vec<f64> =
+            if size > 1.0 { dual.iter().map(|v| v / size).collect() } else { dual };
+        let l1_norm = coefficients.iter().map(|b| b.abs()).sum();
+        Self {
+            l1_norm,
+            residual: max(&residuals),
+            dual_norm: max(&correlations(inputs, &dual)),
+            gap: l1_norm - simd::dot(targets, &dual),
+            coefficients,
+            dual,
+        }
+    }
+
+    /// Whether the evidence suffices.
+    fn accept(&self, targets: &[f64]) -> Result<(), TheoryError> {
+        let size = targets.iter().fold(0.0_f64, |m, y| m.max(y.abs()));
+        let (residual, gap) = (self.residual / size, self.gap / self.l1_norm);
+        // Written so that a NaN is refused. A negative gap means that β is not feasible.
+        if residual <= BASIS_PURSUIT_TOLERANCE && gap.abs() <= BASIS_PURSUIT_TOLERANCE {
+            Ok(())
+        } else {
+            Err(TheoryError::NotCertified { residual, gap })
+        }
+    }
+}
+
+/// `Xᵀν`.
+fn correlations(inputs: &RowMatrix, dual: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; inputs.columns()];
+    for (i, weight) in dual.iter().enumerate() {
+        simd::axpy(*weight, inputs.row(i), &mut sums);
+    }
+    sums
+}
+
+/// The problem in units that suit a solver with absolute tolerances: every equation is multiplied
+/// by a power of two that brings its largest coefficient to [1, 2), then y by one that does the same
+/// to its largest entry. `ν_i` shrinks by the same factors as its equation grows.
+struct Scaled {
+    inputs: RowMatrix,
+    targets: Vec<f64>,
+    row_exponents: Vec<i32>,
+    target_exponent: i32,
+}
+
+impl Scaled {
+    fn new(inputs: &RowMatrix, targets: &[f64]) -> Self {
+        let exponent = |values: &[f64]| {
+            let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            if largest > 0.0 && largest.is_finite() { libm::ilogb(largest) } else { 0 }
+        };
+        let n = inputs.rows();
+        let row_exponents: Vec<i32> = (0..n).map(|i| exponent(inputs.row(i))).collect();
+        let by_rows = targets.iter().zip(&row_exponents).map(|(y, e)| libm::scalbn(*y, -e));
+        let by_rows: Vec<f64> = by_rows.collect();
+        let target_exponent = exponent(&by_rows);
+        Self {
+            inputs: RowMatrix::from_fn(n, inputs.columns(), |i, j| {
+                libm::scalbn(inputs.row(i)[j], -row_exponents[i])
+            }),
+            targets: by_rows.iter().map(|y| libm::scalbn(*y, -target_exponent)).collect(),
+            row_exponents,
+            target_exponent,
+        }
+    }
+
+    /// Coefficients and dual vector in the original units.
+    fn restore(&self, primal: &[f64], dual: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let coefficients = primal.iter().map(|b| libm::scalbn(*b, self.target_exponent));
+        let dual = dual.iter().zip(&self.row_exponents).map(|(v, e)| libm::scalbn(*v, -e));
+        (coefficients.collect(), dual.collect())
+    }
+
+    /// `min Σ u_j + v_j` subject to `X(u − v) = y`, `u, v ≥ 0`; returns `u − v`.
+    fn primal(&self) -> Result<Vec<f64>, TheoryError> {
+        let mut problem = Problem::new(OptimizationDirection::Minimize);
+        let mut parts = || -> Vec<Variable> {
+            let one = |_| problem.add_var(1.0, (0.0, f64::INFINITY));
+            (0..self.inputs.columns()).map(one).collect()
+        };
+        let (positive, negative) = (parts(), parts());
+        for (i, &y) in self.targets.iter().enumerate() {
+            let row = self.inputs.row(i).iter().zip(positive.iter().zip(&negative));
+            let terms = row.flat_map(|(&x, (&u, &v))| [(u, x), (v, -x)]);
+            problem.add_constraint(terms.collect::<Vec<_>>(), ComparisonOp::Eq, y);
+        }
+        let solution = solve(&problem)?;
+        let value = |(&u, &v)| solution.var_value(u) - solution.var_value(v);
+        Ok(positive.iter().zip(&negative).map(value).collect())
+    }
+
+    /// `max yᵀν` subject to `−1 ≤ Xᵀν ≤ 1`; returns ν.
+    fn dual(&self) -> Result<Vec<f64>, TheoryError> {
+        let mut problem = Problem::new(OptimizationDirection::Maximize);
+        let free = (f64::NEG_INFINITY, f64::INFINITY);
+        let dual: Vec<Variable> = self.targets.iter().map(|y| problem.add_var(*y, free)).collect();
+        for j in 0..self.inputs.columns() {
+            let terms = dual.iter().enumerate().map(|(i, &v)| (v, self.inputs.row(i)[j]));
+            let terms: Vec<(Variable, f64)> = terms.collect();
+            problem.add_constraint(terms.clone(), ComparisonOp::Le, 1.0);
+            problem.add_constraint(terms, ComparisonOp::Ge, -1.0);
+        }
+        let solution = solve(&problem)?;
+        Ok(dual.iter().map(|&v| solution.var_value(v)).collect())
+    }
+}
+
+fn solve(problem: &Problem) -> Result<Solution, TheoryError> {
+    match problem.solve() {
+        Ok(outcome) => outcome.into_solution().map_err(|_| TheoryError::LinearProgram),
+        // The primal has no solution, or the dual grows without bound: the same thing.
+        Err(microlp::Error::Infeasible | microlp::Error::Unbounded) => {
+            Err(TheoryError::NoInterpolator)
+        }
+        Err(_) => Err(TheoryError::LinearProgram),
+    }
+}
+
+/// The columns of X with nonzero coefficients and their QR decomposition.
+struct Support {
+    columns: Vec<usize>,
+    signs: Vec<f64>,
+    q: Mat<f64>,
+    r: Mat<f64>,
+}
+
+impl Support {
+    /// `None` where the columns cannot be independent, which a vertex of the program never shows.
+    fn new(scaled: &Scaled, primal: &[f64]) -> Option<Self> {
+        let largest = primal.iter().fold(0.0_f64, |m, b| m.max(b.abs()));
+        let is_nonzero = |j: &usize| primal[*j].abs() > SUPPORT_CUTOFF * largest;
+        let columns: Vec<usize> = (0..primal.len()).filter(is_nonzero).collect();
+        if columns.is_empty() || columns.len() > scaled.targets.len() {
+            return None;
+        }
+        let x = Mat::from_fn(scaled.targets.len(), columns.len(), |i, k| {
+            scaled.inputs.row(i)[columns[k]]
+        });
+        let qr = Qr::new(x.as_ref());
+        let signs = columns.iter().map(|&j| primal[j].signum()).collect();
+        Some(Self { signs, columns, q: qr.compute_thin_Q(), r: qr.thin_R().to_owned() })
+    }
+
+    /// The coefficients on the support by least squares, where that interpolates better than what
+    /// the solver found within its tolerance of 1e-7.
+    fn refit(&self, scaled: &Scaled, primal: &[f64]) -> Option<Vec<f64>> {
+        let y = Mat::from_fn(scaled.targets.len(), 1, |i, _| scaled.targets[i]);
+        let mut solution = self.q.transpose() * y;
+        solve_upper_triangular_in_place(self.r.as_ref(), solution.as_mut(), Par::Seq);
+        let mut refit = vec![0.0; primal.len()];
+        for (k, &j) in self.columns.iter().enumerate() {
+            refit[j] = solution[(k, 0)];
+        }
+        let residual = |coefficients: &[f64]| {
+            let rows = scaled.targets.iter().enumerate();
+            let residuals =
+                rows.map(|(i, y)| (simd::dot(scaled.inputs.row(i), coefficients) - y).abs());
+            // A NaN stays one, and compares as no better.
+            residuals.fold(0.0, |m: f64, r| if r <= m { m } else { r })
+        };
+        (residual(&refit) < residual(primal)).then_some(refit)
+    }
+
+    /// The vector of least norm with `X_Sᵀν = sign(β_S)`: `ν = Q R⁻ᵀ sign(β_S)`.
+    fn certificate(&self, scaled: &Scaled) -> Vec<f64> {
+        let mut signs = Mat::from_fn(self.signs.len(), 1, |k, _| self.signs[k]);
+        solve_lower_triangular_in_place(self.r.transpose(), signs.as_mut(), Par::Seq);
+        let dual = &self.q * signs;
+        (0..scaled.targets.len()).map(|i| dual[(i, 0)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::RowMatrix;
+
+    use super::{BASIS_PURSUIT_TOLERANCE, basis_pursuit};
+    use crate::TheoryError;
+
+    fn check(rows: usize, columns: usize, inputs: &[f64], targets: &[f64], expected: &[f64]) {
+        let inputs = RowMatrix::new(rows, columns, inputs.to_vec()).unwrap();
+        let found = basis_pursuit(&inputs, targets).unwrap();
+        let size = expected.iter().fold(0.0_f64, |m, b| m.max(b.abs()));
+        for (got, expected) in found.coefficients.iter().zip(expected) {
+            assert!((got - expected).abs() <= 1e-14 * size, "{:?}", found.coefficients);
+        }
+        assert!(found.dual_norm <= 1.0 + 1e-15, "{found:?}");
+        assert!(found.gap.abs() <= BASIS_PURSUIT_TOLERANCE * found.l1_norm, "{found:?}");
+    }
+
+    #[test]
+    fn the_cheaper_column_is_taken() {
+        // 3β₁ + 4β₂ = 8: the second column makes 8 at the price of 2.
+        check(1, 2, &[3.0, 4.0], &[8.0], &[0.0, 2.0]);
+        check(1, 2, &[3.0, -4.0], &[8.0], &[0.0, -2.0]);
+        // The units of an equation and of the targets do not matter.
+        check(1, 2, &[3e-150, 4e-150], &[8e100], &[0.0, 2e250]);
+        check(2, 2, &[1e8, 0.0, 0.0, 1e-8], &[1e8, -3e-8], &[1.0, -3.0]);
+    }
+
+    #[test]
+    fn dependent_equations_and_too_many_of_them_are_ordinary() {
+        check(3, 2, &[1.0, 2.0, 2.0, 4.0, 0.0, 0.0], &[2.0, 4.0, 0.0], &[0.0, 1.0]);
+        check(3, 2, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &[1.0, -2.0, -1.0], &[1.0, -2.0]);
+    }
+
+    #[test]
+    fn a_certificate_is_found_where_least_squares_gives_none() {
+        // On the support {1} least squares gives ν = (1, 1)/2, and x₂ᵀν = 1.5; ν = (0, 1) serves.
+        check(2, 2, &[1.0, 4.0, 1.0, -1.0], &[1.0, 1.0], &[1.0, 0.0]);
+    }
+
+    #[test]
+    fn zero_targets_have_the_zero_interpolator() {
+        let found = basis_pursuit(&RowMatrix::zeros(2, 3), &[0.0, 0.0]).unwrap();
+        assert_eq!(found.coefficients, [0.0; 3]);
+        assert_eq!((found.l1_norm, found.residual, found.gap), (0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn what_cannot_be_solved_is_an_error() {
+        let inputs = RowMatrix::new(2, 2, vec![1.0, 2.0, 2.0, 4.0]).unwrap();
+        assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(TheoryError::NoInterpolator));
+        let nothing = RowMatrix::zeros(1, 2);
+        assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(TheoryError::NoInterpolator));
+        // Within the solver's tolerance of 1e-7; the dual program, which grows without bound, tells.
+        let error = basis_pursuit(&inputs, &[1.0, 2.0 + 5e-8]).unwrap_err();
+        assert_eq!(error, TheoryError::NoInterpolator);
+        let error = basis_pursuit(&inputs, &[1.0]).unwrap_err();
+        assert_eq!(error.to_string(), "the vector of targets has 1 values, expected 2");
+    }
+
+    #[test]
+    fn an_entry_that_is_not_finite_is_named() {
+        let inputs = RowMatrix::new(1, 2, vec![1.0, f64::INFINITY]).unwrap();
+        let error = basis_pursuit(&inputs, &[1.0]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "entry (0, 1) of the inputs is inf, expected a finite number"
+        );
+        let error = basis_pursuit(&RowMatrix::zeros(1, 2), &[f64::NAN]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "entry (0, 0) of the targets is NaN, expected a finite number"
+        );
+    }
+}

@@ -367,8 +367,8 @@ impl Statement {
                 source: FLATMIN,
                 check: "All basic interpolators, by elimination for every support, the shortest \
                         one and points between them and β*, with balanced and unbalanced layers: \
-                        those that the trace admits. Basis pursuit takes its optimum at a basic \
-                        one.",
+                        those that the trace admits against β*, and all of them against the \
+                        optimum of basis pursuit.",
                 mutant: "half the learning rate, 1/(2s²‖β*‖₁)",
                 domain: Domain::Recovery,
             },

@@ -166,7 +166,7 @@ impl Statement {
                 Ok(diagonal::check_step(form, step))
             }
             (Domain::Recovery, Instance::Recovery(target)) => {
-                Ok(interpolation::check_recovery(form, target))
+                interpolation::check_recovery(form, target)
             }
             (Domain::Interpolation, Instance::Interpolation(target)) => {
                 interpolation::check_error(form, target)

@@ -7,8 +7,8 @@ use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use flatmin_theory::{
     Batch, DiagonalInstance, DiagonalStepInstance, Domain, Form, Instance, InterpolationInstance,
-    MinimumInstance, RecoveryInstance, ReluInstance, ReluStepInstance, SampleInstance, Sampling,
-    Statement, TOLERANCE, verify,
+    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
+    SampleInstance, Sampling, Statement, TOLERANCE, verify,
 };
 use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
@@ -102,6 +102,20 @@ fn step() -> impl Strategy<Value = Instance> {
         })
 }
 
+/// Rank at most 3: the dense operator has dimension r(2r + 1).
+fn momentum() -> impl Strategy<Value = Instance> {
+    (1..=3_usize, 1..=5_usize, prop_oneof![Just(0.0), 0.0..0.99_f64])
+        .prop_flat_map(|(columns, rows, momentum)| {
+            let values = collection::vec(entry(), rows * columns);
+            (Just((columns, rows, momentum)), values, batch(rows))
+        })
+        .prop_map(|((columns, rows, momentum), values, batch)| {
+            let jacobian = RowMatrix::new(rows, columns, values).unwrap();
+            let minimum = MinimumInstance { jacobian, batch };
+            Instance::Momentum(MomentumInstance { minimum, momentum })
+        })
+}
+
 fn relu_step() -> impl Strategy<Value = Instance> {
     (1..=4_usize, 1..=4_usize, prop_oneof![Just(0.0), 1e-3..10.0_f64])
         .prop_flat_map(|(width, dim, rate)| {
@@ -169,6 +183,11 @@ fn check(instance: &Instance) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn statements_about_minima_hold(instance in minimum()) {
+        check(&instance)?;
+    }
+
+    #[test]
+    fn statements_about_momentum_hold(instance in momentum()) {
         check(&instance)?;
     }
 

@@ -46,6 +46,7 @@ impl Statement {
             Self::S9 => "S9",
             Self::S10 => "S10",
             Self::S11 => "S11",
+            Self::S12 => "S12",
             Self::S14 => "S14",
             Self::R1 => "R1",
             Self::R2 => "R2",
@@ -207,6 +208,23 @@ impl Statement {
                 mutant: "the larger side of each comparison halved",
                 domain: Domain::Minimum,
             },
+            Self::S12 => Entry {
+                title: "The threshold with momentum",
+                words: "SGD with heavy-ball momentum β is strictly mean-square stable if and only \
+                        if no 4 × 4 matrix L_kl = F_k⊗F_l − pη²λ_kλ_l (bcᵀ)⊗(bcᵀ) of a pair of \
+                        modes has a real eigenvalue from 1 on and the Perron root of M, made of \
+                        their responses to noise, is below 1; F_k = [[1−ηλ_k, β], [−ηλ_k, β]], b \
+                        = (1, 1), c = (1, 0). β = 0 gives S9.",
+                latex: r"\text{stable} \iff \text{no } L_{kl} \text{ has a real eigenvalue} \ge 1,\ \rho(M) < 1,\quad M_{ij} = \frac{p\eta^2}{n}\sum_{kl}\hat g_{ik}\hat g_{jk} W_{kl}\,\hat g_{il}\hat g_{jl},\quad W_{kl} = (c\otimes c)^\top (I - L_{kl})^{-1} (b\otimes b)",
+                hypotheses: "those of S9, p = 0 included; 0 ≤ β < 1",
+                source: FLATMIN,
+                check: "The reported interval against bisection on the dense operator on second \
+                        moments of (δ, v), which is stable just when X − T(X) = I has a positive \
+                        solution; and the Perron form, by 4 × 4 systems, against the dense \
+                        operator's verdicts around the threshold and the root 1 at it.",
+                mutant: "(1 − β)η* of plain SGD for the threshold, and F_k⊗F_l alone for L_kl",
+                domain: Domain::Momentum,
+            },
             Self::S14 => Entry {
                 title: "A Lyapunov function that is exact up to the threshold",
                 words: "There is a positive semidefinite Y*, with D(Y*) = (2/η*) C(Y*), such that \
@@ -349,8 +367,8 @@ impl Statement {
                 source: FLATMIN,
                 check: "All basic interpolators, by elimination for every support, the shortest \
                         one and points between them and β*, with balanced and unbalanced layers: \
-                        those that the trace admits. Basis pursuit takes its optimum at a basic \
-                        one.",
+                        those that the trace admits against β*, and all of them against the \
+                        optimum of basis pursuit.",
                 mutant: "half the learning rate, 1/(2s²‖β*‖₁)",
                 domain: Domain::Recovery,
             },

@@ -2,32 +2,37 @@
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::DiagonalLinear;
+use flatmin_models::data::linear_targets;
 
 use super::diagonal::{dense_sharpness, population_trace};
 use super::monte_carlo::mean_is;
 use super::{Comparison, Form, InterpolationInstance, RecoveryInstance, Statement};
-use crate::{TheoryError, lambda_max_bound, trace_bound};
+use crate::{BASIS_PURSUIT_TOLERANCE, TheoryError, basis_pursuit, lambda_max_bound, trace_bound};
 
 /// A pivot below this part of the largest makes a system singular.
 const SINGULAR: f64 = 1e-4;
 
 /// D3: interpolators of the measurements are listed, each with balanced and with unbalanced layers,
-/// and those that the trace condition admits are compared with β*. The mutant admits them up to half
-/// the learning rate, `1/(2s²‖β*‖₁)`.
-pub(super) fn check_recovery(form: Form, instance: &RecoveryInstance) -> Vec<Comparison> {
+/// and those that the trace condition admits are compared with β*; basis pursuit has none of larger
+/// ℓ1 norm. The mutant admits them up to half the learning rate, `1/(2s²‖β*‖₁)`.
+pub(super) fn check_recovery(
+    form: Form,
+    instance: &RecoveryInstance,
+) -> Result<Vec<Comparison>, TheoryError> {
     let RecoveryInstance { inputs, coefficients, input_variance } = instance;
     let model = match DiagonalLinear::new(coefficients.len()) {
         Ok(model) if l1_norm(coefficients) > 0.0 => model,
         // Every learning rate is stable at β* = 0, and there is none to recover it at.
-        _ => return Vec::new(),
+        _ => return Ok(Vec::new()),
     };
     let least = l1_norm(coefficients);
     let rate = form.pick(1.0, 0.5) / (input_variance * least);
     let vertices = basic_interpolators(inputs, coefficients);
+    let pursued = basis_pursuit(inputs, &linear_targets(inputs, coefficients))?.l1_norm;
     // A linear program over the interpolators takes its optimum at a basic one. β* is recovered
-    // when all others have a larger norm, here by more than rounding.
+    // when it is an optimum and all others have a larger norm, here by more than rounding.
     let others = vertices.iter().filter(|vertex| distance(vertex, coefficients) > 1e-7 * least);
-    let is_recovered = vertices.len() > others.clone().count()
+    let is_recovered = least <= (1.0 + 2.0 * BASIS_PURSUIT_TOLERANCE) * pursued
         && others.clone().all(|vertex| l1_norm(vertex) > (1.0 + 1e-7) * least);
 
     let shortest = projection(inputs, coefficients).0;
@@ -42,6 +47,11 @@ pub(super) fn check_recovery(form: Form, instance: &RecoveryInstance) -> Vec<Com
 
     let mut comparisons = Vec::new();
     for interpolator in &interpolators {
+        if form == Form::Stated {
+            let bound = (1.0 + BASIS_PURSUIT_TOLERANCE) * l1_norm(interpolator);
+            let name = "basis pursuit and interpolators";
+            comparisons.push(Comparison::at_most(Statement::D3, name, pursued, bound));
+        }
         for ratio in [1.0, 1.1] {
             let parameters = layers(interpolator, ratio);
             let trace = population_trace(model, &parameters, *input_variance);
@@ -66,7 +76,7 @@ pub(super) fn check_recovery(form: Form, instance: &RecoveryInstance) -> Vec<Com
             }
         }
     }
-    comparisons
+    Ok(comparisons)
 }
 
 /// D4. The mutant has n/d instead of 1 − n/d, and lets SGD admit what gradient descent admits.
@@ -268,8 +278,11 @@ mod tests {
             let inputs = RowMatrix::new(1, 2, inputs.to_vec()).unwrap();
             let instance =
                 RecoveryInstance { inputs, coefficients: vec![1.0, 0.0], input_variance: 1.0 };
-            let comparisons = check_recovery(Form::Stated, &instance);
-            comparisons.iter().filter(|comparison| comparison.name.contains("β*")).count()
+            let comparisons = check_recovery(Form::Stated, &instance).unwrap();
+            comparisons
+                .iter()
+                .filter(|comparison| comparison.name == "stable interpolators and β*")
+                .count()
         };
         // β₁ + β₂/2 = 1: (1, 0) is the shortest in ℓ1; β₁ + 2β₂ = 1: (0, ½) is.
         assert!(check([1.0, 0.5]) > 0);

@@ -8,6 +8,7 @@ mod entry;
 mod generate;
 mod instance;
 mod interpolation;
+mod momentum;
 mod monte_carlo;
 mod perron;
 mod relu;
@@ -54,6 +55,7 @@ pub enum Statement {
     S9,
     S10,
     S11,
+    S12,
     S14,
     R1,
     R2,
@@ -110,7 +112,7 @@ impl FromStr for Statement {
 
 impl Statement {
     /// Every statement, in the order of the theory.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -122,6 +124,7 @@ impl Statement {
         Self::S9,
         Self::S10,
         Self::S11,
+        Self::S12,
         Self::S14,
         Self::R1,
         Self::R2,
@@ -154,6 +157,7 @@ impl Statement {
                 Self::S14 => perron::check_lyapunov(form, minimum),
                 _ => stability::check(self, form, minimum),
             },
+            (Domain::Momentum, Instance::Momentum(minimum)) => momentum::check(form, minimum),
             (Domain::Relu, Instance::Relu(network)) => relu::check(self, form, network),
             (Domain::ReluStep, Instance::ReluStep(step)) => Ok(relu::check_step(form, step)),
             (Domain::Sample, Instance::Sample(sample)) => Ok(complexity::check(form, sample)),
@@ -162,7 +166,7 @@ impl Statement {
                 Ok(diagonal::check_step(form, step))
             }
             (Domain::Recovery, Instance::Recovery(target)) => {
-                Ok(interpolation::check_recovery(form, target))
+                interpolation::check_recovery(form, target)
             }
             (Domain::Interpolation, Instance::Interpolation(target)) => {
                 interpolation::check_error(form, target)

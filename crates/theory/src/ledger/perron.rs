@@ -1,20 +1,22 @@
 //! Checks of S8–S10 and S14: the exact threshold, by operators formed as they are defined.
 
 use faer::{Mat, MatRef};
-use flatmin_linalg::{RowMatrix, simd, stream, symmetric_eigen, symmetric_eigenvalues};
+use flatmin_linalg::{RowMatrix, simd, stream, symmetric_eigenvalues};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::batches::batches;
 use super::{Comparison, Form, MinimumInstance, Statement};
-use crate::{Batch, Minimum, TheoryError, dense_threshold};
+use crate::{
+    Batch, Minimum, TheoryError, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+};
 
 /// What is compared past a threshold is compared at `1 + PAST` times it.
 const PAST: f64 = 0.1;
 
-/// S8: the largest eigenvalue of the second-moment map, formed from the Jacobian, is 1 at the
-/// threshold and larger past it; and the threshold does not fall when batches grow. The mutant
-/// halves the threshold and has it fall.
+/// S8: the largest eigenvalue of the second-moment map, formed from the Jacobian, is 1 at the lower
+/// end of the threshold and larger past its upper end; and the threshold does not fall when batches
+/// grow. The mutant halves the threshold and has it fall.
 pub(super) fn check_exact(
     form: Form,
     instance: &MinimumInstance,
@@ -22,25 +24,22 @@ pub(super) fn check_exact(
     let MinimumInstance { jacobian, batch } = instance;
     let minimum = Minimum::new(jacobian)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
-    let exact = dense_threshold(&minimum, *batch)?;
-    if exact.is_infinite() {
+    let threshold = threshold(&minimum, *batch)?;
+    if threshold.lower.is_infinite() {
         return Ok(Vec::new());
     }
     let at_most = |name, lhs, rhs| Comparison::at_most(Statement::S8, name, lhs, rhs);
     let rows = coordinates(jacobian);
-    let threshold = form.pick(1.0, 0.5) * exact;
+    let factor = form.pick(1.0, 0.5);
     let name = "second moments at and past the threshold";
-    let past = largest_growth(&rows, p, (1.0 + PAST) * threshold)?;
-    let mut comparisons = vec![
-        at_most(name, largest_growth(&rows, p, threshold)?, 1.0),
-        at_most(name, 1.0 + 1e-6, past),
-    ];
+    let at = largest_growth(&rows, p, factor * threshold.lower)?;
+    let past = largest_growth(&rows, p, factor * (1.0 + PAST) * threshold.upper)?;
+    let mut comparisons = vec![at_most(name, at, 1.0), at_most(name, 1.0 + 1e-6, past)];
     let larger = Batch::new(batch.size() + 1, batch.sampling())?;
     if larger.noise_coefficient(minimum.sample_count()).is_ok() {
-        let (lhs, rhs) = form.pick(
-            (exact, dense_threshold(&minimum, larger)?),
-            (dense_threshold(&minimum, larger)?, exact),
-        );
+        let exact = dense_threshold(&minimum, *batch)?;
+        let with_larger = dense_threshold(&minimum, larger)?;
+        let (lhs, rhs) = form.pick((exact, with_larger), (with_larger, exact));
         comparisons.push(at_most("threshold and batch size", lhs, rhs));
     }
     Ok(comparisons)
@@ -86,7 +85,7 @@ fn largest_growth(rows: &RowMatrix, p: f64, rate: f64) -> Result<f64, TheoryErro
 }
 
 /// `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_i g_iᵀ`.
-fn second_order(
+pub(super) fn second_order(
     rows: &RowMatrix,
     gauss_newton: MatRef<'_, f64>,
     p: f64,
@@ -191,8 +190,9 @@ pub(super) fn check_perron(
 }
 
 /// S10: at the threshold, where the Perron root is 1, the quotients of a positive vector enclose 1
-/// and its Rayleigh quotient is at most 1; at p = 1 the quotients of v = 1 are `‖g_i‖²/μ`. The
-/// mutant doubles the lower bounds and halves the upper ones.
+/// and its Rayleigh quotient is at most 1; at p = 1 the quotients of v = 1 are `‖g_i‖²/μ`; and the
+/// reported interval contains the threshold of the dense operator. The mutant doubles the lower bounds
+/// and halves the upper ones.
 pub(super) fn check_certificate(
     form: Form,
     instance: &MinimumInstance,
@@ -204,7 +204,12 @@ pub(super) fn check_certificate(
     let mut rng = stream(0, "positive vector", 0);
     let random: Vec<f64> = (0..n).map(|_| rng.random_range(0.01..1.0)).collect();
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
-    let mut comparisons = Vec::new();
+    let reported = threshold(&perron.minimum, instance.batch)?;
+    let name = "reported interval";
+    let mut comparisons = vec![
+        Comparison::at_most(statement, name, lower * reported.lower, perron.threshold),
+        Comparison::at_most(statement, name, perron.threshold, upper * reported.upper),
+    ];
     for vector in [vec![1.0; n], random] {
         let product = |i: usize| (0..n).map(|j| matrix[(i, j)] * vector[j]).sum::<f64>();
         let quotients: Vec<f64> = (0..n).map(|i| product(i) / vector[i]).collect();
@@ -231,25 +236,28 @@ pub(super) fn check_certificate(
 }
 
 /// S14: the expectation of V after a step, over every batch, from a few states and at learning rates
-/// on both sides of the threshold. The mutant has `2η* − η` instead of `η* − η`.
+/// on both sides of the threshold; and Y* has no negative eigenvalue. The mutant has `2η* − η` instead
+/// of `η* − η`.
 pub(super) fn check_lyapunov(
     form: Form,
     instance: &MinimumInstance,
 ) -> Result<Vec<Comparison>, TheoryError> {
     let minimum = Minimum::new(&instance.jacobian)?;
-    let threshold = dense_threshold(&minimum, instance.batch)?;
+    let (exponent, eigenvalues, rows) = minimum.scaled();
+    let rank = eigenvalues.len();
     let Some(batches) = batches(minimum.sample_count(), instance.batch) else {
         return Ok(Vec::new());
     };
-    if threshold.is_infinite() {
+    if rank == 0 {
         return Ok(Vec::new());
     }
     let p = instance.batch.noise_coefficient(minimum.sample_count())?;
-    let (exponent, eigenvalues, rows) = minimum.scaled();
-    let threshold = libm::scalbn(threshold, 2 * exponent);
-    let rank = eigenvalues.len();
+    // As narrow as rounding allows: the identity is tested to more digits than the default gives.
+    let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
+    let function = lyapunov_function(&minimum, instance.batch, &options)?;
+    let threshold = libm::scalbn(function.threshold.midpoint(), 2 * exponent);
+    let weights = function.matrix.as_mat().to_owned();
     let gauss_newton = Mat::from_fn(rank, rank, |k, l| if k == l { eigenvalues[k] } else { 0.0 });
-    let weights = lyapunov_weights(rows, eigenvalues, p)?;
     let curvature = second_order(rows, gauss_newton.as_ref(), p, weights.as_ref());
     let mut comparisons = Vec::new();
     for (index, part) in [0.3, 1.0, 1.7].into_iter().enumerate() {
@@ -276,37 +284,15 @@ pub(super) fn check_lyapunov(
         let name = "expectation after a step";
         comparisons.push(Comparison::equal(Statement::S14, name, expectation, rhs, scale));
     }
+    if form == Form::Stated {
+        let values = symmetric_eigenvalues(weights.as_ref())?;
+        let largest = values[rank - 1];
+        comparisons.push(Comparison::at_most(
+            Statement::S14,
+            "no negative eigenvalue",
+            largest,
+            largest + values[0],
+        ));
+    }
     Ok(comparisons)
-}
-
-/// The matrix Y with `D(Y) = (2/η*) C(Y)` in the eigenbasis of `G`, of Frobenius norm 1.
-fn lyapunov_weights(
-    rows: &RowMatrix,
-    eigenvalues: &[f64],
-    p: f64,
-) -> Result<Mat<f64>, TheoryError> {
-    let rank = eigenvalues.len();
-    let gauss_newton = Mat::from_fn(rank, rank, |k, l| if k == l { eigenvalues[k] } else { 0.0 });
-    let c = |k: usize, l: usize| f64::midpoint(eigenvalues[k], eigenvalues[l]).sqrt();
-    let columns: Vec<Mat<f64>> = (0..rank * rank)
-        .map(|pair| {
-            let mut unit = Mat::zeros(rank, rank);
-            let (k, l) = (pair / rank, pair % rank);
-            unit[(k, l)] += 0.5 / c(k, l);
-            unit[(l, k)] += 0.5 / c(k, l);
-            second_order(rows, gauss_newton.as_ref(), p, unit.as_ref())
-        })
-        .collect();
-    let operator = Mat::from_fn(rank * rank, rank * rank, |row, column| {
-        let (k, l) = (row / rank, row % rank);
-        columns[column][(k, l)] / c(k, l)
-    });
-    let vectors = symmetric_eigen(operator.as_ref())?.vectors;
-    let last = rank * rank - 1;
-    let weights = Mat::from_fn(rank, rank, |k, l| {
-        let entry = |k: usize, l: usize| vectors[(k * rank + l, last)] / c(k, l);
-        f64::midpoint(entry(k, l), entry(l, k))
-    });
-    let norm = weights.norm_l2();
-    Ok(faer::Scale(1.0 / norm) * weights)
 }

@@ -1,0 +1,235 @@
+//! Check of S12: the threshold with heavy-ball momentum, against second moments of (δ, v).
+
+use faer::linalg::solvers::Solve as _;
+use faer::{Mat, MatRef};
+use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
+
+use super::perron::second_order;
+use super::{Comparison, Form, MinimumInstance, MomentumInstance, Statement};
+use crate::{Minimum, TheoryError, ThresholdOptions, threshold_with};
+
+/// Slower modes, relative to the fastest, are lost in the rounding of a dense operator.
+const SLOWEST: f64 = 1e-9;
+
+/// S12: the reported interval contains the threshold that bisection on the dense operator finds; and
+/// the Perron form, from 4 × 4 systems as it is defined, gives the dense operator's verdicts around
+/// that threshold and a root of 1 at it. The mutant has the rule of thumb `(1−β)η*(0)` for the
+/// threshold, and `F_k ⊗ F_l` alone for `L_kl`.
+pub(super) fn check(
+    form: Form,
+    instance: &MomentumInstance,
+) -> Result<Vec<Comparison>, TheoryError> {
+    let MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum } = instance;
+    let minimum = Minimum::new(jacobian)?;
+    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let (exponent, eigenvalues, rows) = minimum.scaled();
+    let (Some(slowest), Some(fastest)) = (eigenvalues.first(), eigenvalues.last()) else {
+        return Ok(Vec::new());
+    };
+    if *slowest < SLOWEST * fastest {
+        return Ok(Vec::new());
+    }
+    let heavy_ball = HeavyBall { eigenvalues, rows, p, momentum: *momentum };
+    let mut options = ThresholdOptions { momentum: *momentum, ..ThresholdOptions::default() };
+    let mut factor = 1.0;
+    if form == Form::Mutant {
+        options.momentum = 0.0;
+        factor = 1.0 - momentum;
+    }
+    let reported = threshold_with(&minimum, *batch, &options)?;
+    let exact = heavy_ball.dense_threshold()?;
+    let scaled = |rate: f64| factor * libm::scalbn(rate, 2 * exponent);
+    let name = "interval and dense threshold";
+    let mut comparisons = vec![
+        Comparison::at_most(Statement::S12, name, scaled(reported.lower), exact),
+        Comparison::at_most(Statement::S12, name, exact, scaled(reported.upper)),
+    ];
+    if p > 0.0 {
+        let root = heavy_ball.perron_root(form, exact)?;
+        let name = "Perron root at the threshold";
+        comparisons.push(Comparison::equal(Statement::S12, name, root, 1.0, 1.0));
+    }
+    for part in [0.3, 0.97, 1.03, 1.5] {
+        let verdict = |is_stable: bool| if is_stable { 1.0 } else { 0.0 };
+        comparisons.push(Comparison::equal(
+            Statement::S12,
+            "verdicts",
+            verdict(heavy_ball.is_stable_by_perron(form, part * exact)?),
+            verdict(heavy_ball.is_stable(part * exact)?),
+            1.0,
+        ));
+    }
+    Ok(comparisons)
+}
+
+/// SGD with `v' = βv − η·grad`, `θ' = θ + v'`, in the eigenbasis of `G`.
+struct HeavyBall<'a> {
+    eigenvalues: &'a [f64],
+    rows: &'a RowMatrix,
+    p: f64,
+    momentum: f64,
+}
+
+impl HeavyBall<'_> {
+    /// The edge of strict stability by bisection, from 0 to where gradient descent turns,
+    /// `2(1+β)/λ_max`.
+    fn dense_threshold(&self) -> Result<f64, TheoryError> {
+        let fastest = self.eigenvalues.last().copied().unwrap_or(0.0);
+        let (mut low, mut high) = (0.0, 2.0 * (1.0 + self.momentum) / fastest);
+        while high - low > 1e-13 * high {
+            let middle = f64::midpoint(low, high);
+            if self.is_stable(middle)? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(high)
+    }
+
+    /// Whether the second moments of z = (δ, v) all decay. Their map T preserves positive semidefinite
+    /// matrices, so they do just when `X − T(X) = I` has a positive solution: it is then
+    /// `I + T(I) + T²(I) + …`.
+    fn is_stable(&self, rate: f64) -> Result<bool, TheoryError> {
+        let dim = 2 * self.eigenvalues.len();
+        let pairs: Vec<(usize, usize)> =
+            (0..dim).flat_map(|l| (l..dim).map(move |k| (k, l))).collect();
+        let propagator = self.propagator(rate);
+        let images: Vec<Mat<f64>> = pairs
+            .iter()
+            .map(|&(k, l)| {
+                let mut unit = Mat::zeros(dim, dim);
+                (unit[(k, l)], unit[(l, k)]) = (1.0, 1.0);
+                self.image(&propagator, rate, unit.as_ref())
+            })
+            .collect();
+        let system = Mat::from_fn(pairs.len(), pairs.len(), |row, column| {
+            let identity = if row == column { 1.0 } else { 0.0 };
+            identity - images[column][pairs[row]]
+        });
+        let right =
+            Mat::from_fn(
+                pairs.len(),
+                1,
+                |row, _| if pairs[row].0 == pairs[row].1 { 1.0 } else { 0.0 },
+            );
+        let solution = system.partial_piv_lu().solve(&right);
+        let mut moments = Mat::zeros(dim, dim);
+        for (row, &(k, l)) in pairs.iter().enumerate() {
+            moments[(k, l)] = solution[(row, 0)];
+        }
+        // Singular: on the edge.
+        if moments.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
+            return Ok(false);
+        }
+        // At least I when stable, with a negative eigenvalue when not.
+        Ok(symmetric_eigenvalues(moments.as_ref())?[0] > 0.5)
+    }
+
+    /// `F = [[I − ηG, βI], [−ηG, βI]]`.
+    fn propagator(&self, rate: f64) -> Mat<f64> {
+        let rank = self.eigenvalues.len();
+        Mat::from_fn(2 * rank, 2 * rank, |row, column| {
+            let (k, l) = (row % rank, column % rank);
+            match (row < rank, column < rank) {
+                _ if k != l => 0.0,
+                (true, true) => 1.0 - rate * self.eigenvalues[k],
+                (false, true) => -rate * self.eigenvalues[k],
+                (_, false) => self.momentum,
+            }
+        })
+    }
+
+    /// `T(P) = E[F_B P F_Bᵀ]`: the mean `F P Fᵀ`, and in all four blocks `η²` times the covariance of
+    /// the batch's matrix, `D(P_δδ) − G P_δδ G`.
+    fn image(&self, propagator: &Mat<f64>, rate: f64, moments: MatRef<'_, f64>) -> Mat<f64> {
+        let rank = self.eigenvalues.len();
+        let positions = moments.submatrix(0, 0, rank, rank);
+        let gauss_newton =
+            Mat::from_fn(rank, rank, |k, l| if k == l { self.eigenvalues[k] } else { 0.0 });
+        let noise = second_order(self.rows, gauss_newton.as_ref(), self.p, positions)
+            - &gauss_newton * positions * &gauss_newton;
+        let mean = propagator * moments * propagator.transpose();
+        Mat::from_fn(2 * rank, 2 * rank, |row, column| {
+            mean[(row, column)] + rate * rate * noise[(row % rank, column % rank)]
+        })
+    }
+
+    /// No `L_kl` has a real eigenvalue from 1 on, and `ρ(M) < 1`.
+    fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, TheoryError> {
+        let rank = self.eigenvalues.len();
+        for (k, l) in (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))) {
+            let Ok(values) = self.pair(form, rate, k, l).eigenvalues() else { return Ok(false) };
+            let is_real = |value: &faer::c64| value.im.abs() <= 1e-7 * value.re.abs();
+            if values.iter().any(|value| is_real(value) && value.re >= 1.0) {
+                return Ok(false);
+            }
+        }
+        Ok(self.perron_root(form, rate)? < 1.0)
+    }
+
+    /// `L_kl = F_k ⊗ F_l − pη²λ_kλ_l (bcᵀ) ⊗ (bcᵀ)` with b = (1, 1), c = (1, 0).
+    fn pair(&self, form: Form, rate: f64, k: usize, l: usize) -> Mat<f64> {
+        let factor = |lambda: f64| {
+            let step = rate * lambda;
+            [[1.0 - step, self.momentum], [-step, self.momentum]]
+        };
+        let (left, right) = (factor(self.eigenvalues[k]), factor(self.eigenvalues[l]));
+        let product = rate * self.eigenvalues[k] * rate * self.eigenvalues[l];
+        let correction = form.pick(self.p, 0.0) * product;
+        Mat::from_fn(4, 4, |row, column| {
+            let entry = left[row / 2][column / 2] * right[row % 2][column % 2];
+            if column == 0 { entry - correction } else { entry }
+        })
+    }
+
+    /// ρ(M), `M_ij = (pη²/n) Σ_kl ĝ_ik ĝ_jk W_kl ĝ_il ĝ_jl`, `W_kl = (c⊗c)ᵀ (I − L_kl)⁻¹ (b⊗b)`.
+    fn perron_root(&self, form: Form, rate: f64) -> Result<f64, TheoryError> {
+        let (n, rank) = (self.rows.rows(), self.eigenvalues.len());
+        let response = Mat::from_fn(rank, rank, |k, l| {
+            let system = Mat::<f64>::identity(4, 4) - self.pair(form, rate, k, l);
+            system.partial_piv_lu().solve(&Mat::<f64>::ones(4, 1))[(0, 0)]
+        });
+        // A singular system: the response is infinite.
+        if response.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
+            return Ok(f64::INFINITY);
+        }
+        let matrix = Mat::from_fn(n, n, |i, j| {
+            let mut sum = 0.0;
+            for k in 0..rank {
+                for l in 0..rank {
+                    let (a, b) = (self.rows.row(i), self.rows.row(j));
+                    sum += a[k] * b[k] * response[(k, l)] * a[l] * b[l];
+                }
+            }
+            self.p * rate * rate / n as f64 * sum
+        });
+        Ok(symmetric_eigenvalues(matrix.as_ref())?.last().copied().unwrap_or(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::RowMatrix;
+
+    use super::{Form, HeavyBall};
+
+    #[test]
+    fn one_mode_without_noise_turns_where_gradient_descent_does() {
+        let rows = RowMatrix::new(2, 1, vec![1.0, 1.0]).unwrap();
+        for momentum in [0.0, 0.5, 0.9] {
+            let heavy_ball = HeavyBall { eigenvalues: &[1.0], rows: &rows, p: 1.0, momentum };
+            let threshold = heavy_ball.dense_threshold().unwrap();
+            assert!((threshold / (2.0 * (1.0 + momentum)) - 1.0).abs() < 1e-10, "{threshold}");
+        }
+    }
+
+    #[test]
+    fn both_forms_agree_on_one_noisy_mode() {
+        // g² = 1 and 9: β = 0 gives η* = 2 E g²/E g⁴ = 10/41.
+        let rows = RowMatrix::new(2, 1, vec![1.0, 3.0]).unwrap();
+        let heavy_ball = HeavyBall { eigenvalues: &[5.0], rows: &rows, p: 1.0, momentum: 0.0 };
+        assert!((heavy_ball.dense_threshold().unwrap() - 10.0 / 41.0).abs() < 1e-11);
+        assert!((heavy_ball.perron_root(Form::Stated, 10.0 / 41.0).unwrap() - 1.0).abs() < 1e-13);
+    }
+}

@@ -14,6 +14,7 @@ mod progress;
 mod reproduce;
 mod run;
 mod store;
+mod verified;
 mod verify;
 
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ use crate::manifest::Manifest;
 use crate::output::Format;
 use crate::progress::duration;
 use crate::store::{Loaded, Store};
-use crate::{files, output, run};
+use crate::{files, output, run, verified};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -235,6 +235,7 @@ fn all(
     manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
     files::write_json(&out.join("manifest.json"), &manifest)?;
+    let sections = sections.into_iter().chain(verified::section(out)).collect();
     let report = report(&manifest, &claims, sections);
     files::write(&out.join("report.html"), report.to_html().as_bytes())?;
     files::write(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;

@@ -101,3 +101,23 @@ fn a_page_that_is_not_current_is_named_and_written_again() {
     fs::write(&page, "old").unwrap();
     check().code(1);
 }
+
+#[test]
+fn a_reproduction_reports_the_ledger_that_lies_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.json");
+    verify(&ledger, &["--instances", "60", "--only", "D5"]).code(0);
+    let reproduce = || {
+        xtask(&["reproduce", "--profile", "smoke", "--only", "norm_equivalence", "--out"])
+            .arg(folder.path())
+            .assert()
+            .code(0)
+    };
+    reproduce();
+    let page = || fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page().contains("A step shrinks the imbalance"));
+    // A damaged ledger is named and left out.
+    fs::write(&ledger, "{").unwrap();
+    reproduce().stderr(contains("ledger.json").and(contains("leaves it out")));
+    assert!(!page().contains("A step shrinks the imbalance"));
+}

@@ -1,0 +1,81 @@
+//! The section of the report on the statements, from the `ledger.json` that `verify` left beside it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use flatmin_experiments::report::Section;
+use serde::Deserialize;
+
+use crate::output;
+
+const SCHEMA: &str = "flatmin.ledger/1";
+
+#[derive(Debug, Deserialize)]
+struct Ledger {
+    schema: String,
+    seed: u64,
+    instances: u64,
+    statements: Vec<Verified>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Verified {
+    id: String,
+    title: String,
+    instances: u64,
+    violations: u64,
+    mutants: usize,
+    mutants_refuted: usize,
+}
+
+/// The section, where `verify` wrote a ledger into the folder. One that cannot be read is said and left
+/// out: it is not part of the reproduction.
+pub(crate) fn section(folder: &Path) -> Option<Section> {
+    let path = folder.join("ledger.json");
+    let read = || -> io::Result<Ledger> {
+        let ledger: Ledger = serde_json::from_slice(&fs::read(&path)?)?;
+        if ledger.schema == SCHEMA {
+            Ok(ledger)
+        } else {
+            Err(io::Error::other(format!("its format is {}, expected {SCHEMA}", ledger.schema)))
+        }
+    };
+    match read() {
+        Ok(ledger) => Some(ledger.section()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let path = path.display();
+            output::warn(&format_args!("{path}: {error}; the report leaves it out"));
+            None
+        }
+    }
+}
+
+impl Ledger {
+    fn section(self) -> Section {
+        let Self { seed, instances, statements, .. } = self;
+        let headers = ["id", "statement", "instances", "violations", "mutants", "mutants refuted"];
+        let rows = statements.into_iter().map(|verified| {
+            let Verified { id, title, instances, violations, mutants, mutants_refuted } = verified;
+            let counts = [instances, violations, mutants as u64, mutants_refuted as u64];
+            [id, title].into_iter().chain(counts.map(|count| count.to_string())).collect()
+        });
+        Section {
+            id: "ledger".to_owned(),
+            title: "The statements of the theory, tried on random instances".to_owned(),
+            shows:
+                "Every statement must hold on every instance, and every comparison of its mutant, \
+                    the same statement with something wrong in it, must fail on some."
+                    .to_owned(),
+            how: format!(
+                "cargo xtask verify, {instances} instances of every statement from seed {seed}, hard \
+                 on purpose."
+            ),
+            table_file: "ledger.json".to_owned(),
+            headers: headers.map(str::to_owned).to_vec(),
+            rows: rows.collect(),
+            ..Section::default()
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What stability theory says of the minimum that a run ends at.
 
-use flatmin_linalg::Parallelism;
+use flatmin_linalg::{Parallelism, RowMatrix};
 use flatmin_models::Model;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
@@ -13,7 +13,6 @@ use flatmin_theory::{
 use serde::{Deserialize, Serialize};
 
 use super::CellError;
-use flatmin_linalg::RowMatrix;
 
 /// What is asked of the minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,11 +195,11 @@ fn minimum(
     Ok(Minimum::from_gram(gram, Parallelism::Sequential)?)
 }
 
+/// The batch as the theory knows it; `None` where no closed form covers it.
 fn batch(batch_size: usize, sampling: Sampling) -> Result<Option<Batch>, CellError> {
     let sampling = match sampling {
         Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
         Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
-        // No closed form covers it.
         Sampling::Reshuffling => return Ok(None),
     };
     Ok(Some(Batch::new(batch_size, sampling)?))
@@ -239,7 +238,9 @@ impl Study {
         let alignment = alignment(&minimum)?;
         let batches = self
             .batches(minimum.sample_count())
-            .map(|(size, sampling)| batch_study(&minimum, &alignment, size, sampling))
+            .filter_map(|(size, sampling)| {
+                batch_study(&minimum, &alignment, size, sampling).transpose()
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let single = Batch::new(1, flatmin_theory::Sampling::WithReplacement)?;
         let stable = batches.first().and_then(|study| study.threshold_lower);
@@ -303,12 +304,8 @@ fn batch_study(
     alignment: &Alignment,
     batch_size: usize,
     sampling: Sampling,
-) -> Result<BatchStudy, CellError> {
-    let sampling_of_theory = match sampling {
-        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
-        _ => flatmin_theory::Sampling::WithoutReplacement,
-    };
-    let batch = Batch::new(batch_size, sampling_of_theory)?;
+) -> Result<Option<BatchStudy>, CellError> {
+    let Some(batch) = batch(batch_size, sampling)? else { return Ok(None) };
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
@@ -316,7 +313,7 @@ fn batch_study(
     let sharpness = minimum.sharpness();
     let largest = minimum.largest_row_norm_squared();
     let norm = sharpness.frobenius_norm;
-    Ok(BatchStudy {
+    Ok(Some(BatchStudy {
         batch_size,
         sampling,
         noise_coefficient: p,
@@ -329,7 +326,7 @@ fn batch_study(
         s5: finite(lambda_max_bound(sharpness.lambda_max)),
         s6: finite(spectral_bound(minimum.eigenvalues(), p)),
         s7: finite(sufficient_bound(sharpness.lambda_max, largest, p)),
-    })
+    }))
 }
 
 fn dynamics(

@@ -6,6 +6,7 @@ mod diagonal;
 mod grid;
 mod norm_equivalence;
 mod relu;
+mod relu_dynamics;
 mod runs;
 mod select;
 mod too_weak;
@@ -215,7 +216,7 @@ impl Experiment {
         results: &Results,
     ) -> Result<Presentation, MissingCell> {
         match self {
-            Self::ReluDynamics => relu::dynamics(settings, results),
+            Self::ReluDynamics => relu_dynamics::present(settings, results),
             Self::ReluSharpness => relu::sharpness(settings, results),
             Self::ReluGeneralization => relu::generalization(settings, results),
             Self::ReluSchedule => relu::schedule(settings, results),

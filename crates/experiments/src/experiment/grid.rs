@@ -396,9 +396,12 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
         budget.gd,
     );
     match experiment {
-        Experiment::ReluDynamics | Experiment::ReluSharpness | Experiment::ReluGeneralization => {
-            relu_setting
-        }
+        Experiment::ReluDynamics => format!(
+            "{relu_setting}\n\nEvery run is measured at {CHECKPOINTS_PER_DECADE} log-spaced checkpoints a \
+             decade. Away from a minimum η* is that of SGD linearised with the gradients found \
+             there, to six digits."
+        ),
+        Experiment::ReluSharpness | Experiment::ReluGeneralization => relu_setting,
         Experiment::ReluSchedule => format!(
             "{relu_setting}\n\nHere gradient norms are clipped at {TIGHT_CLIP} or at {RELU_CLIP}, and \
              the learning rate is constant, decays to 0 along half a cosine over all steps, or is \

@@ -121,10 +121,17 @@ impl Experiment {
     pub fn shows(self) -> &'static str {
         match self {
             Self::ReluDynamics => {
-                "SGD cannot settle while the minimum it is near is unstable. The trace of the \
-                 Gauss–Newton matrix falls below 2/η first; when the batch sharpness has come down \
-                 to 2/η the loss collapses. Gradient descent does the same with the largest \
-                 eigenvalue alone."
+                "SGD cannot settle while the minimum it is near is unstable. The training loss stays \
+                 high while tr G, the batch sharpness and 2/η* (η* is the exact mean-square \
+                 threshold) fall from far above 2/η; none of them rests there on the way. At the \
+                 smaller rate all three pass 2/η together and the loss collapses right after, with \
+                 2/η* a little below 2/η. At the larger rate tr G passes first, by a factor of two, \
+                 and the loss still hovers: it collapses when 2/η* has come near 2/η, where it ends, \
+                 on either side. Mean-square stability is not needed to converge, and the batch \
+                 sharpness goes on fluctuating, mostly above 2/η, while the loss falls. λ_{max} is \
+                 below 2/η almost from the start.\n\nGradient descent does the same with the largest \
+                 eigenvalue alone: the loss collapses where λ_{max} passes 2/η, at a trace many \
+                 times larger."
             }
             Self::ReluSharpness => {
                 "Every minimum at which SGD came to rest obeys tr G ≤ 2/η (S2), and the path norm \

@@ -4,8 +4,7 @@ use super::grid::{GD, RELU_CLIP, SGD};
 use super::select::{Trained, group_by, method_name, of_method, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{Measurement, Results};
-use crate::claim::short_number;
-use crate::experiment::runs::learning_rate_summary;
+use crate::claim::{median, short_number};
 use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
@@ -34,6 +33,8 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
         },
         Followed { label: "λ_{max}(G)", style: Style(4), value: |m| Some(m.empirical.lambda_max) },
         Followed { label: "batch sharpness", style: Style(5), value: |m| m.batch_sharpness },
+        // Solid, unlike the others of its panel.
+        Followed { label: "2/η*", style: Style(15), value: |m| Some(2.0 / m.threshold?) },
     ];
     let norms = [
         Followed { label: "path norm ‖θ‖_{P}", style: Style(6), value: |m| Some(m.norm) },
@@ -68,13 +69,15 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
     Ok(Presentation {
         table: dynamics_table(&runs),
         figure: Figure {
-            title: "Along training: the loss collapses once the sharpness has come down to 2/η"
+            title: "Along training: the loss collapses as the sharpness comes down to 2/η"
                 .to_owned(),
-            subtitle: "One line a run; log-spaced checkpoints.".to_owned(),
+            subtitle: "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
+                       which SGD (B = 1) would be mean-square stable were the point a minimum."
+                .to_owned(),
             columns: 3,
             panels,
         },
-        summary: learning_rate_summary(&runs),
+        summary: summary(&runs),
     })
 }
 
@@ -105,6 +108,7 @@ fn dynamics_table(runs: &[Trained<'_>]) -> Table {
         column("frobenius_norm", "sharpness", "Frobenius norm of G, empirical"),
         column("lambda_max", "sharpness", "largest eigenvalue of G, empirical"),
         column("batch_sharpness", "sharpness", "Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²"),
+        column("threshold", "1", "exact η* of SGD, batch size 1, to 1e-6"),
         column("path_norm", "norm", "Σ |a_j| ‖w_j‖"),
         column("max_gradient_norm", "norm", "largest gradient norm since the last row"),
         column("clipped_fraction", "1", "fraction of clipped steps since the last row"),
@@ -123,6 +127,7 @@ fn dynamics_table(runs: &[Trained<'_>]) -> Table {
                 Value::Number(m.empirical.frobenius_norm),
                 Value::Number(m.empirical.lambda_max),
                 m.batch_sharpness.into(),
+                m.threshold.into(),
                 Value::Number(m.norm),
                 Value::Number(m.max_gradient_norm),
                 Value::Number(m.clipped_fraction),
@@ -130,4 +135,90 @@ fn dynamics_table(runs: &[Trained<'_>]) -> Table {
         }
     }
     Table { columns, rows }
+}
+
+/// Where the training loss collapses: the last checkpoint at which it is above a tenth of the loss of
+/// the zero function. `None` for a run that ends there.
+fn collapse<'r>(run: &Trained<'r>) -> Option<&'r Measurement> {
+    let losses = points(run).map(|point| point.train_loss);
+    let index = last_above(losses, 0.1 * run.result.zero_test_loss)?;
+    points(run).nth(index)
+}
+
+/// Index of the last value above `level`, where smaller ones follow.
+fn last_above(values: impl Iterator<Item = f64>, level: f64) -> Option<usize> {
+    let (mut count, mut last) = (0, None);
+    for value in values {
+        if value > level {
+            last = Some(count);
+        }
+        count += 1;
+    }
+    last.filter(|index| index + 1 < count)
+}
+
+/// Medians of the sharpness in units of 2/η, a method and learning rate, where the loss collapses and
+/// at the end.
+fn summary(runs: &[Trained<'_>]) -> Table {
+    let columns = vec![
+        column("method", "word", "SGD (batch size 1) or GD"),
+        column("learning_rate", "1", "learning rate η"),
+        column(
+            "when",
+            "word",
+            "collapse: last checkpoint with a training loss above a tenth of that of zero; end",
+        ),
+        column("runs", "runs", "runs that came there"),
+        column("step", "steps", "median of the steps done"),
+        column("train_loss", "loss", "median (1/2n) Σ r_i² on the training data"),
+        column("scaled_trace", "1", "median of tr G · η/2"),
+        column("scaled_lambda_max", "1", "median of λ_max · η/2"),
+        column("scaled_batch_sharpness", "1", "median of the batch sharpness · η/2"),
+        column("inverse_threshold", "1", "median of η/η*: 2/η* in units of 2/η"),
+        column("path_norm", "norm", "median path norm"),
+    ];
+    let mut rows = Vec::new();
+    for method in [SGD, GD] {
+        for (rate, group) in group_by(&of_method(runs, method), |run| run.spec.learning_rate) {
+            let collapses: Vec<&Measurement> = group.iter().filter_map(collapse).collect();
+            let ends: Vec<&Measurement> =
+                group.iter().filter_map(|run| run.result.last.as_ref()).collect();
+            for (when, points) in [("collapse", collapses), ("end", ends)] {
+                let of = |value: &dyn Fn(&Measurement) -> Option<f64>| {
+                    let values: Vec<f64> = points.iter().filter_map(|m| value(m)).collect();
+                    if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                };
+                rows.push(vec![
+                    method_name(method).into(),
+                    Value::Number(rate),
+                    when.into(),
+                    Value::Integer(points.len() as u64),
+                    of(&|m| Some(m.step as f64)),
+                    of(&|m| Some(m.train_loss)),
+                    of(&|m| Some(m.empirical.trace * rate / 2.0)),
+                    of(&|m| Some(m.empirical.lambda_max * rate / 2.0)),
+                    of(&|m| Some(m.batch_sharpness? * rate / 2.0)),
+                    of(&|m| Some(rate / m.threshold?)),
+                    of(&|m| Some(m.norm)),
+                ]);
+            }
+        }
+    }
+    Table { columns, rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_above;
+
+    #[test]
+    fn a_loss_collapses_where_it_is_high_for_the_last_time() {
+        let check = |losses: &[f64], expected: Option<usize>| {
+            assert_eq!(last_above(losses.iter().copied(), 1.0), expected, "{losses:?}");
+        };
+        check(&[9.0, 0.5, 2.0, 0.1, 0.0], Some(2));
+        check(&[9.0, 0.5, 2.0], None);
+        check(&[0.5, 0.1], None);
+        check(&[], None);
+    }
 }

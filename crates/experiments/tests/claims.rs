@@ -5,11 +5,12 @@
 use std::sync::LazyLock;
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec, MeasuredSharpness,
-    Measurement, MinimizedNorm, Problem, Results, TrainResult, TrainSpec,
+    BatchStudy, CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec,
+    MeasuredSharpness, Measurement, MinimizedNorm, Problem, Results, SingleRuns, StoredEdge,
+    StoredExponent, Study, StudyResult, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
-use flatmin_optim::{Method, Outcome};
+use flatmin_optim::{Method, Outcome, Sampling};
 
 /// Samples per step.
 fn batch_size(spec: &TrainSpec) -> usize {
@@ -17,6 +18,40 @@ fn batch_size(spec: &TrainSpec) -> usize {
         (Method::Sgd { batch_size, .. }, _) => batch_size,
         (Method::GradientDescent, Problem::Relu(problem)) => problem.sample_count,
         (Method::GradientDescent, Problem::Diagonal(problem)) => problem.sample_count,
+    }
+}
+
+/// A minimum as the theory wants it, a little inside the edge.
+fn ideal_study(spec: &TrainSpec) -> StudyResult {
+    let rate = spec.learning_rate;
+    let single = rate * if is_relu(spec) { 1.2 - 20.0 * rate } else { 2.0 };
+    let batch = |batch_size: u32| {
+        let threshold = single * f64::from(batch_size).sqrt();
+        let times = |factor: f64| Some(factor * threshold);
+        BatchStudy {
+            batch_size: batch_size as usize,
+            sampling: Sampling::WithoutReplacement,
+            noise_coefficient: 1.0 / f64::from(batch_size),
+            threshold_lower: times(1.0),
+            threshold_upper: times(1.0 + 1e-9),
+            s2: times(1.2),
+            s3: times(1.4),
+            s3_sharp: times(1.3),
+            s4: times(1.5),
+            s5: times(1.2),
+            s6: times(1.1),
+            s7: times(0.5),
+        }
+    };
+    let exponent = StoredExponent { value: Some(-1e-4), standard_error: 1e-5 };
+    let (lower, upper) = (Some(1.05 * single.max(rate)), Some(1.07 * single.max(rate)));
+    let edge = StoredEdge { lower, upper, decided: true };
+    StudyResult {
+        rank: 300,
+        batches: [1, 8, 64].map(batch).to_vec(),
+        single_runs: (!is_gd(spec)).then_some(SingleRuns { exponent, edge }),
+        dynamics: Vec::new(),
+        momentum_edge: None,
     }
 }
 
@@ -63,7 +98,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         path: Vec::new(),
         last: Some(last),
         population: Some(empirical),
-        study: None,
+        study: (spec.study != Study::None).then(|| Box::new(ideal_study(spec))),
     }
 }
 
@@ -214,6 +249,97 @@ fn the_batch_size_law_can_fail_or_stay_open() {
     assert_eq!(of("10", hovering), Verdict::Undecided);
 }
 
+/// Changes what is known of batches of one size at every minimum.
+fn batches(size: usize, change: impl Fn(&mut BatchStudy)) -> impl Fn(&TrainSpec, &mut TrainResult) {
+    move |_, result| {
+        let batches = result.study.iter_mut().flat_map(|study| &mut study.batches);
+        batches.filter(|batch| batch.batch_size == size).for_each(&change);
+    }
+}
+
+#[test]
+fn each_link_in_the_order_of_thresholds_can_break() {
+    let check = |name: &str, size: usize, change: fn(&mut BatchStudy)| {
+        assert_eq!(of("7", batches(size, change)), Verdict::Fails, "{name}, B = {size}");
+    };
+    for size in [1, 8, 64] {
+        check("S7 beyond η*", size, |b| b.s7 = b.threshold_upper.map(|upper| 1.0001 * upper));
+        check("S6 below η*", size, |b| b.s6 = b.threshold_lower.map(|lower| 0.9999 * lower));
+        check("S2 below S6", size, |b| b.s2 = b.s6.map(|s6| 0.9999 * s6));
+        check("S3 sharp below S6", size, |b| b.s3_sharp = b.s6.map(|s6| 0.9999 * s6));
+        check("S5 below S6", size, |b| b.s5 = b.s6.map(|s6| 0.9999 * s6));
+        check("S3 below its sharp form", size, |b| b.s3 = b.s3_sharp.map(|s3| 0.9999 * s3));
+        check("S4 below η*", size, |b| b.s4 = b.threshold_lower.map(|lower| 0.9999 * lower));
+        check("an infinite S7", size, |b| b.s7 = None);
+    }
+    check("η* falls with B", 8, |b| {
+        for rate in [&mut b.threshold_lower, &mut b.threshold_upper, &mut b.s7] {
+            *rate = rate.map(|rate| 0.1 * rate);
+        }
+    });
+    // A bound that never turns is a bound.
+    assert_eq!(of("7", batches(8, |b| (b.s2, b.s4) = (None, None))), Verdict::Holds);
+    // Inside the interval nothing is known to be out of order.
+    let inside = |b: &mut BatchStudy| b.s7 = b.threshold_upper;
+    assert_eq!(of("7", batches(8, inside)), Verdict::Holds);
+}
+
+#[test]
+fn where_sgd_stops_can_break_claim_7_or_leave_it_open() {
+    let scale = |rate: f64, factor: f64| {
+        move |spec: &TrainSpec, result: &mut TrainResult| {
+            let sgd = is_relu(spec) && !is_gd(spec);
+            if sgd && (spec.learning_rate / rate - 1.0).abs() < 0.01 {
+                let batches = result.study.iter_mut().flat_map(|study| &mut study.batches);
+                for b in batches {
+                    let [lower, upper] = [&mut b.threshold_lower, &mut b.threshold_upper];
+                    for bound in [lower, upper, &mut b.s2, &mut b.s3, &mut b.s3_sharp] {
+                        *bound = bound.map(|bound| factor * bound);
+                    }
+                    for bound in [&mut b.s4, &mut b.s5, &mut b.s6, &mut b.s7] {
+                        *bound = bound.map(|bound| factor * bound);
+                    }
+                }
+            }
+        }
+    };
+    // η*/η is 1.128 at 0.003594 and 1 at 0.01.
+    assert_eq!(of("7", scale(0.01, 0.9)), Verdict::Holds);
+    assert_eq!(of("7", scale(0.01, 1.2)), Verdict::Fails, "rises");
+    assert_eq!(of("7", scale(0.01, 0.8)), Verdict::Fails, "a low median");
+    assert_eq!(of("7", scale(0.003_594, 1.2)), Verdict::Fails, "a run far inside the edge");
+    assert_eq!(of("7", scale(1e-3, 5.0)), Verdict::Holds, "smaller rates are not judged");
+
+    let exponent = |value: f64, outcome: Outcome| {
+        move |spec: &TrainSpec, result: &mut TrainResult| {
+            if is_relu(spec) && !is_gd(spec) {
+                result.outcome = outcome;
+                if let Some(runs) = result.study.as_mut().and_then(|s| s.single_runs.as_mut()) {
+                    runs.exponent.value = Some(value);
+                }
+            }
+        }
+    };
+    // The standard error is 1e-5.
+    assert_eq!(of("7", exponent(2.9e-5, Outcome::Converged)), Verdict::Holds);
+    assert_eq!(of("7", exponent(3.1e-5, Outcome::Converged)), Verdict::Fails);
+    assert_eq!(of("7", exponent(f64::NAN, Outcome::Converged)), Verdict::Fails);
+    assert_eq!(of("7", exponent(1.0, Outcome::OutOfSteps)), Verdict::Undecided);
+    // A minimum that was not studied is not passed over.
+    let without_study = |spec: &TrainSpec, result: &mut TrainResult| {
+        if is_relu(spec) && is_gd(spec) && spec.learning_rate > 0.09 {
+            result.study = None;
+        }
+    };
+    assert_eq!(of("7", without_study), Verdict::Fails);
+    let without_exponent = |_: &TrainSpec, result: &mut TrainResult| {
+        if let Some(study) = &mut result.study {
+            study.single_runs = None;
+        }
+    };
+    assert_eq!(of("7", without_exponent), Verdict::Fails);
+}
+
 #[test]
 fn the_comparison_of_interpolators_can_fail() {
     assert_eq!(with_interpolators(|_, _| {}), Verdict::Holds);
@@ -263,7 +389,7 @@ fn a_diverged_run_is_shown_and_does_not_stop_the_others() {
     let results = results(|spec, result| {
         if is_relu(spec) && is_gd(spec) && spec.learning_rate > 0.09 {
             result.outcome = Outcome::Diverged;
-            (result.last, result.population) = (None, None);
+            (result.last, result.population, result.study) = (None, None, None);
         }
     });
     for experiment in Experiment::ALL {
@@ -294,6 +420,10 @@ fn shared_runs_are_trained_once() {
             |experiment| keys(experiment).iter().filter(|key| grid.contains(key)).count() as u64;
         // SGD and gradient descent at the largest level are followed along training.
         assert_eq!(shared(Experiment::ReluDynamics), 2 * settings.seeds, "{profile}");
+        // Thresholds are those of the minima on the two grids.
+        let grids = [Experiment::ReluSharpness, Experiment::DiagonalSharpness];
+        let with_thresholds = [&grids[..], &[Experiment::Threshold]].concat();
+        assert_eq!(expand(&with_thresholds, &settings), expand(&grids, &settings), "{profile}");
         // A single sample a step is what the batch sizes start from.
         assert_eq!(shared(Experiment::BatchSize), settings.seeds, "{profile}");
         // The plain run at the largest level is the schedule's reference.

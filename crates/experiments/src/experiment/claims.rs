@@ -1,5 +1,7 @@
 //! The claims, judged on the results. Numbers are those of the list of claims in the docs.
 
+mod threshold;
+
 use super::diagonal::initial_ratio;
 use super::grid::{self, FEWEST_DESIGNS, GD, SGD, TIGHT_CLIP};
 use super::relu::scaled_trace;
@@ -22,13 +24,14 @@ pub fn claims(
     results: &Results,
 ) -> Result<Vec<Claim>, MissingCell> {
     type Judge = fn(&Settings, &Results) -> Result<Claim, MissingCell>;
-    let all: [(&[Experiment], Judge); 9] = [
+    let all: [(&[Experiment], Judge); 10] = [
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], stable_minima),
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], norms_follow),
         (&[Experiment::ReluGeneralization], relu_generalization),
         (&[Experiment::DiagonalGeneralization], diagonal_generalization),
         (&[Experiment::DiagonalBalance], balance),
         (&[Experiment::NormEquivalence], norm_equivalence),
+        (&[Experiment::Threshold], threshold::threshold),
         (&[Experiment::ReluSchedule], schedule),
         (&[Experiment::BatchSize], batch_size),
         (&[Experiment::TooWeak], too_weak),

@@ -396,9 +396,12 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
         budget.gd,
     );
     match experiment {
-        Experiment::ReluDynamics | Experiment::ReluSharpness | Experiment::ReluGeneralization => {
-            relu_setting
-        }
+        Experiment::ReluDynamics => format!(
+            "{relu_setting}\n\nEvery run is measured at {CHECKPOINTS_PER_DECADE} log-spaced checkpoints a \
+             decade. Away from a minimum η* is that of SGD linearised with the gradients found \
+             there, to six digits."
+        ),
+        Experiment::ReluSharpness | Experiment::ReluGeneralization => relu_setting,
         Experiment::ReluSchedule => format!(
             "{relu_setting}\n\nHere gradient norms are clipped at {TIGHT_CLIP} or at {RELU_CLIP}, and \
              the learning rate is constant, decays to 0 along half a cosine over all steps, or is \
@@ -429,6 +432,15 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              networks the layers are taken as they are.",
             short_number(diagonal_levels(profile).last().copied().unwrap_or(f64::NAN)),
             design_count(settings),
+        ),
+        Experiment::Threshold => format!(
+            "The minima are those of the learning-rate grids. ReLU networks: {relu_setting}\n\n\
+             Diagonal networks: {diagonal_setting}\n\nThe exact threshold η* is an interval that is \
+             certified against rounding, of relative width below 1e-8 (1e-10 for B = 1); batches \
+             are drawn without replacement. Lyapunov exponent: 32 replicas of linearised SGD, B = 1, \
+             20 000 steps after 5000, at the η of the run. Almost-sure edge: the learning rate at \
+             which the exponent turns positive, bracketed to 2 % by exponents 3 standard errors from \
+             zero."
         ),
         Experiment::NormEquivalence => format!(
             "Random networks of several widths and input dimensions, from exactly balanced to factors \

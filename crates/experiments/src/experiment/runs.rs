@@ -9,7 +9,7 @@ use crate::cell::{DiagonalInitial, Problem};
 use crate::claim::median;
 use crate::table::{Column, Table, Value};
 
-fn outcome_name(outcome: Outcome) -> &'static str {
+pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converged => "converged",
         Outcome::OutOfSteps => "out_of_steps",
@@ -40,6 +40,7 @@ pub(super) fn run_table(runs: &[Trained<'_>]) -> Table {
         column("population_frobenius_norm", "sharpness", "its Frobenius norm"),
         column("population_lambda_max", "sharpness", "its largest eigenvalue"),
         column("batch_sharpness", "sharpness", "Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²"),
+        column("threshold", "1", "exact η* of SGD as it is run, to 1e-6, where it was computed"),
         column("norm", "norm", "path norm (ReLU) or l1 norm of β (diagonal)"),
         column("balance_ratio", "1", "r(θ) at the end (diagonal)"),
         column("coefficient_error", "1", "‖β − β*‖² (diagonal)"),
@@ -76,6 +77,7 @@ pub(super) fn run_table(runs: &[Trained<'_>]) -> Table {
                 result.population.map(|p| p.frobenius_norm).into(),
                 result.population.map(|p| p.lambda_max).into(),
                 last.and_then(|m| m.batch_sharpness).into(),
+                last.and_then(|m| m.threshold).into(),
                 last.map(|m| m.norm).into(),
                 last.and_then(|m| m.balance_ratio).into(),
                 last.and_then(|m| m.coefficient_error).into(),

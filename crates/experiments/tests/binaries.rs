@@ -19,6 +19,7 @@ fn binary(experiment: Experiment) -> &'static str {
         Experiment::NormEquivalence => env!("CARGO_BIN_EXE_norm_equivalence"),
         Experiment::TooWeak => env!("CARGO_BIN_EXE_too_weak"),
         Experiment::BatchSize => env!("CARGO_BIN_EXE_batch_size"),
+        Experiment::LinearStability => env!("CARGO_BIN_EXE_linear_stability"),
     }
 }
 

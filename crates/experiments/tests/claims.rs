@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec, MeasuredSharpness,
-    Measurement, MinimizedNorm, Problem, Results, TrainResult, TrainSpec,
+    CellResult, CellSpec, DiagonalInitial, DynamicsPoint, DynamicsStudy, InterpolatorResult,
+    InterpolatorSpec, MeasuredSharpness, Measurement, MinimizedNorm, Problem, Results,
+    StoredExponent, StoredMean, Study, StudyResult, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
 use flatmin_optim::{Method, Outcome};
@@ -63,8 +64,42 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         path: Vec::new(),
         last: Some(last),
         population: Some(empirical),
-        study: None,
+        study: ideal_study(spec).map(Box::new),
     }
+}
+
+/// What is found at its minimum.
+fn ideal_study(spec: &TrainSpec) -> Option<StudyResult> {
+    let dynamics = match spec.study {
+        Study::None => return None,
+        Study::Threshold => Vec::new(),
+        Study::Dynamics { .. } => [0.0, 0.9]
+            .into_iter()
+            .flat_map(|momentum| {
+                [0.8, 0.95, 1.05, 1.2].map(|factor| ideal_dynamics(spec, momentum, factor))
+            })
+            .collect(),
+    };
+    let (batches, single_runs, momentum_edge) = (Vec::new(), None, None);
+    Some(StudyResult { rank: 1, batches, single_runs, dynamics, momentum_edge })
+}
+
+/// Growth at exactly the rate that the distance to the threshold says.
+fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> DynamicsStudy {
+    let path = [0_usize, 2, 20].map(|step| {
+        let exact = 1.0 + 0.01 * step as f64 * (factor - 1.0);
+        let simulated = (step > 0).then_some(StoredMean { value: exact, standard_error: 1e-4 });
+        DynamicsPoint {
+            step,
+            form: Some(exact),
+            norm_squared: exact,
+            simulated_form: simulated,
+            simulated_norm_squared: simulated,
+        }
+    });
+    let exponent = StoredExponent { value: Some(factor - 1.0), standard_error: 1e-4 };
+    let threshold = spec.learning_rate;
+    DynamicsStudy { momentum, threshold, factor, exponent, path: path.to_vec() }
 }
 
 fn settings() -> Settings {
@@ -191,6 +226,54 @@ fn each_other_claim_can_fail() {
     // Tight clipping that does find flat minima; wide clipping that does not.
     check("9", &|spec, result| last(result).empirical.trace = 1.0 / spec.learning_rate);
     check("9", &|spec, result| last(result).empirical.trace = 10.0 / spec.learning_rate);
+}
+
+#[test]
+fn dynamics_on_the_wrong_side_break_claim_8() {
+    let check = |expected, change: &dyn Fn(f64, &mut DynamicsPoint)| {
+        let changed = |spec: &TrainSpec, result: &mut TrainResult| {
+            let studied = result.study.iter_mut().filter(|_| is_relu(spec));
+            for dynamics in studied.flat_map(|study| &mut study.dynamics) {
+                if dynamics.momentum <= 0.0 {
+                    dynamics.path.iter_mut().for_each(|point| change(dynamics.factor, point));
+                }
+            }
+        };
+        assert_eq!(of("8", changed), expected);
+    };
+    check(Verdict::Holds, &|_, _| {});
+    // Both moved, so that they agree: growth below, no growth above.
+    let moved = |point: &mut DynamicsPoint, value: f64| {
+        point.form = Some(value);
+        if let Some(mean) = &mut point.simulated_form {
+            mean.value = value;
+        }
+    };
+    check(Verdict::Fails, &|factor, point| {
+        if factor < 0.9 && point.step == 2 {
+            moved(point, 1.01);
+        }
+    });
+    check(Verdict::Fails, &|factor, point| {
+        if factor > 1.1 && point.step == 20 {
+            moved(point, 0.99);
+        }
+    });
+    // On the right side, but by too little to tell.
+    check(Verdict::Fails, &|_, point| {
+        if let Some(mean) = &mut point.simulated_form {
+            mean.standard_error = 0.02;
+        }
+    });
+    // Off the exact second moments; missing.
+    check(Verdict::Fails, &|factor, point| {
+        if factor > 1.0 && factor < 1.1 {
+            point.form = point.form.map(|form| form + 1e-3);
+        }
+    });
+    check(Verdict::Fails, &|_, point| point.simulated_form = None);
+    // The plain norm is shown, not judged.
+    check(Verdict::Holds, &|_, point| point.norm_squared = 0.9);
 }
 
 #[test]

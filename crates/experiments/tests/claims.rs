@@ -312,6 +312,8 @@ fn the_comparison_of_interpolators_can_fail() {
     check(MinimizedNorm::L2, &|result| result.population.lambda_max = 2.1);
     check(MinimizedNorm::L2, &|result| result.max_norm = 1.1);
     check(MinimizedNorm::L2, &|result| result.coefficient_error *= 1.05);
+    // Exact thresholds are shown, not judged.
+    assert_eq!(with_interpolators(|_, result| result.thresholds = None), Verdict::Holds);
     // No recovery by basis pursuit, or by SGD.
     check(MinimizedNorm::L1, &|result| result.coefficient_error = 1e-8);
     let lost = |spec: &TrainSpec, result: &mut TrainResult| {

@@ -1,7 +1,7 @@
 //! The claims, judged on the results. Numbers are those of the list of claims in the docs.
 
 use super::diagonal::initial_ratio;
-use super::grid::{self, FEWEST_DESIGNS, GD, SGD, TIGHT_CLIP};
+use super::grid::{FEWEST_DESIGNS, GD, SGD, TIGHT_CLIP};
 use super::relu::scaled_trace;
 use super::select::{
     Trained, group_by, interpolators, medians, minimizing, norms, of_method, trained,
@@ -9,7 +9,7 @@ use super::select::{
 use super::too_weak::Origin;
 use super::{Experiment, MissingCell, batch_size as batches, linear_stability as linearised};
 use crate::cell::{Evidence, FACTORS, MinimizedNorm, Results, SIMULATED_STEPS};
-use crate::claim::{mean_and_standard_error, median, spearman};
+use crate::claim::{mean_and_standard_error, median, short_number, spearman};
 use crate::{Claim, Measured, Settings, Verdict};
 
 /// Judges the claims whose experiments are all among `experiments`.
@@ -460,7 +460,7 @@ fn batch_size(settings: &Settings, results: &Results) -> Result<Claim, MissingCe
 
 fn too_weak(settings: &Settings, results: &Results) -> Result<Claim, MissingCell> {
     let search = super::too_weak::search(settings, results)?;
-    let main = grid::diagonal_sample_count(settings.profile);
+    let main = search.main_sample_count;
     let (mut holds, mut enough) = (true, true);
     let mut deviations = Vec::new();
     let groups = search.of(Origin::MinimumL2);
@@ -496,7 +496,18 @@ fn too_weak(settings: &Settings, results: &Results) -> Result<Claim, MissingCell
     let (pursuit, sgd) = (errors(Origin::BasisPursuit), errors(Origin::Sgd));
     enough &= !pursuit.is_empty() && !sgd.is_empty();
     holds &= pursuit.iter().all(|error| *error <= 1e-12) && sgd.iter().all(|error| *error <= 1e-2);
-    let (verdict, note) = verdict(settings, enough, holds);
+    let (verdict, mut note) = verdict(settings, enough, holds);
+    let exact: Vec<f64> = minimum.iter().filter_map(|found| found.threshold).collect();
+    let target: Vec<f64> = minimum.iter().filter_map(|found| found.target_threshold).collect();
+    if note.is_empty() && !target.is_empty() {
+        note = format!(
+            "η₀ is where the trace condition of the population matrix turns. With the data at hand \
+             the exact threshold of β* is lower, {} η₀ (median), so that SGD at η₀ is not \
+             mean-square stable at β* either; that of the minimum-ℓ2 interpolator is {} η₀.",
+            short_number(median(&target)),
+            short_number(median(&exact)),
+        );
+    }
     Ok(Claim {
         id: "11".to_owned(),
         sentence: "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, \
@@ -518,6 +529,8 @@ fn too_weak(settings: &Settings, results: &Results) -> Result<Claim, MissingCell
                 "minimum ℓ2: mean error less (1 − n/d)‖β*‖², in standard errors",
                 &deviations,
             ),
+            Measured::new(format!("minimum ℓ2, n = {main}: exact η*/η₀ (not judged)"), &exact),
+            Measured::new(format!("β*, n = {main}: exact η*/η₀ (not judged)"), &target),
             Measured::new(format!("basis pursuit, n = {main}: ‖β − β*‖²"), &pursuit),
             Measured::new(format!("SGD, n = {main}: ‖β − β*‖²"), &sgd),
         ],

@@ -325,14 +325,12 @@ pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
             sample_count,
             ..diagonal_problem(profile, DiagonalInitial::Gaussian)
         };
-        let interpolator =
-            |minimizes, seed| CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, seed });
         for design in 0..design_count(settings) {
             let seed = settings.seed.wrapping_add(design);
-            cells.push(interpolator(MinimizedNorm::L2, seed));
+            cells.push(interpolator(settings, problem, MinimizedNorm::L2, seed));
         }
         for seed in settings.seeds() {
-            cells.push(interpolator(MinimizedNorm::L1, seed));
+            cells.push(interpolator(settings, problem, MinimizedNorm::L1, seed));
             for method in [SGD, GD] {
                 let cell = diagonal_cell(settings, method, rate, seed);
                 let main = sample_count == diagonal_sample_count(profile);
@@ -348,10 +346,24 @@ pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
 pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
     let norms = [MinimizedNorm::L1, MinimizedNorm::L2];
-    let specs = settings
+    let cells = settings
         .seeds()
-        .flat_map(|seed| norms.map(|minimizes| InterpolatorSpec { problem, minimizes, seed }));
-    specs.map(CellSpec::Interpolator).collect()
+        .flat_map(|seed| norms.map(|norm| interpolator(settings, problem, norm, seed)));
+    cells.collect()
+}
+
+/// The same interpolator must give the same cell wherever it is asked for. Exact thresholds are those
+/// of the minimum-ℓ2 interpolator with the samples of the main setting, once a seed.
+fn interpolator(
+    settings: &Settings,
+    problem: DiagonalProblem,
+    minimizes: MinimizedNorm,
+    seed: u64,
+) -> CellSpec {
+    let with_thresholds = minimizes == MinimizedNorm::L2
+        && problem.sample_count == diagonal_sample_count(settings.profile)
+        && settings.seeds().any(|s| s == seed);
+    CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, with_thresholds, seed })
 }
 
 pub(super) fn diagonal_balance(settings: &Settings) -> Vec<CellSpec> {
@@ -460,9 +472,11 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              {seeds} of which are those of the other methods; a larger n adds samples to the same \
              design. An interpolator is a minimum as the \
              balanced network with its coefficients, a = √|β|, b = sign(β)√|β|; for trained \
-             networks the layers are taken as they are.",
+             networks the layers are taken as they are. Exact thresholds η* (B = 1) are those of the \
+             empirical matrix at n = {}, for the designs of the first {seeds} seed(s).",
             short_number(diagonal_levels(profile).last().copied().unwrap_or(f64::NAN)),
             design_count(settings),
+            diagonal.sample_count,
         ),
         Experiment::LinearStability => format!(
             "The minima are those that SGD finds in the experiments on sharpness at η = {} (ReLU) and \

@@ -176,13 +176,17 @@ impl Experiment {
                  turns, no other interpolator satisfies it once basis pursuit finds β* (D3); fewer \
                  samples admit others too. Trained at a large learning rate SGD recovers the target \
                  with a few times as many samples as basis pursuit needs; gradient descent ends far \
-                 from it at every n."
+                 from it at every n. The trace condition is necessary only: with the data at hand \
+                 the exact threshold η* of β* is below η₀."
             }
             Self::BatchSize => {
                 "At a fixed learning rate the noise, and with it the bound tr G ≤ 2/(pη) (S2), \
                  weakens as the batch grows: p = 1/B with replacement, (n − B)/(B(n − 1)) without. \
                  The minima found become sharper, of larger norm, and generalise worse, up to \
-                 gradient descent at B = n, whose trace nothing bounds."
+                 gradient descent at B = n, whose trace nothing bounds. For one minimum the exact \
+                 threshold η*(B) is set beside every bound: the trace (S2) is close for the smallest \
+                 batches and the largest eigenvalue (S5) for the largest ones; the spectral bound (S6) \
+                 joins the two."
             }
             Self::LinearStability => {
                 "SGD linearised at trained minima, just below and just above the exact threshold η*. \

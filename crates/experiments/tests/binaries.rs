@@ -20,6 +20,7 @@ fn binary(experiment: Experiment) -> &'static str {
         Experiment::TooWeak => env!("CARGO_BIN_EXE_too_weak"),
         Experiment::BatchSize => env!("CARGO_BIN_EXE_batch_size"),
         Experiment::Threshold => env!("CARGO_BIN_EXE_threshold"),
+        Experiment::LinearStability => env!("CARGO_BIN_EXE_linear_stability"),
     }
 }
 

@@ -5,9 +5,10 @@
 use std::sync::LazyLock;
 
 use flatmin_experiments::cell::{
-    BatchStudy, CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec,
-    MeasuredSharpness, Measurement, MinimizedNorm, Problem, Results, SingleRuns, StoredEdge,
-    StoredExponent, Study, StudyResult, TrainResult, TrainSpec,
+    BatchStudy, CellResult, CellSpec, DiagonalInitial, DynamicsPoint, DynamicsStudy,
+    InterpolatorResult, InterpolatorSpec, MeasuredSharpness, Measurement, MinimizedNorm, Problem,
+    Results, SingleRuns, StoredEdge, StoredExponent, StoredMean, Study, StudyResult, TrainResult,
+    TrainSpec,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
 use flatmin_optim::{Method, Outcome, Sampling};
@@ -46,11 +47,20 @@ fn ideal_study(spec: &TrainSpec) -> StudyResult {
     let exponent = StoredExponent { value: Some(-1e-4), standard_error: 1e-5 };
     let (lower, upper) = (Some(1.05 * single.max(rate)), Some(1.07 * single.max(rate)));
     let edge = StoredEdge { lower, upper, decided: true };
+    let dynamics = match spec.study {
+        Study::None | Study::Threshold => Vec::new(),
+        Study::Dynamics { .. } => [0.0, 0.9]
+            .into_iter()
+            .flat_map(|momentum| {
+                [0.8, 0.95, 1.05, 1.2].map(|factor| ideal_dynamics(spec, momentum, factor))
+            })
+            .collect(),
+    };
     StudyResult {
         rank: 300,
         batches: [1, 8, 64].map(batch).to_vec(),
         single_runs: (!is_gd(spec)).then_some(SingleRuns { exponent, edge }),
-        dynamics: Vec::new(),
+        dynamics,
         momentum_edge: None,
     }
 }
@@ -100,6 +110,25 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         population: Some(empirical),
         study: (spec.study != Study::None).then(|| Box::new(ideal_study(spec))),
     }
+}
+
+/// What is found at its minimum.
+/// Growth at exactly the rate that the distance to the threshold says.
+fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> DynamicsStudy {
+    let path = [0_usize, 2, 20].map(|step| {
+        let exact = 1.0 + 0.01 * step as f64 * (factor - 1.0);
+        let simulated = (step > 0).then_some(StoredMean { value: exact, standard_error: 1e-4 });
+        DynamicsPoint {
+            step,
+            form: Some(exact),
+            norm_squared: exact,
+            simulated_form: simulated,
+            simulated_norm_squared: simulated,
+        }
+    });
+    let exponent = StoredExponent { value: Some(factor - 1.0), standard_error: 1e-4 };
+    let threshold = spec.learning_rate;
+    DynamicsStudy { momentum, threshold, factor, exponent, path: path.to_vec() }
 }
 
 fn settings() -> Settings {
@@ -229,6 +258,54 @@ fn each_other_claim_can_fail() {
 }
 
 #[test]
+fn dynamics_on_the_wrong_side_break_claim_8() {
+    let check = |expected, change: &dyn Fn(f64, &mut DynamicsPoint)| {
+        let changed = |spec: &TrainSpec, result: &mut TrainResult| {
+            let studied = result.study.iter_mut().filter(|_| is_relu(spec));
+            for dynamics in studied.flat_map(|study| &mut study.dynamics) {
+                if dynamics.momentum <= 0.0 {
+                    dynamics.path.iter_mut().for_each(|point| change(dynamics.factor, point));
+                }
+            }
+        };
+        assert_eq!(of("8", changed), expected);
+    };
+    check(Verdict::Holds, &|_, _| {});
+    // Both moved, so that they agree: growth below, no growth above.
+    let moved = |point: &mut DynamicsPoint, value: f64| {
+        point.form = Some(value);
+        if let Some(mean) = &mut point.simulated_form {
+            mean.value = value;
+        }
+    };
+    check(Verdict::Fails, &|factor, point| {
+        if factor < 0.9 && point.step == 2 {
+            moved(point, 1.01);
+        }
+    });
+    check(Verdict::Fails, &|factor, point| {
+        if factor > 1.1 && point.step == 20 {
+            moved(point, 0.99);
+        }
+    });
+    // On the right side, but by too little to tell.
+    check(Verdict::Fails, &|_, point| {
+        if let Some(mean) = &mut point.simulated_form {
+            mean.standard_error = 0.02;
+        }
+    });
+    // Off the exact second moments; missing.
+    check(Verdict::Fails, &|factor, point| {
+        if factor > 1.0 && factor < 1.1 {
+            point.form = point.form.map(|form| form + 1e-3);
+        }
+    });
+    check(Verdict::Fails, &|_, point| point.simulated_form = None);
+    // The plain norm is shown, not judged.
+    check(Verdict::Holds, &|_, point| point.norm_squared = 0.9);
+}
+
+#[test]
 fn the_batch_size_law_can_fail_or_stay_open() {
     // Above the bound of every batch, though growing; then below it, but not growing.
     let sharp = |spec: &TrainSpec, result: &mut TrainResult| {
@@ -355,6 +432,8 @@ fn the_comparison_of_interpolators_can_fail() {
     check(MinimizedNorm::L2, &|result| result.population.lambda_max = 2.1);
     check(MinimizedNorm::L2, &|result| result.max_norm = 1.1);
     check(MinimizedNorm::L2, &|result| result.coefficient_error *= 1.05);
+    // Exact thresholds are shown, not judged.
+    assert_eq!(with_interpolators(|_, result| result.thresholds = None), Verdict::Holds);
     // No recovery by basis pursuit, or by SGD.
     check(MinimizedNorm::L1, &|result| result.coefficient_error = 1e-8);
     let lost = |spec: &TrainSpec, result: &mut TrainResult| {

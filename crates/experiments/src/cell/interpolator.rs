@@ -3,11 +3,16 @@
 use faer::Mat;
 use flatmin_linalg::{EigenError, simd, symmetric_eigen};
 use flatmin_models::{Dataset, DiagonalLinear, data};
+use flatmin_optim::{Method, Sampling};
 use flatmin_theory::basis_pursuit;
 use serde::{Deserialize, Serialize};
 
+use super::study::threshold_along_the_way;
 use super::train::CUBE_VARIANCE;
 use super::{CellError, DiagonalProblem, MeasuredSharpness};
+
+/// SGD with one sample a step; all samplings of the closed forms are the same then.
+const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
 
 /// Which norm an interpolator minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,8 @@ pub struct InterpolatorSpec {
     pub problem: DiagonalProblem,
     /// Which norm.
     pub minimizes: MinimizedNorm,
+    /// Whether the exact thresholds are computed, which takes eigenproblems of size n.
+    pub with_thresholds: bool,
     /// Fixes the data.
     pub seed: u64,
 }
@@ -53,6 +60,18 @@ pub struct InterpolatorResult {
     pub target_max_norm: f64,
     /// Variance s² of an input coordinate.
     pub input_variance: f64,
+    /// Exact thresholds, where asked for.
+    pub thresholds: Option<BalancedThresholds>,
+}
+
+/// Exact mean-square thresholds η* of SGD (B = 1) at balanced networks, with the empirical matrix of
+/// the data: the middle of the interval, to a relative 1e-6. Absent where infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BalancedThresholds {
+    /// At the interpolator β̂.
+    pub interpolator: Option<f64>,
+    /// At the target β*.
+    pub target: Option<f64>,
 }
 
 /// Why no interpolator has a smaller norm.
@@ -92,6 +111,16 @@ impl InterpolatorSpec {
         let residuals = (0..dataset.sample_count())
             .map(|i| (simd::dot(dataset.inputs().row(i), &beta) - dataset.targets()[i]).abs());
         let target = data::sparse_coefficients(problem.input_dim, problem.nonzero);
+        let threshold =
+            |parameters: &[f64]| threshold_along_the_way(SGD, &model, parameters, dataset.inputs());
+        let thresholds = if self.with_thresholds {
+            Some(BalancedThresholds {
+                interpolator: threshold(&balanced)?,
+                target: threshold(&model.balanced_parameters(&target))?,
+            })
+        } else {
+            None
+        };
         let l1 = |values: &[f64]| values.iter().map(|v| v.abs()).sum();
         let max = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| v.abs().max(m));
         Ok(InterpolatorResult {
@@ -105,6 +134,7 @@ impl InterpolatorSpec {
             target_l1_norm: l1(&target),
             target_max_norm: max(&target),
             input_variance: CUBE_VARIANCE,
+            thresholds,
         })
     }
 
@@ -117,13 +147,15 @@ impl InterpolatorSpec {
     }
 
     /// Measured: the simplex method takes about 0.3 µs for each entry of X, an eigenproblem about
-    /// 0.3 ns n³.
+    /// 0.3 ns n³, a threshold about 2 ns n³.
     pub(super) fn cost(&self) -> f64 {
         let (n, d) = (self.problem.sample_count as f64, self.problem.input_dim as f64);
-        match self.minimizes {
-            MinimizedNorm::L1 => 4e-7 * n * d,
-            MinimizedNorm::L2 => 1e-9 * n * n * (n + d),
-        }
+        let thresholds = if self.with_thresholds { 4e-9 * n.powi(3) } else { 0.0 };
+        thresholds
+            + match self.minimizes {
+                MinimizedNorm::L1 => 4e-7 * n * d,
+                MinimizedNorm::L2 => 1e-9 * n * n * (n + d),
+            }
     }
 }
 

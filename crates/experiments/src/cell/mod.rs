@@ -15,7 +15,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use interpolator::{Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm};
+pub use interpolator::{
+    BalancedThresholds, Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm,
+};
 pub use norms::{NetworkFamily, NormResult, NormRow, NormSpec};
 pub use study::{
     BatchStudy, DynamicsPoint, DynamicsStudy, SingleRuns, StoredEdge, StoredExponent, StoredMean,

@@ -3,8 +3,8 @@
 use flatmin_optim::{Method, Sampling, Schedule};
 
 use crate::cell::{
-    CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, MinimizedNorm, NetworkFamily,
-    NormSpec, Problem, ReluProblem, Study, TrainSpec,
+    CellSpec, DiagonalInitial, DiagonalProblem, FACTORS, InterpolatorSpec, MOMENTUM, MinimizedNorm,
+    NetworkFamily, NormSpec, Problem, ReluProblem, Study, TrainSpec,
 };
 use crate::claim::short_number;
 use crate::{Experiment, Profile, Settings};
@@ -123,14 +123,19 @@ fn relu_cell(settings: &Settings, method: Method, level: f64, seed: u64) -> Trai
     }
 }
 
-/// What is asked of a minimum on a grid of learning rates.
-fn study(settings: &Settings, seed: u64, simulated: bool) -> Study {
-    let (seeds, replicas) = match settings.profile {
+/// For how many seeds linearised SGD is simulated, and with how many replicas.
+fn simulation(settings: &Settings) -> (u64, usize) {
+    match settings.profile {
         Profile::Smoke => (1, 200),
         Profile::Quick => (1, 100_000),
         Profile::Paper => (2, 100_000),
         Profile::Full => (settings.seeds, 100_000),
-    };
+    }
+}
+
+/// What is asked of a minimum on a grid of learning rates.
+fn study(settings: &Settings, seed: u64, simulated: bool) -> Study {
+    let (seeds, replicas) = simulation(settings);
     if simulated && seed.wrapping_sub(settings.seed) < seeds {
         Study::Dynamics { replicas }
     } else {
@@ -225,12 +230,15 @@ fn diagonal_levels(profile: Profile) -> Vec<f64> {
     levels(profile, -2.4, -0.9, 6)
 }
 
+/// The rate at whose minima linearised SGD is simulated.
+fn middle(rates: &[f64]) -> f64 {
+    rates[(rates.len() - 1) / 2]
+}
+
 fn diagonal_cell(settings: &Settings, method: Method, learning_rate: f64, seed: u64) -> TrainSpec {
     let profile = settings.profile;
     let budget = budget(profile);
-    // At the rate in the middle.
-    let rates = diagonal_levels(profile);
-    let middle = rates[(rates.len() - 1) / 2];
+    let middle = middle(&diagonal_levels(profile));
     TrainSpec {
         problem: Problem::Diagonal(diagonal_problem(profile, DiagonalInitial::Gaussian)),
         method,
@@ -253,6 +261,32 @@ pub(super) fn diagonal_learning_rates(settings: &Settings) -> Vec<CellSpec> {
         });
         cells.collect()
     })
+}
+
+/// The runs at whose minima linearised SGD is simulated.
+pub(super) fn linear_stability(settings: &Settings) -> Vec<CellSpec> {
+    let mut cells = relu_learning_rates(settings);
+    cells.extend(diagonal_learning_rates(settings));
+    cells.retain(|cell| simulated_rate(cell).is_some());
+    cells
+}
+
+/// The learning rate of such a run.
+fn simulated_rate(cell: &CellSpec) -> Option<f64> {
+    match cell {
+        CellSpec::Train(TrainSpec { study: Study::Dynamics { .. }, learning_rate, .. }) => {
+            Some(*learning_rate)
+        }
+        _ => None,
+    }
+}
+
+/// The different learning rates of such runs among `cells`, in words.
+fn simulated_rates(cells: &[CellSpec]) -> String {
+    let mut rates: Vec<f64> = cells.iter().filter_map(simulated_rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.dedup();
+    rates.into_iter().map(short_number).collect::<Vec<_>>().join(", ")
 }
 
 /// Number of samples of the main setting.
@@ -291,14 +325,12 @@ pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
             sample_count,
             ..diagonal_problem(profile, DiagonalInitial::Gaussian)
         };
-        let interpolator =
-            |minimizes, seed| CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, seed });
         for design in 0..design_count(settings) {
             let seed = settings.seed.wrapping_add(design);
-            cells.push(interpolator(MinimizedNorm::L2, seed));
+            cells.push(interpolator(settings, problem, MinimizedNorm::L2, seed));
         }
         for seed in settings.seeds() {
-            cells.push(interpolator(MinimizedNorm::L1, seed));
+            cells.push(interpolator(settings, problem, MinimizedNorm::L1, seed));
             for method in [SGD, GD] {
                 let cell = diagonal_cell(settings, method, rate, seed);
                 let main = sample_count == diagonal_sample_count(profile);
@@ -314,10 +346,24 @@ pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
 pub(super) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     let problem = diagonal_problem(settings.profile, DiagonalInitial::Gaussian);
     let norms = [MinimizedNorm::L1, MinimizedNorm::L2];
-    let specs = settings
+    let cells = settings
         .seeds()
-        .flat_map(|seed| norms.map(|minimizes| InterpolatorSpec { problem, minimizes, seed }));
-    specs.map(CellSpec::Interpolator).collect()
+        .flat_map(|seed| norms.map(|norm| interpolator(settings, problem, norm, seed)));
+    cells.collect()
+}
+
+/// The same interpolator must give the same cell wherever it is asked for. Exact thresholds are those
+/// of the minimum-ℓ2 interpolator with the samples of the main setting, once a seed.
+fn interpolator(
+    settings: &Settings,
+    problem: DiagonalProblem,
+    minimizes: MinimizedNorm,
+    seed: u64,
+) -> CellSpec {
+    let with_thresholds = minimizes == MinimizedNorm::L2
+        && problem.sample_count == diagonal_sample_count(settings.profile)
+        && settings.seeds().any(|s| s == seed);
+    CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, with_thresholds, seed })
 }
 
 pub(super) fn diagonal_balance(settings: &Settings) -> Vec<CellSpec> {
@@ -429,9 +475,22 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              {seeds} of which are those of the other methods; a larger n adds samples to the same \
              design. An interpolator is a minimum as the \
              balanced network with its coefficients, a = √|β|, b = sign(β)√|β|; for trained \
-             networks the layers are taken as they are.",
+             networks the layers are taken as they are. Exact thresholds η* (B = 1) are those of the \
+             empirical matrix at n = {}, for the designs of the first {seeds} seed(s).",
             short_number(diagonal_levels(profile).last().copied().unwrap_or(f64::NAN)),
             design_count(settings),
+            diagonal.sample_count,
+        ),
+        Experiment::LinearStability => format!(
+            "The minima are those that SGD finds in the experiments on sharpness at η = {} (ReLU) and \
+             {} (diagonal) with the first {} seed(s). At each, linearised SGD (B = 1) runs at η = c·η*, c = {}, with heavy-ball momentum 0 and {MOMENTUM}. Replicas of V start \
+             from random signs in the eigenbasis of Y* ({} of them), those of the norm from N(0, I) \
+             (a quarter as many); both starts have second moment I.",
+            simulated_rates(&relu_learning_rates(settings)),
+            simulated_rates(&diagonal_learning_rates(settings)),
+            simulation(settings).0.min(seeds),
+            FACTORS.map(short_number).join(", "),
+            simulation(settings).1,
         ),
         Experiment::Threshold => format!(
             "The minima are those of the learning-rate grids. ReLU networks: {relu_setting}\n\n\

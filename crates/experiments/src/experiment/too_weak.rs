@@ -3,6 +3,7 @@
 use flatmin_optim::Method;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 
+use super::grid;
 use super::relu::{GD_STYLE, SGD_STYLE};
 use super::select::{group_by, interpolators, trained};
 use super::{MissingCell, Presentation};
@@ -73,6 +74,10 @@ pub(super) struct Found {
     pub(super) gd_edge: f64,
     /// The same for the trace condition of SGD, B = 1.
     pub(super) sgd_edge: f64,
+    /// The exact threshold η* of SGD, B = 1, empirical matrix, in the same units; where computed.
+    pub(super) threshold: Option<f64>,
+    /// The same at the balanced β*.
+    pub(super) target_threshold: Option<f64>,
     /// What was computed directly.
     pub(super) interpolator: Option<InterpolatorResult>,
 }
@@ -86,6 +91,8 @@ pub(super) struct Search {
     /// `‖β*‖_1 / ‖β*‖_∞`: the largest η at which gradient descent is stable at the balanced β*, in
     /// units of η₀ = 1/(s²‖β*‖_1), at which the trace condition of SGD turns.
     target_gd_edge: f64,
+    /// Number of samples of the main setting, where exact thresholds are computed.
+    pub(super) main_sample_count: usize,
 }
 
 pub(super) fn search(settings: &Settings, results: &Results) -> Result<Search, MissingCell> {
@@ -117,6 +124,8 @@ pub(super) fn search(settings: &Settings, results: &Results) -> Result<Search, M
             l1_norm: result.l1_norm,
             gd_edge,
             sgd_edge,
+            threshold: result.thresholds.and_then(|t| t.interpolator).map(|eta| eta / unit),
+            target_threshold: result.thresholds.and_then(|t| t.target).map(|eta| eta / unit),
             interpolator: Some(*result),
         });
     }
@@ -140,11 +149,20 @@ pub(super) fn search(settings: &Settings, results: &Results) -> Result<Search, M
             l1_norm: last.norm,
             gd_edge,
             sgd_edge,
+            threshold: run
+                .result
+                .study
+                .as_deref()
+                .and_then(|study| study.single())
+                .map(|single| single.threshold() / unit)
+                .filter(|threshold| threshold.is_finite()),
+            target_threshold: None,
             interpolator: None,
         });
     }
     let target_gd_edge = target(|i| i.target_l1_norm / i.target_max_norm);
-    Ok(Search { found, target_norm_squared, target_gd_edge })
+    let main_sample_count = grid::diagonal_sample_count(settings.profile);
+    Ok(Search { found, target_norm_squared, target_gd_edge, main_sample_count })
 }
 
 impl Search {
@@ -223,6 +241,7 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             search.series(|found| found.sgd_edge),
             vec![horizontal("η₀", 1.0)],
         ),
+        exact_panel(&search),
     ];
     Ok(Presentation {
         table: table(&search),
@@ -233,7 +252,7 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             subtitle: "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
                        the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*."
                 .to_owned(),
-            columns: 2,
+            columns: 3,
             panels,
         },
         summary: summary(&search),
@@ -250,7 +269,7 @@ fn mean_error_panel(search: &Search) -> Panel {
         Some((group.first()?.ratio(), mean_and_standard_error(&errors).0))
     });
     Panel {
-        title: "Minimum ℓ2 norm: the mean error over the designs".to_owned(),
+        title: "Minimum ℓ2 norm: mean error over designs".to_owned(),
         x: Axis::linear("samples over dimension n/d"),
         y: Axis::linear("‖β − β*‖² / ‖β*‖²"),
         series: vec![
@@ -274,6 +293,48 @@ fn mean_error_panel(search: &Search) -> Panel {
     }
 }
 
+/// The exact threshold of SGD beside the trace condition, by origin.
+fn exact_panel(search: &Search) -> Panel {
+    let (mut exact, mut condition) = (Vec::new(), Vec::new());
+    for found in &search.found {
+        if let Some(threshold) = found.threshold {
+            let place = match found.origin {
+                Origin::MinimumL2 => 1.0,
+                Origin::Sgd => 2.0,
+                // Basis pursuit finds β*; gradient descent's is a hundred times smaller and would
+                // hide the other differences.
+                Origin::BasisPursuit | Origin::GradientDescent => continue,
+            };
+            exact.push((place - 0.12, threshold));
+            condition.push((place + 0.12, found.sgd_edge));
+        }
+        if let Some(threshold) = found.target_threshold {
+            exact.push((-0.12, threshold));
+            // η₀ is defined by it.
+            condition.push((0.12, 1.0));
+        }
+    }
+    let series = |label: &str, style, points| Series {
+        label: label.to_owned(),
+        style,
+        mark: Mark::OpenPoints,
+        points,
+    };
+    Panel {
+        title: format!("SGD (B = 1) is stable up to η* (n = {})", search.main_sample_count),
+        x: Axis::categories("minimum", &["β*", "minimum ℓ2", "SGD as trained"]),
+        y: Axis::log("learning rate in units of η₀"),
+        series: vec![
+            series("exact η* of the design", Style(4), exact),
+            series("2/tr Ḡ", Style(5), condition),
+        ],
+        references: vec![Reference {
+            label: "η₀".to_owned(),
+            kind: ReferenceKind::Horizontal(1.0),
+        }],
+    }
+}
+
 fn table(search: &Search) -> Table {
     let columns = [
         ("origin", "word", "minimum_l2, basis_pursuit, SGD or GD"),
@@ -286,6 +347,8 @@ fn table(search: &Search) -> Table {
         ("max_norm", "norm", "‖β‖_∞ (interpolators)"),
         ("gd_edge", "1", "2/λ_max of the population matrix, in units of 1/(s²‖β*‖_1)"),
         ("sgd_edge", "1", "2/trace of the population matrix, in the same units"),
+        ("threshold", "1", "exact η* (B = 1, empirical matrix) in the same units, where computed"),
+        ("target_threshold", "1", "the same at the balanced β* (minimum_l2)"),
         ("largest_residual", "1", "largest |residual| (interpolators)"),
         ("rank", "1", "rank of the inputs (minimum_l2)"),
         ("dual_norm", "1", "‖Xᵀν‖_∞ of the dual certificate (basis_pursuit)"),
@@ -311,6 +374,8 @@ fn table(search: &Search) -> Table {
             computed.map(|result| result.max_norm).into(),
             Value::Number(found.gd_edge),
             Value::Number(found.sgd_edge),
+            found.threshold.into(),
+            found.target_threshold.into(),
             computed.map(|result| result.largest_residual).into(),
             rank.map_or(Value::Missing, |rank| Value::Integer(rank as u64)),
             dual_norm.into(),
@@ -331,6 +396,8 @@ fn summary(search: &Search) -> Table {
         ("largest_error", "1", "largest of the same"),
         ("gd_edge", "1", "median of 2/λ_max of the population matrix, in units of 1/(s²‖β*‖_1)"),
         ("sgd_edge", "1", "median of 2/trace of the population matrix, in the same units"),
+        ("threshold", "1", "median of the exact η* (B = 1) in the same units, where computed"),
+        ("target_threshold", "1", "the same at the balanced β*"),
     ]
     .map(|(name, unit, description)| Column { name, unit, description })
     .to_vec();
@@ -338,6 +405,10 @@ fn summary(search: &Search) -> Table {
     for origin in Origin::ALL {
         for (sample_count, group) in search.of(origin) {
             let of = |value: fn(&Found) -> f64| group.iter().map(value).collect::<Vec<f64>>();
+            let some = |value: fn(&Found) -> Option<f64>| {
+                let values: Vec<f64> = group.iter().filter_map(value).collect();
+                if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+            };
             let errors = of(|found| found.error);
             let (mean, standard_error) = mean_and_standard_error(&errors);
             rows.push(vec![
@@ -350,6 +421,8 @@ fn summary(search: &Search) -> Table {
                 Value::Number(errors.iter().copied().fold(0.0, f64::max)),
                 Value::Number(median(&of(|found| found.gd_edge))),
                 Value::Number(median(&of(|found| found.sgd_edge))),
+                some(|found| found.threshold),
+                some(|found| found.target_threshold),
             ]);
         }
     }

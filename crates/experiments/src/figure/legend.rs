@@ -10,6 +10,8 @@ const LINE_HEIGHT: f64 = 20.0;
 const KEY_WIDTH: f64 = 36.0;
 const KEY_GAP: f64 = 7.0;
 const ENTRY_GAP: f64 = 24.0;
+/// Half the length of an error bar.
+const BAR: f64 = 8.0;
 
 /// What one legend entry stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +121,8 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
     match key {
         Key::Reference(index) => svg.polyline(&ends, &reference_stroke(*index)),
         Key::Series(style, marks) => {
-            for stroke in marks.iter().filter_map(|&mark| stroke(*style, mark)) {
+            let along = marks.iter().filter(|&&mark| mark != Mark::Intervals);
+            for stroke in along.filter_map(|&mark| stroke(*style, mark)) {
                 // A thin, translucent line stands alone here: opaque, so that its colour shows.
                 let width = stroke.width.max(1.6);
                 svg.polyline(&ends, &Stroke { width, opacity: 1.0, ..stroke });
@@ -128,8 +131,19 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
             let markers: Vec<Mark> = marks
                 .iter()
                 .copied()
-                .filter(|m| !matches!(m, Mark::Line | Mark::ThinLine))
+                .filter(|m| !matches!(m, Mark::Line | Mark::ThinLine | Mark::Intervals))
                 .collect();
+            let is_interval = |mark: &&Mark| **mark == Mark::Intervals;
+            if let Some(stroke) =
+                marks.iter().find(is_interval).and_then(|&mark| stroke(*style, mark))
+            {
+                // As in the panels, through the markers; in the middle where there are none.
+                for index in 0..markers.len().max(1) {
+                    let at = (index as f64 + 0.5) / markers.len().max(1) as f64;
+                    let x = left + at * KEY_WIDTH;
+                    svg.polyline(&[(x, y - BAR), (x, y + BAR)], &stroke);
+                }
+            }
             for (index, &mark) in markers.iter().enumerate() {
                 let at = (index as f64 + 0.5) / markers.len() as f64;
                 draw_marker(svg, *style, mark, (left + at * KEY_WIDTH, y));

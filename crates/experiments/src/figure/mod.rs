@@ -103,6 +103,9 @@ pub enum Mark {
     OpenPoints,
     /// A thick line with markers: medians.
     LineAndPoints,
+    /// A thin, solid line from each point with an even index to the next one: error bars. A pair of
+    /// which one end cannot be drawn is left out.
+    Intervals,
 }
 
 /// Index into a fixed palette. Each of the first eight has its own colour, marker shape and dash

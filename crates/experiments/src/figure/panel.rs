@@ -8,8 +8,14 @@ use super::text::{Weight, text_width};
 use super::{Mark, Panel, Reference, ReferenceKind, Series};
 
 /// Marks in drawing order: what is translucent first, medians on top.
-const DRAWING_ORDER: [Mark; 5] =
-    [Mark::ThinLine, Mark::Points, Mark::OpenPoints, Mark::Line, Mark::LineAndPoints];
+const DRAWING_ORDER: [Mark; 6] = [
+    Mark::ThinLine,
+    Mark::Intervals,
+    Mark::Points,
+    Mark::OpenPoints,
+    Mark::Line,
+    Mark::LineAndPoints,
+];
 
 const GRID: Stroke = Stroke { color: "#E4E4E4", width: 1.0, opacity: 1.0, dash: "" };
 const FRAME: &str = "#6B6B6B";
@@ -126,7 +132,7 @@ impl Placed<'_> {
     }
 
     fn draw_series(&self, svg: &mut Svg, series: &Series) {
-        let runs = self.runs(&series.points);
+        let runs = self.lines(series);
         if let Some(stroke) = stroke(series.style, series.mark) {
             svg.path(&runs, &stroke);
         }
@@ -179,12 +185,12 @@ impl Placed<'_> {
         let mut obstacles = Vec::new();
         for series in &self.panel.series {
             let (on_line, on_point) = match series.mark {
-                Mark::Line => (0.6, 0.0),
+                Mark::Line | Mark::Intervals => (0.6, 0.0),
                 Mark::ThinLine => (0.3, 0.0),
                 Mark::Points | Mark::OpenPoints => (0.0, 2.0),
                 Mark::LineAndPoints => (0.8, 4.0),
             };
-            for run in self.runs(&series.points) {
+            for run in self.lines(series) {
                 if on_line > 0.0 {
                     let along = sample(&run, 3.0).into_iter();
                     obstacles.extend(along.map(|at| Obstacle { at, weight: on_line }));
@@ -209,6 +215,17 @@ impl Placed<'_> {
         }
         obstacles.retain(|obstacle| self.frame.contains(obstacle.at));
         obstacles
+    }
+
+    /// What a series connects, in pixels.
+    fn lines(&self, series: &Series) -> Vec<Vec<Point>> {
+        match series.mark {
+            Mark::Intervals => {
+                let pairs = series.points.chunks(2).map(|pair| self.runs(pair));
+                pairs.flatten().filter(|pair| pair.len() == 2).collect()
+            }
+            _ => self.runs(&series.points),
+        }
     }
 
     /// The points in pixels, split where one cannot be drawn.

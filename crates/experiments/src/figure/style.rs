@@ -62,6 +62,9 @@ pub(super) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
         Mark::Line => (1.8, 1.0),
         Mark::ThinLine => (1.1, 0.55),
         Mark::LineAndPoints => (2.2, 1.0),
+        Mark::Intervals => {
+            return Some(Stroke { color: color(style), width: 1.4, opacity: 1.0, dash: "" });
+        }
         Mark::Points | Mark::OpenPoints => return None,
     };
     Some(Stroke { color: color(style), width, opacity, dash })
@@ -78,7 +81,7 @@ pub(super) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point
     let color = color(style);
     let filled = Paint { fill: color, fill_opacity: 1.0, stroke: "#FFFFFF", stroke_width: 1.0 };
     let (radius, paint) = match mark {
-        Mark::Line | Mark::ThinLine => return,
+        Mark::Line | Mark::ThinLine | Mark::Intervals => return,
         Mark::Points => (3.5, Paint { fill_opacity: 0.45, stroke: "none", ..filled }),
         Mark::OpenPoints => {
             (3.5, Paint { fill: "none", fill_opacity: 1.0, stroke: color, stroke_width: 1.3 })

@@ -47,6 +47,16 @@ fn points_that_cannot_be_drawn_are_dropped_and_break_lines() {
 }
 
 #[test]
+fn error_bars_connect_pairs_and_need_both_ends() {
+    let ends = [(1.0, 1.0), (1.0, 2.0), (2.0, 0.0), (2.0, 3.0), (3.0, 1.0), (3.0, 2.0)];
+    let svg = figure(vec![panel(vec![series("s", Mark::Intervals, &ends)])]).to_svg();
+    let lines = svg.lines().filter(|line| line.contains(r#"stroke-width="1.4""#));
+    // The legend's bar, then the two whole pairs.
+    let pieces: Vec<usize> = lines.map(|line| count(line, "M")).collect();
+    assert_eq!(pieces, [1, 2]);
+}
+
+#[test]
 fn a_panel_without_data_says_so_and_its_series_is_not_in_the_legend() {
     let svg = figure(vec![panel(vec![series("gone", Mark::Line, &[(1.0, -1.0)])])]).to_svg();
     assert!(svg.contains(">no data</text>"));

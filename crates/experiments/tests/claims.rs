@@ -112,7 +112,6 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
     }
 }
 
-/// What is found at its minimum.
 /// Growth at exactly the rate that the distance to the threshold says.
 fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> DynamicsStudy {
     let path = [0_usize, 2, 20].map(|step| {

@@ -144,6 +144,26 @@ fn little_momentum_is_none() {
 }
 
 #[test]
+fn any_positive_width_may_be_asked_for() {
+    let jacobian = random_jacobian(6, 4, 7);
+    for size in [1, 2, 5] {
+        let batch = Batch::new(size, Sampling::WithReplacement).unwrap();
+        let exact = dense_threshold(&Minimum::new(&jacobian).unwrap(), batch).unwrap();
+        for relative_width in [1e-300, 1e-6, 1e-3, 0.5, 2.0, 1e10, f64::MAX] {
+            let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
+            let found = threshold_with(&jacobian, batch, &options).unwrap();
+            let contains =
+                found.lower <= exact * (1.0 + 1e-13) && exact <= found.upper * (1.0 + 1e-13);
+            assert!(contains, "{relative_width:e}: {found:?}, {exact}");
+            assert!(
+                found.relative_width() <= relative_width + 1e-12,
+                "{relative_width:e}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn degenerate_minima_are_ordinary() {
     let check = |jacobian: &RowMatrix, size: usize, expected: f64| {
         for momentum in [0.0, 0.5] {

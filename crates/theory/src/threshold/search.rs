@@ -140,7 +140,7 @@ impl Search<'_, '_> {
             if 4.0 * accuracy <= self.width || self.products >= self.max_products {
                 return Ok(nu);
             }
-            residual = (0.1 * accuracy).clamp(0.05 * self.width.sqrt(), 1e-3);
+            residual = (0.1 * accuracy).max(0.05 * self.width.sqrt()).min(1e-3);
         }
     }
 

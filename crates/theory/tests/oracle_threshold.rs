@@ -144,6 +144,71 @@ fn little_momentum_is_none() {
 }
 
 #[test]
+fn any_positive_width_may_be_asked_for() {
+    let jacobian = random_jacobian(6, 4, 7);
+    for size in [1, 2, 5] {
+        let batch = Batch::new(size, Sampling::WithReplacement).unwrap();
+        let exact = dense_threshold(&Minimum::new(&jacobian).unwrap(), batch).unwrap();
+        for relative_width in [1e-300, 1e-6, 1e-3, 0.5, 2.0, 1e10, f64::MAX] {
+            let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
+            let found = threshold_with(&jacobian, batch, &options).unwrap();
+            let contains =
+                found.lower <= exact * (1.0 + 1e-13) && exact <= found.upper * (1.0 + 1e-13);
+            assert!(contains, "{relative_width:e}: {found:?}, {exact}");
+            assert!(
+                found.relative_width() <= relative_width + 1e-12,
+                "{relative_width:e}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn many_blocks_of_nearly_the_same_strength_converge() {
+    let samples: usize = 300;
+    let check = |norm_squared: &dyn Fn(usize) -> f64| {
+        let norm = |i: usize| norm_squared(i).sqrt();
+        let jacobian =
+            RowMatrix::from_fn(samples, samples, |i, j| if i == j { norm(i) } else { 0.0 });
+        let minimum = Minimum::new(&jacobian).unwrap();
+        let n = samples as f64;
+        for (size, sampling) in [(1, Sampling::WithoutReplacement), (7, Sampling::WithReplacement)]
+        {
+            let batch = Batch::new(size, sampling).unwrap();
+            let found = threshold(&minimum, batch).unwrap();
+            // A sample of norm 1 alone: K = 1/n.
+            let p = batch.noise_coefficient(samples).unwrap();
+            let exact = 2.0 / ((1.0 - p) / n + p);
+            assert!(found.lower <= exact && exact <= found.upper, "{found:?}, {exact}");
+            assert!(found.relative_width() < 2e-10, "{}", found.relative_width());
+            assert_eq!(found.status, ThresholdStatus::Converged, "{found:?}");
+        }
+    };
+    check(&|_| 1.0);
+    check(&|i| if i == 0 { 1.0 } else { 1.0 - 8e-10 });
+    check(&|i| 1.0 - 1e-6 * i as f64 / samples as f64);
+    check(&|i| 1.0 - 1e-9 * i as f64 / samples as f64);
+}
+
+#[test]
+fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
+    let rows = |values: &[f64]| RowMatrix::new(values.len() / 2, 2, values.to_vec()).unwrap();
+    for jacobian in [rows(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0]), rows(&[0.6, 0.8])] {
+        for momentum in [0.3, 0.9, 0.999] {
+            for relative_width in [1e-2, 1e-4, 1e-6, 1e-10, 1e-14] {
+                let options =
+                    ThresholdOptions { momentum, relative_width, ..ThresholdOptions::default() };
+                let batch = Batch::new(2, Sampling::WithReplacement).unwrap();
+                let found = threshold_with(&jacobian, batch, &options).unwrap();
+                assert_eq!(found.status, ThresholdStatus::Converged, "{options:?}: {found:?}");
+                // The error of the eigendecomposition enters times ζ, about 5e5 at 0.999.
+                assert!(found.relative_width() <= relative_width + 1e-6, "{options:?}: {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn degenerate_minima_are_ordinary() {
     let check = |jacobian: &RowMatrix, size: usize, expected: f64| {
         for momentum in [0.0, 0.5] {

@@ -54,7 +54,7 @@ impl Default for ThresholdOptions {
 ///
 /// **What it guarantees.** For SGD without momentum the interval contains the η* of the real numbers
 /// that the given floating-point numbers are: every rounding on the way is bounded, under the standard
-/// model of floating-point arithmetic (no overflow; underflow below 1e-300 relative is neglected) and
+/// model of floating-point arithmetic (no overflow; underflow below 1e-80 relative is neglected) and
 /// however the products underneath order their sums. Three parts make its width: the requested one;
 /// the rounding of the last product; and the error of the eigendecomposition, by the two facts that
 /// μ* = 2/η* is at most `(1+ω)²/(1−ω)` times its value for rows whose Gauss–Newton matrix is within a
@@ -80,7 +80,8 @@ pub struct Threshold {
 pub enum ThresholdStatus {
     /// The interval is as narrow as asked for, but for rounding.
     Converged,
-    /// The budget of products ran out first: the interval is valid and wider than asked for.
+    /// The budget of products, or eight attempts, ran out first: the interval is valid and wider than
+    /// asked for.
     OutOfProducts,
 }
 

@@ -35,6 +35,13 @@ pub(super) struct Certificate {
     pub(super) quotient_rounding: f64,
 }
 
+impl Certificate {
+    /// Relative bound on what rounding can have added to the distance of the ends.
+    pub(super) fn rounding(&self) -> f64 {
+        self.rayleigh_rounding + self.quotient_rounding
+    }
+}
+
 impl<'a> Operator<'a> {
     pub(super) fn new(
         response: Response<'a>,

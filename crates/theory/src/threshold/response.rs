@@ -79,6 +79,22 @@ impl<'a> Response<'a> {
         })
     }
 
+    /// By how much μ must grow, at most, for ρ to fall by a factor `1 − ε`: ε times this, which is
+    /// the largest `2 d_kl/(λ_k+λ_l)`. Then every d grows at least by the factor `1 + ε`.
+    ///
+    /// μ or less where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
+    pub(super) fn stiffness(&self, nu: f64) -> f64 {
+        let shifts = self.shifts(nu);
+        let mut largest = 0.0_f64;
+        for (k, value) in self.eigenvalues.iter().enumerate() {
+            let pairs = self.eigenvalues[k..].iter().zip(self.denominators(&shifts, k));
+            for (other, denominator) in pairs {
+                largest = largest.max(2.0 * denominator / (value + other));
+            }
+        }
+        largest * (1.0 + 1e-14)
+    }
+
     /// The ν with `P Σ_k λ_k / m_k = 1`, where the quadratic form of M in the vector of ones turns:
     /// S6 where β = 0, and always a lower bound on the ν of the threshold.
     pub(super) fn spectral_root(&self) -> f64 {

@@ -2,7 +2,7 @@
 
 use flatmin_linalg::Krylov;
 
-use super::perron::Operator;
+use super::perron::{Certificate, Operator};
 use super::{Bracket, ThresholdOptions};
 use crate::TheoryError;
 
@@ -25,8 +25,22 @@ pub(super) fn bracket(
         max_products: options.max_products,
         products: 0,
         start,
+        resolution: 1e-3 * options.relative_width.sqrt(),
     };
     if homogeneous { search.homogeneous() } else { search.general() }
+}
+
+impl Bracket {
+    /// Nothing known yet.
+    fn unbounded(nu: f64) -> Self {
+        let (lower, upper, weights) = (0.0, f64::INFINITY, Vec::new());
+        Self { lower, upper, products: 0, converged: false, nu, weights }
+    }
+
+    /// Whether it is at most as wide as asked for, relative, with what rounding adds.
+    fn is_narrow(&self, width: f64, rounding: f64) -> bool {
+        self.upper - self.lower <= (width + 4.0 * rounding) * self.upper
+    }
 }
 
 struct Search<'a, 'b> {
@@ -36,6 +50,8 @@ struct Search<'a, 'b> {
     products: usize,
     /// A positive vector, the start of the next Krylov space.
     start: Vec<f64>,
+    /// The relative residual of a Ritz pair from which on its value is taken for the root itself.
+    resolution: f64,
 }
 
 /// What a Krylov space was grown for.
@@ -59,32 +75,36 @@ struct Found {
 impl Search<'_, '_> {
     /// p = 1 without momentum: `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
     fn homogeneous(&mut self) -> Result<Bracket, TheoryError> {
-        let found = self.krylov(1.0, &Goal::Supersolution(None))?;
-        let vector = positive(found.vector);
-        let certificate = self.certify(1.0, &vector)?;
-        Ok(Bracket {
-            lower: certificate.lower,
-            upper: certificate.upper,
-            products: self.products,
-            converged: found.reached,
-            nu: found.value,
-            weights: vector,
-        })
+        let mut best = Bracket::unbounded(1.0);
+        let mut attempts = 0;
+        loop {
+            let found = self.krylov(1.0, &Goal::Supersolution(None))?;
+            let vector = positive(found.vector);
+            let certificate = self.certify(1.0, &vector)?;
+            best.upper = best.upper.min(certificate.upper);
+            // Many blocks just below the top one pull the Rayleigh quotient down: start anew from
+            // this vector, in which the top one weighs more.
+            self.start = mixed(&vector);
+            if certificate.lower > best.lower {
+                best.lower = certificate.lower;
+                (best.nu, best.weights) = (found.value, vector);
+            }
+            best.products = self.products;
+            best.converged = best.is_narrow(self.width, certificate.rounding());
+            attempts += 1;
+            if best.converged || attempts == MOST_ATTEMPTS || self.products >= self.max_products {
+                return Ok(best);
+            }
+        }
     }
 
     /// p < 1 or momentum.
     fn general(&mut self) -> Result<Bracket, TheoryError> {
         let response = self.operator.response;
         let pole = response.pole();
-        let mut nu = self.approach(response.spectral_root())?;
-        let mut best = Bracket {
-            lower: 0.0,
-            upper: f64::INFINITY,
-            products: 0,
-            converged: false,
-            nu,
-            weights: Vec::new(),
-        };
+        let (mut nu, ritz_vector) = self.approach(response.spectral_root())?;
+        let mut ritz_vector = Some(ritz_vector);
+        let mut best = Bracket::unbounded(nu);
         let mut offset = 0.4 * self.width;
         let mut attempts = 0;
         loop {
@@ -92,22 +112,22 @@ impl Search<'_, '_> {
             let found = self.krylov(upper_nu, &Goal::Supersolution(Some(1.0)))?;
             let vector = positive(found.vector);
             let certificate = self.certify(upper_nu, &vector)?;
-            let upper = pole + upper_nu;
-            // Where d does not grow in proportion to μ, ρ falls more slowly than 1/μ.
-            let stiff = (-response.curvature).max(0.0) + 2.0 * response.coupling;
-            let stiff = stiff * response.lambda_max();
-            let upper = upper + (certificate.upper - 1.0).max(0.0) * (upper + stiff);
+            let stiffness = response.stiffness(upper_nu);
+            let upper = pole + upper_nu + (certificate.upper - 1.0).max(0.0) * stiffness;
             best.upper = best.upper.min(upper * (1.0 + 1e-15));
-
-            let level = 1.0 + 2.0 * certificate.rayleigh_rounding;
-            let root = self.operator.rayleigh_root(&vector, nu, level);
-            if pole + root > best.lower {
-                best.lower = (pole + root) * (1.0 - 1e-15);
-                (best.nu, best.weights) = (root, vector.clone());
+            let root = self.raise_lower(&mut best, nu, &vector, &certificate);
+            let rounding = certificate.rounding() * (stiffness / upper).max(1.0);
+            if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
+                // A supersolution that few products gave is still mixed with the start. The Ritz
+                // vector is not.
+                if let Some(ritz_vector) = ritz_vector.take() {
+                    let ritz_vector = positive(ritz_vector);
+                    let certificate = self.certify(nu, &ritz_vector)?;
+                    self.raise_lower(&mut best, nu, &ritz_vector, &certificate);
+                }
             }
             best.products = self.products;
-            let rounding = certificate.rayleigh_rounding + certificate.quotient_rounding;
-            best.converged = best.upper - best.lower <= (self.width + 4.0 * rounding) * best.upper;
+            best.converged = best.is_narrow(self.width, rounding);
             attempts += 1;
             if best.converged || attempts == MOST_ATTEMPTS || self.products >= self.max_products {
                 return Ok(best);
@@ -116,15 +136,37 @@ impl Search<'_, '_> {
                 // Rounding needs more room.
                 offset += 2.0 * (certificate.upper - 1.0).max(self.width);
             } else {
-                // The root was not low enough: start anew from the better vector.
+                // The root was not low enough: start anew from the better vector, and look closer,
+                // for eigenvalues may lie closer together than the residual could tell.
+                self.resolution *= 0.1;
                 self.start = mixed(&vector);
                 nu = nu.max(root);
             }
         }
     }
 
-    /// A lower bound of the ν of the threshold that is near it, and a start that is near its vector.
-    fn approach(&mut self, mut nu: f64) -> Result<f64, TheoryError> {
+    /// Raises the lower end to the root of the Rayleigh quotient of `vector`, whose moments are set,
+    /// less what rounding can have done to it. Returns the root.
+    fn raise_lower(
+        &self,
+        best: &mut Bracket,
+        nu: f64,
+        vector: &[f64],
+        certificate: &Certificate,
+    ) -> f64 {
+        let level = 1.0 + 2.0 * certificate.rayleigh_rounding;
+        let root = self.operator.rayleigh_root(vector, nu, level);
+        let lower = (self.operator.response.pole() + root) * (1.0 - 1e-15);
+        if lower > best.lower {
+            best.lower = lower;
+            (best.nu, best.weights) = (root, vector.to_vec());
+        }
+        root
+    }
+
+    /// A lower bound of the ν of the threshold that is near it, with the Ritz vector that gave it;
+    /// makes the start one that is near.
+    fn approach(&mut self, mut nu: f64) -> Result<(f64, Vec<f64>), TheoryError> {
         let pole = self.operator.response.pole();
         let mut residual = 3e-2;
         loop {
@@ -138,9 +180,9 @@ impl Search<'_, '_> {
             self.start = mixed(&found.vector);
             let accuracy = (found.residual / found.value).max(change).powi(2);
             if 4.0 * accuracy <= self.width || self.products >= self.max_products {
-                return Ok(nu);
+                return Ok((nu, found.vector));
             }
-            residual = (0.1 * accuracy).clamp(0.05 * self.width.sqrt(), 1e-3);
+            residual = (0.1 * accuracy).max(0.05 * self.width.sqrt()).min(1e-3);
         }
     }
 
@@ -169,7 +211,7 @@ impl Search<'_, '_> {
                         if reached || exhausted {
                             return Ok(Found { value, residual, vector, reached });
                         }
-                    } else if exhausted || residual <= 1e-3 * self.width.sqrt() * value {
+                    } else if exhausted || residual <= self.resolution * value {
                         // The root lies above the level: there is no such vector.
                         let vector = krylov.combine(&coefficients);
                         return Ok(Found { value, residual, vector, reached: false });
@@ -196,11 +238,7 @@ impl Search<'_, '_> {
         Some((vector, reached))
     }
 
-    fn certify(
-        &mut self,
-        nu: f64,
-        vector: &[f64],
-    ) -> Result<super::perron::Certificate, TheoryError> {
+    fn certify(&mut self, nu: f64, vector: &[f64]) -> Result<Certificate, TheoryError> {
         self.products += 1;
         self.operator.certify(nu, vector).ok_or(TheoryError::NoCertificate)
     }

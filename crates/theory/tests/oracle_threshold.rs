@@ -201,8 +201,8 @@ fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
                 let batch = Batch::new(2, Sampling::WithReplacement).unwrap();
                 let found = threshold_with(&jacobian, batch, &options).unwrap();
                 assert_eq!(found.status, ThresholdStatus::Converged, "{options:?}: {found:?}");
-                // The error of the eigendecomposition enters times ζ, about 5e5 at 0.999.
-                assert!(found.relative_width() <= relative_width + 1e-6, "{options:?}: {found:?}");
+                // Constants of the size of 1/(1 − β) are rounded; ζ, about 5e5, must not enter.
+                assert!(found.relative_width() <= relative_width + 1e-10, "{options:?}: {found:?}");
             }
         }
     }

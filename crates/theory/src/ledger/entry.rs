@@ -162,8 +162,8 @@ impl Statement {
                 source: "Mulayoff and Michaeli (2024)",
                 check: "The map of second moments, formed as a matrix from the Jacobian without \
                         an eigendecomposition, has no eigenvalue above 1 at the threshold and has \
-                        one at 1.1 times it; the threshold for batches one larger is not smaller.",
-                mutant: "1/λ_max(C†D) instead of 2/λ_max(C†D), and a threshold that falls as \
+                        one at 1.01 times it; the threshold for batches one larger is not smaller.",
+                mutant: "1.96/λ_max(C†D) instead of 2/λ_max(C†D), and a threshold that falls as \
                         batches grow",
                 domain: Domain::Minimum,
             },

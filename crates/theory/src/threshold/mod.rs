@@ -82,7 +82,7 @@ pub enum ThresholdStatus {
     Converged,
     /// The budget of products, or eight attempts, ran out first: the interval is valid and wider than
     /// asked for.
-    OutOfProducts,
+    NotConverged,
 }
 
 /// What an interval says about a learning rate.
@@ -126,8 +126,9 @@ impl Threshold {
 /// The largest mean-square stable learning rate at a minimum given as a [`Minimum`], a Jacobian or a
 /// [`Gram`](crate::Gram) matrix, to 1e-10 where rounding allows (S8–S10).
 ///
-/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and about 20 products of
-/// 2nr² operations for batches of one, two to three times as many for larger ones.
+/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and for a network about 20 products
+/// of 2nr² operations for batches of one, two to three times as many for larger ones. Closely spaced
+/// blocks of nearly the same strength cost ten times more.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -196,7 +197,11 @@ pub fn lyapunov_function(
     if options.momentum.abs() > 0.0 {
         return Err(TheoryError::Momentum { value: options.momentum });
     }
-    let (threshold, bracket) = solve(minimum, batch, options)?;
+    // The error of the vector is about the square root of that of the threshold.
+    let wanted = options.relative_width;
+    let relative_width = if wanted > 1e-13 { 1e-13 } else { wanted };
+    let (threshold, bracket) =
+        solve(minimum, batch, &ThresholdOptions { relative_width, ..*options })?;
     let (_, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();
     let matrix = match bracket {
@@ -256,7 +261,7 @@ fn solve(
     let lower = bracket.lower - error.below;
     let upper = bracket.upper + error.above;
     let status =
-        if bracket.converged { ThresholdStatus::Converged } else { ThresholdStatus::OutOfProducts };
+        if bracket.converged { ThresholdStatus::Converged } else { ThresholdStatus::NotConverged };
     // Outward once more: these quotients are rounded, and may leave the range of normal numbers.
     let learning_rate = |mu: f64| libm::scalbn(2.0 / mu, -2 * exponent);
     let threshold = Threshold {
@@ -325,8 +330,9 @@ fn first_order_error(
 ) -> f64 {
     let accuracy = minimum.accuracy();
     let (curvature, coupling) = (response.curvature.abs(), response.coupling);
-    // Σ X_kl² times: mean, product, mean of ratios, of λ²/λ', of cubes.
-    let (mut mean, mut product, mut ratio, mut steep, mut cube) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    // Σ X_kl² times: mean, product, ratio, λ²/λ', and the square of the difference, plain and over λ.
+    let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);
+    let (mut spread, mut steep_spread) = (0.0, 0.0);
     for (k, a) in response.eigenvalues().iter().enumerate() {
         for (l, b) in response.eigenvalues().iter().enumerate() {
             let square = matrix[(l, k)] * matrix[(l, k)];
@@ -334,13 +340,19 @@ fn first_order_error(
             product += square * a * b;
             ratio += square * a / b;
             steep += square * a * a / b;
-            cube += square * a * a * a;
+            spread += square * (a - b) * (a - b);
+            steep_spread += square * (a - b) * (a - b) / b;
         }
     }
-    let gram = accuracy.gram * (2.0 * coupling * (1.0 + steep / mean) + mu * ratio / mean);
-    let factor =
-        mu + (curvature + 2.0 * coupling) * product / mean + 2.0 * coupling * (cube / mean).sqrt();
+    // With Q = [X, G], the ζ term is ζ‖Q‖², and vanishes with its derivatives for a single mode. In K
+    // it changes by 2ζ⟨ΔK, K^{−½}[Q, XK]K^{−½}⟩, in G by 2ζ⟨Q, [X, ΔG]⟩.
+    let commuting = 2.0 * coupling * steep_spread.sqrt() * (mean.sqrt() + steep.sqrt());
+    let gram = accuracy.gram * (commuting + mu * ratio) / mean;
+    let twisting = 2.0 * coupling * (spread * response.lambda_max() * mean).sqrt();
+    let factor = mu + (curvature * product + twisting) / mean;
     let orthogonality = 2.0 * accuracy.orthogonality * factor;
-    let parameters = rounding(16) * (mu + (1.0 + 2.0 * coupling) * response.lambda_max());
+    // κ is a difference of two rounded numbers, 1/(1+β) and P.
+    let constants = ((1.0 + response.noise) * product + coupling * spread) / mean;
+    let parameters = rounding(16) * (mu + constants);
     gram + orthogonality + parameters
 }

@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Prints seconds and peak memory in bytes.
+/// Prints seconds, peak memory in bytes, and the relative width of the interval.
 #[expect(clippy::print_stdout, reason = "the result of this process")]
 fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<()> {
     let model = TwoLayerRelu::new(100, 100)?;
@@ -51,17 +51,15 @@ fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Resul
     let start = Instant::now();
     let parallelism = Parallelism::Rayon;
     let minimum = Minimum::from_gram(Gram::from_means(matrix)?, parallelism)?;
-    if method == "dense" {
+    let width = if method == "dense" {
         dense_threshold(&minimum, batch)?;
+        f64::NAN
     } else {
-        threshold_with(
-            &minimum,
-            batch,
-            &ThresholdOptions { parallelism, ..ThresholdOptions::default() },
-        )?;
-    }
+        let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
+        threshold_with(&minimum, batch, &options)?.relative_width()
+    };
     let seconds = start.elapsed().as_secs_f64();
-    println!("{seconds} {}", peak_memory().unwrap_or(f64::NAN));
+    println!("{seconds} {} {width}", peak_memory().unwrap_or(f64::NAN));
     Ok(())
 }
 
@@ -73,7 +71,7 @@ fn peak_memory() -> Option<f64> {
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 fn measure_all(path: &str) -> anyhow::Result<()> {
-    println!("| n | method | median seconds | runs | peak memory, MB | in n × n matrices |");
+    println!("| n | method | median seconds | runs | peak memory, MB | relative width |");
     println!("|---|---|---|---|---|---|");
     let (mut times, mut memories) = (Vec::new(), Vec::new());
     for (index, (method, batch_size, label)) in METHODS.into_iter().enumerate() {
@@ -86,9 +84,9 @@ fn measure_all(path: &str) -> anyhow::Result<()> {
                 .collect::<anyhow::Result<Vec<_>>>()?;
             let time = median(measured.iter().map(|m| m.0).collect());
             let peak = median(measured.iter().map(|m| m.1).collect());
-            let matrices = peak / (8.0 * (samples * samples) as f64);
+            let width = measured.last().map_or(f64::NAN, |m| m.2);
             println!(
-                "| {samples} | {label} | {time:.3e} | {runs} | {:.1} | {matrices:.1} |",
+                "| {samples} | {label} | {time:.3e} | {runs} | {:.1} | {width:.1e} |",
                 peak / 1e6
             );
             seconds.push((samples as f64, time));
@@ -131,14 +129,14 @@ fn measure_all(path: &str) -> anyhow::Result<()> {
     fs::write(path, figure.to_svg()).with_context(|| path.to_owned())
 }
 
-fn run(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<(f64, f64)> {
+fn run(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<(f64, f64, f64)> {
     let output = Command::new(std::env::current_exe()?)
         .args([method, &samples.to_string(), &batch_size.to_string()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
-        [seconds, memory] => Ok((seconds, memory)),
+        [seconds, memory, width] => Ok((seconds, memory, width)),
         _ => bail!("{method} n = {samples}: {}", String::from_utf8_lossy(&output.stderr)),
     }
 }

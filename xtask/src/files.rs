@@ -51,7 +51,7 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// Writes a value as JSON.
 ///
 /// # Errors
-/// As [`write`] and [`json`].
+/// As [`write()`] and [`json`].
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
     write(path, json(path, value)?.as_bytes())
 }

@@ -23,7 +23,7 @@ pub use study::{
     BatchStudy, DynamicsPoint, DynamicsStudy, SingleRuns, StoredEdge, StoredExponent, StoredMean,
     Study, StudyResult,
 };
-pub(crate) use study::{FACTORS, MOMENTUM, SIMULATED_STEPS};
+pub(crate) use study::{FACTORS, MOMENTUM, SIMULATED_STEPS, theory_batch};
 pub(crate) use train::CUBE_VARIANCE;
 pub use train::{
     DiagonalInitial, DiagonalProblem, MeasuredSharpness, Measurement, Problem, ReluProblem,

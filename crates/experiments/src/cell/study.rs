@@ -196,7 +196,10 @@ fn minimum(
 }
 
 /// The batch as the theory knows it; `None` where no closed form covers it.
-fn batch(batch_size: usize, sampling: Sampling) -> Result<Option<Batch>, CellError> {
+pub(crate) fn theory_batch(
+    batch_size: usize,
+    sampling: Sampling,
+) -> Result<Option<Batch>, CellError> {
     let sampling = match sampling {
         Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
         Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
@@ -214,7 +217,7 @@ pub(super) fn threshold_along_the_way(
     inputs: &RowMatrix,
 ) -> Result<Option<f64>, CellError> {
     let Method::Sgd { batch_size, sampling } = method else { return Ok(None) };
-    let Some(batch) = batch(batch_size, sampling)? else { return Ok(None) };
+    let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
     let options = ThresholdOptions { relative_width: 1e-6, ..ThresholdOptions::default() };
     let minimum = minimum(model, parameters, inputs)?;
     Ok(finite(threshold_with(&minimum, batch, &options)?.midpoint()))
@@ -305,7 +308,7 @@ fn batch_study(
     batch_size: usize,
     sampling: Sampling,
 ) -> Result<Option<BatchStudy>, CellError> {
-    let Some(batch) = batch(batch_size, sampling)? else { return Ok(None) };
+    let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };

@@ -1,13 +1,13 @@
 //! Tables, figure and noise of the batch-size experiment, and the bounds at a fixed minimum.
 
 use flatmin_optim::{Method, Sampling};
-use flatmin_theory::{Batch, trace_bound};
+use flatmin_theory::trace_bound;
 
 use super::relu::RUNS_NOTE;
 use super::runs::run_table;
 use super::select::{Trained, dots_and_medians, group_by, trained};
 use super::{MissingCell, Presentation};
-use crate::cell::{BatchStudy, Problem, Results, StudyResult};
+use crate::cell::{BatchStudy, Problem, Results, StudyResult, theory_batch};
 use crate::claim::{median, short_number};
 use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
@@ -41,12 +41,7 @@ pub(super) fn batch_size(run: &Trained<'_>) -> f64 {
 /// The noise coefficient p; `None` where the closed forms do not cover the sampling.
 fn noise_coefficient(run: &Trained<'_>) -> Option<f64> {
     let (size, sampling) = drawing(run);
-    let sampling = match sampling {
-        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
-        Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
-        Sampling::Reshuffling => return None,
-    };
-    Batch::new(size, sampling).and_then(|batch| batch.noise_coefficient(sample_count(run))).ok()
+    theory_batch(size, sampling).ok()??.noise_coefficient(sample_count(run)).ok()
 }
 
 /// `tr G · pη/2` at the end: above 1 the minimum is unstable.

@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use flatmin_experiments::figure::ReferenceKind;
-use flatmin_experiments::figure::{Axis, Figure, Mark, Panel, Reference, Series, Style};
+use flatmin_figures::ReferenceKind;
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::{Model as _, TwoLayerRelu, data};
 use flatmin_theory::{

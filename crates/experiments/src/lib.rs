@@ -9,7 +9,6 @@ pub mod cell;
 mod claim;
 pub mod command;
 mod experiment;
-pub mod figure;
 mod profile;
 pub mod report;
 pub mod table;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::figure::{Level, escape, levels, plain};
+use flatmin_figures::{Level, escape, levels, plain};
 
 /// Everything the page shows.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -9,9 +9,9 @@ use super::select::{Trained, dots_and_medians, group_by, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{BatchStudy, Problem, Results, StudyResult, theory_batch};
 use crate::claim::{median, short_number};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 /// The two samplings that the closed forms cover, with their names and styles.
 const SAMPLINGS: [(Sampling, &str, Style); 2] = [

@@ -9,9 +9,9 @@ use super::select::{
 use super::{MissingCell, Presentation};
 use crate::cell::{DiagonalInitial, InterpolatorResult, MinimizedNorm, Problem, Results};
 use crate::claim::median;
-use crate::figure::{Axis, Figure, Panel, Reference, ReferenceKind, Series};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Panel, Reference, ReferenceKind, Series};
 
 type Measure = fn(&Trained<'_>) -> Option<f64>;
 

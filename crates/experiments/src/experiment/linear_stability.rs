@@ -7,9 +7,9 @@ use crate::cell::{
     StoredExponent, StoredMean, StudyResult,
 };
 use crate::claim::{median, short_number};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 /// Standard errors on each side that error bars show, and that claims ask for.
 pub(super) const STANDARD_ERRORS: f64 = 3.0;

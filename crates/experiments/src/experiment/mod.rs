@@ -18,9 +18,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::cell::{CellKey, CellSpec, Results};
-use crate::figure::Figure;
 use crate::table::Table;
 use crate::{Settings, UnknownName};
+use flatmin_figures::Figure;
 
 pub use claims::claims;
 

@@ -5,9 +5,9 @@ use std::f64::consts::PI;
 use super::select::norms;
 use super::{MissingCell, Presentation};
 use crate::cell::{NetworkFamily, NormRow, NormSpec, Results};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 /// Variance of an input coordinate of the diagonal networks.
 const VARIANCE: f64 = crate::cell::CUBE_VARIANCE;

@@ -8,9 +8,9 @@ use super::{MissingCell, Presentation};
 use crate::cell::{Measurement, Results};
 use crate::claim::{median, short_number};
 use crate::experiment::runs::{learning_rate_summary, run_table};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use flatmin_optim::Schedule;
 
 pub(super) const SGD_STYLE: Style = Style(0);

@@ -5,9 +5,9 @@ use super::select::{Trained, group_by, method_name, of_method, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{Measurement, Results};
 use crate::claim::{median, short_number};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
     Column { name, unit, description }

@@ -8,7 +8,7 @@ use crate::cell::{
     NormSpec, Results, TrainResult, TrainSpec,
 };
 use crate::claim::median;
-use crate::figure::{Mark, Series, Style};
+use flatmin_figures::{Mark, Series, Style};
 
 /// A training run with its specification.
 #[derive(Debug, Clone, Copy)]

@@ -8,9 +8,9 @@ use super::select::{Trained, dots_and_medians, group_by, method_name, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{BatchStudy, Problem, Results, SingleRuns, StudyResult};
 use crate::claim::median;
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 /// Batch sizes whose bounds are drawn: every minimum is studied for them.
 const DRAWN_SIZES: [usize; 3] = [1, 8, 64];

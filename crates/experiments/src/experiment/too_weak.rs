@@ -11,9 +11,9 @@ use crate::cell::{
     Evidence, InterpolatorResult, MeasuredSharpness, MinimizedNorm, Problem, Results,
 };
 use crate::claim::{mean_and_standard_error, median};
-use crate::figure::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 /// Smaller errors are drawn at this one: basis pursuit's are rounding, at 1e-50 or at 0.
 const SMALLEST_DRAWN: f64 = 1e-10;

@@ -22,7 +22,7 @@ mod style;
 mod svg;
 mod text;
 
-pub(crate) use text::{Level, escape, levels, plain};
+pub use text::{Level, escape, levels, plain};
 
 /// A figure: a title, a grid of panels and one legend shared by all of them.
 #[derive(Debug, Clone, PartialEq, Default)]

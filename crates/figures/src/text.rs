@@ -8,7 +8,7 @@ pub(super) enum Weight {
 
 /// Text made safe for element content and quoted attributes, in SVG and in HTML. Characters that XML
 /// cannot hold become U+FFFD.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -27,8 +27,10 @@ pub(crate) fn escape(text: &str) -> String {
 
 /// Whether a piece of text stands on the line or under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
+    /// On the line.
     Line,
+    /// Under it.
     Subscript,
 }
 
@@ -43,7 +45,7 @@ impl Level {
 }
 
 /// The pieces of a text in which `_{…}` is a subscript; a `_{` that is never closed is plain text.
-pub(crate) fn levels(text: &str) -> Vec<(Level, &str)> {
+pub fn levels(text: &str) -> Vec<(Level, &str)> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once("_{")
         && let Some((inside, behind)) = after.split_once('}')
@@ -58,7 +60,7 @@ pub(crate) fn levels(text: &str) -> Vec<(Level, &str)> {
 }
 
 /// The text with subscripts written as in `x_max`, for where there is no typography.
-pub(crate) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let write = |(level, piece): (Level, &str)| match level {
         Level::Line => piece.to_owned(),
         Level::Subscript => format!("_{piece}"),

@@ -7,13 +7,14 @@
 //! Standard output carries the answer and nothing else, standard error progress and one line on what
 //! went wrong, `flatmin: FILE: reason`. [`Exit`] lists the exit statuses.
 
-#![expect(dead_code, reason = "the skeleton that the subcommands fill")]
-
 mod analyze;
 mod command;
 mod failure;
+mod files;
+mod number;
 mod output;
 mod progress;
+mod values;
 
 pub use command::main;
 pub use failure::Exit;

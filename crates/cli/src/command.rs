@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
-use crate::{analyze, output};
+use crate::{analyze, metrics, output, train};
 
 /// The version, with the commit where it is known.
 const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
@@ -33,6 +33,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::Options),
+    Train(train::Options),
+    Metrics(metrics::Options),
     /// Print the completions of a shell.
     #[command(after_help = "\
 Example:
@@ -58,6 +60,8 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Analyze(options) => analyze::analyze(options),
+        Command::Train(options) => train::train(options),
+        Command::Metrics(options) => metrics::metrics(options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);

@@ -11,9 +11,15 @@
 
 mod analyze;
 mod command;
+mod config;
 mod failure;
+mod interrupt;
+mod load;
+mod metrics;
+mod network;
 mod output;
 mod progress;
+mod train;
 
 pub use command::main;
 pub use failure::Exit;

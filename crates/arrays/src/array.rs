@@ -121,13 +121,14 @@ impl Array {
     /// Some columns of an array seen as a matrix of `rows` × (everything else), as they lie in the file:
     /// row by row for [`Order::C`], column by column for [`Order::Fortran`]. Replaces `values`.
     ///
-    /// An array with more than two axes in Fortran order is not such a matrix.
+    /// An array in Fortran order is such a matrix only when all axes but the first and the last have
+    /// length 1.
     ///
     /// # Errors
     /// As [`values`](Self::values).
     ///
     /// # Panics
-    /// When the columns are not there, and for such an array.
+    /// When the columns are not there, and when the array is not such a matrix.
     pub fn read_columns(
         &mut self,
         columns: Range<usize>,
@@ -140,7 +141,8 @@ impl Array {
         values.clear();
         values.resize(rows * count, 0.0);
         let read = if self.order == Order::Fortran && all > 1 {
-            assert!(self.shape.len() == 2, "a matrix");
+            let between = self.shape.len() - 1;
+            assert!(self.shape[1..between].iter().all(|length| *length == 1), "a matrix");
             self.read(columns.start * rows, values)
         } else if count == all {
             self.read(0, values)

@@ -54,7 +54,7 @@ pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>
         let (shape, values) = array(path, Some(name))?;
         if shape != expected {
             let reason = format!(
-                "array {name:?} is {}, expected {} for a {}",
+                "array {name:?} is {}, expected {} ({})",
                 lengths(&shape),
                 lengths(&expected),
                 network.describe()

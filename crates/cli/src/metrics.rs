@@ -2,20 +2,27 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use flatmin_linalg::{Parallelism, Sharpness, simd};
 use flatmin_models::{Dataset, Model};
 use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
 use serde::Serialize;
 
+use crate::analyze::SamplingName;
 use crate::config::{AnyModel, ModelConfig};
 use crate::failure::{Exit, Failure};
 use crate::load;
 use crate::network::Network;
+use crate::number::{significant, table};
 use crate::output::{self, Format, Number};
+use crate::values;
 
 /// The format of the JSON output.
 const SCHEMA: &str = "flatmin.metrics/1";
+
+/// Digits of measured quantities, and of the ends of an interval.
+const DIGITS: usize = 6;
+const INTERVAL_DIGITS: usize = 13;
 
 /// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
 ///
@@ -33,27 +40,24 @@ pub(crate) struct Options {
     /// The data: arrays x (n × d) and y (n).
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Batch sizes to give the threshold for.
-    #[arg(long, value_name = "B", value_delimiter = ',', default_value = "1")]
+    /// Samples per step, for the threshold.
+    #[arg(
+        long,
+        value_name = "B,…",
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = values::positive_count
+    )]
     batch_size: Vec<usize>,
-    /// How batches are drawn.
-    #[arg(long, value_enum, default_value_t = Drawn::WithoutReplacement)]
-    sampling: Drawn,
+    /// How the samples of a batch are drawn.
+    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
+    sampling: SamplingName,
     /// Variance of an input coordinate, for the population.
-    #[arg(long, value_name = "VARIANCE", default_value_t = 1.0)]
+    #[arg(long, value_name = "VARIANCE", default_value = "1", value_parser = values::positive)]
     input_variance: f64,
     /// Format of the output.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// How the samples of a batch are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Drawn {
-    /// Every sample independently.
-    WithReplacement,
-    /// Distinct samples, as data loaders do.
-    WithoutReplacement,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,7 +78,7 @@ struct Report {
     batches: Vec<BatchReport>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 struct Measures {
     trace: Number,
     frobenius_norm: Number,
@@ -123,11 +127,6 @@ pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
 }
 
 fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
-    let variance = options.input_variance;
-    if !(variance > 0.0 && variance.is_finite()) {
-        let reason = format!("--input-variance is {variance}, expected a positive number");
-        return Err(Failure::input(&options.model, reason));
-    }
     let parameters = load::parameters(&options.parameters, network)?;
     let fail = |reason: String| Failure::input(&options.parameters, reason);
     let gram = network.gram(&parameters, data.inputs());
@@ -137,24 +136,19 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let minimum = Gram::from_means(gram)
         .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
         .map_err(&theory)?;
-    let population =
-        network.population(&parameters, variance).map_err(|error| fail(error.to_string()))?;
-    let (sampling, name) = match options.sampling {
-        Drawn::WithReplacement => (flatmin_theory::Sampling::WithReplacement, "with-replacement"),
-        Drawn::WithoutReplacement => {
-            (flatmin_theory::Sampling::WithoutReplacement, "without-replacement")
-        }
-    };
+    let population = network
+        .population(&parameters, options.input_variance)
+        .map_err(|error| fail(error.to_string()))?;
     let mut batches = Vec::new();
     for &batch_size in &options.batch_size {
-        let batch = Batch::new(batch_size, sampling).map_err(&theory)?;
+        let batch = Batch::new(batch_size, options.sampling.sampling()).map_err(&theory)?;
         let noise = batch.noise_coefficient(data.sample_count()).map_err(&theory)?;
         let thresholds =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
         let threshold = threshold_with(&minimum, batch, &thresholds).map_err(&theory)?;
         batches.push(BatchReport {
             batch_size,
-            sampling: name,
+            sampling: options.sampling.name(),
             noise_coefficient: Number(noise),
             threshold: Interval { lower: Number(threshold.lower), upper: Number(threshold.upper) },
         });
@@ -173,13 +167,13 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         path_norm: norms.path_norm.map(Number),
         l1_norm: norms.l1_norm.map(Number),
         balance_ratio: norms.balance_ratio.map(Number),
-        input_variance: Number(variance),
+        input_variance: Number(options.input_variance),
         population: population.into(),
         batches,
     };
     match options.format {
         Format::Json => output::print_json(&report),
-        Format::Text => output::print(&text(&report, network, variance)),
+        Format::Text => output::print(&text(&report, network, options)),
     }
     Ok(Exit::Done)
 }
@@ -196,37 +190,51 @@ fn gradient_norm(model: &impl Model, parameters: &[f64], data: &Dataset, residua
     simd::norm_squared(&sum).sqrt()
 }
 
-fn text<N: Network>(report: &Report, network: &N, variance: f64) -> String {
-    let entry = |name: &str, value: Number| format!("  {name:<22} {}", value.0);
-    let mut lines = vec![
-        format!(
-            "{}, {} parameters, {} samples",
-            network.describe(),
-            report.parameters,
-            report.samples
-        ),
-        "loss (1/2n) Σ (f − y)², Gauss–Newton matrix G = JᵀJ/n".to_owned(),
-        entry("loss", report.loss),
-        entry("gradient norm", report.gradient_norm),
-        entry("tr G", report.trace),
-        entry("‖G‖_F", report.frobenius_norm),
-        entry("λ_max(G)", report.lambda_max),
-    ];
-    let norms = [
+fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
+    let rows = |rows: &[(&str, Option<Number>)]| {
+        let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
+        let cells =
+            present.map(|(name, number)| vec![(*name).to_owned(), significant(number.0, DIGITS)]);
+        table(&[], &cells.collect::<Vec<_>>())
+    };
+    let measured = rows(&[
+        ("loss", Some(report.loss)),
+        ("norm of its gradient", Some(report.gradient_norm)),
         ("path norm", report.path_norm),
-        ("l1 norm", report.l1_norm),
+        ("ℓ1 norm", report.l1_norm),
         ("balance ratio", report.balance_ratio),
-    ];
-    lines.extend(norms.iter().filter_map(|(name, value)| Some(entry(name, (*value)?))));
-    lines.push(format!("population, for {}", network.population_inputs(variance)));
-    lines.push(entry("tr Ḡ", report.population.trace));
-    lines.push(entry("‖Ḡ‖_F", report.population.frobenius_norm));
-    lines.push(entry("λ_max(Ḡ)", report.population.lambda_max));
-    lines.push("largest mean-square stable learning rate, if this is a minimum".to_owned());
-    for batch in &report.batches {
-        let Interval { lower, upper } = &batch.threshold;
-        let size = format!("batch size {}", batch.batch_size);
-        lines.push(format!("  {size:<22} {} to {} ({})", lower.0, upper.0, batch.sampling));
-    }
-    lines.join("\n") + "\n"
+    ]);
+    let sharpness = |trace, frobenius_norm, lambda_max| {
+        rows(&[
+            ("trace", Some(trace)),
+            ("Frobenius norm", Some(frobenius_norm)),
+            ("largest eigenvalue", Some(lambda_max)),
+        ])
+    };
+    let empirical = sharpness(report.trace, report.frobenius_norm, report.lambda_max);
+    let Measures { trace, frobenius_norm, lambda_max } = report.population;
+    let population = sharpness(trace, frobenius_norm, lambda_max);
+    let thresholds: Vec<Vec<String>> = report
+        .batches
+        .iter()
+        .map(|batch| {
+            let [lower, upper] = [batch.threshold.lower, batch.threshold.upper]
+                .map(|end| significant(end.0, INTERVAL_DIGITS));
+            vec![batch.batch_size.to_string(), format!("[{lower}, {upper}]")]
+        })
+        .collect();
+    let thresholds = table(&["batch size", "certified interval"], &thresholds);
+    format!(
+        "{}: {} parameters, {} samples\n\
+         Loss (1/2n) Σ (f − y)², so that G = JᵀJ/n.\n\n{measured}\n\
+         Sharpness of the Gauss–Newton matrix G\n{empirical}\n\
+         Sharpness of the population matrix Ḡ, for {}\n{population}\n\
+         Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
+         drawn {}\n{thresholds}",
+        network.describe(),
+        report.parameters,
+        report.samples,
+        network.population_inputs(options.input_variance),
+        options.sampling.words(),
+    )
 }

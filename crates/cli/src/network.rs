@@ -33,7 +33,7 @@ pub(crate) struct Norms {
 impl Network for TwoLayerRelu {
     fn describe(&self) -> String {
         let d = flatmin_models::Model::input_dim(self);
-        format!("two-layer ReLU network, width {}, input dimension {d}", self.width())
+        format!("Two-layer ReLU network, width {}, input dimension {d}", self.width())
     }
 
     fn arrays(&self) -> [(&'static str, Vec<usize>); 2] {
@@ -64,7 +64,7 @@ impl Network for TwoLayerRelu {
 impl Network for DiagonalLinear {
     fn describe(&self) -> String {
         let d = flatmin_models::Model::input_dim(self);
-        format!("diagonal linear network, input dimension {d}")
+        format!("Diagonal linear network, input dimension {d}")
     }
 
     fn arrays(&self) -> [(&'static str, Vec<usize>); 2] {

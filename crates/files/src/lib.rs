@@ -74,6 +74,20 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
+/// Checks that a file can be written at this path, before long work whose result it is to be.
+///
+/// # Errors
+/// [`FileError`] when not, or when the path is a folder.
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let probe = if path.is_dir() {
+        Err(io::Error::from(io::ErrorKind::IsADirectory))
+    } else {
+        temporary(folder).map(|_| ())
+    };
+    probe.map_err(FileError::at(path))
+}
+
 /// Makes a folder, and checks that files can be written in it.
 ///
 /// # Errors

@@ -70,6 +70,6 @@ impl Failure {
 }
 
 /// A path on one line.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }

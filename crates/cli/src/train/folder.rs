@@ -169,7 +169,7 @@ impl Folder {
             crate::output::warn(&format_args!(
                 "{}: was written by version {}; the last digits may differ from those of a run \
                  without an interruption",
-                path.display(),
+                crate::failure::shown(&path),
                 content.version
             ));
         }

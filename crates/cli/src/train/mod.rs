@@ -21,9 +21,10 @@ pub(crate) use self::measure::Column;
 use self::measure::{Measure, Row};
 use self::problem::{Digests, Problem, data_and_model};
 use crate::config::{AnyModel, COMMENTED, Config};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, shown};
 use crate::interrupt;
 use crate::network::Network;
+use crate::number::{significant, table};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -33,6 +34,9 @@ const SCHEMA: &str = "flatmin.train/1";
 /// Plain lines of progress are at least this part of all steps and as long apart.
 const LINE_STEPS: u64 = 10;
 const LINE_TIME: Duration = Duration::from_secs(2);
+
+/// Digits of measured quantities.
+const DIGITS: usize = 6;
 
 /// Train a two-layer ReLU or diagonal linear network, on your data or synthetic data.
 ///
@@ -136,8 +140,8 @@ fn run<N: Network>(
         }
         Start::Checkpoint(state) => {
             trainer.restore(state).map_err(|error| Failure::input(&out, error.to_string()))?;
-            let (out, step) = (out.display(), state.step());
-            output::note(&format_args!("flatmin: {out}: going on from step {step}"));
+            let (out, step) = (shown(&out), state.step());
+            output::warn(&format_args!("{out}: going on from step {step}"));
         }
     }
     interrupt::watch();
@@ -254,16 +258,20 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
         0 => String::new(),
         clipped => format!(" ({clipped} clipped)"),
     };
-    let mut lines = vec![format!("{outcome} after {} steps{clipped}", steps("steps"))];
+    let mut rows = Vec::new();
     for (name, column) in Column::ALL {
         let value = &run["last"][name];
         if *column != Column::ClippedSteps && !value.is_null() {
-            let value = value.as_f64().map_or(value.to_string(), |value| format!("{value:.6e}"));
-            lines.push(format!("  {name:<18} {value}"));
+            let number = value.as_f64().unwrap_or(f64::INFINITY);
+            rows.push(vec![(*name).to_owned(), significant(number, DIGITS)]);
         }
     }
-    lines.push(format!("{}: metrics.csv, parameters.npz, run.json\n", folder.path().display()));
-    output::print(&lines.join("\n"));
+    output::print(&format!(
+        "{outcome} after {} steps{clipped}\n{}{}: metrics.csv, parameters.npz, run.json\n",
+        steps("steps"),
+        table(&[], &rows),
+        shown(folder.path())
+    ));
     Ok(Exit::Done)
 }
 

@@ -10,6 +10,9 @@ use flatmin_optim::BatchOrder;
 use crate::failure::Failure;
 use crate::network::Network;
 
+/// Most samples for which n × n matrices are formed, of 0.8 GB each.
+pub(crate) const MOST_SAMPLES: usize = 10_000;
+
 /// The array of this name, or of a file without names when there is none.
 fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Failure> {
     let mut array = ArrayFile::open(path)?.array(name, &["order"])?;

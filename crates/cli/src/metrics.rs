@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::analyze::SamplingName;
 use crate::config::{AnyModel, ModelConfig};
 use crate::failure::{Exit, Failure};
-use crate::load;
+use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 use crate::number::{significant, table};
 use crate::output::{self, Format, Number};
@@ -74,7 +74,7 @@ struct Report {
     l1_norm: Option<Number>,
     balance_ratio: Option<Number>,
     input_variance: Number,
-    population: Measures,
+    population: Option<Measures>,
     batches: Vec<BatchReport>,
 }
 
@@ -127,6 +127,13 @@ pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
 }
 
 fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
+    let n = data.sample_count();
+    if n > MOST_SAMPLES {
+        let reason = format!(
+            "{n} samples are too many for n × n matrices (at most {MOST_SAMPLES}): take some of them"
+        );
+        return Err(Failure::input(&options.data, reason));
+    }
     let parameters = load::parameters(&options.parameters, network)?;
     let fail = |reason: String| Failure::input(&options.parameters, reason);
     let gram = network.gram(&parameters, data.inputs());
@@ -142,7 +149,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let mut batches = Vec::new();
     for &batch_size in &options.batch_size {
         let batch = Batch::new(batch_size, options.sampling.sampling()).map_err(&theory)?;
-        let noise = batch.noise_coefficient(data.sample_count()).map_err(&theory)?;
+        let noise = batch.noise_coefficient(n).map_err(&theory)?;
         let thresholds =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
         let threshold = threshold_with(&minimum, batch, &thresholds).map_err(&theory)?;
@@ -157,7 +164,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let measures = Measures::from(sharpness);
     let report = Report {
         schema: SCHEMA,
-        samples: data.sample_count(),
+        samples: n,
         parameters: parameters.len(),
         loss: Number(data.loss(network, &parameters)),
         gradient_norm: Number(gradient_norm(network, &parameters, data, &residuals)),
@@ -168,7 +175,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         l1_norm: norms.l1_norm.map(Number),
         balance_ratio: norms.balance_ratio.map(Number),
         input_variance: Number(options.input_variance),
-        population: population.into(),
+        population: population.map(Measures::from),
         batches,
     };
     match options.format {
@@ -212,8 +219,12 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         ])
     };
     let empirical = sharpness(report.trace, report.frobenius_norm, report.lambda_max);
-    let Measures { trace, frobenius_norm, lambda_max } = report.population;
-    let population = sharpness(trace, frobenius_norm, lambda_max);
+    let population = match report.population {
+        Some(Measures { trace, frobenius_norm, lambda_max }) => {
+            sharpness(trace, frobenius_norm, lambda_max)
+        }
+        None => "  not computed for a network of this width\n".to_owned(),
+    };
     let thresholds: Vec<Vec<String>> = report
         .batches
         .iter()

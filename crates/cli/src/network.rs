@@ -4,6 +4,9 @@ use flatmin_linalg::{EigenError, Sharpness, stream};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::Trainable;
 
+/// Most neurons for which matrices of neurons × neurons are formed, of 0.8 GB each.
+const MOST_NEURONS: usize = 10_000;
+
 /// A model whose parameters are stored by name.
 pub(crate) trait Network: Trainable {
     /// What it is, in words.
@@ -19,7 +22,12 @@ pub(crate) trait Network: Trainable {
     fn population_inputs(&self, input_variance: f64) -> String;
 
     /// Sharpness of the population Gauss–Newton matrix; a coordinate of the inputs has this variance.
-    fn population(&self, parameters: &[f64], input_variance: f64) -> Result<Sharpness, EigenError>;
+    /// `None` where it takes too much memory.
+    fn population(
+        &self,
+        parameters: &[f64],
+        input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError>;
 }
 
 /// Norms of the parameters; absent where the model has no such norm.
@@ -49,15 +57,22 @@ impl Network for TwoLayerRelu {
         format!("inputs normal or uniform on a sphere, of variance {input_variance} a coordinate")
     }
 
-    fn population(&self, parameters: &[f64], input_variance: f64) -> Result<Sharpness, EigenError> {
+    fn population(
+        &self,
+        parameters: &[f64],
+        input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError> {
+        if self.width() > MOST_NEURONS {
+            return Ok(None);
+        }
         let mut rng = stream(0, "population Lanczos start", 0);
         let unit = self.population(parameters).sharpness(&mut rng)?;
         // The gradient is homogeneous of degree 1 in x.
-        Ok(Sharpness {
+        Ok(Some(Sharpness {
             trace: input_variance * unit.trace,
             frobenius_norm: input_variance * unit.frobenius_norm,
             lambda_max: input_variance * unit.lambda_max,
-        })
+        }))
     }
 }
 
@@ -84,7 +99,11 @@ impl Network for DiagonalLinear {
         format!("independent input coordinates of mean 0 and variance {input_variance}")
     }
 
-    fn population(&self, parameters: &[f64], input_variance: f64) -> Result<Sharpness, EigenError> {
-        Ok(self.population_sharpness(parameters, input_variance))
+    fn population(
+        &self,
+        parameters: &[f64],
+        input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError> {
+        Ok(Some(self.population_sharpness(parameters, input_variance)))
     }
 }

@@ -177,6 +177,18 @@ fn what_excludes_each_other_is_said_before_anything_runs() {
          reshuffling",
     );
     edited(
+        "batch_size = 2",
+        "batch_size = 4_000_000_000\nsampling = 'with-replacement'",
+        "a matrix of batch_size × width = 4000000000 × 3 numbers is too large (at most 1073741824 \
+         numbers)",
+    );
+    edited(
+        "width = 3",
+        "width = 4_000_000_000",
+        "a matrix of width × input_dim = 4000000000 × 2 numbers is too large (at most 1073741824 \
+         numbers)",
+    );
+    edited(
         "data = 'data.npz'",
         "test_data = 'data.npz'\ndata = { teacher = 'two-layer-relu', sample_count = 5 }",
         "line 3: synthetic data needs input_dim in [model], the dimension of the inputs",

@@ -35,6 +35,10 @@ const SCHEMA: &str = "flatmin.train/1";
 const LINE_STEPS: u64 = 10;
 const LINE_TIME: Duration = Duration::from_secs(2);
 
+/// A checkpoint is also written when the last one is as old as this; when it is has no effect on the
+/// results.
+const CHECKPOINT_TIME: Duration = Duration::from_mins(1);
+
 /// Digits of measured quantities.
 const DIGITS: usize = 6;
 
@@ -171,7 +175,7 @@ fn steps<N: Network>(
     let measure = Measure { network, train, test, columns, batch: problem.batch };
     let mut lines = Lines::new(trainer.step(), problem.options.max_steps);
     let mut last_row = None;
-    let mut saved = trainer.step();
+    let (mut saved, mut saved_at) = (trainer.step(), Instant::now());
     loop {
         while let Some(since_last) = trainer.observe() {
             let row = measure.row(trainer.step(), &trainer.parameters(), since_last);
@@ -185,12 +189,13 @@ fn steps<N: Network>(
         }
         let stop = interrupt::requested();
         let every = config.checkpoint_every;
+        let due = trainer.step() / every > saved / every || saved_at.elapsed() >= CHECKPOINT_TIME;
         // A state that is not finite is about to end as diverged: the last one that was stays.
-        if (stop || trainer.step() / every > saved / every)
+        if (stop || due)
             && let Some(state) = trainer.state()
         {
             folder.save(state)?;
-            saved = trainer.step();
+            (saved, saved_at) = (trainer.step(), Instant::now());
         }
         if stop {
             return Ok(last_row);

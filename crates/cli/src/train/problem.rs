@@ -15,14 +15,14 @@ use crate::config::{
     AnyModel, BatchesConfig, Config, DataConfig, InitialConfig, MetricSteps, Teacher,
 };
 use crate::failure::Failure;
-use crate::load;
+use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 
 /// Most rows of a metrics table.
 const MOST_ROWS: u64 = 10_000_000;
 
-/// Most samples for which n × n matrices are formed, of about a gigabyte each.
-const MOST_QUADRATIC: usize = 10_000;
+/// Most numbers in one matrix: 8 GiB.
+const MOST_NUMBERS: usize = 1 << 30;
 
 /// BLAKE3 of everything that decides the result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +96,16 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
             Data { train, test }
         }
         DataConfig::Synthetic { teacher, sample_count, test_count } => {
+            let dim = said.unwrap_or(1);
+            check_product(path, ("sample_count", *sample_count), ("input_dim", dim))?;
+            check_product(path, ("test_count", *test_count), ("input_dim", dim))?;
+            if let Teacher::TwoLayerRelu { width } = *teacher {
+                check_product(path, ("teacher_width", width), ("input_dim", dim))?;
+                check_product(path, ("teacher_width", width), ("sample_count", *sample_count))?;
+                check_product(path, ("teacher_width", width), ("test_count", *test_count))?;
+            }
             let make = |count, is_test| {
-                synthetic(*teacher, count, said.unwrap_or(1), config.seed.unwrap_or(0), is_test)
+                synthetic(*teacher, count, dim, config.seed.unwrap_or(0), is_test)
                     .map_err(|reason| Failure::input(path, reason))
             };
             let test = if *test_count > 0 { Some(make(*test_count, true)?) } else { None };
@@ -137,6 +145,37 @@ fn synthetic(
     dataset.map_err(|error| error.to_string())
 }
 
+/// That a matrix of these sizes can be held.
+fn check_product(path: &Path, a: (&str, usize), b: (&str, usize)) -> Result<(), Failure> {
+    if a.1.checked_mul(b.1).is_some_and(|count| count <= MOST_NUMBERS) {
+        return Ok(());
+    }
+    let reason = format!(
+        "a matrix of {} × {} = {} × {} numbers is too large (at most {MOST_NUMBERS} numbers)",
+        a.0, b.0, a.1, b.1
+    );
+    Err(Failure::input(path, reason))
+}
+
+/// That the matrices of a step can be held.
+fn check_sizes(path: &Path, method: Method, n: usize, model: AnyModel) -> Result<(), Failure> {
+    let batch_size = match method {
+        Method::GradientDescent => ("samples", n),
+        Method::Sgd { batch_size, .. } => ("batch_size", batch_size),
+    };
+    let dim = match model {
+        AnyModel::Relu(network) => {
+            let (width, dim) = (network.width(), flatmin_models::Model::input_dim(&network));
+            check_product(path, ("width", width), ("input_dim", dim))?;
+            check_product(path, ("samples", n), ("width", width))?;
+            check_product(path, batch_size, ("width", width))?;
+            dim
+        }
+        AnyModel::Diagonal(network) => flatmin_models::Model::input_dim(&network),
+    };
+    check_product(path, batch_size, ("input_dim", dim))
+}
+
 impl Problem {
     /// Loads the rest and checks that all of it fits together.
     pub(super) fn load(
@@ -147,17 +186,6 @@ impl Problem {
     ) -> Result<Self, Failure> {
         let fail = |reason: String| Failure::input(path, reason);
         let n = data.train.sample_count();
-        let initial = match model {
-            AnyModel::Relu(network) => initial(config, &network)?,
-            AnyModel::Diagonal(network) => match config.initial {
-                InitialConfig::Unbalanced { balance_ratio } => {
-                    let mut rng =
-                        stream(config.seed.unwrap_or(0), "diagonal initial parameters", 0);
-                    network.unbalanced_parameters(balance_ratio, &mut rng)
-                }
-                _ => initial(config, &network)?,
-            },
-        };
         let order = match &config.order {
             Some(file) => Some(load::order(file, n)?),
             None => None,
@@ -182,17 +210,29 @@ impl Problem {
                 (Method::Sgd { batch_size, sampling }, order.map_or(0, BatchOrder::steps))
             }
         };
+        check_sizes(path, method, n, model)?;
+        let initial = match model {
+            AnyModel::Relu(network) => initial(config, &network)?,
+            AnyModel::Diagonal(network) => match config.initial {
+                InitialConfig::Unbalanced { balance_ratio } => {
+                    let mut rng =
+                        stream(config.seed.unwrap_or(0), "diagonal initial parameters", 0);
+                    network.unbalanced_parameters(balance_ratio, &mut rng)
+                }
+                _ => initial(config, &network)?,
+            },
+        };
         let batch = match method {
             _ if order.is_some() => None,
             Method::GradientDescent => theory_batch(n, Sampling::WithoutReplacement),
             Method::Sgd { batch_size, sampling } => theory_batch(batch_size, sampling),
         };
         let columns = columns(config, model, data.test.is_some());
-        if n > MOST_QUADRATIC
+        if n > MOST_SAMPLES
             && let Some(column) = columns.iter().find(|column| column.is_quadratic())
         {
             let reason = format!(
-                "{} takes an n × n matrix, too large for {n} samples (at most {MOST_QUADRATIC}); set \
+                "{} takes an n × n matrix, too large for {n} samples (at most {MOST_SAMPLES}); set \
                  columns in [metrics] without it",
                 column.name()
             );

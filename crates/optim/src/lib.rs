@@ -1,6 +1,6 @@
 //! SGD and gradient descent with fused kernels, and the training loop.
 //!
-//! [`train`] runs one optimizer on one model and data set, with gradient-norm clipping, a learning
+//! [`train()`] runs one optimizer on one model and data set, with gradient-norm clipping, a learning
 //! rate schedule, an observer at log-spaced checkpoints and a stopping rule; divergence is an
 //! outcome, not an error. It is a loop over a [`Trainer`], which can also be stopped, stored as a
 //! [`TrainState`] and taken up again, or replay an explicit [`BatchOrder`]. The steps themselves are done by a [`Kernel`]: [`PlainKernel`] is the

@@ -16,7 +16,7 @@ const DIVERGED_NORM: f64 = 1e8;
 /// Most samples that [`Trainer::advance`] goes through, unless a single step has more.
 const SAMPLES: usize = 1 << 16;
 
-/// A training run in progress: [`train`](crate::train) piece by piece, which can be stopped between
+/// A training run in progress: [`train()`](crate::train()) piece by piece, which can be stopped between
 /// two pieces and taken up again from its [`TrainState`].
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after

@@ -49,20 +49,20 @@ const DIGITS: usize = 6;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  flatmin train --print-config > run.toml     every key, with its meaning
-  flatmin train run.toml                      writes run/metrics.csv, run/parameters.npz, run/run.json
-  flatmin train run.toml --resume             goes on after an interruption, with the same result")]
+  flatmin train --print-config > run.toml   # every key, with its meaning
+  flatmin train run.toml                    # writes metrics, parameters, ... into run/
+  flatmin train run.toml --resume           # goes on after an interruption")]
 pub(crate) struct Options {
     /// The run, in TOML.
-    #[arg(required_unless_present = "print_config")]
+    #[arg(value_name = "CONFIG.toml", required_unless_present = "print_config")]
     config: Option<PathBuf>,
-    /// Folder for the results [default: CONFIG without its extension].
-    #[arg(long)]
+    /// Folder for the results [default: that of the configuration, named like it].
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Print a configuration that runs, with every key explained, and stop.
+    /// Print a configuration that runs, with every key explained.
     #[arg(long, exclusive = true)]
     print_config: bool,
     /// Format of the summary.

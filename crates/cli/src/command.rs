@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -20,6 +22,8 @@ input, with one line on standard error.
 
 Examples:
   flatmin analyze jacobian.npy --batch-size 1,8 --learning-rate 0.1
+  flatmin train run.toml
+  flatmin metrics run.toml --parameters run/parameters.npz --data data.npz
   flatmin completions bash > ~/.local/share/bash-completion/completions/flatmin";
 
 /// At which learning rates and batch sizes can SGD stay at a minimum?
@@ -35,6 +39,14 @@ enum Command {
     Analyze(analyze::Options),
     Train(train::Options),
     Metrics(metrics::Options),
+    /// Write the manual pages into a folder.
+    #[command(after_help = "\
+Example:
+  flatmin man ~/.local/share/man/man1 && man flatmin-analyze")]
+    Man {
+        /// The folder; made when it is not there.
+        folder: PathBuf,
+    },
     /// Print the completions of a shell.
     #[command(after_help = "\
 Example:
@@ -62,6 +74,12 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Analyze(options) => analyze::analyze(options),
         Command::Train(options) => train::train(options),
         Command::Metrics(options) => metrics::metrics(options),
+        Command::Man { folder } => {
+            fs::create_dir_all(folder).map_err(Failure::file(folder))?;
+            let command = Arguments::command();
+            clap_mangen::generate_to(command, folder).map_err(Failure::file(folder))?;
+            Ok(Exit::Done)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);

@@ -32,7 +32,10 @@ const INTERVAL_DIGITS: usize = 13;
 Example:
   flatmin metrics run.toml --parameters run/parameters.npz --data data.npz --batch-size 1,8")]
 pub(crate) struct Options {
-    #[arg(value_name = "MODEL.toml", help = "The model: a TOML file with a table [model], such as that of a training run")]
+    #[arg(
+        value_name = "MODEL.toml",
+        help = "The model: a TOML file with a table [model], such as that of a training run"
+    )]
     model: PathBuf,
     /// Its parameters: arrays w and a (two-layer-relu), or a and b (diagonal-linear).
     #[arg(long, value_name = "FILE")]

@@ -49,10 +49,33 @@ fn edited(from: &str, to: &str, message: &str) {
 }
 
 #[test]
-fn the_configuration_itself_runs() {
+fn a_run_writes_these_files_with_these_names_in_them() {
     let runs = runs();
     runs.config("run.toml", CONFIG);
     runs.train(&["run.toml"]).assert().success().stderr("");
+    let mut files: Vec<_> = fs::read_dir(runs.path("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["checkpoint", "metrics.csv", "parameters.npz", "run.json"]);
+    let table = fs::read_to_string(runs.path("run/metrics.csv")).unwrap();
+    let header = "step,train_loss,max_gradient_norm,clipped_steps,trace,frobenius_norm,lambda_max,\
+                  batch_sharpness,path_norm\n0,";
+    assert!(table.starts_with(header), "{table}");
+    let run = fs::read_to_string(runs.path("run/run.json")).unwrap();
+    let start = "{\n  \"schema\": \"flatmin.train/1\",\n  \"version\": ";
+    assert!(run.starts_with(start), "{run}");
+    let keys: Vec<&str> = run.lines().filter_map(|line| line.trim().split('"').nth(1)).collect();
+    let expected = "schema version outcome steps clipped_steps sample_count parameter_count digests \
+                    config data test_data initial order last step train_loss max_gradient_norm \
+                    clipped_steps trace frobenius_norm lambda_max batch_sharpness path_norm";
+    assert_eq!(keys.join(" "), expected);
+    let checkpoint = fs::read_to_string(runs.path("run/checkpoint")).unwrap();
+    assert!(checkpoint.starts_with("{\"schema\":\"flatmin.checkpoint/1\",\"checksum\":\""));
+    // The same again as JSON on standard output.
+    let again = runs.train(&["run.toml", "--resume", "--format", "json"]).assert().success();
+    again.stdout(run);
 }
 
 #[test]

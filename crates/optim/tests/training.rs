@@ -237,6 +237,24 @@ fn a_run_that_goes_on_from_its_state_is_the_same_run() {
 }
 
 #[test]
+fn a_run_with_long_epochs_can_be_stopped_within_one() {
+    let model = DiagonalLinear::new(1).unwrap();
+    let mut rng = stream(2, "training test", 0);
+    let inputs = data::cube_inputs(70_000, 1, &mut rng);
+    let targets = data::linear_targets(&inputs, &[1.0]);
+    let data = Dataset::new(inputs, targets).unwrap();
+    let options = TrainOptions { checkpoints: Vec::new(), ..options(SGD, 1e-3, 150_000) };
+    let start =
+        || Trainer::new(&model, &data, &[0.5, 1.0], &options, stream(0, "batches", 0)).unwrap();
+    let mut trainer = start();
+    trainer.advance();
+    assert_eq!(trainer.step(), 65_536);
+    trainer.advance();
+    assert_eq!(trainer.step(), 70_000);
+    assert_eq!(run_with_restarts(&start, 1), run_with_restarts(&start, usize::MAX));
+}
+
+#[test]
 fn a_replayed_order_is_the_run_that_drew_it() {
     let (model, data, initial) = relu();
     for (batch_size, sampling) in [(1, Sampling::Reshuffling), (3, Sampling::WithoutReplacement)] {

@@ -6,7 +6,7 @@ mod figure;
 mod input;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use flatmin_linalg::Parallelism;
@@ -14,7 +14,7 @@ use flatmin_theory::Sampling;
 
 use self::analysis::Analysis;
 use self::input::Input;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, shown};
 use crate::output::{self, Format};
 use crate::values;
 
@@ -162,9 +162,4 @@ fn threads(count: Option<usize>) -> Parallelism {
         return Parallelism::Sequential;
     }
     Parallelism::Rayon
-}
-
-/// A file as a message names it.
-fn shown(path: &Path) -> String {
-    flatmin_arrays::printable(&path.to_string_lossy())
 }

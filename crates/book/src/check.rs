@@ -18,10 +18,22 @@ pub(crate) const FOLDER: &str = "docs";
 /// Pages beside the folder, where they exist.
 const BESIDE: [&str; 3] = ["README.md", "CHANGELOG.md", "COMPARE.md"];
 
-/// The languages that a block of code may name, if it names one. `console` and `sh` hold commands,
-/// `rust` is tested with the documentation; the others are shown.
-const LANGUAGES: [&str; 11] =
-    ["console", "sh", "rust", "text", "json", "toml", "yaml", "python", "csv", "latex", "bibtex"];
+/// The languages that a block of code may name, if it names one. The first three hold commands, `rust`
+/// is tested with the documentation; the others are shown.
+const LANGUAGES: [&str; 12] = [
+    "console",
+    "sh",
+    "transcript",
+    "rust",
+    "text",
+    "json",
+    "toml",
+    "yaml",
+    "python",
+    "csv",
+    "latex",
+    "bibtex",
+];
 
 /// The book: every page, and which other files there are to link to.
 #[derive(Debug, Clone)]
@@ -217,7 +229,9 @@ fn code(page: &Page, block: &Block) -> Option<Problem> {
     } else if language == "rust" && !crate::RUST_EXAMPLES.contains(&page.path.as_str()) {
         "the Rust examples of this page are not tested: name it in crates/book/src/lib.rs"
             .to_owned()
-    } else if !matches!(language, "console" | "sh") && block.text.lines().any(is_command) {
+    } else if !matches!(language, "console" | "sh" | "transcript")
+        && block.text.lines().any(is_command)
+    {
         "looks like a command: tag the block `console` or `sh`".to_owned()
     } else {
         return None;
@@ -337,8 +351,8 @@ mod tests {
             [
                 "docs/one.md:1: the Rust examples of this page are not tested: name it in \
                  crates/book/src/lib.rs",
-                "docs/one.md:4: a block is tagged `bash`, none of console, sh, rust, text, json, \
-                 toml, yaml, python, csv, latex, bibtex",
+                "docs/one.md:4: a block is tagged `bash`, none of console, sh, transcript, rust, \
+                 text, json, toml, yaml, python, csv, latex, bibtex",
                 "docs/one.md:8: looks like a command: tag the block `console` or `sh`",
                 "docs/one.md:12: looks like a command: tag the block `console` or `sh`",
                 "docs/one.md:17: no test knows what to do with `rm a`",

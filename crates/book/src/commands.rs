@@ -7,8 +7,9 @@
 //! another exit status.
 //!
 //! A block tagged `sh` holds commands that are not run for their output, because they take long or
-//! change the reader's machine, one a line, with `#` before a comment. [`Route`] says what a test
-//! makes sure of there.
+//! change the reader's machine, one a line, with `#` before a comment. A block tagged `transcript` is
+//! written like a session and not run either, because it needs what the tests have not: Python and
+//! its packages. [`Route`] says what a test makes sure of in both.
 
 use std::fmt;
 
@@ -32,8 +33,8 @@ pub enum Route {
     Parse(Program),
     /// It is a step of `.ci/run`, word by word.
     Ci,
-    /// It installs a package of the workspace, which must exist.
-    Install,
+    /// It builds or installs a package of the workspace, which must exist.
+    Package,
     /// It runs a script of the book, which must exist.
     Script,
 }
@@ -49,8 +50,8 @@ pub struct Command {
     pub status: Option<i32>,
     /// Its line on the page, from 1.
     pub line: usize,
-    /// Whether it stands in a session, with its output.
-    pub is_session: bool,
+    /// Whether it is to be run, with its output compared.
+    pub is_run: bool,
 }
 
 /// Why a block cannot be taken apart, and on which line.
@@ -91,7 +92,7 @@ impl Command {
     pub fn route(&self, ci: &str, exists: impl Fn(&str) -> bool) -> Option<Route> {
         let mut programs = [Program::Flatmin, Program::Xtask].into_iter();
         let program = programs.find(|program| program.arguments(self).is_some());
-        if self.is_session {
+        if self.is_run {
             return program.map(Route::Run);
         }
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
@@ -99,31 +100,37 @@ impl Command {
         if ci.lines().any(|line| line.trim_start().starts_with("run ") && is_step(line)) {
             return Some(Route::Ci);
         }
-        match (program, words.as_slice()) {
-            (Some(program), _) => Some(Route::Parse(program)),
-            (None, ["cargo", "install", "--locked", "--path", folder]) => {
-                exists(&format!("{folder}/src/main.rs")).then_some(Route::Install)
+        // `NAME=value` before a command.
+        let is_setting = |word: &&&str| word.contains('=') && !word.starts_with('-');
+        match &words[words.iter().take_while(is_setting).count()..] {
+            _ if program.is_some() => program.map(Route::Parse),
+            ["cargo", "install", "--locked", "--path", folder] => {
+                exists(&format!("{folder}/src/main.rs")).then_some(Route::Package)
             }
-            (None, ["python3", script, ..]) => exists(script).then_some(Route::Script),
+            ["cargo", "build", "--release", "-p", "flatmin"] => {
+                exists("crates/cli/src/main.rs").then_some(Route::Package)
+            }
+            ["python" | "python3", script, ..] => exists(script).then_some(Route::Script),
             _ => None,
         }
     }
 }
 
-/// The commands of every `console` and `sh` block of a page.
+/// The commands of every `console`, `sh` and `transcript` block of a page.
 ///
 /// # Errors
 /// [`BadBlock`] for each block that cannot be taken apart.
 pub fn commands(page: &Page) -> Vec<Result<Command, BadBlock>> {
     let commands = |block: &Block| match block.language.as_str() {
-        "console" => session(block),
+        "console" => session(block, true),
+        "transcript" => session(block, false),
         "sh" => script(block),
         _ => Vec::new(),
     };
     page.blocks.iter().flat_map(commands).collect()
 }
 
-fn session(block: &Block) -> Vec<Result<Command, BadBlock>> {
+fn session(block: &Block, is_run: bool) -> Vec<Result<Command, BadBlock>> {
     let mut commands: Vec<Result<Command, BadBlock>> = Vec::new();
     let mut asks_status = false;
     for (offset, text) in block.text.lines().enumerate() {
@@ -134,7 +141,7 @@ fn session(block: &Block) -> Vec<Result<Command, BadBlock>> {
             (Some("echo $?"), Some(Ok(_))) => asks_status = true,
             (Some(command), _) => {
                 asks_status = false;
-                commands.push(words(command, line, true));
+                commands.push(words(command, line, is_run));
             }
             (None, Some(Ok(last))) if asks_status => {
                 last.status = text.trim().parse().ok();
@@ -184,7 +191,7 @@ fn script(block: &Block) -> Vec<Result<Command, BadBlock>> {
 }
 
 /// The words of a command as a shell would see them; what only a shell can do is refused.
-fn words(text: &str, line: usize, is_session: bool) -> Result<Command, BadBlock> {
+fn words(text: &str, line: usize, is_run: bool) -> Result<Command, BadBlock> {
     let bad = |reason: String| BadBlock { reason, line };
     let words = shlex::split(text).ok_or_else(|| bad(format!("`{text}`: quotes do not match")))?;
     let is_shell = |word: &String| {
@@ -197,7 +204,7 @@ fn words(text: &str, line: usize, is_session: bool) -> Result<Command, BadBlock>
     if words.is_empty() {
         return Err(bad("an empty command".to_owned()));
     }
-    Ok(Command { words, output: String::new(), status: None, line, is_session })
+    Ok(Command { words, output: String::new(), status: None, line, is_run })
 }
 
 #[cfg(test)]
@@ -266,10 +273,14 @@ mod tests {
             ("```sh\ncargo xtask verify --instances 3\n```\n", Some(Route::Ci)),
             ("```sh\ncargo test --workspace\n```\n", Some(Route::Ci)),
             ("```sh\ncargo test\n```\n", None),
-            ("```sh\ncargo install --locked --path crates/cli\n```\n", Some(Route::Install)),
+            ("```sh\ncargo install --locked --path crates/cli\n```\n", Some(Route::Package)),
+            ("```sh\ncargo build --release -p flatmin\n```\n", Some(Route::Package)),
             ("```sh\ncargo install --locked --path crates/clo\n```\n", None),
             ("```sh\npython3 docs/a.py --b\n```\n", Some(Route::Script)),
+            ("```sh\nA=b python docs/a.py\n```\n", Some(Route::Script)),
             ("```sh\npython3 docs/b.py\n```\n", None),
+            ("```transcript\n$ python3 docs/a.py\na\n```\n", Some(Route::Script)),
+            ("```transcript\n$ flatmin a\nb\n```\n", Some(Route::Parse(flatmin))),
             ("```sh\nrm -rf a\n```\n", None),
         ] {
             assert_eq!(route(text), expected, "{text}");

@@ -9,7 +9,8 @@
 //! A block tagged `sh` holds commands that are not run for their output, because they take long or
 //! change the reader's machine, one a line, with `#` before a comment. A block tagged `transcript` is
 //! written like a session and not run either, because it needs what the tests have not: Python and
-//! its packages. [`Route`] says what a test makes sure of in both.
+//! its packages. [`Route`] says what a test makes sure of in both, and in code within the text that
+//! calls one of the programs.
 
 use std::fmt;
 
@@ -116,7 +117,7 @@ impl Command {
     }
 }
 
-/// The commands of every `console`, `sh` and `transcript` block of a page.
+/// The commands of every `console`, `sh` and `transcript` block of a page, and those within its text.
 ///
 /// # Errors
 /// [`BadBlock`] for each block that cannot be taken apart.
@@ -127,7 +128,15 @@ pub fn commands(page: &Page) -> Vec<Result<Command, BadBlock>> {
         "sh" => script(block),
         _ => Vec::new(),
     };
-    page.blocks.iter().flat_map(commands).collect()
+    page.blocks.iter().flat_map(commands).chain(page.words.iter().filter_map(in_text)).collect()
+}
+
+/// The command that code within the text is, if it calls a program.
+fn in_text((code, line): &(String, usize)) -> Option<Result<Command, BadBlock>> {
+    let calls = |program: Program| {
+        code.split_whitespace().take(program.words().len()).eq(program.words().iter().copied())
+    };
+    [Program::Flatmin, Program::Xtask].into_iter().any(calls).then(|| words(code, *line, false))
 }
 
 fn session(block: &Block, is_run: bool) -> Vec<Result<Command, BadBlock>> {
@@ -241,6 +250,15 @@ mod tests {
         assert_eq!(first.clone().unwrap().words, ["flatmin", "a", "b"]);
         assert_eq!(first.unwrap().line, 3);
         assert_eq!(second.unwrap().words, ["cargo", "xtask", "c"]);
+    }
+
+    #[test]
+    fn code_that_calls_a_program_is_a_command() {
+        let text = "See `flatmin a` and\n`cargo xtask b`, not `flatmin_theory::c`.\n";
+        let [first, second] = of(text).try_into().unwrap();
+        assert_eq!(first.unwrap().words, ["flatmin", "a"]);
+        assert_eq!(second.clone().unwrap().words, ["cargo", "xtask", "b"]);
+        assert_eq!(second.unwrap().line, 2);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Page {
     pub blocks: Vec<Block>,
     /// Its displayed formulas, in order.
     pub formulas: Vec<Formula>,
+    /// Code within its text, in order, each with its line, from 1.
+    pub words: Vec<(String, usize)>,
 }
 
 /// A link or an image.
@@ -61,6 +63,7 @@ impl Page {
     /// Takes a page apart.
     pub fn new(path: String, text: String) -> Self {
         let (mut links, mut blocks, mut formulas) = (Vec::new(), Vec::new(), Vec::new());
+        let mut words = Vec::new();
         let mut headings = Headings::default();
         // The block that is being read.
         let mut open: Option<Block> = None;
@@ -91,7 +94,11 @@ impl Page {
                 Event::Start(Tag::Heading { .. }) => headings.begin(),
                 Event::End(TagEnd::Heading(_)) => headings.end(),
                 Event::SoftBreak | Event::HardBreak => headings.text(" "),
-                Event::Text(piece) | Event::Code(piece) | Event::InlineMath(piece) => {
+                Event::Code(code) => {
+                    headings.text(&code);
+                    words.push((code.into_string(), line));
+                }
+                Event::Text(piece) | Event::InlineMath(piece) => {
                     if let Some(block) = &mut open {
                         // A block comes in several pieces; the first says where it begins.
                         let is_first = block.text.is_empty();
@@ -106,7 +113,7 @@ impl Page {
             }
         }
         let anchors = headings.ids;
-        Self { path, text, links, anchors, blocks, formulas }
+        Self { path, text, links, anchors, blocks, formulas, words }
     }
 
     /// The folder of the page, relative to the root of the workspace; empty for the root.

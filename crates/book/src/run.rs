@@ -96,6 +96,9 @@ fn compare(command: &Command, output: &Output) -> Result<(), Difference> {
         return Ok(());
     }
     let (shown, actual) = (Data::text(command.output.as_str()), Data::text(printed.as_str()));
+    // What is left out where it fits is left out of what was printed, too.
+    let (actual, shown) = Assert::new().normalize(actual, shown);
+    let printed = actual.to_string();
     Assert::new()
         .try_eq(None, actual, shown)
         .map_err(|difference| Difference::Printed(format!("`{command}`{difference}"), printed))

@@ -13,7 +13,7 @@ from torch.func import functional_call, jacrev, vmap
 
 import flatmin_command
 
-SAMPLES, INPUTS, BATCH_SIZE = 24, 6, 8
+SAMPLES, INPUTS, BATCH_SIZE, STEPS, LEARNING_RATE = 24, 6, 8, 10_000, 0.25
 
 
 class Network(nn.Module):
@@ -60,21 +60,26 @@ def jacobian(model, x):
     return torch.cat([by_name[name].flatten(start_dim=1) for name in parameters], dim=1).numpy()
 
 
-def main():
-    options = flatmin_command.arguments(__doc__.splitlines()[0], learning_rate=0.25, steps=10_000)
-    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, numpy {np.__version__}, seed {options.seed}")
+def trained_network(seed, steps, learning_rate):
+    """The network at its minimum, the loss it was trained with, and the samples."""
     torch.set_default_dtype(torch.float64)
-    torch.manual_seed(options.seed)
-
+    torch.manual_seed(seed)
     x = torch.randn(SAMPLES, INPUTS)
     y = torch.sin(x @ torch.randn(INPUTS))
-    order = torch.stack([torch.randperm(SAMPLES)[:BATCH_SIZE] for _ in range(options.steps)])
-
+    order = torch.stack([torch.randperm(SAMPLES)[:BATCH_SIZE] for _ in range(steps)])
     model, loss = Network(), nn.MSELoss()
-    train(model, loss, x, y, order, options.learning_rate)
+    train(model, loss, x, y, order, learning_rate)
+    return model.eval(), loss, x, y
+
+
+def main():
+    options = flatmin_command.arguments(__doc__.splitlines()[0], learning_rate=LEARNING_RATE, steps=STEPS)
+    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, numpy {np.__version__}, seed {options.seed}")
+
+    model, loss, x, y = trained_network(options.seed, options.steps, options.learning_rate)
     flatmin_command.report_training(options, BATCH_SIZE, loss(model(x), y).item())
 
-    j = jacobian(model.eval(), x)
+    j = jacobian(model, x)
     print(f"Jacobian: {j.shape[0]} × {j.shape[1]}, trace of JᵀJ/n {np.sum(j**2) / SAMPLES:.6g}")
     report = flatmin_command.analyze(
         flatmin_command.save_jacobian(options.out, j, options.format),

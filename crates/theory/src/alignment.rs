@@ -1,7 +1,8 @@
 //! How far the noise of SGD is aligned with the curvature of a minimum.
 
 use faer::Mat;
-use flatmin_linalg::{simd, symmetric_eigenvalues};
+use flatmin_linalg::panels::symmetric_product;
+use flatmin_linalg::{Parallelism, RowMatrix, simd, symmetric_eigenvalues};
 
 use crate::{Minimum, TheoryError};
 
@@ -45,9 +46,12 @@ pub fn alignment(minimum: &Minimum) -> Result<Alignment, TheoryError> {
             terms.sum::<f64>() / squared_norm
         })
         .collect();
+    let weighted = RowMatrix::from_fn(n, rank, |i, k| chi[i] * rows.row(i)[k]);
+    let (left, right) = (weighted.as_mat().transpose(), rows.as_mat().transpose());
+    let sums = symmetric_product(left, right, Parallelism::Sequential);
     let matrix = Mat::from_fn(rank, rank, |k, l| {
-        let terms = (0..n).map(|i| chi[i] * rows.row(i)[k] * rows.row(i)[l]);
-        let noise = terms.sum::<f64>() / (n as f64 * (eigenvalues[k] * eigenvalues[l]).sqrt());
+        let sum = sums[(k.max(l), k.min(l))];
+        let noise = sum / (n as f64 * (eigenvalues[k] * eigenvalues[l]).sqrt());
         if k == l { noise - eigenvalues[k] * (eigenvalues[k] / squared_norm) } else { noise }
     });
     let smallest = symmetric_eigenvalues(matrix.as_ref())?[0];

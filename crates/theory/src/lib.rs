@@ -1,7 +1,8 @@
 //! Stability of minima for SGD and GD: executable statements and their mutants.
 //!
 //! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
-//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian or its [`Gram`] matrix;
+//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian, by blocks of its columns ([`GramSum`]),
+//!   or by its [`Gram`] matrix;
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, with
 //!   [`lyapunov_function`], which decays exactly below it;
 //! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
@@ -39,6 +40,7 @@ mod edge;
 mod error;
 mod generalization;
 mod gram;
+mod gram_sum;
 mod ledger;
 mod linearised;
 mod lyapunov;
@@ -60,6 +62,7 @@ pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_e
 pub use error::TheoryError;
 pub use generalization::rademacher_bound;
 pub use gram::Gram;
+pub use gram_sum::GramSum;
 pub use ledger::{
     Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
     InterpolationInstance, MinimumInstance, MomentumInstance, RecoveryInstance, Relation,

@@ -6,7 +6,7 @@ use faer::{Mat, MatRef};
 use flatmin_linalg::panels::{rounding_terms, symmetric_product};
 use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, symmetric_eigen};
 
-use crate::{Gram, TheoryError};
+use crate::{Gram, GramSum, TheoryError};
 
 /// Half the distance from 1 to the next number: the largest relative error of one rounding.
 pub(crate) const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
@@ -75,13 +75,13 @@ impl ToMinimum for Gram {
 }
 
 /// `JJᵀ` of the scaled Jacobian, as far as it is known.
-struct ScaledGram {
-    exponent: i32,
+pub(crate) struct ScaledGram {
+    pub(crate) exponent: i32,
     /// `divisor · K`, lower triangle.
-    matrix: Mat<f64>,
-    divisor: f64,
+    pub(crate) matrix: Mat<f64>,
+    pub(crate) divisor: f64,
     /// Bound on the spectral norm of the error of `matrix`.
-    error: f64,
+    pub(crate) error: f64,
 }
 
 impl Minimum {
@@ -101,28 +101,9 @@ impl Minimum {
         jacobian: &RowMatrix,
         parallelism: Parallelism,
     ) -> Result<Self, TheoryError> {
-        let (n, p) = (jacobian.rows(), jacobian.columns());
-        if n == 0 {
-            return Err(TheoryError::NoSamples);
-        }
-        let values = jacobian.values();
-        if let Some(k) = values.iter().position(|v| !v.is_finite()) {
-            let value = values[k];
-            return Err(TheoryError::NotFinite { row: k / p, column: k % p, value });
-        }
-        let exponent = exponent(values.iter().fold(0.0_f64, |m, v| m.max(v.abs())));
-        // Squares of moderate entries stay in range; only extreme ones are worth a copy.
-        let moderate = exponent.abs() <= 400;
-        let scaled = (!moderate)
-            .then(|| RowMatrix::from_fn(n, p, |i, j| libm::scalbn(jacobian.row(i)[j], -exponent)));
-        let rows = scaled.as_ref().unwrap_or(jacobian).as_mat();
-        let mut matrix = symmetric_product(rows, rows, parallelism);
-        if moderate {
-            scale_lower(&mut matrix, -2 * exponent);
-        }
-        let sum_of_squares: f64 = (0..n).map(|i| matrix[(i, i)]).sum();
-        let error = rounding(rounding_terms(p) + 4) * sum_of_squares;
-        Self::decompose(ScaledGram { exponent, matrix, divisor: n as f64, error }, parallelism)
+        let mut sum = GramSum::new(jacobian.rows(), parallelism)?;
+        sum.add(jacobian.as_mat())?;
+        sum.minimum()
     }
 
     /// The minimum with this Gram matrix. Costs O(n³).
@@ -140,7 +121,10 @@ impl Minimum {
         Self::decompose(ScaledGram { exponent, matrix, divisor, error }, parallelism)
     }
 
-    fn decompose(gram: ScaledGram, parallelism: Parallelism) -> Result<Self, TheoryError> {
+    pub(crate) fn decompose(
+        gram: ScaledGram,
+        parallelism: Parallelism,
+    ) -> Result<Self, TheoryError> {
         let ScaledGram { exponent, matrix, divisor, error } = gram;
         let n = matrix.nrows();
         let eigen = symmetric_eigen(matrix.as_ref())?;
@@ -223,12 +207,12 @@ impl Minimum {
 }
 
 /// The exponent of the largest power of two not above `largest`; 0 for 0.
-fn exponent(largest: f64) -> i32 {
+pub(crate) fn exponent(largest: f64) -> i32 {
     if largest > 0.0 { libm::ilogb(largest) } else { 0 }
 }
 
 /// Multiplies the lower triangle by `2^exponent`.
-fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
+pub(crate) fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
     if exponent != 0 {
         for column in 0..matrix.ncols() {
             for row in column..matrix.nrows() {

@@ -1,0 +1,207 @@
+//! One array, and its numbers.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::element::{Element, Endianness};
+use crate::npy::Header;
+use crate::{ArrayError, Reason};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
+
+/// The order in which the numbers of a matrix lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Row by row: the last index runs fastest.
+    C,
+    /// Column by column: the first index runs fastest.
+    Fortran,
+}
+
+/// Where the numbers are.
+#[derive(Debug)]
+pub(crate) enum Data {
+    File { file: File, start: u64 },
+    Memory(Vec<u8>),
+}
+
+/// An array in a file: its shape and type are known, its numbers are read when asked for.
+#[derive(Debug)]
+pub struct Array {
+    path: PathBuf,
+    name: Option<String>,
+    shape: Vec<usize>,
+    element: Element,
+    endianness: Endianness,
+    order: Order,
+    data: Data,
+    /// Bytes read and not yet converted.
+    buffer: Vec<u8>,
+}
+
+impl Array {
+    /// An array whose numbers are known to be there.
+    pub(crate) fn new(
+        path: &Path,
+        name: Option<&str>,
+        header: Header,
+        data: Data,
+    ) -> Result<Self, Reason> {
+        let Header { shape, element, endianness, order, .. } = header;
+        // The numbers are there, so that only an array without any can have such a length.
+        let too_long = |_| Reason::Header("has a length that is out of range".into());
+        let shape: Vec<usize> =
+            shape.into_iter().map(usize::try_from).collect::<Result<_, _>>().map_err(too_long)?;
+        let name = name.map(str::to_owned);
+        let path = path.to_owned();
+        Ok(Self { path, name, shape, element, endianness, order, data, buffer: Vec::new() })
+    }
+
+    /// The file it is in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name, where the file has names.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its lengths; empty for a single number.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The type of its numbers in the file.
+    pub fn element(&self) -> Element {
+        self.element
+    }
+
+    /// How its numbers lie in the file.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// An error about this array, for the caller's own reasons.
+    fn error(&self, reason: Reason) -> ArrayError {
+        ArrayError { path: self.path.clone(), array: self.name.clone(), reason }
+    }
+
+    /// All numbers, row by row (the last index runs fastest) whatever their order in the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or an integer is no `f64`.
+    pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
+        let count = self.shape.iter().product();
+        let mut values = vec![0.0; count];
+        self.read(0, &mut values).map_err(|(position, value)| self.failed(position, value))?;
+        if self.order == Order::C || self.shape.len() < 2 {
+            return Ok(values);
+        }
+        // Entry k of the result has the indices of k in C order; in the file its position is Σ i_d s_d.
+        let mut sorted = Vec::with_capacity(count);
+        let mut index = vec![0; self.shape.len()];
+        for _ in 0..count {
+            let position = self.shape.iter().zip(&index).rev().fold(0, |p, (n, i)| p * n + i);
+            sorted.push(values[position]);
+            for (i, n) in index.iter_mut().zip(&self.shape).rev() {
+                *i += 1;
+                if *i < *n {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// Some columns of an array seen as a matrix of `rows` × (everything else), as they lie in the file:
+    /// row by row for [`Order::C`], column by column for [`Order::Fortran`]. Replaces `values`.
+    ///
+    /// An array in Fortran order is such a matrix only when all axes but the first and the last have
+    /// length 1.
+    ///
+    /// # Errors
+    /// As [`values`](Self::values).
+    ///
+    /// # Panics
+    /// When the columns are not there, and when the array is not such a matrix.
+    pub fn read_columns(
+        &mut self,
+        columns: Range<usize>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), ArrayError> {
+        let rows = self.shape.first().copied().unwrap_or(1);
+        let all: usize = self.shape.iter().skip(1).product();
+        assert!(columns.start <= columns.end && columns.end <= all, "columns of an array");
+        let count = columns.len();
+        values.clear();
+        values.resize(rows * count, 0.0);
+        let read = if self.order == Order::Fortran && all > 1 {
+            let between = self.shape.len() - 1;
+            assert!(self.shape[1..between].iter().all(|length| *length == 1), "a matrix");
+            self.read(columns.start * rows, values)
+        } else if count == all {
+            self.read(0, values)
+        } else {
+            (0..rows).try_for_each(|i| {
+                self.read(i * all + columns.start, &mut values[i * count..][..count])
+            })
+        };
+        read.map_err(|(position, value)| self.failed(position, value))
+    }
+
+    /// Reads numbers from the `position`-th on, in the order of the file.
+    fn read(&mut self, position: usize, values: &mut [f64]) -> Result<(), (usize, Failed)> {
+        let (element, endianness, size) = (self.element, self.endianness, self.element.size());
+        let mut done = 0;
+        for chunk in values.chunks_mut(CHUNK / size) {
+            let first = position + done;
+            let (offset, len) = (first * size, chunk.len() * size);
+            let bytes = match &mut self.data {
+                Data::Memory(bytes) => &bytes[offset..offset + len],
+                Data::File { file, start } => {
+                    self.buffer.resize(len, 0);
+                    file.seek(SeekFrom::Start(*start + offset as u64))
+                        .and_then(|_| file.read_exact(&mut self.buffer))
+                        .map_err(|error| (first, Failed::Io(error)))?;
+                    &self.buffer
+                }
+            };
+            element
+                .convert(endianness, bytes, chunk)
+                .map_err(|(index, value)| (first + index, Failed::Inexact(value)))?;
+            done += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn failed(&self, position: usize, failed: Failed) -> ArrayError {
+        self.error(match failed {
+            Failed::Io(error) => Reason::Io(error),
+            Failed::Inexact(value) => Reason::Inexact { index: self.index(position), value },
+        })
+    }
+
+    /// The indices of a number in the order of the file, as `[row, column]`.
+    fn index(&self, mut position: usize) -> String {
+        let mut index = vec![0; self.shape.len()];
+        let mut take = |axis: usize, n: usize| {
+            index[axis] = position % n;
+            position /= n;
+        };
+        match self.order {
+            Order::C => self.shape.iter().enumerate().rev().for_each(|(axis, n)| take(axis, *n)),
+            Order::Fortran => self.shape.iter().enumerate().for_each(|(axis, n)| take(axis, *n)),
+        }
+        format!("{index:?}")
+    }
+}
+
+enum Failed {
+    Io(io::Error),
+    Inexact(i128),
+}

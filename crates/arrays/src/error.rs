@@ -1,0 +1,192 @@
+//! What can be wrong with an array file.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why numbers could not be had from a file. The message is one line, `FILE: reason`.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}{reason}", printable(&path.to_string_lossy()), Inside(array.as_deref()))]
+pub struct ArrayError {
+    /// The file.
+    pub path: PathBuf,
+    /// The array in it, where one was chosen by name.
+    pub array: Option<String>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+impl ArrayError {
+    /// An error about the file as a whole.
+    pub(crate) fn file(path: &Path, reason: Reason) -> Self {
+        Self { path: path.to_owned(), array: None, reason }
+    }
+}
+
+/// What is wrong with a file or an array in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There is no such file.
+    #[error("no such file")]
+    Missing,
+    /// The path is a folder.
+    #[error("is a folder, expected a .npy, .npz or .safetensors file")]
+    Folder,
+    /// The path is a pipe or a device.
+    #[error("is not a regular file; write the array to a file first")]
+    NotAFile,
+    /// The operating system refuses.
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// None of the formats.
+    #[error("is not a .npy, .npz or .safetensors file: it starts with {start}")]
+    Format {
+        /// The first bytes, escaped.
+        start: String,
+    },
+    /// The header of an .npy file or array makes no sense.
+    #[error("its .npy header {0}")]
+    Header(String),
+    /// A zip archive that cannot be read.
+    #[error("its zip archive cannot be read: {0}")]
+    Archive(String),
+    /// A zip archive without arrays.
+    #[error(
+        "is a zip archive without .npy arrays{}",
+        if *.pickle {
+            "; it looks like one written by torch.save: save the array with numpy.save instead"
+        } else {
+            ""
+        }
+    )]
+    NoArrays {
+        /// Whether it holds pickled objects, as files of PyTorch do.
+        pickle: bool,
+    },
+    /// A safetensors header that makes no sense.
+    #[error("its safetensors header {0}")]
+    SafeTensors(String),
+    /// Several arrays, and none was chosen.
+    #[error("holds several arrays, name one of them: {}", list(names))]
+    Ambiguous {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// No array has the chosen name.
+    #[error("has no array {:?}; it has: {}", printable(name), list(names))]
+    NoSuchArray {
+        /// The chosen name.
+        name: String,
+        /// The names there are.
+        names: Vec<String>,
+    },
+    /// A name was given for an array of a file with only one, which has none.
+    #[error("holds one array, which has no name; ask for it without {:?}", printable(name))]
+    Unnamed {
+        /// The given name.
+        name: String,
+    },
+    /// Fewer bytes than the header promises.
+    #[error("is truncated: {promised} bytes of numbers promised, {found} there")]
+    Truncated {
+        /// Bytes that shape and type need.
+        promised: u128,
+        /// Bytes that there are.
+        found: u64,
+    },
+    /// More bytes than the header promises.
+    #[error("has {found} bytes of numbers, {promised} promised by its header")]
+    TooLong {
+        /// Bytes that shape and type need.
+        promised: u128,
+        /// Bytes that there are.
+        found: u64,
+    },
+    /// A compressed array that is too large to be held in memory.
+    #[error(
+        "is compressed and expands to {size} bytes, more than the {limit} that are read into \
+         memory; save it uncompressed (numpy.save or numpy.savez)"
+    )]
+    TooLarge {
+        /// Bytes when expanded.
+        size: u128,
+        /// The limit.
+        limit: u64,
+    },
+    /// Numbers of a type that is not read.
+    #[error("holds {what}; {remedy}")]
+    Element {
+        /// The type, in words, with its code.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// An integer that is no `f64`.
+    #[error("entry {index} is the integer {value}, which float64 cannot hold exactly")]
+    Inexact {
+        /// Where, as `[row, column]`.
+        index: String,
+        /// The integer.
+        value: i128,
+    },
+}
+
+/// Text on one line without control characters: those of a name in a file must not reach a terminal.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Also the marks that turn the direction of what follows.
+        if character.is_control()
+            || matches!(character, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            let _ = write!(safe, "{}", character.escape_unicode());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// The first names of a list.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| printable(name)).collect();
+    let mut text = shown.join(", ");
+    if names.len() > SHOWN {
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// `array "name" `, or nothing.
+struct Inside<'a>(Option<&'a str>);
+
+impl fmt::Display for Inside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "array \"{}\" ", printable(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ArrayError, Reason, printable};
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\u{a}b");
+        assert_eq!(printable("fc1.weight η"), "fc1.weight η");
+    }
+
+    #[test]
+    fn messages_are_one_line_and_lists_are_short() {
+        let names = (0..30).map(|k| format!("layer\n{k}")).collect();
+        let reason = Reason::NoSuchArray { name: "x".into(), names };
+        let text = ArrayError::file("a\nb.npz".as_ref(), reason).to_string();
+        assert!(text.starts_with("a\\u{a}b.npz: has no array \"x\"; it has: layer\\u{a}0, "));
+        assert!(text.ends_with("layer\\u{a}19 and 10 more"), "{text}");
+    }
+}

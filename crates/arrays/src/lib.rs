@@ -1,0 +1,31 @@
+//! Array files: `.npy`, `.npz` and `.safetensors`, read strictly and in bounded memory.
+//!
+//! [`ArrayFile::open`] looks at a file, [`ArrayFile::array`] picks one array of it, and the [`Array`]
+//! gives its numbers as `f64`: all of them ([`Array::values`]) or some columns of a matrix at a time
+//! ([`Array::read_columns`]), so that a matrix need not fit into memory.
+//!
+//! What a header promises is checked against the length of the file before memory is taken; a
+//! compressed array may not expand to more than [`LARGEST_COMPRESSED`]. Whatever is wrong is an
+//! [`ArrayError`], whose one line names the file, the array and the reason.
+//!
+//! ```no_run
+//! use flatmin_arrays::ArrayFile;
+//! let mut array = ArrayFile::open("jacobian.npz".as_ref())?.array(None, &["jacobian"])?;
+//! println!("{:?}", array.shape());
+//! let numbers = array.values()?;
+//! # Ok::<(), flatmin_arrays::ArrayError>(())
+//! ```
+
+mod array;
+mod element;
+mod error;
+mod file;
+mod npy;
+mod npz;
+mod safetensors;
+
+pub use array::{Array, Order};
+pub use element::Element;
+pub use error::{ArrayError, Reason, printable};
+pub use file::ArrayFile;
+pub use npz::LARGEST_COMPRESSED;

@@ -1,0 +1,114 @@
+//! Tensors in `.safetensors` files.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use crate::array::Data;
+use crate::element::{Element, Endianness};
+use crate::npy::Header;
+use crate::{Array, ArrayError, Order, Reason, printable};
+
+/// Longest header that is read: those of large models, with thousands of tensors, take a megabyte.
+const LONGEST: u64 = 8 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Tensors {
+    metadata: Metadata,
+    file: File,
+    /// Where the numbers start.
+    start: u64,
+}
+
+impl Tensors {
+    /// Whether the first bytes of a file can be those of this format: the length of a header that is a
+    /// JSON object.
+    pub(crate) fn is_likely(start: &[u8], file_len: u64) -> bool {
+        start.split_first_chunk::<8>().is_some_and(|(len, json)| {
+            let len = u64::from_le_bytes(*len);
+            json.first() == Some(&b'{') && len <= file_len.max(LONGEST)
+        })
+    }
+
+    /// Reads the header of a file that stands at its beginning.
+    pub(crate) fn open(mut file: File, file_len: u64) -> Result<Self, Reason> {
+        let invalid = |text: String| Reason::SafeTensors(text);
+        let cut_off = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Reason::SafeTensors("is cut off".into()),
+            _ => Reason::Io(error),
+        };
+        let mut len = [0; 8];
+        file.read_exact(&mut len).map_err(cut_off)?;
+        let len = u64::from_le_bytes(len);
+        if len > LONGEST {
+            let text = format!("is {len} bytes long, expected at most {LONGEST}");
+            return Err(invalid(text));
+        }
+        let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        file.read_exact(&mut header).map_err(cut_off)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
+            invalid(format!("makes no sense: {}", printable(&error.to_string())))
+        })?;
+        let start = 8 + len;
+        let (promised, found) = (metadata.data_len() as u64, file_len.saturating_sub(start));
+        crate::npz::same_len(u128::from(promised), found)?;
+        Ok(Self { metadata, file, start })
+    }
+
+    /// The names of the tensors, in the order of the file.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    pub(crate) fn array(self, path: &Path, name: &str) -> Result<Array, ArrayError> {
+        let fail = |reason| ArrayError { path: path.into(), array: Some(name.into()), reason };
+        let Self { metadata, file, start } = self;
+        let Some(info) = metadata.info(name) else {
+            let names = metadata.offset_keys();
+            return Err(ArrayError::file(path, Reason::NoSuchArray { name: name.into(), names }));
+        };
+        let header = header(info).map_err(fail)?;
+        let data = Data::File { file, start: start + info.data_offsets.0 as u64 };
+        Array::new(path, Some(name), header, data).map_err(fail)
+    }
+}
+
+fn header(info: &TensorInfo) -> Result<Header, Reason> {
+    let element = match info.dtype {
+        Dtype::F16 => Element::Float16,
+        Dtype::BF16 => Element::BFloat16,
+        Dtype::F32 => Element::Float32,
+        Dtype::F64 => Element::Float64,
+        Dtype::I8 => Element::Int8,
+        Dtype::I16 => Element::Int16,
+        Dtype::I32 => Element::Int32,
+        Dtype::I64 => Element::Int64,
+        Dtype::U8 => Element::UInt8,
+        Dtype::U16 => Element::UInt16,
+        Dtype::U32 => Element::UInt32,
+        Dtype::U64 => Element::UInt64,
+        Dtype::BOOL => {
+            let what = "booleans (BOOL)".to_owned();
+            return Err(Reason::Element { what, remedy: "convert them to float64" });
+        }
+        Dtype::C64 => {
+            let what = "complex numbers (C64)".to_owned();
+            let remedy = "save their real part if that is what is meant";
+            return Err(Reason::Element { what, remedy });
+        }
+        other => {
+            let what = format!("numbers of the type {other}");
+            return Err(Reason::Element { what, remedy: "convert them to float32 or float64" });
+        }
+    };
+    Ok(Header {
+        shape: info.shape.iter().map(|length| *length as u64).collect(),
+        element,
+        endianness: Endianness::Little,
+        order: Order::C,
+        len: 0,
+    })
+}

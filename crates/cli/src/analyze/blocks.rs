@@ -1,0 +1,85 @@
+//! Blocks of parameters, by name.
+
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+
+use crate::failure::Failure;
+
+/// Largest file of blocks that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// Named ranges of columns, in the order of the file.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    pub(crate) ranges: Vec<(String, Range<usize>)>,
+    path: PathBuf,
+}
+
+impl Blocks {
+    /// Reads `{"name": [first, end], …}`.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let metadata = fs::metadata(path).map_err(Failure::file(path))?;
+        if !metadata.is_file() {
+            return Err(Failure::input(path, "is not a file"));
+        }
+        if metadata.len() > LARGEST {
+            let text = format!("has {} bytes, expected at most {LARGEST}", metadata.len());
+            return Err(Failure::input(path, text));
+        }
+        let bytes = fs::read(path).map_err(Failure::file(path))?;
+        let Ranges(ranges) = serde_json::from_slice(&bytes).map_err(|error| {
+            let error = flatmin_arrays::printable(&error.to_string());
+            Failure::input(path, format!("expected {{\"name\": [first, end], …}}: {error}"))
+        })?;
+        Ok(Self { ranges, path: path.into() })
+    }
+
+    /// Checks that there are as many columns.
+    pub(crate) fn check(&self, columns: usize) -> Result<(), Failure> {
+        for (name, range) in &self.ranges {
+            if range.start >= range.end || range.end > columns {
+                let Range { start, end } = range;
+                let name = flatmin_arrays::printable(name);
+                let text = format!(
+                    "block \"{name}\" is [{start}, {end}], expected first < end ≤ {columns}, the \
+                     number of columns"
+                );
+                return Err(Failure::input(&self.path, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Ranges(Vec<(String, Range<usize>)>);
+
+impl<'de> Deserialize<'de> for Ranges {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named;
+        impl<'de> Visitor<'de> for Named {
+            type Value = Ranges;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of [first, end] pairs")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ranges, A::Error> {
+                let mut ranges: Vec<(String, Range<usize>)> = Vec::new();
+                let mut names = std::collections::BTreeSet::new();
+                while let Some((name, [start, end])) = map.next_entry::<String, [usize; 2]>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(A::Error::custom(format!("the block {name:?} stands twice")));
+                    }
+                    ranges.push((name, start..end));
+                }
+                Ok(Ranges(ranges))
+            }
+        }
+        deserializer.deserialize_map(Named)
+    }
+}

@@ -1,0 +1,315 @@
+//! From a file to a minimum.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+
+use faer::MatRef;
+use flatmin_arrays::{Array, ArrayError, ArrayFile, Order};
+use flatmin_linalg::{Parallelism, Sharpness};
+use flatmin_theory::{Gram, GramSum, Minimum, TheoryError};
+
+use super::blocks::Blocks;
+use super::{Options, shown};
+use crate::failure::Failure;
+use crate::progress::Progress;
+
+/// Bytes of numbers, as float64, in a block of columns. Three blocks are in memory at a time.
+const BLOCK: usize = 128 << 20;
+
+/// n × n matrices of float64 in memory at the same time, at most (7.2 measured at n = 2000).
+const MATRICES: u64 = 8;
+
+/// A checked file, of which only the headers were read.
+#[derive(Debug)]
+pub(crate) struct Input {
+    array: Array,
+    path: PathBuf,
+    samples: usize,
+    /// Columns of the Jacobian; `None` for a Gram matrix.
+    parameters: Option<usize>,
+    blocks: Option<Blocks>,
+}
+
+/// What is known of the minimum in a file.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) minimum: Minimum,
+    /// Name of the array, where it has one.
+    pub(crate) array: Option<String>,
+    pub(crate) parameters: Option<usize>,
+    /// Name, columns and sharpness of each block.
+    pub(crate) blocks: Option<Vec<(String, Range<usize>, Sharpness)>>,
+}
+
+impl Input {
+    /// Opens the file and checks what its headers say.
+    pub(crate) fn open(options: &Options) -> Result<Self, Failure> {
+        let path = &options.file;
+        let usual: &[&str] = if options.gram { &["gram", "jacobian"] } else { &["jacobian"] };
+        let array = ArrayFile::open(path)?.array(options.array.as_deref(), usual)?;
+        let (samples, columns) = matrix_shape(array.shape(), options.gram)
+            .map_err(|reason| Failure::input(path, reason))?;
+        let bytes = u128::from(8 * MATRICES) * (samples as u128).pow(2) + 3 * (BLOCK as u128);
+        let needed = bytes as f64 / f64::from(1 << 30);
+        if needed > options.memory_limit {
+            let text = format!(
+                "{samples} samples need about {needed:.0} GiB of memory, more than --memory-limit \
+                 {}; analyse fewer samples, or raise the limit where there is as much",
+                options.memory_limit
+            );
+            return Err(Failure::input(path, text));
+        }
+        let blocks = options.blocks.as_deref().map(Blocks::read).transpose()?;
+        if let Some(blocks) = &blocks {
+            blocks.check(columns)?;
+        }
+        let parameters = (!options.gram).then_some(columns);
+        Ok(Self { array, path: path.clone(), samples, parameters, blocks })
+    }
+
+    /// Reads the numbers.
+    pub(crate) fn minimum(self, parallelism: Parallelism) -> Result<Found, Failure> {
+        let array = self.array.name().map(str::to_owned);
+        match self.parameters {
+            None => {
+                let minimum = self.gram(parallelism)?;
+                Ok(Found { minimum, array, parameters: None, blocks: None })
+            }
+            Some(columns) => self.jacobian(columns, array, parallelism),
+        }
+    }
+
+    fn gram(mut self, parallelism: Parallelism) -> Result<Minimum, Failure> {
+        let n = self.samples;
+        let mut values = Vec::new();
+        self.array.read_columns(0..n, &mut values)?;
+        let matrix = block(&self.array, &values, n, n).to_owned();
+        drop(values);
+        let gram = Gram::from_sums(matrix).map_err(Failure::theory(&self.path))?;
+        let _progress = decomposing(n);
+        Minimum::from_gram(gram, parallelism).map_err(Failure::theory(&self.path))
+    }
+
+    fn jacobian(
+        mut self,
+        columns: usize,
+        array: Option<String>,
+        parallelism: Parallelism,
+    ) -> Result<Found, Failure> {
+        let failed = Failure::theory(&self.path);
+        let blocks = self.blocks.take().map(|blocks| blocks.ranges);
+        let (pieces, extra) = pieces(columns, blocks.as_deref().unwrap_or_default());
+        let read: usize = pieces.iter().chain(&extra).map(|piece| piece.range.len()).sum();
+        let label = format!("reading {}", shown(&self.path));
+        let size = (self.samples * self.array.element().size()) as u64;
+        let progress = Progress::bytes(&label, read as u64 * size);
+        let mut total = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+        let mut sharpness = vec![None; blocks.as_ref().map_or(0, Vec::len)];
+        for piece in pieces {
+            match piece.block {
+                None => self.add(&mut total, piece.range, &progress)?,
+                Some(index) => {
+                    let mut sum = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+                    self.add(&mut sum, piece.range, &progress)?;
+                    sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
+                    total.append(sum).map_err(&failed)?;
+                }
+            }
+        }
+        for piece in extra {
+            let mut sum = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+            self.add(&mut sum, piece.range, &progress)?;
+            if let Some(index) = piece.block {
+                sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
+            }
+        }
+        drop(progress);
+        let _progress = decomposing(self.samples);
+        let minimum = total.minimum().map_err(&failed)?;
+        let blocks = blocks.map(|blocks| {
+            let measured = blocks.into_iter().zip(sharpness);
+            measured.filter_map(|((name, range), s)| Some((name, range, s?))).collect()
+        });
+        Ok(Found { minimum, array, parameters: Some(columns), blocks })
+    }
+
+    /// Adds some columns to a sum of those before them or to a new one, reading the next ones meanwhile.
+    fn add(
+        &mut self,
+        sum: &mut GramSum,
+        range: Range<usize>,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let offset = range.start - sum.parameter_count();
+        let (n, size) = (self.samples, self.array.element().size());
+        let width = (BLOCK / (8 * n)).max(64) / 64 * 64;
+        let ranges: Vec<Range<usize>> = range
+            .clone()
+            .step_by(width)
+            .map(|start| start..(start + width).min(range.end))
+            .collect();
+        let (path, array) = (&self.path, &mut self.array);
+        let (order, shape) = (array.order(), array.shape().to_vec());
+        let (full, empty) = (mpsc::sync_channel(1), mpsc::channel::<Vec<f64>>());
+        thread::scope(|scope| {
+            let (sender, recycled) = (full.0, empty.1);
+            scope.spawn(move || {
+                for range in ranges {
+                    let mut values = recycled.try_recv().unwrap_or_default();
+                    let read = array.read_columns(range, &mut values).map(|()| values);
+                    let done = read.is_err();
+                    // The other end is gone when it failed.
+                    if sender.send(read).is_err() || done {
+                        break;
+                    }
+                }
+            });
+            let received: mpsc::Receiver<Result<Vec<f64>, ArrayError>> = full.1;
+            for values in received {
+                let values = values?;
+                let columns = values.len() / n;
+                let matrix = ordered(order, &shape, &values, n, columns);
+                sum.add(matrix).map_err(|error| Failure::theory(path)(shifted(error, offset)))?;
+                progress.advance((columns * n * size) as u64);
+                // The reader is gone after the last block.
+                let _ = empty.0.send(values);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Columns that are read together; those of a block, when its index is given.
+#[derive(Debug, PartialEq)]
+struct Piece {
+    range: Range<usize>,
+    block: Option<usize>,
+}
+
+/// Cuts the columns at the blocks. Blocks that overlap an earlier one are read once more.
+fn pieces(columns: usize, blocks: &[(String, Range<usize>)]) -> (Vec<Piece>, Vec<Piece>) {
+    let mut order: Vec<usize> = (0..blocks.len()).collect();
+    order.sort_by_key(|index| (blocks[*index].1.start, blocks[*index].1.end));
+    let (mut pieces, mut extra) = (Vec::new(), Vec::new());
+    let mut done = 0;
+    for index in order {
+        let range = blocks[index].1.clone();
+        if range.start < done {
+            extra.push(Piece { range, block: Some(index) });
+            continue;
+        }
+        if done < range.start {
+            pieces.push(Piece { range: done..range.start, block: None });
+        }
+        done = range.end;
+        pieces.push(Piece { range, block: Some(index) });
+    }
+    if done < columns {
+        pieces.push(Piece { range: done..columns, block: None });
+    }
+    (pieces, extra)
+}
+
+/// Numbers as they lie in the file, as a matrix.
+fn block<'a>(array: &Array, values: &'a [f64], rows: usize, columns: usize) -> MatRef<'a, f64> {
+    ordered(array.order(), array.shape(), values, rows, columns)
+}
+
+fn ordered<'a>(
+    order: Order,
+    shape: &[usize],
+    values: &'a [f64],
+    rows: usize,
+    columns: usize,
+) -> MatRef<'a, f64> {
+    // A matrix of one column lies in the same way in both orders.
+    match order {
+        Order::Fortran if shape.len() > 1 => MatRef::from_column_major_slice(values, rows, columns),
+        _ => MatRef::from_row_major_slice(values, rows, columns),
+    }
+}
+
+/// The error with its column counted in the whole Jacobian.
+fn shifted(error: TheoryError, offset: usize) -> TheoryError {
+    match error {
+        TheoryError::NotFinite { row, column, value } => {
+            TheoryError::NotFinite { row, column: column + offset, value }
+        }
+        other => other,
+    }
+}
+
+fn decomposing(n: usize) -> Progress {
+    Progress::steps(&format!("eigenvalues of a {n} × {n} matrix"), 1)
+}
+
+/// The rows and columns of an array that is a matrix, or what is wrong with its shape.
+fn matrix_shape(shape: &[usize], gram: bool) -> Result<(usize, usize), String> {
+    let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let shown = format!("has shape ({})", lengths.join(" × "));
+    let wanted = if gram {
+        "expected the n × n matrix JJᵀ"
+    } else {
+        "expected a Jacobian n × p, a row per sample and a column per parameter"
+    };
+    let (rows, columns) = match *shape {
+        _ if shape.contains(&0) => return Err(format!("is empty: it {shown}, {wanted}")),
+        [] => return Err(format!("is a single number, {wanted}")),
+        [n] => return Err(format!("{shown}, {wanted}; reshape it to 1 × {n} or {n} × 1")),
+        [n, p] => (n, p),
+        [n, 1, p] if !gram => (n, p),
+        [_, k, _] if !gram => {
+            return Err(format!(
+                "{shown}, the Jacobian of {k} outputs; only networks with one output can be \
+                 analysed, {wanted}"
+            ));
+        }
+        _ => return Err(format!("{shown}, {wanted}")),
+    };
+    if gram && rows != columns {
+        return Err(format!("{shown}, {wanted}; without --gram it is read as a Jacobian"));
+    }
+    Ok((rows, columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Piece, matrix_shape, pieces};
+
+    #[test]
+    fn columns_are_cut_at_the_blocks_and_overlaps_read_again() {
+        let block = |name: &str, first, end| (name.to_owned(), first..end);
+        let blocks = [block("b", 6, 8), block("a", 1, 4), block("inside", 2, 3)];
+        let piece = |range, block| Piece { range, block };
+        let (pieces, extra) = pieces(9, &blocks);
+        let expected = [
+            piece(0..1, None),
+            piece(1..4, Some(1)),
+            piece(4..6, None),
+            piece(6..8, Some(0)),
+            piece(8..9, None),
+        ];
+        assert_eq!(pieces, expected);
+        assert_eq!(extra, [piece(2..3, Some(2))]);
+    }
+
+    #[test]
+    fn shapes_are_judged_in_words() {
+        assert_eq!(matrix_shape(&[3, 4], false), Ok((3, 4)));
+        assert_eq!(matrix_shape(&[3, 1, 4], false), Ok((3, 4)));
+        let check = |shape: &[usize], gram, words: &str| {
+            let error = matrix_shape(shape, gram).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        };
+        check(&[], false, "single number");
+        check(&[7], false, "has shape (7)");
+        check(&[0, 5], false, "is empty");
+        check(&[5, 0], false, "is empty");
+        check(&[3, 2, 4], false, "2 outputs");
+        check(&[3, 2, 4, 5], false, "(3 × 2 × 4 × 5)");
+        check(&[3, 4], true, "without --gram");
+        check(&[3, 3, 1], true, "expected the n × n");
+    }
+}

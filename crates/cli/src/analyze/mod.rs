@@ -1,0 +1,170 @@
+//! `flatmin analyze`: at which learning rates can SGD stay at the minimum in a file?
+
+mod analysis;
+mod blocks;
+mod figure;
+mod input;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use flatmin_linalg::Parallelism;
+use flatmin_theory::Sampling;
+
+use self::analysis::Analysis;
+use self::input::Input;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Format};
+use crate::{files, values};
+
+const AFTER_HELP: &str = "\
+FILE is a .npy, .npz or .safetensors file with the Jacobian of the network's outputs with respect to \
+its parameters at the minimum: n × p, a row per training sample, float32 or float64. It is read in \
+blocks of columns and may be larger than memory.
+
+The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared residuals. For the mean \
+without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have it, give --loss-scale 2.
+
+Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
+input, with one line on standard error.
+
+Examples:
+  flatmin analyze jacobian.npy
+  flatmin analyze jacobian.npy --batch-size 1,8,64 --learning-rate 0.05,0.1 --loss-scale 2
+  flatmin analyze run.npz --array jacobian --momentum 0.9 --learning-rate 0.01 --check
+  flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
+
+/// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and which
+/// bound is tight.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    #[arg(help = "Array file: the Jacobian n × p, or with --gram the matrix JJᵀ")]
+    file: PathBuf,
+    /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or the
+    /// only one].
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
+    #[arg(long, help = "The file holds the n × n matrix JJᵀ, not divided by n")]
+    gram: bool,
+    /// Samples per step.
+    #[arg(
+        long,
+        value_name = "B,…",
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = values::positive_count
+    )]
+    batch_size: Vec<usize>,
+    /// How the samples of a batch are drawn.
+    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
+    sampling: SamplingName,
+    /// Learning rates to judge.
+    #[arg(
+        long,
+        alias = "lr",
+        value_name = "η,…",
+        value_delimiter = ',',
+        value_parser = values::positive
+    )]
+    learning_rate: Vec<f64>,
+    /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
+    #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
+    momentum: f64,
+    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error.
+    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
+    loss_scale: f64,
+    /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of each.
+    #[arg(long, value_name = "FILE", conflicts_with = "gram")]
+    blocks: Option<PathBuf>,
+    /// Relative width of the interval for the threshold; rounding may add to it.
+    #[arg(long, value_name = "WIDTH", default_value = "1e-10", value_parser = values::positive)]
+    tolerance: f64,
+    /// Draw thresholds and bounds against batch size into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    figure: Option<PathBuf>,
+    /// Exit with status 1 when a given learning rate is unstable.
+    #[arg(long, requires = "learning_rate")]
+    check: bool,
+    /// Format of the answer.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Threads; the numbers do not depend on them [default: all cores].
+    #[arg(long, value_name = "N", value_parser = values::positive_count)]
+    threads: Option<usize>,
+    /// Refuse what would need more memory, in GiB.
+    #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
+    memory_limit: f64,
+}
+
+/// How the samples of a batch are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SamplingName {
+    /// Every sample independently; a batch may hold one twice.
+    WithReplacement,
+    /// Distinct samples, as data loaders draw them.
+    WithoutReplacement,
+}
+
+impl SamplingName {
+    pub(crate) fn sampling(self) -> Sampling {
+        match self {
+            Self::WithReplacement => Sampling::WithReplacement,
+            Self::WithoutReplacement => Sampling::WithoutReplacement,
+        }
+    }
+
+    /// As JSON says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WithReplacement => "with_replacement",
+            Self::WithoutReplacement => "without_replacement",
+        }
+    }
+
+    /// As text says it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::WithReplacement => "with replacement",
+            Self::WithoutReplacement => "without replacement",
+        }
+    }
+}
+
+/// Analyses one file.
+pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
+    let parallelism = threads(options.threads);
+    let input = Input::open(options)?;
+    // Before long work: an answer that cannot be written is worth nothing.
+    if let Some(path) = &options.figure {
+        files::check_writable(path)?;
+    }
+    let minimum = input.minimum(parallelism)?;
+    let analysis = Analysis::new(options, minimum, parallelism)?;
+    if let Some(path) = &options.figure {
+        let figure = figure::draw(options, &analysis, parallelism)?;
+        files::write(path, figure.to_svg().as_bytes()).map_err(Failure::file(path))?;
+    }
+    match options.format {
+        Format::Text => output::print(&text::render(options, &analysis)),
+        Format::Json => output::print_json(&analysis.report(options)),
+    }
+    let unstable = options.check && analysis.has_unstable();
+    Ok(if unstable { Exit::Unstable } else { Exit::Done })
+}
+
+/// Sets up the threads.
+fn threads(count: Option<usize>) -> Parallelism {
+    let count = count.unwrap_or(0);
+    if count == 1 || rayon::ThreadPoolBuilder::new().num_threads(count).build_global().is_err() {
+        // Without threads it takes longer, that is all.
+        return Parallelism::Sequential;
+    }
+    Parallelism::Rayon
+}
+
+/// A file as a message names it.
+fn shown(path: &Path) -> String {
+    flatmin_arrays::printable(&path.to_string_lossy())
+}

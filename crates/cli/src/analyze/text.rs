@@ -1,0 +1,273 @@
+//! The answer in words.
+
+use std::fmt::Write as _;
+
+use flatmin_theory::{Stability, ThresholdStatus};
+
+use super::analysis::{Analysis, BatchAnalysis, Bounds, margin, verdict};
+use super::{Options, shown};
+use crate::number::{significant, table, times};
+use crate::output::Number;
+
+/// Digits of measured quantities, and of the ends of an interval.
+const DIGITS: usize = 6;
+const INTERVAL_DIGITS: usize = 13;
+
+/// The whole answer.
+pub(crate) fn render(options: &Options, analysis: &Analysis) -> String {
+    let mut text = String::new();
+    header(&mut text, options, analysis);
+    sharpness(&mut text, analysis);
+    thresholds(&mut text, options, analysis);
+    bounds(&mut text, analysis);
+    learning_rates(&mut text, analysis);
+    let _ = writeln!(text, "\n{}", conclusion(options, analysis));
+    text
+}
+
+fn header(text: &mut String, options: &Options, analysis: &Analysis) {
+    let minimum = &analysis.found.minimum;
+    let (n, rank) = (minimum.sample_count(), minimum.eigenvalues().len());
+    let array = analysis.found.array.as_deref().map(flatmin_arrays::printable);
+    let array = array.map_or(String::new(), |name| format!(", array \"{name}\""));
+    let _ = write!(text, "{}{array}: {}", shown(&options.file), count(n, "sample"));
+    let _ = match analysis.found.parameters {
+        Some(p) => writeln!(text, " × {}, rank {rank}", count(p, "parameter")),
+        None => writeln!(text, ", Gram matrix of rank {rank}"),
+    };
+    let scale = options.loss_scale;
+    let half_mean = "(1/2n) Σ (f − y)²";
+    let _ = if scale.to_bits() == 1.0_f64.to_bits() {
+        writeln!(
+            text,
+            "Loss {half_mean}, so that G = JᵀJ/n. For a mean squared error without the ½ give \
+             --loss-scale 2."
+        )
+    } else {
+        let scale = significant(scale, 15);
+        writeln!(text, "Loss {scale} × {half_mean} (--loss-scale), so that G = {scale} JᵀJ/n.")
+    };
+}
+
+fn sharpness(text: &mut String, analysis: &Analysis) {
+    let sharpness = analysis.sharpness();
+    text.push_str("\nSharpness of the Gauss–Newton matrix G\n");
+    let rows = [
+        ("trace", sharpness.trace),
+        ("Frobenius norm", sharpness.frobenius_norm),
+        ("largest eigenvalue", sharpness.lambda_max),
+        ("largest ‖g_i‖²", analysis.largest_row_norm_squared()),
+    ];
+    let rows = rows.map(|(name, value)| vec![name.to_owned(), significant(value, DIGITS)]);
+    text.push_str(&table(&[], &rows));
+    if let Some(blocks) = analysis.blocks() {
+        text.push_str("\nBlocks of parameters\n");
+        let digits = |number: Number| significant(number.0, DIGITS);
+        let rows: Vec<Vec<String>> = blocks
+            .iter()
+            .map(|block| {
+                vec![
+                    flatmin_arrays::printable(block.name),
+                    format!("{}..{}", block.first, block.end),
+                    digits(block.trace),
+                    digits(block.frobenius_norm),
+                    digits(block.lambda_max),
+                ]
+            })
+            .collect();
+        let names = ["block", "columns", "trace", "Frobenius norm", "largest eigenvalue"];
+        text.push_str(&table(&names, &rows));
+    }
+}
+
+fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
+    let _ = write!(
+        text,
+        "\nLargest stable learning rate η* of SGD (mean square, exact), batches drawn {}",
+        options.sampling.words()
+    );
+    if options.momentum > 0.0 {
+        let _ = write!(text, ", momentum {}", significant(options.momentum, 15));
+    }
+    text.push('\n');
+    let rows: Vec<Vec<String>> = analysis
+        .batches
+        .iter()
+        .map(|batch| {
+            let threshold = batch.threshold;
+            let interval = if threshold.lower.is_infinite() {
+                "G = 0: stable at every learning rate".to_owned()
+            } else {
+                format!(
+                    "[{}, {}]",
+                    significant(threshold.lower, INTERVAL_DIGITS),
+                    significant(threshold.upper, INTERVAL_DIGITS)
+                )
+            };
+            let status = match threshold.status {
+                ThresholdStatus::Converged => "",
+                ThresholdStatus::NotConverged => "wider than asked for",
+            };
+            vec![
+                batch.batch_size.to_string(),
+                significant(threshold.midpoint(), DIGITS),
+                interval,
+                status.to_owned(),
+            ]
+        })
+        .collect();
+    text.push_str(&table(&["batch size", "η*", "certified interval", ""], &rows));
+}
+
+fn bounds(text: &mut String, analysis: &Analysis) {
+    let batches: Vec<(&BatchAnalysis, Bounds)> =
+        analysis.batches.iter().filter_map(|batch| Some((batch, batch.bounds?))).collect();
+    if batches.is_empty() {
+        text.push_str("\nThe simple bounds (S1–S7) are about SGD without momentum.\n");
+        return;
+    }
+    text.push_str("\nWhat the bounds say: stable at least up to S7, at most up to any other\n");
+    let digits = |rate: f64| significant(rate, DIGITS);
+    let rows: Vec<Vec<String>> = batches
+        .iter()
+        .map(|(batch, bounds)| {
+            vec![
+                batch.batch_size.to_string(),
+                digits(bounds.sufficient),
+                digits(batch.threshold.midpoint()),
+                digits(bounds.spectral),
+                digits(bounds.trace),
+                digits(bounds.frobenius_norm),
+                digits(bounds.centered_alignment),
+                digits(bounds.lambda_max),
+            ]
+        })
+        .collect();
+    let names = [
+        "batch size",
+        "S7",
+        "η*",
+        "S6 spectrum",
+        "S2 trace",
+        "S3 Frobenius",
+        "S4 alignment",
+        "S5 2/λ_max (GD)",
+    ];
+    text.push_str(&table(&names, &rows));
+}
+
+fn learning_rates(text: &mut String, analysis: &Analysis) {
+    let rows: Vec<Vec<String>> = analysis
+        .batches
+        .iter()
+        .flat_map(|batch| {
+            batch.learning_rates.iter().map(|(rate, stability)| {
+                vec![
+                    batch.batch_size.to_string(),
+                    significant(*rate, 15),
+                    verdict(*stability).to_owned(),
+                    room(margin(&batch.threshold, *rate)),
+                ]
+            })
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str("\nThe learning rates asked about\n");
+        text.push_str(&table(&["batch size", "η", "verdict", "margin"], &rows));
+    }
+}
+
+/// A margin in words.
+fn room(margin: f64) -> String {
+    match margin {
+        margin if margin.is_infinite() => "unlimited".to_owned(),
+        margin if margin >= 1.0 => format!("η* is {} η", times(margin + 1.0)),
+        margin if margin < -0.5 => format!("η is {} η*", times(1.0 / (margin + 1.0))),
+        margin if margin.abs() < 1e-4 => format!("{:+.1e} %", 100.0 * margin),
+        margin => format!("{:+.2} %", 100.0 * margin),
+    }
+}
+
+/// One plain sentence or two.
+fn conclusion(options: &Options, analysis: &Analysis) -> String {
+    let batches = &analysis.batches;
+    if batches.iter().all(|batch| batch.threshold.lower.is_infinite()) {
+        return "The minimum is flat in every direction: SGD is stable at any learning rate."
+            .into();
+    }
+    let mut text = String::new();
+    for (index, rate) in options.learning_rate.iter().enumerate() {
+        let sizes = |wanted: Stability| -> Vec<usize> {
+            let same = batches.iter().filter(|b| b.learning_rates[index].1 == wanted);
+            same.map(|batch| batch.batch_size).collect()
+        };
+        let stable = sizes(Stability::Stable);
+        let (unstable, undecided) = (sizes(Stability::Unstable), sizes(Stability::Undecided));
+        let verdict = match (stable.is_empty(), unstable.is_empty(), undecided.is_empty()) {
+            (false, true, true) => format!("can stay at this minimum with {}", words(&stable)),
+            (true, false, true) => format!("cannot stay at this minimum with {}", words(&unstable)),
+            (false, false, true) => {
+                let (stays, leaves) = (words(&stable), words(&unstable));
+                format!("can stay at this minimum with {stays}, and not with {leaves}")
+            }
+            _ => {
+                let open = words(&undecided);
+                format!("is too close to the edge to decide with {open} (see the verdicts above)")
+            }
+        };
+        let _ = writeln!(text, "SGD with learning rate {} {verdict}.", significant(*rate, 15));
+    }
+    let Some(batch) = batches.first() else { return text };
+    if options.learning_rate.is_empty() {
+        let (size, rate) = (batch.batch_size, significant(batch.threshold.midpoint(), 4));
+        let _ = writeln!(
+            text,
+            "SGD with {} can stay at this minimum up to the learning rate {rate}.",
+            words(&[size])
+        );
+    }
+    if let Some(bounds) = batch.bounds {
+        let _ = writeln!(text, "{}", compare(batch, &bounds));
+    }
+    text.trim_end().to_owned()
+}
+
+/// What the simple bounds would have said.
+fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
+    let exact = batch.threshold.midpoint();
+    let upper = [
+        ("the trace bound S2", bounds.trace),
+        ("the Frobenius bound S3", bounds.frobenius_norm),
+        ("the spectral bound S6", bounds.spectral),
+        ("the alignment bound S4", bounds.centered_alignment),
+    ];
+    let mut text = format!("With {}, ", words(&[batch.batch_size]));
+    let (name, tightest) = upper.into_iter().fold(("2/λ_max", bounds.lambda_max), |best, next| {
+        if next.1 < best.1 { next } else { best }
+    });
+    if tightest <= exact * (1.0 + 1e-6) {
+        let _ = write!(text, "{name} is exact");
+    } else {
+        let _ = write!(text, "{name} is the tightest upper bound, {} η*", times(tightest / exact));
+    }
+    let _ = write!(
+        text,
+        "; gradient descent would be stable up to {} η*.",
+        times(bounds.lambda_max / exact)
+    );
+    text
+}
+
+/// Batch sizes in words.
+fn words(sizes: &[usize]) -> String {
+    let list: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    match list.as_slice() {
+        [one] => format!("batch size {one}"),
+        [most @ .., last] => format!("batch sizes {} and {last}", most.join(", ")),
+        [] => "no batch size".to_owned(),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

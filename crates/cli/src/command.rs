@@ -1,0 +1,68 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::failure::{Exit, Failure};
+use crate::{analyze, output};
+
+/// The version, with the commit where it is known.
+const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
+    [] => env!("CARGO_PKG_VERSION"),
+    _ => concat!(env!("CARGO_PKG_VERSION"), " (", env!("FLATMIN_COMMIT"), ")"),
+};
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
+input, with one line on standard error.
+
+Examples:
+  flatmin analyze jacobian.npy --batch-size 1,8 --learning-rate 0.1
+  flatmin completions bash > ~/.local/share/bash-completion/completions/flatmin";
+
+/// At which learning rates and batch sizes can SGD stay at a minimum?
+#[derive(Debug, Parser)]
+#[command(name = "flatmin", version = VERSION, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Analyze(analyze::Options),
+    /// Print the completions of a shell.
+    #[command(after_help = "\
+Example:
+  flatmin completions zsh > ~/.zfunc/_flatmin")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Runs the command that the arguments of the process ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::warn(&failure);
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Analyze(options) => analyze::analyze(options),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The command `flatmin`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flatmin_cli::main()
+}

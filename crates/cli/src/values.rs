@@ -1,0 +1,51 @@
+//! Numbers on the command line.
+
+/// A number of samples, threads and the like.
+pub(crate) fn positive_count(text: &str) -> Result<usize, String> {
+    match text.trim().parse::<usize>() {
+        Ok(0) => Err("expected at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("expected a whole number ({error})")),
+    }
+}
+
+/// A positive, finite number.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value > 0.0 { Ok(value) } else { Err("expected a number above 0".into()) }
+}
+
+/// A momentum.
+pub(crate) fn momentum(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if (0.0..1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("expected a number from 0 up to, and not including, 1".into())
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err("expected a finite number".into()),
+        Err(error) => Err(format!("expected a number ({error})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{momentum, positive, positive_count};
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!(positive_count("8"), Ok(8));
+        assert!(positive_count("0").is_err() && positive_count("-1").is_err());
+        assert_eq!(positive("1e-3"), Ok(1e-3));
+        for wrong in ["0", "-0.1", "nan", "inf", "x", ""] {
+            assert!(positive(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(momentum("0.9"), Ok(0.9));
+        assert!(momentum("1").is_err() && momentum("-0.1").is_err());
+    }
+}

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 
@@ -87,18 +88,16 @@ def analyze(jacobian, blocks, *, batch_sizes, learning_rate, loss_scale, do_run=
 
 def conclusion(report, *, trained_with):
     """One paragraph from the JSON; `float` also reads the word "inf"."""
-    text = [f"{report['samples']} samples, {report['parameters']} parameters, rank {report['rank']}:"]
+    text = [f"{report['samples']} samples, {report['parameters']} parameters, rank {report['rank']}."]
     for batch in report["batches"]:
-        lower, upper = float(batch["threshold"]["lower"]), float(batch["threshold"]["upper"])
-        at = batch["learning_rates"][0]
-        eta, by_trace, by_lambda_max = at["learning_rate"], float(batch["bounds"]["S2"]), float(batch["bounds"]["S5"])
-        role = "as trained" if batch["batch_size"] == trained_with else "had it been trained so"
+        at, bounds = batch["learning_rates"][0], batch["bounds"]
+        role = "as it was trained" if batch["batch_size"] == trained_with else "had it been trained so"
         text.append(
-            f"with batches of {batch['batch_size']} ({role}) SGD is mean-square stable here up to a learning rate "
-            f"of {lower:.5g} (interval [{lower!r}, {upper!r}]); at {eta:g} the minimum is {at['verdict']}. The trace "
-            f"bound alone would have allowed {by_trace:.5g}, that of the largest eigenvalue {by_lambda_max:.5g}."
+            f"With batches of {batch['batch_size']}, {role}, SGD is mean-square stable at this minimum up to a learning "
+            f"rate of {float(batch['threshold']['lower']):.5g}, so that it is {at['verdict']} at {at['learning_rate']:g}; "
+            f"the trace bound would have said {float(bounds['S2']):.5g}, the largest eigenvalue {float(bounds['S5']):.5g}."
         )
-    return " ".join(text)
+    return textwrap.fill(" ".join(text), 100)
 
 
 def save_replay(folder, *, x, y, w, a, order):

@@ -1,7 +1,5 @@
 //! The numpy script of the guides, run as a reader would run it, with the built command.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
-
 use std::fs;
 use std::path::Path;
 

@@ -53,6 +53,18 @@ def train(function, parameters, x, y, order, learning_rate):
     return parameters, loss(parameters, jnp.arange(len(x))).item()
 
 
+def record_replay(options):
+    """Trains the network that flatmin knows, and has `flatmin train` repeat it step by step."""
+    keys = jax.random.split(jax.random.key(options.seed), 4)
+    x = jax.random.normal(keys[0], (SAMPLES, INPUTS))
+    y = jnp.sin(x.sum(axis=1))
+    order = jax.random.randint(keys[1], (1000, BATCH_SIZE), 0, SAMPLES)
+    start = {"w": jax.random.normal(keys[2], (40, INPUTS)) / INPUTS**0.5, "a": jax.random.normal(keys[3], 40) / 40**0.5}
+    flatmin_command.save_replay(options.out, x=x, y=y, **start, order=order, learning_rate=0.05)
+    end, _ = train(two_layer_relu, start, x, y, order, 0.05)
+    flatmin_command.replay(options.out, w=np.asarray(end["w"]), a=np.asarray(end["a"]), do_run=not options.no_analyze)
+
+
 def jacobian(parameters, x):
     """The n × p matrix of ∂f(x_i)/∂θ, and the size of each block; the order is that of jax.flatten_util.ravel_pytree."""
     by_leaf = jax.vmap(jax.jacrev(network), in_axes=(None, 0))(parameters, x)
@@ -87,6 +99,8 @@ def main():
     )
     if report is not None:
         print(flatmin_command.conclusion(report, trained_with=BATCH_SIZE))
+    if options.replay:
+        record_replay(options)
 
 
 if __name__ == "__main__":

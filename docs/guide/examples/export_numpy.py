@@ -50,7 +50,9 @@ def main():
     a = rng.standard_normal(WIDTH) / np.sqrt(WIDTH)
     order = np.stack([rng.choice(SAMPLES, BATCH_SIZE, replace=False) for _ in range(options.steps)])
     if options.replay:
-        flatmin_command.save_replay(options.out, x=x, y=y, w=w, a=a, order=order)
+        flatmin_command.save_replay(
+            options.out, x=x, y=y, w=w, a=a, order=order, learning_rate=options.learning_rate
+        )
 
     w, a = train(w, a, x, y, order, options.learning_rate)
     loss = np.mean((forward(w, a, x)[0] - y) ** 2) / 2
@@ -68,6 +70,8 @@ def main():
     )
     if report is not None:
         print(flatmin_command.conclusion(report, trained_with=BATCH_SIZE))
+    if options.replay:
+        flatmin_command.replay(options.out, w=w, a=a, do_run=not options.no_analyze)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,19 @@ def train(model, loss, x, y, order, learning_rate):
         optimizer.step()
 
 
+def record_replay(options):
+    """Trains the network that flatmin knows with flatmin's loss, and has `flatmin train` repeat it step by step."""
+    torch.manual_seed(options.seed)
+    model, x = TwoLayerRelu(), torch.randn(SAMPLES, INPUTS)
+    y = torch.sin(x.sum(dim=1))
+    order = torch.stack([torch.randperm(SAMPLES)[:BATCH_SIZE] for _ in range(1000)])
+    w, a = (p.detach().clone().numpy() for p in model.parameters())
+    flatmin_command.save_replay(options.out, x=x, y=y, w=w, a=a, order=order, learning_rate=0.05)
+    train(model, lambda output, target: nn.functional.mse_loss(output, target) / 2, x, y, order, 0.05)
+    w, a = (p.detach().numpy() for p in model.parameters())
+    flatmin_command.replay(options.out, w=w, a=a, do_run=not options.no_analyze)
+
+
 def jacobian(model, x):
     """The n × p matrix of ∂f(x_i)/∂θ, the columns in the order of model.named_parameters()."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
@@ -91,6 +104,8 @@ def main():
     )
     if report is not None:
         print(flatmin_command.conclusion(report, trained_with=BATCH_SIZE))
+    if options.replay:
+        record_replay(options)
 
 
 if __name__ == "__main__":

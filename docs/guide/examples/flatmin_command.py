@@ -100,8 +100,32 @@ def conclusion(report, *, trained_with):
     return textwrap.fill(" ".join(text), 100)
 
 
-def save_replay(folder, *, x, y, w, a, order):
+def save_replay(folder, *, x, y, w, a, order, learning_rate):
     """Writes what `flatmin train` needs to repeat a run of f(x) = Σ a_j relu(w_j·x), loss (1/2B) Σ (f − y)²."""
     np.savez(folder / "data.npz", x=np.asarray(x, np.float64), y=np.asarray(y, np.float64))  # n×d, n
     np.savez(folder / "initial.npz", w=np.asarray(w, np.float64), a=np.asarray(a, np.float64))  # m×d, m
-    np.save(folder / "order.npy", np.asarray(order, np.int64))  # T×B indices of samples
+    np.save(folder / "order.npy", np.asarray(order, np.int64))  # T×B: the samples of every step
+    (folder / "replay.toml").write_text(
+        f"""\
+data = "data.npz"
+initial = "initial.npz"
+order = "order.npy"
+
+[model]
+kind = "two-layer-relu"
+width = {len(a)}
+
+[optimizer]
+learning_rate = {learning_rate!r}
+"""
+    )
+
+
+def replay(folder, *, w, a, do_run=True):
+    """Repeats the run of `save_replay` with `flatmin train` and compares where it ends with w and a."""
+    if run(["train", str(folder / "replay.toml"), "--out", str(folder / "replay")], do_run=do_run) is None:
+        return
+    end = np.load(folder / "replay" / "parameters.npz")
+    here = np.concatenate([np.ravel(w), a])
+    difference = np.linalg.norm(np.concatenate([end["w"].ravel(), end["a"]]) - here) / np.linalg.norm(here)
+    print(f"replayed: the parameters at the end differ by {difference:.1e}, relative")

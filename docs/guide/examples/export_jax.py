@@ -66,7 +66,7 @@ def record_replay(options):
 
 
 def jacobian(parameters, x):
-    """The n × p matrix of ∂f(x_i)/∂θ, and the size of each block; the order is that of jax.flatten_util.ravel_pytree."""
+    """The n × p matrix of ∂f(x_i)/∂θ and the size of each block, in the order of jax.flatten_util.ravel_pytree."""
     by_leaf = jax.vmap(jax.jacrev(network), in_axes=(None, 0))(parameters, x)
     leaves = jax.tree_util.tree_leaves_with_path(by_leaf)
     blocks = {jax.tree_util.keystr(path, simple=True, separator="."): leaf.reshape(len(x), -1) for path, leaf in leaves}

@@ -33,7 +33,8 @@ def arguments(description, *, learning_rate, steps):
 
 def report_training(options, batch_size, loss):
     """Says how training ended; at a learning rate beyond the edge it does not end at a minimum."""
-    print(f"trained: {options.steps} steps, batches of {batch_size}, learning rate {options.learning_rate}, loss {loss:.3g}")
+    run = f"{options.steps} steps, batches of {batch_size}, learning rate {options.learning_rate}"
+    print(f"trained: {run}, loss {loss:.3g}")
     if not loss < 1e-6:
         sys.exit("training did not come to a minimum of loss zero: try a smaller --learning-rate or more --steps")
 
@@ -93,9 +94,10 @@ def conclusion(report, *, trained_with):
         at, bounds = batch["learning_rates"][0], batch["bounds"]
         role = "as it was trained" if batch["batch_size"] == trained_with else "had it been trained so"
         text.append(
-            f"With batches of {batch['batch_size']}, {role}, SGD is mean-square stable at this minimum up to a learning "
-            f"rate of {float(batch['threshold']['lower']):.5g}, so that it is {at['verdict']} at {at['learning_rate']:g}; "
-            f"the trace bound would have said {float(bounds['S2']):.5g}, the largest eigenvalue {float(bounds['S5']):.5g}."
+            f"With batches of {batch['batch_size']}, {role}, SGD is mean-square stable at this minimum up to a "
+            f"learning rate of {float(batch['threshold']['lower']):.5g}, so that it is {at['verdict']} at "
+            f"{at['learning_rate']:g}; the trace bound would have said {float(bounds['S2']):.5g}, the largest "
+            f"eigenvalue {float(bounds['S5']):.5g}."
         )
     return textwrap.fill(" ".join(text), 100)
 
@@ -123,7 +125,8 @@ learning_rate = {learning_rate!r}
 
 def replay(folder, *, w, a, do_run=True):
     """Repeats the run of `save_replay` with `flatmin train` and compares where it ends with w and a."""
-    if run(["train", str(folder / "replay.toml"), "--out", str(folder / "replay")], do_run=do_run) is None:
+    shutil.rmtree(folder / "replay", ignore_errors=True)  # an earlier replay, which would be in the way
+    if run(["train", str(folder / "replay.toml")], do_run=do_run) is None:
         return
     end = np.load(folder / "replay" / "parameters.npz")
     here = np.concatenate([np.ravel(w), a])

@@ -40,7 +40,7 @@ def report_training(options, batch_size, loss):
 
 
 def save_jacobian(folder, jacobian, file_format):
-    """Writes the n × p (or n × k × p) Jacobian; in an archive the array is called `jacobian`."""
+    """Writes the n × p Jacobian; in an archive the array is called `jacobian`."""
     path = folder / f"jacobian.{file_format}"
     if file_format == "npy":
         np.save(path, jacobian)
@@ -72,7 +72,7 @@ def run(command, *, do_run=True):
         print(f"{reason}; to run it:\n\n    {shlex.join(['flatmin', *command])}\n")
         return None
     print(f"$ {shlex.join(['flatmin', *command])}")
-    done = subprocess.run([binary, *command], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([binary, *command], stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode != 0:  # flatmin has said why on standard error
         sys.exit(f"flatmin stopped with exit status {done.returncode}")
     return done.stdout

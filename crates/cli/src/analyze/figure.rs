@@ -72,7 +72,7 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
     if options.momentum <= 0.0 {
         let gradient_descent = 2.0 / analysis.sharpness().lambda_max;
         references.push(Reference {
-            label: "2/λ_{max} (S1, gradient descent)".to_owned(),
+            label: "2/λ_{max}, gradient descent (S1)".to_owned(),
             kind: ReferenceKind::Horizontal(gradient_descent),
         });
     }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
+use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
 use flatmin_theory::{Statement, TheoryError};
@@ -51,6 +53,15 @@ pub(crate) enum Failure {
     /// The text given to `--cell` is not a hash.
     #[error("--cell: {0}")]
     NotAHash(#[from] CellKeyError),
+    /// The book cannot be read.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// mdBook cannot be started.
+    #[error("mdbook: {source}; install it with `{remedy}`")]
+    MdBook { source: io::Error, remedy: &'static str },
+    /// mdBook could not build the book.
+    #[error("mdbook: {status}{}{output}", if output.is_empty() { "" } else { ": " })]
+    Build { status: ExitStatus, output: String },
     /// The hash given to `--cell` belongs to no cell of this reproduction.
     #[error(
         "--cell: no cell {0} with this profile, seeds and experiments; --plan lists those to do"

@@ -4,6 +4,7 @@
 //! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own, and
 //! what a statement says is `flatmin-theory`'s.
 
+mod docs;
 mod failure;
 mod files;
 mod ledger;
@@ -39,6 +40,8 @@ enum Task {
     Verify(verify::Options),
     /// Write the page of the statements, docs/ledger.md.
     Ledger(ledger::Options),
+    /// Check the book and build it with mdBook.
+    Docs(docs::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Reproduce(options) => reproduce::reproduce(&options),
         Task::Verify(options) => verify::verify(&options),
         Task::Ledger(options) => ledger::ledger(&options),
+        Task::Docs(options) => docs::docs(&options),
     };
     match done {
         Ok(code) => ExitCode::from(code),

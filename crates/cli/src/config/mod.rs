@@ -148,6 +148,28 @@ const MODELS: &[(&str, Kind)] =
 const TEACHERS: &[(&str, Kind)] =
     &[("two-layer-relu", Kind::Relu), ("sparse-linear", Kind::Diagonal)];
 
+/// The tables of a configuration and their keys.
+const TABLES: &[(&str, &[&str])] = &[
+    ("model", &["kind", "width", "input_dim"]),
+    ("data", &["teacher", "teacher_width", "nonzero", "sample_count", "test_count"]),
+    ("initial", &["kind", "balance_ratio"]),
+    (
+        "optimizer",
+        &[
+            "method",
+            "learning_rate",
+            "batch_size",
+            "sampling",
+            "clip_norm",
+            "schedule",
+            "max_steps",
+        ],
+    ),
+    ("stopping", &["loss", "checks", "screening_loss"]),
+    ("metrics", &["per_decade", "every", "columns"]),
+    ("output", &["checkpoint_every"]),
+];
+
 const SAMPLINGS: &[(&str, Sampling)] = &[
     ("with-replacement", Sampling::WithReplacement),
     ("without-replacement", Sampling::WithoutReplacement),
@@ -168,7 +190,7 @@ impl Config {
     }
 
     fn parse(text: &str, root: &DeTable<'_>, folder: &Path) -> Result<Self, ConfigError> {
-        let root = Table::root(text, root, ROOT_KEYS)?;
+        let root = Table::root(text, root, ROOT_KEYS, TABLES)?;
         let file = |key: &str| -> Result<Option<PathBuf>, ConfigError> {
             match root.text(key, "the path of a file")? {
                 Some("") => Err(root.error(key, &format!("{key} is empty, expected a path"))),
@@ -202,7 +224,7 @@ impl Config {
         };
         let stopping = stopping(&root, order.is_some())?;
         let metrics = metrics(&root, model, &optimizer.batches, has_test)?;
-        let checkpoint_every = match root.table("output", &["checkpoint_every"])? {
+        let checkpoint_every = match root.table("output")? {
             Some(output) => output.integer("checkpoint_every", 1, u64::MAX)?,
             None => None,
         };
@@ -231,7 +253,7 @@ impl ModelConfig {
             if root.keys().any(|key| key.get_ref() != "model") {
                 return Ok(Config::parse(&text, root, folder(path))?.model);
             }
-            model(&Table::root(&text, root, &["model"])?)
+            model(&Table::root(&text, root, &["model"], TABLES)?)
         };
         parse_text(&text)
             .and_then(|root| parse(&root))
@@ -290,7 +312,7 @@ fn size(table: &Table<'_>, key: &str, least: u64) -> Result<Option<usize>, Confi
 }
 
 fn model(root: &Table<'_>) -> Result<ModelConfig, ConfigError> {
-    let table = root.table("model", &["kind", "width", "input_dim"])?;
+    let table = root.table("model")?;
     let what = "a table with its kind, two-layer-relu or diagonal-linear";
     let table = table.ok_or_else(|| root.missing("[model]", what))?;
     let kind = table.choice("kind", MODELS)?;
@@ -322,8 +344,7 @@ fn data(
     if root.is_text("data") {
         return Ok(DataConfig::File(file("data")?.unwrap_or_default()));
     }
-    let keys = ["teacher", "teacher_width", "nonzero", "sample_count", "test_count"];
-    let table = root.table("data", &keys)?.ok_or_else(|| root.missing("data", what))?;
+    let table = root.table("data")?.ok_or_else(|| root.missing("data", what))?;
     let kind = table.choice("teacher", TEACHERS)?;
     let kind =
         kind.ok_or_else(|| table.missing("teacher", "\"two-layer-relu\" or \"sparse-linear\""))?;
@@ -363,7 +384,7 @@ fn initial(
     if root.is_text("initial") {
         return Ok(InitialConfig::File(file("initial")?.unwrap_or_default()));
     }
-    let Some(table) = root.table("initial", &["kind", "balance_ratio"])? else {
+    let Some(table) = root.table("initial")? else {
         return Ok(InitialConfig::Gaussian);
     };
     let unbalanced = table.choice("kind", &[("gaussian", false), ("unbalanced", true)])?;
@@ -387,9 +408,7 @@ fn initial(
 }
 
 fn optimizer(root: &Table<'_>, has_order: bool) -> Result<OptimizerConfig, ConfigError> {
-    let keys =
-        ["method", "learning_rate", "batch_size", "sampling", "clip_norm", "schedule", "max_steps"];
-    let table = root.table("optimizer", &keys)?;
+    let table = root.table("optimizer")?;
     let what = "a table with at least learning_rate";
     let table = table.ok_or_else(|| root.missing("[optimizer]", what))?;
     let is_sgd = table.choice("method", &[("sgd", true), ("gradient-descent", false)])?;
@@ -445,7 +464,7 @@ fn stopping(root: &Table<'_>, has_order: bool) -> Result<Option<StoppingRule>, C
         return Ok(None);
     }
     let default = StoppingRule::default();
-    let Some(table) = root.table("stopping", &["loss", "checks", "screening_loss"])? else {
+    let Some(table) = root.table("stopping")? else {
         // Who replays an order wants all of it.
         return Ok((!has_order).then_some(default));
     };
@@ -469,7 +488,7 @@ fn metrics(
     has_test: bool,
 ) -> Result<MetricsConfig, ConfigError> {
     let default = MetricSteps::PerDecade(10);
-    let Some(table) = root.table("metrics", &["per_decade", "every", "columns"])? else {
+    let Some(table) = root.table("metrics")? else {
         return Ok(MetricsConfig { steps: default, columns: None });
     };
     let per_decade = table.integer("per_decade", 1, 1000)?;

@@ -21,13 +21,24 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The keys of a whole file.
+    /// The keys of a whole file, and those of the tables in it that are there: a misspelt key is said
+    /// before anything that may follow from it.
     pub(crate) fn root(
         text: &'a str,
         entries: &'a DeTable<'a>,
         keys: &[&str],
+        tables: &[(&'a str, &[&str])],
     ) -> Result<Self, ConfigError> {
-        Self { text, name: "", start: 0, entries }.checked(keys)
+        let root = Self { text, name: "", start: 0, entries }.checked(keys)?;
+        for (name, keys) in tables {
+            if let Some((_, value)) = entries.get_key_value(*name)
+                && matches!(value.get_ref(), DeValue::Table(_))
+                && let Some(table) = root.table(name)?
+            {
+                table.checked(keys)?;
+            }
+        }
+        Ok(root)
     }
 
     fn checked(self, keys: &[&str]) -> Result<Self, ConfigError> {
@@ -199,16 +210,12 @@ impl<'a> Table<'a> {
     }
 
     /// A table with these keys.
-    pub(crate) fn table(
-        &self,
-        key: &'a str,
-        keys: &[&str],
-    ) -> Result<Option<Table<'a>>, ConfigError> {
+    pub(crate) fn table(&self, key: &'a str) -> Result<Option<Table<'a>>, ConfigError> {
         let Some((found, value)) = self.entries.get_key_value(key) else { return Ok(None) };
         match value.get_ref() {
             DeValue::Table(entries) => {
                 let (text, start) = (self.text, found.span().start);
-                Table { text, name: key, start, entries }.checked(keys).map(Some)
+                Ok(Some(Table { text, name: key, start, entries }))
             }
             other => Err(self.wrong_type(key, other, &format!("a table, [{key}]"))),
         }

@@ -1,0 +1,67 @@
+//! The numpy script of the guides, run as a reader would run it, with the built command.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+/// `python3 docs/guide/examples/export_numpy.py --out OUT …`, or nothing where Python has no numpy.
+///
+/// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped there.
+fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
+    let mut numpy = Command::new("python3");
+    let has_numpy = numpy.args(["-c", "import numpy"]).ok();
+    if let Err(error) = has_numpy {
+        let skipped_in_ci = std::env::var_os("CI").is_some();
+        assert!(!skipped_in_ci, "the guides need python3 with numpy: {error}");
+        return None;
+    }
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/examples/export_numpy.py");
+    let mut command = Command::new("python3");
+    command.env("FLATMIN", env!("CARGO_BIN_EXE_flatmin")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(script).arg("--out").arg(out).args(arguments);
+    Some(command)
+}
+
+#[test]
+fn the_numpy_script_trains_exports_and_concludes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = script(folder.path(), &[]) else { return };
+    // Batches of 8, with which the network was trained, are stable at its learning rate; of 1 are not.
+    command.assert().success().stdout(
+        contains("24 samples, 280 parameters, rank 24")
+            .and(contains("unstable at 0.1"))
+            .and(contains("stable at 0.1; the trace bound would have said")),
+    );
+    let blocks = fs::read_to_string(folder.path().join("blocks.json")).unwrap();
+    let blocks: serde_json::Value = serde_json::from_str(&blocks).unwrap();
+    assert_eq!(blocks, serde_json::json!({"w": [0, 240], "a": [240, 280]}));
+}
+
+#[test]
+fn the_formats_of_the_numpy_script_give_the_same_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut answers = Vec::new();
+    for format in ["npy", "npz"] {
+        let Some(mut command) = script(folder.path(), &["--format", format]) else { return };
+        let output = command.assert().success().get_output().stdout.clone();
+        let output = String::from_utf8(output).unwrap();
+        answers.push(output.split_once("24 samples").unwrap().1.to_owned());
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
+fn the_numpy_script_says_what_to_run_when_it_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = script(folder.path(), &["--no-analyze"]) else { return };
+    command.assert().success().stdout(
+        contains("not run, as asked; to run it:")
+            .and(contains("flatmin analyze"))
+            .and(contains("--loss-scale 1.0")),
+    );
+    assert!(folder.path().join("jacobian.npy").exists());
+}

@@ -59,13 +59,6 @@ impl Element {
     /// The type of an `.npy` type string, such as `<f4`.
     pub(crate) fn from_descr(descr: &str) -> Result<(Self, Endianness), Reason> {
         let (order, code) = descr.split_at_checked(1).unwrap_or(("", descr));
-        let endianness = match order {
-            "<" => Endianness::Little,
-            ">" => Endianness::Big,
-            // Only single bytes have no order.
-            "|" if code.ends_with('1') => Endianness::Little,
-            _ => return Err(Reason::Header(format!("has the unknown type {descr:?}"))),
-        };
         let element = match code {
             "f2" => Self::Float16,
             "f4" => Self::Float32,
@@ -79,6 +72,13 @@ impl Element {
             "u4" => Self::UInt32,
             "u8" => Self::UInt64,
             _ => return Err(refuse(descr, code)),
+        };
+        let endianness = match order {
+            "<" => Endianness::Little,
+            ">" => Endianness::Big,
+            // Only single bytes have no order.
+            "|" if code.ends_with('1') => Endianness::Little,
+            _ => return Err(Reason::Header(format!("has the unknown type {descr:?}"))),
         };
         Ok((element, endianness))
     }
@@ -201,7 +201,8 @@ mod tests {
         for (descr, word) in [
             ("<c16", "complex"),
             ("|b1", "booleans"),
-            ("|O", "type"),
+            ("|O", "pickled"),
+            ("|S4", "text"),
             ("<U3", "text"),
             ("<f16", "unusual size"),
             ("<M8[s]", "dates"),

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -33,6 +35,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::Options),
+    /// Write the manual pages into a folder.
+    #[command(after_help = "\
+Example:
+  flatmin man ~/.local/share/man/man1 && man flatmin-analyze")]
+    Man {
+        /// The folder; made when it is not there.
+        folder: PathBuf,
+    },
     /// Print the completions of a shell.
     #[command(after_help = "\
 Example:
@@ -58,6 +68,12 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Analyze(options) => analyze::analyze(options),
+        Command::Man { folder } => {
+            fs::create_dir_all(folder).map_err(Failure::file(folder))?;
+            let command = Arguments::command();
+            clap_mangen::generate_to(command, folder).map_err(Failure::file(folder))?;
+            Ok(Exit::Done)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);

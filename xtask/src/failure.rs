@@ -13,6 +13,9 @@ pub(crate) enum Failure {
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// A file could not be written.
+    #[error(transparent)]
+    Written(#[from] flatmin_files::FileError),
     /// A stored cell is in a format of a later version.
     #[error(
         "{}: its format {schema} is newer than {known}, which this version reads; use a newer \

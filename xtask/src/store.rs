@@ -93,7 +93,7 @@ impl Store {
     /// Stores a result, after checking that what is written reads back.
     ///
     /// # Errors
-    /// [`Failure::File`], [`Failure::Unreadable`].
+    /// [`Failure::Written`], [`Failure::Unreadable`].
     pub(crate) fn save(&self, spec: &CellSpec, result: &CellResult) -> Result<(), Failure> {
         let path = self.path(spec.key());
         let unreadable = |reason: String| Failure::Unreadable {
@@ -106,7 +106,7 @@ impl Store {
         let mut bytes = serde_json::to_vec(&file).map_err(|error| unreadable(error.to_string()))?;
         bytes.push(b'\n');
         parse(&bytes, spec).map_err(unreadable)?;
-        files::write(&path, &bytes)
+        Ok(files::write(&path, &bytes)?)
     }
 }
 

@@ -8,6 +8,8 @@
 //! compressed array may not expand to more than [`LARGEST_COMPRESSED`]. Whatever is wrong is an
 //! [`ArrayError`], whose one line names the file, the array and the reason.
 //!
+//! [`npz_bytes`] makes an `.npz` archive of arrays that are in memory.
+//!
 //! ```no_run
 //! use flatmin_arrays::ArrayFile;
 //! let mut array = ArrayFile::open("jacobian.npz".as_ref())?.array(None, &["jacobian"])?;
@@ -23,9 +25,11 @@ mod file;
 mod npy;
 mod npz;
 mod safetensors;
+mod write;
 
 pub use array::{Array, Order};
 pub use element::Element;
 pub use error::{ArrayError, Reason, printable};
 pub use file::ArrayFile;
 pub use npz::LARGEST_COMPRESSED;
+pub use write::{NamedArray, npz_bytes};

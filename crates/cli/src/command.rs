@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
-use crate::{analyze, output};
+use crate::{analyze, metrics, output, train};
 
 /// The version, with the commit where it is known.
 const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
@@ -22,6 +22,8 @@ input, with one line on standard error.
 
 Examples:
   flatmin analyze jacobian.npy --batch-size 1,8 --learning-rate 0.1
+  flatmin train run.toml
+  flatmin metrics run.toml --parameters run/parameters.npz --data data.npz
   flatmin completions bash > ~/.local/share/bash-completion/completions/flatmin";
 
 /// At which learning rates and batch sizes can SGD stay at a minimum?
@@ -35,6 +37,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::Options),
+    Train(train::Options),
+    Metrics(metrics::Options),
     /// Write the manual pages into a folder.
     #[command(after_help = "\
 Example:
@@ -68,6 +72,8 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Analyze(options) => analyze::analyze(options),
+        Command::Train(options) => train::train(options),
+        Command::Metrics(options) => metrics::metrics(options),
         Command::Man { folder } => {
             fs::create_dir_all(folder).map_err(Failure::file(folder))?;
             let command = Arguments::command();

@@ -44,6 +44,12 @@ pub(crate) enum Failure {
     File { path: PathBuf, source: io::Error },
 }
 
+impl From<flatmin_files::FileError> for Failure {
+    fn from(error: flatmin_files::FileError) -> Self {
+        Self::File { path: error.path, source: error.source }
+    }
+}
+
 impl Failure {
     /// Something wrong with a file, in words.
     pub(crate) fn input(path: &Path, reason: impl Into<String>) -> Self {
@@ -64,6 +70,6 @@ impl Failure {
 }
 
 /// A path on one line.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }

@@ -1,7 +1,8 @@
 //! The command line of flatmin: what a user asks of their own files.
 //!
 //! `flatmin analyze` reads the Jacobian of a network at a minimum and says at which learning rates and
-//! batch sizes SGD could have stayed there. Everything it computes is another crate's; this one reads
+//! batch sizes SGD could have stayed there. `flatmin train` trains flatmin's own models as a TOML file
+//! says, or replays a run of another program, and `flatmin metrics` measures them. Everything it computes is another crate's; this one reads
 //! files, checks what they say, and puts the answer into words, JSON and figures.
 //!
 //! Standard output carries the answer and nothing else, standard error progress and one line on what
@@ -9,11 +10,16 @@
 
 mod analyze;
 mod command;
+mod config;
 mod failure;
-mod files;
+mod interrupt;
+mod load;
+mod metrics;
+mod network;
 mod number;
 mod output;
 mod progress;
+mod train;
 mod values;
 
 pub use command::main;

@@ -1,7 +1,7 @@
 //! Diagonal linear networks, `f(x) = ⟨a ⊙ b, x⟩`.
 
 use flatmin_linalg::{RowMatrix, Sharpness, simd};
-use rand::Rng;
+use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::model::{Model, SizeError, scaled_gram};
@@ -39,6 +39,22 @@ impl DiagonalLinear {
     /// Random initial parameters: `a_j, b_j ~ N(0, 1)`.
     pub fn initial_parameters(&self, rng: &mut impl Rng) -> Vec<f64> {
         (0..self.parameter_count()).map(|_| StandardNormal.sample(rng)).collect()
+    }
+
+    /// Random initial parameters whose every coordinate has the balance ratio `balance_ratio` = r ≥ 1:
+    /// `a_j ~ N(0, 0.1)` (variance) and `b_j = ±c |a_j|` with `c = r + √(r² − 1)`, so that
+    /// `(1 + c²)/2c = r`.
+    pub fn unbalanced_parameters(&self, balance_ratio: f64, rng: &mut impl Rng) -> Vec<f64> {
+        let c = balance_ratio + (balance_ratio * balance_ratio - 1.0).max(0.0).sqrt();
+        let a: Vec<f64> = (0..self.input_dim)
+            .map(|_| {
+                let normal: f64 = StandardNormal.sample(rng);
+                normal * 0.1_f64.sqrt()
+            })
+            .collect();
+        let b = a.iter().map(|a| c * a.abs() * if rng.random() { 1.0 } else { -1.0 });
+        let b: Vec<f64> = b.collect();
+        [a, b].concat()
     }
 
     /// The balanced network with the coefficients `coefficients`: `a_j = √|β_j|` and
@@ -130,6 +146,17 @@ impl Model for DiagonalLinear {
 #[cfg(test)]
 mod tests {
     use super::DiagonalLinear;
+
+    #[test]
+    fn unbalanced_networks_have_their_ratio() {
+        let model = DiagonalLinear::new(50).unwrap();
+        for ratio in [1.0, 1.5, 20.0] {
+            let mut rng = flatmin_linalg::stream(0, "unbalanced test", 0);
+            let parameters = model.unbalanced_parameters(ratio, &mut rng);
+            let measured = model.balance_ratio(&parameters);
+            assert!((measured / ratio - 1.0).abs() < 1e-12, "{measured} against {ratio}");
+        }
+    }
 
     #[test]
     fn the_balanced_network_has_its_coefficients_and_attains_the_norms() {

@@ -24,6 +24,14 @@ pub struct SamplingError {
     sample_count: usize,
 }
 
+/// What a [`BatchSampler`] keeps from batch to batch: the order of the current epoch and the position
+/// in it while reshuffling, and nothing for the other samplings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct SamplerState {
+    order: Vec<u32>,
+    position: usize,
+}
+
 /// Draws batches of sample indices.
 #[derive(Debug, Clone)]
 pub struct BatchSampler {
@@ -51,6 +59,31 @@ impl BatchSampler {
             return Err(SamplingError { batch_size, sample_count });
         }
         Ok(Self { sampling, batch_size, sample_count, order: Vec::new(), position: 0 })
+    }
+
+    /// What the sampler keeps from batch to batch.
+    pub fn state(&self) -> SamplerState {
+        SamplerState { order: self.order.clone(), position: self.position }
+    }
+
+    /// Goes on from a state of a sampler with the same settings. `false`, and nothing is changed, when
+    /// it cannot be one: while reshuffling, an order of other samples, or a position beyond it; for
+    /// the other samplings, any order.
+    #[must_use]
+    pub fn restore(&mut self, state: &SamplerState) -> bool {
+        let mut seen = vec![false; self.sample_count];
+        let is_permutation = state.order.len() == self.sample_count
+            && state.order.iter().all(|i| {
+                seen.get_mut(*i as usize).is_some_and(|seen| !std::mem::replace(seen, true))
+            });
+        let is_begun = self.sampling == Sampling::Reshuffling && is_permutation;
+        let fits = is_begun || state.order.is_empty();
+        if fits && state.position <= state.order.len() {
+            self.order.clone_from(&state.order);
+            self.position = state.position;
+            return true;
+        }
+        false
     }
 
     /// Appends the indices of the next batch to `batch`.
@@ -88,7 +121,7 @@ impl BatchSampler {
 mod tests {
     use flatmin_linalg::stream;
 
-    use super::{BatchSampler, Sampling};
+    use super::{BatchSampler, SamplerState, Sampling};
 
     fn batches(sampling: Sampling, batch_size: usize, n: usize, count: usize) -> Vec<Vec<u32>> {
         let mut sampler = BatchSampler::new(sampling, batch_size, n).unwrap();
@@ -135,6 +168,33 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..12).collect::<Vec<u32>>());
         }
+    }
+
+    #[test]
+    fn a_sampler_goes_on_from_its_state_and_from_no_other() {
+        let mut sampler = BatchSampler::new(Sampling::Reshuffling, 2, 7).unwrap();
+        let mut rng = stream(7, "sampling test", 1);
+        let mut batch = Vec::new();
+        for _ in 0..5 {
+            sampler.draw(&mut rng, &mut batch);
+        }
+        let mut second = BatchSampler::new(Sampling::Reshuffling, 2, 7).unwrap();
+        assert!(second.restore(&sampler.state()));
+        let (mut expected, mut actual, mut second_rng) = (Vec::new(), Vec::new(), rng.clone());
+        for _ in 0..5 {
+            sampler.draw(&mut rng, &mut expected);
+            second.draw(&mut second_rng, &mut actual);
+        }
+        assert_eq!(actual, expected);
+
+        let mut smaller = BatchSampler::new(Sampling::Reshuffling, 2, 6).unwrap();
+        assert!(!smaller.restore(&sampler.state()));
+        let mut twice = sampler.state();
+        twice.order[0] = twice.order[1];
+        assert!(!second.restore(&twice));
+        assert!(!second.restore(&SamplerState { order: Vec::new(), position: 1 }));
+        let mut other = BatchSampler::new(Sampling::WithReplacement, 2, 7).unwrap();
+        assert!(!other.restore(&sampler.state()));
     }
 
     #[test]

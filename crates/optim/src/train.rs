@@ -1,13 +1,10 @@
-//! The training loop.
+//! A training run from its settings to its end.
 
-use flatmin_linalg::simd;
 use flatmin_models::Dataset;
 use rand::Rng;
 
-use crate::{BatchSampler, Sampling, SamplingError, Schedule, Segment, Trainable, Update};
-
-/// Parameters larger than this (ℓ2 norm) have diverged.
-const DIVERGED_NORM: f64 = 1e8;
+use crate::trainer::Trainer;
+use crate::{Sampling, SamplingError, Schedule, Segment, Trainable};
 
 /// The optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,6 +38,13 @@ impl Default for StoppingRule {
     /// 1e-12 at 20 checks, screened at 1e-9.
     fn default() -> Self {
         Self { loss: 1e-12, checks: 20, screening_loss: 1e-9 }
+    }
+}
+
+impl StoppingRule {
+    /// The rule that no run meets: every run goes on to its last step, unless it diverges.
+    pub fn never() -> Self {
+        Self { loss: f64::NEG_INFINITY, checks: u32::MAX, screening_loss: f64::NEG_INFINITY }
     }
 }
 
@@ -78,6 +82,22 @@ pub enum TrainError {
     /// The batch size does not fit the data.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// An explicit order of samples does not fit the run.
+    #[error("the order has {what} {order}, expected {expected}")]
+    Order {
+        /// What of it: its steps, its batch size or its number of samples.
+        what: &'static str,
+        /// What the order has.
+        order: u64,
+        /// What the run needs: exactly as much, for the steps at least.
+        expected: u64,
+    },
+    /// A state is not one that this run can be in.
+    #[error("the state is of another run: {reason}")]
+    State {
+        /// Why not.
+        reason: &'static str,
+    },
 }
 
 /// How a run ended.
@@ -138,7 +158,7 @@ pub fn log_spaced_steps(per_decade: u32, max_steps: u64) -> Vec<u64> {
 }
 
 /// Trains `model` on `data` from `initial`, calling `observe` at the checkpoints that the run
-/// reaches and at its end.
+/// reaches and at its end. A [`Trainer`] does the same piece by piece.
 ///
 /// # Errors
 /// [`TrainError`] for settings that cannot be run. Divergence is an [`Outcome`].
@@ -153,134 +173,16 @@ pub fn train(
     rng: &mut impl Rng,
     mut observe: impl FnMut(Observation<'_>),
 ) -> Result<Run, TrainError> {
-    for (name, value) in
-        [("the learning rate", options.learning_rate), ("the clip norm", options.clip_norm)]
-    {
-        // Not `<=`: a NaN must be refused.
-        if !(value > 0.0) {
-            return Err(TrainError::NotPositive { name, value });
+    let mut trainer = Trainer::new(model, data, initial, options, rng)?;
+    loop {
+        while let Some(since_last) = trainer.observe() {
+            let (step, parameters) = (trainer.step(), trainer.parameters());
+            observe(Observation { step, parameters: &parameters, since_last });
         }
-    }
-    let mut batches = Batches::new(options, data.sample_count())?;
-    let mut kernel = model.kernel(data, initial);
-    let mut total = Segment::default();
-    let mut since_checkpoint = Segment::default();
-    let mut since_check = Segment::default();
-    let mut passed_checks = 0;
-    let mut step = 0;
-    let mut checkpoints = options.checkpoints.iter().copied().peekable();
-    let outcome = loop {
-        while checkpoints.next_if(|c| *c <= step).is_some_and(|c| c == step) {
-            let parameters = kernel.parameters();
-            observe(Observation { step, parameters: &parameters, since_last: since_checkpoint });
-            since_checkpoint = Segment::default();
+        if let Some(outcome) = trainer.outcome() {
+            let (steps, total) = (trainer.step(), trainer.total());
+            return Ok(Run { outcome, steps, total, parameters: trainer.parameters() });
         }
-        if step >= options.max_steps {
-            break Outcome::OutOfSteps;
-        }
-        let epoch_end = (step / batches.epoch + 1) * batches.epoch;
-        let checkpoint = checkpoints.peek().copied().unwrap_or(u64::MAX);
-        let end = epoch_end.min(checkpoint).min(options.max_steps);
-        let segment = batches.run(kernel.as_mut(), step, end, rng);
-        step = end;
-        for sum in [&mut total, &mut since_checkpoint, &mut since_check] {
-            sum.merge(&segment);
-        }
-        if step != epoch_end {
-            continue;
-        }
-        let mean_loss = since_check.loss_sum / since_check.steps as f64;
-        since_check = Segment::default();
-        if !mean_loss.is_finite() {
-            break Outcome::Diverged;
-        }
-        // The norm is looked at where divergence can show: large losses.
-        let screened = mean_loss <= options.stopping.screening_loss;
-        if !screened && mean_loss > 1.0 && diverged(&kernel.parameters()) {
-            break Outcome::Diverged;
-        }
-        let passed = screened && {
-            // A full batch has just seen the whole loss.
-            let full = options.method == Method::GradientDescent;
-            let loss = if full { mean_loss } else { data.loss(model, &kernel.parameters()) };
-            loss <= options.stopping.loss
-        };
-        passed_checks = if passed { passed_checks + 1 } else { 0 };
-        if passed_checks >= options.stopping.checks {
-            break Outcome::Converged;
-        }
-    };
-    let parameters = kernel.parameters();
-    let outcome = if diverged(&parameters) { Outcome::Diverged } else { outcome };
-    if since_checkpoint.steps > 0 {
-        observe(Observation { step, parameters: &parameters, since_last: since_checkpoint });
-    }
-    Ok(Run { outcome, steps: step, total, parameters })
-}
-
-fn diverged(parameters: &[f64]) -> bool {
-    // Not `>`: a NaN has diverged too.
-    !(simd::norm_squared(parameters) <= DIVERGED_NORM * DIVERGED_NORM)
-}
-
-/// Draws batches and runs them.
-struct Batches<'a> {
-    options: &'a TrainOptions,
-    /// `None` for gradient descent.
-    sampler: Option<BatchSampler>,
-    batch_size: usize,
-    /// Steps an epoch.
-    epoch: u64,
-    order: Vec<u32>,
-    learning_rates: Vec<f64>,
-}
-
-impl<'a> Batches<'a> {
-    fn new(options: &'a TrainOptions, sample_count: usize) -> Result<Self, SamplingError> {
-        let (sampler, batch_size) = match options.method {
-            Method::GradientDescent => (None, sample_count),
-            Method::Sgd { batch_size, sampling } => {
-                (Some(BatchSampler::new(sampling, batch_size, sample_count)?), batch_size)
-            }
-        };
-        let epoch = sample_count.div_ceil(batch_size) as u64;
-        let (order, learning_rates) = (Vec::new(), Vec::new());
-        Ok(Self { options, sampler, batch_size, epoch, order, learning_rates })
-    }
-
-    /// Runs the steps `start..end`.
-    fn run(
-        &mut self,
-        kernel: &mut dyn crate::Kernel,
-        start: u64,
-        end: u64,
-        rng: &mut impl Rng,
-    ) -> Segment {
-        let options = self.options;
-        self.order.clear();
-        self.learning_rates.clear();
-        for step in start..end {
-            let factor = options.schedule.factor(step, options.max_steps);
-            self.learning_rates.push(options.learning_rate * factor);
-            if let Some(sampler) = &mut self.sampler {
-                sampler.draw(rng, &mut self.order);
-            }
-        }
-        let clip_norm = options.clip_norm;
-        if self.sampler.is_some() && self.batch_size == 1 {
-            return kernel.single_steps(&self.order, &self.learning_rates, clip_norm);
-        }
-        let mut segment = Segment::default();
-        for (t, &learning_rate) in self.learning_rates.iter().enumerate() {
-            let update = Update { learning_rate, clip_norm };
-            segment.add(match self.sampler {
-                Some(_) => {
-                    let batch = &self.order[t * self.batch_size..][..self.batch_size];
-                    kernel.batch_step(batch, update)
-                }
-                None => kernel.full_step(update),
-            });
-        }
-        segment
+        trainer.advance();
     }
 }

@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use flatmin_linalg::stream;
+use flatmin_linalg::{Stream, stream};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
 use flatmin_optim::{
-    DiagonalKernel, Kernel, Method, Outcome, ReluKernel, Sampling, Schedule, StoppingRule,
-    TrainError, TrainOptions, Trainable, Update, log_spaced_steps, train,
+    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, ReluKernel, Sampling,
+    Schedule, Segment, StoppingRule, TrainError, TrainOptions, Trainable, Trainer, Update,
+    log_spaced_steps, train,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -170,4 +171,148 @@ fn settings_that_cannot_be_run_are_named() {
     assert_eq!(error(&unclipped).to_string(), "the clip norm is 0, expected a positive number");
     let method = Method::Sgd { batch_size: 18, sampling: Sampling::WithoutReplacement };
     assert_eq!(error(&options(method, 0.1, 10)).to_string(), "batch size 18 is not in 1..=17");
+}
+
+/// Runs to the end piece by piece; after every `interval`-th piece the run is given up and a new one
+/// goes on from the state, through its JSON form.
+fn run_with_restarts<'a, M: Trainable>(
+    start: &dyn Fn() -> Trainer<'a, M, Stream>,
+    interval: usize,
+) -> (Vec<(u64, Segment)>, Outcome, Segment, Vec<u64>) {
+    let (mut trainer, mut seen) = (start(), Vec::new());
+    for piece in 1.. {
+        while let Some(since_last) = trainer.observe() {
+            seen.push((trainer.step(), since_last));
+        }
+        if trainer.outcome().is_some() {
+            break;
+        }
+        if piece % interval == 0 {
+            let stored = serde_json::to_string(&trainer.state().unwrap()).unwrap();
+            trainer = start();
+            trainer.restore(&serde_json::from_str(&stored).unwrap()).unwrap();
+            assert_eq!(trainer.observe(), None, "an observation must not be due again");
+        }
+        trainer.advance();
+    }
+    let bits = trainer.parameters().iter().map(|p| p.to_bits()).collect();
+    (seen, trainer.outcome().unwrap(), trainer.total(), bits)
+}
+
+#[test]
+fn a_run_that_goes_on_from_its_state_is_the_same_run() {
+    let (relu_model, relu_data, relu_initial) = relu();
+    let (diagonal_model, diagonal_data, diagonal_initial) = diagonal();
+    let methods = [
+        SGD,
+        Method::GradientDescent,
+        Method::Sgd { batch_size: 4, sampling: Sampling::Reshuffling },
+        Method::Sgd { batch_size: 3, sampling: Sampling::WithoutReplacement },
+        Method::Sgd { batch_size: 2, sampling: Sampling::WithReplacement },
+    ];
+    let check = |start: &dyn Fn(usize) -> _, what: Method| {
+        let whole: (Vec<(u64, Segment)>, _, _, _) = start(usize::MAX);
+        for interval in [1, 2, 7] {
+            assert_eq!(start(interval), whole, "{what:?}, every {interval}");
+        }
+    };
+    for method in methods {
+        let options = TrainOptions { clip_norm: 1.0, ..options(method, 0.05, 700) };
+        let rng = || stream(3, "batches", 0);
+        let run = |interval| {
+            let start =
+                || Trainer::new(&relu_model, &relu_data, &relu_initial, &options, rng()).unwrap();
+            run_with_restarts(&start, interval)
+        };
+        check(&run, method);
+        let run = |interval| {
+            let start = || {
+                let (model, initial) = (&diagonal_model, &diagonal_initial);
+                Trainer::new(model, &diagonal_data, initial, &options, rng()).unwrap()
+            };
+            run_with_restarts(&start, interval)
+        };
+        check(&run, method);
+    }
+}
+
+#[test]
+fn a_run_with_long_epochs_can_be_stopped_within_one() {
+    let model = DiagonalLinear::new(1).unwrap();
+    let mut rng = stream(2, "training test", 0);
+    let inputs = data::cube_inputs(70_000, 1, &mut rng);
+    let targets = data::linear_targets(&inputs, &[1.0]);
+    let data = Dataset::new(inputs, targets).unwrap();
+    let options = TrainOptions { checkpoints: Vec::new(), ..options(SGD, 1e-3, 150_000) };
+    let start =
+        || Trainer::new(&model, &data, &[0.5, 1.0], &options, stream(0, "batches", 0)).unwrap();
+    let mut trainer = start();
+    trainer.advance();
+    assert_eq!(trainer.step(), 65_536);
+    trainer.advance();
+    assert_eq!(trainer.step(), 70_000);
+    assert_eq!(run_with_restarts(&start, 1), run_with_restarts(&start, usize::MAX));
+}
+
+#[test]
+fn a_replayed_order_is_the_run_that_drew_it() {
+    let (model, data, initial) = relu();
+    for (batch_size, sampling) in [(1, Sampling::Reshuffling), (3, Sampling::WithoutReplacement)] {
+        let options = options(Method::Sgd { batch_size, sampling }, 0.02, 300);
+        let mut rng = stream(0, "batches", 0);
+        let drawn = train(&model, &data, &initial, &options, &mut rng, |_| {}).unwrap();
+        let mut sampler = BatchSampler::new(sampling, batch_size, 17).unwrap();
+        let (mut rng, mut indices) = (stream(0, "batches", 0), Vec::new());
+        for _ in 0..300 {
+            sampler.draw(&mut rng, &mut indices);
+        }
+        let order = BatchOrder::new(batch_size, indices, 17).unwrap();
+        let start = || Trainer::replay(&model, &data, &initial, &options, &order).unwrap();
+        let (_, outcome, total, bits) = run_with_restarts(&start, 5);
+        let expected: Vec<u64> = drawn.parameters.iter().map(|p| p.to_bits()).collect();
+        assert_eq!((outcome, total, bits), (drawn.outcome, drawn.total, expected));
+    }
+}
+
+#[test]
+fn orders_and_states_of_other_runs_are_refused() {
+    let (model, data, initial) = relu();
+    let options = options(SGD, 0.02, 10);
+    let refused = |batch_size, steps, sample_count| {
+        let order = BatchOrder::new(batch_size, vec![0; batch_size * steps], sample_count).unwrap();
+        Trainer::replay(&model, &data, &initial, &options, &order).unwrap_err().to_string()
+    };
+    assert_eq!(refused(2, 10, 17), "the order has a batch size of 2, expected 1");
+    assert_eq!(refused(1, 9, 17), "the order has a number of steps of 9, expected 10");
+    let message = "the order has indices into a number of samples of 18, expected 17";
+    assert_eq!(refused(1, 10, 18), message);
+
+    let (other, other_data, other_initial) = diagonal();
+    let rng = || stream(0, "batches", 0);
+    let state = Trainer::new(&other, &other_data, &other_initial, &options, rng()).unwrap().state();
+    let mut trainer = Trainer::new(&model, &data, &initial, &options, rng()).unwrap();
+    let error = trainer.restore(&state.unwrap()).unwrap_err();
+    let message = "the state is of another run: it has another number of parameters";
+    assert_eq!(error.to_string(), message);
+}
+
+#[test]
+fn a_diverged_run_has_no_state() {
+    let (model, data, initial) = diagonal();
+    let options = options(SGD, 1e200, 100);
+    let mut trainer =
+        Trainer::new(&model, &data, &initial, &options, stream(0, "batches", 0)).unwrap();
+    assert!(trainer.state().is_some());
+    while trainer.outcome().is_none() {
+        trainer.advance();
+    }
+    assert_eq!((trainer.outcome(), trainer.state()), (Some(Outcome::Diverged), None));
+}
+
+#[test]
+fn without_a_stopping_rule_a_run_takes_all_its_steps() {
+    let (model, data, initial) = diagonal();
+    let stopping = StoppingRule::never();
+    let options = TrainOptions { stopping, ..options(Method::GradientDescent, 0.05, 20_000) };
+    assert_eq!(outcome(&model, &data, &initial, &options), Outcome::OutOfSteps);
 }

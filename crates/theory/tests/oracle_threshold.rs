@@ -190,6 +190,35 @@ fn many_blocks_of_nearly_the_same_strength_converge() {
     check(&|i| 1.0 - 1e-9 * i as f64 / samples as f64);
 }
 
+/// Long random gradients are nearly orthogonal, so that M is nearly diagonal; with lengths that grow
+/// evenly its top eigenvalues lie 1/n apart. A Krylov space of M alone takes hundreds of products.
+#[test]
+fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
+    let samples = 300;
+    let mut rng = stream(5, "nearly orthogonal gradients", 0);
+    let length = |i: usize| 1.0 + i as f64 / samples as f64;
+    let mut gram = Mat::zeros(samples, samples);
+    for i in 0..samples {
+        gram[(i, i)] = length(i).powi(2);
+        for j in 0..i {
+            // As of gradients with 10⁶ entries: small beside the squared norms.
+            gram[(i, j)] = 1e-3 * rng.random_range(-1.0..1.0) * length(i) * length(j);
+            gram[(j, i)] = gram[(i, j)];
+        }
+    }
+    let gram = Gram::from_sums(gram).unwrap();
+    let minimum = Minimum::from_gram(gram, Parallelism::Sequential).unwrap();
+    for size in [1, 8, 100] {
+        let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
+        let found = threshold(&minimum, batch).unwrap();
+        assert_eq!(found.status, ThresholdStatus::Converged, "{found:?}");
+        assert!(found.iterations < 120, "B = {size}: {found:?}");
+        let bounds = bounds(&minimum, batch).unwrap();
+        let order = [bounds.sufficient, found.midpoint(), bounds.spectral];
+        assert!(order.is_sorted(), "B = {size}: {order:?}");
+    }
+}
+
 #[test]
 fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
     let rows = |values: &[f64]| RowMatrix::new(values.len() / 2, 2, values.to_vec()).unwrap();

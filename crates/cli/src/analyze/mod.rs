@@ -6,7 +6,7 @@ mod figure;
 mod input;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use flatmin_linalg::Parallelism;
@@ -14,9 +14,9 @@ use flatmin_theory::Sampling;
 
 use self::analysis::Analysis;
 use self::input::Input;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, shown};
 use crate::output::{self, Format};
-use crate::{files, values};
+use crate::values;
 
 const AFTER_HELP: &str = "\
 FILE is a .npy, .npz or .safetensors file with the Jacobian of the network's outputs with respect to \
@@ -138,13 +138,13 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
     let input = Input::open(options)?;
     // Before long work: an answer that cannot be written is worth nothing.
     if let Some(path) = &options.figure {
-        files::check_writable(path)?;
+        flatmin_files::check_writable(path)?;
     }
     let minimum = input.minimum(parallelism)?;
     let analysis = Analysis::new(options, minimum, parallelism)?;
     if let Some(path) = &options.figure {
         let figure = figure::draw(options, &analysis, parallelism)?;
-        files::write(path, figure.to_svg().as_bytes()).map_err(Failure::file(path))?;
+        flatmin_files::write(path, figure.to_svg().as_bytes())?;
     }
     match options.format {
         Format::Text => output::print(&text::render(options, &analysis)),
@@ -162,9 +162,4 @@ fn threads(count: Option<usize>) -> Parallelism {
         return Parallelism::Sequential;
     }
     Parallelism::Rayon
-}
-
-/// A file as a message names it.
-fn shown(path: &Path) -> String {
-    flatmin_arrays::printable(&path.to_string_lossy())
 }

@@ -7,8 +7,6 @@ use flatmin_optim::{
     Method, Outcome, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
     log_spaced_steps, train,
 };
-use rand::RngExt as _;
-use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::study::threshold_along_the_way;
@@ -53,8 +51,7 @@ pub struct DiagonalProblem {
 pub enum DiagonalInitial {
     /// `a_j, b_j ~ N(0, 1)`.
     Gaussian,
-    /// `a_j ~ N(0, 0.1)` (variance) and `b = c·sign(a)·|a|` with `c = r + √(r² − 1)`, so that the
-    /// balance ratio of every coordinate is `(1 + c²)/2c = r`.
+    /// See [`DiagonalLinear::unbalanced_parameters`].
     Unbalanced {
         /// The balance ratio r ≥ 1.
         ratio: f64,
@@ -389,18 +386,7 @@ impl DiagonalProblem {
         let mut rng = stream(seed, "diagonal initial parameters", 0);
         let initial = match self.initial {
             DiagonalInitial::Gaussian => model.initial_parameters(&mut rng),
-            DiagonalInitial::Unbalanced { ratio } => {
-                let c = ratio + (ratio * ratio - 1.0).max(0.0).sqrt();
-                let a: Vec<f64> = (0..self.input_dim)
-                    .map(|_| {
-                        let normal: f64 = StandardNormal.sample(&mut rng);
-                        normal * 0.1_f64.sqrt()
-                    })
-                    .collect();
-                let b = a.iter().map(|a| c * a.abs() * if rng.random() { 1.0 } else { -1.0 });
-                let b: Vec<f64> = b.collect();
-                [a, b].concat()
-            }
+            DiagonalInitial::Unbalanced { ratio } => model.unbalanced_parameters(ratio, &mut rng),
         };
         Ok(Setup {
             model,

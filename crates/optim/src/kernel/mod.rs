@@ -48,7 +48,7 @@ pub struct Step {
 }
 
 /// What a run of steps saw, summed up.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
     /// Number of steps.
     pub steps: u64,

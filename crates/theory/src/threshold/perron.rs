@@ -112,6 +112,24 @@ impl<'a> Operator<'a> {
         }
     }
 
+    /// The diagonal of `M(μ)`: `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half a product.
+    pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
+        let shifts = self.response.shifts(nu);
+        for i in 0..self.rows.rows() {
+            for (out, value) in self.weighted.row_mut(i).iter_mut().zip(self.rows.row(i)) {
+                *out = value * value;
+            }
+        }
+        let rank = self.moments.ncols();
+        for k in 0..rank {
+            self.moments.col_mut(k).get_mut(k..).fill(1.0);
+        }
+        self.respond(&shifts);
+        let columns = self.weighted.as_mat().transpose();
+        let forms = quadratic_forms(self.moments.as_ref(), columns, self.parallelism);
+        forms.into_iter().map(|form| self.scale() * form).collect()
+    }
+
     /// `W(μ) ∘ (ĝᵀ diag(v) ĝ)` at μ = pole + ν, both triangles.
     pub(super) fn response_matrix(mut self, nu: f64, weights: &[f64]) -> Mat<f64> {
         self.set_moments(weights);

@@ -1,4 +1,11 @@
 //! The search for the μ at which the Perron root of M(μ) is 1.
+//!
+//! Where single samples dominate, as with nearly orthogonal gradients of different length, M is nearly
+//! diagonal, its top eigenvalues lie as close together as its diagonal entries D, and a Krylov space
+//! of M sees them one by one. There the search goes through `A = E^{−½} (M − D) E^{−½}` with
+//! `E = s − D`, which is nonnegative like M and has the root 1 exactly where M has the root s, since
+//! `s − M = E^{½} (1 − A) E^{½}`: its eigenvalues are those of the coupling between samples, and those
+//! of its diagonal lie further apart.
 
 use flatmin_linalg::Krylov;
 
@@ -6,11 +13,21 @@ use super::perron::{Certificate, Operator};
 use super::{Bracket, ThresholdOptions};
 use crate::TheoryError;
 
+/// Directions of a Krylov space that is not enough on its own: then it is time to ask whether single
+/// samples dominate. Networks take about 20.
+const FIRST_DIRECTIONS: usize = 40;
+
 /// Most directions of one Krylov space.
 const MOST_DIRECTIONS: usize = 200;
 
 /// Most certificates that are tried for one threshold.
 const MOST_ATTEMPTS: usize = 8;
+
+/// The part of the root of M from which on its largest diagonal entry is taken out.
+const DOMINANT: f64 = 0.5;
+
+/// How near, relative, what is taken out may come to the root.
+const CLOSEST: f64 = 1e-4;
 
 /// An interval for μ* of the rows and eigenvalues of `operator`. Needs noise and curvature.
 pub(super) fn bracket(
@@ -26,6 +43,8 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * options.relative_width.sqrt(),
+        directions: FIRST_DIRECTIONS,
+        dominated: false,
     };
     if homogeneous { search.homogeneous() } else { search.general() }
 }
@@ -52,24 +71,69 @@ struct Search<'a, 'b> {
     start: Vec<f64>,
     /// The relative residual of a Ritz pair from which on its value is taken for the root itself.
     resolution: f64,
+    /// Most directions of a Krylov space.
+    directions: usize,
+    /// Whether single samples dominate, so that the diagonal of M is taken out.
+    dominated: bool,
+}
+
+/// The diagonal `E = s − D` that is taken out of `s − M`.
+struct Splitting {
+    /// D: at most the diagonal of M.
+    diagonal: Vec<f64>,
+    /// `E^{½}`.
+    root: Vec<f64>,
 }
 
 /// What a Krylov space was grown for.
 enum Goal {
     /// A Ritz pair with this residual, relative to its value.
     Residual(f64),
-    /// A positive vector v with `Mv ≤ s v` for the s given, or for s = θ(1 + width/4).
+    /// A positive vector v with `Mv ≤ s v` for the s given, or for s = θ(1 + width/4); for the s of the
+    /// splitting where the diagonal is split off.
     Supersolution(Option<f64>),
 }
 
 /// What came out.
 struct Found {
-    /// The largest Ritz value: at most ρ.
+    /// The largest Ritz value: at most ρ; relative to the level where the diagonal is split off.
     value: f64,
     residual: f64,
     /// The Ritz vector, or the supersolution.
     vector: Vec<f64>,
     reached: bool,
+}
+
+impl Splitting {
+    /// E is kept above a part of the level, D below it: dividing by less would make the rounding of M a
+    /// part of A.
+    fn new(level: f64, diagonal: Vec<f64>) -> Self {
+        let diagonal: Vec<f64> =
+            diagonal.into_iter().map(|d| d.min(level * (1.0 - CLOSEST))).collect();
+        let root = diagonal.iter().map(|d| (level - d).sqrt()).collect();
+        Self { diagonal, root }
+    }
+
+    /// The vector of M that belongs to one of A, where there is a splitting.
+    fn back(splitting: Option<&Self>, vector: Vec<f64>) -> Vec<f64> {
+        match splitting {
+            None => vector,
+            Some(splitting) => splitting.divide(&vector),
+        }
+    }
+
+    /// Makes `E^{−½} (M − D) v` of `M v`.
+    fn take_out(&self, vector: &[f64], image: &mut [f64]) {
+        let diagonal = self.diagonal.iter().zip(vector).map(|(d, v)| d * v);
+        for ((image, part), root) in image.iter_mut().zip(diagonal).zip(&self.root) {
+            *image = (*image - part) / root;
+        }
+    }
+
+    /// `E^{−½} v`.
+    fn divide(&self, vector: &[f64]) -> Vec<f64> {
+        vector.iter().zip(&self.root).map(|(value, root)| value / root).collect()
+    }
 }
 
 impl Search<'_, '_> {
@@ -78,7 +142,8 @@ impl Search<'_, '_> {
         let mut best = Bracket::unbounded(1.0);
         let mut attempts = 0;
         loop {
-            let found = self.krylov(1.0, &Goal::Supersolution(None))?;
+            let level = best.lower * (1.0 + 0.25 * self.width);
+            let found = self.grow(1.0, level, &Goal::Supersolution(None))?;
             let vector = positive(found.vector);
             let certificate = self.certify(1.0, &vector)?;
             best.upper = best.upper.min(certificate.upper);
@@ -87,7 +152,7 @@ impl Search<'_, '_> {
             self.start = mixed(&vector);
             if certificate.lower > best.lower {
                 best.lower = certificate.lower;
-                (best.nu, best.weights) = (found.value, vector);
+                (best.nu, best.weights) = (certificate.lower, vector);
             }
             best.products = self.products;
             best.converged = best.is_narrow(self.width, certificate.rounding());
@@ -109,7 +174,7 @@ impl Search<'_, '_> {
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);
-            let found = self.krylov(upper_nu, &Goal::Supersolution(Some(1.0)))?;
+            let found = self.grow(upper_nu, 1.0, &Goal::Supersolution(Some(1.0)))?;
             let vector = positive(found.vector);
             let certificate = self.certify(upper_nu, &vector)?;
             let stiffness = response.stiffness(upper_nu);
@@ -164,6 +229,24 @@ impl Search<'_, '_> {
         root
     }
 
+    /// Grows a Krylov space at ν, where the root is about `level`. When it does not reach its goal, finds
+    /// out for the next one whether single samples dominate.
+    fn grow(&mut self, nu: f64, level: f64, goal: &Goal) -> Result<Found, TheoryError> {
+        if self.dominated {
+            let splitting = Splitting::new(level, self.operator.diagonal(nu));
+            self.products += 1;
+            return self.krylov(nu, goal, Some(&splitting));
+        }
+        let found = self.krylov(nu, goal, None)?;
+        if !found.reached && self.directions < MOST_DIRECTIONS {
+            self.directions = MOST_DIRECTIONS;
+            let diagonal = self.operator.diagonal(nu);
+            self.products += 1;
+            self.dominated = diagonal.iter().any(|value| *value >= DOMINANT * found.value);
+        }
+        Ok(found)
+    }
+
     /// A lower bound of the ν of the threshold that is near it, with the Ritz vector that gave it;
     /// makes the start one that is near.
     fn approach(&mut self, mut nu: f64) -> Result<(f64, Vec<f64>), TheoryError> {
@@ -171,7 +254,7 @@ impl Search<'_, '_> {
         let mut residual = 3e-2;
         loop {
             // The root of the Rayleigh quotient is off by about the square of what the vector is.
-            let found = self.krylov(nu, &Goal::Residual(residual))?;
+            let found = self.grow(nu, 1.0, &Goal::Residual(residual))?;
             self.operator.set_moments(&found.vector);
             self.products += 1;
             let moved = self.operator.rayleigh_root(&found.vector, nu, 1.0).max(nu);
@@ -186,35 +269,57 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Grows a Krylov space of `M(pole + ν)` from the start until the goal is reached.
-    fn krylov(&mut self, nu: f64, goal: &Goal) -> Result<Found, TheoryError> {
+    /// Grows a Krylov space of `M(pole + ν)` from the start until the goal is reached; of A where the
+    /// diagonal is split off.
+    fn krylov(
+        &mut self,
+        nu: f64,
+        goal: &Goal,
+        splitting: Option<&Splitting>,
+    ) -> Result<Found, TheoryError> {
         let shifts = self.operator.response.shifts(nu);
-        let mut krylov = Krylov::new(&self.start)?;
+        let mut krylov = match splitting {
+            None => Krylov::new(&self.start)?,
+            Some(splitting) => Krylov::new(&splitting.divide(&self.start))?,
+        };
         loop {
-            krylov.extend(|vector, out| self.operator.apply(&shifts, vector, out))?;
+            krylov.extend(|vector, out| match splitting {
+                None => self.operator.apply(&shifts, vector, out),
+                Some(splitting) => {
+                    let inner = splitting.divide(vector);
+                    self.operator.apply(&shifts, &inner, out);
+                    splitting.take_out(&inner, out);
+                }
+            })?;
             self.products += 1;
             let (value, coefficients, residual) = krylov.largest_ritz_pair()?;
             let exhausted = krylov.is_closed()
-                || krylov.products() >= MOST_DIRECTIONS
+                || krylov.products() >= self.directions
                 || self.products >= self.max_products;
+            let ritz_vector = |reached| {
+                let vector = Splitting::back(splitting, krylov.combine(&coefficients));
+                Ok(Found { value, residual, vector, reached })
+            };
             match goal {
                 Goal::Residual(relative) => {
                     let reached = residual <= relative * value;
                     if reached || exhausted {
-                        let vector = krylov.combine(&coefficients);
-                        return Ok(Found { value, residual, vector, reached });
+                        return ritz_vector(reached);
                     }
                 }
                 Goal::Supersolution(level) => {
-                    let level = level.unwrap_or(value * (1.0 + 0.25 * self.width));
-                    if let Some((vector, reached)) = self.supersolution(&krylov, level) {
+                    let level = match (splitting, level) {
+                        (Some(_), _) => 1.0,
+                        (None, Some(level)) => *level,
+                        (None, None) => value * (1.0 + 0.25 * self.width),
+                    };
+                    if let Some((vector, reached)) = self.supersolution(&krylov, level, splitting) {
                         if reached || exhausted {
                             return Ok(Found { value, residual, vector, reached });
                         }
                     } else if exhausted || residual <= self.resolution * value {
                         // The root lies above the level: there is no such vector.
-                        let vector = krylov.combine(&coefficients);
-                        return Ok(Found { value, residual, vector, reached: false });
+                        return ritz_vector(false);
                     }
                 }
             }
@@ -222,16 +327,26 @@ impl Search<'_, '_> {
     }
 
     /// The Galerkin solution of `(s − M) v = start`, and whether it is positive with `Mv ≤ s v` as far
-    /// as its residual tells.
-    fn supersolution(&self, krylov: &Krylov, level: f64) -> Option<(Vec<f64>, bool)> {
+    /// as its residual tells. Where the diagonal is split off, that of
+    /// `(1 − A) E^{½} v = E^{−½} start`.
+    fn supersolution(
+        &self,
+        krylov: &Krylov,
+        level: f64,
+        splitting: Option<&Splitting>,
+    ) -> Option<(Vec<f64>, bool)> {
         let coefficients = krylov.resolvent(level)?;
-        let vector = krylov.combine(&coefficients);
+        let vector = Splitting::back(splitting, krylov.combine(&coefficients));
         // Mv − s v = −start + residual, with a quarter of the start kept for rounding.
         let reached = match (krylov.next_direction(), coefficients.last()) {
             (Some((beta, direction)), Some(last)) => {
-                let entries = vector.iter().zip(direction).zip(&self.start);
                 let factor = beta * last;
-                entries.into_iter().all(|((v, q), b)| *v > 0.0 && factor * q <= 0.75 * b)
+                let residual = |(i, q): (usize, &f64)| {
+                    factor * q * splitting.map_or(1.0, |splitting| splitting.root[i])
+                };
+                let residuals = direction.iter().enumerate().map(residual);
+                let entries = vector.iter().zip(residuals).zip(&self.start);
+                entries.into_iter().all(|((v, r), b)| *v > 0.0 && r <= 0.75 * b)
             }
             _ => vector.iter().all(|v| *v > 0.0),
         };

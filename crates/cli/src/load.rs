@@ -1,0 +1,114 @@
+//! Data sets, parameters and orders from array files.
+
+use std::path::Path;
+
+use flatmin_arrays::ArrayFile;
+use flatmin_linalg::RowMatrix;
+use flatmin_models::Dataset;
+use flatmin_optim::BatchOrder;
+
+use crate::failure::Failure;
+use crate::network::Network;
+
+/// Most samples for which n × n matrices are formed, of 0.8 GB each.
+pub(crate) const MOST_SAMPLES: usize = 10_000;
+
+/// The array of this name, or of a file without names when there is none.
+fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Failure> {
+    let mut array = ArrayFile::open(path)?.array(name, &["order"])?;
+    let values = array.values()?;
+    Ok((array.shape().to_vec(), values))
+}
+
+/// Lengths as in `20 × 10`.
+fn lengths(shape: &[usize]) -> String {
+    if shape.is_empty() {
+        return "a single number".to_owned();
+    }
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+/// A data set from the arrays `x` (n × d) and `y` (n, or n × 1).
+pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
+    let (shape, values) = array(path, Some("x"))?;
+    let [n, d] = shape[..] else {
+        let found = lengths(&shape);
+        let reason = format!("array \"x\" is {found}, expected n × d, a row per sample");
+        return Err(Failure::input(path, reason));
+    };
+    let inputs = RowMatrix::new(n, d, values)
+        .map_err(|error| Failure::input(path, format!("array \"x\": {error}")))?;
+    if d == 0 {
+        return Err(Failure::input(path, "array \"x\" has no column: inputs of dimension 0"));
+    }
+    let (shape, targets) = array(path, Some("y"))?;
+    if !matches!(shape[..], [_] | [_, 1]) || targets.len() != n {
+        let reason =
+            format!("array \"y\" is {}, expected {n}, one target per row of x", lengths(&shape));
+        return Err(Failure::input(path, reason));
+    }
+    Dataset::new(inputs, targets).map_err(|error| Failure::input(path, error.to_string()))
+}
+
+/// The parameters of a model, from arrays of its names and shapes.
+pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>, Failure> {
+    let mut parameters = Vec::with_capacity(network.parameter_count());
+    for (name, expected) in network.arrays() {
+        let (shape, values) = array(path, Some(name))?;
+        if shape != expected {
+            let reason = format!(
+                "array {name:?} is {}, expected {} ({})",
+                lengths(&shape),
+                lengths(&expected),
+                network.describe()
+            );
+            return Err(Failure::input(path, reason));
+        }
+        if let Some(k) = values.iter().position(|value| !value.is_finite()) {
+            let at = if expected.len() == 2 {
+                format!("({}, {})", k / expected[1], k % expected[1])
+            } else {
+                k.to_string()
+            };
+            let reason =
+                format!("entry {at} of array {name:?} is {}, expected a finite number", values[k]);
+            return Err(Failure::input(path, reason));
+        }
+        parameters.extend(values);
+    }
+    Ok(parameters)
+}
+
+/// An order of samples: T × B, or T for batches of one.
+pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Failure> {
+    let fail = |reason: String| Failure::input(path, reason);
+    let (shape, values) = array(path, None)?;
+    let batch_size = match shape[..] {
+        [_] => 1,
+        [_, batch_size] => batch_size,
+        _ => {
+            let found = lengths(&shape);
+            return Err(fail(format!("the order is {found}, expected T × B, a row per step")));
+        }
+    };
+    let index = |value: f64| -> Option<u32> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
+        let index = value as u32;
+        (f64::from(index).total_cmp(&(value + 0.0)).is_eq() && (index as usize) < sample_count)
+            .then_some(index)
+    };
+    let mut indices = Vec::with_capacity(values.len());
+    for (k, &value) in values.iter().enumerate() {
+        indices.push(index(value).ok_or_else(|| {
+            let entry = match shape[..] {
+                [_] => format!("entry {k}"),
+                _ => format!("entry ({}, {})", k / batch_size, k % batch_size),
+            };
+            let last = sample_count.saturating_sub(1);
+            let expected =
+                format!("expected the index of one of {sample_count} samples, 0 to {last}");
+            fail(format!("{entry} is {value}, {expected}"))
+        })?);
+    }
+    BatchOrder::new(batch_size, indices, sample_count).map_err(|error| fail(error.to_string()))
+}

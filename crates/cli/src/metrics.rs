@@ -1,0 +1,254 @@
+//! `flatmin metrics`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use flatmin_linalg::{Parallelism, Sharpness, simd};
+use flatmin_models::{Dataset, Model};
+use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
+use serde::Serialize;
+
+use crate::analyze::SamplingName;
+use crate::config::{AnyModel, ModelConfig};
+use crate::failure::{Exit, Failure};
+use crate::load::{self, MOST_SAMPLES};
+use crate::network::Network;
+use crate::number::{significant, table};
+use crate::output::{self, Format, Number};
+use crate::values;
+
+/// The format of the JSON output.
+const SCHEMA: &str = "flatmin.metrics/1";
+
+/// Digits of measured quantities, and of the ends of an interval.
+const DIGITS: usize = 6;
+const INTERVAL_DIGITS: usize = 13;
+
+/// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
+///
+/// The loss is (1/2n) Σ (f(x) − y)², so that the Gauss–Newton matrix is G = JᵀJ/n.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  flatmin metrics run.toml --parameters run/parameters.npz --data data.npz --batch-size 1,8")]
+pub(crate) struct Options {
+    #[arg(
+        value_name = "MODEL.toml",
+        help = "The model: a TOML file with a table [model], such as that of a training run"
+    )]
+    model: PathBuf,
+    /// Its parameters: arrays w and a (two-layer-relu), or a and b (diagonal-linear).
+    #[arg(long, value_name = "FILE")]
+    parameters: PathBuf,
+    /// The data: arrays x (n × d) and y (n).
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Samples per step, for the threshold.
+    #[arg(
+        long,
+        value_name = "B,…",
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = values::positive_count
+    )]
+    batch_size: Vec<usize>,
+    /// How the samples of a batch are drawn.
+    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
+    sampling: SamplingName,
+    /// Variance of an input coordinate, for the population.
+    #[arg(long, value_name = "VARIANCE", default_value = "1", value_parser = values::positive)]
+    input_variance: f64,
+    /// Format of the output.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    samples: usize,
+    parameters: usize,
+    loss: Number,
+    gradient_norm: Number,
+    trace: Number,
+    frobenius_norm: Number,
+    lambda_max: Number,
+    path_norm: Option<Number>,
+    l1_norm: Option<Number>,
+    balance_ratio: Option<Number>,
+    input_variance: Number,
+    population: Option<Measures>,
+    batches: Vec<BatchReport>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Measures {
+    trace: Number,
+    frobenius_norm: Number,
+    lambda_max: Number,
+}
+
+#[derive(Debug, Serialize)]
+struct BatchReport {
+    batch_size: usize,
+    sampling: &'static str,
+    noise_coefficient: Number,
+    threshold: Interval,
+}
+
+#[derive(Debug, Serialize)]
+struct Interval {
+    lower: Number,
+    upper: Number,
+}
+
+impl From<Sharpness> for Measures {
+    fn from(sharpness: Sharpness) -> Self {
+        let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
+        Self {
+            trace: Number(trace),
+            frobenius_norm: Number(frobenius_norm),
+            lambda_max: Number(lambda_max),
+        }
+    }
+}
+
+pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
+    let config = ModelConfig::read(&options.model)?;
+    let data = load::dataset(&options.data)?;
+    let dim = data.inputs().columns();
+    if let Some(said) = config.input_dim().filter(|said| *said != dim) {
+        let reason = format!("x has {dim} columns, but input_dim in [model] is {said}");
+        return Err(Failure::input(&options.data, reason));
+    }
+    let model =
+        config.sized(dim).map_err(|error| Failure::input(&options.model, error.to_string()))?;
+    match model {
+        AnyModel::Relu(network) => report(options, &network, &data),
+        AnyModel::Diagonal(network) => report(options, &network, &data),
+    }
+}
+
+fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
+    let n = data.sample_count();
+    if n > MOST_SAMPLES {
+        let reason = format!(
+            "{n} samples are too many for n × n matrices (at most {MOST_SAMPLES}): take some of them"
+        );
+        return Err(Failure::input(&options.data, reason));
+    }
+    let parameters = load::parameters(&options.parameters, network)?;
+    let fail = |reason: String| Failure::input(&options.parameters, reason);
+    let gram = network.gram(&parameters, data.inputs());
+    let sharpness = flatmin_curvature::gram_sharpness(gram.as_ref())
+        .map_err(|error| fail(error.to_string()))?;
+    let theory = Failure::theory(&options.parameters);
+    let minimum = Gram::from_means(gram)
+        .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
+        .map_err(&theory)?;
+    let population = network
+        .population(&parameters, options.input_variance)
+        .map_err(|error| fail(error.to_string()))?;
+    let mut batches = Vec::new();
+    for &batch_size in &options.batch_size {
+        let batch = Batch::new(batch_size, options.sampling.sampling()).map_err(&theory)?;
+        let noise = batch.noise_coefficient(n).map_err(&theory)?;
+        let thresholds =
+            ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
+        let threshold = threshold_with(&minimum, batch, &thresholds).map_err(&theory)?;
+        batches.push(BatchReport {
+            batch_size,
+            sampling: options.sampling.name(),
+            noise_coefficient: Number(noise),
+            threshold: Interval { lower: Number(threshold.lower), upper: Number(threshold.upper) },
+        });
+    }
+    let (residuals, norms) = (data.residuals(network, &parameters), network.norms(&parameters));
+    let measures = Measures::from(sharpness);
+    let report = Report {
+        schema: SCHEMA,
+        samples: n,
+        parameters: parameters.len(),
+        loss: Number(data.loss(network, &parameters)),
+        gradient_norm: Number(gradient_norm(network, &parameters, data, &residuals)),
+        trace: measures.trace,
+        frobenius_norm: measures.frobenius_norm,
+        lambda_max: measures.lambda_max,
+        path_norm: norms.path_norm.map(Number),
+        l1_norm: norms.l1_norm.map(Number),
+        balance_ratio: norms.balance_ratio.map(Number),
+        input_variance: Number(options.input_variance),
+        population: population.map(Measures::from),
+        batches,
+    };
+    match options.format {
+        Format::Json => output::print_json(&report),
+        Format::Text => output::print(&text(&report, network, options)),
+    }
+    Ok(Exit::Done)
+}
+
+/// `‖∇R‖` of the whole loss: how far the parameters are from a minimum.
+fn gradient_norm(model: &impl Model, parameters: &[f64], data: &Dataset, residuals: &[f64]) -> f64 {
+    let scale = 1.0 / data.sample_count() as f64;
+    let mut sum = vec![0.0; model.parameter_count()];
+    let mut gradient = sum.clone();
+    for (sample, residual) in residuals.iter().enumerate() {
+        model.gradient(parameters, data.inputs().row(sample), &mut gradient);
+        simd::axpy(scale * residual, &gradient, &mut sum);
+    }
+    simd::norm_squared(&sum).sqrt()
+}
+
+fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
+    let rows = |rows: &[(&str, Option<Number>)]| {
+        let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
+        let cells =
+            present.map(|(name, number)| vec![(*name).to_owned(), significant(number.0, DIGITS)]);
+        table(&[], &cells.collect::<Vec<_>>())
+    };
+    let measured = rows(&[
+        ("loss", Some(report.loss)),
+        ("norm of its gradient", Some(report.gradient_norm)),
+        ("path norm", report.path_norm),
+        ("ℓ1 norm", report.l1_norm),
+        ("balance ratio", report.balance_ratio),
+    ]);
+    let sharpness = |trace, frobenius_norm, lambda_max| {
+        rows(&[
+            ("trace", Some(trace)),
+            ("Frobenius norm", Some(frobenius_norm)),
+            ("largest eigenvalue", Some(lambda_max)),
+        ])
+    };
+    let empirical = sharpness(report.trace, report.frobenius_norm, report.lambda_max);
+    let population = match report.population {
+        Some(Measures { trace, frobenius_norm, lambda_max }) => {
+            sharpness(trace, frobenius_norm, lambda_max)
+        }
+        None => "  not computed for a network of this width\n".to_owned(),
+    };
+    let thresholds: Vec<Vec<String>> = report
+        .batches
+        .iter()
+        .map(|batch| {
+            let [lower, upper] = [batch.threshold.lower, batch.threshold.upper]
+                .map(|end| significant(end.0, INTERVAL_DIGITS));
+            vec![batch.batch_size.to_string(), format!("[{lower}, {upper}]")]
+        })
+        .collect();
+    let thresholds = table(&["batch size", "certified interval"], &thresholds);
+    format!(
+        "{}: {} parameters, {} samples\n\
+         Loss (1/2n) Σ (f − y)², so that G = JᵀJ/n.\n\n{measured}\n\
+         Sharpness of the Gauss–Newton matrix G\n{empirical}\n\
+         Sharpness of the population matrix Ḡ, for {}\n{population}\n\
+         Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
+         drawn {}\n{thresholds}",
+        network.describe(),
+        report.parameters,
+        report.samples,
+        network.population_inputs(options.input_variance),
+        options.sampling.words(),
+    )
+}

@@ -1,0 +1,269 @@
+//! The folder of a run: what is in it, and how a run goes on from there.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use flatmin_optim::TrainState;
+use serde::{Deserialize, Serialize};
+
+use super::measure::{Column, Row, header};
+use super::problem::Digests;
+use crate::failure::Failure;
+
+pub(super) const METRICS: &str = "metrics.csv";
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const PARAMETERS: &str = "parameters.npz";
+pub(super) const RUN: &str = "run.json";
+
+/// The format of a checkpoint.
+const SCHEMA: &str = "flatmin.checkpoint/1";
+
+/// A folder with a run in it, which this process alone writes to.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    digests: Digests,
+    /// The metrics table, locked.
+    metrics: File,
+    /// Of what was written of it.
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+/// Where a run begins.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// At the beginning.
+    Fresh,
+    /// At a checkpoint.
+    Checkpoint(TrainState),
+    /// It has ended.
+    Ended,
+}
+
+/// A run as a checkpoint stores it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    version: String,
+    digests: Digests,
+    /// Length and BLAKE3 of the metrics table at that point.
+    metrics_bytes: u64,
+    metrics_digest: String,
+    state: TrainState,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: &'a str,
+    checksum: String,
+    content: &'a Content,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    schema: String,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    checksum: String,
+    content: Content,
+}
+
+impl Folder {
+    /// Takes a folder for a run: a new one, or with `resume` the one that is there.
+    pub(super) fn open(
+        path: &Path,
+        resume: bool,
+        digests: Digests,
+    ) -> Result<(Self, Start), Failure> {
+        // Not more than a look: a folder with another run is left as it is.
+        let found = existing(path)?;
+        if let Some(found) = found.filter(|_| !resume) {
+            let reason = format!(
+                "holds a run already ({found}); --resume goes on with it, another --out starts afresh"
+            );
+            return Err(Failure::input(path, reason));
+        }
+        flatmin_files::make_writable(path)?;
+        let metrics = open_locked(&path.join(METRICS))?;
+        flatmin_files::sweep(path)?;
+        let (hasher, bytes) = (blake3::Hasher::new(), 0);
+        let mut folder = Self { path: path.to_owned(), digests, metrics, hasher, bytes };
+        if found.is_none() {
+            return Ok((folder, Start::Fresh));
+        }
+        let content = folder.read_checkpoint()?;
+        if folder.file(RUN).exists() {
+            return Ok((folder, Start::Ended));
+        }
+        folder.cut(&content)?;
+        Ok((folder, Start::Checkpoint(content.state)))
+    }
+
+    /// The path of a file in it.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a row to the metrics table, after the header.
+    pub(super) fn append(&mut self, columns: &[Column], row: &Row) -> Result<(), Failure> {
+        let start = if self.bytes == 0 { header(columns) } else { String::new() };
+        let text = start + &row.line();
+        self.metrics.write_all(text.as_bytes()).map_err(Failure::file(&self.file(METRICS)))?;
+        self.hasher.update(text.as_bytes());
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    /// Makes sure that the metrics table is on the disk.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.metrics.sync_data().map_err(Failure::file(&self.file(METRICS)))
+    }
+
+    /// Writes a checkpoint in the place of the last one.
+    pub(super) fn save(&self, state: TrainState) -> Result<(), Failure> {
+        self.sync()?;
+        let content = Content {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            digests: self.digests.clone(),
+            metrics_bytes: self.bytes,
+            metrics_digest: self.hasher.finalize().to_hex().to_string(),
+            state,
+        };
+        let path = self.file(CHECKPOINT);
+        let text = checksum(&content).and_then(|checksum| {
+            serde_json::to_string(&Written { schema: SCHEMA, checksum, content: &content })
+        });
+        let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
+        Ok(flatmin_files::write(&path, (text + "\n").as_bytes())?)
+    }
+
+    /// The checkpoint, if it is one of this run.
+    fn read_checkpoint(&self) -> Result<Content, Failure> {
+        let path = self.file(CHECKPOINT);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let reason = "holds parts of a run, but no checkpoint to go on from; start afresh in \
+                              another --out";
+                return Err(Failure::input(&self.path, reason));
+            }
+            Err(error) => return Err(Failure::file(&path)(error)),
+        };
+        let content = parse(&bytes).map_err(|reason| Failure::input(&path, reason))?;
+        if let Some(difference) = content.digests.difference(&self.digests) {
+            let reason = format!(
+                "is of a run with {difference}; resume with what it was started with, or start afresh \
+                 in another --out"
+            );
+            return Err(Failure::input(&path, reason));
+        }
+        if content.version != env!("CARGO_PKG_VERSION") {
+            crate::output::warn(&format_args!(
+                "{}: was written by version {}; the last digits may differ from those of a run \
+                 without an interruption",
+                crate::failure::shown(&path),
+                content.version
+            ));
+        }
+        Ok(content)
+    }
+
+    /// Cuts off the rows of the metrics table that are not in the checkpoint.
+    fn cut(&mut self, content: &Content) -> Result<(), Failure> {
+        let path = self.file(METRICS);
+        let mut hasher = blake3::Hasher::new();
+        let mut read = || -> io::Result<u64> {
+            let mut left = content.metrics_bytes;
+            let mut buffer = vec![0; 1 << 16];
+            while left > 0 {
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                match self.metrics.read(&mut buffer[..most])? {
+                    0 => break,
+                    count => {
+                        hasher.update(&buffer[..count]);
+                        left -= count as u64;
+                    }
+                }
+            }
+            Ok(left)
+        };
+        let left = read().map_err(Failure::file(&path))?;
+        if left > 0 || hasher.finalize().to_hex().to_string() != content.metrics_digest {
+            let reason = "is not the table that the checkpoint was written with; start afresh in \
+                          another --out";
+            return Err(Failure::input(&path, reason));
+        }
+        let bytes = content.metrics_bytes;
+        self.metrics
+            .set_len(bytes)
+            .and_then(|()| self.metrics.seek(SeekFrom::Start(bytes)))
+            .map_err(Failure::file(&path))?;
+        (self.hasher, self.bytes) = (hasher, bytes);
+        Ok(())
+    }
+}
+
+/// A file of a run in a folder. An empty table is what is left of a run that was killed before it began.
+fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
+    for name in [RUN, CHECKPOINT, PARAMETERS, METRICS] {
+        let path = folder.join(name);
+        match fs::metadata(&path) {
+            Ok(metadata) if name == METRICS && metadata.len() == 0 => {}
+            Ok(_) => return Ok(Some(name)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err(Failure::file(&path)(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the metrics table and locks it, where the file system knows locks.
+fn open_locked(path: &Path) -> Result<File, Failure> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = open.map_err(Failure::file(path))?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let reason = "another process is writing to it: let it end, or choose another --out";
+        return Err(Failure::input(path, reason));
+    }
+    Ok(file)
+}
+
+fn parse(bytes: &[u8]) -> Result<Content, String> {
+    let damaged = |what: String| format!("is damaged ({what}); start afresh in another --out");
+    let Header { schema } =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    if schema != SCHEMA {
+        let version = |text: &str| text.strip_prefix("flatmin.checkpoint/")?.parse::<u64>().ok();
+        if version(&schema) > version(SCHEMA) {
+            return Err(format!(
+                "its format {schema} is newer than {SCHEMA}, which this version reads; use a newer \
+                 flatmin, or start afresh in another --out"
+            ));
+        }
+        return Err(damaged(format!("its format is {schema:?}")));
+    }
+    let Stored { checksum: expected, content } =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    match checksum(&content) {
+        Ok(found) if found == expected => Ok(content),
+        _ => Err(damaged("its checksum does not match its content".to_owned())),
+    }
+}
+
+/// BLAKE3 of the compact JSON.
+fn checksum(content: &Content) -> serde_json::Result<String> {
+    let text = serde_json::to_vec(content)?;
+    Ok(blake3::hash(&text).to_hex().to_string())
+}

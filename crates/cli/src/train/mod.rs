@@ -1,0 +1,310 @@
+//! `flatmin train`.
+
+mod folder;
+mod measure;
+mod problem;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use flatmin_arrays::NamedArray;
+use flatmin_linalg::Stream;
+use flatmin_optim::{Outcome, Trainer};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use self::folder::{Folder, Start};
+pub(crate) use self::measure::Column;
+use self::measure::{Measure, Row};
+use self::problem::{Digests, Problem, data_and_model};
+use crate::config::{AnyModel, COMMENTED, Config};
+use crate::failure::{Exit, Failure, shown};
+use crate::interrupt;
+use crate::network::Network;
+use crate::number::{significant, table};
+use crate::output::{self, Format};
+use crate::progress::Progress;
+
+/// The format of the summary of a run.
+const SCHEMA: &str = "flatmin.train/1";
+
+/// Plain lines of progress are at least this part of all steps and as long apart.
+const LINE_STEPS: u64 = 10;
+const LINE_TIME: Duration = Duration::from_secs(2);
+
+/// A checkpoint is also written when the last one is as old as this; when it is has no effect on the
+/// results.
+const CHECKPOINT_TIME: Duration = Duration::from_mins(1);
+
+/// Digits of measured quantities.
+const DIGITS: usize = 6;
+
+/// Train a two-layer ReLU or diagonal linear network, on your data or synthetic data.
+///
+/// Writes a table of metrics, checkpoints and the final parameters. Replays a given sequence of samples
+/// from given initial parameters, so that a run in another framework can be reproduced step for step.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  flatmin train --print-config > run.toml   # every key, with its meaning
+  flatmin train run.toml                    # writes metrics, parameters, ... into run/
+  flatmin train run.toml --resume           # goes on after an interruption")]
+pub(crate) struct Options {
+    /// The run, in TOML.
+    #[arg(value_name = "CONFIG.toml", required_unless_present = "print_config")]
+    config: Option<PathBuf>,
+    /// Folder for the results [default: that of the configuration, named like it].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Print a configuration that runs, with every key explained.
+    #[arg(long, exclusive = true)]
+    print_config: bool,
+    /// Format of the summary.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// The summary of a finished run, `run.json`.
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema: &'a str,
+    version: &'a str,
+    outcome: Outcome,
+    steps: u64,
+    clipped_steps: u64,
+    sample_count: usize,
+    parameter_count: usize,
+    digests: &'a Digests,
+    last: LastRow<'a>,
+}
+
+/// The last row of the metrics table by column.
+struct LastRow<'a>(&'a [Column], &'a Row);
+
+impl Serialize for LastRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(columns, row) = self;
+        let mut map = serializer.serialize_map(Some(1 + columns.len()))?;
+        map.serialize_entry("step", &row.step)?;
+        for (column, cell) in columns.iter().zip(&row.cells) {
+            map.serialize_entry(column.name(), cell)?;
+        }
+        map.end()
+    }
+}
+
+pub(crate) fn train(options: &Options) -> Result<Exit, Failure> {
+    let Some(path) = options.config.as_deref().filter(|_| !options.print_config) else {
+        output::print(COMMENTED);
+        return Ok(Exit::Done);
+    };
+    let config = Config::read(path)?;
+    let (data, model) = data_and_model(path, &config)?;
+    let problem = Problem::load(path, &config, data, model)?;
+    match model {
+        AnyModel::Relu(network) => run(options, path, &config, &problem, &network),
+        AnyModel::Diagonal(network) => run(options, path, &config, &problem, &network),
+    }
+}
+
+/// The folder next to the configuration, named like it.
+fn default_folder(config: &Path) -> PathBuf {
+    let folder = config.with_extension("");
+    if folder == config { config.with_extension("run") } else { folder }
+}
+
+fn run<N: Network>(
+    options: &Options,
+    path: &Path,
+    config: &Config,
+    problem: &Problem,
+    network: &N,
+) -> Result<Exit, Failure> {
+    let mut trainer = problem.start(path, network)?;
+    let out = options.out.clone().unwrap_or_else(|| default_folder(path));
+    let (mut folder, start) = Folder::open(&out, options.resume, problem.digests.clone())?;
+    match &start {
+        Start::Ended => return say_ended(options, &folder),
+        Start::Fresh => {
+            if options.resume {
+                let out = out.display();
+                output::note(&format_args!(
+                    "flatmin: {out}: no run to go on with, starting afresh"
+                ));
+            }
+            if let Some(state) = trainer.state() {
+                folder.save(state)?;
+            }
+        }
+        Start::Checkpoint(state) => {
+            trainer.restore(state).map_err(|error| Failure::input(&out, error.to_string()))?;
+            let (out, step) = (shown(&out), state.step());
+            output::warn(&format_args!("{out}: going on from step {step}"));
+        }
+    }
+    interrupt::watch();
+    let last = steps(&mut trainer, &mut folder, config, problem, network)?;
+    let (Some(outcome), Some(last)) = (trainer.outcome(), last) else {
+        let reason = format!(
+            "interrupted after {} of {} steps; the same command with --resume goes on from there",
+            trainer.step(),
+            problem.options.max_steps
+        );
+        return Err(Failure::input(&out, reason));
+    };
+    finish(&trainer, &folder, problem, network, &last, outcome)?;
+    say_ended(options, &folder)
+}
+
+/// Trains to the end, or until an interruption is requested; returns the last row that was measured.
+fn steps<N: Network>(
+    trainer: &mut Trainer<'_, N, Stream>,
+    folder: &mut Folder,
+    config: &Config,
+    problem: &Problem,
+    network: &N,
+) -> Result<Option<Row>, Failure> {
+    let columns = &problem.columns;
+    let (train, test) = (&problem.data.train, problem.data.test.as_ref());
+    let measure = Measure { network, train, test, columns, batch: problem.batch };
+    let mut lines = Lines::new(trainer.step(), problem.options.max_steps);
+    let mut last_row = None;
+    let (mut saved, mut saved_at) = (trainer.step(), Instant::now());
+    loop {
+        while let Some(since_last) = trainer.observe() {
+            let row = measure.row(trainer.step(), &trainer.parameters(), since_last);
+            let row = row.map_err(|error| Failure::input(folder.path(), error.to_string()))?;
+            folder.append(columns, &row)?;
+            last_row = Some(row);
+        }
+        if trainer.outcome().is_some() {
+            folder.sync()?;
+            return Ok(last_row);
+        }
+        let stop = interrupt::requested();
+        let every = config.checkpoint_every;
+        let due = trainer.step() / every > saved / every || saved_at.elapsed() >= CHECKPOINT_TIME;
+        // A state that is not finite is about to end as diverged: the last one that was stays.
+        if (stop || due)
+            && let Some(state) = trainer.state()
+        {
+            folder.save(state)?;
+            (saved, saved_at) = (trainer.step(), Instant::now());
+        }
+        if stop {
+            return Ok(last_row);
+        }
+        trainer.advance();
+        lines.at(trainer.step());
+    }
+}
+
+/// Writes the parameters, then the summary, which says that the run has ended.
+fn finish<N: Network>(
+    trainer: &Trainer<'_, N, Stream>,
+    folder: &Folder,
+    problem: &Problem,
+    network: &N,
+    last: &Row,
+    outcome: Outcome,
+) -> Result<(), Failure> {
+    let parameters = trainer.parameters();
+    let mut rest = parameters.as_slice();
+    let mut arrays = Vec::new();
+    for (name, shape) in network.arrays() {
+        let (values, others) = rest.split_at(shape.iter().product());
+        rest = others;
+        arrays.push(NamedArray { name, shape, values });
+    }
+    let path = folder.file(folder::PARAMETERS);
+    let bytes = flatmin_arrays::npz_bytes(&arrays).map_err(Failure::file(&path))?;
+    flatmin_files::write(&path, &bytes)?;
+
+    let path = folder.file(folder::RUN);
+    let summary = Summary {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        outcome,
+        steps: trainer.step(),
+        clipped_steps: trainer.total().clipped_steps,
+        sample_count: problem.data.train.sample_count(),
+        parameter_count: parameters.len(),
+        digests: &problem.digests,
+        last: LastRow(&problem.columns, last),
+    };
+    let text = serde_json::to_string_pretty(&summary);
+    let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
+    Ok(flatmin_files::write(&path, (text + "\n").as_bytes())?)
+}
+
+/// Says how a run that has ended did so, from its summary.
+fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
+    let path = folder.file(folder::RUN);
+    let text = fs::read_to_string(&path).map_err(Failure::file(&path))?;
+    if options.format == Format::Json {
+        output::print(&text);
+        return Ok(Exit::Done);
+    }
+    let run: Value = serde_json::from_str(&text)
+        .map_err(|error| Failure::input(&path, format!("is not a summary of a run: {error}")))?;
+    let outcome = match run["outcome"].as_str() {
+        Some("converged") => "converged: the stopping rule is met",
+        Some("diverged") => "diverged",
+        _ => "took all its steps",
+    };
+    let steps = |key: &str| run[key].as_u64().unwrap_or(0);
+    let clipped = match steps("clipped_steps") {
+        0 => String::new(),
+        clipped => format!(" ({clipped} clipped)"),
+    };
+    let mut rows = Vec::new();
+    for (name, column) in Column::ALL {
+        let value = &run["last"][name];
+        if *column != Column::ClippedSteps && !value.is_null() {
+            let number = value.as_f64().unwrap_or(f64::INFINITY);
+            rows.push(vec![(*name).to_owned(), significant(number, DIGITS)]);
+        }
+    }
+    output::print(&format!(
+        "{outcome} after {} steps{clipped}\n{}{}: metrics.csv, parameters.npz, run.json\n",
+        steps("steps"),
+        table(&[], &rows),
+        shown(folder.path())
+    ));
+    Ok(Exit::Done)
+}
+
+/// Progress: a bar on a terminal, a few plain lines otherwise.
+struct Lines {
+    bar: Progress,
+    is_plain: bool,
+    step: u64,
+    total: u64,
+    next: u64,
+    time: Instant,
+}
+
+impl Lines {
+    fn new(step: u64, total: u64) -> Self {
+        let bar = Progress::steps("training", total);
+        bar.advance(step);
+        let is_plain = !std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self { bar, is_plain, step, total, next: step, time: Instant::now() }
+    }
+
+    fn at(&mut self, step: u64) {
+        self.bar.advance(step - self.step);
+        self.step = step;
+        if self.is_plain && step >= self.next && self.time.elapsed() >= LINE_TIME {
+            output::note(&format_args!("{step} of {} steps", self.total));
+            self.next = step + self.total / LINE_STEPS;
+            self.time = Instant::now();
+        }
+    }
+}

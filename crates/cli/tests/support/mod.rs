@@ -1,0 +1,109 @@
+//! What the tests of training share.
+
+#![allow(dead_code, reason = "each test uses some of it")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
+
+/// The program with arguments.
+pub(crate) fn flatmin(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flatmin"));
+    command.args(arguments);
+    command
+}
+
+/// A trajectory from automatic differentiation in another program.
+pub(crate) fn trajectory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../optim/tests/data").join(name)
+}
+
+pub(crate) const RELU: [&str; 4] =
+    ["relu_sgd_b1_s0.npz", "relu_sgd_b1_noclip_s0.npz", "relu_sgd_b4_s0.npz", "relu_gd_s0.npz"];
+pub(crate) const DIAGONAL: [&str; 3] =
+    ["diagonal_sgd_b1_s0.npz", "diagonal_sgd_b3_s0.npz", "diagonal_gd_s0.npz"];
+
+/// A shape and numbers.
+pub(crate) type Numbers = (Vec<usize>, Vec<f64>);
+
+/// An array of a file.
+pub(crate) fn array(path: &Path, name: &str) -> Numbers {
+    let mut array = ArrayFile::open(path).unwrap().array(Some(name), &[]).unwrap();
+    let values = array.values().unwrap();
+    (array.shape().to_vec(), values)
+}
+
+/// Writes an `.npz` file.
+pub(crate) fn write_npz(path: &Path, arrays: &[(&str, &Numbers)]) {
+    let arrays: Vec<NamedArray<'_>> = arrays
+        .iter()
+        .map(|(name, (shape, values))| NamedArray { name, shape: shape.clone(), values })
+        .collect();
+    fs::write(path, npz_bytes(&arrays).unwrap()).unwrap();
+}
+
+/// A folder with a configuration in it.
+pub(crate) struct Runs {
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Runs {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a configuration.
+    pub(crate) fn config(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `flatmin train` in the folder.
+    pub(crate) fn train(&self, arguments: &[&str]) -> Command {
+        let mut command = flatmin(&["train"]);
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+}
+
+/// The results of a run, which must have the same bytes after any interruption.
+pub(crate) fn results(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
+    ["metrics.csv", "parameters.npz", "run.json"]
+        .into_iter()
+        .map(|name| (name, fs::read(folder.join(name)).unwrap()))
+        .collect()
+}
+
+/// The metrics table by column.
+pub(crate) fn table(folder: &Path) -> BTreeMap<String, Vec<f64>> {
+    let text = fs::read_to_string(folder.join("metrics.csv")).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for line in lines {
+        let cells: Vec<&str> = line.split(',').collect();
+        assert_eq!(cells.len(), names.len(), "{line}");
+        for (name, cell) in names.iter().zip(cells) {
+            let value = if cell.is_empty() { f64::NAN } else { cell.parse().unwrap() };
+            columns.entry((*name).to_owned()).or_default().push(value);
+        }
+    }
+    columns
+}
+
+#[track_caller]
+pub(crate) fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (k, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= tolerance * e.abs().max(1.0), "{what}[{k}]: {a} against {e}");
+    }
+}

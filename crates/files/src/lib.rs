@@ -1,0 +1,156 @@
+//! Files that are there whole or not at all.
+//!
+//! [`write()`] writes under a temporary name in the same folder, syncs, and renames, so that a program
+//! that is killed, or a disk that fills up, leaves the file as it was. What a killed program left
+//! behind is removed by [`sweep`].
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Temporary files start with this; those that a killed run left are removed by it.
+const TEMPORARY: &str = ".tmp-";
+
+/// Attempts at a write whose temporary file another process swept away.
+const ATTEMPTS: usize = 3;
+
+/// A file or folder that could not be read or written. The message is one line, `PATH: reason`.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct FileError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// An error at a path, for `map_err`.
+    pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self { path, source }
+    }
+}
+
+/// Writes a file: under a temporary name in the same folder, synced, then renamed.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("numbers.txt");
+/// flatmin_files::write(&path, b"1 2 3")?;
+/// assert_eq!(std::fs::read(&path)?, b"1 2 3");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`FileError`]; the file is then as it was before.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut written = try_write(path, bytes);
+    for _ in 1..ATTEMPTS {
+        match &written {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                written = try_write(path, bytes);
+            }
+            _ => break,
+        }
+    }
+    written.map_err(FileError::at(path))
+}
+
+fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    // As readable as any other new file, not only by its owner: folders are shared between users.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+/// Checks that a file can be written at this path, before long work whose result it is to be.
+///
+/// # Errors
+/// [`FileError`] when not, or when the path is a folder.
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let probe = if path.is_dir() {
+        Err(io::Error::from(io::ErrorKind::IsADirectory))
+    } else {
+        temporary(folder).map(|_| ())
+    };
+    probe.map_err(FileError::at(path))
+}
+
+/// Makes a folder, and checks that files can be written in it.
+///
+/// # Errors
+/// [`FileError`] when it is not to be.
+pub fn make_writable(folder: &Path) -> Result<(), FileError> {
+    let probe = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = temporary(folder)?;
+        file.write_all(b"flatmin\n")?;
+        file.as_file().sync_all()
+    };
+    probe().map_err(FileError::at(folder))
+}
+
+/// Removes the temporary files that a killed run left.
+///
+/// # Errors
+/// [`FileError`] when the folder cannot be listed or a file not be removed.
+pub fn sweep(folder: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(FileError::at(folder))? {
+        let entry = entry.map_err(FileError::at(folder))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            match fs::remove_file(entry.path()) {
+                // Another process finished or swept it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(FileError::at(&entry.path()))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{make_writable, sweep, write};
+
+    #[test]
+    fn a_write_replaces_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write(&path, b"first").unwrap();
+        write(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn sweeping_removes_temporary_files_only() {
+        let folder = tempfile::tempdir().unwrap();
+        make_writable(folder.path()).unwrap();
+        std::fs::write(folder.path().join(".tmp-abc"), "half").unwrap();
+        std::fs::write(folder.path().join("a.json"), "{}").unwrap();
+        sweep(folder.path()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].as_ref().unwrap().file_name(), "a.json");
+    }
+
+    #[test]
+    fn a_failed_write_names_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none").join("a.json");
+        let message = write(&path, b"x").unwrap_err().to_string();
+        assert!(message.starts_with(&path.display().to_string()), "{message}");
+    }
+}

@@ -1,0 +1,121 @@
+//! An explicit sequence of batches.
+
+/// The samples of every step of a run: T × B indices, a row per step.
+///
+/// ```
+/// use flatmin_optim::BatchOrder;
+/// let order = BatchOrder::new(2, vec![0, 1, 1, 2], 3)?;
+/// assert_eq!((order.steps(), order.batch_size()), (2, 2));
+/// let error = BatchOrder::new(2, vec![0, 1, 1, 3], 3).unwrap_err();
+/// assert_eq!(error.to_string(), "entry (1, 1) is 3, expected the index of one of 3 samples, 0 to 2");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOrder {
+    batch_size: usize,
+    sample_count: usize,
+    indices: Vec<u32>,
+}
+
+/// Numbers that are not an order of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// There is no step, or a step without a sample.
+    #[error("an order needs at least one step of at least one sample")]
+    Empty,
+    /// The last step is not full.
+    #[error("{indices} indices do not make whole batches of {batch_size}")]
+    Ragged {
+        /// Number of indices.
+        indices: usize,
+        /// Batch size.
+        batch_size: usize,
+    },
+    /// An index of no sample.
+    #[error(
+        "entry ({step}, {position}) is {index}, expected the index of one of {sample_count} samples, \
+         0 to {}",
+        sample_count.saturating_sub(1)
+    )]
+    OutOfRange {
+        /// Step of the first such entry, from 0.
+        step: usize,
+        /// Its position in the batch, from 0.
+        position: usize,
+        /// The entry.
+        index: u32,
+        /// Number of samples.
+        sample_count: usize,
+    },
+}
+
+impl BatchOrder {
+    /// The order with these indices, row by row, into `sample_count` samples.
+    ///
+    /// # Errors
+    /// [`OrderError`] when there is no index, the rows are not whole, or an index is out of range.
+    pub fn new(
+        batch_size: usize,
+        indices: Vec<u32>,
+        sample_count: usize,
+    ) -> Result<Self, OrderError> {
+        if batch_size == 0 || indices.is_empty() {
+            return Err(OrderError::Empty);
+        }
+        if !indices.len().is_multiple_of(batch_size) {
+            return Err(OrderError::Ragged { indices: indices.len(), batch_size });
+        }
+        if let Some(k) = indices.iter().position(|index| *index as usize >= sample_count) {
+            let (step, position) = (k / batch_size, k % batch_size);
+            return Err(OrderError::OutOfRange { step, position, index: indices[k], sample_count });
+        }
+        Ok(Self { batch_size, sample_count, indices })
+    }
+
+    /// Number T of steps.
+    pub fn steps(&self) -> u64 {
+        (self.indices.len() / self.batch_size) as u64
+    }
+
+    /// Samples B of each step.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Number n of samples that the indices point into.
+    pub fn sample_count(&self) -> usize {
+        self.sample_count
+    }
+
+    /// All indices, row by row.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// The samples of step `step`, which must be below [`steps`](Self::steps).
+    pub(crate) fn batch(&self, step: u64) -> &[u32] {
+        #[expect(clippy::cast_possible_truncation, reason = "a step of an order in memory")]
+        let step = step as usize;
+        &self.indices[step * self.batch_size..][..self.batch_size]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BatchOrder;
+
+    #[track_caller]
+    fn check(batch_size: usize, indices: &[u32], message: &str) {
+        let error = BatchOrder::new(batch_size, indices.to_vec(), 4).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn what_is_no_order_is_refused() {
+        check(0, &[1], "an order needs at least one step of at least one sample");
+        check(2, &[], "an order needs at least one step of at least one sample");
+        check(2, &[0, 1, 2], "3 indices do not make whole batches of 2");
+        check(1, &[3, 4], "entry (1, 0) is 4, expected the index of one of 4 samples, 0 to 3");
+    }
+}

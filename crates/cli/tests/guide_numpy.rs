@@ -55,6 +55,18 @@ fn the_formats_of_the_numpy_script_give_the_same_answer() {
 }
 
 #[test]
+fn the_run_that_the_numpy_script_records_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = script(folder.path(), &["--replay"]) else { return };
+    let output = command.assert().success().get_output().stdout.clone();
+    let output = String::from_utf8(output).unwrap();
+    let (_, difference) = output.split_once("parameters at the end differ by ").unwrap();
+    let difference: f64 = difference.split_once(',').unwrap().0.parse().unwrap();
+    // 10 000 steps, each with a few roundings, of a run that contracts towards its minimum.
+    assert!(difference < 1e-10, "differs by {difference}");
+}
+
+#[test]
 fn the_numpy_script_says_what_to_run_when_it_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mut command) = script(folder.path(), &["--no-analyze"]) else { return };

@@ -1,8 +1,12 @@
 //! Progress of long work, on standard error, and only where it is a terminal.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Time between two looks at the clock.
+const TICK: Duration = Duration::from_millis(200);
 
 /// A bar on a terminal, nothing elsewhere.
 #[derive(Debug)]
@@ -28,7 +32,8 @@ impl Progress {
                 bar.set_style(style);
             }
             bar.set_message(label.to_owned());
-            bar.tick();
+            // The time goes on also where a piece of work takes long.
+            bar.enable_steady_tick(TICK);
             bar
         }))
     }
@@ -37,7 +42,6 @@ impl Progress {
     pub(crate) fn message(&self, label: &str) {
         if let Some(bar) = &self.0 {
             bar.set_message(label.to_owned());
-            bar.tick();
         }
     }
 

@@ -90,7 +90,8 @@ pub(crate) struct Options {
     /// Format of the answer.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Threads; the numbers do not depend on them [default: all cores].
+    /// Threads, at most as many as there are cores; the numbers do not depend on them [default: all
+    /// cores].
     #[arg(long, value_name = "N", value_parser = values::positive_count)]
     threads: Option<usize>,
     /// Refuse what would need more memory, in GiB.
@@ -156,7 +157,9 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
 
 /// Sets up the threads.
 fn threads(count: Option<usize>) -> Parallelism {
-    let count = count.unwrap_or(0);
+    // More threads than processors would only wait for each other.
+    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = count.map_or(most, |count| count.min(most));
     if count == 1 || rayon::ThreadPoolBuilder::new().num_threads(count).build_global().is_err() {
         // Without threads it takes longer, that is all.
         return Parallelism::Sequential;

@@ -10,6 +10,7 @@ use flatmin_theory::{Entry, Statement};
 
 use crate::exit;
 use crate::failure::Failure;
+use crate::markdown::escaped;
 use crate::{files, output};
 
 /// The ids of a part of the theory begin with its letter.
@@ -26,7 +27,7 @@ Written by `cargo xtask ledger` from the entries of `flatmin_theory::Statement`;
 entry and its mutant on random instances that are hard on purpose: heavy-tailed and nearly equal gradients, zeros, repetitions, low rank, tight frames,
 networks fitted by SGD. The statement must hold on all of them, and every comparison of the mutant must fail on some.
 
-Notation is that of [theory.md](theory.md).
+Notation is that of the [statements](theory.md).
 ";
 
 /// Options of `ledger`.
@@ -87,25 +88,11 @@ fn section(statement: Statement) -> String {
     section
 }
 
-/// Text in which `*`, and `_` outside of words, mean themselves.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    let mut before = ' ';
-    for character in text.chars() {
-        if character == '*' || character == '_' && !before.is_alphanumeric() {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-        before = character;
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use flatmin_theory::Statement;
 
-    use super::{escaped, page};
+    use super::page;
 
     #[test]
     fn every_statement_is_on_the_page_once() {
@@ -113,10 +100,5 @@ mod tests {
         for statement in Statement::ALL {
             assert_eq!(page.matches(&format!("### {statement}. ")).count(), 1, "{statement}");
         }
-    }
-
-    #[test]
-    fn marks_mean_themselves() {
-        assert_eq!(escaped("β* has (Mv)_i and λ_max"), "β\\* has (Mv)\\_i and λ_max");
     }
 }

@@ -1,4 +1,4 @@
-//! The report's numbers as a Markdown page, for `docs/results.md`.
+//! The report's numbers as a Markdown page, for `docs/results.md`, and Markdown's own marks.
 
 use std::fmt::Write as _;
 
@@ -15,15 +15,15 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, sentence) = (&claim.id, &claim.verdict, &claim.sentence);
+        let (id, verdict, sentence) = (&claim.id, &claim.verdict, escaped(&claim.sentence));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
-        let _ = write!(page, "Predicate: {} ({}).\n\n", claim.predicate, claim.source);
+        let _ = write!(page, "Predicate: {} ({}).\n\n", escaped(&claim.predicate), claim.source);
         if !claim.note.is_empty() {
-            let _ = write!(page, "{}\n\n", claim.note);
+            let _ = write!(page, "{}\n\n", escaped(&claim.note));
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = [&m.median, &m.minimum, &m.maximum].map(Clone::clone);
-            vec![m.quantity.clone(), median, minimum, maximum, m.runs.to_string()]
+            vec![escaped(&m.quantity), median, minimum, maximum, m.runs.to_string()]
         });
         page.push_str(&table(&["measured", "median", "minimum", "maximum", "runs"], rows));
     }
@@ -48,13 +48,32 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
+/// Text in which `*`, and `_` outside of words, mean themselves.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut before = ' ';
+    for character in text.chars() {
+        if character == '*' || character == '_' && !before.is_alphanumeric() {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        before = character;
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{escaped, table};
 
     #[test]
     fn a_bar_in_a_cell_does_not_end_it() {
         let text = table(&["a", "b"], [vec!["|x|".to_owned(), "y".to_owned()]].into_iter());
         assert_eq!(text, "| a | b |\n| --- | --- |\n| \\|x\\| | y |\n");
+    }
+
+    #[test]
+    fn marks_mean_themselves() {
+        assert_eq!(escaped("β* has (Mv)_i and λ_max"), "β\\* has (Mv)\\_i and λ_max");
     }
 }

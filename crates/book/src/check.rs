@@ -123,6 +123,10 @@ impl Book {
                 is_missing.then(|| problem(page, at + 1, format!("no page {target} to include")))
             }));
             problems.extend(page.blocks.iter().filter_map(|block| code(page, block)));
+            problems.extend(page.underscored.iter().map(|line| {
+                let reason = r"`_` makes text italic: write `\_`, or `*` where that is meant";
+                problem(page, *line, reason.to_owned())
+            }));
             problems.extend(commands(page).into_iter().filter_map(|command| match command {
                 Err(BadBlock { reason, line }) => Some(problem(page, line, reason)),
                 Ok(command) if self.route(&command).is_some() => None,

@@ -22,6 +22,8 @@ pub struct Page {
     pub formulas: Vec<Formula>,
     /// Code within its text, in order, each with its line, from 1.
     pub words: Vec<(String, usize)>,
+    /// The lines, from 1, where underscores make text italic.
+    pub underscored: Vec<usize>,
 }
 
 /// A link or an image.
@@ -63,7 +65,7 @@ impl Page {
     /// Takes a page apart.
     pub fn new(path: String, text: String) -> Self {
         let (mut links, mut blocks, mut formulas) = (Vec::new(), Vec::new(), Vec::new());
-        let mut words = Vec::new();
+        let (mut words, mut underscored) = (Vec::new(), Vec::new());
         let mut headings = Headings::default();
         // The block that is being read.
         let mut open: Option<Block> = None;
@@ -88,6 +90,11 @@ impl Page {
                     open = Some(Block { language, text: String::new(), range, line });
                 }
                 Event::End(TagEnd::CodeBlock) => blocks.extend(open.take()),
+                Event::Start(Tag::Emphasis | Tag::Strong)
+                    if text[range.start..].starts_with('_') =>
+                {
+                    underscored.push(line);
+                }
                 Event::DisplayMath(latex) => {
                     formulas.push(Formula { latex: latex.into_string(), range, line });
                 }
@@ -113,7 +120,7 @@ impl Page {
             }
         }
         let anchors = headings.ids;
-        Self { path, text, links, anchors, blocks, formulas, words }
+        Self { path, text, links, anchors, blocks, formulas, words, underscored }
     }
 
     /// The folder of the page, relative to the root of the workspace; empty for the root.
@@ -243,6 +250,11 @@ mod tests {
         let [Formula { latex, range, line }] = page.formulas.as_slice() else { panic!() };
         assert_eq!((latex.as_str(), *line), ("\na_b\n", 3));
         assert_eq!(&page.text[range.clone()], "$$\na_b\n$$");
+    }
+
+    #[test]
+    fn italics_made_by_underscores_are_found() {
+        assert_eq!(page("*a* b_c_d\n\n‖β‖_∞ ≤ ‖γ‖_∞ ‖G‖\\_F `_e_`\n").underscored, [3]);
     }
 
     #[test]

@@ -78,7 +78,19 @@ pub(crate) fn mathml(latex: &str) -> Result<String, String> {
     let config = RenderConfig { display_mode: DisplayMode::Block, ..RenderConfig::default() };
     let mut mathml = String::new();
     push_mathml(&mut mathml, events.into_iter(), config).map_err(|error| error.to_string())?;
-    Ok(mathml.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+    Ok(mended(&mathml.lines().map(str::trim).collect::<Vec<_>>().join(" ")))
+}
+
+/// Mends what the converter gets wrong: it writes a space, `\ `, as the name of an entity, which is then
+/// shown as it stands, and it puts the space before an operator such as `\sup` into the element that
+/// sets its limits, which then has a child too many.
+fn mended(mathml: &str) -> String {
+    const SPACE: &str = r#"<mspace width="0.1667em" />"#;
+    let mut mended = mathml.replace("&amp;nbsp;", "\u{a0}");
+    for element in ["<munder>", "<mover>", "<munderover>", "<msub>", "<msup>", "<msubsup>"] {
+        mended = mended.replace(&format!("{element}{SPACE}"), &format!("{SPACE}{element}"));
+    }
+    mended
 }
 
 #[cfg(test)]
@@ -121,5 +133,12 @@ mod tests {
         let line = mathml("\n\\frac{a}{b}\n\\le \\eta").unwrap();
         assert!(line.starts_with("<math") && line.ends_with("</math>"), "{line}");
         assert!(line.contains("<mfrac>") && line.contains('η') && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn limits_and_spaces_are_shown_as_such() {
+        let line = mathml("a,\\ \\sup_{b} c").unwrap();
+        assert!(line.contains("<munder><mi>sup</mi>"), "{line}");
+        assert!(line.contains('\u{a0}') && !line.contains("nbsp"), "{line}");
     }
 }

@@ -17,8 +17,8 @@ const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
 };
 
 const AFTER_HELP: &str = "\
-Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
-input, with one line on standard error.
+Exit status: 0 done; 1 with analyze --check, when a given learning rate is unstable; 2 wrong usage; \
+3 bad input, or it could not be done, with one line on standard error.
 
 Examples:
   flatmin analyze jacobian.npy --batch-size 1,8 --learning-rate 0.1

@@ -73,6 +73,25 @@ fn text_says_what_was_found() {
 }
 
 #[test]
+fn slightly_beyond_the_edge_a_single_run_may_stay() {
+    let file = reference("relu_20x48.npy");
+    let upper = number(&json(&file, &[])["batches"][0]["threshold"]["upper"]);
+    let text = |factor: f64, batch_size: &str| {
+        let mut command = flatmin();
+        command.args(["analyze", "--batch-size", batch_size, "--learning-rate"]);
+        let output = command.arg((factor * upper).to_string()).arg(&file).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(text(1.2, "1").contains(" with batch size 1) a single run may still stay"));
+    for factor in [0.9, 1.4] {
+        assert!(!text(factor, "1").contains("single run"));
+    }
+    // Gradient descent has no runs to choose from.
+    let edge = number(&json(&file, &["--batch-size", "20"])["batches"][0]["threshold"]["upper"]);
+    assert!(!text(1.2 * edge / upper, "20").contains("single run"));
+}
+
+#[test]
 fn the_scale_of_the_loss_divides_thresholds_and_multiplies_sharpness() {
     let file = reference("relu_20x48.npy");
     let [plain, scaled] =

@@ -178,7 +178,8 @@ fn describe(figure: &Figure) -> String {
         }
         let names = if names.is_empty() { "no data".to_owned() } else { names.join("; ") };
         let (x, y) = (axis(&panel.x), axis(&panel.y));
-        text.extend([" ", &panel.title, ": ", &y, " against ", &x, ": ", &names, "."]);
+        let title = if panel.title.is_empty() { "Drawn" } else { panel.title.as_str() };
+        text.extend([" ", title, ": ", &y, " against ", &x, ": ", &names, "."]);
     }
     text.trim().to_owned()
 }

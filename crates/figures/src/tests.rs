@@ -123,3 +123,13 @@ fn empty_figures_are_valid_documents() {
         assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
     }
 }
+
+#[test]
+fn a_panel_without_a_title_is_described_like_the_others() {
+    let mut figure = figure(vec![panel(vec![series("s", Mark::Line, &[(1.0, 1.0), (2.0, 2.0)])])]);
+    let axes = "tr G (log scale) against learning rate η (log scale): s.";
+    assert!(figure.to_svg().contains(&format!("<desc>trace: {axes}</desc>")));
+    figure.subtitle = "Two runs.".to_owned();
+    figure.panels[0].title.clear();
+    assert!(figure.to_svg().contains(&format!("<desc>Two runs. Drawn: {axes}</desc>")));
+}

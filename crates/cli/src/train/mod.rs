@@ -48,6 +48,9 @@ const DIGITS: usize = 6;
 /// from given initial parameters, so that a run in another framework can be reproduced step for step.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Exit status: 0 done, also when the run diverged; 2 wrong usage; 3 bad input, or the run was \
+interrupted, with one line on standard error.
+
 Examples:
   flatmin train --print-config > run.toml   # every key, with its meaning
   flatmin train run.toml                    # writes metrics, parameters, ... into run/

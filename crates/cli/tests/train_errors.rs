@@ -310,6 +310,19 @@ fn divergence_is_an_outcome_with_its_step() {
     assert!(!table.contains("NaN"), "{table}");
 }
 
+/// Neurons that see no number are off, so that gradients and curvature would come out as zero.
+#[test]
+fn parameters_that_are_no_numbers_are_not_measured() {
+    let runs = runs();
+    let config = "seed = 0\n[model]\nkind = \"two-layer-relu\"\nwidth = 20\ninput_dim = 10\n\
+        [data]\nteacher = \"two-layer-relu\"\nteacher_width = 3\nsample_count = 50\n\
+        [optimizer]\nlearning_rate = 3.0\nbatch_size = 1\nmax_steps = 1000\n";
+    runs.config("run.toml", config);
+    runs.train(&["run.toml"]).assert().success().stdout(predicates::str::starts_with("diverged"));
+    let table = fs::read_to_string(runs.path("run/metrics.csv")).unwrap();
+    assert_eq!(table.lines().last(), Some("50,,,0,,,,,"), "{table}");
+}
+
 #[test]
 fn the_printed_configuration_runs_as_it_is() {
     let runs = Runs::new();

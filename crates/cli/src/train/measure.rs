@@ -115,6 +115,15 @@ impl<N: Network> Measure<'_, N> {
         parameters: &[f64],
         since_last: Segment,
     ) -> Result<Row, MeasureError> {
+        if !parameters.iter().all(|value| value.is_finite()) {
+            // The run has left the range of numbers: what comes out of such parameters, among it the
+            // zeros of neurons that see no number, is not a measurement.
+            let cell = |column: &Column| match column {
+                Column::ClippedSteps => Some(Cell::Count(since_last.clipped_steps)),
+                _ => None,
+            };
+            return Ok(Row { step, cells: self.columns.iter().map(cell).collect() });
+        }
         let curvature = if self.columns.iter().any(|column| column.is_curvature()) {
             match training_curvature(self.network, parameters, self.train) {
                 Err(EigenError::NotFinite { .. }) => None,

@@ -6,7 +6,9 @@ mod figure;
 mod input;
 mod text;
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 
 use clap::{Args, ValueEnum};
 use flatmin_linalg::Parallelism;
@@ -154,9 +156,10 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
     Ok(if unstable { Exit::Unstable } else { Exit::Done })
 }
 
-/// Sets up the threads.
+/// Sets up the threads, no more than there are cores: they would only wait for each other.
 fn threads(count: Option<usize>) -> Parallelism {
-    let count = count.unwrap_or(0);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let count = count.map_or(0, |count| count.min(cores));
     if count == 1 || rayon::ThreadPoolBuilder::new().num_threads(count).build_global().is_err() {
         // Without threads it takes longer, that is all.
         return Parallelism::Sequential;

@@ -149,8 +149,8 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
         flatmin_files::write(path, figure.to_svg().as_bytes())?;
     }
     match options.format {
-        Format::Text => output::print(&text::render(options, &analysis)),
-        Format::Json => output::print_json(&analysis.report(options)),
+        Format::Text => output::print(&text::render(options, &analysis))?,
+        Format::Json => output::print_json(&analysis.report(options))?,
     }
     let unstable = options.check && analysis.has_unstable();
     Ok(if unstable { Exit::Unstable } else { Exit::Done })

@@ -101,7 +101,7 @@ impl Serialize for LastRow<'_> {
 
 pub(crate) fn train(options: &Options) -> Result<Exit, Failure> {
     let Some(path) = options.config.as_deref().filter(|_| !options.print_config) else {
-        output::print(COMMENTED);
+        output::print(COMMENTED)?;
         return Ok(Exit::Done);
     };
     let config = Config::read(path)?;
@@ -248,7 +248,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
     let path = folder.file(folder::RUN);
     let text = fs::read_to_string(&path).map_err(Failure::file(&path))?;
     if options.format == Format::Json {
-        output::print(&text);
+        output::print(&text)?;
         return Ok(Exit::Done);
     }
     let run: Value = serde_json::from_str(&text)
@@ -276,7 +276,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
         steps("steps"),
         table(&[], &rows),
         shown(folder.path())
-    ));
+    ))?;
     Ok(Exit::Done)
 }
 

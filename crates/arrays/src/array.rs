@@ -12,6 +12,12 @@ use crate::{ArrayError, Reason};
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 
+/// Most numbers that [`Array::values`] holds in memory: 8 GiB.
+pub const MOST_VALUES: usize = 1 << 30;
+
+/// Most axes of an array, as numpy has it.
+const MOST_AXES: usize = 64;
+
 /// The order in which the numbers of a matrix lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -51,6 +57,9 @@ impl Array {
         data: Data,
     ) -> Result<Self, Reason> {
         let Header { shape, element, endianness, order, .. } = header;
+        if shape.len() > MOST_AXES {
+            return Err(Reason::Axes { axes: shape.len(), limit: MOST_AXES });
+        }
         // The numbers are there, so that only an array without any can have such a length.
         let too_long = |_| Reason::Header("has a length that is out of range".into());
         let shape: Vec<usize> =
@@ -93,9 +102,12 @@ impl Array {
     /// All numbers, row by row (the last index runs fastest) whatever their order in the file.
     ///
     /// # Errors
-    /// When the file cannot be read, or an integer is no `f64`.
+    /// When there are more than [`MOST_VALUES`], the file cannot be read, or an integer is no `f64`.
     pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
         let count = self.shape.iter().product();
+        if count > MOST_VALUES {
+            return Err(self.error(Reason::TooMany { count, limit: MOST_VALUES }));
+        }
         let mut values = vec![0.0; count];
         self.read(0, &mut values).map_err(|(position, value)| self.failed(position, value))?;
         if self.order == Order::C || self.shape.len() < 2 {

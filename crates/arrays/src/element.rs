@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use crate::Reason;
+use crate::error::short;
 
 /// A type of real numbers that is read; every value of it becomes an `f64` exactly, or is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Element {
             ">" => Endianness::Big,
             // Only single bytes have no order.
             "|" if code.ends_with('1') => Endianness::Little,
-            _ => return Err(Reason::Header(format!("has the unknown type {descr:?}"))),
+            _ => return Err(Reason::Header(format!("has the unknown type \"{}\"", short(descr)))),
         };
         Ok((element, endianness))
     }
@@ -162,7 +163,7 @@ fn refuse(descr: &str, code: &str) -> Reason {
         Some(b'f') => ("floating-point numbers of an unusual size", "convert them to float64"),
         _ => ("numbers of an unknown type", "convert them to float64"),
     };
-    Reason::Element { what: format!("{what} ({descr:?})"), remedy }
+    Reason::Element { what: format!("{what} (\"{}\")", short(descr)), remedy }
 }
 
 #[cfg(test)]

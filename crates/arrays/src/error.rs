@@ -54,6 +54,9 @@ pub enum Reason {
     /// A zip archive that cannot be read.
     #[error("its zip archive cannot be read: {0}")]
     Archive(String),
+    /// A file without arrays that could hold some.
+    #[error("holds no array")]
+    NoArray,
     /// A zip archive without arrays.
     #[error(
         "is a zip archive without .npy arrays{}",
@@ -77,7 +80,7 @@ pub enum Reason {
         names: Vec<String>,
     },
     /// No array has the chosen name.
-    #[error("has no array {:?}; it has: {}", printable(name), list(names))]
+    #[error("has no array \"{}\"; it has: {}", short(name), list(names))]
     NoSuchArray {
         /// The chosen name.
         name: String,
@@ -85,10 +88,18 @@ pub enum Reason {
         names: Vec<String>,
     },
     /// A name was given for an array of a file with only one, which has none.
-    #[error("holds one array, which has no name; ask for it without {:?}", printable(name))]
+    #[error("holds one array, which has no name; ask for it without \"{}\"", short(name))]
     Unnamed {
         /// The given name.
         name: String,
+    },
+    /// More axes than any array has.
+    #[error("has {axes} axes, expected at most {limit}")]
+    Axes {
+        /// Number of lengths.
+        axes: usize,
+        /// The limit.
+        limit: usize,
     },
     /// Fewer bytes than the header promises.
     #[error("is truncated: {promised} bytes of numbers promised, {found} there")]
@@ -116,6 +127,14 @@ pub enum Reason {
         size: u128,
         /// The limit.
         limit: u64,
+    },
+    /// More numbers than are held in memory.
+    #[error("has {count} numbers, more than the {limit} that are held in memory")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// The limit.
+        limit: usize,
     },
     /// Numbers of a type that is not read.
     #[error("holds {what}; {remedy}")]
@@ -151,10 +170,19 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
+/// The beginning of a name, printable: those in a file may be as long as it.
+pub(crate) fn short(name: &str) -> String {
+    const SHOWN: usize = 100;
+    match name.char_indices().nth(SHOWN) {
+        None => printable(name),
+        Some((end, _)) => printable(&name[..end]) + "…",
+    }
+}
+
 /// The first names of a list.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 20;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| printable(name)).collect();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| short(name)).collect();
     let mut text = shown.join(", ");
     if names.len() > SHOWN {
         let _ = write!(text, " and {} more", names.len() - SHOWN);
@@ -162,12 +190,12 @@ fn list(names: &[String]) -> String {
     text
 }
 
-/// `array "name" `, or nothing.
+/// `array "name": `, or nothing.
 struct Inside<'a>(Option<&'a str>);
 
 impl fmt::Display for Inside<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |name| write!(f, "array \"{}\" ", printable(name)))
+        self.0.map_or(Ok(()), |name| write!(f, "array \"{}\": ", short(name)))
     }
 }
 
@@ -179,6 +207,14 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\u{a}b");
         assert_eq!(printable("fc1.weight η"), "fc1.weight η");
+    }
+
+    #[test]
+    fn names_are_escaped_once_and_shortened() {
+        let reason = Reason::NoSuchArray { name: "a\nb".into(), names: vec!["x".repeat(60_000)] };
+        let text = ArrayError::file("a.npz".as_ref(), reason).to_string();
+        let expected = format!("a.npz: has no array \"a\\u{{a}}b\"; it has: {}…", "x".repeat(100));
+        assert_eq!(text, expected);
     }
 
     #[test]

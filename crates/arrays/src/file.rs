@@ -60,7 +60,7 @@ impl ArrayFile {
             None if names.len() == 1 => Ok(names.into_iter().next().unwrap_or_default()),
             None => match usual.iter().find(|usual| names.iter().any(|name| name == *usual)) {
                 Some(usual) => Ok((*usual).to_owned()),
-                None if names.is_empty() => Err(Reason::NoArrays { pickle: false }),
+                None if names.is_empty() => Err(Reason::NoArray),
                 None => Err(Reason::Ambiguous { names }),
             },
         };
@@ -120,5 +120,5 @@ fn open(path: &Path) -> Result<Content, Reason> {
         return Tensors::open(file, file_len).map(Content::SafeTensors);
     }
     let start = printable(&String::from_utf8_lossy(&start));
-    Err(Reason::Format { start: format!("{start:?}") })
+    Err(Reason::Format { start: format!("\"{start}\"") })
 }

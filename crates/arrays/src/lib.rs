@@ -27,7 +27,7 @@ mod npz;
 mod safetensors;
 mod write;
 
-pub use array::{Array, Order};
+pub use array::{Array, MOST_VALUES, Order};
 pub use element::Element;
 pub use error::{ArrayError, Reason, printable};
 pub use file::ArrayFile;

@@ -83,7 +83,7 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);
-            output::print(&String::from_utf8_lossy(&script));
+            output::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }

@@ -182,8 +182,8 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         batches,
     };
     match options.format {
-        Format::Json => output::print_json(&report),
-        Format::Text => output::print(&text(&report, network, options)),
+        Format::Json => output::print_json(&report)?,
+        Format::Text => output::print(&text(&report, network, options))?,
     }
     Ok(Exit::Done)
 }

@@ -2,9 +2,12 @@
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
+
+use crate::failure::Failure;
 
 /// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,18 +29,22 @@ pub(crate) fn warn(message: &dyn Display) {
 }
 
 /// Text on standard output. A closed pipe is not an error: the reader had enough.
-pub(crate) fn print(text: &str) {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 /// A value as JSON on standard output.
-pub(crate) fn print_json(value: &impl Serialize) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => print(&(text + "\n")),
-        // Plain data with text keys always has a JSON form.
-        Err(error) => warn(&error),
-    }
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| failed(error.into()))?;
+    print(&(text + "\n"))
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::file(Path::new("standard output"))(error)
 }
 
 /// A number in JSON, with the fewest digits that give it back; infinity is the word `"inf"`.

@@ -277,6 +277,26 @@ fn a_reader_that_had_enough_is_no_error() {
     pipe(&["completions", "bash"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let full = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_flatmin"))
+            .args(arguments)
+            .stdout(std::fs::File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.starts_with("flatmin: standard output: "), "{arguments:?}: {error}");
+    };
+    let file = reference("relu_20x48.npy");
+    full(&["analyze", file.to_str().unwrap()]);
+    full(&["analyze", file.to_str().unwrap(), "--format", "json"]);
+    full(&["train", "--print-config"]);
+    full(&["completions", "bash"]);
+}
+
 #[test]
 fn the_program_documents_itself() {
     let examples = || contains("Examples:").or(contains("Example:"));

@@ -128,6 +128,7 @@ fn shapes_that_are_no_jacobian_are_refused() {
     check("(2, 3, 2)", 12, &[], "Jacobian of 3 outputs");
     check("(2, 3, 2, 2)", 24, &[], "has shape (2 × 3 × 2 × 2)");
     check("(2, 3)", 6, &["--gram"], "expected the n × n matrix");
+    check(&format!("({})", "1, ".repeat(65)), 1, &[], "has 65 axes, expected at most 64");
     check("(18446744073709551615, 0)", 0, &[], "is empty");
     // Only a header and 800 000 zeros, but 80 GB for the Gram matrix.
     check("(100000, 1)", 100_000, &[], "--memory-limit");
@@ -295,7 +296,7 @@ fn malformed_files_are_refused() {
         "makes no sense",
     );
     check(&"[".repeat(100_000), 0, "makes no sense");
-    check("{}", 0, "without");
+    check("{}", 0, "holds no array");
     refused(&folder.write("a.csv", b"1.0,2.0\n3.0,4.0\n"), &[], "it starts with \"1.0,2.0");
     refused(&folder.write("a.npz", b"PK\x03\x04 and nothing that belongs here"), &[], "archive");
     // A flipped bit in the numbers of an archive.

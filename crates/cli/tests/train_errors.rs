@@ -390,3 +390,26 @@ fn metrics_take_a_model_alone_or_a_whole_configuration() {
     metrics("model.toml", &["--batch-size", "5", "--sampling", "with-replacement"]).success();
     metrics("model.toml", &["--batch-size", "0"]).code(2).stdout("");
 }
+
+#[cfg(unix)]
+#[test]
+fn what_never_ends_is_not_read() {
+    let fails = |arguments: &[&str], message: &str| {
+        let expected = format!("flatmin: {message}\n");
+        runs().train(arguments).assert().code(3).stdout("").stderr(expected);
+    };
+    fails(&["/dev/zero"], "/dev/zero: is a device or a pipe, expected a TOML file");
+    // An order with no end: a header and 80 GB that take no place on the disk.
+    let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000,), }\n";
+    let size = u16::try_from(header.len()).unwrap().to_le_bytes();
+    let start = [b"\x93NUMPY\x01\x00", size.as_slice(), header.as_bytes()].concat();
+    let runs = runs();
+    fs::write(runs.path("order.npy"), &start).unwrap();
+    let file = fs::File::options().write(true).open(runs.path("order.npy")).unwrap();
+    file.set_len(start.len() as u64 + 80_000_000_000).unwrap();
+    let config = "order = 'order.npy'\n".to_owned()
+        + &CONFIG.replace("batch_size = 2\nmax_steps = 10\n", "");
+    let message =
+        "order.npy: has 10000000000 numbers, more than the 1073741824 that are held in memory";
+    self::fails(&runs, &config, message);
+}

@@ -32,7 +32,8 @@ impl FileError {
     }
 }
 
-/// Writes a file: under a temporary name in the same folder, synced, then renamed.
+/// Writes a file: under a temporary name in the same folder, synced, then renamed. A link is followed;
+/// a device or a pipe is refused, which the new file would take the place of.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -58,11 +59,26 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let (path, mut file) = replacement(path)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// A temporary file beside the one that it is to replace, and the path of that one behind any links.
+fn replacement(path: &Path) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
+    let path = match fs::metadata(path) {
+        Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => {
+            let error = "is a device or a pipe, expected a file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+        Ok(_) if path.is_symlink() => fs::canonicalize(path)?,
+        _ => path.to_owned(),
+    };
+    let file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    Ok((path, file))
 }
 
 fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
@@ -77,15 +93,9 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// Checks that a file can be written at this path, before long work whose result it is to be.
 ///
 /// # Errors
-/// [`FileError`] when not, or when the path is a folder.
+/// [`FileError`] when not, or when the path is a folder, a device or a pipe.
 pub fn check_writable(path: &Path) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let probe = if path.is_dir() {
-        Err(io::Error::from(io::ErrorKind::IsADirectory))
-    } else {
-        temporary(folder).map(|_| ())
-    };
-    probe.map_err(FileError::at(path))
+    replacement(path).map(|_| ()).map_err(FileError::at(path))
 }
 
 /// Makes a folder, and checks that files can be written in it.
@@ -122,7 +132,7 @@ pub fn sweep(folder: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{make_writable, sweep, write};
+    use super::{check_writable, make_writable, sweep, write};
 
     #[test]
     fn a_write_replaces_and_leaves_nothing_else() {
@@ -144,6 +154,24 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].as_ref().unwrap().file_name(), "a.json");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_devices_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        write(&path("a.json"), b"first").unwrap();
+        std::os::unix::fs::symlink("a.json", path("link.json")).unwrap();
+        write(&path("link.json"), b"second").unwrap();
+        assert!(path("link.json").is_symlink());
+        assert_eq!(std::fs::read(path("a.json")).unwrap(), b"second");
+        let socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        assert!(check_writable(&path("socket")).is_err());
+        let message = write(&path("socket"), b"third").unwrap_err().to_string();
+        assert!(message.ends_with("is a device or a pipe, expected a file"), "{message}");
+        assert!(!path("socket").is_file());
+        drop(socket);
     }
 
     #[test]

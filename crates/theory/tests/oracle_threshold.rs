@@ -220,6 +220,21 @@ fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
 }
 
 #[test]
+fn nearly_orthonormal_gradients_have_narrow_intervals() {
+    for (n, p, size) in [(4, 8, 1e-7), (5, 10, 3e-7), (5, 5, 2e-6)] {
+        let jacobian = RowMatrix::from_fn(n, p, |i, j| {
+            let noise = ((i * 31 + j * 17 + i * j) % 101) as f64 / 50.0 - 1.0;
+            if i == j { 1.0 + size * noise } else { size * noise }
+        });
+        for batch_size in [1, 2, 7, 25] {
+            let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
+            let found = threshold(&jacobian, batch).unwrap();
+            assert!(found.relative_width() < 2e-10, "{n} {size} {batch_size}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
     let rows = |values: &[f64]| RowMatrix::new(values.len() / 2, 2, values.to_vec()).unwrap();
     for jacobian in [rows(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0]), rows(&[0.6, 0.8])] {

@@ -1,7 +1,6 @@
 //! Blocks of parameters, by name.
 
 use std::fmt;
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::failure::Failure;
+use crate::load;
 
 /// Largest file of blocks that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -23,15 +23,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Reads `{"name": [first, end], …}`.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let metadata = fs::metadata(path).map_err(Failure::file(path))?;
-        if !metadata.is_file() {
-            return Err(Failure::input(path, "is not a file"));
-        }
-        if metadata.len() > LARGEST {
-            let text = format!("has {} bytes, expected at most {LARGEST}", metadata.len());
-            return Err(Failure::input(path, text));
-        }
-        let bytes = fs::read(path).map_err(Failure::file(path))?;
+        let bytes = load::small_file(path, LARGEST, "blocks of parameters in JSON")?;
         let Ranges(ranges) = serde_json::from_slice(&bytes).map_err(|error| {
             let error = flatmin_arrays::printable(&error.to_string());
             Failure::input(path, format!("expected {{\"name\": [first, end], …}}: {error}"))

@@ -13,6 +13,7 @@ use flatmin_theory::{Gram, GramSum, Minimum, TheoryError};
 use super::blocks::Blocks;
 use super::{Options, shown};
 use crate::failure::Failure;
+use crate::number::significant;
 use crate::progress::Progress;
 
 /// Bytes of numbers, as float64, in a block of columns. Three blocks are in memory at a time.
@@ -55,9 +56,10 @@ impl Input {
         let needed = bytes as f64 / f64::from(1 << 30);
         if needed > options.memory_limit {
             let text = format!(
-                "{samples} samples need about {needed:.0} GiB of memory, more than --memory-limit \
-                 {}; analyse fewer samples, or raise the limit where there is as much",
-                options.memory_limit
+                "{samples} samples need about {} GiB of memory, more than --memory-limit {}; \
+                 analyse fewer samples, or raise the limit where there is as much",
+                significant(needed, 2),
+                significant(options.memory_limit, 6)
             );
             return Err(Failure::input(path, text));
         }

@@ -6,7 +6,9 @@ mod figure;
 mod input;
 mod text;
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 
 use clap::{Args, ValueEnum};
 use flatmin_linalg::Parallelism;
@@ -148,17 +150,17 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
         flatmin_files::write(path, figure.to_svg().as_bytes())?;
     }
     match options.format {
-        Format::Text => output::print(&text::render(options, &analysis)),
-        Format::Json => output::print_json(&analysis.report(options)),
+        Format::Text => output::print(&text::render(options, &analysis))?,
+        Format::Json => output::print_json(&analysis.report(options))?,
     }
     let unstable = options.check && analysis.has_unstable();
     Ok(if unstable { Exit::Unstable } else { Exit::Done })
 }
 
-/// Sets up the threads.
+/// Sets up the threads, no more than there are cores: they would only wait for each other.
 fn threads(count: Option<usize>) -> Parallelism {
     // More threads than processors would only wait for each other.
-    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = thread::available_parallelism().map_or(1, NonZero::get);
     let count = count.map_or(most, |count| count.min(most));
     if count == 1 || rayon::ThreadPoolBuilder::new().num_threads(count).build_global().is_err() {
         // Without threads it takes longer, that is all.

@@ -2,7 +2,6 @@
 
 mod table;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use flatmin_models::{DiagonalLinear, SizeError, TwoLayerRelu};
@@ -12,6 +11,7 @@ use toml::de::DeTable;
 
 use self::table::{ConfigError, Table, line};
 use crate::failure::Failure;
+use crate::load;
 use crate::train::Column;
 
 /// A configuration with every key and what it means; it runs as it is.
@@ -279,14 +279,7 @@ impl ModelConfig {
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
-    let metadata = fs::metadata(path).map_err(Failure::file(path))?;
-    if metadata.is_dir() {
-        return Err(Failure::input(path, "is a folder, expected a TOML file"));
-    }
-    if metadata.len() > LARGEST {
-        return Err(Failure::input(path, "is larger than 1 MiB: not a configuration"));
-    }
-    let bytes = fs::read(path).map_err(Failure::file(path))?;
+    let bytes = load::small_file(path, LARGEST, "a TOML file")?;
     String::from_utf8(bytes).map_err(|_| Failure::input(path, "is not UTF-8 text"))
 }
 

@@ -104,7 +104,7 @@ impl Serialize for LastRow<'_> {
 
 pub(crate) fn train(options: &Options) -> Result<Exit, Failure> {
     let Some(path) = options.config.as_deref().filter(|_| !options.print_config) else {
-        output::print(COMMENTED);
+        output::print(COMMENTED)?;
         return Ok(Exit::Done);
     };
     let config = Config::read(path)?;
@@ -251,7 +251,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
     let path = folder.file(folder::RUN);
     let text = fs::read_to_string(&path).map_err(Failure::file(&path))?;
     if options.format == Format::Json {
-        output::print(&text);
+        output::print(&text)?;
         return Ok(Exit::Done);
     }
     let run: Value = serde_json::from_str(&text)
@@ -279,7 +279,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
         steps("steps"),
         table(&[], &rows),
         shown(folder.path())
-    ));
+    ))?;
     Ok(Exit::Done)
 }
 

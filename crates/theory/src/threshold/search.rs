@@ -141,8 +141,9 @@ impl Search<'_, '_> {
     fn homogeneous(&mut self) -> Result<Bracket, TheoryError> {
         let mut best = Bracket::unbounded(1.0);
         let mut attempts = 0;
+        let mut offset = 0.25 * self.width;
         loop {
-            let level = best.lower * (1.0 + 0.25 * self.width);
+            let level = best.lower * (1.0 + offset);
             let found = self.grow(1.0, level, &Goal::Supersolution(None))?;
             let vector = positive(found.vector);
             let certificate = self.certify(1.0, &vector)?;
@@ -154,10 +155,14 @@ impl Search<'_, '_> {
                 best.lower = certificate.lower;
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
+            // The lower end stays below the root by what rounding may have added to it.
+            offset = 0.25 * self.width + 2.0 * certificate.rayleigh_rounding;
             best.products = self.products;
-            best.converged = best.is_narrow(self.width, certificate.rounding());
             attempts += 1;
-            if best.converged || attempts == MOST_ATTEMPTS || self.products >= self.max_products {
+            let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
+            let rounding = if found.reached || is_last { certificate.rounding() } else { 0.0 };
+            best.converged = best.is_narrow(self.width, rounding);
+            if best.converged || is_last {
                 return Ok(best);
             }
         }
@@ -181,7 +186,15 @@ impl Search<'_, '_> {
             let upper = pole + upper_nu + (certificate.upper - 1.0).max(0.0) * stiffness;
             best.upper = best.upper.min(upper * (1.0 + 1e-15));
             let root = self.raise_lower(&mut best, nu, &vector, &certificate);
-            let rounding = certificate.rounding() * (stiffness / upper).max(1.0);
+            attempts += 1;
+            let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
+            // A vector that is no supersolution may have entries so small that their quotients are
+            // all rounding; that is no reason to stop.
+            let rounding = if found.reached || is_last {
+                certificate.rounding() * (stiffness / upper).max(1.0)
+            } else {
+                0.0
+            };
             if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
                 // A supersolution that few products gave is still mixed with the start. The Ritz
                 // vector is not.
@@ -193,8 +206,7 @@ impl Search<'_, '_> {
             }
             best.products = self.products;
             best.converged = best.is_narrow(self.width, rounding);
-            attempts += 1;
-            if best.converged || attempts == MOST_ATTEMPTS || self.products >= self.max_products {
+            if best.converged || is_last {
                 return Ok(best);
             }
             if found.reached {
@@ -205,6 +217,8 @@ impl Search<'_, '_> {
                 // for eigenvalues may lie closer together than the residual could tell.
                 self.resolution *= 0.1;
                 self.start = mixed(&vector);
+                let hidden = 3.0 * certificate.rayleigh_rounding * (stiffness / upper).max(1.0);
+                offset = offset.max(0.4 * self.width + hidden);
                 nu = nu.max(root);
             }
         }

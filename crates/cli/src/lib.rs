@@ -9,6 +9,7 @@
 //! went wrong, `flatmin: FILE: reason`. [`Exit`] lists the exit statuses.
 
 mod analyze;
+mod batches;
 mod command;
 mod config;
 mod failure;

@@ -8,7 +8,7 @@ use flatmin_models::{Dataset, Model};
 use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
 use serde::Serialize;
 
-use crate::analyze::SamplingName;
+use crate::batches::Batches;
 use crate::config::{AnyModel, ModelConfig};
 use crate::failure::{Exit, Failure};
 use crate::load::{self, MOST_SAMPLES};
@@ -43,18 +43,8 @@ pub(crate) struct Options {
     /// The data: arrays x (n × d) and y (n).
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Samples per step, for the threshold.
-    #[arg(
-        long,
-        value_name = "B,…",
-        value_delimiter = ',',
-        default_value = "1",
-        value_parser = values::positive_count
-    )]
-    batch_size: Vec<usize>,
-    /// How the samples of a batch are drawn.
-    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
-    sampling: SamplingName,
+    #[command(flatten)]
+    batches: Batches,
     /// Variance of an input coordinate, for the population.
     #[arg(long, value_name = "VARIANCE", default_value = "1", value_parser = values::positive)]
     input_variance: f64,
@@ -150,15 +140,15 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         .population(&parameters, options.input_variance)
         .map_err(|error| fail(error.to_string()))?;
     let mut batches = Vec::new();
-    for &batch_size in &options.batch_size {
-        let batch = Batch::new(batch_size, options.sampling.sampling()).map_err(&theory)?;
+    for &batch_size in &options.batches.batch_size {
+        let batch = Batch::new(batch_size, options.batches.sampling.sampling()).map_err(&theory)?;
         let noise = batch.noise_coefficient(n).map_err(&theory)?;
         let thresholds =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
         let threshold = threshold_with(&minimum, batch, &thresholds).map_err(&theory)?;
         batches.push(BatchReport {
             batch_size,
-            sampling: options.sampling.name(),
+            sampling: options.batches.sampling.name(),
             noise_coefficient: Number(noise),
             threshold: Interval { lower: Number(threshold.lower), upper: Number(threshold.upper) },
         });
@@ -249,6 +239,6 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         report.parameters,
         report.samples,
         network.population_inputs(options.input_variance),
-        options.sampling.words(),
+        options.batches.sampling.words(),
     )
 }

@@ -58,11 +58,12 @@ impl Analysis {
         parallelism: Parallelism,
     ) -> Result<Self, Failure> {
         let failed = Failure::theory(&options.file);
-        let progress = Progress::steps("alignment of the noise", options.batch_size.len() as u64);
+        let progress =
+            Progress::steps("alignment of the noise", options.batches.batch_size.len() as u64);
         let alignment = alignment(&found.minimum).map_err(failed)?;
         let mut analysis =
             Self { found, alignment, loss_scale: options.loss_scale, batches: Vec::new() };
-        for &batch_size in &options.batch_size {
+        for &batch_size in &options.batches.batch_size {
             progress.message(&format!("threshold for batch size {batch_size}"));
             analysis.batches.push(analysis.batch(options, batch_size, parallelism)?);
             progress.advance(1);
@@ -79,7 +80,7 @@ impl Analysis {
     ) -> Result<BatchAnalysis, Failure> {
         let failed = Failure::theory(&options.file);
         let minimum = &self.found.minimum;
-        let batch = Batch::new(batch_size, options.sampling.sampling()).map_err(&failed)?;
+        let batch = Batch::new(batch_size, options.batches.sampling.sampling()).map_err(&failed)?;
         let noise_coefficient =
             batch.noise_coefficient(minimum.sample_count()).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
@@ -212,7 +213,7 @@ impl BatchAnalysis {
         let Threshold { lower, upper, iterations, status } = self.threshold;
         BatchReport {
             batch_size: self.batch_size,
-            sampling: options.sampling.name(),
+            sampling: options.batches.sampling.name(),
             noise_coefficient: self.noise_coefficient,
             threshold: Interval { lower: Number(lower), upper: Number(upper) },
             relative_width: self.threshold.relative_width(),

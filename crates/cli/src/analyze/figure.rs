@@ -6,7 +6,7 @@ use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Serie
 use flatmin_linalg::Parallelism;
 
 use super::analysis::{Analysis, BatchAnalysis, Bounds};
-use super::{Options, SamplingName, shown};
+use super::{Options, shown};
 use crate::failure::Failure;
 use crate::number::significant;
 use crate::progress::Progress;
@@ -21,7 +21,7 @@ pub(crate) fn draw(
     let doubling = std::iter::successors(Some(1_usize), |size| size.checked_mul(2));
     let mut sizes: BTreeSet<usize> = doubling.take_while(|size| *size < n).collect();
     sizes.insert(n);
-    sizes.extend(&options.batch_size);
+    sizes.extend(&options.batches.batch_size);
     let progress = Progress::steps("thresholds for the figure", sizes.len() as u64);
     let mut more = Vec::new();
     for size in sizes {
@@ -81,10 +81,7 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
         || shown(&options.file),
         |name| flatmin_arrays::printable(&name.to_string_lossy()),
     );
-    let sampling = match options.sampling {
-        SamplingName::WithReplacement => "with replacement",
-        SamplingName::WithoutReplacement => "without replacement",
-    };
+    let sampling = options.batches.sampling.words();
     let momentum = match options.momentum {
         momentum if momentum > 0.0 => format!(", momentum {}", significant(momentum, 6)),
         _ => String::new(),

@@ -10,12 +10,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use flatmin_linalg::Parallelism;
-use flatmin_theory::Sampling;
 
 use self::analysis::Analysis;
 use self::input::Input;
+use crate::batches::Batches;
 use crate::failure::{Exit, Failure, shown};
 use crate::output::{self, Format};
 use crate::values;
@@ -50,18 +50,8 @@ pub(crate) struct Options {
     array: Option<String>,
     #[arg(long, help = "The file holds the n × n matrix JJᵀ, not divided by n")]
     gram: bool,
-    /// Samples per step.
-    #[arg(
-        long,
-        value_name = "B,…",
-        value_delimiter = ',',
-        default_value = "1",
-        value_parser = values::positive_count
-    )]
-    batch_size: Vec<usize>,
-    /// How the samples of a batch are drawn.
-    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
-    sampling: SamplingName,
+    #[command(flatten)]
+    batches: Batches,
     /// Learning rates to judge.
     #[arg(
         long,
@@ -99,40 +89,6 @@ pub(crate) struct Options {
     /// Refuse what would need more memory, in GiB.
     #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
     memory_limit: f64,
-}
-
-/// How the samples of a batch are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SamplingName {
-    /// Every sample independently; a batch may hold one twice.
-    WithReplacement,
-    /// Distinct samples, as data loaders draw them.
-    WithoutReplacement,
-}
-
-impl SamplingName {
-    pub(crate) fn sampling(self) -> Sampling {
-        match self {
-            Self::WithReplacement => Sampling::WithReplacement,
-            Self::WithoutReplacement => Sampling::WithoutReplacement,
-        }
-    }
-
-    /// As JSON says it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::WithReplacement => "with_replacement",
-            Self::WithoutReplacement => "without_replacement",
-        }
-    }
-
-    /// As text says it.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::WithReplacement => "with replacement",
-            Self::WithoutReplacement => "without replacement",
-        }
-    }
 }
 
 /// Analyses one file.

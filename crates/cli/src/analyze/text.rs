@@ -87,7 +87,7 @@ fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
     let _ = write!(
         text,
         "\nLargest stable learning rate η* of SGD (mean square, exact), batches drawn {}",
-        options.sampling.words()
+        options.batches.sampling.words()
     );
     if options.momentum > 0.0 {
         let _ = write!(text, ", momentum {}", significant(options.momentum, 15));

@@ -9,6 +9,9 @@ use flatmin_linalg::{Parallelism, RowMatrix};
 use super::response::Response;
 use crate::minimum::rounding;
 
+/// How much more than a mean a quotient may suffer from rounding before another vector is better.
+const EXCUSED: f64 = 16.0;
+
 /// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with room for its products: one
 /// n × r and one r × r matrix.
 #[derive(Debug)]
@@ -36,9 +39,20 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Relative bound on what rounding can have added to the distance of the ends.
-    pub(super) fn rounding(&self) -> f64 {
-        self.rayleigh_rounding + self.quotient_rounding
+    /// Whether the vector has entries so small that their quotients are all rounding. One that belongs
+    /// to a higher level has larger ones.
+    pub(super) fn is_lost_in_rounding(&self) -> bool {
+        self.quotient_rounding > EXCUSED * self.rayleigh_rounding
+    }
+
+    /// Relative bound on what rounding must be expected to add to the distance of the ends.
+    ///
+    /// A vector may have entries so small that their quotients are all rounding: another one would do
+    /// better, so that no more than a multiple of what rounding does to the mean is excused, and least
+    /// for a vector that is no supersolution.
+    pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
+        let excused = if is_supersolution { EXCUSED } else { 1.0 } * self.rayleigh_rounding;
+        self.rayleigh_rounding + self.quotient_rounding.min(excused)
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * options.relative_width.sqrt(),
+        offset: 0.25 * options.relative_width,
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -71,6 +72,8 @@ struct Search<'a, 'b> {
     start: Vec<f64>,
     /// The relative residual of a Ritz pair from which on its value is taken for the root itself.
     resolution: f64,
+    /// How far above the root, relative, the level of a supersolution is put for p = 1.
+    offset: f64,
     /// Most directions of a Krylov space.
     directions: usize,
     /// Whether single samples dominate, so that the diagonal of M is taken out.
@@ -89,7 +92,7 @@ struct Splitting {
 enum Goal {
     /// A Ritz pair with this residual, relative to its value.
     Residual(f64),
-    /// A positive vector v with `Mv ≤ s v` for the s given, or for s = θ(1 + width/4); for the s of the
+    /// A positive vector v with `Mv ≤ s v` for the s given, or a little above θ; for the s of the
     /// splitting where the diagonal is split off.
     Supersolution(Option<f64>),
 }
@@ -141,9 +144,8 @@ impl Search<'_, '_> {
     fn homogeneous(&mut self) -> Result<Bracket, TheoryError> {
         let mut best = Bracket::unbounded(1.0);
         let mut attempts = 0;
-        let mut offset = 0.25 * self.width;
         loop {
-            let level = best.lower * (1.0 + offset);
+            let level = best.lower * (1.0 + self.offset);
             let found = self.grow(1.0, level, &Goal::Supersolution(None))?;
             let vector = positive(found.vector);
             let certificate = self.certify(1.0, &vector)?;
@@ -156,11 +158,14 @@ impl Search<'_, '_> {
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
             // The lower end stays below the root by what rounding may have added to it.
-            offset = 0.25 * self.width + 2.0 * certificate.rayleigh_rounding;
+            if found.reached && certificate.is_lost_in_rounding() {
+                self.offset *= 8.0;
+            }
+            self.offset = self.offset.max(0.25 * self.width + 2.0 * certificate.rayleigh_rounding);
             best.products = self.products;
             attempts += 1;
             let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
-            let rounding = if found.reached || is_last { certificate.rounding() } else { 0.0 };
+            let rounding = certificate.unavoidable(found.reached);
             best.converged = best.is_narrow(self.width, rounding);
             if best.converged || is_last {
                 return Ok(best);
@@ -188,13 +193,7 @@ impl Search<'_, '_> {
             let root = self.raise_lower(&mut best, nu, &vector, &certificate);
             attempts += 1;
             let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
-            // A vector that is no supersolution may have entries so small that their quotients are
-            // all rounding; that is no reason to stop.
-            let rounding = if found.reached || is_last {
-                certificate.rounding() * (stiffness / upper).max(1.0)
-            } else {
-                0.0
-            };
+            let rounding = certificate.unavoidable(found.reached) * (stiffness / upper).max(1.0);
             if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
                 // A supersolution that few products gave is still mixed with the start. The Ritz
                 // vector is not.
@@ -211,7 +210,11 @@ impl Search<'_, '_> {
             }
             if found.reached {
                 // Rounding needs more room.
-                offset += 2.0 * (certificate.upper - 1.0).max(self.width);
+                if certificate.is_lost_in_rounding() {
+                    offset *= 8.0;
+                } else {
+                    offset += 2.0 * (certificate.upper - 1.0).max(self.width);
+                }
             } else {
                 // The root was not low enough: start anew from the better vector, and look closer,
                 // for eigenvalues may lie closer together than the residual could tell.
@@ -325,7 +328,7 @@ impl Search<'_, '_> {
                     let level = match (splitting, level) {
                         (Some(_), _) => 1.0,
                         (None, Some(level)) => *level,
-                        (None, None) => value * (1.0 + 0.25 * self.width),
+                        (None, None) => value * (1.0 + self.offset),
                     };
                     if let Some((vector, reached)) = self.supersolution(&krylov, level, splitting) {
                         if reached || exhausted {

@@ -4,6 +4,8 @@
 //! it and fails beyond. Infinity means that it never turns (no curvature, or no noise). `p` is the
 //! [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
 
+use flatmin_linalg::Sharpness;
+
 use crate::{Alignment, Batch, Minimum, TheoryError, alignment};
 
 /// S1 and S5: `2/λ_max(G)`. Gradient descent is stable exactly up to it; SGD at most up to it.
@@ -117,25 +119,49 @@ pub struct Bounds {
     pub sufficient: f64,
 }
 
-/// The bounds of `minimum` for `batch`.
+impl Bounds {
+    /// The bounds of `minimum`, whose alignment is given, for batches with this noise coefficient.
+    /// Costs O(r), so that one alignment serves batches of every size.
+    pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
+        let p = noise_coefficient;
+        let Sharpness { trace, frobenius_norm, lambda_max } = minimum.sharpness();
+        let Alignment { chi_min, centered, .. } = *alignment;
+        Self {
+            lambda_max: lambda_max_bound(lambda_max),
+            trace: trace_bound(trace, p),
+            frobenius_norm: frobenius_bound(frobenius_norm, p),
+            sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm, p),
+            centered_alignment: centered_alignment_bound(frobenius_norm, centered, p),
+            uncentered_alignment: uncentered_alignment_bound(frobenius_norm, chi_min, p),
+            spectral: spectral_bound(minimum.eigenvalues(), p),
+            sufficient: sufficient_bound(lambda_max, minimum.largest_row_norm_squared(), p),
+        }
+    }
+
+    /// The bounds for `loss_scale` times the loss: every learning rate is divided by it.
+    #[must_use]
+    pub fn for_loss_scale(self, loss_scale: f64) -> Self {
+        Self {
+            lambda_max: self.lambda_max / loss_scale,
+            trace: self.trace / loss_scale,
+            frobenius_norm: self.frobenius_norm / loss_scale,
+            sharp_frobenius_norm: self.sharp_frobenius_norm / loss_scale,
+            centered_alignment: self.centered_alignment / loss_scale,
+            uncentered_alignment: self.uncentered_alignment / loss_scale,
+            spectral: self.spectral / loss_scale,
+            sufficient: self.sufficient / loss_scale,
+        }
+    }
+}
+
+/// The bounds of `minimum` for `batch`. Costs its [`alignment`]; for batches of many sizes see
+/// [`Bounds::new`].
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when an eigenproblem fails.
 pub fn bounds(minimum: &Minimum, batch: Batch) -> Result<Bounds, TheoryError> {
-    let p = batch.noise_coefficient(minimum.sample_count())?;
-    let sharpness = minimum.sharpness();
-    let largest = minimum.largest_row_norm_squared();
-    let Alignment { chi_min, centered, .. } = alignment(minimum)?;
-    Ok(Bounds {
-        lambda_max: lambda_max_bound(sharpness.lambda_max),
-        trace: trace_bound(sharpness.trace, p),
-        frobenius_norm: frobenius_bound(sharpness.frobenius_norm, p),
-        sharp_frobenius_norm: sharp_frobenius_bound(sharpness.frobenius_norm, p),
-        centered_alignment: centered_alignment_bound(sharpness.frobenius_norm, centered, p),
-        uncentered_alignment: uncentered_alignment_bound(sharpness.frobenius_norm, chi_min, p),
-        spectral: spectral_bound(minimum.eigenvalues(), p),
-        sufficient: sufficient_bound(sharpness.lambda_max, largest, p),
-    })
+    let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
+    Ok(Bounds::new(minimum, &alignment(minimum)?, noise_coefficient))
 }
 
 #[cfg(test)]

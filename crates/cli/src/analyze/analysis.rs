@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
-    Alignment, Batch, Stability, Threshold, ThresholdOptions, ThresholdStatus, alignment,
-    centered_alignment_bound, frobenius_bound, lambda_max_bound, sharp_frobenius_bound,
-    spectral_bound, sufficient_bound, threshold_with, trace_bound, uncentered_alignment_bound,
+    Alignment, Batch, Bounds, Stability, Threshold, ThresholdOptions, ThresholdStatus, alignment,
+    threshold_with,
 };
 use serde::Serialize;
 
@@ -35,20 +34,6 @@ pub(crate) struct BatchAnalysis {
     pub(crate) bounds: Option<Bounds>,
     /// The learning rates that were asked about, with the verdict.
     pub(crate) learning_rates: Vec<(f64, Stability)>,
-}
-
-/// The learning rates at which the conditions of one batch size turn.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// S1 and S5.
-    pub(crate) lambda_max: f64,
-    pub(crate) trace: f64,
-    pub(crate) frobenius_norm: f64,
-    pub(crate) sharp_frobenius_norm: f64,
-    pub(crate) centered_alignment: f64,
-    pub(crate) uncentered_alignment: f64,
-    pub(crate) spectral: f64,
-    pub(crate) sufficient: f64,
 }
 
 impl Analysis {
@@ -93,45 +78,16 @@ impl Analysis {
             ..ThresholdOptions::default()
         };
         let threshold = threshold_with(minimum, batch, &settings).map_err(&failed)?;
-        let threshold = self.scaled(threshold);
+        let threshold = threshold.for_loss_scale(self.loss_scale);
+        let bounds = Bounds::new(minimum, &self.alignment, noise_coefficient);
         let judge = |rate: &f64| (*rate, threshold.stability(*rate));
         Ok(BatchAnalysis {
             batch_size,
             noise_coefficient,
             threshold,
-            bounds: (options.momentum <= 0.0).then(|| self.bounds(noise_coefficient)),
+            bounds: (options.momentum <= 0.0).then(|| bounds.for_loss_scale(self.loss_scale)),
             learning_rates: options.learning_rate.iter().map(judge).collect(),
         })
-    }
-
-    /// The threshold for the scaled loss.
-    fn scaled(&self, threshold: Threshold) -> Threshold {
-        let scale = self.loss_scale;
-        if scale.to_bits() == 1.0_f64.to_bits() {
-            return threshold;
-        }
-        // Outward, since the quotients are rounded.
-        let lower = match threshold.lower / scale {
-            lower if threshold.lower.is_infinite() => lower,
-            lower => lower.next_down().clamp(0.0, f64::MAX),
-        };
-        Threshold { lower, upper: (threshold.upper / scale).next_up(), ..threshold }
-    }
-
-    pub(crate) fn bounds(&self, noise_coefficient: f64) -> Bounds {
-        let (p, minimum) = (noise_coefficient, &self.found.minimum);
-        let Sharpness { trace, frobenius_norm, lambda_max } = self.sharpness();
-        let Alignment { chi_min, centered, .. } = self.alignment;
-        Bounds {
-            lambda_max: lambda_max_bound(lambda_max),
-            trace: trace_bound(trace, p),
-            frobenius_norm: frobenius_bound(frobenius_norm, p),
-            sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm, p),
-            centered_alignment: centered_alignment_bound(frobenius_norm, centered, p),
-            uncentered_alignment: uncentered_alignment_bound(frobenius_norm, chi_min, p),
-            spectral: spectral_bound(minimum.eigenvalues(), p) / self.loss_scale,
-            sufficient: sufficient_bound(lambda_max, self.largest_row_norm_squared(), p),
-        }
     }
 
     /// Sharpness of the scaled loss.
@@ -222,7 +178,7 @@ impl BatchAnalysis {
                 ThresholdStatus::Converged => "converged",
                 ThresholdStatus::NotConverged => "not_converged",
             },
-            bounds: self.bounds.map(|bounds| bounds.report()),
+            bounds: self.bounds.as_ref().map(bounds_report),
             learning_rates: self
                 .learning_rates
                 .iter()
@@ -245,23 +201,22 @@ pub(crate) fn verdict(stability: Stability) -> &'static str {
     }
 }
 
-impl Bounds {
-    fn report(&self) -> BTreeMap<&'static str, Number> {
-        [
-            ("S1", self.lambda_max),
-            ("S2", self.trace),
-            ("S3", self.frobenius_norm),
-            ("S3_sharp", self.sharp_frobenius_norm),
-            ("S4", self.centered_alignment),
-            ("S4_uncentered", self.uncentered_alignment),
-            ("S5", self.lambda_max),
-            ("S6", self.spectral),
-            ("S7", self.sufficient),
-        ]
-        .into_iter()
-        .map(|(id, rate)| (id, Number(rate)))
-        .collect()
-    }
+/// The bounds by the ids of their statements.
+fn bounds_report(bounds: &Bounds) -> BTreeMap<&'static str, Number> {
+    [
+        ("S1", bounds.lambda_max),
+        ("S2", bounds.trace),
+        ("S3", bounds.frobenius_norm),
+        ("S3_sharp", bounds.sharp_frobenius_norm),
+        ("S4", bounds.centered_alignment),
+        ("S4_uncentered", bounds.uncentered_alignment),
+        ("S5", bounds.lambda_max),
+        ("S6", bounds.spectral),
+        ("S7", bounds.sufficient),
+    ]
+    .into_iter()
+    .map(|(id, rate)| (id, Number(rate)))
+    .collect()
 }
 
 #[derive(Debug, Serialize)]

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use flatmin_linalg::Parallelism;
+use flatmin_theory::Bounds;
 
-use super::analysis::{Analysis, BatchAnalysis, Bounds};
+use super::analysis::{Analysis, BatchAnalysis};
 use super::{Options, shown};
 use crate::failure::Failure;
 use crate::number::significant;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use flatmin_theory::{Stability, ThresholdStatus};
+use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
-use super::analysis::{Analysis, BatchAnalysis, Bounds, margin, verdict};
+use super::analysis::{Analysis, BatchAnalysis, margin, verdict};
 use super::{Options, shown};
 use crate::number::{significant, table, times};
 use crate::output::Number;

@@ -111,6 +111,19 @@ impl Threshold {
         }
     }
 
+    /// The threshold for `loss_scale` times the loss: divided by it, outward where that rounds.
+    #[must_use]
+    pub fn for_loss_scale(self, loss_scale: f64) -> Self {
+        if loss_scale.to_bits() == 1.0_f64.to_bits() {
+            return self;
+        }
+        let lower = match self.lower / loss_scale {
+            lower if self.lower.is_infinite() => lower,
+            lower => lower.next_down().clamp(0.0, f64::MAX),
+        };
+        Self { lower, upper: (self.upper / loss_scale).next_up(), ..self }
+    }
+
     /// Whether SGD with this learning rate is mean-square stable.
     pub fn stability(&self, learning_rate: f64) -> Stability {
         if learning_rate <= self.lower {

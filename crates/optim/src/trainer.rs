@@ -87,7 +87,7 @@ pub struct TrainState {
     since_check: Segment,
     sampler: SamplerState,
     /// In words of 32 bits from the start of the stream.
-    stream_position: u64,
+    stream_position: u128,
     parameters: Vec<f64>,
 }
 
@@ -296,9 +296,6 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
 
     /// The state between two pieces; `None` when a number in it is not finite, which no run comes
     /// back from.
-    ///
-    /// # Panics
-    /// Never: a stream is not read 2⁶⁴ words far.
     pub fn state(&self) -> Option<TrainState> {
         let (sampler, position) = match &self.batches.source {
             Source::Drawn { sampler, rng } => (sampler.state(), rng.get_word_pos()),
@@ -313,7 +310,7 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
             since_checkpoint: self.since_checkpoint,
             since_check: self.since_check,
             sampler,
-            stream_position: u64::try_from(position).expect("2⁶⁴ words take centuries to draw"),
+            stream_position: position,
             parameters: self.kernel.parameters(),
         };
         state.is_finite().then_some(state)
@@ -340,7 +337,7 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
                 if !sampler.restore(&state.sampler) {
                     return refuse("its sampler has another order of samples");
                 }
-                rng.set_word_pos(u128::from(state.stream_position));
+                rng.set_word_pos(state.stream_position);
             }
             Source::All | Source::Given(_) => {}
         }

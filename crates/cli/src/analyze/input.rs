@@ -87,7 +87,7 @@ impl Input {
         let n = self.samples;
         let mut values = Vec::new();
         self.array.read_columns(0..n, &mut values)?;
-        let matrix = block(&self.array, &values, n, n).to_owned();
+        let matrix = matrix(self.array.order(), &values, n, n).to_owned();
         drop(values);
         let gram = Gram::from_sums(matrix).map_err(Failure::theory(&self.path))?;
         let _progress = decomposing(n);
@@ -102,13 +102,16 @@ impl Input {
     ) -> Result<Found, Failure> {
         let failed = Failure::theory(&self.path);
         let blocks = self.blocks.take().map(|blocks| blocks.ranges);
-        let (pieces, extra) = pieces(columns, blocks.as_deref().unwrap_or_default());
-        let read: usize = pieces.iter().chain(&extra).map(|piece| piece.range.len()).sum();
+        let ranges: Vec<Range<usize>> =
+            blocks.iter().flatten().map(|(_, range)| range.clone()).collect();
+        let (pieces, again) = pieces(columns, &ranges);
+        let twice: usize = again.iter().map(|index| ranges[*index].len()).sum();
+        let read = columns + twice;
         let label = format!("reading {}", shown(&self.path));
         let size = (self.samples * self.array.element().size()) as u64;
         let progress = Progress::bytes(&label, read as u64 * size);
         let mut total = GramSum::new(self.samples, parallelism).map_err(&failed)?;
-        let mut sharpness = vec![None; blocks.as_ref().map_or(0, Vec::len)];
+        let mut sharpness = vec![None; ranges.len()];
         for piece in pieces {
             match piece.block {
                 None => self.add(&mut total, piece.range, &progress)?,
@@ -120,12 +123,10 @@ impl Input {
                 }
             }
         }
-        for piece in extra {
+        for index in again {
             let mut sum = GramSum::new(self.samples, parallelism).map_err(&failed)?;
-            self.add(&mut sum, piece.range, &progress)?;
-            if let Some(index) = piece.block {
-                sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
-            }
+            self.add(&mut sum, ranges[index].clone(), &progress)?;
+            sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
         }
         drop(progress);
         let _progress = decomposing(self.samples);
@@ -153,7 +154,7 @@ impl Input {
             .map(|start| start..(start + width).min(range.end))
             .collect();
         let (path, array) = (&self.path, &mut self.array);
-        let (order, shape) = (array.order(), array.shape().to_vec());
+        let order = array.order();
         let (full, empty) = (mpsc::sync_channel(1), mpsc::channel::<Vec<f64>>());
         thread::scope(|scope| {
             let (sender, recycled) = (full.0, empty.1);
@@ -172,8 +173,8 @@ impl Input {
             for values in received {
                 let values = values?;
                 let columns = values.len() / n;
-                let matrix = ordered(order, &shape, &values, n, columns);
-                sum.add(matrix).map_err(|error| Failure::theory(path)(shifted(error, offset)))?;
+                sum.add(matrix(order, &values, n, columns))
+                    .map_err(|error| Failure::theory(path)(shifted(error, offset)))?;
                 progress.advance((columns * n * size) as u64);
                 // The reader is gone after the last block.
                 let _ = empty.0.send(values);
@@ -190,16 +191,17 @@ struct Piece {
     block: Option<usize>,
 }
 
-/// Cuts the columns at the blocks. Blocks that overlap an earlier one are read once more.
-fn pieces(columns: usize, blocks: &[(String, Range<usize>)]) -> (Vec<Piece>, Vec<Piece>) {
+/// Cuts the columns at the blocks. Those that overlap an earlier one are to be read once more: their
+/// indices.
+fn pieces(columns: usize, blocks: &[Range<usize>]) -> (Vec<Piece>, Vec<usize>) {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
-    order.sort_by_key(|index| (blocks[*index].1.start, blocks[*index].1.end));
-    let (mut pieces, mut extra) = (Vec::new(), Vec::new());
+    order.sort_by_key(|index| (blocks[*index].start, blocks[*index].end));
+    let (mut pieces, mut again) = (Vec::new(), Vec::new());
     let mut done = 0;
     for index in order {
-        let range = blocks[index].1.clone();
+        let range = blocks[index].clone();
         if range.start < done {
-            extra.push(Piece { range, block: Some(index) });
+            again.push(index);
             continue;
         }
         if done < range.start {
@@ -211,25 +213,14 @@ fn pieces(columns: usize, blocks: &[(String, Range<usize>)]) -> (Vec<Piece>, Vec
     if done < columns {
         pieces.push(Piece { range: done..columns, block: None });
     }
-    (pieces, extra)
+    (pieces, again)
 }
 
 /// Numbers as they lie in the file, as a matrix.
-fn block<'a>(array: &Array, values: &'a [f64], rows: usize, columns: usize) -> MatRef<'a, f64> {
-    ordered(array.order(), array.shape(), values, rows, columns)
-}
-
-fn ordered<'a>(
-    order: Order,
-    shape: &[usize],
-    values: &'a [f64],
-    rows: usize,
-    columns: usize,
-) -> MatRef<'a, f64> {
-    // A matrix of one column lies in the same way in both orders.
+fn matrix(order: Order, values: &[f64], rows: usize, columns: usize) -> MatRef<'_, f64> {
     match order {
-        Order::Fortran if shape.len() > 1 => MatRef::from_column_major_slice(values, rows, columns),
-        _ => MatRef::from_row_major_slice(values, rows, columns),
+        Order::C => MatRef::from_row_major_slice(values, rows, columns),
+        Order::Fortran => MatRef::from_column_major_slice(values, rows, columns),
     }
 }
 
@@ -282,10 +273,9 @@ mod tests {
 
     #[test]
     fn columns_are_cut_at_the_blocks_and_overlaps_read_again() {
-        let block = |name: &str, first, end| (name.to_owned(), first..end);
-        let blocks = [block("b", 6, 8), block("a", 1, 4), block("inside", 2, 3)];
+        let blocks = [6..8, 1..4, 2..3];
         let piece = |range, block| Piece { range, block };
-        let (pieces, extra) = pieces(9, &blocks);
+        let (pieces, again) = pieces(9, &blocks);
         let expected = [
             piece(0..1, None),
             piece(1..4, Some(1)),
@@ -294,7 +284,7 @@ mod tests {
             piece(8..9, None),
         ];
         assert_eq!(pieces, expected);
-        assert_eq!(extra, [piece(2..3, Some(2))]);
+        assert_eq!(again, [2]);
     }
 
     #[test]

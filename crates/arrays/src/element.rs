@@ -52,11 +52,6 @@ impl Element {
         }
     }
 
-    /// Whether the numbers are integers.
-    pub fn is_integer(self) -> bool {
-        !matches!(self, Self::Float16 | Self::BFloat16 | Self::Float32 | Self::Float64)
-    }
-
     /// The type of an `.npy` type string, such as `<f4`.
     pub(crate) fn from_descr(descr: &str) -> Result<(Self, Endianness), Reason> {
         let (order, code) = descr.split_at_checked(1).unwrap_or(("", descr));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use flatmin_arrays::MOST_VALUES;
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::{Dataset, data};
 use flatmin_optim::{
@@ -20,9 +21,6 @@ use crate::network::Network;
 
 /// Most rows of a metrics table.
 const MOST_ROWS: u64 = 10_000_000;
-
-/// Most numbers in one matrix: 8 GiB.
-const MOST_NUMBERS: usize = 1 << 30;
 
 /// BLAKE3 of everything that decides the result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,11 +145,11 @@ fn synthetic(
 
 /// That a matrix of these sizes can be held.
 fn check_product(path: &Path, a: (&str, usize), b: (&str, usize)) -> Result<(), Failure> {
-    if a.1.checked_mul(b.1).is_some_and(|count| count <= MOST_NUMBERS) {
+    if a.1.checked_mul(b.1).is_some_and(|count| count <= MOST_VALUES) {
         return Ok(());
     }
     let reason = format!(
-        "a matrix of {} × {} = {} × {} numbers is too large (at most {MOST_NUMBERS} numbers)",
+        "a matrix of {} × {} = {} × {} numbers is too large (at most {MOST_VALUES} numbers)",
         a.0, b.0, a.1, b.1
     );
     Err(Failure::input(path, reason))

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flatmin_linalg::{Parallelism, Sharpness, simd};
-use flatmin_models::{Dataset, Model};
+use flatmin_linalg::Parallelism;
+use flatmin_models::Dataset;
+use flatmin_optim::{Step, Update};
 use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
 use serde::Serialize;
 
@@ -14,15 +15,14 @@ use crate::failure::{Exit, Failure};
 use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 use crate::number::{significant, table};
-use crate::output::{self, Format, Number};
+use crate::output::{self, Format, Interval, Measures, Number};
 use crate::values;
 
 /// The format of the JSON output.
 const SCHEMA: &str = "flatmin.metrics/1";
 
-/// Digits of measured quantities, and of the ends of an interval.
+/// Digits of measured quantities.
 const DIGITS: usize = 6;
-const INTERVAL_DIGITS: usize = 13;
 
 /// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
 ///
@@ -60,9 +60,8 @@ struct Report {
     parameters: usize,
     loss: Number,
     gradient_norm: Number,
-    trace: Number,
-    frobenius_norm: Number,
-    lambda_max: Number,
+    #[serde(flatten)]
+    sharpness: Measures,
     path_norm: Option<Number>,
     l1_norm: Option<Number>,
     balance_ratio: Option<Number>,
@@ -71,36 +70,12 @@ struct Report {
     batches: Vec<BatchReport>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Measures {
-    trace: Number,
-    frobenius_norm: Number,
-    lambda_max: Number,
-}
-
 #[derive(Debug, Serialize)]
 struct BatchReport {
     batch_size: usize,
     sampling: &'static str,
     noise_coefficient: Number,
     threshold: Interval,
-}
-
-#[derive(Debug, Serialize)]
-struct Interval {
-    lower: Number,
-    upper: Number,
-}
-
-impl From<Sharpness> for Measures {
-    fn from(sharpness: Sharpness) -> Self {
-        let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
-        Self {
-            trace: Number(trace),
-            frobenius_norm: Number(frobenius_norm),
-            lambda_max: Number(lambda_max),
-        }
-    }
 }
 
 pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
@@ -150,20 +125,20 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
             batch_size,
             sampling: options.batches.sampling.name(),
             noise_coefficient: Number(noise),
-            threshold: Interval { lower: Number(threshold.lower), upper: Number(threshold.upper) },
+            threshold: threshold.into(),
         });
     }
-    let (residuals, norms) = (data.residuals(network, &parameters), network.norms(&parameters));
-    let measures = Measures::from(sharpness);
+    // A step of length zero sees the loss and its gradient.
+    let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
+    let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
+    let norms = network.norms(&parameters);
     let report = Report {
         schema: SCHEMA,
         samples: n,
         parameters: parameters.len(),
-        loss: Number(data.loss(network, &parameters)),
-        gradient_norm: Number(gradient_norm(network, &parameters, data, &residuals)),
-        trace: measures.trace,
-        frobenius_norm: measures.frobenius_norm,
-        lambda_max: measures.lambda_max,
+        loss: Number(loss),
+        gradient_norm: Number(gradient_norm),
+        sharpness: sharpness.into(),
         path_norm: norms.path_norm.map(Number),
         l1_norm: norms.l1_norm.map(Number),
         balance_ratio: norms.balance_ratio.map(Number),
@@ -176,18 +151,6 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         Format::Text => output::print(&text(&report, network, options))?,
     }
     Ok(Exit::Done)
-}
-
-/// `‖∇R‖` of the whole loss: how far the parameters are from a minimum.
-fn gradient_norm(model: &impl Model, parameters: &[f64], data: &Dataset, residuals: &[f64]) -> f64 {
-    let scale = 1.0 / data.sample_count() as f64;
-    let mut sum = vec![0.0; model.parameter_count()];
-    let mut gradient = sum.clone();
-    for (sample, residual) in residuals.iter().enumerate() {
-        model.gradient(parameters, data.inputs().row(sample), &mut gradient);
-        simd::axpy(scale * residual, &gradient, &mut sum);
-    }
-    simd::norm_squared(&sum).sqrt()
 }
 
 fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
@@ -204,28 +167,22 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         ("ℓ1 norm", report.l1_norm),
         ("balance ratio", report.balance_ratio),
     ]);
-    let sharpness = |trace, frobenius_norm, lambda_max| {
+    let sharpness = |measures: Measures| {
         rows(&[
-            ("trace", Some(trace)),
-            ("Frobenius norm", Some(frobenius_norm)),
-            ("largest eigenvalue", Some(lambda_max)),
+            ("trace", Some(measures.trace)),
+            ("Frobenius norm", Some(measures.frobenius_norm)),
+            ("largest eigenvalue", Some(measures.lambda_max)),
         ])
     };
-    let empirical = sharpness(report.trace, report.frobenius_norm, report.lambda_max);
+    let empirical = sharpness(report.sharpness);
     let population = match report.population {
-        Some(Measures { trace, frobenius_norm, lambda_max }) => {
-            sharpness(trace, frobenius_norm, lambda_max)
-        }
+        Some(measures) => sharpness(measures),
         None => "  not computed for a network of this width\n".to_owned(),
     };
     let thresholds: Vec<Vec<String>> = report
         .batches
         .iter()
-        .map(|batch| {
-            let [lower, upper] = [batch.threshold.lower, batch.threshold.upper]
-                .map(|end| significant(end.0, INTERVAL_DIGITS));
-            vec![batch.batch_size.to_string(), format!("[{lower}, {upper}]")]
-        })
+        .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
         .collect();
     let thresholds = table(&["batch size", "certified interval"], &thresholds);
     format!(

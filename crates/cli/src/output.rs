@@ -5,9 +5,15 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::ValueEnum;
+use flatmin_linalg::Sharpness;
+use flatmin_theory::Threshold;
 use serde::{Serialize, Serializer};
 
 use crate::failure::Failure;
+use crate::number::significant;
+
+/// Digits of the ends of an interval.
+const INTERVAL_DIGITS: usize = 13;
 
 /// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,6 +64,47 @@ impl Serialize for Number {
             value if value.is_nan() => serializer.serialize_none(),
             value if value > 0.0 => serializer.serialize_str("inf"),
             _ => serializer.serialize_str("-inf"),
+        }
+    }
+}
+
+/// The ends of a certified interval in JSON.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Interval {
+    lower: Number,
+    upper: Number,
+}
+
+impl From<Threshold> for Interval {
+    fn from(threshold: Threshold) -> Self {
+        Self { lower: Number(threshold.lower), upper: Number(threshold.upper) }
+    }
+}
+
+impl Interval {
+    /// As text says it.
+    pub(crate) fn text(self) -> String {
+        let [lower, upper] =
+            [self.lower, self.upper].map(|end| significant(end.0, INTERVAL_DIGITS));
+        format!("[{lower}, {upper}]")
+    }
+}
+
+/// The three measures of sharpness in JSON.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Measures {
+    pub(crate) trace: Number,
+    pub(crate) frobenius_norm: Number,
+    pub(crate) lambda_max: Number,
+}
+
+impl From<Sharpness> for Measures {
+    fn from(sharpness: Sharpness) -> Self {
+        let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
+        Self {
+            trace: Number(trace),
+            frobenius_norm: Number(frobenius_norm),
+            lambda_max: Number(lambda_max),
         }
     }
 }

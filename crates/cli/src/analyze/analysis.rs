@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Options;
 use super::input::Found;
 use crate::failure::Failure;
-use crate::output::Number;
+use crate::output::{Interval, Measures, Number};
 use crate::progress::Progress;
 
 /// What was found, for the loss `c · (1/2n) Σ (f − y)²` with c of `--loss-scale`.
@@ -111,23 +111,14 @@ impl Analysis {
 
     /// The blocks of parameters, with the sharpness of the scaled loss.
     pub(crate) fn blocks(&self) -> Option<Vec<BlockReport<'_>>> {
-        let blocks = self.found.blocks.as_ref()?;
-        Some(
-            blocks
-                .iter()
-                .map(|(name, range, sharpness)| {
-                    let sharpness = self.scale(*sharpness);
-                    BlockReport {
-                        name,
-                        first: range.start,
-                        end: range.end,
-                        trace: Number(sharpness.trace),
-                        frobenius_norm: Number(sharpness.frobenius_norm),
-                        lambda_max: Number(sharpness.lambda_max),
-                    }
-                })
-                .collect(),
-        )
+        let blocks = self.found.blocks.as_ref()?.iter();
+        let report = blocks.map(|(name, range, sharpness)| BlockReport {
+            name,
+            first: range.start,
+            end: range.end,
+            sharpness: self.scale(*sharpness).into(),
+        });
+        Some(report.collect())
     }
 
     /// Whether a learning rate that was asked about is unstable.
@@ -138,7 +129,6 @@ impl Analysis {
 
     /// The answer as JSON has it.
     pub(crate) fn report<'a>(&'a self, options: &'a Options) -> Report<'a> {
-        let Sharpness { trace, frobenius_norm, lambda_max } = self.sharpness();
         let minimum = &self.found.minimum;
         Report {
             schema: "flatmin.analyze/1",
@@ -149,9 +139,7 @@ impl Analysis {
             rank: minimum.eigenvalues().len(),
             loss_scale: options.loss_scale,
             momentum: options.momentum,
-            trace: Number(trace),
-            frobenius_norm: Number(frobenius_norm),
-            lambda_max: Number(lambda_max),
+            sharpness: self.sharpness().into(),
             max_gradient_norm_squared: Number(self.largest_row_norm_squared()),
             blocks: self.blocks(),
             batches: self.batches.iter().map(|batch| batch.report(options)).collect(),
@@ -166,12 +154,12 @@ pub(crate) fn margin(threshold: &Threshold, learning_rate: f64) -> f64 {
 
 impl BatchAnalysis {
     fn report(&self, options: &Options) -> BatchReport {
-        let Threshold { lower, upper, iterations, status } = self.threshold;
+        let Threshold { iterations, status, .. } = self.threshold;
         BatchReport {
             batch_size: self.batch_size,
             sampling: options.batches.sampling.name(),
             noise_coefficient: self.noise_coefficient,
-            threshold: Interval { lower: Number(lower), upper: Number(upper) },
+            threshold: self.threshold.into(),
             relative_width: self.threshold.relative_width(),
             iterations,
             status: match status {
@@ -229,9 +217,8 @@ pub(crate) struct Report<'a> {
     rank: usize,
     loss_scale: f64,
     momentum: f64,
-    trace: Number,
-    frobenius_norm: Number,
-    lambda_max: Number,
+    #[serde(flatten)]
+    sharpness: Measures,
     max_gradient_norm_squared: Number,
     blocks: Option<Vec<BlockReport<'a>>>,
     batches: Vec<BatchReport>,
@@ -242,9 +229,8 @@ pub(crate) struct BlockReport<'a> {
     pub(crate) name: &'a str,
     pub(crate) first: usize,
     pub(crate) end: usize,
-    pub(crate) trace: Number,
-    pub(crate) frobenius_norm: Number,
-    pub(crate) lambda_max: Number,
+    #[serde(flatten)]
+    pub(crate) sharpness: Measures,
 }
 
 #[derive(Debug, Serialize)]
@@ -258,12 +244,6 @@ struct BatchReport {
     status: &'static str,
     bounds: Option<BTreeMap<&'static str, Number>>,
     learning_rates: Vec<LearningRateReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct Interval {
-    lower: Number,
-    upper: Number,
 }
 
 #[derive(Debug, Serialize)]

@@ -7,14 +7,13 @@ use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 use super::analysis::{Analysis, BatchAnalysis, margin, verdict};
 use super::{Options, shown};
 use crate::number::{significant, table, times};
-use crate::output::Number;
+use crate::output::{Interval, Number};
 
 /// How far beyond η* single runs were seen to stay, with some room (claim 7: up to 22 %).
 const SLIGHTLY_BEYOND: f64 = 1.3;
 
-/// Digits of measured quantities, and of the ends of an interval.
+/// Digits of measured quantities.
 const DIGITS: usize = 6;
-const INTERVAL_DIGITS: usize = 13;
 
 /// The whole answer.
 pub(crate) fn render(options: &Options, analysis: &Analysis) -> String {
@@ -72,9 +71,9 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
                 vec![
                     flatmin_arrays::printable(block.name),
                     format!("{}..{}", block.first, block.end),
-                    digits(block.trace),
-                    digits(block.frobenius_norm),
-                    digits(block.lambda_max),
+                    digits(block.sharpness.trace),
+                    digits(block.sharpness.frobenius_norm),
+                    digits(block.sharpness.lambda_max),
                 ]
             })
             .collect();
@@ -101,11 +100,7 @@ fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
             let interval = if threshold.lower.is_infinite() {
                 "G = 0: stable at every learning rate".to_owned()
             } else {
-                format!(
-                    "[{}, {}]",
-                    significant(threshold.lower, INTERVAL_DIGITS),
-                    significant(threshold.upper, INTERVAL_DIGITS)
-                )
+                Interval::from(threshold).text()
             };
             let status = match threshold.status {
                 ThresholdStatus::Converged => "",

@@ -1,6 +1,6 @@
 //! Data sets and the synthetic teachers that label them.
 
-use flatmin_linalg::{RowMatrix, simd};
+use flatmin_linalg::{RowMatrix, simd, stream};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -36,6 +36,61 @@ pub enum DatasetError {
         /// The value.
         value: f64,
     },
+    /// The teacher has a size of zero.
+    #[error(transparent)]
+    Size(#[from] crate::SizeError),
+}
+
+/// Which of a synthetic problem's data sets; they share the teacher and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// The one to train on.
+    Training,
+    /// The one to test on.
+    Test,
+}
+
+/// Inputs on the sphere of radius √d with the outputs of a [`relu_teacher`] of `teacher_width` neurons,
+/// all of it fixed by `seed`.
+///
+/// # Errors
+/// [`DatasetError`] when a size is zero.
+pub fn relu_dataset(
+    teacher_width: usize,
+    input_dim: usize,
+    sample_count: usize,
+    split: Split,
+    seed: u64,
+) -> Result<Dataset, DatasetError> {
+    let (teacher, truth) =
+        relu_teacher(teacher_width, input_dim, &mut stream(seed, "relu teacher", 0))?;
+    let purpose = match split {
+        Split::Training => "relu training inputs",
+        Split::Test => "relu test inputs",
+    };
+    let inputs = sphere_inputs(sample_count, input_dim, &mut stream(seed, purpose, 0));
+    let targets = teacher.outputs(&truth, &inputs);
+    Dataset::new(inputs, targets)
+}
+
+/// Inputs in the cube [−1, 1]^d with the sum of their first `nonzero` coordinates, fixed by `seed`.
+///
+/// # Errors
+/// [`DatasetError`] when there is no sample.
+pub fn sparse_linear_dataset(
+    nonzero: usize,
+    input_dim: usize,
+    sample_count: usize,
+    split: Split,
+    seed: u64,
+) -> Result<Dataset, DatasetError> {
+    let purpose = match split {
+        Split::Training => "diagonal training inputs",
+        Split::Test => "diagonal test inputs",
+    };
+    let inputs = cube_inputs(sample_count, input_dim, &mut stream(seed, purpose, 0));
+    let targets = linear_targets(&inputs, &sparse_coefficients(input_dim, nonzero));
+    Dataset::new(inputs, targets)
 }
 
 impl Dataset {

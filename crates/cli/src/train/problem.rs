@@ -4,7 +4,8 @@ use std::path::Path;
 
 use flatmin_arrays::MOST_VALUES;
 use flatmin_linalg::{Stream, stream};
-use flatmin_models::{Dataset, data};
+use flatmin_models::Dataset;
+use flatmin_models::data::{self, Split};
 use flatmin_optim::{
     BatchOrder, Method, Sampling, StoppingRule, TrainOptions, Trainer, log_spaced_steps,
 };
@@ -102,45 +103,24 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
                 check_product(path, ("teacher_width", width), ("sample_count", *sample_count))?;
                 check_product(path, ("teacher_width", width), ("test_count", *test_count))?;
             }
-            let make = |count, is_test| {
-                synthetic(*teacher, count, dim, config.seed.unwrap_or(0), is_test)
-                    .map_err(|reason| Failure::input(path, reason))
+            let seed = config.seed.unwrap_or(0);
+            let make = |count, split| {
+                let data = match *teacher {
+                    Teacher::TwoLayerRelu { width } => {
+                        data::relu_dataset(width, dim, count, split, seed)
+                    }
+                    Teacher::SparseLinear { nonzero } => {
+                        data::sparse_linear_dataset(nonzero, dim, count, split, seed)
+                    }
+                };
+                data.map_err(|error| Failure::input(path, error.to_string()))
             };
-            let test = if *test_count > 0 { Some(make(*test_count, true)?) } else { None };
-            Data { train: make(*sample_count, false)?, test }
+            let test = if *test_count > 0 { Some(make(*test_count, Split::Test)?) } else { None };
+            Data { train: make(*sample_count, Split::Training)?, test }
         }
     };
     let model = config.model.sized(data.train.inputs().columns());
     Ok((data, model.map_err(|error| Failure::input(path, error.to_string()))?))
-}
-
-/// Data of a teacher: the same numbers as in the experiments of the same seed.
-fn synthetic(
-    teacher: Teacher,
-    count: usize,
-    input_dim: usize,
-    seed: u64,
-    is_test: bool,
-) -> Result<Dataset, String> {
-    let dataset = match teacher {
-        Teacher::TwoLayerRelu { width } => {
-            let mut rng = stream(seed, "relu teacher", 0);
-            let (network, truth) =
-                data::relu_teacher(width, input_dim, &mut rng).map_err(|e| e.to_string())?;
-            let purpose = if is_test { "relu test inputs" } else { "relu training inputs" };
-            let inputs = data::sphere_inputs(count, input_dim, &mut stream(seed, purpose, 0));
-            let targets = flatmin_models::Model::outputs(&network, &truth, &inputs);
-            Dataset::new(inputs, targets)
-        }
-        Teacher::SparseLinear { nonzero } => {
-            let purpose = if is_test { "diagonal test inputs" } else { "diagonal training inputs" };
-            let inputs = data::cube_inputs(count, input_dim, &mut stream(seed, purpose, 0));
-            let coefficients = data::sparse_coefficients(input_dim, nonzero);
-            let targets = data::linear_targets(&inputs, &coefficients);
-            Dataset::new(inputs, targets)
-        }
-    };
-    dataset.map_err(|error| error.to_string())
 }
 
 /// That a matrix of these sizes can be held.

@@ -2,7 +2,8 @@
 
 use faer::Mat;
 use flatmin_linalg::{EigenError, simd, symmetric_eigen};
-use flatmin_models::{Dataset, DiagonalLinear, data};
+use flatmin_models::data::{self, Split};
+use flatmin_models::{Dataset, DiagonalLinear};
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::basis_pursuit;
 use serde::{Deserialize, Serialize};
@@ -96,8 +97,7 @@ impl InterpolatorSpec {
     pub(super) fn run(&self) -> Result<InterpolatorResult, CellError> {
         let problem = self.problem;
         // The training data of the runs with the same seed.
-        let dataset =
-            problem.dataset(problem.sample_count, self.seed, "diagonal training inputs")?;
+        let dataset = problem.dataset(problem.sample_count, Split::Training, self.seed)?;
         let (beta, evidence) = match self.minimizes {
             MinimizedNorm::L1 => {
                 let found = basis_pursuit(dataset.inputs(), dataset.targets())?;

@@ -2,7 +2,8 @@
 
 use flatmin_curvature::training_curvature;
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
-use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
+use flatmin_models::data::{self, DatasetError, Split};
+use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::{
     Method, Outcome, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
     log_spaced_steps, train,
@@ -360,21 +361,14 @@ impl TrainSpec {
 
 impl ReluProblem {
     fn setup(&self, seed: u64) -> Result<Setup<TwoLayerRelu>, CellError> {
-        let (teacher, truth) = data::relu_teacher(
-            self.teacher_width,
-            self.input_dim,
-            &mut stream(seed, "relu teacher", 0),
-        )?;
         let model = TwoLayerRelu::new(self.width, self.input_dim)?;
-        let make = |count, purpose| {
-            let inputs = data::sphere_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
-            let targets = flatmin_models::Model::outputs(&teacher, &truth, &inputs);
-            Dataset::new(inputs, targets)
+        let make = |count, split| {
+            data::relu_dataset(self.teacher_width, self.input_dim, count, split, seed)
         };
         Ok(Setup {
             model,
-            train: make(self.sample_count, "relu training inputs")?,
-            test: make(self.test_count, "relu test inputs")?,
+            train: make(self.sample_count, Split::Training)?,
+            test: make(self.test_count, Split::Test)?,
             initial: model.initial_parameters(&mut stream(seed, "relu initial parameters", 0)),
         })
     }
@@ -390,8 +384,8 @@ impl DiagonalProblem {
         };
         Ok(Setup {
             model,
-            train: self.dataset(self.sample_count, seed, "diagonal training inputs")?,
-            test: self.dataset(self.test_count, seed, "diagonal test inputs")?,
+            train: self.dataset(self.sample_count, Split::Training, seed)?,
+            test: self.dataset(self.test_count, Split::Test, seed)?,
             initial,
         })
     }
@@ -399,12 +393,9 @@ impl DiagonalProblem {
     pub(super) fn dataset(
         &self,
         count: usize,
+        split: Split,
         seed: u64,
-        purpose: &str,
-    ) -> Result<Dataset, CellError> {
-        let inputs = data::cube_inputs(count, self.input_dim, &mut stream(seed, purpose, 0));
-        let beta = data::sparse_coefficients(self.input_dim, self.nonzero);
-        let targets = data::linear_targets(&inputs, &beta);
-        Ok(Dataset::new(inputs, targets)?)
+    ) -> Result<Dataset, DatasetError> {
+        data::sparse_linear_dataset(self.nonzero, self.input_dim, count, split, seed)
     }
 }

@@ -4,6 +4,7 @@
 //!   eigenproblems;
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
+//! - [`Operator`]: what is known by its products with blocks of vectors;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
 //! - [`panels`]: large products with few roundings, the same bits for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
@@ -15,6 +16,7 @@
 
 mod lanczos;
 mod matrix;
+mod operator;
 pub mod panels;
 mod sharpness;
 pub mod simd;
@@ -23,6 +25,7 @@ mod symmetric;
 
 pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
 pub use matrix::{RowMatrix, ShapeError};
+pub use operator::{FnOperator, Operator};
 pub use panels::Parallelism;
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};

@@ -1,0 +1,69 @@
+//! Symmetric operators that are never formed.
+
+use std::fmt;
+
+use faer::{MatMut, MatRef};
+
+/// What [`Operator::apply`] asks of both matrices.
+const CONTIGUOUS: &str = "vectors are contiguous columns";
+
+/// A symmetric linear operator `A` on `R^dim`, known by its products.
+///
+/// A product must be the same whenever it is asked for, to the bit, and a block of vectors must give
+/// what its vectors give one by one, to rounding.
+pub trait Operator: Sync {
+    /// Dimension of the space.
+    fn dim(&self) -> usize;
+
+    /// Writes `A V` to `images`. Both are dim × b with contiguous columns, a vector in each.
+    ///
+    /// # Panics
+    /// When the shapes do not fit.
+    fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>);
+}
+
+/// The operator of a closure that writes `A v` to its second argument.
+///
+/// ```
+/// use faer::{Mat, mat};
+/// use flatmin_linalg::{FnOperator, Operator as _};
+/// let double = FnOperator::new(2, |v: &[f64], image: &mut [f64]| {
+///     image.iter_mut().zip(v).for_each(|(image, v)| *image = 2.0 * v);
+/// });
+/// let mut images = Mat::zeros(2, 1);
+/// double.apply(mat![[1.0], [3.0]].as_ref(), images.as_mut());
+/// assert_eq!(images, mat![[2.0], [6.0]]);
+/// ```
+pub struct FnOperator<F> {
+    dim: usize,
+    apply: F,
+}
+
+impl<F: Fn(&[f64], &mut [f64]) + Sync> FnOperator<F> {
+    /// The operator on `R^dim` whose products are those of `apply`.
+    pub fn new(dim: usize, apply: F) -> Self {
+        Self { dim, apply }
+    }
+}
+
+impl<F> fmt::Debug for FnOperator<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnOperator").field("dim", &self.dim).finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn(&[f64], &mut [f64]) + Sync> Operator for FnOperator<F> {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn apply(&self, vectors: MatRef<'_, f64>, mut images: MatMut<'_, f64>) {
+        assert_eq!((vectors.nrows(), images.nrows()), (self.dim, self.dim), "dimension");
+        assert_eq!(vectors.ncols(), images.ncols(), "number of vectors");
+        for (vector, image) in vectors.col_iter().zip(images.as_mut().col_iter_mut()) {
+            let vector = vector.try_as_col_major().expect(CONTIGUOUS);
+            let image = image.try_as_col_major_mut().expect(CONTIGUOUS);
+            (self.apply)(vector.as_slice(), image.as_slice_mut());
+        }
+    }
+}

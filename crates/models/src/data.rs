@@ -1,16 +1,19 @@
 //! Data sets and the synthetic teachers that label them.
 
+use std::ops::Range;
+
 use flatmin_linalg::{RowMatrix, simd, stream};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::{Model, TwoLayerRelu};
 
-/// Inputs (n × d, a row per sample) with their targets (n).
+/// Inputs (n × d, a row per sample) with their targets (n × k, row by row; most often k = 1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     inputs: RowMatrix,
     targets: Vec<f64>,
+    output_dim: usize,
 }
 
 /// Inputs and targets do not make a data set.
@@ -25,6 +28,9 @@ pub enum DatasetError {
         /// Number of targets.
         targets: usize,
     },
+    /// The targets have no columns.
+    #[error("the targets have no columns: a sample needs at least one target")]
+    NoOutputs,
     /// There is no sample.
     #[error("a data set needs at least one sample")]
     Empty,
@@ -94,27 +100,48 @@ pub fn sparse_linear_dataset(
 }
 
 impl Dataset {
-    /// Pairs inputs with targets.
+    /// Pairs inputs with targets, one for each.
     ///
     /// # Errors
     /// [`DatasetError`] when the lengths differ, there is no sample, or a value is not finite.
     pub fn new(inputs: RowMatrix, targets: Vec<f64>) -> Result<Self, DatasetError> {
-        if inputs.rows() != targets.len() {
-            return Err(DatasetError::LengthMismatch {
-                inputs: inputs.rows(),
-                targets: targets.len(),
-            });
+        Self::checked(inputs, targets, 1)
+    }
+
+    /// Pairs inputs with the rows of `targets`, n × k.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`]; [`DatasetError::NoOutputs`] when k = 0.
+    pub fn with_outputs(inputs: RowMatrix, targets: &RowMatrix) -> Result<Self, DatasetError> {
+        if targets.columns() == 0 && targets.rows() > 0 {
+            return Err(DatasetError::NoOutputs);
+        }
+        if inputs.rows() != targets.rows() {
+            let (inputs, targets) = (inputs.rows(), targets.rows());
+            return Err(DatasetError::LengthMismatch { inputs, targets });
+        }
+        Self::checked(inputs, targets.values().to_vec(), targets.columns().max(1))
+    }
+
+    fn checked(
+        inputs: RowMatrix,
+        targets: Vec<f64>,
+        output_dim: usize,
+    ) -> Result<Self, DatasetError> {
+        let count = targets.len() / output_dim;
+        if inputs.rows() != count {
+            return Err(DatasetError::LengthMismatch { inputs: inputs.rows(), targets: count });
         }
         if targets.is_empty() {
             return Err(DatasetError::Empty);
         }
-        for (sample, target) in targets.iter().enumerate() {
-            let mut values = inputs.row(sample).iter().chain([target]);
+        for (sample, targets) in targets.chunks_exact(output_dim).enumerate() {
+            let mut values = inputs.row(sample).iter().chain(targets);
             if let Some(&value) = values.find(|v| !v.is_finite()) {
                 return Err(DatasetError::NotFinite { sample, value });
             }
         }
-        Ok(Self { inputs, targets })
+        Ok(Self { inputs, targets, output_dim })
     }
 
     /// The inputs, n × d.
@@ -122,23 +149,49 @@ impl Dataset {
         &self.inputs
     }
 
-    /// The targets, n.
+    /// A copy of the inputs of some samples.
+    ///
+    /// # Panics
+    /// When they are not samples of this data set.
+    pub fn inputs_of(&self, samples: Range<usize>) -> RowMatrix {
+        let (start, d) = (samples.start, self.inputs.columns());
+        RowMatrix::from_fn(samples.len(), d, |i, j| self.inputs.row(start + i)[j])
+    }
+
+    /// The targets, n × k row by row.
     pub fn targets(&self) -> &[f64] {
         &self.targets
     }
 
-    /// Number n of samples.
-    pub fn sample_count(&self) -> usize {
-        self.targets.len()
+    /// The targets of some samples, row by row.
+    ///
+    /// # Panics
+    /// When they are not samples of this data set.
+    pub fn targets_of(&self, samples: Range<usize>) -> &[f64] {
+        &self.targets[samples.start * self.output_dim..samples.end * self.output_dim]
     }
 
-    /// The mean of `y²/2`: the loss of the zero function, by which relative errors are divided.
+    /// Number n of samples.
+    pub fn sample_count(&self) -> usize {
+        self.inputs.rows()
+    }
+
+    /// Number k of targets of a sample.
+    pub fn output_dim(&self) -> usize {
+        self.output_dim
+    }
+
+    /// The mean of `‖y‖²/2`: the loss of the zero function, by which relative errors are divided.
     pub fn zero_loss(&self) -> f64 {
         simd::norm_squared(&self.targets) / (2.0 * self.sample_count() as f64)
     }
 
-    /// Residuals `r_i = f(x_i; θ) − y_i`.
+    /// Residuals `r_i = f(x_i; θ) − y_i`, n × k row by row.
+    ///
+    /// # Panics
+    /// When the model has another number of outputs than the samples have targets.
     pub fn residuals(&self, model: &impl Model, parameters: &[f64]) -> Vec<f64> {
+        assert_eq!(model.output_dim(), self.output_dim, "number of outputs");
         let mut residuals = model.outputs(parameters, &self.inputs);
         for (residual, target) in residuals.iter_mut().zip(&self.targets) {
             *residual -= target;
@@ -146,7 +199,10 @@ impl Dataset {
         residuals
     }
 
-    /// The loss `R(θ) = (1/2n) Σ_i (f(x_i; θ) − y_i)²`.
+    /// The loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`.
+    ///
+    /// # Panics
+    /// As [`Dataset::residuals`].
     pub fn loss(&self, model: &impl Model, parameters: &[f64]) -> f64 {
         let residuals = self.residuals(model, parameters);
         simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)

@@ -114,9 +114,9 @@ impl Model for DiagonalLinear {
         2 * self.input_dim
     }
 
-    fn output(&self, parameters: &[f64], input: &[f64]) -> f64 {
+    fn output(&self, parameters: &[f64], input: &[f64], output: &mut [f64]) {
         let (a, b) = self.split(parameters);
-        a.iter().zip(b).zip(input).map(|((a, b), x)| a * b * x).sum()
+        output[0] = a.iter().zip(b).zip(input).map(|((a, b), x)| a * b * x).sum();
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
@@ -125,6 +125,23 @@ impl Model for DiagonalLinear {
         for (j, x) in input.iter().enumerate() {
             d_a[j] = b[j] * x;
             d_b[j] = a[j] * x;
+        }
+    }
+
+    /// The only second derivatives are `∂²f/∂a_j∂b_j = x_j`.
+    fn add_second_derivative(
+        &self,
+        _parameters: &[f64],
+        input: &[f64],
+        weights: &[f64],
+        vector: &[f64],
+        product: &mut [f64],
+    ) {
+        let (v_a, v_b) = self.split(vector);
+        let (d_a, d_b) = product.split_at_mut(self.input_dim);
+        for (j, x) in input.iter().enumerate() {
+            d_a[j] += weights[0] * x * v_b[j];
+            d_b[j] += weights[0] * x * v_a[j];
         }
     }
 

@@ -1,10 +1,14 @@
 //! What every model offers.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, Par};
 use flatmin_linalg::RowMatrix;
+
+use crate::Dataset;
+use crate::linearization::{DenseLinearization, Linearization};
 
 /// A model has a size of zero somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,44 +17,81 @@ pub struct SizeError {
     pub(crate) what: &'static str,
 }
 
-/// A scalar function `f(x; θ)` with parameters `θ ∈ R^p` in one flat slice.
+/// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
-/// Slices must have the lengths that [`input_dim`](Model::input_dim) and
-/// [`parameter_count`](Model::parameter_count) say; every method panics otherwise.
+/// The methods about one input are the plain definition; those about many are the fast ones, and have
+/// defaults by the former. Slices must have the lengths that [`input_dim`](Model::input_dim),
+/// [`output_dim`](Model::output_dim) and [`parameter_count`](Model::parameter_count) say; every method
+/// panics otherwise.
 pub trait Model: Debug + Send + Sync {
     /// Dimension d of an input.
     fn input_dim(&self) -> usize;
 
+    /// Number k of outputs.
+    fn output_dim(&self) -> usize {
+        1
+    }
+
     /// Number p of parameters.
     fn parameter_count(&self) -> usize;
 
-    /// The output `f(x; θ)`.
-    fn output(&self, parameters: &[f64], input: &[f64]) -> f64;
+    /// Writes the outputs `f(x; θ)`, of length k, to `output`.
+    fn output(&self, parameters: &[f64], input: &[f64], output: &mut [f64]);
 
-    /// Writes the gradient `∇_θ f(x; θ)`, of length p, to `gradient`.
-    fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]);
+    /// Writes the gradients `∇_θ f_o(x; θ)` of the outputs, k × p row by row, to `gradients`.
+    fn gradient(&self, parameters: &[f64], input: &[f64], gradients: &mut [f64]);
 
-    /// The outputs on every row of `inputs`.
+    /// Adds `Σ_o weights_o ∇²_θ f_o(x; θ) v` to `product`; `weights` has length k, `v` and `product`
+    /// have length p.
+    fn add_second_derivative(
+        &self,
+        parameters: &[f64],
+        input: &[f64],
+        weights: &[f64],
+        vector: &[f64],
+        product: &mut [f64],
+    );
+
+    /// The outputs on every row of `inputs`, n × k row by row.
     fn outputs(&self, parameters: &[f64], inputs: &RowMatrix) -> Vec<f64> {
-        (0..inputs.rows()).map(|i| self.output(parameters, inputs.row(i))).collect()
-    }
-
-    /// The Jacobian `J`, n × p, with rows `g_i = ∇_θ f(x_i; θ)`.
-    fn jacobian(&self, parameters: &[f64], inputs: &RowMatrix) -> RowMatrix {
-        let mut jacobian = RowMatrix::zeros(inputs.rows(), self.parameter_count());
-        for i in 0..inputs.rows() {
-            self.gradient(parameters, inputs.row(i), jacobian.row_mut(i));
+        let k = self.output_dim();
+        let mut outputs = vec![0.0; inputs.rows() * k];
+        for (i, output) in outputs.chunks_exact_mut(k).enumerate() {
+            self.output(parameters, inputs.row(i), output);
         }
-        jacobian
+        outputs
     }
 
-    /// The Gram matrix `K = J Jᵀ / n`, n × n, both triangles filled.
+    /// The Jacobian `J`, nk × p: row `i·k + o` is `∇_θ f_o(x_i; θ)`.
+    fn jacobian(&self, parameters: &[f64], inputs: &RowMatrix) -> RowMatrix {
+        let (p, block) = (self.parameter_count(), self.output_dim() * self.parameter_count());
+        let mut values = vec![0.0; inputs.rows() * block];
+        for (i, gradients) in values.chunks_exact_mut(block).enumerate() {
+            self.gradient(parameters, inputs.row(i), gradients);
+        }
+        RowMatrix::new(inputs.rows() * self.output_dim(), p, values)
+            .expect("a row for every output of every input")
+    }
+
+    /// The Gram matrix `K = J Jᵀ / n`, nk × nk, both triangles filled.
     ///
     /// `K` has the nonzero spectrum of the Gauss–Newton matrix `G = JᵀJ/n`. The default forms the
-    /// Jacobian, O(n²p); models with structure do better.
+    /// Jacobian, O(n²k²p); models with structure do better.
     fn gram(&self, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
         let jacobian = self.jacobian(parameters, inputs);
         scaled_gram(&jacobian, 1.0 / inputs.rows() as f64)
+    }
+
+    /// The model near `parameters` on some samples of `data`, for many products with its derivatives.
+    ///
+    /// The default holds the Jacobian of these samples.
+    fn linearize<'a>(
+        &'a self,
+        parameters: &'a [f64],
+        data: &'a Dataset,
+        samples: Range<usize>,
+    ) -> Box<dyn Linearization + 'a> {
+        Box::new(DenseLinearization::new(self, parameters, data, samples))
     }
 }
 

@@ -106,13 +106,10 @@ impl Model for TwoLayerRelu {
         self.width * (self.input_dim + 1)
     }
 
-    fn output(&self, parameters: &[f64], input: &[f64]) -> f64 {
-        let (hidden, output) = self.split(parameters);
-        hidden
-            .chunks_exact(self.input_dim)
-            .zip(output)
-            .map(|(w, a)| a * simd::dot(w, input).max(0.0))
-            .sum()
+    fn output(&self, parameters: &[f64], input: &[f64], output: &mut [f64]) {
+        let (hidden, weights) = self.split(parameters);
+        let neurons = hidden.chunks_exact(self.input_dim).zip(weights);
+        output[0] = neurons.map(|(w, a)| a * simd::dot(w, input).max(0.0)).sum();
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
@@ -124,6 +121,27 @@ impl Model for TwoLayerRelu {
             d_output[j] = z.max(0.0);
             for (d, x) in d_hidden[j * self.input_dim..][..self.input_dim].iter_mut().zip(input) {
                 *d = slope * x;
+            }
+        }
+    }
+
+    /// The only second derivatives are `∂²f/∂a_j∂w_j = 1(w_jᵀx > 0) x`, away from the kinks.
+    fn add_second_derivative(
+        &self,
+        parameters: &[f64],
+        input: &[f64],
+        weights: &[f64],
+        vector: &[f64],
+        product: &mut [f64],
+    ) {
+        let (hidden, _) = self.split(parameters);
+        let (v_hidden, v_output) = self.split(vector);
+        let (d_hidden, d_output) = product.split_at_mut(hidden.len());
+        for (j, w) in hidden.chunks_exact(self.input_dim).enumerate() {
+            if simd::dot(w, input) > 0.0 {
+                let row = j * self.input_dim..(j + 1) * self.input_dim;
+                simd::axpy(weights[0] * v_output[j], input, &mut d_hidden[row.clone()]);
+                d_output[j] += weights[0] * simd::dot(input, &v_hidden[row]);
             }
         }
     }

@@ -13,7 +13,9 @@ pub struct PlainKernel<'a, M> {
     data: &'a Dataset,
     parameters: Vec<f64>,
     mean_gradient: Vec<f64>,
-    sample_gradient: Vec<f64>,
+    output: Vec<f64>,
+    /// k × p.
+    sample_gradients: Vec<f64>,
     all: Vec<u32>,
 }
 
@@ -27,12 +29,14 @@ impl<'a, M: Model> PlainKernel<'a, M> {
         assert_eq!(parameters.len(), p, "number of parameters");
         assert_eq!(data.inputs().columns(), model.input_dim(), "dimension of the inputs");
         let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
+        assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         Self {
+            output: vec![0.0; model.output_dim()],
+            sample_gradients: vec![0.0; model.output_dim() * p],
             model,
             data,
             parameters: parameters.to_vec(),
             mean_gradient: vec![0.0; p],
-            sample_gradient: vec![0.0; p],
             all: (0..count).collect(),
         }
     }
@@ -44,12 +48,17 @@ impl<M: Model> Kernel for PlainKernel<'_, M> {
         self.mean_gradient.fill(0.0);
         let mut loss = 0.0;
         for &sample in batch {
-            let (input, target) =
-                (self.data.inputs().row(sample as usize), self.data.targets()[sample as usize]);
-            let residual = self.model.output(&self.parameters, input) - target;
-            loss += 0.5 * scale * residual * residual;
-            self.model.gradient(&self.parameters, input, &mut self.sample_gradient);
-            simd::axpy(scale * residual, &self.sample_gradient, &mut self.mean_gradient);
+            let sample = sample as usize;
+            let input = self.data.inputs().row(sample);
+            self.model.output(&self.parameters, input, &mut self.output);
+            self.model.gradient(&self.parameters, input, &mut self.sample_gradients);
+            let targets = self.data.targets_of(sample..sample + 1);
+            let gradients = self.sample_gradients.chunks_exact(self.parameters.len());
+            for ((output, target), gradient) in self.output.iter().zip(targets).zip(gradients) {
+                let residual = output - target;
+                loss += 0.5 * scale * residual * residual;
+                simd::axpy(scale * residual, gradient, &mut self.mean_gradient);
+            }
         }
         let gradient_norm = simd::norm_squared(&self.mean_gradient).sqrt();
         let (factor, clipped) = update.factor(gradient_norm);

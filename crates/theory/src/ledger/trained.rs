@@ -39,10 +39,11 @@ fn train(model: &impl Model, inputs: &RowMatrix, targets: &[f64], rng: &mut impl
         return initial;
     }
     let learning_rate = 0.5 / largest;
-    let mut gradient = vec![0.0; model.parameter_count()];
+    let (mut gradient, mut output) = (vec![0.0; model.parameter_count()], [0.0]);
     for _ in 0..STEPS {
         let i = rng.random_range(0..inputs.rows());
-        let residual = model.output(&parameters, inputs.row(i)) - targets[i];
+        model.output(&parameters, inputs.row(i), &mut output);
+        let residual = output[0] - targets[i];
         model.gradient(&parameters, inputs.row(i), &mut gradient);
         simd::axpy(-learning_rate * residual, &gradient, &mut parameters);
     }

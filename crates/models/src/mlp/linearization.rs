@@ -1,0 +1,352 @@
+//! A perceptron near one point, on many samples: forward-over-reverse products as matrix products.
+//!
+//! With `Z_l = H_{l−1} W_lᵀ + b_l`, `H_l = σ(Z_l)` and `δ_L` the residuals, the backward pass is
+//! `P_l = δ_{l+1} W_{l+1}`, `δ_l = σ'(Z_l) ∘ P_l`, and the gradient by `W_l` is `δ_lᵀ H_{l−1}`. Writing ˙
+//! for the derivative along a direction (V, c) in parameter space (Pearlmutter 1994),
+//!
+//! ```text
+//! Ż_l = H_{l−1} V_lᵀ + Ḣ_{l−1} W_lᵀ + c_l,   Ḣ_l = σ'(Z_l) ∘ Ż_l,   δ̇_L = Ż_L,
+//! Ṗ_l = δ̇_{l+1} W_{l+1} + δ_{l+1} V_{l+1},   δ̇_l = σ'(Z_l) ∘ Ṗ_l + (σ''(Z_l) ∘ P_l) ∘ Ż_l,
+//! ```
+//!
+//! and the product with the Hessian, by `W_l`, is `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}`. Without the terms in V of
+//! the backward pass, in σ'' and in δ it is the product with the Gauss–Newton matrix.
+
+use std::fmt;
+use std::ops::Range;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use flatmin_linalg::RowMatrix;
+
+use super::{Layer, Mlp, row_by_row};
+use crate::linearization::subtract;
+use crate::model::{fill_upper, scaled_gram};
+use crate::{Dataset, Linearization, Model as _};
+
+/// A hidden layer on s samples, each matrix s × m.
+struct Hidden {
+    /// H.
+    values: Mat<f64>,
+    /// σ'(Z).
+    slopes: Mat<f64>,
+    /// σ''(Z), times P after the backward pass; 0 × 0 where σ'' vanishes.
+    bends: Mat<f64>,
+}
+
+/// A perceptron at fixed parameters on some samples, forward and backward.
+pub(super) struct MlpLinearization<'a> {
+    model: &'a Mlp,
+    parameters: &'a [f64],
+    /// s × d.
+    inputs: MatRef<'a, f64>,
+    hidden: Vec<Hidden>,
+    /// `δ_l` of every layer; the last one holds the residuals.
+    deltas: Vec<Mat<f64>>,
+    residuals: Vec<f64>,
+}
+
+/// The derivatives along a direction, forward.
+struct Tangent {
+    /// `Ż_l` of the hidden layers; 0 × 0 where σ'' vanishes.
+    moved: Vec<Mat<f64>>,
+    /// `Ḣ_l` of the hidden layers.
+    values: Vec<Mat<f64>>,
+}
+
+fn product(sum: MatMut<'_, f64>, left: MatRef<'_, f64>, right: MatRef<'_, f64>) {
+    matmul(sum, Accum::Add, left, right, 1.0, Par::Seq);
+}
+
+/// `input Wᵀ + b`.
+fn affine(layer: &Layer, parameters: &[f64], input: MatRef<'_, f64>) -> Mat<f64> {
+    let mut z = Mat::zeros(input.nrows(), layer.outputs);
+    let biases = layer.biases(parameters);
+    let accumulate = if biases.is_empty() { Accum::Replace } else { Accum::Add };
+    for (mut column, bias) in z.as_mut().col_iter_mut().zip(biases) {
+        column.fill(*bias);
+    }
+    matmul(z.as_mut(), accumulate, input, layer.weights(parameters), 1.0, Par::Seq);
+    z
+}
+
+/// `δ W`.
+fn pull(layer: &Layer, parameters: &[f64], delta: MatRef<'_, f64>) -> Mat<f64> {
+    let mut pulled = Mat::zeros(delta.nrows(), layer.inputs);
+    let weights = layer.weights(parameters).transpose();
+    matmul(pulled.as_mut(), Accum::Replace, delta, weights, 1.0, Par::Seq);
+    pulled
+}
+
+/// Adds `δᵀ h` to the weights.
+fn add_outer(layer: &Layer, delta: MatRef<'_, f64>, input: MatRef<'_, f64>, gradient: &mut [f64]) {
+    let weights = &mut gradient[layer.weights.clone()];
+    let weights = MatMut::from_column_major_slice_mut(weights, layer.inputs, layer.outputs);
+    product(weights, input.transpose(), delta);
+}
+
+/// Adds the sums of the columns of δ to the biases.
+fn add_bias(layer: &Layer, delta: MatRef<'_, f64>, gradient: &mut [f64]) {
+    for (bias, column) in gradient[layer.biases.clone()].iter_mut().zip(delta.col_iter()) {
+        *bias += column.iter().sum::<f64>();
+    }
+}
+
+/// Calls `combine` with the columns of `target` and the same columns of `others`, as slices.
+fn each_column<const N: usize>(
+    target: &mut Mat<f64>,
+    others: [&Mat<f64>; N],
+    combine: impl Fn(&mut [f64], [&[f64]; N]),
+) {
+    for j in 0..target.ncols() {
+        combine(target.col_as_slice_mut(j), others.map(|other| other.col_as_slice(j)));
+    }
+}
+
+/// `target ∘= factor`.
+fn scale(target: &mut Mat<f64>, factor: &Mat<f64>) {
+    each_column(target, [factor], |target, [factor]| {
+        for (target, factor) in target.iter_mut().zip(factor) {
+            *target *= factor;
+        }
+    });
+}
+
+impl<'a> MlpLinearization<'a> {
+    pub(super) fn new(
+        model: &'a Mlp,
+        parameters: &'a [f64],
+        data: &'a Dataset,
+        samples: Range<usize>,
+    ) -> Self {
+        let inputs = data.inputs().as_mat().subrows(samples.start, samples.end - samples.start);
+        let bends = !model.activation.is_piecewise_linear();
+        let (mut hidden, outputs) = Hidden::forward(model, parameters, inputs);
+        let mut residuals = row_by_row(outputs.as_ref());
+        subtract(&mut residuals, data.targets_of(samples));
+        let k = model.output_dim();
+        let delta = Mat::from_fn(outputs.nrows(), k, |i, o| residuals[i * k + o]);
+        let mut pulled = Vec::with_capacity(hidden.len());
+        let deltas = backward(model, parameters, &hidden, delta, |product| {
+            pulled.push(if bends { product.clone() } else { Mat::new() });
+        });
+        // From the top layer down.
+        for (hidden, pulled) in hidden.iter_mut().rev().zip(pulled) {
+            if bends {
+                scale(&mut hidden.bends, &pulled);
+            }
+        }
+        Self { model, parameters, inputs, hidden, deltas, residuals }
+    }
+
+    /// `H_{l−1}`, what layer l (from 0) gets.
+    fn input(&self, l: usize) -> MatRef<'_, f64> {
+        if l == 0 { self.inputs } else { self.hidden[l - 1].values.as_ref() }
+    }
+
+    /// The derivatives along `vector`, and `Ż_L = J v`, s × k.
+    fn tangent(&self, vector: &[f64]) -> (Tangent, Mat<f64>) {
+        self.model.check(vector);
+        let bends = !self.model.activation.is_piecewise_linear();
+        let last = self.model.depth() - 1;
+        let (mut moved, mut values) = (Vec::with_capacity(last), Vec::<Mat<f64>>::new());
+        let moved_layer = |l: usize, below: Option<&Mat<f64>>| {
+            let layer = &self.model.layers[l];
+            let mut z = affine(layer, vector, self.input(l));
+            if let Some(below) = below {
+                product(z.as_mut(), below.as_ref(), layer.weights(self.parameters));
+            }
+            z
+        };
+        for (l, hidden) in self.hidden.iter().enumerate() {
+            let mut z = moved_layer(l, values.last());
+            let mut value = if bends { z.clone() } else { std::mem::replace(&mut z, Mat::new()) };
+            scale(&mut value, &hidden.slopes);
+            moved.push(z);
+            values.push(value);
+        }
+        let outputs = moved_layer(last, values.last());
+        (Tangent { moved, values }, outputs)
+    }
+
+    /// Adds `Jᵀ δ̇`, and the rest of the Hessian's product where a tangent with its direction is given.
+    fn add_backward(
+        &self,
+        mut delta: Mat<f64>,
+        tangent: Option<(&Tangent, &[f64])>,
+        sum: &mut [f64],
+    ) {
+        self.model.check(sum);
+        for (l, layer) in self.model.layers.iter().enumerate().rev() {
+            add_outer(layer, delta.as_ref(), self.input(l), sum);
+            add_bias(layer, delta.as_ref(), sum);
+            if l == 0 {
+                return;
+            }
+            let hidden = &self.hidden[l - 1];
+            let mut pulled = pull(layer, self.parameters, delta.as_ref());
+            if let Some((tangent, vector)) = tangent {
+                let fixed = self.deltas[l].as_ref();
+                add_outer(layer, fixed, tangent.values[l - 1].as_ref(), sum);
+                product(pulled.as_mut(), fixed, layer.weights(vector).transpose());
+            }
+            match tangent {
+                Some((tangent, _)) if hidden.bends.nrows() > 0 => {
+                    let others = [&hidden.slopes, &hidden.bends, &tangent.moved[l - 1]];
+                    each_column(&mut pulled, others, |pulled, [slopes, bends, moved]| {
+                        let others = slopes.iter().zip(bends).zip(moved);
+                        for (pulled, ((slope, bend), moved)) in pulled.iter_mut().zip(others) {
+                            *pulled = slope * *pulled + bend * moved;
+                        }
+                    });
+                }
+                _ => scale(&mut pulled, &hidden.slopes),
+            }
+            delta = pulled;
+        }
+    }
+}
+
+impl Hidden {
+    /// The hidden layers and the outputs on every row of `inputs`.
+    fn forward(model: &Mlp, parameters: &[f64], inputs: MatRef<'_, f64>) -> (Vec<Self>, Mat<f64>) {
+        let bends = !model.activation.is_piecewise_linear();
+        let mut hidden: Vec<Self> = Vec::with_capacity(model.depth() - 1);
+        for layer in &model.layers[..model.depth() - 1] {
+            let below = hidden.last().map_or(inputs, |hidden| hidden.values.as_ref());
+            let mut values = affine(layer, parameters, below);
+            let mut slopes = Mat::zeros(values.nrows(), values.ncols());
+            let mut bend = if bends { slopes.clone() } else { Mat::new() };
+            for j in 0..values.ncols() {
+                let pairs = values.col_as_slice_mut(j).iter_mut().zip(slopes.col_as_slice_mut(j));
+                if bends {
+                    for ((value, slope), bend) in pairs.zip(bend.col_as_slice_mut(j)) {
+                        let at = model.activation.at(*value);
+                        (*value, *slope, *bend) = (at.value, at.slope, at.bend);
+                    }
+                } else {
+                    for (value, slope) in pairs {
+                        let at = model.activation.at(*value);
+                        (*value, *slope) = (at.value, at.slope);
+                    }
+                }
+            }
+            hidden.push(Self { values, slopes, bends: bend });
+        }
+        let last = &model.layers[model.depth() - 1];
+        let below = hidden.last().map_or(inputs, |hidden| hidden.values.as_ref());
+        let outputs = affine(last, parameters, below);
+        (hidden, outputs)
+    }
+}
+
+/// The outputs on every row of `inputs`, n × k row by row.
+pub(super) fn outputs(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Vec<f64> {
+    // As many rows as fill a cache, so that memory does not grow with n.
+    const ROWS: usize = 256;
+    let (n, mut outputs) = (inputs.rows(), Vec::with_capacity(inputs.rows() * model.output_dim()));
+    for start in (0..n).step_by(ROWS) {
+        let rows = inputs.as_mat().subrows(start, ROWS.min(n - start));
+        outputs.extend(row_by_row(Hidden::forward(model, parameters, rows).1.as_ref()));
+    }
+    outputs
+}
+
+/// `δ_l` of every layer from that of the outputs; hands `P_l` of every hidden layer to `keep`.
+fn backward(
+    model: &Mlp,
+    parameters: &[f64],
+    hidden: &[Hidden],
+    outputs: Mat<f64>,
+    mut keep: impl FnMut(&Mat<f64>),
+) -> Vec<Mat<f64>> {
+    let mut deltas = vec![outputs];
+    for l in (1..model.depth()).rev() {
+        let above = &deltas[deltas.len() - 1];
+        let mut pulled = pull(&model.layers[l], parameters, above.as_ref());
+        keep(&pulled);
+        scale(&mut pulled, &hidden[l - 1].slopes);
+        deltas.push(pulled);
+    }
+    deltas.reverse();
+    deltas
+}
+
+/// See [`Mlp::gram`](crate::Model::gram).
+pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
+    let (n, k) = (inputs.rows(), model.output_dim());
+    let (hidden, _) = Hidden::forward(model, parameters, inputs.as_mat());
+    // `Δ_l` of every layer, row i·k + o.
+    let mut deltas: Vec<RowMatrix> =
+        model.layers.iter().map(|layer| RowMatrix::zeros(n * k, layer.outputs)).collect();
+    for o in 0..k {
+        let unit = Mat::from_fn(n, k, |_, column| if column == o { 1.0 } else { 0.0 });
+        let of_output = backward(model, parameters, &hidden, unit, |_| ());
+        for (all, delta) in deltas.iter_mut().zip(of_output) {
+            for i in 0..n {
+                for (all, delta) in all.row_mut(i * k + o).iter_mut().zip(delta.row(i).iter()) {
+                    *all = *delta;
+                }
+            }
+        }
+    }
+    let bias = if model.has_biases() { 1.0 } else { 0.0 };
+    let mut gram = Mat::<f64>::zeros(n * k, n * k);
+    for (l, delta) in deltas.iter().enumerate() {
+        let input = if l == 0 { inputs.as_mat() } else { hidden[l - 1].values.as_ref() };
+        let mut products = Mat::<f64>::zeros(n, n);
+        matmul(products.as_mut(), Accum::Replace, input, input.transpose(), 1.0, Par::Seq);
+        let slopes = scaled_gram(delta, 1.0 / n as f64);
+        for column in 0..n * k {
+            for row in column..n * k {
+                let product = products[(row / k, column / k)] + bias;
+                gram[(row, column)] += slopes[(row, column)] * product;
+            }
+        }
+    }
+    fill_upper(&mut gram);
+    gram
+}
+
+impl fmt::Debug for MlpLinearization<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MlpLinearization")
+            .field("model", &self.model)
+            .field("samples", &self.inputs.nrows())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Linearization for MlpLinearization<'_> {
+    fn residuals(&self) -> &[f64] {
+        &self.residuals
+    }
+
+    fn jvp(&self, vector: &[f64], product: &mut [f64]) {
+        product.copy_from_slice(&row_by_row(self.tangent(vector).1.as_ref()));
+    }
+
+    fn add_vjp(&self, weights: &[f64], product: &mut [f64]) {
+        let k = self.model.output_dim();
+        assert_eq!(weights.len(), self.inputs.nrows() * k, "number of outputs");
+        let delta = Mat::from_fn(self.inputs.nrows(), k, |i, o| weights[i * k + o]);
+        self.add_backward(delta, None, product);
+    }
+
+    fn add_gradient(&self, gradient: &mut [f64]) {
+        self.model.check(gradient);
+        for (l, (layer, delta)) in self.model.layers.iter().zip(&self.deltas).enumerate() {
+            add_outer(layer, delta.as_ref(), self.input(l), gradient);
+            add_bias(layer, delta.as_ref(), gradient);
+        }
+    }
+
+    fn add_gauss_newton_vector_product(&self, vector: &[f64], product: &mut [f64]) {
+        self.add_backward(self.tangent(vector).1, None, product);
+    }
+
+    fn add_hessian_vector_product(&self, vector: &[f64], product: &mut [f64]) {
+        let (tangent, outputs) = self.tangent(vector);
+        self.add_backward(outputs, Some((&tangent, vector)), product);
+    }
+}

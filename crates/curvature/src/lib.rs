@@ -7,12 +7,19 @@
 //!
 //! This crate knows nothing of learning rates.
 
+mod operator;
+
 use faer::{ColRef, MatRef};
 use flatmin_linalg::{
     EigenError, LanczosOptions, LanczosStatus, Sharpness, largest_eigenpair, simd,
     symmetric_eigenvalues,
 };
 use flatmin_models::{Dataset, Model};
+
+pub use operator::{
+    CurvatureError, CurvatureOperator, CurvatureOptions, gauss_newton, gauss_newton_with, hessian,
+    hessian_with,
+};
 
 /// Sharpness of the empirical Gauss–Newton matrix `G = JᵀJ/n`, exact.
 ///

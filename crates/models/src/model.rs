@@ -93,6 +93,11 @@ pub trait Model: Debug + Send + Sync {
     ) -> Box<dyn Linearization + 'a> {
         Box::new(DenseLinearization::new(self, parameters, data, samples))
     }
+
+    /// About how many bytes a [linearization](Model::linearize) holds, per sample.
+    fn linearization_bytes(&self) -> usize {
+        self.output_dim() * (self.parameter_count() + 1) * size_of::<f64>()
+    }
 }
 
 /// `scale · A Aᵀ` for a row-major `A`, both triangles filled.

@@ -202,6 +202,13 @@ impl Model for Mlp {
         self.check(parameters);
         Box::new(MlpLinearization::new(self, parameters, data, samples))
     }
+
+    /// Activations, slopes and gradients of every hidden neuron, bends too where there are any.
+    fn linearization_bytes(&self) -> usize {
+        let matrices = if self.activation.is_piecewise_linear() { 3 } else { 4 };
+        let hidden: usize = self.layers[1..].iter().map(|layer| layer.inputs).sum();
+        (matrices * hidden + 2 * self.output_dim()) * size_of::<f64>()
+    }
 }
 
 /// The entries of a matrix row by row.

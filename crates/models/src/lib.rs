@@ -4,7 +4,8 @@
 //! and second derivatives; its [`Linearization`] gives many products with them at one θ. [`Mlp`] is a
 //! network of any depth. [`TwoLayerRelu`] and [`DiagonalLinear`] add what is special to them: the
 //! norms that theory ties to sharpness (path norm, ℓ1 norm) and the exact population Gauss–Newton
-//! matrix `Ḡ = E[∇f(x) ∇f(x)ᵀ]`, never formed. [`data`] makes the synthetic teachers' data sets.
+//! matrix `Ḡ = E[∇f(x) ∇f(x)ᵀ]`, never formed. [`data`] makes the synthetic teachers' data sets and
+//! those of labelled images, of which the handwritten [`data::digits`] are built in.
 //!
 //! Methods about one input are the plain definition. What is written for speed is tested against it:
 //! the linearization here, and the fused training steps, which live with the optimizers.

@@ -1,4 +1,7 @@
-//! Data sets and the synthetic teachers that label them.
+//! Data sets: synthetic ones with the teachers that label them, and labelled images.
+
+pub mod digits;
+mod labelled;
 
 use std::ops::Range;
 
@@ -6,6 +9,7 @@ use flatmin_linalg::{RowMatrix, simd, stream};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
+pub use self::labelled::{ClassTargets, InputScaling, Labelled, LabelledError, SampleSplit};
 use crate::{Model, TwoLayerRelu};
 
 /// Inputs (n × d, a row per sample) with their targets (n × k, row by row; most often k = 1).
@@ -47,7 +51,8 @@ pub enum DatasetError {
     Size(#[from] crate::SizeError),
 }
 
-/// Which of a synthetic problem's data sets; they share the teacher and nothing else.
+/// Which of a problem's data sets. Those of a synthetic problem share the teacher and nothing else;
+/// those of real data have no sample in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// The one to train on.

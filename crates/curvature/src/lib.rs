@@ -3,7 +3,7 @@
 //! [`gauss_newton_sharpness`] measures the empirical Gauss–Newton matrix `G = (1/n) Σ g_i g_iᵀ`
 //! (the paper's Fisher matrix) through the n × n Gram matrix, which has the same nonzero spectrum:
 //! a p × p matrix is never formed. [`batch_sharpness`] is the directional curvature that a batch
-//! sees. The population counterparts belong to the models, whose closed forms they are.
+//! sees; [`batch_sharpness_of_outputs`] is that of models with several outputs. The population counterparts belong to the models, whose closed forms they are.
 //!
 //! This crate knows nothing of learning rates.
 
@@ -109,14 +109,55 @@ pub fn batch_sharpness(residuals: &[f64], gradient_norms_squared: &[f64]) -> Opt
     (denominator > 0.0).then(|| numerator / denominator)
 }
 
+/// Batch sharpness for batches of one of a model with k outputs,
+/// `Σ r_iᵀ (J_i J_iᵀ)² r_i / Σ r_iᵀ J_i J_iᵀ r_i`: the Gauss–Newton part of the expected curvature of a
+/// sample's loss along its own gradient `J_iᵀ r_i`.
+///
+/// `residuals` is n × k row by row; `gram` is `JJᵀ/n`, nk × nk, whose diagonal k × k blocks are
+/// `J_i J_iᵀ/n`. For k = 1 it is [`batch_sharpness`], to the bit. `None` when every residual or gradient
+/// is zero.
+///
+/// # Panics
+/// When k is zero, or `residuals` or `gram` has another size.
+pub fn batch_sharpness_of_outputs(
+    residuals: &[f64],
+    gram: MatRef<'_, f64>,
+    output_dim: usize,
+) -> Option<f64> {
+    assert!(output_dim > 0, "a model has outputs");
+    assert_eq!(residuals.len() % output_dim, 0, "whole rows of residuals");
+    assert_eq!((gram.nrows(), gram.ncols()), (residuals.len(), residuals.len()), "size of gram");
+    let n = (residuals.len() / output_dim) as f64;
+    if output_dim == 1 {
+        let norms: Vec<f64> = (0..gram.nrows()).map(|i| n * gram[(i, i)]).collect();
+        return batch_sharpness(residuals, &norms);
+    }
+    let largest = residuals.iter().fold(0.0_f64, |m, r| m.max(r.abs()));
+    let (mut numerator, mut denominator) = (0.0, 0.0);
+    for (i, residual) in residuals.chunks_exact(output_dim).enumerate() {
+        let start = i * output_dim;
+        for (o, r) in residual.iter().enumerate() {
+            // Entry o of `J_i J_iᵀ r_i`.
+            let product: f64 = residual
+                .iter()
+                .enumerate()
+                .map(|(q, other)| n * gram[(start + o, start + q)] * (other / largest))
+                .sum();
+            numerator += product * product;
+            denominator += r / largest * product;
+        }
+    }
+    (denominator > 0.0).then(|| numerator / denominator)
+}
+
 /// Everything measured at one point of a training run, from one Gram matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingCurvature {
     /// Sharpness of the empirical Gauss–Newton matrix.
     pub sharpness: Sharpness,
-    /// See [`batch_sharpness`].
+    /// See [`batch_sharpness_of_outputs`].
     pub batch_sharpness: Option<f64>,
-    /// The loss `(1/2n) Σ r_i²`.
+    /// The loss `(1/2n) Σ ‖r_i‖²`.
     pub loss: f64,
 }
 
@@ -132,10 +173,10 @@ pub fn training_curvature(
     let n = data.sample_count() as f64;
     let gram = model.gram(parameters, data.inputs());
     let residuals = data.residuals(model, parameters);
-    let norms: Vec<f64> = (0..gram.nrows()).map(|i| n * gram[(i, i)]).collect();
+    let outputs = data.output_dim();
     Ok(TrainingCurvature {
         sharpness: gram_sharpness(gram.as_ref())?,
-        batch_sharpness: batch_sharpness(&residuals, &norms),
+        batch_sharpness: batch_sharpness_of_outputs(&residuals, gram.as_ref(), outputs),
         loss: residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n),
     })
 }

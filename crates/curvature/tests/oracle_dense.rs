@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use faer::Mat;
-use flatmin_curvature::{batch_sharpness, gauss_newton_sharpness, training_curvature};
+use flatmin_curvature::{
+    batch_sharpness, batch_sharpness_of_outputs, gauss_newton_sharpness, training_curvature,
+};
 use flatmin_linalg::{RowMatrix, stream, symmetric_eigenvalues};
-use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu, data};
+use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu, data};
 use proptest::prelude::{Just, Strategy, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_assert, prop_oneof};
@@ -21,10 +23,12 @@ fn problem<M: Model + Clone>(
 ) -> impl Strategy<Value = (M, Vec<f64>, Dataset)> {
     let dim = model.input_dim();
     let parameters = collection::vec(entry(), model.parameter_count());
-    let data = (collection::vec(entry(), rows * dim), collection::vec(entry(), rows));
+    let outputs = model.output_dim();
+    let data = (collection::vec(entry(), rows * dim), collection::vec(entry(), rows * outputs));
     (Just(model), parameters, data).prop_map(move |(model, parameters, (inputs, targets))| {
         let inputs = RowMatrix::new(rows, dim, inputs).unwrap();
-        (model, parameters, Dataset::new(inputs, targets).unwrap())
+        let targets = RowMatrix::new(rows, outputs, targets).unwrap();
+        (model, parameters, Dataset::with_outputs(inputs, &targets).unwrap())
     })
 }
 
@@ -38,16 +42,24 @@ fn diagonal() -> impl Strategy<Value = (DiagonalLinear, Vec<f64>, Dataset)> {
         .prop_flat_map(|(d, rows)| problem(DiagonalLinear::new(d).unwrap(), rows))
 }
 
+fn mlp() -> impl Strategy<Value = (Mlp, Vec<f64>, Dataset)> {
+    (1..=3_usize, 1..=4_usize, 1..=3_usize, 1..=6_usize).prop_flat_map(|(d, m, k, rows)| {
+        problem(Mlp::new(&[d, m, k], Activation::Tanh, true).unwrap(), rows)
+    })
+}
+
 fn check(model: &impl Model, parameters: &[f64], data: &Dataset) -> Result<(), TestCaseError> {
     let (n, p) = (data.sample_count(), model.parameter_count());
     let jacobian = model.jacobian(parameters, data.inputs());
     let gauss_newton = Mat::from_fn(p, p, |k, l| {
-        (0..n).map(|i| jacobian.row(i)[k] * jacobian.row(i)[l]).sum::<f64>() / n as f64
+        let rows = (0..jacobian.rows()).map(|i| jacobian.row(i));
+        rows.map(|row| row[k] * row[l]).sum::<f64>() / n as f64
     });
     let values = symmetric_eigenvalues(gauss_newton.as_ref()).unwrap();
     let trace: f64 = (0..p).map(|k| gauss_newton[(k, k)]).sum();
-    // Backward errors of two symmetric problems of dimension at most p + n, and of forming them.
-    let tolerance = 32.0 * (n + p) as f64 * f64::EPSILON * trace;
+    // Backward errors of two symmetric problems of dimension at most p + nk, and of forming them.
+    let size = jacobian.rows() + p;
+    let tolerance = 32.0 * size as f64 * f64::EPSILON * trace;
     let sharpness = gauss_newton_sharpness(model, parameters, data.inputs()).unwrap();
     prop_assert!((sharpness.trace - trace).abs() <= tolerance);
     prop_assert!((sharpness.frobenius_norm - gauss_newton.norm_l2()).abs() <= tolerance);
@@ -57,16 +69,20 @@ fn check(model: &impl Model, parameters: &[f64], data: &Dataset) -> Result<(), T
     prop_assert!((curvature.sharpness.trace - trace).abs() <= tolerance);
     let residuals = data.residuals(model, parameters);
     let loss = residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n as f64);
-    prop_assert!((curvature.loss - loss).abs() <= 16.0 * n as f64 * f64::EPSILON * loss);
+    prop_assert!((curvature.loss - loss).abs() <= 16.0 * size as f64 * f64::EPSILON * loss);
 
-    // The definition for batches of one: gradients r g and curvature matrices g gᵀ of the batch
-    // losses, averaged over the batches before the division.
+    // The definition for batches of one: gradients `J_iᵀ r_i` and curvature matrices `J_iᵀ J_i` of the
+    // batch losses, averaged over the batches before the division.
     let (mut numerator, mut denominator) = (0.0, 0.0);
-    for (i, residual) in residuals.iter().enumerate() {
-        let g = jacobian.row(i);
-        let gradient: Vec<f64> = g.iter().map(|g| residual * g).collect();
-        let along: f64 = g.iter().zip(&gradient).map(|(a, b)| a * b).sum();
-        numerator += along * along / n as f64;
+    let outputs = model.output_dim();
+    for (i, residuals) in residuals.chunks(outputs).enumerate() {
+        let rows = |o: usize| jacobian.row(i * outputs + o);
+        let gradient: Vec<f64> =
+            (0..p).map(|l| (0..outputs).map(|o| residuals[o] * rows(o)[l]).sum()).collect();
+        for o in 0..outputs {
+            let along: f64 = rows(o).iter().zip(&gradient).map(|(a, b)| a * b).sum();
+            numerator += along * along / n as f64;
+        }
         denominator += gradient.iter().map(|v| v * v).sum::<f64>() / n as f64;
     }
     match curvature.batch_sharpness {
@@ -89,6 +105,33 @@ proptest! {
     fn diagonal_curvature_is_that_of_the_dense_matrix((model, parameters, data) in diagonal()) {
         check(&model, &parameters, &data)?;
     }
+}
+
+proptest! {
+    #[test]
+    fn perceptron_curvature_is_that_of_the_dense_matrix((model, parameters, data) in mlp()) {
+        check(&model, &parameters, &data)?;
+    }
+}
+
+#[test]
+fn batch_sharpness_of_one_output_has_the_bits_of_the_plain_one() {
+    let gram = Mat::from_fn(3, 3, |i, j| 1.0 / (1.3 + (i + j) as f64));
+    let residuals = [0.3, -0.7, 1.1];
+    let norms: Vec<f64> = (0..3).map(|i| 3.0 * gram[(i, i)]).collect();
+    let plain = batch_sharpness(&residuals, &norms).unwrap();
+    let of_outputs = batch_sharpness_of_outputs(&residuals, gram.as_ref(), 1).unwrap();
+    assert_eq!(plain.to_bits(), of_outputs.to_bits());
+}
+
+#[test]
+fn batch_sharpness_of_outputs_goes_along_the_gradient_of_a_sample() {
+    // One sample, J Jᵀ = diag(4, 1): along the first output 4, along both (16 + 1)/(4 + 1).
+    let gram = Mat::from_fn(2, 2, |i, j| if i == j { 4.0 - 3.0 * i as f64 } else { 0.0 });
+    let sharpness = |r: [f64; 2]| batch_sharpness_of_outputs(&r, gram.as_ref(), 2);
+    assert!((sharpness([1e-200, 0.0]).unwrap() - 4.0).abs() < 1e-15);
+    assert!((sharpness([1.0, -1.0]).unwrap() - 3.4).abs() < 1e-15);
+    assert_eq!(sharpness([0.0, 0.0]), None);
 }
 
 #[test]

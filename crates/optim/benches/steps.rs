@@ -5,9 +5,9 @@
 //! of the neurons active, all values of normal size.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flatmin_linalg::stream;
-use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
-use flatmin_optim::{DiagonalKernel, Kernel, PlainKernel, ReluKernel, Update};
+use flatmin_linalg::{RowMatrix, stream};
+use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
+use flatmin_optim::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Update};
 use rand::RngExt as _;
 
 const SAMPLES: usize = 300;
@@ -36,6 +36,16 @@ fn diagonal() -> (DiagonalLinear, Dataset, Vec<f64>) {
     (model, Dataset::new(inputs, targets).expect("finite data"), initial)
 }
 
+fn mlp(widths: &[usize], activation: Activation) -> (Mlp, Dataset, Vec<f64>) {
+    let model = Mlp::new(widths, activation, true).expect("positive widths");
+    let mut rng = stream(0, "bench mlp", 0);
+    let inputs = data::sphere_inputs(SAMPLES, model.input_dim(), &mut rng);
+    let targets =
+        RowMatrix::from_fn(SAMPLES, model.output_dim(), |_, _| rng.random_range(-1.0..1.0));
+    let initial = model.initial_parameters(&mut rng);
+    (model, Dataset::with_outputs(inputs, &targets).expect("finite data"), initial)
+}
+
 fn bench(
     criterion: &mut Criterion,
     id: &str,
@@ -52,6 +62,14 @@ fn bench(
         });
     }
     group.finish();
+    for batch_size in [4, 16, 64] {
+        let mut group = criterion.benchmark_group(format!("batch_{batch_size}_step_{id}/{size}"));
+        for (name, kernel) in &mut kernels {
+            let batch = &order[..batch_size];
+            group.bench_function(*name, |b| b.iter(|| kernel.batch_step(batch, UPDATE)));
+        }
+        group.finish();
+    }
     let mut group = criterion.benchmark_group(format!("gd_step_{id}/{size}"));
     for (name, kernel) in &mut kernels {
         group.bench_function(*name, |b| b.iter(|| kernel.full_step(UPDATE)));
@@ -80,6 +98,23 @@ fn steps(criterion: &mut Criterion) {
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );
+    for (widths, activation, size) in [
+        (&[64, 64, 64, 1][..], Activation::Tanh, "n=300,64-64-64-1,tanh"),
+        (&[64, 64, 64, 1], Activation::Relu, "n=300,64-64-64-1,relu"),
+        (&[64, 128, 128, 10], Activation::Tanh, "n=300,64-128-128-10,tanh"),
+        (&[64, 128, 128, 10], Activation::Relu, "n=300,64-128-128-10,relu"),
+    ] {
+        let (model, data, initial) = mlp(widths, activation);
+        bench(
+            criterion,
+            "mlp",
+            size,
+            vec![
+                ("fused", Box::new(MlpKernel::new(&model, &data, &initial))),
+                ("plain", Box::new(PlainKernel::new(model.clone(), &data, &initial))),
+            ],
+        );
+    }
 }
 
 criterion_group!(benches, steps);

@@ -3,9 +3,9 @@
 //! [`train()`] runs one optimizer on one model and data set, with gradient-norm clipping, a learning
 //! rate schedule, an observer at log-spaced checkpoints and a stopping rule; divergence is an
 //! outcome, not an error. It is a loop over a [`Trainer`], which can also be stopped, stored as a
-//! [`TrainState`] and taken up again, or replay an explicit [`BatchOrder`]. The steps themselves are done by a [`Kernel`]: [`PlainKernel`] is the
-//! definition, for any model; [`ReluKernel`] and [`DiagonalKernel`] are fused for speed and tested
-//! against it. A model names its kernel through [`Trainable`].
+//! [`TrainState`] and taken up again, or replay an explicit [`BatchOrder`]. The steps themselves
+//! are done by a [`Kernel`]: [`PlainKernel`] is the definition, for any model; [`ReluKernel`],
+//! [`DiagonalKernel`] and [`MlpKernel`] are fused for speed and tested against it. A model names its kernel through [`Trainable`].
 //!
 //! This crate knows neither figures nor files.
 
@@ -17,7 +17,7 @@ mod train;
 mod trainer;
 
 pub use kernel::{
-    DiagonalKernel, Kernel, PlainKernel, ReluKernel, Segment, Step, Trainable, Update,
+    DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Segment, Step, Trainable, Update,
 };
 pub use order::{BatchOrder, OrderError};
 pub use sampling::{BatchSampler, SamplerState, Sampling, SamplingError};

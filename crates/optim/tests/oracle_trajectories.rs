@@ -14,8 +14,8 @@ use std::path::Path;
 
 use flatmin_curvature::gauss_newton_sharpness;
 use flatmin_linalg::RowMatrix;
-use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu};
-use flatmin_optim::{DiagonalKernel, Kernel, PlainKernel, ReluKernel, Update};
+use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
+use flatmin_optim::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Update};
 
 type Arrays = BTreeMap<String, (Vec<u64>, Vec<f64>)>;
 
@@ -72,23 +72,23 @@ fn assert_close(actual: &[f64], expected: &[f64], what: &str) {
 
 struct Case<M> {
     file: &'static str,
-    names: [&'static str; 2],
+    names: &'static [&'static str],
     model: fn(&Arrays) -> M,
 }
 
-fn check<M: Model + Copy>(
+fn check<M: Model + Clone>(
     case: &Case<M>,
     kernel: for<'a> fn(M, &'a Dataset, &[f64]) -> Box<dyn Kernel + 'a>,
 ) {
     let arrays = read_npz(case.file);
     let model = (case.model)(&arrays);
     let data = Dataset::new(matrix(&arrays, "x"), arrays["y"].1.clone()).unwrap();
-    let initial = parameters(&arrays, &case.names, |n| format!("initial_{n}"));
+    let initial = parameters(&arrays, case.names, |n| format!("initial_{n}"));
     let order = matrix(&arrays, "order");
     let update =
         Update { learning_rate: arrays["learning_rate"].1[0], clip_norm: arrays["clip_norm"].1[0] };
     let full_batch = case.file.contains("_gd_");
-    let mut kernel = kernel(model, &data, &initial);
+    let mut kernel = kernel(model.clone(), &data, &initial);
     let losses = &arrays["loss"].1;
     assert_close(&[data.loss(&model, &initial)], &losses[..1], "initial loss");
     for t in 0..order.rows() {
@@ -111,7 +111,7 @@ fn check<M: Model + Copy>(
             &format!("{} gradient norm and clip at step {t}", case.file),
         );
         if let Some(k) = [10, 100, 1000].iter().position(|s| *s == t + 1) {
-            let expected = parameters(&arrays, &case.names, |n| format!("{n}_{}", t + 1));
+            let expected = parameters(&arrays, case.names, |n| format!("{n}_{}", t + 1));
             let what = format!("{} after {} steps", case.file, t + 1);
             assert_close(&kernel.parameters(), &expected, &what);
             assert_close(&[data.loss(&model, &kernel.parameters())], &losses[k + 1..=k + 1], &what);
@@ -120,11 +120,14 @@ fn check<M: Model + Copy>(
 }
 
 /// Metrics at the reference's final parameters, to 1e-10 relative.
-fn check_metrics<M: Model>(case: &Case<M>, norms: impl Fn(&M, &[f64]) -> [(&'static str, f64); 1]) {
+fn check_metrics<M: Model, const N: usize>(
+    case: &Case<M>,
+    norms: impl Fn(&M, &[f64]) -> [(&'static str, f64); N],
+) {
     let arrays = read_npz(case.file);
     let model = (case.model)(&arrays);
     let inputs = matrix(&arrays, "x");
-    let last = parameters(&arrays, &case.names, |n| format!("{n}_1000"));
+    let last = parameters(&arrays, case.names, |n| format!("{n}_1000"));
     assert_close(&model.outputs(&last, &inputs), &arrays["outputs"].1, "outputs");
     assert_close(model.jacobian(&last, &inputs).values(), &arrays["jacobian"].1, "Jacobian");
     let sharpness = gauss_newton_sharpness(&model, &last, &inputs).unwrap();
@@ -144,18 +147,24 @@ fn relu(file: &'static str) -> Case<TwoLayerRelu> {
         let shape = &arrays["initial_w"].0;
         TwoLayerRelu::new(shape[0] as usize, shape[1] as usize).unwrap()
     };
-    Case { file, names: ["w", "a"], model }
+    Case { file, names: &["w", "a"], model }
 }
 
 fn diagonal(file: &'static str) -> Case<DiagonalLinear> {
     let model = |arrays: &Arrays| DiagonalLinear::new(arrays["initial_a"].1.len()).unwrap();
-    Case { file, names: ["a", "b"], model }
+    Case { file, names: &["a", "b"], model }
+}
+
+fn mlp(file: &'static str) -> Case<Mlp> {
+    let model = |_: &Arrays| Mlp::new(&[10, 8, 8, 1], Activation::Tanh, true).unwrap();
+    Case { file, names: &["w1", "b1", "w2", "b2", "w3", "b3"], model }
 }
 
 const RELU: [&str; 4] =
     ["relu_sgd_b1_s0.npz", "relu_sgd_b1_noclip_s0.npz", "relu_sgd_b4_s0.npz", "relu_gd_s0.npz"];
 const DIAGONAL: [&str; 3] =
     ["diagonal_sgd_b1_s0.npz", "diagonal_sgd_b3_s0.npz", "diagonal_gd_s0.npz"];
+const MLP: [&str; 2] = ["mlp_sgd_b4_s0.npz", "mlp_gd_s0.npz"];
 
 #[test]
 fn the_plain_kernel_follows_the_reference() {
@@ -164,6 +173,9 @@ fn the_plain_kernel_follows_the_reference() {
     }
     for file in DIAGONAL {
         check(&diagonal(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
+    }
+    for file in MLP {
+        check(&mlp(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
     }
 }
 
@@ -175,6 +187,9 @@ fn the_fused_kernels_follow_the_reference() {
     for file in DIAGONAL {
         check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::new(m, d, p)));
     }
+    for file in MLP {
+        check(&mlp(file), |m, d, p| Box::new(MlpKernel::new(&m, d, p)));
+    }
 }
 
 #[test]
@@ -184,5 +199,8 @@ fn metrics_at_the_end_agree() {
     }
     for file in DIAGONAL {
         check_metrics(&diagonal(file), |m, p| [("balance_ratio", m.balance_ratio(p))]);
+    }
+    for file in MLP {
+        check_metrics(&mlp(file), |_, _| []);
     }
 }

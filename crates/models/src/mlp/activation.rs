@@ -27,6 +27,13 @@ pub(super) struct Activated {
 }
 
 impl Activation {
+    /// σ(z) and σ'(z).
+    #[inline]
+    pub fn value_and_slope(self, z: f64) -> (f64, f64) {
+        let Activated { value, slope, .. } = self.at(z);
+        (value, slope)
+    }
+
     /// Whether σ'' vanishes wherever it is defined.
     pub(super) fn is_piecewise_linear(self) -> bool {
         matches!(self, Self::Relu | Self::Identity)

@@ -6,12 +6,15 @@
 )]
 
 mod diagonal;
+mod mlp;
 mod plain;
 mod relu;
+mod sweep;
 
-use flatmin_models::{Dataset, DiagonalLinear, Model, TwoLayerRelu};
+use flatmin_models::{Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 
 pub use diagonal::DiagonalKernel;
+pub use mlp::MlpKernel;
 pub use plain::PlainKernel;
 pub use relu::ReluKernel;
 
@@ -81,7 +84,7 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ (f(x_i) − y_i)²` over the batch. Indices beyond the data panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the batch. Indices beyond the data panic.
 pub trait Kernel: Send {
     /// One step on the samples `batch`.
     fn batch_step(&mut self, batch: &[u32], update: Update) -> Step;
@@ -127,5 +130,11 @@ impl Trainable for TwoLayerRelu {
 impl Trainable for DiagonalLinear {
     fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
         Box::new(DiagonalKernel::new(*self, data, parameters))
+    }
+}
+
+impl Trainable for Mlp {
+    fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
+        Box::new(MlpKernel::new(self, data, parameters))
     }
 }

@@ -15,11 +15,8 @@ use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
 use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
 use pulp::{Arch, Simd, WithSimd};
 
+use super::sweep::{read_rows, sort_rows, update_rows};
 use super::{Kernel, Segment, Step, Update};
-
-/// Rows that one pass of the sweep handles together: enough independent sums to hide the latency of
-/// a fused multiply-add, and each load of an input serves all of them.
-const ROWS: usize = 4;
 
 /// The fused kernel of [`TwoLayerRelu`].
 #[derive(Debug)]
@@ -164,8 +161,8 @@ impl WithSimd for SingleSteps<'_, '_> {
             let norm_squared = kernel.input_norms_squared[sample as usize];
             let update = Update { learning_rate, clip_norm };
             segment.add(neurons.step(simd, target, norm_squared, update));
-            let active = neurons.sort_rows(kernel.width);
             let Neurons { rows, coefficients, preactivations, .. } = &mut *neurons;
+            let active = sort_rows(rows, &preactivations[..kernel.width]);
             let (active_rows, idle_rows) = rows.split_at(active);
             // After the last step the products are thrown away.
             let next = input(order.get(t + 1).copied().unwrap_or(sample));
@@ -222,145 +219,6 @@ impl Neurons {
         }
         Step { loss: 0.5 * residual * residual, gradient_norm, clipped }
     }
-
-    /// Sorts the rows into active ones, ascending, from the front, and idle ones from the back;
-    /// returns the number of active ones. Without branches on the random activity.
-    #[inline(always)]
-    fn sort_rows(&mut self, width: usize) -> usize {
-        let rows = &mut self.rows[..width];
-        let (mut front, mut back) = (0, width);
-        for (j, z) in self.preactivations[..width].iter().enumerate() {
-            let active = *z > 0.0;
-            let position = if active { front } else { back - 1 };
-            #[expect(clippy::cast_possible_truncation, reason = "the constructor checked")]
-            {
-                rows[position] = j as u32;
-            }
-            front += usize::from(active);
-            back -= usize::from(!active);
-        }
-        front
-    }
-}
-
-/// Takes the product of each listed row with `next` as its neuron's new pre-activation.
-#[inline(always)]
-fn read_rows<S: Simd>(
-    simd: S,
-    hidden: &[S::f64s],
-    registers: usize,
-    rows: &[u32],
-    next: &[S::f64s],
-    preactivations: &mut [f64],
-) {
-    let row = |j: u32| &hidden[j as usize * registers..][..registers];
-    let mut blocks = rows.chunks_exact(ROWS);
-    for block in &mut blocks {
-        let mut weights = [&hidden[..0]; ROWS];
-        for r in 0..ROWS {
-            weights[r] = row(block[r]);
-        }
-        let sums = products(simd, weights, &next[..registers]);
-        for r in 0..ROWS {
-            preactivations[block[r] as usize] = sums[r].sum(simd);
-        }
-    }
-    for &j in blocks.remainder() {
-        let [sum] = products(simd, [row(j)], &next[..registers]);
-        preactivations[j as usize] = sum.sum(simd);
-    }
-}
-
-#[inline(always)]
-fn products<S: Simd, const R: usize>(
-    simd: S,
-    rows: [&[S::f64s]; R],
-    next: &[S::f64s],
-) -> [Lanes<S>; R] {
-    let groups = simd::LANES / S::F64_LANES;
-    let mut sums = [Lanes::splat(simd, 0.0); R];
-    let mut k = 0;
-    while k < next.len() {
-        for g in 0..groups {
-            let y = next[k + g];
-            for r in 0..R {
-                sums[r].accumulate(simd, g, rows[r][k + g], y);
-            }
-        }
-        k += groups;
-    }
-    sums
-}
-
-/// Adds `coefficient · previous` to each listed row, then takes its product with `next` as its
-/// neuron's new pre-activation. The rows are in ascending order.
-#[inline(always)]
-fn update_rows<S: Simd>(
-    simd: S,
-    hidden: &mut [S::f64s],
-    registers: usize,
-    rows: &[u32],
-    [previous, next]: [&[S::f64s]; 2],
-    coefficients: &[f64],
-    preactivations: &mut [f64],
-) {
-    // Ascending rows are cut off the front one by one: disjoint without a check of every pair.
-    let mut rest = hidden;
-    let mut offset = 0;
-    let (previous, next) = (&previous[..registers], &next[..registers]);
-    let mut blocks = rows.chunks_exact(ROWS);
-    for block in &mut blocks {
-        let mut weights: [&mut [S::f64s]; ROWS] = std::array::from_fn(|_| Default::default());
-        let mut factors = [simd.splat_f64s(0.0); ROWS];
-        for r in 0..ROWS {
-            let j = block[r] as usize;
-            factors[r] = simd.splat_f64s(coefficients[j]);
-            let tail = rest.split_at_mut(j * registers - offset).1;
-            (weights[r], rest) = tail.split_at_mut(registers);
-            offset = (j + 1) * registers;
-        }
-        let sums = updates(simd, &mut weights, factors, previous, next);
-        for r in 0..ROWS {
-            preactivations[block[r] as usize] = sums[r].sum(simd);
-        }
-    }
-    for &j in blocks.remainder() {
-        let j = j as usize;
-        let tail = rest.split_at_mut(j * registers - offset).1;
-        let row;
-        (row, rest) = tail.split_at_mut(registers);
-        offset = (j + 1) * registers;
-        let factor = simd.splat_f64s(coefficients[j]);
-        let [sum] = updates(simd, &mut [row], [factor], previous, next);
-        preactivations[j] = sum.sum(simd);
-    }
-}
-
-#[inline(always)]
-fn updates<S: Simd, const R: usize>(
-    simd: S,
-    rows: &mut [&mut [S::f64s]; R],
-    factors: [S::f64s; R],
-    previous: &[S::f64s],
-    next: &[S::f64s],
-) -> [Lanes<S>; R] {
-    // Loops, not closures: what a closure computes is compiled without the instruction set of its
-    // surroundings, and calls for every intrinsic made this sweep three times slower.
-    let groups = simd::LANES / S::F64_LANES;
-    let mut sums = [Lanes::splat(simd, 0.0); R];
-    let mut k = 0;
-    while k < next.len() {
-        for g in 0..groups {
-            let (x, y) = (previous[k + g], next[k + g]);
-            for r in 0..R {
-                let w = simd.mul_add_f64s(factors[r], x, rows[r][k + g]);
-                rows[r][k + g] = w;
-                sums[r].accumulate(simd, g, w, y);
-            }
-        }
-        k += groups;
-    }
-    sums
 }
 
 /// The samples of a dense step.

@@ -1,0 +1,209 @@
+//! Steps on single samples.
+
+use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, LANES, Lanes, dot_lanes, padded};
+use flatmin_models::Activation;
+use pulp::{Simd, WithSimd};
+
+use super::activate::activate;
+use super::{Layer, MlpKernel, Neurons};
+use crate::kernel::sweep::{ROWS, read_rows, sort_rows, update_rows};
+use crate::kernel::{Segment, Step, Update};
+
+/// The sample in hand and the next one, layer by layer.
+#[derive(Debug)]
+pub(super) struct SingleBuffers {
+    here: Vec<Neurons>,
+    next: Vec<Neurons>,
+    lists: Vec<Rows>,
+    /// What the rows of a layer are moved by, as multiples of its input; as long as any layer.
+    coefficients: AlignedVec,
+}
+
+/// The rows of a layer: the active ones, ascending, then the others.
+#[derive(Debug)]
+struct Rows {
+    rows: Vec<u32>,
+    active: usize,
+}
+
+impl SingleBuffers {
+    pub(super) fn new(layers: &[Layer]) -> Self {
+        let neurons = || layers.iter().map(|layer| Neurons::new(layer, 1)).collect();
+        let list = |layer: &Layer| Rows {
+            rows: (0..).take(layer.outputs).collect(),
+            active: layer.outputs,
+        };
+        let widest = layers.iter().map(|layer| layer.outputs).max().unwrap_or(0);
+        Self {
+            here: neurons(),
+            next: neurons(),
+            lists: layers.iter().map(list).collect(),
+            coefficients: AlignedVec::zeros(padded(widest)),
+        }
+    }
+}
+
+pub(super) struct SingleSteps<'k, 'a> {
+    pub(super) kernel: &'k mut MlpKernel<'a>,
+    pub(super) order: &'k [u32],
+    pub(super) learning_rates: &'k [f64],
+    pub(super) clip_norm: f64,
+}
+
+impl WithSimd for SingleSteps<'_, '_> {
+    type Output = Segment;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Segment {
+        let Self { kernel, order, learning_rates, clip_norm } = self;
+        let mut segment = Segment::default();
+        let Some(&first) = order.first() else { return segment };
+        let MlpKernel { data, activation, layers, inputs, stride, single, .. } = kernel;
+        let SingleBuffers { here, next, lists, coefficients } = single;
+        let (activation, stride, last) = (*activation, *stride, layers.len() - 1);
+        let input = |sample: u32| &inputs[sample as usize * stride..][..stride];
+        // Before the first step every row is only read.
+        for (l, layer) in layers.iter().enumerate() {
+            let (below, neurons) = here.split_at_mut(l);
+            let below = below.last().map_or(input(first), |below| &below.values);
+            let weights = S::as_simd_f64s(&layer.weights).0;
+            let below = S::as_simd_f64s(below).0;
+            let values = &mut neurons[0].values;
+            read_rows(simd, weights, below.len(), &lists[l].rows, below, values);
+            finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+        }
+        for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
+            let targets = data.targets_of(sample as usize..sample as usize + 1);
+            let mut loss = 0.0;
+            let top = &mut here[last];
+            for (o, target) in targets.iter().enumerate() {
+                let residual = top.values[o] - target;
+                loss += 0.5 * residual * residual;
+                top.deltas[o] = residual;
+            }
+            let mut squares = 0.0;
+            for (l, layer) in layers.iter().enumerate().rev() {
+                if activation == Activation::Relu && l < last {
+                    let list = &mut lists[l];
+                    list.active = sort_rows(&mut list.rows, &here[l].slopes[..layer.outputs]);
+                }
+                let (below, neurons) = here.split_at_mut(l);
+                let deltas = &neurons[0].deltas;
+                let input_squares = match below.last_mut() {
+                    None => kernel.input_norms_squared[sample as usize],
+                    Some(below) => {
+                        let active = &lists[l].rows[..lists[l].active];
+                        pull(simd, &layer.weights, active, deltas, &mut below.deltas);
+                        mask(simd, &below.slopes, &mut below.deltas);
+                        norm_squared(simd, &below.values)
+                    }
+                };
+                let bias = if layer.has_biases { 1.0 } else { 0.0 };
+                squares += norm_squared(simd, deltas) * (input_squares + bias);
+            }
+            let gradient_norm = squares.sqrt();
+            let (factor, clipped) = Update { learning_rate, clip_norm }.factor(gradient_norm);
+            segment.add(Step { loss, gradient_norm, clipped });
+            // After the last step the products are thrown away.
+            let following = order.get(t + 1).copied().unwrap_or(sample);
+            for (l, layer) in layers.iter_mut().enumerate() {
+                let scale = Lanes::splat(simd, -factor);
+                let deltas = Groups::<S>::new(&here[l].deltas);
+                let mut moves = GroupsMut::<S>::new(&mut coefficients[..deltas.len() * LANES]);
+                for k in 0..deltas.len() {
+                    moves.set(k, deltas.get(simd, k).mul(simd, scale));
+                }
+                if layer.has_biases {
+                    let moves = Groups::<S>::new(&coefficients[..deltas.len() * LANES]);
+                    let mut biases = GroupsMut::<S>::new(&mut layer.biases);
+                    let one = Lanes::splat(simd, 1.0);
+                    for k in 0..moves.len() {
+                        biases.set(k, moves.get(simd, k).mul_add(simd, one, biases.get(simd, k)));
+                    }
+                }
+                let (below, neurons) = next.split_at_mut(l);
+                let previous = if l == 0 { input(sample) } else { &here[l - 1].values };
+                let below = below.last().map_or(input(following), |below| &below.values);
+                let weights = S::as_mut_simd_f64s(&mut layer.weights).0;
+                let (previous, below) = (S::as_simd_f64s(previous).0, S::as_simd_f64s(below).0);
+                let (active, idle) = lists[l].rows.split_at(lists[l].active);
+                let (count, z) = (below.len(), &mut *neurons[0].values);
+                update_rows(simd, weights, count, active, [previous, below], coefficients, z);
+                read_rows(simd, weights, count, idle, below, z);
+                finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+            }
+            std::mem::swap(here, next);
+        }
+        segment
+    }
+}
+
+/// From products with the weights to values and slopes.
+#[inline(always)]
+fn finish_forward<S: Simd>(
+    simd: S,
+    activation: Activation,
+    layer: &Layer,
+    neurons: &mut Neurons,
+    is_last: bool,
+) {
+    if layer.has_biases {
+        let biases = Groups::<S>::new(&layer.biases);
+        let mut values = GroupsMut::<S>::new(&mut neurons.values);
+        let one = Lanes::splat(simd, 1.0);
+        for k in 0..biases.len() {
+            values.set(k, biases.get(simd, k).mul_add(simd, one, values.get(simd, k)));
+        }
+    }
+    if !is_last {
+        activate(activation, &mut neurons.values, &mut neurons.slopes);
+    }
+}
+
+/// `Σ_j δ_j w_j` over the listed rows.
+#[inline(always)]
+fn pull<S: Simd>(simd: S, weights: &[f64], rows: &[u32], deltas: &[f64], pulled: &mut [f64]) {
+    pulled.fill(0.0);
+    let weights = S::as_simd_f64s(weights).0;
+    let pulled = S::as_mut_simd_f64s(pulled).0;
+    let registers = pulled.len();
+    let mut blocks = rows.chunks_exact(ROWS);
+    for block in &mut blocks {
+        let mut picked = [&weights[..0]; ROWS];
+        let mut factors = [simd.splat_f64s(0.0); ROWS];
+        for r in 0..ROWS {
+            picked[r] = &weights[block[r] as usize * registers..][..registers];
+            factors[r] = simd.splat_f64s(deltas[block[r] as usize]);
+        }
+        for k in 0..registers {
+            let mut sum = pulled[k];
+            for r in 0..ROWS {
+                sum = simd.mul_add_f64s(factors[r], picked[r][k], sum);
+            }
+            pulled[k] = sum;
+        }
+    }
+    for &j in blocks.remainder() {
+        let row = &weights[j as usize * registers..][..registers];
+        let factor = simd.splat_f64s(deltas[j as usize]);
+        for k in 0..registers {
+            pulled[k] = simd.mul_add_f64s(factor, row[k], pulled[k]);
+        }
+    }
+}
+
+/// `δ ∘= σ'`.
+#[inline(always)]
+pub(super) fn mask<S: Simd>(simd: S, slopes: &[f64], deltas: &mut [f64]) {
+    let slopes = Groups::<S>::new(slopes);
+    let mut deltas = GroupsMut::<S>::new(deltas);
+    for k in 0..slopes.len() {
+        deltas.set(k, deltas.get(simd, k).mul(simd, slopes.get(simd, k)));
+    }
+}
+
+#[inline(always)]
+fn norm_squared<S: Simd>(simd: S, values: &[f64]) -> f64 {
+    let values = Groups::<S>::new(values);
+    dot_lanes(simd, values, values).sum(simd)
+}

@@ -16,7 +16,7 @@ const CHUNK: usize = 1 << 20;
 pub const MOST_VALUES: usize = 1 << 30;
 
 /// Most axes of an array, as numpy has it.
-const MOST_AXES: usize = 64;
+pub(crate) const MOST_AXES: usize = 64;
 
 /// The order in which the numbers of a matrix lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +60,14 @@ impl Array {
         if shape.len() > MOST_AXES {
             return Err(Reason::Axes { axes: shape.len(), limit: MOST_AXES });
         }
-        // The numbers are there, so that only an array without any can have such a length.
-        let too_long = |_| Reason::Header("has a length that is out of range".into());
-        let shape: Vec<usize> =
-            shape.into_iter().map(usize::try_from).collect::<Result<_, _>>().map_err(too_long)?;
+        // The numbers are there, so that only an array without any can have such lengths.
+        let shape: Option<Vec<usize>> =
+            shape.into_iter().map(|length| usize::try_from(length).ok()).collect();
+        let shape = shape.ok_or(Reason::Lengths)?;
+        let mut lengths = shape.iter().filter(|length| **length > 0);
+        if lengths.try_fold(1_usize, |product, length| product.checked_mul(*length)).is_none() {
+            return Err(Reason::Lengths);
+        }
         let name = name.map(str::to_owned);
         let path = path.to_owned();
         Ok(Self { path, name, shape, element, endianness, order, data, buffer: Vec::new() })
@@ -164,6 +168,36 @@ impl Array {
             })
         };
         read.map_err(|(position, value)| self.failed(position, value))
+    }
+
+    /// Some rows of an array seen as a matrix of its first axis × (everything else), in the given order.
+    ///
+    /// An array of several axes in Fortran order is read as a whole for this.
+    ///
+    /// # Errors
+    /// As [`values`](Self::values).
+    ///
+    /// # Panics
+    /// When a row is not there.
+    pub fn read_rows(&mut self, rows: &[usize]) -> Result<Vec<f64>, ArrayError> {
+        let there = self.shape.first().copied().unwrap_or(1);
+        let columns: usize = self.shape.iter().skip(1).product();
+        let count = rows.len().saturating_mul(columns);
+        if count > MOST_VALUES {
+            return Err(self.error(Reason::TooMany { count, limit: MOST_VALUES }));
+        }
+        assert!(rows.iter().all(|row| *row < there), "rows of an array");
+        if self.order == Order::Fortran && self.shape.len() > 1 {
+            let all = self.values()?;
+            let row = |row: &usize| &all[row * columns..][..columns];
+            return Ok(rows.iter().flat_map(row).copied().collect());
+        }
+        let mut values = vec![0.0; count];
+        for (k, &row) in rows.iter().enumerate() {
+            self.read(row * columns, &mut values[k * columns..][..columns])
+                .map_err(|(position, value)| self.failed(position, value))?;
+        }
+        Ok(values)
     }
 
     /// Reads numbers from the `position`-th on, in the order of the file.

@@ -31,7 +31,7 @@ pub enum Reason {
     #[error("no such file")]
     Missing,
     /// The path is a folder.
-    #[error("is a folder, expected a .npy, .npz or .safetensors file")]
+    #[error("is a folder, expected a .npy, .npz, .safetensors or IDX file")]
     Folder,
     /// The path is a pipe or a device.
     #[error("is not a regular file; write the array to a file first")]
@@ -43,7 +43,7 @@ pub enum Reason {
     #[error("is empty")]
     Empty,
     /// None of the formats.
-    #[error("is not a .npy, .npz or .safetensors file: it starts with {start}")]
+    #[error("is not a .npy, .npz, .safetensors or IDX file: it starts with {start}")]
     Format {
         /// The first bytes, escaped.
         start: String,
@@ -73,6 +73,12 @@ pub enum Reason {
     /// A safetensors header that makes no sense.
     #[error("its safetensors header {0}")]
     SafeTensors(String),
+    /// An IDX header that makes no sense.
+    #[error("its IDX header {0}")]
+    Idx(String),
+    /// A gzip file that cannot be expanded, or holds something else.
+    #[error("its gzip data {0}")]
+    Gzip(String),
     /// Several arrays, and none was chosen.
     #[error("holds several arrays, name one of them: {}", list(names))]
     Ambiguous {
@@ -101,6 +107,9 @@ pub enum Reason {
         /// The limit.
         limit: usize,
     },
+    /// An array without numbers whose other lengths are too large.
+    #[error("has lengths whose product is out of range")]
+    Lengths,
     /// Fewer bytes than the header promises.
     #[error("is truncated: {promised} bytes of numbers promised, {found} there")]
     Truncated {
@@ -120,13 +129,15 @@ pub enum Reason {
     /// A compressed array that is too large to be held in memory.
     #[error(
         "is compressed and expands to {size} bytes, more than the {limit} that are read into \
-         memory; save it uncompressed (numpy.save or numpy.savez)"
+         memory; save it uncompressed ({remedy})"
     )]
     TooLarge {
         /// Bytes when expanded.
         size: u128,
         /// The limit.
         limit: u64,
+        /// What does that.
+        remedy: &'static str,
     },
     /// More numbers than are held in memory.
     #[error("has {count} numbers, more than the {limit} that are held in memory")]

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::array::Data;
+use crate::idx;
 use crate::npy::{self, Header};
 use crate::npz::{self, Npz, rewind, same_len};
 use crate::safetensors::Tensors;
@@ -19,7 +20,8 @@ pub struct ArrayFile {
 
 #[derive(Debug)]
 enum Content {
-    Npy(Header, File),
+    /// The only array, without a name.
+    Single(Header, Data),
     Npz(Box<Npz>),
     SafeTensors(Tensors),
 }
@@ -35,16 +37,16 @@ impl ArrayFile {
         Ok(Self { path: path.into(), content })
     }
 
-    /// The names of the arrays; empty for an `.npy` file, whose only array has none.
+    /// The names of the arrays; empty for an `.npy` or IDX file, whose only array has none.
     pub fn names(&self) -> Vec<String> {
         match &self.content {
-            Content::Npy(..) => Vec::new(),
+            Content::Single(..) => Vec::new(),
             Content::Npz(npz) => npz.names().map(str::to_owned).collect(),
             Content::SafeTensors(tensors) => tensors.names(),
         }
     }
 
-    /// The array with this name. Without one: the array of an `.npy` file, the only one there is, or
+    /// The array with this name. Without one: the array of an `.npy` or IDX file, the only one there is, or
     /// the first of the `usual` names that there is.
     ///
     /// Reads an array of an archive once to compare its checksum.
@@ -66,12 +68,11 @@ impl ArrayFile {
         };
         let fail = |reason| ArrayError::file(&path, reason);
         match content {
-            Content::Npy(header, file) => {
+            Content::Single(header, data) => {
                 if let Some(name) = name {
                     return Err(fail(Reason::Unnamed { name: name.into() }));
                 }
-                let start = header.len;
-                Array::new(&path, None, header, Data::File { file, start }).map_err(fail)
+                Array::new(&path, None, header, data).map_err(fail)
             }
             Content::Npz(npz) => {
                 let name = choose(npz.names().map(str::to_owned).collect()).map_err(fail)?;
@@ -109,7 +110,8 @@ fn open(path: &Path) -> Result<Content, Reason> {
     if start.starts_with(npy::MAGIC) {
         let header = Header::read(&mut file)?;
         same_len(header.data_len(), file_len.saturating_sub(header.len))?;
-        return Ok(Content::Npy(header, file));
+        let start = header.len;
+        return Ok(Content::Single(header, Data::File { file, start }));
     }
     if npz::MAGICS.iter().any(|magic| start.starts_with(magic)) {
         return Npz::open(file, file_len).map(|npz| Content::Npz(Box::new(npz)));
@@ -118,6 +120,12 @@ fn open(path: &Path) -> Result<Content, Reason> {
     let named = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
     if named || Tensors::is_likely(&start, file_len) {
         return Tensors::open(file, file_len).map(Content::SafeTensors);
+    }
+    if idx::is_likely(&start) {
+        return idx::open(file, file_len).map(|(header, data)| Content::Single(header, data));
+    }
+    if start.starts_with(idx::GZIP) {
+        return idx::open_gzip(file).map(|(header, data)| Content::Single(header, data));
     }
     let start = printable(&String::from_utf8_lossy(&start));
     Err(Reason::Format { start: format!("\"{start}\"") })

@@ -1,8 +1,9 @@
-//! Array files: `.npy`, `.npz` and `.safetensors`, read strictly and in bounded memory.
+//! Array files: `.npy`, `.npz`, `.safetensors` and IDX (the format of MNIST, also compressed with
+//! gzip), read strictly and in bounded memory.
 //!
 //! [`ArrayFile::open`] looks at a file, [`ArrayFile::array`] picks one array of it, and the [`Array`]
-//! gives its numbers as `f64`: all of them ([`Array::values`]) or some columns of a matrix at a time
-//! ([`Array::read_columns`]), so that a matrix need not fit into memory.
+//! gives its numbers as `f64`: all of them ([`Array::values`]), or of a matrix some columns at a time
+//! ([`Array::read_columns`]) or chosen rows ([`Array::read_rows`]), so that it need not fit into memory.
 //!
 //! What a header promises is checked against the length of the file before memory is taken; a
 //! compressed array may not expand to more than [`LARGEST_COMPRESSED`]. Whatever is wrong is an
@@ -22,6 +23,7 @@ mod array;
 mod element;
 mod error;
 mod file;
+mod idx;
 mod npy;
 mod npz;
 mod safetensors;

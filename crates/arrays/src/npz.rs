@@ -73,7 +73,8 @@ impl Npz {
         }
         let limit = LARGEST_COMPRESSED;
         let Some(len) = u64::try_from(promised).ok().filter(|len| *len <= limit) else {
-            return Err(Reason::TooLarge { size: promised, limit });
+            let remedy = "numpy.save or numpy.savez";
+            return Err(Reason::TooLarge { size: promised, limit, remedy });
         };
         let mut bytes = Vec::new();
         // One more than promised, so that reading on to the end compares the checksum.

@@ -68,6 +68,10 @@ fn columns_are_those_of_the_whole_in_both_orders() {
         fs::write(&path, npy(order, &values)).unwrap();
         let mut array = ArrayFile::open(&path).unwrap().array(None, &[]).unwrap();
         assert_eq!(array.values().unwrap(), VALUES);
+        assert_eq!(
+            array.read_rows(&[1, 0, 1]).unwrap()[2..8],
+            [VALUES[5], VALUES[0], VALUES[1], VALUES[2], VALUES[3], VALUES[4]]
+        );
         let mut columns = Vec::new();
         array.read_columns(1..3, &mut columns).unwrap();
         let expected = match array.order() {

@@ -21,6 +21,8 @@ fn binary(experiment: Experiment) -> &'static str {
         Experiment::BatchSize => env!("CARGO_BIN_EXE_batch_size"),
         Experiment::Threshold => env!("CARGO_BIN_EXE_threshold"),
         Experiment::LinearStability => env!("CARGO_BIN_EXE_linear_stability"),
+        Experiment::DeepSharpness => env!("CARGO_BIN_EXE_deep_sharpness"),
+        Experiment::ProgressiveSharpening => env!("CARGO_BIN_EXE_progressive_sharpening"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! cell can run on any thread or machine, be skipped when its result is stored, and be shared by
 //! every figure that needs it. Its [`CellKey`] names it by content.
 
+mod deep;
 mod interpolator;
 mod norms;
 mod study;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use deep::{DeepActivation, DeepMeasurement, DeepResult, DeepSpec, DeepTask};
 pub use interpolator::{
     BalancedThresholds, Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm,
 };
@@ -44,6 +46,8 @@ pub enum CellSpec {
     Interpolator(InterpolatorSpec),
     /// The norm equivalence theorems on random networks of one size.
     Norms(NormSpec),
+    /// One training run of a deep network.
+    Deep(DeepSpec),
 }
 
 /// What a cell found.
@@ -56,6 +60,8 @@ pub enum CellResult {
     Interpolator(InterpolatorResult),
     /// Of [`CellSpec::Norms`].
     Norms(NormResult),
+    /// Of [`CellSpec::Deep`].
+    Deep(DeepResult),
 }
 
 /// A cell could not be computed: a defect of its specification or of this program.
@@ -71,6 +77,15 @@ pub enum CellError {
     /// The data set could not be made.
     #[error(transparent)]
     Dataset(#[from] flatmin_models::data::DatasetError),
+    /// The digits could not be used.
+    #[error(transparent)]
+    Digits(#[from] flatmin_models::data::digits::DigitsError),
+    /// Samples of the digits could not be chosen.
+    #[error(transparent)]
+    Labelled(#[from] flatmin_models::data::LabelledError),
+    /// Curvature could not be measured.
+    #[error(transparent)]
+    Curvature(#[from] flatmin_curvature::CurvatureError),
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
@@ -89,6 +104,7 @@ impl CellSpec {
             Self::Train(spec) => CellResult::Train(spec.run()?),
             Self::Interpolator(spec) => CellResult::Interpolator(spec.run()?),
             Self::Norms(spec) => CellResult::Norms(spec.run()?),
+            Self::Deep(spec) => CellResult::Deep(spec.run()?),
         })
     }
 
@@ -118,6 +134,7 @@ impl CellSpec {
             Self::Train(spec) => spec.label(),
             Self::Interpolator(spec) => spec.label(),
             Self::Norms(spec) => spec.label(),
+            Self::Deep(spec) => spec.label(),
         }
     }
 
@@ -127,6 +144,7 @@ impl CellSpec {
             Self::Train(spec) => spec.cost(),
             Self::Interpolator(spec) => spec.cost(),
             Self::Norms(_) => 0.02,
+            Self::Deep(spec) => spec.cost(),
         }
     }
 }

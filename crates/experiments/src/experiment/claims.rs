@@ -1,5 +1,6 @@
 //! The claims, judged on the results. Numbers are those of the list of claims in the docs.
 
+mod deep;
 mod threshold;
 
 use super::diagonal::initial_ratio;
@@ -24,7 +25,7 @@ pub fn claims(
     results: &Results,
 ) -> Result<Vec<Claim>, MissingCell> {
     type Judge = fn(&Settings, &Results) -> Result<Claim, MissingCell>;
-    let all: [(&[Experiment], Judge); 11] = [
+    let all: [(&[Experiment], Judge); 15] = [
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], stable_minima),
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], norms_follow),
         (&[Experiment::ReluGeneralization], relu_generalization),
@@ -36,6 +37,10 @@ pub fn claims(
         (&[Experiment::ReluSchedule], schedule),
         (&[Experiment::BatchSize], batch_size),
         (&[Experiment::TooWeak], too_weak),
+        (&[Experiment::DeepSharpness], deep::stable_minima),
+        (&[Experiment::DeepSharpness], deep::edge),
+        (&[Experiment::ProgressiveSharpening], deep::sharpening),
+        (&[Experiment::ProgressiveSharpening], deep::noise),
     ];
     all.into_iter()
         .filter(|(needs, _)| needs.iter().all(|need| experiments.contains(need)))

@@ -2,6 +2,7 @@
 
 use flatmin_optim::{Method, Sampling, Schedule};
 
+use super::deep;
 use crate::cell::{
     CellSpec, DiagonalInitial, DiagonalProblem, FACTORS, InterpolatorSpec, MOMENTUM, MinimizedNorm,
     NetworkFamily, NormSpec, Problem, ReluProblem, Study, TrainSpec,
@@ -78,7 +79,7 @@ pub(super) fn diagonal_problem(profile: Profile, initial: DiagonalInitial) -> Di
 
 /// Learning rates evenly spaced in the logarithm, thinned out for the smaller profiles (the largest
 /// one always stays).
-fn levels(profile: Profile, from: f64, to: f64, count: u32) -> Vec<f64> {
+pub(super) fn levels(profile: Profile, from: f64, to: f64, count: u32) -> Vec<f64> {
     let count = match profile {
         Profile::Smoke => 3,
         Profile::Quick | Profile::Paper => count,
@@ -501,6 +502,8 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
              which the exponent turns positive, bracketed to 2 % by exponents 3 standard errors from \
              zero."
         ),
+        Experiment::DeepSharpness => deep::how_sharpness(settings),
+        Experiment::ProgressiveSharpening => deep::how_sharpening(settings),
         Experiment::NormEquivalence => format!(
             "Random networks of several widths and input dimensions, from exactly balanced to factors \
              of 30 between the layers. The population Gauss–Newton matrix is exact (arc-cosine \

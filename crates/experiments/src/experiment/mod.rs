@@ -2,6 +2,7 @@
 
 mod batch_size;
 mod claims;
+mod deep;
 mod diagonal;
 mod grid;
 mod linear_stability;
@@ -51,6 +52,10 @@ pub enum Experiment {
     Threshold,
     /// SGD linearised at trained minima, on both sides of the threshold.
     LinearStability,
+    /// Sharpness of the minima of deeper networks, on a teacher and on real data.
+    DeepSharpness,
+    /// Sharpness along the training of a deep network.
+    ProgressiveSharpening,
 }
 
 /// What an experiment shows: its full table, its figure, and a summary for the report.
@@ -76,7 +81,7 @@ pub struct MissingCell {
 
 impl Experiment {
     /// All experiments, in the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ReluDynamics,
         Self::ReluSharpness,
         Self::ReluGeneralization,
@@ -89,6 +94,8 @@ impl Experiment {
         Self::BatchSize,
         Self::Threshold,
         Self::LinearStability,
+        Self::DeepSharpness,
+        Self::ProgressiveSharpening,
     ];
 
     /// The name used on the command line and in files.
@@ -106,6 +113,8 @@ impl Experiment {
             Self::BatchSize => "batch_size",
             Self::Threshold => "threshold",
             Self::LinearStability => "linear_stability",
+            Self::DeepSharpness => "deep_sharpness",
+            Self::ProgressiveSharpening => "progressive_sharpening",
         }
     }
 
@@ -126,6 +135,8 @@ impl Experiment {
             Self::BatchSize => "ReLU networks: sharpness of the minima found against batch size",
             Self::Threshold => "How tight the stability conditions are at trained minima",
             Self::LinearStability => "Linearised SGD on both sides of the exact threshold",
+            Self::DeepSharpness => "Deeper networks and real data: sharpness of the minima found",
+            Self::ProgressiveSharpening => "Deep networks: sharpness along training",
         }
     }
 
@@ -212,6 +223,8 @@ impl Experiment {
                  almost-sure edge, where the Lyapunov exponent turns: well beyond η* at the ReLU \
                  minima of the largest learning rate, at η* within a few per cent at the others."
             }
+            Self::DeepSharpness => "SGD_DEEP",
+            Self::ProgressiveSharpening => "SGD_COURSE",
             Self::Threshold => {
                 "The exact mean-square threshold η* at minima that training found, beside every \
                  simple condition. For single samples the trace bound (S2) is within a tenth of η* \
@@ -254,6 +267,8 @@ impl Experiment {
                 cells
             }
             Self::LinearStability => grid::linear_stability(settings),
+            Self::DeepSharpness => deep::deep_sharpness(settings),
+            Self::ProgressiveSharpening => deep::progressive_sharpening(settings),
         }
     }
 
@@ -279,6 +294,8 @@ impl Experiment {
             Self::BatchSize => batch_size::present(settings, results),
             Self::Threshold => threshold::present(settings, results),
             Self::LinearStability => linear_stability::present(settings, results),
+            Self::DeepSharpness => deep::present_sharpness(settings, results),
+            Self::ProgressiveSharpening => deep::present_sharpening(settings, results),
         }
     }
 }

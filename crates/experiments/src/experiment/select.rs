@@ -31,7 +31,7 @@ pub(super) fn method_name(method: Method) -> &'static str {
     }
 }
 
-fn missing(cell: &CellSpec) -> MissingCell {
+pub(super) fn missing(cell: &CellSpec) -> MissingCell {
     MissingCell { key: cell.key(), label: cell.label() }
 }
 

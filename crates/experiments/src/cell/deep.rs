@@ -1,0 +1,284 @@
+//! Training runs of deep networks.
+
+use faer::{MatMut, MatRef};
+use flatmin_curvature::{CurvatureOptions, hessian_with, training_curvature};
+use flatmin_linalg::{LanczosOptions, Operator as _, Parallelism, largest_eigenpair, stream};
+use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
+use flatmin_models::data::{self, Split};
+use flatmin_models::{Activation, Dataset, Mlp};
+use flatmin_optim::{
+    Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, log_spaced_steps, train,
+};
+use rand_distr::{Distribution as _, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::study::threshold_along_the_way;
+use super::{CellError, MeasuredSharpness};
+
+/// What a deep network learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeepTask {
+    /// The outputs of a two-layer ReLU network of ten neurons on the sphere of radius √d.
+    Teacher {
+        /// Dimension d of the inputs.
+        input_dim: usize,
+    },
+    /// Whether a handwritten digit is even (+1) or odd (−1).
+    DigitParity,
+}
+
+/// The activation of the hidden layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeepActivation {
+    /// `max(z, 0)`.
+    Relu,
+    /// `tanh z`.
+    Tanh,
+}
+
+/// One training run of a perceptron, completely.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DeepSpec {
+    /// What is learned.
+    pub task: DeepTask,
+    /// Number of affine layers.
+    pub depth: usize,
+    /// Neurons of every hidden layer.
+    pub width: usize,
+    /// Their activation.
+    pub activation: DeepActivation,
+    /// Training inputs n.
+    pub sample_count: usize,
+    /// Test inputs.
+    pub test_count: usize,
+    /// The optimizer.
+    pub method: Method,
+    /// The learning rate η, constant.
+    pub learning_rate: f64,
+    /// Gradient-norm clipping.
+    pub clip_norm: f64,
+    /// Most steps.
+    pub max_steps: u64,
+    /// Log-spaced checkpoints a decade, at which the Hessian is measured too; none but the end when
+    /// zero.
+    pub checkpoints_per_decade: u32,
+    /// Fixes the data, the start and the batches.
+    pub seed: u64,
+}
+
+/// Everything measured at one point of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DeepMeasurement {
+    /// Steps done.
+    pub step: u64,
+    /// Training loss `(1/2n) Σ r_i²`.
+    pub train_loss: f64,
+    /// The same mean over the test set.
+    pub test_loss: f64,
+    /// Sharpness of the empirical Gauss–Newton matrix.
+    pub empirical: MeasuredSharpness,
+    /// Largest eigenvalue of the Hessian of the training loss, where checkpoints are asked for.
+    pub hessian_lambda_max: Option<f64>,
+    /// Batch sharpness; absent where every residual is zero.
+    pub batch_sharpness: Option<f64>,
+    /// The exact threshold η* of SGD as it is run, to 1e-6; absent for gradient descent.
+    pub threshold: Option<f64>,
+    /// `‖θ‖`.
+    pub norm: f64,
+    /// Fraction of clipped steps since the last measurement.
+    pub clipped_fraction: f64,
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeepResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Steps done.
+    pub steps: u64,
+    /// Loss of the zero function on the test set, by which test losses are divided.
+    pub zero_test_loss: f64,
+    /// Checkpoints before the end, where the specification asks for them.
+    pub path: Vec<DeepMeasurement>,
+    /// The end; absent when the run diverged.
+    pub last: Option<DeepMeasurement>,
+}
+
+impl DeepResult {
+    /// Whether the stopping rule was met.
+    pub fn converged(&self) -> bool {
+        self.outcome == Outcome::Converged
+    }
+
+    /// All measurements in order.
+    pub fn points(&self) -> impl Iterator<Item = &DeepMeasurement> {
+        self.path.iter().chain(&self.last)
+    }
+}
+
+impl DeepMeasurement {
+    fn is_finite(&self) -> bool {
+        let sharpness = self.empirical;
+        [self.train_loss, self.test_loss, self.norm, sharpness.frobenius_norm]
+            .into_iter()
+            .chain([sharpness.trace, sharpness.lambda_max])
+            .all(f64::is_finite)
+    }
+}
+
+impl DeepTask {
+    /// A short name, as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher { .. } => "teacher",
+            Self::DigitParity => "digit parity",
+        }
+    }
+
+    fn input_dim(self) -> usize {
+        match self {
+            Self::Teacher { input_dim } => input_dim,
+            Self::DigitParity => INPUT_DIM,
+        }
+    }
+
+    fn dataset(
+        self,
+        counts: (usize, usize),
+        split: Split,
+        seed: u64,
+    ) -> Result<Dataset, CellError> {
+        const TEACHER_WIDTH: usize = 10;
+        Ok(match self {
+            Self::Teacher { input_dim } => {
+                let count = match split {
+                    Split::Training => counts.0,
+                    Split::Test => counts.1,
+                };
+                data::relu_dataset(TEACHER_WIDTH, input_dim, count, split, seed)?
+            }
+            Self::DigitParity => {
+                let (training_count, test_count) = counts;
+                digits()?.parity(split, DigitsSplit { training_count, test_count, seed })?
+            }
+        })
+    }
+}
+
+impl DeepSpec {
+    fn model(&self) -> Result<Mlp, CellError> {
+        let mut widths = vec![self.width; self.depth.saturating_sub(1)];
+        widths.insert(0, self.task.input_dim());
+        widths.push(1);
+        let activation = match self.activation {
+            DeepActivation::Relu => Activation::Relu,
+            DeepActivation::Tanh => Activation::Tanh,
+        };
+        Ok(Mlp::new(&widths, activation, true)?)
+    }
+
+    pub(super) fn run(&self) -> Result<DeepResult, CellError> {
+        let model = self.model()?;
+        let counts = (self.sample_count, self.test_count);
+        let dataset = |split| self.task.dataset(counts, split, self.seed);
+        let (train_data, test) = (dataset(Split::Training)?, dataset(Split::Test)?);
+        let initial =
+            model.initial_parameters(&mut stream(self.seed, "deep initial parameters", 0));
+        let follows = self.checkpoints_per_decade > 0;
+        let checkpoints = if follows {
+            log_spaced_steps(self.checkpoints_per_decade, self.max_steps)
+        } else {
+            Vec::new()
+        };
+        let options = TrainOptions {
+            method: self.method,
+            learning_rate: self.learning_rate,
+            schedule: Schedule::Constant,
+            clip_norm: self.clip_norm,
+            max_steps: self.max_steps,
+            stopping: StoppingRule::default(),
+            checkpoints,
+        };
+        let measure = |step, parameters: &[f64], since: Segment| {
+            let curvature = training_curvature(&model, parameters, &train_data)?;
+            let hessian_lambda_max = if follows {
+                Some(hessian_lambda_max(&model, parameters, &train_data, self.seed)?)
+            } else {
+                None
+            };
+            let inputs = train_data.inputs();
+            Ok::<_, CellError>(DeepMeasurement {
+                step,
+                train_loss: curvature.loss,
+                test_loss: test.loss(&model, parameters),
+                empirical: curvature.sharpness.into(),
+                hessian_lambda_max,
+                batch_sharpness: curvature.batch_sharpness,
+                threshold: threshold_along_the_way(self.method, &model, parameters, inputs)?,
+                norm: parameters.iter().map(|value| value * value).sum::<f64>().sqrt(),
+                clipped_fraction: since.clipped_steps as f64 / since.steps.max(1) as f64,
+            })
+        };
+        let mut rng = stream(self.seed, "batches", 0);
+        let (mut path, mut since_last) = (Vec::new(), Segment::default());
+        let run = train(&model, &train_data, &initial, &options, &mut rng, |seen| {
+            since_last = seen.since_last;
+            if follows {
+                // A state that cannot be measured any more (overflow) is left out; the outcome
+                // says what happened.
+                let measured = measure(seen.step, seen.parameters, seen.since_last);
+                path.extend(measured.ok().filter(DeepMeasurement::is_finite));
+            }
+        })?;
+        let last = match run.outcome {
+            Outcome::Diverged => None,
+            _ => Some(measure(run.steps, &run.parameters, since_last)?),
+        };
+        path.pop_if(|point| point.step == run.steps);
+        let zero_test_loss = test.zero_loss();
+        Ok(DeepResult { outcome: run.outcome, steps: run.steps, zero_test_loss, path, last })
+    }
+
+    pub(super) fn label(&self) -> String {
+        let method = match self.method {
+            Method::GradientDescent => "GD".to_owned(),
+            Method::Sgd { batch_size, .. } => format!("SGD B={batch_size}"),
+        };
+        let (depth, rate, seed) = (self.depth, self.learning_rate, self.seed);
+        format!("depth {depth} {} {method} η={rate:.3e} seed {seed}", self.task.name())
+    }
+
+    pub(super) fn cost(&self) -> f64 {
+        // Three passes over the weights a sample, at about 10 GFLOP/s.
+        let weights = self.width * (self.task.input_dim() + self.width * (self.depth - 1));
+        let samples = match self.method {
+            Method::GradientDescent => self.sample_count,
+            Method::Sgd { batch_size, .. } => batch_size,
+        };
+        6.0 * (weights * samples) as f64 * self.max_steps as f64 / 1e10
+    }
+}
+
+/// The largest eigenvalue of the Hessian of the training loss, to 1e-6.
+fn hessian_lambda_max(
+    model: &Mlp,
+    parameters: &[f64],
+    data: &Dataset,
+    seed: u64,
+) -> Result<f64, CellError> {
+    // Cells run side by side: one thread each.
+    let options =
+        CurvatureOptions { parallelism: Parallelism::Sequential, ..CurvatureOptions::default() };
+    let operator = hessian_with(model, parameters, data, &options)?;
+    let mut rng = stream(seed, "deep Hessian start", 0);
+    let start: Vec<f64> = (0..operator.dim()).map(|_| StandardNormal.sample(&mut rng)).collect();
+    let apply = |vector: &[f64], image: &mut [f64]| {
+        let rows = vector.len();
+        let vector = MatRef::from_column_major_slice(vector, rows, 1);
+        operator.apply(vector, MatMut::from_column_major_slice_mut(image, rows, 1));
+    };
+    let options = LanczosOptions { relative_residual: 1e-6, ..LanczosOptions::default() };
+    Ok(largest_eigenpair(&start, apply, options)?.value)
+}

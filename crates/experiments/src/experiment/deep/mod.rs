@@ -1,0 +1,85 @@
+//! Deep networks: the minima that training finds, and sharpness along training.
+
+mod grid;
+mod sharpening;
+mod sharpness;
+
+pub(super) use grid::deep_sharpness;
+pub(super) use grid::{how_sharpening, how_sharpness, progressive_sharpening};
+pub(super) use sharpening::{Course, present as present_sharpening};
+pub(super) use sharpness::present as present_sharpness;
+
+use super::MissingCell;
+use super::select::missing;
+use crate::cell::{CellResult, CellSpec, DeepMeasurement, DeepResult, DeepSpec, DeepTask, Results};
+use crate::table::Column;
+
+/// A run of a deep network with its specification.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DeepRun<'r> {
+    pub(super) spec: DeepSpec,
+    pub(super) result: &'r DeepResult,
+}
+
+impl DeepRun<'_> {
+    /// `2/η`.
+    pub(super) fn edge(&self) -> f64 {
+        2.0 / self.spec.learning_rate
+    }
+}
+
+/// `tr G · η/2` at the end.
+pub(super) fn scaled_trace(run: &DeepRun<'_>) -> Option<f64> {
+    Some(run.result.last?.empirical.trace / run.edge())
+}
+
+/// `λ_max(G) · η/2` at the end.
+pub(super) fn scaled_lambda_max(run: &DeepRun<'_>) -> Option<f64> {
+    Some(run.result.last?.empirical.lambda_max / run.edge())
+}
+
+/// `η*/η` at the end.
+pub(super) fn margin(run: &DeepRun<'_>) -> Option<f64> {
+    Some(run.result.last?.threshold? / run.spec.learning_rate)
+}
+
+/// The learning rate at which the trace condition turns over the exact threshold, at the end.
+pub(super) fn trace_bound_ratio(run: &DeepRun<'_>) -> Option<f64> {
+    let last = run.result.last?;
+    Some(2.0 / last.empirical.trace / last.threshold?)
+}
+
+/// Test loss at the end over that of the zero function.
+pub(super) fn relative_test_error(run: &DeepRun<'_>) -> Option<f64> {
+    Some(run.result.last?.test_loss / run.result.zero_test_loss)
+}
+
+/// The deep runs among `cells`.
+pub(super) fn deep_runs<'r>(
+    cells: &[CellSpec],
+    results: &'r Results,
+) -> Result<Vec<DeepRun<'r>>, MissingCell> {
+    let mut runs = Vec::new();
+    for cell in cells {
+        if let CellSpec::Deep(spec) = cell {
+            match results.get(&cell.key()) {
+                Some(CellResult::Deep(result)) => runs.push(DeepRun { spec: *spec, result }),
+                _ => return Err(missing(cell)),
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// Runs of one task and depth.
+pub(super) fn of_depth<'r>(runs: &[DeepRun<'r>], task: DeepTask, depth: usize) -> Vec<DeepRun<'r>> {
+    let chosen = runs.iter().filter(|run| run.spec.task == task && run.spec.depth == depth);
+    chosen.copied().collect()
+}
+
+fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
+    Column { name, unit, description }
+}
+
+/// A quantity at one point of a run.
+type Quantity = fn(&DeepMeasurement) -> Option<f64>;

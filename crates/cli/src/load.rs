@@ -10,7 +10,7 @@ use flatmin_models::Dataset;
 use flatmin_optim::BatchOrder;
 
 use crate::failure::Failure;
-use crate::network::Network;
+use crate::network::{Network, ParameterArray};
 
 /// Most samples for which n × n matrices are formed, of 0.8 GB each.
 pub(crate) const MOST_SAMPLES: usize = 10_000;
@@ -51,7 +51,7 @@ fn lengths(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// A data set from the arrays `x` (n × d) and `y` (n, or n × 1).
+/// A data set from the arrays `x` (n × d) and `y` (n, or n × k for k targets a sample).
 pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
     let (shape, values) = array(path, Some("x"))?;
     let [n, d] = shape[..] else {
@@ -65,22 +65,38 @@ pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
         return Err(Failure::input(path, "array \"x\" has no column: inputs of dimension 0"));
     }
     let (shape, targets) = array(path, Some("y"))?;
-    if !matches!(shape[..], [_] | [_, 1]) || targets.len() != n {
-        let reason =
-            format!("array \"y\" is {}, expected {n}, one target per row of x", lengths(&shape));
-        return Err(Failure::input(path, reason));
-    }
-    Dataset::new(inputs, targets).map_err(|error| Failure::input(path, error.to_string()))
+    let outputs = match shape[..] {
+        [rows] if rows == n => 1,
+        [rows, outputs] if rows == n && outputs > 0 => outputs,
+        _ => {
+            let found = lengths(&shape);
+            let expected = format!("{n}, one target per row of x, or {n} × k for several");
+            let reason = format!("array \"y\" is {found}, expected {expected}");
+            return Err(Failure::input(path, reason));
+        }
+    };
+    let targets = RowMatrix::new(n, outputs, targets)
+        .map_err(|error| Failure::input(path, format!("array \"y\": {error}")))?;
+    Dataset::with_outputs(inputs, &targets).map_err(|error| Failure::input(path, error.to_string()))
 }
 
 /// The parameters of a model, from arrays of its names and shapes.
 pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>, Failure> {
+    let names = ArrayFile::open(path)?.names();
+    if let Some(name) = names.iter().find(|name| network.is_foreign(name)) {
+        let reason = format!(
+            "holds an array {name:?}, which the model has not ({}): change [model], or leave it out",
+            network.describe()
+        );
+        return Err(Failure::input(path, reason));
+    }
     let mut parameters = Vec::with_capacity(network.parameter_count());
-    for (name, expected) in network.arrays() {
-        let (shape, values) = array(path, Some(name))?;
-        if shape != expected {
+    for ParameterArray { name, shape: expected, also } in network.arrays() {
+        let (shape, values) = array(path, Some(&name))?;
+        if shape != expected && also.as_ref() != Some(&shape) {
+            let also = also.map_or(String::new(), |also| format!(" or {}", lengths(&also)));
             let reason = format!(
-                "array {name:?} is {}, expected {} ({})",
+                "array {name:?} is {}, expected {}{also} ({})",
                 lengths(&shape),
                 lengths(&expected),
                 network.describe()
@@ -88,13 +104,13 @@ pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>
             return Err(Failure::input(path, reason));
         }
         if let Some(k) = values.iter().position(|value| !value.is_finite()) {
-            let at = if expected.len() == 2 {
-                format!("({}, {})", k / expected[1], k % expected[1])
-            } else {
-                k.to_string()
+            let entry = match shape[..] {
+                [] => String::new(),
+                [_] => format!("entry {k} of "),
+                _ => format!("entry ({}, {}) of ", k / shape[1], k % shape[1]),
             };
             let reason =
-                format!("entry {at} of array {name:?} is {}, expected a finite number", values[k]);
+                format!("{entry}array {name:?} is {}, expected a finite number", values[k]);
             return Err(Failure::input(path, reason));
         }
         parameters.extend(values);

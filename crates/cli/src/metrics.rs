@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use faer::Mat;
 use flatmin_linalg::Parallelism;
 use flatmin_models::Dataset;
 use flatmin_optim::{Step, Update};
@@ -26,7 +27,7 @@ const DIGITS: usize = 6;
 
 /// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
 ///
-/// The loss is (1/2n) Σ (f(x) − y)², so that the Gauss–Newton matrix is G = JᵀJ/n.
+/// The loss is (1/2n) Σ ‖f(x) − y‖², so that the Gauss–Newton matrix is G = JᵀJ/n.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -37,10 +38,11 @@ pub(crate) struct Options {
         help = "The model: a TOML file with a table [model], such as that of a training run"
     )]
     model: PathBuf,
-    /// Its parameters: arrays w and a (two-layer-relu), or a and b (diagonal-linear).
+    /// Its parameters: arrays w and a (two-layer-relu), a and b (diagonal-linear), or w1, b1, w2, ...
+    /// (perceptron).
     #[arg(long, value_name = "FILE")]
     parameters: PathBuf,
-    /// The data: arrays x (n × d) and y (n).
+    /// The data: arrays x (n × d) and y (n, or n × k).
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]
@@ -64,6 +66,7 @@ struct Report {
     sharpness: Measures,
     path_norm: Option<Number>,
     l1_norm: Option<Number>,
+    l2_norm: Option<Number>,
     balance_ratio: Option<Number>,
     input_variance: Number,
     population: Option<Measures>,
@@ -82,23 +85,28 @@ pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
     let config = ModelConfig::read(&options.model)?;
     let data = load::dataset(&options.data)?;
     let dim = data.inputs().columns();
-    if let Some(said) = config.input_dim().filter(|said| *said != dim) {
-        let reason = format!("x has {dim} columns, but input_dim in [model] is {said}");
-        return Err(Failure::input(&options.data, reason));
-    }
-    let model =
-        config.sized(dim).map_err(|error| Failure::input(&options.model, error.to_string()))?;
+    let outputs = data.output_dim();
+    let checked = config.check_dimensions(dim, outputs);
+    checked.map_err(|reason| Failure::input(&options.data, reason))?;
+    let model = config.sized(dim, outputs);
+    let model = model.map_err(|error| Failure::input(&options.model, error.to_string()))?;
     match model {
         AnyModel::Relu(network) => report(options, &network, &data),
         AnyModel::Diagonal(network) => report(options, &network, &data),
+        AnyModel::Perceptron(network) => report(options, &network, &data),
     }
 }
 
 fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
-    let n = data.sample_count();
-    if n > MOST_SAMPLES {
+    let (n, k) = (data.sample_count(), data.output_dim());
+    if n.saturating_mul(k) > MOST_SAMPLES {
+        let (samples, matrices) = match k {
+            1 => (format!("{n} samples"), "n × n"),
+            _ => (format!("{n} samples with {k} targets"), "nk × nk"),
+        };
         let reason = format!(
-            "{n} samples are too many for n × n matrices (at most {MOST_SAMPLES}): take some of them"
+            "{samples} are too many for {matrices} matrices (at most {MOST_SAMPLES}): take some of \
+             them"
         );
         return Err(Failure::input(&options.data, reason));
     }
@@ -107,13 +115,43 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let gram = network.gram(&parameters, data.inputs());
     let sharpness = flatmin_curvature::gram_sharpness(gram.as_ref())
         .map_err(|error| fail(error.to_string()))?;
+    let population = network
+        .population(&parameters, options.input_variance)
+        .map_err(|error| fail(error.to_string()))?;
+    // Thresholds are those of models with one output.
+    let batches = if k == 1 { thresholds(options, gram, n)? } else { Vec::new() };
+    // A step of length zero sees the loss and its gradient.
+    let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
+    let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
+    let norms = network.norms(&parameters);
+    let report = Report {
+        schema: SCHEMA,
+        samples: n,
+        parameters: parameters.len(),
+        loss: Number(loss),
+        gradient_norm: Number(gradient_norm),
+        sharpness: sharpness.into(),
+        path_norm: norms.path_norm.map(Number),
+        l1_norm: norms.l1_norm.map(Number),
+        l2_norm: norms.l2_norm.map(Number),
+        balance_ratio: norms.balance_ratio.map(Number),
+        input_variance: Number(options.input_variance),
+        population: population.map(Measures::from),
+        batches,
+    };
+    match options.format {
+        Format::Json => output::print_json(&report)?,
+        Format::Text => output::print(&text(&report, network, options))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The thresholds for the batches that were asked for.
+fn thresholds(options: &Options, gram: Mat<f64>, n: usize) -> Result<Vec<BatchReport>, Failure> {
     let theory = Failure::theory(&options.parameters);
     let minimum = Gram::from_means(gram)
         .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
         .map_err(&theory)?;
-    let population = network
-        .population(&parameters, options.input_variance)
-        .map_err(|error| fail(error.to_string()))?;
     let mut batches = Vec::new();
     for &batch_size in &options.batches.batch_size {
         let batch = Batch::new(batch_size, options.batches.sampling.sampling()).map_err(&theory)?;
@@ -128,29 +166,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
             threshold: threshold.into(),
         });
     }
-    // A step of length zero sees the loss and its gradient.
-    let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
-    let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
-    let norms = network.norms(&parameters);
-    let report = Report {
-        schema: SCHEMA,
-        samples: n,
-        parameters: parameters.len(),
-        loss: Number(loss),
-        gradient_norm: Number(gradient_norm),
-        sharpness: sharpness.into(),
-        path_norm: norms.path_norm.map(Number),
-        l1_norm: norms.l1_norm.map(Number),
-        balance_ratio: norms.balance_ratio.map(Number),
-        input_variance: Number(options.input_variance),
-        population: population.map(Measures::from),
-        batches,
-    };
-    match options.format {
-        Format::Json => output::print_json(&report)?,
-        Format::Text => output::print(&text(&report, network, options))?,
-    }
-    Ok(Exit::Done)
+    Ok(batches)
 }
 
 fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
@@ -165,6 +181,7 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         ("norm of its gradient", Some(report.gradient_norm)),
         ("path norm", report.path_norm),
         ("ℓ1 norm", report.l1_norm),
+        ("ℓ2 norm", report.l2_norm),
         ("balance ratio", report.balance_ratio),
     ]);
     let sharpness = |measures: Measures| {
@@ -175,27 +192,36 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         ])
     };
     let empirical = sharpness(report.sharpness);
-    let population = match report.population {
-        Some(measures) => sharpness(measures),
-        None => "  not computed for a network of this width\n".to_owned(),
+    let population = network.population_inputs(options.input_variance).map(|inputs| {
+        let sharpness = match report.population {
+            Some(measures) => sharpness(measures),
+            None => "  not computed for a network of this width\n".to_owned(),
+        };
+        format!("Sharpness of the population matrix Ḡ, for {inputs}\n{sharpness}\n")
+    });
+    let residual = if network.output_dim() == 1 { "(f − y)²" } else { "‖f − y‖²" };
+    let thresholds = if network.output_dim() == 1 {
+        let rows: Vec<Vec<String>> = report
+            .batches
+            .iter()
+            .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
+            .collect();
+        format!(
+            "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, \
+             batches drawn {}\n{}",
+            options.batches.sampling.words(),
+            table(&["batch size", "certified interval"], &rows)
+        )
+    } else {
+        "No stability thresholds: they are for models with one output.\n".to_owned()
     };
-    let thresholds: Vec<Vec<String>> = report
-        .batches
-        .iter()
-        .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
-        .collect();
-    let thresholds = table(&["batch size", "certified interval"], &thresholds);
     format!(
         "{}: {} parameters, {} samples\n\
-         Loss (1/2n) Σ (f − y)², so that G = JᵀJ/n.\n\n{measured}\n\
-         Sharpness of the Gauss–Newton matrix G\n{empirical}\n\
-         Sharpness of the population matrix Ḡ, for {}\n{population}\n\
-         Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
-         drawn {}\n{thresholds}",
+         Loss (1/2n) Σ {residual}, so that G = JᵀJ/n.\n\n{measured}\n\
+         Sharpness of the Gauss–Newton matrix G\n{empirical}\n{}{thresholds}",
         network.describe(),
         report.parameters,
         report.samples,
-        network.population_inputs(options.input_variance),
-        options.batches.sampling.words(),
+        population.unwrap_or_default(),
     )
 }

@@ -1,8 +1,10 @@
 //! The models as the command line sees them: arrays with names, norms, population sharpness.
 
-use flatmin_linalg::{EigenError, Sharpness, stream};
-use flatmin_models::{DiagonalLinear, TwoLayerRelu};
+use flatmin_linalg::{EigenError, Sharpness, simd, stream};
+use flatmin_models::{DiagonalLinear, Mlp, Model as _, TwoLayerRelu};
 use flatmin_optim::Trainable;
+
+use crate::config::name_of;
 
 /// Most neurons for which matrices of neurons × neurons are formed, of 0.8 GB each.
 const MOST_NEURONS: usize = 10_000;
@@ -13,16 +15,22 @@ pub(crate) trait Network: Trainable {
     fn describe(&self) -> String;
 
     /// Names and shapes of the arrays of its parameters, in the order of the parameter vector.
-    fn arrays(&self) -> [(&'static str, Vec<usize>); 2];
+    fn arrays(&self) -> Vec<ParameterArray>;
+
+    /// Whether an array of this name belongs to parameters of another such model.
+    fn is_foreign(&self, _name: &str) -> bool {
+        false
+    }
 
     /// The norms that theory ties to its sharpness.
     fn norms(&self, parameters: &[f64]) -> Norms;
 
     /// The inputs for which [`population`](Self::population) holds, in words.
-    fn population_inputs(&self, input_variance: f64) -> String;
+    /// `None` where there is no closed form.
+    fn population_inputs(&self, input_variance: f64) -> Option<String>;
 
     /// Sharpness of the population Gauss–Newton matrix; a coordinate of the inputs has this variance.
-    /// `None` where it takes too much memory.
+    /// `None` where it takes too much memory, or there is no closed form.
     fn population(
         &self,
         parameters: &[f64],
@@ -30,31 +38,53 @@ pub(crate) trait Network: Trainable {
     ) -> Result<Option<Sharpness>, EigenError>;
 }
 
+/// An array of parameters in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ParameterArray {
+    pub(crate) name: String,
+    /// As it is written.
+    pub(crate) shape: Vec<usize>,
+    /// As it may be too.
+    pub(crate) also: Option<Vec<usize>>,
+}
+
+impl ParameterArray {
+    fn new(name: impl Into<String>, shape: Vec<usize>) -> Self {
+        Self { name: name.into(), shape, also: None }
+    }
+}
+
 /// Norms of the parameters; absent where the model has no such norm.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Norms {
     pub(crate) path_norm: Option<f64>,
     pub(crate) l1_norm: Option<f64>,
+    pub(crate) l2_norm: Option<f64>,
     pub(crate) balance_ratio: Option<f64>,
 }
 
 impl Network for TwoLayerRelu {
     fn describe(&self) -> String {
-        let d = flatmin_models::Model::input_dim(self);
+        let d = self.input_dim();
         format!("Two-layer ReLU network, width {}, input dimension {d}", self.width())
     }
 
-    fn arrays(&self) -> [(&'static str, Vec<usize>); 2] {
-        let d = flatmin_models::Model::input_dim(self);
-        [("w", vec![self.width(), d]), ("a", vec![self.width()])]
+    fn arrays(&self) -> Vec<ParameterArray> {
+        let d = self.input_dim();
+        vec![
+            ParameterArray::new("w", vec![self.width(), d]),
+            ParameterArray::new("a", vec![self.width()]),
+        ]
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {
         Norms { path_norm: Some(self.path_norm(parameters)), ..Norms::default() }
     }
 
-    fn population_inputs(&self, input_variance: f64) -> String {
-        format!("inputs normal or uniform on a sphere, of variance {input_variance} a coordinate")
+    fn population_inputs(&self, input_variance: f64) -> Option<String> {
+        Some(format!(
+            "inputs normal or uniform on a sphere, of variance {input_variance} a coordinate"
+        ))
     }
 
     fn population(
@@ -78,25 +108,25 @@ impl Network for TwoLayerRelu {
 
 impl Network for DiagonalLinear {
     fn describe(&self) -> String {
-        let d = flatmin_models::Model::input_dim(self);
+        let d = self.input_dim();
         format!("Diagonal linear network, input dimension {d}")
     }
 
-    fn arrays(&self) -> [(&'static str, Vec<usize>); 2] {
-        let d = flatmin_models::Model::input_dim(self);
-        [("a", vec![d]), ("b", vec![d])]
+    fn arrays(&self) -> Vec<ParameterArray> {
+        let d = self.input_dim();
+        vec![ParameterArray::new("a", vec![d]), ParameterArray::new("b", vec![d])]
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {
         Norms {
-            path_norm: None,
             l1_norm: Some(self.l1_norm(parameters)),
             balance_ratio: Some(self.balance_ratio(parameters)),
+            ..Norms::default()
         }
     }
 
-    fn population_inputs(&self, input_variance: f64) -> String {
-        format!("independent input coordinates of mean 0 and variance {input_variance}")
+    fn population_inputs(&self, input_variance: f64) -> Option<String> {
+        Some(format!("independent input coordinates of mean 0 and variance {input_variance}"))
     }
 
     fn population(
@@ -105,5 +135,57 @@ impl Network for DiagonalLinear {
         input_variance: f64,
     ) -> Result<Option<Sharpness>, EigenError> {
         Ok(Some(self.population_sharpness(parameters, input_variance)))
+    }
+}
+
+impl Network for Mlp {
+    fn describe(&self) -> String {
+        let widths: Vec<String> = self.widths().iter().map(ToString::to_string).collect();
+        format!(
+            "Perceptron {}, {}, {} biases",
+            widths.join("-"),
+            name_of(self.activation()),
+            if self.has_biases() { "with" } else { "without" }
+        )
+    }
+
+    fn arrays(&self) -> Vec<ParameterArray> {
+        let widths = self.widths();
+        let mut arrays = Vec::new();
+        for (l, pair) in widths.windows(2).enumerate() {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            // The axis of a single output may be left out.
+            let is_single = l + 2 == widths.len() && outputs == 1;
+            let array = ParameterArray::new(format!("w{}", l + 1), vec![outputs, inputs]);
+            arrays.push(ParameterArray { also: is_single.then(|| vec![inputs]), ..array });
+            if self.has_biases() {
+                let array = ParameterArray::new(format!("b{}", l + 1), vec![outputs]);
+                arrays.push(ParameterArray { also: is_single.then(Vec::new), ..array });
+            }
+        }
+        arrays
+    }
+
+    fn is_foreign(&self, name: &str) -> bool {
+        let number = name.strip_prefix(['w', 'b']).map(str::parse::<u32>);
+        number.is_some_and(|number| number.is_ok())
+            && !self.arrays().iter().any(|array| array.name == name)
+    }
+
+    fn norms(&self, parameters: &[f64]) -> Norms {
+        let l2_norm = Some(simd::norm_squared(parameters).sqrt());
+        Norms { l2_norm, ..Norms::default() }
+    }
+
+    fn population_inputs(&self, _input_variance: f64) -> Option<String> {
+        None
+    }
+
+    fn population(
+        &self,
+        _parameters: &[f64],
+        _input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError> {
+        Ok(None)
     }
 }

@@ -120,7 +120,7 @@ fn wrong_values_are_named_with_what_is_expected() {
         "'two-layer-relu'",
         "'two-layer-rellu'",
         "line 4: kind is \"two-layer-rellu\", expected one of \"two-layer-relu\", \
-         \"diagonal-linear\"; did you mean \"two-layer-relu\"?",
+         \"diagonal-linear\", \"perceptron\"; did you mean \"two-layer-relu\"?",
     );
     edited("seed = 0", "seed = 0\n[data", "line 2: unclosed table, expected `]`");
     edited("width = 3", "", "line 3: [model] needs width, the number of neurons");
@@ -228,7 +228,7 @@ fn bad_data_is_named() {
     let [x, y] = data();
     check(
         &[("x", &x), ("y", &(vec![3], vec![0.0; 3]))],
-        "array \"y\" is 3, expected 4, one target per row of x",
+        "array \"y\" is 3, expected 4, one target per row of x, or 4 × k for several",
     );
     check(&[("x", &y), ("y", &y)], "array \"x\" is 4, expected n × d, a row per sample");
     let mut nan = x.clone();
@@ -292,8 +292,8 @@ fn files_that_are_no_configuration_are_refused() {
     train("binary.toml").stderr("flatmin: binary.toml: is not UTF-8 text\n");
     fs::write(runs.path("empty.toml"), "").unwrap();
     train("empty.toml").stderr(
-        "flatmin: empty.toml: [model] is missing: a table with its kind, two-layer-relu or \
-         diagonal-linear\n",
+        "flatmin: empty.toml: [model] is missing: a table with its kind, two-layer-relu, \
+         diagonal-linear or perceptron\n",
     );
     flatmin(&["train"]).assert().code(2).stdout("");
 }

@@ -1,14 +1,15 @@
 //! The configuration of a training run, a TOML file.
 
+mod model;
 mod table;
 
 use std::path::{Path, PathBuf};
 
-use flatmin_models::{DiagonalLinear, SizeError, TwoLayerRelu};
 use flatmin_optim::{Sampling, Schedule, StoppingRule};
 use serde::Serialize;
 use toml::de::DeTable;
 
+pub(crate) use self::model::{AnyModel, ModelConfig, name_of};
 use self::table::{ConfigError, Table, line};
 use crate::failure::Failure;
 use crate::load;
@@ -40,23 +41,6 @@ pub(crate) struct Config {
     pub(crate) metrics: MetricsConfig,
     #[serde(skip)]
     pub(crate) checkpoint_every: u64,
-}
-
-/// `[model]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum ModelConfig {
-    /// A two-layer ReLU network.
-    TwoLayerRelu { width: usize, input_dim: Option<usize> },
-    /// A diagonal linear network.
-    DiagonalLinear { input_dim: Option<usize> },
-}
-
-/// One of the models, sized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AnyModel {
-    Relu(TwoLayerRelu),
-    Diagonal(DiagonalLinear),
 }
 
 /// `data`: a file or `[data]`.
@@ -138,19 +122,17 @@ const ROOT_KEYS: &[&str] = &[
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum TeacherKind {
     Relu,
-    Diagonal,
+    SparseLinear,
 }
 
-const MODELS: &[(&str, Kind)] =
-    &[("two-layer-relu", Kind::Relu), ("diagonal-linear", Kind::Diagonal)];
-const TEACHERS: &[(&str, Kind)] =
-    &[("two-layer-relu", Kind::Relu), ("sparse-linear", Kind::Diagonal)];
+const TEACHERS: &[(&str, TeacherKind)] =
+    &[("two-layer-relu", TeacherKind::Relu), ("sparse-linear", TeacherKind::SparseLinear)];
 
 /// The tables of a configuration and their keys.
 const TABLES: &[(&str, &[&str])] = &[
-    ("model", &["kind", "width", "input_dim"]),
+    ("model", &["kind", "width", "widths", "activation", "biases", "input_dim"]),
     ("data", &["teacher", "teacher_width", "nonzero", "sample_count", "test_count"]),
     ("initial", &["kind", "balance_ratio"]),
     (
@@ -197,14 +179,14 @@ impl Config {
                 path => Ok(path.map(|path| folder.join(path))),
             }
         };
-        let model = model(&root)?;
-        let data = data(&root, model, &file)?;
+        let model = model::model(&root)?;
+        let data = data(&root, &model, &file)?;
         let test_data = file("test_data")?;
         if test_data.is_some() && !matches!(data, DataConfig::File(_)) {
             let reason = "goes with a file of data; for synthetic data set test_count in [data]";
             root.refuse("test_data", reason)?;
         }
-        let initial = initial(&root, model, &file)?;
+        let initial = initial(&root, &model, &file)?;
         let order = file("order")?;
         let optimizer = optimizer(&root, order.is_some())?;
         let seed = root.integer("seed", 0, u64::MAX)?;
@@ -223,7 +205,7 @@ impl Config {
             DataConfig::Synthetic { test_count, .. } => *test_count > 0,
         };
         let stopping = stopping(&root, order.is_some())?;
-        let metrics = metrics(&root, model, &optimizer.batches, has_test)?;
+        let metrics = metrics(&root, &model, &optimizer.batches, has_test)?;
         let checkpoint_every = match root.table("output")? {
             Some(output) => output.integer("checkpoint_every", 1, u64::MAX)?,
             None => None,
@@ -240,40 +222,6 @@ impl Config {
             stopping,
             metrics,
             checkpoint_every,
-        })
-    }
-}
-
-impl ModelConfig {
-    /// Reads the `[model]` of a file that holds nothing else, or of a whole configuration, which is
-    /// checked.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = read_text(path)?;
-        let parse = |root: &DeTable<'_>| {
-            if root.keys().any(|key| key.get_ref() != "model") {
-                return Ok(Config::parse(&text, root, folder(path))?.model);
-            }
-            model(&Table::root(&text, root, &["model"], TABLES)?)
-        };
-        parse_text(&text)
-            .and_then(|root| parse(&root))
-            .map_err(|error| Failure::input(path, error.to_string()))
-    }
-
-    /// The dimension of its inputs, where it is said.
-    pub(crate) fn input_dim(self) -> Option<usize> {
-        match self {
-            Self::TwoLayerRelu { input_dim, .. } | Self::DiagonalLinear { input_dim } => input_dim,
-        }
-    }
-
-    /// The model on inputs of this dimension.
-    pub(crate) fn sized(self, input_dim: usize) -> Result<AnyModel, SizeError> {
-        Ok(match self {
-            Self::TwoLayerRelu { width, .. } => {
-                AnyModel::Relu(TwoLayerRelu::new(width, input_dim)?)
-            }
-            Self::DiagonalLinear { .. } => AnyModel::Diagonal(DiagonalLinear::new(input_dim)?),
         })
     }
 }
@@ -304,30 +252,9 @@ fn size(table: &Table<'_>, key: &str, least: u64) -> Result<Option<usize>, Confi
     Ok(number.map(|number| usize::try_from(number).unwrap_or(usize::MAX)))
 }
 
-fn model(root: &Table<'_>) -> Result<ModelConfig, ConfigError> {
-    let table = root.table("model")?;
-    let what = "a table with its kind, two-layer-relu or diagonal-linear";
-    let table = table.ok_or_else(|| root.missing("[model]", what))?;
-    let kind = table.choice("kind", MODELS)?;
-    let kind =
-        kind.ok_or_else(|| table.missing("kind", "\"two-layer-relu\" or \"diagonal-linear\""))?;
-    let input_dim = size(&table, "input_dim", 1)?;
-    Ok(match kind {
-        Kind::Relu => {
-            let width = size(&table, "width", 1)?;
-            let width = width.ok_or_else(|| table.missing("width", "the number of neurons"))?;
-            ModelConfig::TwoLayerRelu { width, input_dim }
-        }
-        Kind::Diagonal => {
-            table.refuse("width", "is for two-layer-relu only: leave it out")?;
-            ModelConfig::DiagonalLinear { input_dim }
-        }
-    })
-}
-
 fn data(
     root: &Table<'_>,
-    model: ModelConfig,
+    model: &ModelConfig,
     file: &dyn Fn(&str) -> Result<Option<PathBuf>, ConfigError>,
 ) -> Result<DataConfig, ConfigError> {
     let what = "a file with arrays x and y, data = \"FILE.npz\", or a table [data]";
@@ -348,11 +275,11 @@ fn data(
     let needed =
         |key: &str, what: &str| size(&table, key, 1)?.ok_or_else(|| table.missing(key, what));
     let teacher = match kind {
-        Kind::Relu => {
+        TeacherKind::Relu => {
             table.refuse("nonzero", "is for the sparse-linear teacher only: leave it out")?;
             Teacher::TwoLayerRelu { width: needed("teacher_width", "the neurons of the teacher")? }
         }
-        Kind::Diagonal => {
+        TeacherKind::SparseLinear => {
             let reason = "is for the two-layer-relu teacher only: leave it out";
             table.refuse("teacher_width", reason)?;
             let nonzero = needed("nonzero", "the number of ones among the coefficients")?;
@@ -371,7 +298,7 @@ fn data(
 
 fn initial(
     root: &Table<'_>,
-    model: ModelConfig,
+    model: &ModelConfig,
     file: &dyn Fn(&str) -> Result<Option<PathBuf>, ConfigError>,
 ) -> Result<InitialConfig, ConfigError> {
     if root.is_text("initial") {
@@ -476,7 +403,7 @@ fn stopping(root: &Table<'_>, has_order: bool) -> Result<Option<StoppingRule>, C
 
 fn metrics(
     root: &Table<'_>,
-    model: ModelConfig,
+    model: &ModelConfig,
     batches: &BatchesConfig,
     has_test: bool,
 ) -> Result<MetricsConfig, ConfigError> {
@@ -498,14 +425,13 @@ fn metrics(
     };
     let columns = table.choices("columns", Column::ALL)?;
     for column in columns.iter().flatten() {
-        let is_relu = matches!(model, ModelConfig::TwoLayerRelu { .. });
         let refuse = |reason: &str| {
             Err(table.error("columns", &format!("columns holds {:?}, {reason}", column.name())))
         };
         match column {
-            Column::PathNorm if !is_relu => return refuse("which is for two-layer-relu only"),
-            Column::L1Norm | Column::BalanceRatio if is_relu => {
-                return refuse("which is for diagonal-linear only");
+            column if column.of_kind().is_some_and(|kind| kind != model.kind()) => {
+                let kind = column.of_kind().unwrap_or_default();
+                return refuse(&format!("which is for {kind} only"));
             }
             Column::TestLoss if !has_test => {
                 return refuse("but there is no test set: set test_data, or test_count in [data]");

@@ -1,6 +1,6 @@
 //! A table of a TOML file, read key by key, with errors that say the line and the remedy.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 /// What is wrong with a configuration: one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,20 +192,45 @@ impl<'a> Table<'a> {
         least: u64,
         most: u64,
     ) -> Result<Option<u64>, ConfigError> {
-        let number = match self.value(key) {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::Integer(number)) => whole(number, least, most)
+                .map(Some)
+                .map_err(|what| self.error(key, &format!("{key} is {what}"))),
+            Some(other) => Err(self.wrong_type(key, other, "a whole number")),
+        }
+    }
+
+    /// A list of whole numbers in a range, which may be empty.
+    pub(crate) fn integers(
+        &self,
+        key: &str,
+        least: u64,
+        most: u64,
+    ) -> Result<Option<Vec<u64>>, ConfigError> {
+        let list = match self.value(key) {
             None => return Ok(None),
-            Some(DeValue::Integer(number)) => number,
-            Some(other) => return Err(self.wrong_type(key, other, "a whole number")),
+            Some(DeValue::Array(list)) => list,
+            Some(other) => return Err(self.wrong_type(key, other, "a list of whole numbers")),
         };
-        match u64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(value) if (least..=most).contains(&value) => Ok(Some(value)),
-            _ => {
-                let expected = match (least, most) {
-                    (least, u64::MAX) => format!("a whole number of at least {least}"),
-                    (least, most) => format!("a whole number from {least} to {most}"),
-                };
-                Err(self.error(key, &format!("{key} is {}, expected {expected}", number.as_str())))
-            }
+        let mut values = Vec::with_capacity(list.len());
+        for item in list {
+            let position = item.span().start;
+            let DeValue::Integer(number) = item.get_ref() else {
+                return Err(self.at(position, &format!("{key} must hold whole numbers")));
+            };
+            let value = whole(number, least, most);
+            values.push(value.map_err(|what| self.at(position, &format!("{key} holds {what}")))?);
+        }
+        Ok(Some(values))
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::Boolean(value)) => Ok(Some(*value)),
+            Some(other) => Err(self.wrong_type(key, other, "true or false")),
         }
     }
 
@@ -224,6 +249,20 @@ impl<'a> Table<'a> {
     /// Whether the value of a key is a text, where it may be a table too.
     pub(crate) fn is_text(&self, key: &str) -> bool {
         matches!(self.value(key), Some(DeValue::String(_)))
+    }
+}
+
+/// A whole number in a range, or what it is and what was expected.
+fn whole(number: &DeInteger<'_>, least: u64, most: u64) -> Result<u64, String> {
+    match u64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => {
+            let expected = match most {
+                u64::MAX => format!("a whole number of at least {least}"),
+                most => format!("a whole number from {least} to {most}"),
+            };
+            Err(format!("{}, expected {expected}", number.as_str()))
+        }
     }
 }
 

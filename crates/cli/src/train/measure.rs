@@ -28,6 +28,7 @@ pub(crate) enum Column {
     BatchSharpness,
     PathNorm,
     L1Norm,
+    L2Norm,
     BalanceRatio,
     ThresholdLower,
     ThresholdUpper,
@@ -46,6 +47,7 @@ impl Column {
         ("batch_sharpness", Self::BatchSharpness),
         ("path_norm", Self::PathNorm),
         ("l1_norm", Self::L1Norm),
+        ("l2_norm", Self::L2Norm),
         ("balance_ratio", Self::BalanceRatio),
         ("threshold_lower", Self::ThresholdLower),
         ("threshold_upper", Self::ThresholdUpper),
@@ -66,7 +68,17 @@ impl Column {
         matches!(self, Self::Trace | Self::FrobeniusNorm | Self::LambdaMax | Self::BatchSharpness)
     }
 
-    /// Whether it takes an n × n matrix.
+    /// The kind of model that alone has it.
+    pub(crate) fn of_kind(self) -> Option<&'static str> {
+        match self {
+            Self::PathNorm => Some("two-layer-relu"),
+            Self::L1Norm | Self::BalanceRatio => Some("diagonal-linear"),
+            Self::L2Norm => Some("perceptron"),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes an nk × nk matrix for k outputs.
     pub(super) fn is_quadratic(self) -> bool {
         self.is_threshold() || self.is_curvature()
     }
@@ -156,6 +168,7 @@ impl<N: Network> Measure<'_, N> {
             Column::BatchSharpness => curvature.and_then(|curvature| curvature.batch_sharpness),
             Column::PathNorm => norms.path_norm,
             Column::L1Norm => norms.l1_norm,
+            Column::L2Norm => norms.l2_norm,
             Column::BalanceRatio => norms.balance_ratio,
             Column::ThresholdLower => threshold.map(|(lower, _)| lower),
             Column::ThresholdUpper => threshold.map(|(_, upper)| upper),

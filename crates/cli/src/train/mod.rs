@@ -23,7 +23,7 @@ use self::problem::{Digests, Problem, data_and_model};
 use crate::config::{AnyModel, COMMENTED, Config};
 use crate::failure::{Exit, Failure, shown};
 use crate::interrupt;
-use crate::network::Network;
+use crate::network::{Network, ParameterArray};
 use crate::number::{significant, table};
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -42,7 +42,8 @@ const CHECKPOINT_TIME: Duration = Duration::from_mins(1);
 /// Digits of measured quantities.
 const DIGITS: usize = 6;
 
-/// Train a two-layer ReLU or diagonal linear network, on your data or synthetic data.
+/// Train a two-layer ReLU network, a diagonal linear network or a perceptron, on your data or synthetic
+/// data.
 ///
 /// Writes a table of metrics, checkpoints and the final parameters. Replays a given sequence of samples
 /// from given initial parameters, so that a run in another framework can be reproduced step for step.
@@ -109,10 +110,11 @@ pub(crate) fn train(options: &Options) -> Result<Exit, Failure> {
     };
     let config = Config::read(path)?;
     let (data, model) = data_and_model(path, &config)?;
-    let problem = Problem::load(path, &config, data, model)?;
-    match model {
-        AnyModel::Relu(network) => run(options, path, &config, &problem, &network),
-        AnyModel::Diagonal(network) => run(options, path, &config, &problem, &network),
+    let problem = Problem::load(path, &config, data, &model)?;
+    match &model {
+        AnyModel::Relu(network) => run(options, path, &config, &problem, network),
+        AnyModel::Diagonal(network) => run(options, path, &config, &problem, network),
+        AnyModel::Perceptron(network) => run(options, path, &config, &problem, network),
     }
 }
 
@@ -219,11 +221,12 @@ fn finish<N: Network>(
 ) -> Result<(), Failure> {
     let parameters = trainer.parameters();
     let mut rest = parameters.as_slice();
+    let names = network.arrays();
     let mut arrays = Vec::new();
-    for (name, shape) in network.arrays() {
+    for ParameterArray { name, shape, .. } in &names {
         let (values, others) = rest.split_at(shape.iter().product());
         rest = others;
-        arrays.push(NamedArray { name, shape, values });
+        arrays.push(NamedArray { name, shape: shape.clone(), values });
     }
     let path = folder.file(folder::PARAMETERS);
     let bytes = flatmin_arrays::npz_bytes(&arrays).map_err(Failure::file(&path))?;

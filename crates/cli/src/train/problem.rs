@@ -4,8 +4,8 @@ use std::path::Path;
 
 use flatmin_arrays::MOST_VALUES;
 use flatmin_linalg::{Stream, stream};
-use flatmin_models::Dataset;
 use flatmin_models::data::{self, Split};
+use flatmin_models::{Dataset, Model as _};
 use flatmin_optim::{
     BatchOrder, Method, Sampling, StoppingRule, TrainOptions, Trainer, log_spaced_steps,
 };
@@ -74,11 +74,9 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
     let data = match &config.data {
         DataConfig::File(file) => {
             let train = load::dataset(file)?;
-            let dim = train.inputs().columns();
-            if let Some(said) = said.filter(|said| *said != dim) {
-                let reason = format!("x has {dim} columns, but input_dim in [model] is {said}");
-                return Err(Failure::input(file, reason));
-            }
+            let (dim, outputs) = (train.inputs().columns(), train.output_dim());
+            let checked = config.model.check_dimensions(dim, outputs);
+            checked.map_err(|reason| Failure::input(file, reason))?;
             let test = match &config.test_data {
                 Some(file) => {
                     let test = load::dataset(file)?;
@@ -86,6 +84,12 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
                     if columns != dim {
                         let reason =
                             format!("x has {columns} columns, the training data has {dim}");
+                        return Err(Failure::input(file, reason));
+                    }
+                    let columns = test.output_dim();
+                    if columns != outputs {
+                        let reason =
+                            format!("y has {columns} columns, the training data has {outputs}");
                         return Err(Failure::input(file, reason));
                     }
                     Some(test)
@@ -119,7 +123,7 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
             Data { train: make(*sample_count, Split::Training)?, test }
         }
     };
-    let model = config.model.sized(data.train.inputs().columns());
+    let model = config.model.sized(data.train.inputs().columns(), data.train.output_dim());
     Ok((data, model.map_err(|error| Failure::input(path, error.to_string()))?))
 }
 
@@ -136,20 +140,26 @@ fn check_product(path: &Path, a: (&str, usize), b: (&str, usize)) -> Result<(), 
 }
 
 /// That the matrices of a step can be held.
-fn check_sizes(path: &Path, method: Method, n: usize, model: AnyModel) -> Result<(), Failure> {
+fn check_sizes(path: &Path, method: Method, n: usize, model: &AnyModel) -> Result<(), Failure> {
     let batch_size = match method {
         Method::GradientDescent => ("samples", n),
         Method::Sgd { batch_size, .. } => ("batch_size", batch_size),
     };
     let dim = match model {
         AnyModel::Relu(network) => {
-            let (width, dim) = (network.width(), flatmin_models::Model::input_dim(&network));
+            let (width, dim) = (network.width(), network.input_dim());
             check_product(path, ("width", width), ("input_dim", dim))?;
             check_product(path, ("samples", n), ("width", width))?;
             check_product(path, batch_size, ("width", width))?;
             dim
         }
-        AnyModel::Diagonal(network) => flatmin_models::Model::input_dim(&network),
+        AnyModel::Diagonal(network) => network.input_dim(),
+        AnyModel::Perceptron(network) => {
+            for pair in network.widths().windows(2) {
+                check_product(path, ("a width", pair[1]), ("the one before it", pair[0]))?;
+            }
+            network.input_dim()
+        }
     };
     check_product(path, batch_size, ("input_dim", dim))
 }
@@ -160,7 +170,7 @@ impl Problem {
         path: &Path,
         config: &Config,
         data: Data,
-        model: AnyModel,
+        model: &AnyModel,
     ) -> Result<Self, Failure> {
         let fail = |reason: String| Failure::input(path, reason);
         let n = data.train.sample_count();
@@ -190,32 +200,24 @@ impl Problem {
         };
         check_sizes(path, method, n, model)?;
         let initial = match model {
-            AnyModel::Relu(network) => initial(config, &network)?,
+            AnyModel::Relu(network) => initial(config, network)?,
             AnyModel::Diagonal(network) => match config.initial {
                 InitialConfig::Unbalanced { balance_ratio } => {
                     let mut rng =
                         stream(config.seed.unwrap_or(0), "diagonal initial parameters", 0);
                     network.unbalanced_parameters(balance_ratio, &mut rng)
                 }
-                _ => initial(config, &network)?,
+                _ => initial(config, network)?,
             },
+            AnyModel::Perceptron(network) => initial(config, network)?,
         };
         let batch = match method {
             _ if order.is_some() => None,
             Method::GradientDescent => theory_batch(n, Sampling::WithoutReplacement),
             Method::Sgd { batch_size, sampling } => theory_batch(batch_size, sampling),
         };
-        let columns = columns(config, model, data.test.is_some());
-        if n > MOST_SAMPLES
-            && let Some(column) = columns.iter().find(|column| column.is_quadratic())
-        {
-            let reason = format!(
-                "{} takes an n × n matrix, too large for {n} samples (at most {MOST_SAMPLES}); set \
-                 columns in [metrics] without it",
-                column.name()
-            );
-            return Err(fail(reason));
-        }
+        let columns = columns(config, data.test.is_some());
+        check_columns(&columns, n, data.train.output_dim()).map_err(fail)?;
         let checkpoints = match config.metrics.steps {
             MetricSteps::PerDecade(per_decade) => log_spaced_steps(per_decade, max_steps),
             MetricSteps::Every(every) if max_steps / every > MOST_ROWS => {
@@ -283,7 +285,8 @@ fn initial<N: Network + Gaussian>(config: &Config, network: &N) -> Result<Vec<f6
     }
 }
 
-/// A model with random initial parameters, the same as in the experiments of the same seed.
+/// A model with random initial parameters; those that are in the experiments too are the same there for
+/// the same seed.
 trait Gaussian {
     fn gaussian(&self, seed: u64) -> Vec<f64>;
 }
@@ -300,17 +303,48 @@ impl Gaussian for flatmin_models::DiagonalLinear {
     }
 }
 
+impl Gaussian for flatmin_models::Mlp {
+    fn gaussian(&self, seed: u64) -> Vec<f64> {
+        self.initial_parameters(&mut stream(seed, "perceptron initial parameters", 0))
+    }
+}
+
 /// The columns that were asked for, or all that there are but the thresholds.
-fn columns(config: &Config, model: AnyModel, has_test: bool) -> Vec<Column> {
-    let is_relu = matches!(model, AnyModel::Relu(_));
+fn columns(config: &Config, has_test: bool) -> Vec<Column> {
+    let kind = config.model.kind();
     let is_there = |column: &Column| match column {
         Column::TestLoss => has_test,
-        Column::PathNorm => is_relu,
-        Column::L1Norm | Column::BalanceRatio => !is_relu,
-        column => !column.is_threshold(),
+        column => !column.is_threshold() && column.of_kind().is_none_or(|of_kind| of_kind == kind),
     };
     let all = || Column::ALL.iter().map(|(_, column)| *column).filter(is_there).collect();
     config.metrics.columns.clone().unwrap_or_else(all)
+}
+
+/// That what is asked for can be had of n samples with k outputs; the reason if not.
+fn check_columns(columns: &[Column], n: usize, k: usize) -> Result<(), String> {
+    if k > 1
+        && let Some(column) = columns.iter().find(|column| column.is_threshold())
+    {
+        return Err(format!(
+            "columns in [metrics] holds {:?}, but y has {k} columns, and thresholds are for models \
+             with one output: leave it out",
+            column.name()
+        ));
+    }
+    if n.saturating_mul(k) > MOST_SAMPLES
+        && let Some(column) = columns.iter().find(|column| column.is_quadratic())
+    {
+        let (matrix, samples) = match k {
+            1 => ("an n × n", format!("{n} samples")),
+            _ => ("an nk × nk", format!("{n} samples with {k} targets")),
+        };
+        return Err(format!(
+            "{} takes {matrix} matrix, too large for {samples} (at most {MOST_SAMPLES}); set columns \
+             in [metrics] without it",
+            column.name()
+        ));
+    }
+    Ok(())
 }
 
 fn theory_batch(batch_size: usize, sampling: Sampling) -> Option<Batch> {

@@ -26,6 +26,7 @@ pub(crate) const RELU: [&str; 4] =
     ["relu_sgd_b1_s0.npz", "relu_sgd_b1_noclip_s0.npz", "relu_sgd_b4_s0.npz", "relu_gd_s0.npz"];
 pub(crate) const DIAGONAL: [&str; 3] =
     ["diagonal_sgd_b1_s0.npz", "diagonal_sgd_b3_s0.npz", "diagonal_gd_s0.npz"];
+pub(crate) const MLP: [&str; 2] = ["mlp_sgd_b4_s0.npz", "mlp_gd_s0.npz"];
 
 /// A shape and numbers.
 pub(crate) type Numbers = (Vec<usize>, Vec<f64>);

@@ -17,6 +17,7 @@ use crate::config::{
     AnyModel, BatchesConfig, Config, DataConfig, InitialConfig, MetricSteps, Teacher,
 };
 use crate::failure::Failure;
+use crate::labelled;
 use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 
@@ -118,7 +119,25 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
             let test = if *test_count > 0 { Some(make(*test_count, Split::Test)?) } else { None };
             Data { train: make(*sample_count, Split::Training)?, test }
         }
+        DataConfig::Labelled(labelled) => {
+            let (train, test) = labelled::datasets(path, labelled, config.seed.unwrap_or(0))?;
+            let dim = train.inputs().columns();
+            if let Some(said) = said.filter(|said| *said != dim) {
+                let reason =
+                    format!("input_dim in [model] is {said}, but the images have {dim} values");
+                return Err(Failure::input(path, reason));
+            }
+            Data { train, test }
+        }
     };
+    if data.train.output_dim() != 1 {
+        let reason = format!(
+            "the data has {} targets a sample, but the model has one output; choose \"parity\" in \
+             [data]",
+            data.train.output_dim()
+        );
+        return Err(Failure::input(path, reason));
+    }
     let model = config.model.sized(data.train.inputs().columns());
     Ok((data, model.map_err(|error| Failure::input(path, error.to_string()))?))
 }

@@ -9,7 +9,7 @@ use flatmin_models::data::digits::{self, DigitsSplit};
 use flatmin_models::data::{ClassTargets, InputScaling, Labelled, SampleSplit, Split};
 
 use crate::config::{LabelledConfig, LabelledFiles, LabelledSource};
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
 use crate::load::lengths;
 
 /// Training data and, where asked for, test data of the configuration at `path`.
@@ -107,15 +107,7 @@ impl<'a> Opened<'a> {
             let reason = format!("is {found}, expected n × d or n × rows × columns");
             return Err(Failure::input(&files.images, reason));
         }
-        let labels = labels(&files.labels)?;
-        if labels.len() != n {
-            let reason = format!(
-                "has {} labels, expected {n}, one for each image of {}",
-                labels.len(),
-                crate::failure::shown(&files.images)
-            );
-            return Err(Failure::input(&files.labels, reason));
-        }
+        let labels = labels(files, n)?;
         Ok(Self { files, images, dim, labels })
     }
 
@@ -155,11 +147,17 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Labels from 0 to 255.
-fn labels(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Labels from 0 to 255 of n images.
+fn labels(files: &LabelledFiles, n: usize) -> Result<Vec<u8>, Failure> {
+    let path = files.labels.as_path();
     let mut array = ArrayFile::open(path)?.array(None, &["labels", "y"])?;
-    if !matches!(array.shape(), [_] | [_, 1]) {
+    let ([found] | [found, 1]) = *array.shape() else {
         let reason = format!("is {}, expected n, a label for each image", lengths(array.shape()));
+        return Err(Failure::input(path, reason));
+    };
+    if found != n {
+        let images = shown(&files.images);
+        let reason = format!("has {found} labels, expected {n}, one for each image of {images}");
         return Err(Failure::input(path, reason));
     }
     let values = array.values()?;

@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod failure;
 mod interrupt;
+mod labelled;
 mod load;
 mod metrics;
 mod network;

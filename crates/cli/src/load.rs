@@ -44,7 +44,7 @@ fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Fail
 }
 
 /// Lengths as in `20 × 10`.
-fn lengths(shape: &[usize]) -> String {
+pub(crate) fn lengths(shape: &[usize]) -> String {
     if shape.is_empty() {
         return "a single number".to_owned();
     }

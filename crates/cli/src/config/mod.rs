@@ -1,14 +1,17 @@
 //! The configuration of a training run, a TOML file.
 
+mod labelled;
 mod model;
 mod table;
 
 use std::path::{Path, PathBuf};
 
+use flatmin_models::data::ClassTargets;
 use flatmin_optim::{Sampling, Schedule, StoppingRule};
 use serde::Serialize;
 use toml::de::DeTable;
 
+pub(crate) use self::labelled::{LabelledConfig, LabelledFiles, LabelledSource};
 pub(crate) use self::model::{AnyModel, ModelConfig, name_of};
 use self::table::{ConfigError, Table, line};
 use crate::failure::Failure;
@@ -49,6 +52,7 @@ pub(crate) struct Config {
 pub(crate) enum DataConfig {
     File(#[serde(skip)] PathBuf),
     Synthetic { teacher: Teacher, sample_count: usize, test_count: usize },
+    Labelled(LabelledConfig),
 }
 
 /// What labels synthetic inputs.
@@ -127,13 +131,30 @@ enum TeacherKind {
     SparseLinear,
 }
 
+const TARGETS: &[(&str, ClassTargets)] =
+    &[("parity", ClassTargets::Parity), ("one-hot", ClassTargets::OneHot)];
 const TEACHERS: &[(&str, TeacherKind)] =
     &[("two-layer-relu", TeacherKind::Relu), ("sparse-linear", TeacherKind::SparseLinear)];
 
 /// The tables of a configuration and their keys.
 const TABLES: &[(&str, &[&str])] = &[
     ("model", &["kind", "width", "widths", "activation", "biases", "input_dim"]),
-    ("data", &["teacher", "teacher_width", "nonzero", "sample_count", "test_count"]),
+    (
+        "data",
+        &[
+            "teacher",
+            "teacher_width",
+            "nonzero",
+            "digits",
+            "images",
+            "labels",
+            "targets",
+            "test_images",
+            "test_labels",
+            "sample_count",
+            "test_count",
+        ],
+    ),
     ("initial", &["kind", "balance_ratio"]),
     (
         "optimizer",
@@ -180,10 +201,10 @@ impl Config {
             }
         };
         let model = model::model(&root)?;
-        let data = data(&root, &model, &file)?;
+        let data = data(&root, &model, &file, folder)?;
         let test_data = file("test_data")?;
         if test_data.is_some() && !matches!(data, DataConfig::File(_)) {
-            let reason = "goes with a file of data; for synthetic data set test_count in [data]";
+            let reason = "goes with a file of data; with a table [data] set test_count there";
             root.refuse("test_data", reason)?;
         }
         let initial = initial(&root, &model, &file)?;
@@ -192,6 +213,7 @@ impl Config {
         let seed = root.integer("seed", 0, u64::MAX)?;
         let random = [
             (matches!(data, DataConfig::Synthetic { .. }), "the synthetic data"),
+            (matches!(&data, DataConfig::Labelled(data) if data.is_random()), "the samples"),
             (!matches!(initial, InitialConfig::File(_)), "the initial parameters"),
             (matches!(optimizer.batches, BatchesConfig::Drawn { .. }), "the batches"),
         ];
@@ -203,6 +225,7 @@ impl Config {
         let has_test = match &data {
             DataConfig::File(_) => test_data.is_some(),
             DataConfig::Synthetic { test_count, .. } => *test_count > 0,
+            DataConfig::Labelled(data) => data.has_test(),
         };
         let stopping = stopping(&root, order.is_some())?;
         let metrics = metrics(&root, &model, &optimizer.batches, has_test)?;
@@ -256,6 +279,7 @@ fn data(
     root: &Table<'_>,
     model: &ModelConfig,
     file: &dyn Fn(&str) -> Result<Option<PathBuf>, ConfigError>,
+    folder: &Path,
 ) -> Result<DataConfig, ConfigError> {
     let what = "a file with arrays x and y, data = \"FILE.npz\", or a table [data]";
     if !root.has("data") {
@@ -265,9 +289,12 @@ fn data(
         return Ok(DataConfig::File(file("data")?.unwrap_or_default()));
     }
     let table = root.table("data")?.ok_or_else(|| root.missing("data", what))?;
+    if let Some(labelled) = LabelledConfig::parse(&table, folder)? {
+        return Ok(DataConfig::Labelled(labelled));
+    }
     let kind = table.choice("teacher", TEACHERS)?;
-    let kind =
-        kind.ok_or_else(|| table.missing("teacher", "\"two-layer-relu\" or \"sparse-linear\""))?;
+    let what = "\"two-layer-relu\" or \"sparse-linear\", or one of digits and images";
+    let kind = kind.ok_or_else(|| table.missing("teacher", what))?;
     let Some(input_dim) = model.input_dim() else {
         let reason = "synthetic data needs input_dim in [model], the dimension of the inputs";
         return Err(root.error("data", reason));

@@ -17,6 +17,7 @@ use crate::config::{
     AnyModel, BatchesConfig, Config, DataConfig, InitialConfig, MetricSteps, Teacher,
 };
 use crate::failure::Failure;
+use crate::labelled;
 use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 
@@ -121,6 +122,18 @@ pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
             };
             let test = if *test_count > 0 { Some(make(*test_count, Split::Test)?) } else { None };
             Data { train: make(*sample_count, Split::Training)?, test }
+        }
+        DataConfig::Labelled(labelled) => {
+            let (train, test) = labelled::datasets(path, labelled, config.seed.unwrap_or(0))?;
+            let dim = train.inputs().columns();
+            if let Some(said) = said.filter(|said| *said != dim) {
+                let reason =
+                    format!("input_dim in [model] is {said}, but the images have {dim} values");
+                return Err(Failure::input(path, reason));
+            }
+            let checked = config.model.check_dimensions(dim, train.output_dim());
+            checked.map_err(|reason| Failure::input(path, reason))?;
+            Data { train, test }
         }
     };
     let model = config.model.sized(data.train.inputs().columns(), data.train.output_dim());

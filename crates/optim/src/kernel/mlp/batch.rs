@@ -15,7 +15,8 @@ use crate::kernel::{Step, Update};
 /// Samples that go through the network together: their neurons stay in the second-level cache.
 const BLOCK: usize = 256;
 
-/// From this number of samples on dense products are faster than sweeps.
+/// From this number of samples on dense products are about as fast as sweeps: 20 µs for 16 samples of
+/// widths 64-64-64-1 (Intel Xeon), where sweeps take 7 µs for 4 and grow with the number.
 const DENSE: usize = 12;
 
 /// Buffers for steps on several samples.

@@ -7,7 +7,8 @@
 //! pulled back nor updated.
 //!
 //! Larger batches ([`batch`]): the gradient is summed up, by sweeps like the above for a few samples and
-//! by dense products (faer) for more.
+//! by dense products (faer) for more. The sweeps give the same bits on every instruction set, dense
+//! products the same to rounding.
 
 mod activate;
 mod batch;

@@ -5,6 +5,8 @@
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
 //! - [`Operator`]: what is known by its products with blocks of vectors;
+//! - [`trace()`], [`estimate_trace`], [`frobenius_norm_squared`]: Monte Carlo estimates of it, with
+//!   calibrated errors;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
 //! - [`panels`]: large products with few roundings, the same bits for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
@@ -14,6 +16,7 @@
 //! This crate knows neither models nor data. Everything in it is deterministic, and
 //! sequential unless asked otherwise.
 
+mod estimate;
 mod lanczos;
 mod matrix;
 mod operator;
@@ -23,6 +26,11 @@ pub mod simd;
 mod stream;
 mod symmetric;
 
+pub use estimate::{
+    Estimate, EstimateError, FrobeniusMethod, FrobeniusOptions, Interval, TraceMethod,
+    TraceOptions, TraceRun, TraceStatus, TraceTarget, estimate_trace, frobenius_norm_squared,
+    trace,
+};
 pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
 pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator};

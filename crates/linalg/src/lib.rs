@@ -5,6 +5,7 @@
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
 //! - [`Operator`]: what is known by its products with blocks of vectors;
+//! - [`probe`]: whether such an operator is what it claims to be;
 //! - [`trace()`], [`estimate_trace`], [`frobenius_norm_squared`]: Monte Carlo estimates of it, with
 //!   calibrated errors;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
@@ -18,9 +19,11 @@
 
 mod estimate;
 mod lanczos;
+mod linop;
 mod matrix;
 mod operator;
 pub mod panels;
+mod probe;
 mod sharpness;
 pub mod simd;
 mod stream;
@@ -32,9 +35,11 @@ pub use estimate::{
     trace,
 };
 pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
+pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator};
 pub use panels::Parallelism;
+pub use probe::{OperatorError, Probe, probe};
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};
 pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};

@@ -8,6 +8,7 @@
 //! - [`probe`]: whether such an operator is what it claims to be;
 //! - [`trace()`], [`estimate_trace`], [`frobenius_norm_squared`]: Monte Carlo estimates of it, with
 //!   calibrated errors;
+//! - [`top_eigenpairs`] and [`spectral_density`]: its extreme eigenvalues, and all of them at a glance;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
 //! - [`panels`]: large products with few roundings, the same bits for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
@@ -17,6 +18,8 @@
 //! This crate knows neither models nor data. Everything in it is deterministic, and
 //! sequential unless asked otherwise.
 
+mod density;
+mod eigenpairs;
 mod estimate;
 mod lanczos;
 mod linop;
@@ -29,6 +32,10 @@ pub mod simd;
 mod stream;
 mod symmetric;
 
+pub use density::{
+    DensityError, DensityOptions, Node, ProbeMean, SpectralDensity, spectral_density,
+};
+pub use eigenpairs::{EigenpairError, EigenpairOptions, Eigenpairs, End, RitzPair, top_eigenpairs};
 pub use estimate::{
     Estimate, EstimateError, FrobeniusMethod, FrobeniusOptions, Interval, TraceMethod,
     TraceOptions, TraceRun, TraceStatus, TraceTarget, estimate_trace, frobenius_norm_squared,

@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use crate::{EigenError, simd, symmetric_eigen};
+use crate::{Eigen, EigenError, simd, symmetric_eigen};
 
 /// When [`largest_eigenpair`] stops.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,6 +126,22 @@ impl Krylov {
     /// As [`symmetric_eigen`](crate::symmetric_eigen).
     pub fn largest_ritz_pair(&self) -> Result<(f64, Vec<f64>, f64), EigenError> {
         let k = self.diagonal.len();
+        let eigen = self.eigen()?;
+        let coefficients: Vec<f64> = (0..k).map(|i| eigen.vectors[(i, k - 1)]).collect();
+        let residual = self.off_diagonal[k - 1] * coefficients[k - 1].abs();
+        Ok((eigen.values[k - 1], coefficients, residual))
+    }
+
+    /// All Ritz values, ascending, with the coefficients of their unit Ritz vectors in the basis as
+    /// columns: the eigenpairs of T.
+    ///
+    /// The residual of pair j is [`residual`](Self::residual) of column j. Squares of the first
+    /// coefficients are the weights of the Gauss quadrature of the spectral measure of the start.
+    ///
+    /// # Errors
+    /// As [`symmetric_eigen`](crate::symmetric_eigen).
+    pub fn eigen(&self) -> Result<Eigen, EigenError> {
+        let k = self.diagonal.len();
         let tridiagonal = Mat::from_fn(k, k, |i, j| {
             if i == j {
                 self.diagonal[i]
@@ -135,10 +151,12 @@ impl Krylov {
                 0.0
             }
         });
-        let eigen = symmetric_eigen(tridiagonal.as_ref())?;
-        let coefficients: Vec<f64> = (0..k).map(|i| eigen.vectors[(i, k - 1)]).collect();
-        let residual = self.off_diagonal[k - 1] * coefficients[k - 1].abs();
-        Ok((eigen.values[k - 1], coefficients, residual))
+        symmetric_eigen(tridiagonal.as_ref())
+    }
+
+    /// The norm of the residual of the Ritz pair whose last coefficient this is.
+    pub fn residual(&self, last_coefficient: f64) -> f64 {
+        self.off_diagonal.last().map_or(0.0, |beta| beta * last_coefficient.abs())
     }
 
     /// The coefficients x of the Galerkin solution `Q x` of `(s − A) v = start`, for s above the

@@ -5,6 +5,10 @@
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
 //! - [`Operator`]: what is known by its products with blocks of vectors;
+//! - [`probe`]: whether such an operator is what it claims to be;
+//! - [`trace()`], [`estimate_trace`], [`frobenius_norm_squared`]: Monte Carlo estimates of it, with
+//!   calibrated errors;
+//! - [`top_eigenpairs`] and [`spectral_density`]: its extreme eigenvalues, and all of them at a glance;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
 //! - [`panels`]: large products with few roundings, the same bits for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
@@ -14,19 +18,35 @@
 //! This crate knows neither models nor data. Everything in it is deterministic, and
 //! sequential unless asked otherwise.
 
+mod density;
+mod eigenpairs;
+mod estimate;
 mod lanczos;
+mod linop;
 mod matrix;
 mod operator;
 pub mod panels;
+mod probe;
 mod sharpness;
 pub mod simd;
 mod stream;
 mod symmetric;
 
+pub use density::{
+    DensityError, DensityOptions, Node, ProbeMean, SpectralDensity, spectral_density,
+};
+pub use eigenpairs::{EigenpairError, EigenpairOptions, Eigenpairs, End, RitzPair, top_eigenpairs};
+pub use estimate::{
+    Estimate, EstimateError, FrobeniusMethod, FrobeniusOptions, Interval, TraceMethod,
+    TraceOptions, TraceRun, TraceStatus, TraceTarget, estimate_trace, frobenius_norm_squared,
+    trace,
+};
 pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
+pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator};
 pub use panels::Parallelism;
+pub use probe::{OperatorError, Probe, probe};
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};
 pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};

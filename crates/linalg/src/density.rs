@@ -1,0 +1,274 @@
+//! Spectral density by stochastic Lanczos quadrature.
+
+use faer::MatRef;
+use rand::Rng;
+
+use crate::estimate::products::{Products, gaussian};
+use crate::{EigenError, EstimateError, Krylov, Operator};
+
+/// How [`spectral_density`] spends its products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DensityOptions {
+    /// Random starts: the standard error falls with their square root.
+    pub probes: usize,
+    /// Products of each, and nodes of its quadrature: the resolution grows with them.
+    pub steps: usize,
+}
+
+impl Default for DensityOptions {
+    /// Ten starts of forty products.
+    fn default() -> Self {
+        Self { probes: 10, steps: 40 }
+    }
+}
+
+/// A point of the quadrature: an eigenvalue, as it were, and the share of the spectrum there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Node {
+    /// Place on the axis of eigenvalues.
+    pub value: f64,
+    /// Share of the spectrum, at least 0.
+    pub weight: f64,
+}
+
+/// A mean over random starts, with its standard error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeMean {
+    /// The mean.
+    pub value: f64,
+    /// Its standard error from start to start; infinite for a single start. Rough when few eigenvalues
+    /// dominate the mean: what a start says of a single one is far from normal.
+    pub standard_error: f64,
+}
+
+/// The distribution of the eigenvalues of an operator, `(1/dim) Σ δ(λ − λ_i)`, estimated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpectralDensity {
+    /// One quadrature for each start, nodes ascending; their weights add up to 1.
+    quadratures: Vec<Vec<Node>>,
+    products: usize,
+}
+
+/// Why there is no spectral density.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DensityError {
+    /// A dimension or budget of zero, or a product that is not finite.
+    #[error("{0}")]
+    Product(#[from] EstimateError),
+    /// The small eigenproblem has no trustworthy answer.
+    #[error("{0}")]
+    Eigen(#[from] EigenError),
+}
+
+/// The distribution of the eigenvalues of a symmetric operator (Golub & Welsch 1969; Ubaru, Chen &
+/// Saad 2017).
+///
+/// A random start v on the unit sphere has the spectral measure `Σ (v·u_i)² δ(λ − λ_i)`, whose
+/// expectation is the distribution wanted. Lanczos gives its Gauss quadrature: k steps reproduce its
+/// moments up to order 2k − 1. A start whose Krylov space closes stops early and is
+/// exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
+///
+/// # Errors
+/// [`DensityError`]: dimension, probes or steps zero, or a product that is not finite.
+pub fn spectral_density(
+    operator: &(impl Operator + ?Sized),
+    options: &DensityOptions,
+    rng: &mut impl Rng,
+) -> Result<SpectralDensity, DensityError> {
+    crate::estimate::check(operator, options.probes.min(options.steps))?;
+    let mut products = Products::new(operator);
+    let mut quadratures = Vec::new();
+    for _ in 0..options.probes {
+        let drawn = gaussian(products.dim(), 1, rng);
+        let start: Vec<f64> = drawn.col(0).iter().copied().collect();
+        let mut krylov = Krylov::new(&start)?;
+        while krylov.products() < options.steps && !krylov.is_closed() {
+            let mut failed = None;
+            let result = krylov.extend(|v, out| {
+                match products.of(MatRef::from_column_major_slice(v, v.len(), 1)) {
+                    Ok(images) => {
+                        out.iter_mut().zip(images.col(0).iter()).for_each(|(o, v)| *o = *v);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            result?;
+        }
+        let eigen = krylov.eigen()?;
+        let nodes = eigen.values.iter().enumerate();
+        let exponent = products.exponent();
+        let nodes = nodes.map(|(j, value)| Node {
+            value: libm::scalbn(*value, exponent),
+            weight: eigen.vectors[(0, j)] * eigen.vectors[(0, j)],
+        });
+        quadratures.push(nodes.collect());
+    }
+    Ok(SpectralDensity { quadratures, products: products.used() })
+}
+
+impl SpectralDensity {
+    /// Operator products used.
+    pub fn products(&self) -> usize {
+        self.products
+    }
+
+    /// All nodes, ascending, with the weights of their starts divided by the number of starts: they add
+    /// up to 1.
+    pub fn nodes(&self) -> Vec<Node> {
+        let share = 1.0 / self.quadratures.len() as f64;
+        let nodes = self.quadratures.iter().flatten();
+        let mut nodes: Vec<Node> =
+            nodes.map(|node| Node { weight: node.weight * share, ..*node }).collect();
+        nodes.sort_by(|a, b| a.value.total_cmp(&b.value));
+        nodes
+    }
+
+    /// The mean of `function` over the spectrum, `(1/dim) tr f(A)`: dim times this is the trace of a
+    /// function of the operator.
+    pub fn mean(&self, function: impl Fn(f64) -> f64) -> ProbeMean {
+        let of_probe = |nodes: &Vec<Node>| {
+            nodes.iter().map(|node| node.weight * function(node.value)).sum::<f64>()
+        };
+        let means: Vec<f64> = self.quadratures.iter().map(of_probe).collect();
+        let count = means.len() as f64;
+        let value = means.iter().sum::<f64>() / count;
+        let spread = means.iter().map(|mean| (mean - value) * (mean - value)).sum::<f64>();
+        let standard_error =
+            if means.len() > 1 { (spread / (count * (count - 1.0))).sqrt() } else { f64::INFINITY };
+        ProbeMean { value, standard_error }
+    }
+
+    /// The density at each point of `grid`, smoothed by a Gaussian kernel of standard deviation `width`,
+    /// in units of 1/eigenvalue.
+    ///
+    /// A width that is not positive gives zeros, since a density without smoothing has none.
+    pub fn density(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
+        let height = 1.0 / (width * (2.0 * std::f64::consts::PI).sqrt());
+        let at = |point: f64| {
+            self.mean(|value| {
+                let z = (point - value) / width;
+                if width > 0.0 { height * libm::exp(-0.5 * z * z) } else { 0.0 }
+            })
+        };
+        grid.iter().map(|&point| at(point)).collect()
+    }
+
+    /// The share of eigenvalues at most each point of `grid`, smoothed as [`density`](Self::density),
+    /// or a staircase when `width` is not positive.
+    pub fn cumulative(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
+        let at = |point: f64| {
+            self.mean(|value| {
+                if width > 0.0 {
+                    0.5 * libm::erfc((value - point) / (width * std::f64::consts::SQRT_2))
+                } else {
+                    f64::from(u8::from(value <= point))
+                }
+            })
+        };
+        grid.iter().map(|&point| at(point)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DensityError, DensityOptions, SpectralDensity, spectral_density};
+    use crate::{EstimateError, FnOperator, stream};
+
+    fn diagonal(spectrum: &[f64], probes: usize, steps: usize) -> SpectralDensity {
+        try_diagonal(spectrum, probes, steps).unwrap()
+    }
+
+    fn try_diagonal(
+        spectrum: &[f64],
+        probes: usize,
+        steps: usize,
+    ) -> Result<SpectralDensity, DensityError> {
+        let operator = FnOperator::new(spectrum.len(), |v: &[f64], out: &mut [f64]| {
+            for ((out, v), value) in out.iter_mut().zip(v).zip(spectrum) {
+                *out = value * v;
+            }
+        });
+        spectral_density(&operator, &DensityOptions { probes, steps }, &mut stream(0, "density", 0))
+    }
+
+    /// Two bulks and an outlier.
+    fn spectrum() -> Vec<f64> {
+        let bulks = (0..200).map(|k| f64::from(k % 2) * 2.0 + f64::from(k) / 400.0);
+        bulks.chain([6.0]).collect()
+    }
+
+    #[test]
+    fn moments_are_those_of_the_spectrum_within_their_error() {
+        // Without the outlier: its share of a start is far from normal.
+        let spectrum = &spectrum()[..200];
+        let density = diagonal(spectrum, 40, 20);
+        assert_eq!(density.products(), 800);
+        for power in 0..6 {
+            let mean = density.mean(|v| v.powi(power));
+            let exact = spectrum.iter().map(|v| v.powi(power)).sum::<f64>() / spectrum.len() as f64;
+            // Five standard errors of 39 degrees of freedom: a false alarm in 1e5.
+            let bound = 5.0 * mean.standard_error + 1e-12;
+            assert!((mean.value - exact).abs() <= bound, "{power}: {mean:?} {exact}");
+            assert!(power == 0 || mean.standard_error < 0.1 * exact, "{power}: {mean:?}");
+        }
+    }
+
+    #[test]
+    fn the_distribution_is_near_in_the_distance_of_kolmogorov() {
+        let mut spectrum = spectrum();
+        spectrum.sort_by(f64::total_cmp);
+        let density = diagonal(&spectrum, 40, 60);
+        let grid: Vec<f64> = (0..=700).map(|k| f64::from(k) * 0.01).collect();
+        let (step, smooth) = (density.cumulative(&grid, 0.0), density.cumulative(&grid, 0.02));
+        for ((point, step), smooth) in grid.iter().zip(&step).zip(&smooth) {
+            let below = spectrum.iter().filter(|v| *v <= point).count();
+            let exact = below as f64 / spectrum.len() as f64;
+            // Nodes carry about 1/60 each, and the mean over 40 starts has an error of about 1/90.
+            assert!((step.value - exact).abs() < 0.04, "{point}: {step:?} {exact}");
+            assert!((smooth.value - exact).abs() < 0.06, "{point}: {smooth:?} {exact}");
+            assert!(step.standard_error < 0.01);
+        }
+    }
+
+    #[test]
+    fn the_density_integrates_to_one_and_is_the_derivative_of_the_distribution() {
+        let density = diagonal(&spectrum(), 5, 30);
+        let grid: Vec<f64> = (-100..=800).map(|k| f64::from(k) * 0.01).collect();
+        let heights = density.density(&grid, 0.1);
+        let integral: f64 = heights.iter().map(|height| height.value * 0.01).sum();
+        assert!((integral - 1.0).abs() < 1e-9, "{integral}");
+        let cumulative = density.cumulative(&grid, 0.1);
+        for k in 1..900 {
+            let slope = (cumulative[k + 1].value - cumulative[k - 1].value) / 0.02;
+            assert!((slope - heights[k].value).abs() < 0.01, "{slope} {:?}", heights[k]);
+        }
+        assert!(density.density(&grid, 0.0).iter().all(|height| height.value == 0.0));
+    }
+
+    #[test]
+    fn degenerate_operators_are_ordinary() {
+        for (value, dim) in [(0.0, 5), (1.0, 1), (3.0, 7), (1e150, 4), (1e-150, 4)] {
+            let density = diagonal(&vec![value; dim], 3, 10);
+            assert_eq!(density.products(), 3);
+            for node in density.nodes() {
+                assert!((node.value - value).abs() <= 1e-14 * value, "{node:?}");
+                assert!((node.weight - 1.0 / 3.0).abs() < 1e-14);
+            }
+        }
+        assert!(diagonal(&[1.0, 2.0], 1, 2).mean(|v| v).standard_error.is_infinite());
+        for (probes, steps) in [(0, 1), (1, 0)] {
+            assert_eq!(
+                try_diagonal(&[1.0], probes, steps),
+                Err(DensityError::Product(EstimateError::NoProducts))
+            );
+        }
+        assert!(matches!(
+            try_diagonal(&[f64::NAN], 1, 1),
+            Err(DensityError::Product(EstimateError::NotFinite { .. }))
+        ));
+    }
+}

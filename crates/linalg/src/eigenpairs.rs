@@ -1,0 +1,425 @@
+//! Several extreme eigenpairs of an operator that is never formed.
+
+use faer::{Mat, MatRef};
+use rand::Rng;
+
+use crate::estimate::products::{Products, gaussian};
+use crate::{EigenError, EstimateError, Krylov, LanczosStatus, Operator, simd};
+
+/// Which eigenpairs [`top_eigenpairs`] looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// The algebraically largest.
+    #[default]
+    Largest,
+    /// The algebraically smallest.
+    Smallest,
+    /// The largest in magnitude.
+    LargestMagnitude,
+    /// As many of the largest as of the smallest.
+    Both,
+}
+
+/// What [`top_eigenpairs`] is to find, and at what cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EigenpairOptions {
+    /// How many eigenpairs; of [`End::Both`], at each end.
+    pub count: usize,
+    /// Which ones.
+    pub end: End,
+    /// Residual `‖Av − λv‖` at which a pair is accepted, relative to |λ|. Pairs near zero are accepted
+    /// where rounding allows no more.
+    pub relative_residual: f64,
+    /// Most operator products; the Krylov basis is kept, so memory grows with it.
+    pub max_products: usize,
+}
+
+impl Default for EigenpairOptions {
+    /// The largest one, to a residual of 1e-9, with at most 1000 products.
+    fn default() -> Self {
+        Self { count: 1, end: End::Largest, relative_residual: 1e-9, max_products: 1000 }
+    }
+}
+
+/// One approximate eigenpair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RitzPair {
+    /// The Ritz value.
+    pub value: f64,
+    /// The unit Ritz vector.
+    pub vector: Vec<f64>,
+    /// `‖Av − λv‖`: some eigenvalue lies within this distance of `value`.
+    pub residual: f64,
+}
+
+/// What [`top_eigenpairs`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Eigenpairs {
+    /// The pairs, the most extreme first; of [`End::Both`], the largest from above and then the
+    /// smallest from below. Fewer than asked for only when out of products.
+    pub pairs: Vec<RitzPair>,
+    /// Operator products used.
+    pub products: usize,
+    /// How it ended.
+    pub status: LanczosStatus,
+}
+
+/// Why there are no eigenpairs.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EigenpairError {
+    /// More pairs than there are.
+    #[error("find {count} eigenpairs of an operator of dimension {dim}")]
+    TooMany {
+        /// Pairs asked for.
+        count: usize,
+        /// Dimension of the operator.
+        dim: usize,
+    },
+    /// No pair or no product, or a product that is not finite.
+    #[error("{0}")]
+    Product(#[from] EstimateError),
+    /// The small eigenproblem has no trustworthy answer.
+    #[error("{0}")]
+    Eigen(#[from] EigenError),
+}
+
+/// How much of the scale of the operator the residual of a pair may be when only its place among the
+/// others is wanted.
+const PLACE: f64 = 1e-5;
+
+/// Extreme eigenpairs of a symmetric operator, by Lanczos with full re-orthogonalisation.
+///
+/// One Krylov space sees one vector of every eigenspace only. So when it has converged, the pairs found
+/// are taken out and another random start looks whether the rest holds one that belongs among them,
+/// until it does not: repeated eigenvalues are found as often as they occur, at the price of one more
+/// space for each and one to see that it is enough. Every start has a component along any
+/// vector almost surely, but nothing short of all products can prove that none was missed.
+///
+/// The status is [`LanczosStatus::Invariant`] when the pairs found span an invariant space of full
+/// dimension, [`LanczosStatus::OutOfProducts`] when any of this was cut short: the pairs are
+/// then what was reached, with their residuals. Costs O(dim · k²) besides its k products and keeps k
+/// vectors.
+///
+/// # Errors
+/// [`EigenpairError`]: more pairs than the dimension, a count, dimension or budget of zero, or a
+/// product that is not finite.
+pub fn top_eigenpairs(
+    operator: &(impl Operator + ?Sized),
+    options: &EigenpairOptions,
+    rng: &mut impl Rng,
+) -> Result<Eigenpairs, EigenpairError> {
+    let dim = operator.dim();
+    let count = match options.end {
+        End::Both => options.count.saturating_mul(2),
+        _ => options.count,
+    };
+    if dim == 0 {
+        return Err(EstimateError::Empty.into());
+    }
+    if options.max_products == 0 {
+        return Err(EstimateError::NoProducts.into());
+    }
+    if count > dim {
+        return Err(EigenpairError::TooMany { count, dim });
+    }
+    let mut search = Search {
+        products: Products::new(operator),
+        options,
+        locked: Vec::new(),
+        scale: 0.0,
+        out_of_products: false,
+    };
+    while count > 0 && search.locked.len() < dim && !search.out_of_products {
+        let complete = search.locked.len() >= count;
+        let found = search.round(complete, rng)?;
+        let before = search.chosen();
+        search.locked.extend(found);
+        if complete && search.chosen() == before {
+            break;
+        }
+    }
+    let exponent = search.products.exponent();
+    let status = if search.out_of_products {
+        LanczosStatus::OutOfProducts
+    } else if search.locked.len() >= dim {
+        LanczosStatus::Invariant
+    } else {
+        LanczosStatus::Converged
+    };
+    let mut pairs = Vec::with_capacity(count);
+    for index in search.chosen() {
+        let mut pair = search.locked[index].clone();
+        pair.value = libm::scalbn(pair.value, exponent);
+        pair.residual = libm::scalbn(pair.residual, exponent);
+        if !(pair.value.is_finite() && pair.residual.is_finite()) {
+            return Err(EstimateError::OutOfRange.into());
+        }
+        pairs.push(pair);
+    }
+    Ok(Eigenpairs { pairs, products: search.products.used(), status })
+}
+
+struct Search<'a, O: ?Sized> {
+    products: Products<'a, O>,
+    options: &'a EigenpairOptions,
+    /// Pairs that later spaces are orthogonal to, in units of the scaled operator.
+    locked: Vec<RitzPair>,
+    /// The largest |λ| seen.
+    scale: f64,
+    out_of_products: bool,
+}
+
+impl<O: Operator + ?Sized> Search<'_, O> {
+    /// Indices of the locked pairs that are wanted, in order.
+    fn chosen(&self) -> Vec<usize> {
+        let values: Vec<f64> = self.locked.iter().map(|pair| pair.value).collect();
+        select(&values, self.options.end, self.options.count)
+    }
+
+    /// The wanted pairs of the operator on the complement of the locked ones. When those are
+    /// `complete`, only what belongs among them, at most one for each end.
+    fn round(
+        &mut self,
+        complete: bool,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<RitzPair>, EigenpairError> {
+        let dim = self.products.dim();
+        let start = self.start(rng)?;
+        let mut krylov = Krylov::new(&start)?;
+        let rest = dim - self.locked.len();
+        let wanted = if complete { 1 } else { self.options.count };
+        let mut next_look = 4;
+        loop {
+            self.extend(&mut krylov)?;
+            let size = krylov.products();
+            let closed = krylov.is_closed() || size >= rest;
+            let spent = self.products.used() >= self.options.max_products;
+            if !(closed || spent || size >= next_look) {
+                continue;
+            }
+            // The small eigenproblem is O(size³).
+            next_look = size + (size / 8).max(4);
+            let eigen = krylov.eigen()?;
+            self.scale = eigen.values.iter().fold(self.scale, |m, v| m.max(v.abs()));
+            let residual = |j: usize| {
+                if closed { 0.0 } else { krylov.residual(eigen.vectors[(size - 1, j)]) }
+            };
+            let chosen = select(&eigen.values, self.options.end, wanted);
+            let enough = chosen.len() == select(&vec![0.0; rest], self.options.end, wanted).len();
+            let converged = chosen.iter().all(|&j| {
+                residual(j) <= self.bound(eigen.values[j])
+                    || complete && self.is_outside(eigen.values[j], residual(j))
+            });
+            if !(closed || spent || enough && converged) {
+                continue;
+            }
+            self.out_of_products |= spent && !(closed || enough && converged);
+            // What is coupled to the locked pairs lies outside of this space.
+            let coupling = self.locked.iter().map(|pair| pair.residual.powi(2)).sum::<f64>().sqrt();
+            let mut pairs = Vec::with_capacity(chosen.len());
+            for j in chosen {
+                let value = eigen.values[j];
+                if complete && self.is_outside(value, residual(j)) && !self.out_of_products {
+                    continue;
+                }
+                let coefficients: Vec<f64> = (0..size).map(|i| eigen.vectors[(i, j)]).collect();
+                let vector = krylov.combine(&coefficients);
+                pairs.push(RitzPair { value, vector, residual: residual(j).hypot(coupling) });
+            }
+            // Pairs that were reached halfway do not displace those that converged.
+            if complete && self.out_of_products {
+                pairs.clear();
+            }
+            return Ok(pairs);
+        }
+    }
+
+    /// The residual at which a pair is accepted.
+    fn bound(&self, value: f64) -> f64 {
+        let rounding = 8.0 * f64::EPSILON * (self.products.dim() as f64).sqrt() * self.scale;
+        (self.options.relative_residual * value.abs()).max(rounding)
+    }
+
+    /// Whether a pair is known well enough not to belong among the locked ones.
+    fn is_outside(&self, value: f64, residual: f64) -> bool {
+        if residual > PLACE * self.scale {
+            return false;
+        }
+        let mut values: Vec<f64> = self.locked.iter().map(|pair| pair.value).collect();
+        let index = values.len();
+        let inside =
+            |values: &[f64]| select(values, self.options.end, self.options.count).contains(&index);
+        values.push(value - residual);
+        let below = inside(&values);
+        values[index] = value + residual;
+        !below && !inside(&values)
+    }
+
+    /// A random vector orthogonal to the locked ones.
+    fn start(&self, rng: &mut impl Rng) -> Result<Vec<f64>, EigenError> {
+        let drawn = gaussian(self.products.dim(), 1, rng);
+        let mut start: Vec<f64> = drawn.col(0).iter().copied().collect();
+        self.project(&mut start);
+        let norm = simd::norm_squared(&start).sqrt();
+        if !(norm > 0.0) {
+            return Err(EigenError::NotFinite { row: 0, column: 0, value: norm });
+        }
+        for v in &mut start {
+            *v /= norm;
+        }
+        self.project(&mut start);
+        Ok(start)
+    }
+
+    fn project(&self, vector: &mut [f64]) {
+        for _ in 0..2 {
+            for pair in &self.locked {
+                let component = simd::dot(&pair.vector, vector);
+                simd::axpy(-component, &pair.vector, vector);
+            }
+        }
+    }
+
+    fn extend(&mut self, krylov: &mut Krylov) -> Result<(), EigenpairError> {
+        let mut failed = None;
+        let mut image = None;
+        let Search { products, .. } = self;
+        let result = krylov.extend(|v, out| {
+            match products.of(MatRef::from_column_major_slice(v, v.len(), 1)) {
+                Ok(images) => image = Some(images),
+                Err(error) => failed = Some(error),
+            }
+            if let Some(images) = &image {
+                copy(images, out);
+            }
+            for _ in 0..2 {
+                for pair in &self.locked {
+                    let component = simd::dot(&pair.vector, out);
+                    simd::axpy(-component, &pair.vector, out);
+                }
+            }
+        });
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(result?),
+        }
+    }
+}
+
+fn copy(images: &Mat<f64>, out: &mut [f64]) {
+    for (out, value) in out.iter_mut().zip(images.col(0).iter()) {
+        *out = *value;
+    }
+}
+
+/// Indices of the `count` most extreme values (at each end), the most extreme first; those at the
+/// upper end first.
+fn select(values: &[f64], end: End, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    let count = count.min(values.len());
+    match end {
+        End::Largest | End::Both => order.sort_by(|&i, &j| values[j].total_cmp(&values[i])),
+        End::Smallest => order.sort_by(|&i, &j| values[i].total_cmp(&values[j])),
+        End::LargestMagnitude => {
+            order.sort_by(|&i, &j| values[j].abs().total_cmp(&values[i].abs()));
+        }
+    }
+    if end == End::Both {
+        let upper = count.min(values.len() - values.len() / 2);
+        let lower = count.min(values.len() - upper);
+        let tail: Vec<usize> = order.iter().rev().take(lower).copied().collect();
+        order.truncate(upper);
+        order.extend(tail);
+    } else {
+        order.truncate(count);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EigenpairError, EigenpairOptions, Eigenpairs, End, top_eigenpairs};
+    use crate::{EstimateError, FnOperator, LanczosStatus, stream};
+
+    fn diagonal(spectrum: &[f64], options: EigenpairOptions) -> Result<Eigenpairs, EigenpairError> {
+        let operator = FnOperator::new(spectrum.len(), |v: &[f64], out: &mut [f64]| {
+            for ((out, v), value) in out.iter_mut().zip(v).zip(spectrum) {
+                *out = value * v;
+            }
+        });
+        top_eigenpairs(&operator, &options, &mut stream(0, "eigenpairs", 0))
+    }
+
+    fn check(spectrum: &[f64], count: usize, end: End, expected: &[f64]) -> Eigenpairs {
+        let options = EigenpairOptions { count, end, ..Default::default() };
+        let found = diagonal(spectrum, options).unwrap();
+        let values: Vec<f64> = found.pairs.iter().map(|pair| pair.value).collect();
+        assert_eq!(values.len(), expected.len(), "{values:?}");
+        assert_ne!(found.status, LanczosStatus::OutOfProducts);
+        let scale = spectrum.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+        for (value, expected) in values.iter().zip(expected) {
+            assert!((value - expected).abs() <= 1e-12 * scale, "{values:?}");
+        }
+        found
+    }
+
+    #[test]
+    fn every_end_is_found() {
+        let spectrum: Vec<f64> = (1..=80).map(|k| 40.0 / f64::from(k) - 5.0).collect();
+        check(&spectrum, 3, End::Largest, &[35.0, 15.0, 40.0 / 3.0 - 5.0]);
+        check(&spectrum, 2, End::Smallest, &[-4.5, 40.0 / 79.0 - 5.0]);
+        check(&spectrum, 2, End::Both, &[35.0, 15.0, -4.5, 40.0 / 79.0 - 5.0]);
+        check(&[1.0, -3.0, 2.0, 0.5], 2, End::LargestMagnitude, &[-3.0, 2.0]);
+    }
+
+    #[test]
+    fn repeated_eigenvalues_are_found_as_often_as_they_occur() {
+        check(&[0.0; 6], 3, End::Largest, &[0.0; 3]);
+        check(&[1.0; 9], 4, End::Largest, &[1.0; 4]);
+        check(&[2.0], 1, End::LargestMagnitude, &[2.0]);
+        check(&[0.0, 0.0, 7.0, 0.0], 3, End::Largest, &[7.0, 0.0, 0.0]);
+        let mut spectrum: Vec<f64> = (1..=200).map(|k| 1.0 / f64::from(k)).collect();
+        spectrum.extend([1.0, 1.0, 0.5]);
+        check(&spectrum, 5, End::Largest, &[1.0, 1.0, 1.0, 0.5, 0.5]);
+        check(&[1e-150, 1e-150, 3e-150], 3, End::Largest, &[3e-150, 1e-150, 1e-150]);
+        check(&[1e150, 1e150, 3e150, 0.0], 2, End::Both, &[3e150, 1e150, 0.0, 1e150]);
+    }
+
+    #[test]
+    fn all_pairs_of_a_small_operator_span_its_space() {
+        let found = check(&[3.0, 1.0, 2.0], 3, End::Largest, &[3.0, 2.0, 1.0]);
+        assert_eq!(found.status, LanczosStatus::Invariant);
+    }
+
+    #[test]
+    fn running_out_of_products_returns_what_was_reached() {
+        let spectrum: Vec<f64> = (0..100).map(|k| 1.0 + f64::from(k) * 1e-3).collect();
+        for max_products in [1, 2, 10] {
+            let options = EigenpairOptions { count: 3, max_products, ..Default::default() };
+            let found = diagonal(&spectrum, options).unwrap();
+            assert_eq!(found.status, LanczosStatus::OutOfProducts);
+            assert_eq!(found.products, max_products);
+            assert_eq!(found.pairs.len(), max_products.min(3));
+            assert!(found.pairs.iter().all(|pair| pair.residual > 0.0));
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_refused() {
+        let ask = |count, end| {
+            diagonal(&[1.0, 2.0, 3.0], EigenpairOptions { count, end, ..Default::default() })
+        };
+        assert_eq!(ask(4, End::Largest), Err(EigenpairError::TooMany { count: 4, dim: 3 }));
+        assert_eq!(ask(2, End::Both), Err(EigenpairError::TooMany { count: 4, dim: 3 }));
+        assert!(ask(0, End::Largest).unwrap().pairs.is_empty());
+        assert!(matches!(
+            diagonal(&[1.0, f64::NAN], EigenpairOptions::default()),
+            Err(EigenpairError::Product(EstimateError::NotFinite { row: 1, .. }))
+        ));
+        assert!(matches!(
+            diagonal(&[], EigenpairOptions { count: 0, ..Default::default() }),
+            Err(EigenpairError::Product(EstimateError::Empty))
+        ));
+    }
+}

@@ -1,0 +1,347 @@
+//! The exchangeable trace estimators: every vector serves the approximation and, left out of it,
+//! the residual (Epperly, Tropp & Webber 2024).
+//!
+//! The estimate is the mean of k estimates `t_i` that are not independent: the approximation behind
+//! `t_i` is made of the vectors behind the others. Given all vectors but i and j, let `t_i'` be the
+//! estimate of vector i with both left out. It is unbiased and does not know `ω_j`, and `t_i − t_i'`
+//! has mean zero over `ω_i` whatever `ω_j`. Hence
+//!
+//! `cov(t_i, t_j) = E (t_i − t_i')(t_j − t_j')`,
+//!
+//! of which every pair gives an unbiased estimate, at O(1) from k × k matrices. This term is
+//! what the spread of the `t_i` cannot see. It is positive, and outweighs the rest at large budgets.
+
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
+use faer::{Mat, MatRef, Par, Side};
+use rand::Rng;
+
+use super::moments::{Moments, ROUNDING};
+use super::products::{
+    Products, add_product, gaussian, inner, norm_squared, orthonormal, scale_column,
+};
+use super::{Estimate, EstimateError};
+use crate::{Operator, symmetric_eigenvalues};
+
+/// Symmetric 2 × 2 matrices, as (11, 12, 22).
+type Pair = [f64; 3];
+
+/// What is left of the operator for one or two vectors when the approximation does not know them.
+struct LeftOut {
+    /// The trace that the approximation loses.
+    lost: f64,
+    /// Inner products `μ_iᵀμ_j` of the residual vectors.
+    vectors: Pair,
+    /// Forms `μ_iᵀBμ_j`.
+    forms: Pair,
+    /// Inner products of images, `μ_iᵀB²μ_j`.
+    images: Pair,
+}
+
+/// `XTrace` with `count` vectors, which takes twice as many products.
+pub(super) fn xtrace<O: Operator + ?Sized>(
+    products: &mut Products<'_, O>,
+    count: usize,
+    rng: &mut impl Rng,
+) -> Result<Estimate, EstimateError> {
+    let dim = products.dim();
+    let mut vectors = gaussian(dim, count, rng);
+    let images = products.of(vectors.as_ref())?;
+    let (basis, mut triangle) = orthonormal(images.as_ref());
+    let mut basis_images = products.of(basis.as_ref())?;
+    // H = QᵀAQ, W = QᵀΩ, and F = QᵀA(I − QQᵀ)Ω = R − HW.
+    let captured = inner(basis.as_ref(), basis_images.as_ref());
+    let inside = inner(basis.as_ref(), vectors.as_ref());
+    let mut coupling = triangle.clone();
+    add_product(coupling.as_mut(), -1.0, captured.as_ref(), inside.as_ref());
+    // (I − QQᵀ)Ω and (I − QQᵀ)AQ.
+    add_product(vectors.as_mut(), -1.0, basis.as_ref(), inside.as_ref());
+    add_product(basis_images.as_mut(), -1.0, basis.as_ref(), captured.as_ref());
+    // s_i: the unit direction of the basis that is lost without vector i.
+    regularise(&mut triangle);
+    let mut lost = Mat::<f64>::identity(count, count);
+    solve_lower_triangular_in_place(triangle.transpose(), lost.as_mut(), Par::Seq);
+    for i in 0..count {
+        let norm = norm_squared(lost.as_ref(), i).sqrt();
+        scale_column(lost.as_mut(), i, 1.0 / norm);
+    }
+
+    let outer = inner(basis_images.as_ref(), basis_images.as_ref());
+    let times = |a: &Mat<f64>, b: &Mat<f64>| {
+        let mut product = Mat::zeros(count, count);
+        add_product(product.as_mut(), 1.0, a.as_ref(), b.as_ref());
+        product
+    };
+    let against = |a: &Mat<f64>, b: &Mat<f64>| inner(a.as_ref(), b.as_ref());
+    let tables = Tables {
+        overlap: against(&lost, &lost),
+        inside: against(&lost, &inside),
+        coupling: against(&lost, &coupling),
+        captured: against(&lost, &times(&captured, &lost)),
+        outer: against(&lost, &times(&outer, &lost)),
+        outer_inside: against(&lost, &times(&outer, &inside)),
+        vectors: inner(vectors.as_ref(), vectors.as_ref()),
+        coupling_inside: against(&coupling, &inside),
+        inside_inside: against(&inside, &times(&outer, &inside)),
+    };
+    let total: f64 = (0..count).map(|i| captured[(i, i)]).sum();
+    let size: f64 = (0..count).map(|i| captured[(i, i)].abs()).sum();
+    let rounding = ROUNDING * size;
+    let rest = dim - count + 1;
+    let moments = combine(count, rest, |i, j| tables.left_out(i, j));
+    moments.estimate(total, rounding, products.exponent(), products.used())
+}
+
+/// Inner products of what `XTrace` leaves out, all count × count: S are the lost directions, W the
+/// vectors in the basis, F the coupling, D = (AQ)ᵀ(I − QQᵀ)AQ.
+struct Tables {
+    /// `SᵀS`.
+    overlap: Mat<f64>,
+    /// `SᵀW`.
+    inside: Mat<f64>,
+    /// `SᵀF`.
+    coupling: Mat<f64>,
+    /// `SᵀHS`.
+    captured: Mat<f64>,
+    /// `SᵀDS`.
+    outer: Mat<f64>,
+    /// `SᵀDW`.
+    outer_inside: Mat<f64>,
+    /// Ωᵀ(I − QQᵀ)Ω.
+    vectors: Mat<f64>,
+    /// `FᵀW`.
+    coupling_inside: Mat<f64>,
+    /// `WᵀDW`.
+    inside_inside: Mat<f64>,
+}
+
+impl Tables {
+    /// Vectors i and j left out; only i when they are the same. `None` when the basis loses the same
+    /// direction with either.
+    fn left_out(&self, i: usize, j: usize) -> Option<LeftOut> {
+        let index = [i, j];
+        let inverse = if i == j {
+            [1.0, 0.0, 0.0]
+        } else {
+            let cosine = self.overlap[(i, j)];
+            let determinant = (1.0 - cosine) * (1.0 + cosine);
+            if !(determinant > 1e-10) {
+                return None;
+            }
+            [1.0 / determinant, -cosine / determinant, 1.0 / determinant]
+        };
+        let lost = inverse[0] * self.captured[(i, i)]
+            + 2.0 * inverse[1] * self.captured[(i, j)]
+            + inverse[2] * self.captured[(j, j)];
+        // Coefficients z of the part of Qᵀω along the lost directions; g = Sᵀ(f + HSz).
+        let (mut z, mut g) = ([[0.0; 2]; 2], [[0.0; 2]; 2]);
+        for a in 0..2 {
+            let w = [self.inside[(i, index[a])], self.inside[(j, index[a])]];
+            z[a] = times_vector(inverse, w);
+            for b in 0..2 {
+                g[a][b] = self.coupling[(index[b], index[a])]
+                    + self.captured[(index[b], i)] * z[a][0]
+                    + self.captured[(index[b], j)] * z[a][1];
+            }
+        }
+        let pair = |entry: &dyn Fn(usize, usize) -> f64| [entry(0, 0), entry(0, 1), entry(1, 1)];
+        let vectors = pair(&|a, b| {
+            let w = [self.inside[(i, index[b])], self.inside[(j, index[b])]];
+            self.vectors[(index[a], index[b])] + z[a][0] * w[0] + z[a][1] * w[1]
+        });
+        let forms = pair(&|a, b| {
+            let crossed =
+                z[b][0] * self.coupling[(i, index[a])] + z[b][1] * self.coupling[(j, index[a])];
+            crossed - self.coupling_inside[(index[a], index[b])]
+                + z[a][0] * g[b][0]
+                + z[a][1] * g[b][1]
+        });
+        let images = pair(&|a, b| {
+            let inner = times_vector(inverse, g[b]);
+            let (ia, ib) = (index[a], index[b]);
+            let mut sum = self.inside_inside[(ia, ib)] + g[a][0] * inner[0] + g[a][1] * inner[1];
+            for (c, &ic) in index.iter().enumerate() {
+                sum -=
+                    z[a][c] * self.outer_inside[(ic, ib)] + z[b][c] * self.outer_inside[(ic, ia)];
+                for (d, &id) in index.iter().enumerate() {
+                    sum += z[a][c] * self.outer[(ic, id)] * z[b][d];
+                }
+            }
+            sum
+        });
+        Some(LeftOut { lost, vectors, forms, images })
+    }
+}
+
+fn times_vector(matrix: Pair, v: [f64; 2]) -> [f64; 2] {
+    [matrix[0] * v[0] + matrix[1] * v[1], matrix[1] * v[0] + matrix[2] * v[1]]
+}
+
+/// `XNysTrace` with `count` vectors and as many products.
+pub(super) fn xnystrace<O: Operator + ?Sized>(
+    products: &mut Products<'_, O>,
+    count: usize,
+    rng: &mut impl Rng,
+) -> Result<Estimate, EstimateError> {
+    let dim = products.dim();
+    let vectors = gaussian(dim, count, rng);
+    let images = products.of(vectors.as_ref())?;
+    let size = (0..count).map(|i| norm_squared(images.as_ref(), i)).sum::<f64>().sqrt();
+    if !(size > 0.0) {
+        return Estimate::exact(0.0, 0, products.used());
+    }
+    let (factor, shifted, shift) =
+        factorise(vectors.as_ref(), images.as_ref(), size).map_err(|form| {
+            EstimateError::NotPositive { form: libm::scalbn(form, products.exponent()) }
+        })?;
+    // With H = LLᵀ: Z = Y L⁻ᵀ, so that Zᵀ = L⁻¹ Yᵀ.
+    let mut root = shifted.transpose().to_owned();
+    solve_lower_triangular_in_place(factor.as_ref(), root.as_mut(), Par::Seq);
+    let total: f64 = (0..dim).map(|i| norm_squared(root.as_ref(), i)).sum();
+    // (Y H⁻¹)ᵀ = L⁻ᵀ Zᵀ.
+    solve_upper_triangular_in_place(factor.transpose(), root.as_mut(), Par::Seq);
+    let gram = inner(root.transpose(), root.transpose());
+    let inverse = inverse_gram(factor.as_ref());
+    let (_, mut triangle) = orthonormal(vectors.as_ref());
+    regularise(&mut triangle);
+    let dual = inverse_gram(triangle.transpose());
+
+    let left_out = |i: usize, j: usize| {
+        let block = |m: &Mat<f64>| [m[(i, i)], m[(i, j)], m[(j, j)]];
+        let invert = |m: Pair| {
+            if i == j {
+                return Some([1.0 / m[0], 0.0, 0.0]);
+            }
+            let determinant = m[0] * m[2] - m[1] * m[1];
+            (determinant > 1e-10 * m[0] * m[2])
+                .then(|| [m[2] / determinant, -m[1] / determinant, m[0] / determinant])
+        };
+        // Schur complements: the inverse of a block of the inverse.
+        let forms = invert(block(&inverse))?;
+        let vectors = invert(block(&dual))?;
+        let gram = block(&gram);
+        let lost = forms[0] * gram[0] + 2.0 * forms[1] * gram[1] + forms[2] * gram[2];
+        let columns = [[forms[0], forms[1]], [forms[1], forms[2]]];
+        let product = |a: usize, b: usize| {
+            let image = times_vector(gram, columns[b]);
+            columns[a][0] * image[0] + columns[a][1] * image[1]
+        };
+        let images = [product(0, 0), product(0, 1), product(1, 1)];
+        Some(LeftOut { lost, vectors, forms, images })
+    };
+    let rest = dim - count + 1;
+    let moments = combine(count, rest, left_out);
+    let rounding = shift * dim as f64;
+    moments.estimate(total - rounding, rounding, products.exponent(), products.used())
+}
+
+/// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift, which is as small as
+/// rounding allows: it makes a singular operator definite. Else a negative value of the form.
+fn factorise(
+    vectors: MatRef<'_, f64>,
+    images: MatRef<'_, f64>,
+    size: f64,
+) -> Result<(Mat<f64>, Mat<f64>, f64), f64> {
+    let (dim, count) = (vectors.nrows(), vectors.ncols());
+    let mut lowest = f64::NAN;
+    // The larger shifts are for operators whose own products are not accurate to the last digit.
+    for digits in [4.0, 4e3, 4e6] {
+        let shift = digits * f64::EPSILON * size / (dim as f64).sqrt();
+        let shifted =
+            Mat::from_fn(dim, count, |i, j| shift.mul_add(vectors[(i, j)], images[(i, j)]));
+        let forms = inner(vectors, shifted.as_ref());
+        let forms = Mat::from_fn(count, count, |i, j| 0.5 * (forms[(i, j)] + forms[(j, i)]));
+        if let Ok(factor) = forms.llt(Side::Lower) {
+            return Ok((factor.L().to_owned(), shifted, shift));
+        }
+        if let Ok(values) = symmetric_eigenvalues(forms.as_ref()) {
+            lowest = values.first().copied().unwrap_or(f64::NAN);
+        }
+    }
+    Err(lowest)
+}
+
+/// `(L Lᵀ)⁻¹` for a lower triangular L.
+fn inverse_gram(lower: MatRef<'_, f64>) -> Mat<f64> {
+    let mut inverse = Mat::<f64>::identity(lower.nrows(), lower.nrows());
+    solve_lower_triangular_in_place(lower, inverse.as_mut(), Par::Seq);
+    inner(inverse.as_ref(), inverse.as_ref())
+}
+
+/// The mean of the estimates with one vector left out, less the trace of the whole approximation,
+/// and how uncertain it is. `rest` is the dimension of the space of a residual vector.
+fn combine(
+    count: usize,
+    rest: usize,
+    left_out: impl Fn(usize, usize) -> Option<LeftOut>,
+) -> Moments {
+    let m = count as f64;
+    // Residual vectors are given the norm √rest, which takes out what only their length adds.
+    let form = |left: &LeftOut, rest: f64, k: usize| rest * left.forms[k] / left.vectors[k];
+    let single: Vec<Option<LeftOut>> = (0..count).map(|i| left_out(i, i)).collect();
+    let offset = |left: &LeftOut, rest: f64, k: usize| form(left, rest, k) - left.lost;
+    let d = rest as f64;
+    let residual = single.iter().flatten().map(|left| form(left, d, 0)).sum::<f64>() / m;
+    let trace = single.iter().flatten().map(|left| offset(left, d, 0)).sum::<f64>() / m;
+    let mean = residual / d;
+    let centred = |left: &LeftOut, k: usize| {
+        left.images[k] - 2.0 * mean * left.forms[k] + mean * mean * left.vectors[k]
+    };
+    let second = single
+        .iter()
+        .flatten()
+        .map(|left| (d * centred(left, 0) / left.vectors[0]).max(0.0))
+        .sum::<f64>()
+        / m;
+    let (mut pairs, mut powers) = (0.0, [0.0; 3]);
+    let mut products = vec![0.0; count];
+    let d = d + 1.0;
+    for j in 0..count {
+        for i in 0..j {
+            let (Some(left), Some(of_i), Some(of_j)) = (left_out(i, j), &single[i], &single[j])
+            else {
+                continue;
+            };
+            pairs += 1.0;
+            let change_i = offset(of_i, d - 1.0, 0) - offset(&left, d, 0);
+            let change_j = offset(of_j, d - 1.0, 0) - offset(&left, d, 2);
+            for k in [i, j] {
+                products[k] += change_i * change_j;
+            }
+            let lengths = (left.vectors[0] * left.vectors[2]).sqrt();
+            let mixed = d * (left.forms[1] - mean * left.vectors[1]) / lengths;
+            let gram = d * centred(&left, 1) / lengths;
+            powers[0] += 0.5
+                * d
+                * (centred(&left, 0) / left.vectors[0] + centred(&left, 2) / left.vectors[2]);
+            powers[1] += mixed * gram;
+            powers[2] += gram * gram;
+        }
+    }
+    if pairs > 0.0 {
+        powers = powers.map(|power| power / pairs);
+    } else {
+        powers[0] = second;
+    }
+    let variance = 2.0 * second * rest as f64 / (rest as f64 + 2.0) / m;
+    let covariance = products.iter().sum::<f64>() / (m * m);
+    let variance = variance + covariance.max(-0.5 * variance);
+    // What a vector adds to it varies from vector to vector.
+    let spread = products.iter().map(|sum| (sum / m - covariance).powi(2)).sum::<f64>();
+    let noise = spread / (m * (m - 1.0).max(1.0));
+    let noise_degrees = if noise > 0.0 { 2.0 * variance * variance / noise } else { f64::INFINITY };
+    Moments { trace, count, variance, noise_degrees, powers }
+}
+
+/// Keeps the diagonal of a triangular factor away from zero, relative to its largest entry.
+fn regularise(triangle: &mut Mat<f64>) {
+    let count = triangle.ncols();
+    let largest = (0..count).fold(0.0_f64, |m, i| m.max(triangle[(i, i)].abs()));
+    let floor = if largest > 0.0 { f64::EPSILON * largest } else { 1.0 };
+    for i in 0..count {
+        if triangle[(i, i)].abs() < floor {
+            triangle[(i, i)] = floor;
+        }
+    }
+}

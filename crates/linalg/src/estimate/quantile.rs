@@ -1,0 +1,160 @@
+//! Quantiles of the distributions behind the intervals.
+//!
+//! Both distribution functions are monotone, so that bisection cannot fail; the intervals need no
+//! more than a few digits, and get about ten.
+
+/// Beyond so many degrees of freedom the normal quantile is good to a relative 1e-6.
+const NORMAL: f64 = 1e6;
+
+/// The `probability`-quantile of Student's t with `degrees` of freedom.
+///
+/// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
+pub(super) fn student(probability: f64, degrees: f64) -> f64 {
+    let upper = probability.max(1.0 - probability);
+    let below = |t: f64| {
+        if degrees > NORMAL {
+            1.0 - 0.5 * libm::erfc(t / std::f64::consts::SQRT_2) < upper
+        } else {
+            // P(|T| > t) = I_{ν/(ν+t²)}(ν/2, 1/2).
+            1.0 - 0.5 * incomplete_beta(0.5 * degrees, 0.5, degrees / (degrees + t * t)) < upper
+        }
+    };
+    let quantile = bisect(below);
+    if probability < 0.5 { -quantile } else { quantile }
+}
+
+/// The `probability`-quantile of χ² with `degrees` of freedom, divided by `degrees`.
+///
+/// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
+pub(super) fn mean_chi_square(probability: f64, degrees: f64) -> f64 {
+    if degrees > 1e4 {
+        // Wilson & Hilferty (1931): the cube root is nearly normal.
+        let variance = 2.0 / (9.0 * degrees);
+        let root = 1.0 - variance + student(probability, f64::INFINITY) * variance.sqrt();
+        return root * root * root;
+    }
+    bisect(|c| incomplete_gamma(0.5 * degrees, 0.5 * degrees * c) < probability)
+}
+
+/// The positive number at which `below` turns from true to false.
+fn bisect(below: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (0.0, 1.0);
+    while below(high) && high < 1e12 {
+        low = high;
+        high *= 4.0;
+    }
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if below(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+        if high - low <= 1e-12 * high {
+            break;
+        }
+    }
+    0.5 * (low + high)
+}
+
+/// The regularised lower incomplete gamma function `P(a, x)`.
+///
+/// The power series below `a + 1`, the continued fraction of the complement above (Abramowitz &
+/// Stegun 1964, 6.5.29 and 6.5.31).
+fn incomplete_gamma(a: f64, x: f64) -> f64 {
+    if !(x > 0.0) {
+        return 0.0;
+    }
+    let front = libm::exp(a * libm::log(x) - x - libm::lgamma(a));
+    if x < a + 1.0 {
+        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
+        let mut k = 0.0;
+        while term > 1e-15 * sum && k < 1e5 {
+            k += 1.0;
+            term *= x / (a + k);
+            sum += term;
+        }
+        return front * sum;
+    }
+    // x + 1 − a − 1(1 − a)/(x + 3 − a − 2(2 − a)/(x + 5 − a − …)).
+    let fraction = continued_fraction(x + 1.0 - a, |k| (k * (a - k), x + 1.0 - a + 2.0 * k));
+    1.0 - front / fraction
+}
+
+/// The regularised incomplete beta function `I_x(a, b)` (Abramowitz & Stegun 1964, 26.5.8).
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if !(x > 0.0) {
+        return 0.0;
+    }
+    if x >= 1.0 {
+        return 1.0;
+    }
+    if x > (a + 1.0) / (a + b + 2.0) {
+        return 1.0 - incomplete_beta(b, a, 1.0 - x);
+    }
+    let logarithm = libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b)
+        + a * libm::log(x)
+        + b * libm::log1p(-x);
+    let fraction = continued_fraction(1.0, |k| {
+        let m = libm::floor(0.5 * k);
+        let numerator = if k % 2.0 < 0.5 {
+            m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
+        } else {
+            -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))
+        };
+        (numerator, 1.0)
+    });
+    libm::exp(logarithm) / (a * fraction)
+}
+
+/// The continued fraction `first + n_1/(d_1 + n_2/(d_2 + …))` for `term(k) = (n_k, d_k)`, forwards
+/// by the recurrence for the ratios of successive numerators and denominators.
+fn continued_fraction(first: f64, term: impl Fn(f64) -> (f64, f64)) -> f64 {
+    let nonzero = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
+    let mut value = nonzero(first);
+    let (mut numerators, mut denominators) = (value, 0.0);
+    let mut k = 0.0;
+    while k < 1e5 {
+        k += 1.0;
+        let (numerator, denominator) = term(k);
+        denominators = 1.0 / nonzero(denominator + numerator * denominators);
+        numerators = nonzero(denominator + numerator / numerators);
+        let ratio = numerators * denominators;
+        value *= ratio;
+        if (ratio - 1.0).abs() < 1e-15 {
+            break;
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mean_chi_square, student};
+
+    fn close(value: f64, expected: f64) {
+        assert!((value - expected).abs() <= 2e-6 * expected.abs(), "{value} {expected}");
+    }
+
+    #[test]
+    fn student_quantiles_are_those_of_the_tables() {
+        close(student(0.975, 1.0), 12.706_204_7);
+        close(student(0.975, 2.0), 4.302_652_73);
+        close(student(0.025, 9.0), -2.262_157_16);
+        close(student(0.995, 30.0), 2.749_995_65);
+        close(student(0.975, 1e7), 1.959_963_98);
+        close(student(0.975, f64::INFINITY), 1.959_963_98);
+        assert!(student(0.5, 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn chi_square_quantiles_are_those_of_the_tables() {
+        close(mean_chi_square(0.975, 1.0), 5.023_886_19);
+        close(mean_chi_square(0.025, 1.0), 9.820_691_2e-4);
+        close(10.0 * mean_chi_square(0.025, 10.0), 3.246_972_78);
+        close(10.0 * mean_chi_square(0.975, 10.0), 20.483_177_35);
+        close(100.0 * mean_chi_square(0.05, 100.0), 77.929_465_2);
+        let (below, above) = (mean_chi_square(0.3, 9.999e3), mean_chi_square(0.3, 1.0001e4));
+        assert!((below - above).abs() < 2e-6, "{below} {above}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The trace of an operator.
+
+use faer::Mat;
+use rand::Rng;
+
+use super::moments::{Moments, ROUNDING};
+use super::products::{
+    BLOCK, Products, dot, gaussian, inner, norm_squared, orthonormal, project_out, scale_column,
+};
+use super::{Estimate, EstimateError, leave_one_out};
+use crate::Operator;
+
+/// How [`trace`] spends its products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TraceMethod {
+    /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls with
+    /// the square root of the budget; the others fall faster where the spectrum decays.
+    Hutchinson,
+    /// Hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products finds the directions Q in
+    /// which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates what is
+    /// orthogonal to Q. Below three products it is [`Hutchinson`](Self::Hutchinson).
+    HutchPlusPlus,
+    /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both ends, by turns.
+    /// Below four products it is [`Hutchinson`](Self::Hutchinson).
+    #[default]
+    XTrace,
+    /// `XNysTrace` (Epperly, Tropp & Webber 2024), for positive semidefinite operators: a Nyström
+    /// approximation from all products, and what it misses. The most accurate of the four.
+    XNysTrace,
+}
+
+/// How to estimate a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// The method.
+    pub method: TraceMethod,
+    /// Most operator products. With as many as the dimension, the result is exact.
+    pub max_products: usize,
+}
+
+impl Default for TraceOptions {
+    /// `XTrace`, 60 products.
+    fn default() -> Self {
+        Self { method: TraceMethod::default(), max_products: 60 }
+    }
+}
+
+/// The trace of a symmetric operator.
+///
+/// All methods are unbiased, and exact up to rounding on multiples of the identity: random vectors are
+/// uniform on spheres, not random signs, so that the law of the error depends on the eigenvalues only
+/// and the images of the vectors tell it. That is where the standard error comes from, and
+/// why it is good for budgets of ten products and even one; the interval also knows how skewed the law
+/// is. With as many products as the dimension the unit vectors give the trace itself, with a standard
+/// error of zero. Costs O(dim · k²) besides its k products.
+///
+/// Nominal 95 % intervals cover the truth in 93–97 % of runs, from ten products on, on flat and decaying
+/// spectra, definite or not, with an outlier, and on that of a ReLU network. The exceptions
+/// are too wide: `XTrace` with fewer than 30 products covers 96–99 % on a spectrum that falls like
+/// 1/k² or has one eigenvalue a thousand times the others, `XNysTrace` with ten 97.6 % on the latter.
+/// The example `coverage` prints the whole table.
+///
+/// ```
+/// use flatmin_linalg::{FnOperator, TraceOptions, stream, trace};
+/// let operator = FnOperator::new(1000, |v: &[f64], image: &mut [f64]| {
+///     for (i, (image, v)) in image.iter_mut().zip(v).enumerate() {
+///         *image = v / (1.0 + i as f64);
+///     }
+/// });
+/// let estimate = trace(&operator, &TraceOptions::default(), &mut stream(0, "trace", 0))?;
+/// assert_eq!(estimate.products, 60);
+/// assert!((estimate.value - 7.4855).abs() < 3.0 * estimate.standard_error);
+/// assert!(estimate.interval(0.95).half_width() < 0.05 * estimate.value);
+/// # Ok::<(), flatmin_linalg::EstimateError>(())
+/// ```
+///
+/// # Errors
+/// [`EstimateError`]: dimension or budget zero, a product that is not finite, an operator that is not
+/// positive semidefinite where the method needs it (seen only when the approximation
+/// meets a negative direction), or a result beyond the range of `f64`.
+pub fn trace(
+    operator: &(impl Operator + ?Sized),
+    options: &TraceOptions,
+    rng: &mut impl Rng,
+) -> Result<Estimate, EstimateError> {
+    super::check(operator, options.max_products)?;
+    let mut products = Products::new(operator);
+    let (dim, budget) = (products.dim(), options.max_products);
+    if budget >= dim {
+        return exact(&mut products);
+    }
+    match options.method {
+        TraceMethod::XTrace if budget >= 4 => leave_one_out::xtrace(&mut products, budget / 2, rng),
+        TraceMethod::XNysTrace if budget >= 2 => {
+            leave_one_out::xnystrace(&mut products, budget, rng)
+        }
+        TraceMethod::HutchPlusPlus if budget >= 3 => {
+            let sketch = budget / 3;
+            deflated(&mut products, sketch, budget - 2 * sketch, rng)
+        }
+        _ => deflated(&mut products, 0, budget, rng),
+    }
+}
+
+/// The trace from its definition.
+fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimate, EstimateError> {
+    let dim = products.dim();
+    let mut sum = 0.0;
+    for first in (0..dim).step_by(BLOCK) {
+        let images = products.of_axes(first, BLOCK.min(dim - first))?;
+        sum += (0..images.ncols()).map(|j| images[(first + j, j)]).sum::<f64>();
+    }
+    Estimate::exact(sum, products.exponent(), products.used())
+}
+
+/// `tr QᵀAQ` for `sketch` orthonormal directions Q of the range of A, and the mean of `count` forms
+/// orthogonal to them.
+fn deflated<O: Operator + ?Sized>(
+    products: &mut Products<'_, O>,
+    sketch: usize,
+    count: usize,
+    rng: &mut impl Rng,
+) -> Result<Estimate, EstimateError> {
+    let dim = products.dim();
+    let (mut known, mut size) = (0.0, 0.0);
+    let mut basis = Mat::zeros(dim, 0);
+    if sketch > 0 {
+        let images = products.of(gaussian(dim, sketch, rng).as_ref())?;
+        (basis, _) = orthonormal(images.as_ref());
+        let images = products.of(basis.as_ref())?;
+        let captured = inner(basis.as_ref(), images.as_ref());
+        known = (0..sketch).map(|j| captured[(j, j)]).sum();
+        size = (0..sketch).map(|j| captured[(j, j)].abs()).sum();
+    }
+    let mut vectors = gaussian(dim, count, rng);
+    project_out(basis.as_ref(), vectors.as_mut());
+    let rest = dim - sketch;
+    for j in 0..count {
+        let norm = norm_squared(vectors.as_ref(), j).sqrt();
+        scale_column(vectors.as_mut(), j, (rest as f64).sqrt() / norm);
+    }
+    let mut images = products.of(vectors.as_ref())?;
+    size += (0..count).map(|j| dot(vectors.as_ref(), images.as_ref(), j).abs()).sum::<f64>()
+        / count as f64;
+    project_out(basis.as_ref(), images.as_mut());
+    let moments = Moments::of_images(vectors.as_ref(), images.as_ref(), rest);
+    moments.estimate(known, ROUNDING * size, products.exponent(), products.used())
+}

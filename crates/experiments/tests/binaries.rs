@@ -22,6 +22,7 @@ fn binary(experiment: Experiment) -> &'static str {
         Experiment::Threshold => env!("CARGO_BIN_EXE_threshold"),
         Experiment::LinearStability => env!("CARGO_BIN_EXE_linear_stability"),
         Experiment::DeepSharpness => env!("CARGO_BIN_EXE_deep_sharpness"),
+        Experiment::Estimators => env!("CARGO_BIN_EXE_estimators"),
         Experiment::ProgressiveSharpening => env!("CARGO_BIN_EXE_progressive_sharpening"),
     }
 }

@@ -5,6 +5,7 @@
 //! every figure that needs it. Its [`CellKey`] names it by content.
 
 mod deep;
+mod estimator;
 mod interpolator;
 mod norms;
 mod study;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use deep::{DeepActivation, DeepMeasurement, DeepResult, DeepSpec, DeepTask};
+pub use estimator::{Estimator, EstimatorResult, EstimatorSpec, Spectrum};
 pub use interpolator::{
     BalancedThresholds, Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm,
 };
@@ -48,6 +50,8 @@ pub enum CellSpec {
     Norms(NormSpec),
     /// One training run of a deep network.
     Deep(DeepSpec),
+    /// Many estimates of one trace.
+    Estimator(EstimatorSpec),
 }
 
 /// What a cell found.
@@ -62,6 +66,8 @@ pub enum CellResult {
     Norms(NormResult),
     /// Of [`CellSpec::Deep`].
     Deep(DeepResult),
+    /// Of [`CellSpec::Estimator`].
+    Estimator(EstimatorResult),
 }
 
 /// A cell could not be computed: a defect of its specification or of this program.
@@ -86,6 +92,9 @@ pub enum CellError {
     /// Curvature could not be measured.
     #[error(transparent)]
     Curvature(#[from] flatmin_curvature::CurvatureError),
+    /// A trace could not be estimated.
+    #[error(transparent)]
+    Estimate(#[from] flatmin_linalg::EstimateError),
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
@@ -105,6 +114,7 @@ impl CellSpec {
             Self::Interpolator(spec) => CellResult::Interpolator(spec.run()?),
             Self::Norms(spec) => CellResult::Norms(spec.run()?),
             Self::Deep(spec) => CellResult::Deep(spec.run()?),
+            Self::Estimator(spec) => CellResult::Estimator(spec.run()?),
         })
     }
 
@@ -135,6 +145,7 @@ impl CellSpec {
             Self::Interpolator(spec) => spec.label(),
             Self::Norms(spec) => spec.label(),
             Self::Deep(spec) => spec.label(),
+            Self::Estimator(spec) => spec.label(),
         }
     }
 
@@ -145,6 +156,7 @@ impl CellSpec {
             Self::Interpolator(spec) => spec.cost(),
             Self::Norms(_) => 0.02,
             Self::Deep(spec) => spec.cost(),
+            Self::Estimator(spec) => spec.cost(),
         }
     }
 }

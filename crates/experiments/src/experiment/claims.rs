@@ -1,6 +1,7 @@
 //! The claims, judged on the results. Numbers are those of the list of claims in the docs.
 
 mod deep;
+mod estimators;
 mod threshold;
 
 use super::diagonal::initial_ratio;
@@ -25,7 +26,7 @@ pub fn claims(
     results: &Results,
 ) -> Result<Vec<Claim>, MissingCell> {
     type Judge = fn(&Settings, &Results) -> Result<Claim, MissingCell>;
-    let all: [(&[Experiment], Judge); 15] = [
+    let all: [(&[Experiment], Judge); 17] = [
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], stable_minima),
         (&[Experiment::ReluSharpness, Experiment::DiagonalSharpness], norms_follow),
         (&[Experiment::ReluGeneralization], relu_generalization),
@@ -41,6 +42,8 @@ pub fn claims(
         (&[Experiment::DeepSharpness], deep::edge),
         (&[Experiment::ProgressiveSharpening], deep::sharpening),
         (&[Experiment::ProgressiveSharpening], deep::noise),
+        (&[Experiment::Estimators], estimators::coverage),
+        (&[Experiment::Estimators], estimators::accuracy),
     ];
     all.into_iter()
         .filter(|(needs, _)| needs.iter().all(|need| experiments.contains(need)))

@@ -2,7 +2,7 @@
 
 use flatmin_optim::{Method, Sampling, Schedule};
 
-use super::deep;
+use super::{deep, estimators};
 use crate::cell::{
     CellSpec, DiagonalInitial, DiagonalProblem, FACTORS, InterpolatorSpec, MOMENTUM, MinimizedNorm,
     NetworkFamily, NormSpec, Problem, ReluProblem, Study, TrainSpec,
@@ -504,6 +504,7 @@ pub(super) fn how(experiment: Experiment, settings: &Settings) -> String {
         ),
         Experiment::DeepSharpness => deep::how_sharpness(settings),
         Experiment::ProgressiveSharpening => deep::how_sharpening(settings),
+        Experiment::Estimators => estimators::how(settings),
         Experiment::NormEquivalence => format!(
             "Random networks of several widths and input dimensions, from exactly balanced to factors \
              of 30 between the layers. The population Gauss–Newton matrix is exact (arc-cosine \

@@ -4,6 +4,7 @@ mod batch_size;
 mod claims;
 mod deep;
 mod diagonal;
+mod estimators;
 mod grid;
 mod linear_stability;
 mod norm_equivalence;
@@ -56,6 +57,8 @@ pub enum Experiment {
     DeepSharpness,
     /// Sharpness along the training of a deep network.
     ProgressiveSharpening,
+    /// Error and coverage of trace estimators.
+    Estimators,
 }
 
 /// What an experiment shows: its full table, its figure, and a summary for the report.
@@ -81,7 +84,7 @@ pub struct MissingCell {
 
 impl Experiment {
     /// All experiments, in the order of the report.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ReluDynamics,
         Self::ReluSharpness,
         Self::ReluGeneralization,
@@ -96,6 +99,7 @@ impl Experiment {
         Self::LinearStability,
         Self::DeepSharpness,
         Self::ProgressiveSharpening,
+        Self::Estimators,
     ];
 
     /// The name used on the command line and in files.
@@ -115,6 +119,7 @@ impl Experiment {
             Self::LinearStability => "linear_stability",
             Self::DeepSharpness => "deep_sharpness",
             Self::ProgressiveSharpening => "progressive_sharpening",
+            Self::Estimators => "estimators",
         }
     }
 
@@ -137,6 +142,7 @@ impl Experiment {
             Self::LinearStability => "Linearised SGD on both sides of the exact threshold",
             Self::DeepSharpness => "Deeper networks and real data: sharpness of the minima found",
             Self::ProgressiveSharpening => "Deep networks: sharpness along training",
+            Self::Estimators => "Trace estimators: errors, and errors of the errors",
         }
     }
 
@@ -223,8 +229,9 @@ impl Experiment {
                  almost-sure edge, where the Lyapunov exponent turns: well beyond η* at the ReLU \
                  minima of the largest learning rate, at η* within a few per cent at the others."
             }
-            Self::DeepSharpness => "SGD_DEEP",
-            Self::ProgressiveSharpening => "SGD_COURSE",
+            Self::DeepSharpness => deep::SHARPNESS_SHOWS,
+            Self::ProgressiveSharpening => deep::SHARPENING_SHOWS,
+            Self::Estimators => estimators::SHOWS,
             Self::Threshold => {
                 "The exact mean-square threshold η* at minima that training found, beside every \
                  simple condition. For single samples the trace bound (S2) is within a tenth of η* \
@@ -269,6 +276,7 @@ impl Experiment {
             Self::LinearStability => grid::linear_stability(settings),
             Self::DeepSharpness => deep::deep_sharpness(settings),
             Self::ProgressiveSharpening => deep::progressive_sharpening(settings),
+            Self::Estimators => estimators::cells(settings),
         }
     }
 
@@ -296,6 +304,7 @@ impl Experiment {
             Self::LinearStability => linear_stability::present(settings, results),
             Self::DeepSharpness => deep::present_sharpness(settings, results),
             Self::ProgressiveSharpening => deep::present_sharpening(settings, results),
+            Self::Estimators => estimators::present(settings, results),
         }
     }
 }

@@ -14,6 +14,23 @@ use super::select::missing;
 use crate::cell::{CellResult, CellSpec, DeepMeasurement, DeepResult, DeepSpec, DeepTask, Results};
 use crate::table::Column;
 
+/// What the figure on minima shows, for a reader of the report.
+pub(super) const SHARPNESS_SHOWS: &str = "Does it hold for deeper networks and real data? At every depth, on a teacher's outputs and on \
+     the parity of handwritten digits, the minima at which SGD came to rest obey tr G ≤ 2/η (S2), and \
+     as η grows SGD stops closer and closer to its exact edge, η* = η. The trace condition stays a \
+     good guide but loosens with depth: (2/tr G)/η* is hardly more than 1 for two layers and up to \
+     half as much again or more for four. The largest rate leaves some networks hovering or dead. \
+     Gradient descent is held by λ_{max} alone (S1): where it met its edge, λ_{max} sits on 2/η, and \
+     tr G lies several times above it.";
+
+/// What the figure on training shows.
+pub(super) const SHARPENING_SHOWS: &str = "Gradient descent sharpens as long as it can: λ_{max} of the Hessian rises from its start, \
+     overshoots 2/η, and then stays there to a few parts in a thousand while the loss goes on \
+     falling, not always monotonically: the edge of stability (Cohen et al. 2021). At the smallest \
+     rate it never meets 2/η. SGD sharpens much less: the larger its η, the lower its trace ends, \
+     at a λ_{max} far below 2/η and with a smaller test loss. It ends inside its own exact edge: \
+     2/η* is below 2/η.";
+
 /// A run of a deep network with its specification.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DeepRun<'r> {

@@ -1,0 +1,214 @@
+//! Estimators of a trace, tried many times on operators whose trace is known.
+
+use faer::{Mat, MatMut, MatRef, Par};
+use flatmin_curvature::{gauss_newton, hessian};
+use flatmin_linalg::{Operator, TraceMethod, TraceOptions, stream, trace};
+use flatmin_models::data::{self, Split};
+use flatmin_models::{Activation, Mlp, TwoLayerRelu};
+use rand_distr::{Distribution as _, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::CellError;
+use crate::claim::median;
+
+/// An operator of moderate dimension, formed, so that its trace is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spectrum {
+    /// Eigenvalues from 1 to 2 in a random basis.
+    Flat,
+    /// Eigenvalues 1/k in a random basis.
+    PowerLaw,
+    /// Eigenvalues from 1 to 2 and one a thousand times as large, in a random basis.
+    Outlier,
+    /// The Gauss–Newton matrix of a two-layer ReLU network at random parameters.
+    ReluNetwork,
+    /// The Hessian of a tanh perceptron at random parameters; it is indefinite.
+    PerceptronHessian,
+}
+
+/// A trace estimator, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they are those of flatmin_linalg")]
+pub enum Estimator {
+    Hutchinson,
+    HutchPlusPlus,
+    XTrace,
+    XNysTrace,
+}
+
+/// Many independent estimates of one trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EstimatorSpec {
+    /// The operator.
+    pub spectrum: Spectrum,
+    /// Its dimension, or the parameters of a network of about that dimension.
+    pub dim: usize,
+    /// The estimator.
+    pub estimator: Estimator,
+    /// Operator products of an estimate.
+    pub products: usize,
+    /// Number of estimates.
+    pub replicas: usize,
+    /// Fixes the operator and the estimates.
+    pub seed: u64,
+}
+
+/// What many estimates were like.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EstimatorResult {
+    /// Dimension of the operator.
+    pub dim: usize,
+    /// Its trace, exact.
+    pub trace: f64,
+    /// Estimates whose 95 % interval holds it.
+    pub covered: usize,
+    /// Number of estimates.
+    pub replicas: usize,
+    /// Median of the errors, relative to the trace.
+    pub median_error: f64,
+    /// Median of the standard errors, relative to the trace.
+    pub median_standard_error: f64,
+}
+
+impl Spectrum {
+    /// All spectra.
+    pub const ALL: [Self; 5] =
+        [Self::Flat, Self::PowerLaw, Self::Outlier, Self::ReluNetwork, Self::PerceptronHessian];
+
+    /// A short name, as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::PowerLaw => "power law",
+            Self::Outlier => "outlier",
+            Self::ReluNetwork => "ReLU network",
+            Self::PerceptronHessian => "perceptron Hessian",
+        }
+    }
+
+    /// Whether the operator is positive semidefinite.
+    pub fn is_positive(self) -> bool {
+        self != Self::PerceptronHessian
+    }
+
+    fn matrix(self, dim: usize, seed: u64) -> Result<Dense, CellError> {
+        let spread = |k: usize| 1.0 + k as f64 / dim as f64;
+        Ok(match self {
+            Self::Flat => Dense::rotated(dim, seed, spread),
+            Self::PowerLaw => Dense::rotated(dim, seed, |k| 1.0 / (k as f64 + 1.0)),
+            Self::Outlier => Dense::rotated(dim, seed, |k| if k == 0 { 1000.0 } else { spread(k) }),
+            Self::ReluNetwork => {
+                let side = dim.isqrt().max(1);
+                let model = TwoLayerRelu::new(side, side)?;
+                let data = data::relu_dataset(side, side, 12 * side, Split::Training, seed)?;
+                let mut rng = stream(seed, "estimator network", 0);
+                let parameters = model.initial_parameters(&mut rng);
+                Dense::of(&gauss_newton(&model, &parameters, &data)?)
+            }
+            Self::PerceptronHessian => {
+                let side = (dim / 2).isqrt().max(1);
+                let model = Mlp::new(&[side, side, side, 1], Activation::Tanh, true)?;
+                let data = data::relu_dataset(side, side, 4 * side, Split::Training, seed)?;
+                let mut rng = stream(seed, "estimator network", 0);
+                let parameters = model.initial_parameters(&mut rng);
+                Dense::of(&hessian(&model, &parameters, &data)?)
+            }
+        })
+    }
+}
+
+impl Estimator {
+    /// All estimators.
+    pub const ALL: [Self; 4] =
+        [Self::Hutchinson, Self::HutchPlusPlus, Self::XTrace, Self::XNysTrace];
+
+    /// Its usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hutchinson => "Hutchinson",
+            Self::HutchPlusPlus => "Hutch++",
+            Self::XTrace => "XTrace",
+            Self::XNysTrace => "XNysTrace",
+        }
+    }
+
+    fn method(self) -> TraceMethod {
+        match self {
+            Self::Hutchinson => TraceMethod::Hutchinson,
+            Self::HutchPlusPlus => TraceMethod::HutchPlusPlus,
+            Self::XTrace => TraceMethod::XTrace,
+            Self::XNysTrace => TraceMethod::XNysTrace,
+        }
+    }
+}
+
+/// A symmetric matrix.
+struct Dense(Mat<f64>);
+
+impl Dense {
+    /// The matrix of an operator.
+    fn of(operator: &impl Operator) -> Self {
+        let dim = operator.dim();
+        let mut images = Mat::zeros(dim, dim);
+        operator.apply(Mat::<f64>::identity(dim, dim).as_ref(), images.as_mut());
+        Self(images)
+    }
+
+    /// Eigenvalues `eigenvalue(k)` in a random basis.
+    fn rotated(dim: usize, seed: u64, eigenvalue: impl Fn(usize) -> f64) -> Self {
+        let mut rng = stream(seed, "estimator basis", 0);
+        let gaussian: Mat<f64> = Mat::from_fn(dim, dim, |_, _| StandardNormal.sample(&mut rng));
+        let basis: Mat<f64> = gaussian.qr().compute_thin_Q();
+        let scaled = Mat::from_fn(dim, dim, |i, k| basis[(i, k)] * eigenvalue(k));
+        Self(scaled * basis.transpose())
+    }
+}
+
+impl Operator for Dense {
+    fn dim(&self) -> usize {
+        self.0.nrows()
+    }
+
+    fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) {
+        let replace = faer::Accum::Replace;
+        faer::linalg::matmul::matmul(images, replace, self.0.as_ref(), vectors, 1.0, Par::Seq);
+    }
+}
+
+impl EstimatorSpec {
+    pub(super) fn run(&self) -> Result<EstimatorResult, CellError> {
+        let matrix = self.spectrum.matrix(self.dim, self.seed)?;
+        let dim = matrix.dim();
+        let exact: f64 = (0..dim).map(|i| matrix.0[(i, i)]).sum();
+        let options = TraceOptions { method: self.estimator.method(), max_products: self.products };
+        let (mut covered, mut errors, mut standard_errors) = (0, Vec::new(), Vec::new());
+        for replica in 0..self.replicas {
+            let mut rng = stream(self.seed, "estimates", replica as u64);
+            let estimate = trace(&matrix, &options, &mut rng)?;
+            covered += usize::from(estimate.interval(0.95).contains(exact));
+            errors.push((estimate.value - exact).abs() / exact.abs());
+            standard_errors.push(estimate.standard_error / exact.abs());
+        }
+        Ok(EstimatorResult {
+            dim,
+            trace: exact,
+            covered,
+            replicas: self.replicas,
+            median_error: median(&errors),
+            median_standard_error: median(&standard_errors),
+        })
+    }
+
+    pub(super) fn label(&self) -> String {
+        let (estimator, spectrum) = (self.estimator.name(), self.spectrum.name());
+        format!("{estimator} on {spectrum}, {} products, seed {}", self.products, self.seed)
+    }
+
+    pub(super) fn cost(&self) -> f64 {
+        // Products, and the orthogonalisation of their vectors, at about 10 GFLOP/s.
+        let (dim, products) = (self.dim as f64, self.products as f64);
+        self.replicas as f64 * (2.0 * dim * dim * products + 8.0 * dim * products.powi(2)) / 1e10
+    }
+}

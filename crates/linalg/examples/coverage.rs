@@ -86,7 +86,7 @@ fn table(name: &str, operator: &Dense, positive: bool, seeds: u64) {
             let label = format!("{method:?} to {relative_error}");
             line(name, &label, seeds, truth, |rng| {
                 let target =
-                    TraceTarget { relative_error, method, max_products: 190, ..Default::default() };
+                    TraceTarget { relative_error, method, max_products: 110, ..Default::default() };
                 let run = estimate_trace(operator, &target, rng).expect("finite");
                 let mut estimate = run.estimate;
                 estimate.products = run.products;

@@ -87,7 +87,7 @@ fn frobenius_norms_are_covered() {
 fn stopping_when_the_interval_is_narrow_does_not_spoil_it() {
     for (name, operator, _) in cases() {
         let target =
-            TraceTarget { relative_error: 0.05, max_products: 190, ..TraceTarget::default() };
+            TraceTarget { relative_error: 0.05, max_products: 110, ..TraceTarget::default() };
         let share = coverage(operator.trace(), |rng| {
             estimate_trace(&operator, &target, rng).unwrap().estimate
         });

@@ -92,16 +92,16 @@ pub(crate) fn relu_jacobian(
     })
 }
 
-/// The Gauss–Newton matrix of a small ReLU network, 300 × 300 of rank 150.
+/// The Gauss–Newton matrix of a small ReLU network, 160 × 160 of rank 100.
 pub(crate) fn relu_gauss_newton() -> Dense {
-    let jacobian = relu_jacobian(20, 14, 150, 100);
+    let jacobian = relu_jacobian(16, 9, 100, 100);
     let n = jacobian.nrows() as f64;
     let product = jacobian.transpose() * &jacobian;
     Dense(Mat::from_fn(product.nrows(), product.ncols(), |i, j| product[(i.max(j), i.min(j))] / n))
 }
 
 /// The dimension of [`cases`], but for the ReLU network.
-const DIM: u32 = 200;
+const DIM: u32 = 120;
 
 /// Spectra of different kinds, with names and whether they are positive semidefinite.
 pub(crate) fn cases() -> Vec<(&'static str, Dense, bool)> {

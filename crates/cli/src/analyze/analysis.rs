@@ -97,7 +97,7 @@ impl Analysis {
 
     /// `max ‖g_i‖²`, times the scale of the loss.
     pub(crate) fn largest_row_norm_squared(&self) -> f64 {
-        self.loss_scale * self.found.minimum.largest_row_norm_squared()
+        self.loss_scale * self.found.minimum.largest_gradient_norm_squared()
     }
 
     fn scale(&self, sharpness: Sharpness) -> Sharpness {

@@ -21,6 +21,8 @@ pub(super) struct Certificate {
     pub(super) rayleigh_rounding: f64,
     /// Relative bound on what rounding can have done to the largest quotient.
     pub(super) quotient_rounding: f64,
+    /// What the distance of the level from the root adds, where it must not be zero.
+    pub(super) least_offset: f64,
 }
 
 impl Certificate {
@@ -37,7 +39,7 @@ impl Certificate {
     /// for a vector that is no supersolution.
     pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
         let excused = if is_supersolution { EXCUSED } else { 1.0 } * self.rayleigh_rounding;
-        self.rayleigh_rounding + self.quotient_rounding.min(excused)
+        self.rayleigh_rounding + self.quotient_rounding.min(excused) + self.least_offset
     }
 }
 
@@ -94,6 +96,7 @@ impl Operator<'_> {
             upper: largest * (1.0 + rounding(8)),
             rayleigh_rounding,
             quotient_rounding: quotient_error / largest,
+            least_offset: 0.0,
         })
     }
 
@@ -177,6 +180,7 @@ impl Operator<'_> {
             upper: upper * (1.0 + rounding(8)),
             rayleigh_rounding,
             quotient_rounding: (1.0 - plain / upper).max(0.0),
+            least_offset: self.cone.least_offset(),
         }
     }
 }

@@ -86,6 +86,13 @@ impl Cone {
         }
     }
 
+    /// How far above the root, relative, the level of a supersolution must be put at least, for its blocks to
+    /// be positive definite [beyond doubt](is_definite) and to leave the same room. Zero for one output.
+    pub(super) fn least_offset(self) -> f64 {
+        let k = self.outputs;
+        if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * doubt(k) }
+    }
+
     /// Whether a tuple lies inside the cone, beyond doubt about rounding.
     pub(super) fn contains(self, vector: &[f64]) -> bool {
         if self.is_orthant() {

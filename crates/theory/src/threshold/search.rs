@@ -37,6 +37,7 @@ pub(super) fn bracket(
 ) -> Result<Bracket, TheoryError> {
     let start = operator.cone.unit();
     let homogeneous = operator.response.is_homogeneous();
+    let least_offset = operator.cone.least_offset();
     let mut search = Search {
         operator,
         width: options.relative_width,
@@ -44,7 +45,7 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * options.relative_width.sqrt(),
-        offset: 0.25 * options.relative_width,
+        offset: (0.25 * options.relative_width).max(least_offset),
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -159,7 +160,9 @@ impl Search<'_, '_> {
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
             // The lower end stays below the root by what rounding may have added to it.
-            if found.reached && certificate.is_lost_in_rounding() {
+            // Blocks may also be too near to singular for a supersolution to be known as one.
+            let judged = found.reached || !self.operator.cone.is_orthant();
+            if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
             self.offset = self.offset.max(0.25 * self.width + 2.0 * certificate.rayleigh_rounding);
@@ -182,7 +185,8 @@ impl Search<'_, '_> {
             self.approach(response.spectral_root(self.operator.cone.outputs()))?;
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
-        let mut offset = 0.4 * self.width;
+        let cone = self.operator.cone;
+        let mut offset = (0.4 * self.width).max(cone.least_offset());
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);
@@ -224,6 +228,11 @@ impl Search<'_, '_> {
                 self.start = self.operator.cone.mixed(&vector)?;
                 let hidden = 3.0 * certificate.rayleigh_rounding * (stiffness / upper).max(1.0);
                 offset = offset.max(0.4 * self.width + hidden);
+                let is_above = found.value < 1.0;
+                if !cone.is_orthant() && is_above && certificate.is_lost_in_rounding() {
+                    // It was, but the blocks are too near to singular for that to be known.
+                    offset *= 8.0;
+                }
                 nu = nu.max(root);
             }
         }

@@ -179,7 +179,7 @@ impl Operator<'_> {
             lower: rayleigh * (1.0 - rounding(8)),
             upper: upper * (1.0 + rounding(8)),
             rayleigh_rounding,
-            quotient_rounding: (1.0 - plain / upper).max(0.0),
+            quotient_rounding: if upper.is_finite() { 1.0 - plain / upper } else { 1.0 },
             least_offset: self.cone.least_offset(),
         }
     }
@@ -224,10 +224,13 @@ fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool
 }
 
 /// A level at which `holds` is true, and not far above the least one: within 3 % of its distance to `base`.
-/// `holds` is false at the base and true far above it.
+/// Infinite where it is not true even far above.
 fn least_level(base: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let level = |exponent: f64| base * (1.0 + libm::exp2(exponent));
     let (mut low, mut high) = (-52.0, 80.0);
+    if !holds(level(high)) {
+        return f64::INFINITY;
+    }
     while high - low > 0.04 {
         let middle = f64::midpoint(low, high);
         if holds(level(middle)) {

@@ -215,3 +215,48 @@ pub(super) fn is_definite(matrix: &Mat<f64>, shift: f64) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::SQRT_2;
+
+    use super::Cone;
+
+    #[test]
+    fn coordinates_have_the_inner_product_of_matrices() {
+        let cone = Cone::new(1, 2);
+        // [[1, 2], [2, 5]] with itself: 1 + 4 + 4 + 25.
+        let mut vector = vec![1.0, 2.0, 5.0];
+        cone.to_coordinates(&mut vector);
+        let square: f64 = vector.iter().map(|value| value * value).sum();
+        assert!((square - 34.0).abs() < 1e-13);
+        let block = cone.blocks(&vector).next().unwrap();
+        assert!((block[(0, 1)] - 2.0).abs() < 1e-15 && (block[(1, 1)] - 5.0).abs() < 1e-15);
+        assert_eq!(cone.unit(), [1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn definite_blocks_lie_inside() {
+        let cone = Cone::new(2, 2);
+        let inside = |entry: f64| cone.contains(&[1.0, 0.0, 1.0, 1.0, SQRT_2 * entry, 1.0]);
+        assert!(inside(0.999) && inside(-0.999));
+        assert!(!inside(1.0) && !inside(1.001) && !inside(f64::NAN));
+        // Within rounding of singular: not known to be definite.
+        assert!(!inside(1.0 - 1e-16));
+        let bound = cone.unit();
+        assert!(cone.is_below(&[0.5; 6], &bound, 1.0));
+        assert!(!cone.is_below(&[0.9; 6], &bound, 1.0));
+    }
+
+    #[test]
+    fn any_tuple_is_made_positive() {
+        let cone = Cone::new(3, 2);
+        // Minus a projection, nothing, and an indefinite block.
+        let vector = vec![-2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        let positive = cone.positive(vector.clone()).unwrap();
+        assert!(cone.contains(&positive), "{positive:?}");
+        assert!((positive[0] - 1.0).abs() < 1e-15, "{positive:?}");
+        let mixed = cone.mixed(&vector).unwrap();
+        assert!(cone.contains(&mixed) && mixed[3] > 0.1, "{mixed:?}");
+    }
+}

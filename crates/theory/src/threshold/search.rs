@@ -159,9 +159,9 @@ impl Search<'_, '_> {
                 best.lower = certificate.lower;
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
-            // The lower end stays below the root by what rounding may have added to it.
-            // Blocks may also be too near to singular for a supersolution to be known as one.
+            // Blocks may be too near to singular for a supersolution to be known as one.
             let judged = found.reached || !self.operator.cone.is_orthant();
+            // The lower end stays below the root by what rounding may have added to it.
             if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
@@ -269,6 +269,7 @@ impl Search<'_, '_> {
         if !found.reached && self.directions < MOST_DIRECTIONS {
             self.directions = MOST_DIRECTIONS;
             if !self.operator.cone.is_orthant() {
+                // What is taken out would be a map of each block.
                 return Ok(found);
             }
             let diagonal = self.operator.diagonal(nu);

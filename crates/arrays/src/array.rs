@@ -117,49 +117,44 @@ impl Array {
         if self.order == Order::C || self.shape.len() < 2 {
             return Ok(values);
         }
-        // Entry k of the result has the indices of k in C order; in the file its position is Σ i_d s_d.
-        let mut sorted = Vec::with_capacity(count);
-        let mut index = vec![0; self.shape.len()];
-        for _ in 0..count {
-            let position = self.shape.iter().zip(&index).rev().fold(0, |p, (n, i)| p * n + i);
-            sorted.push(values[position]);
-            for (i, n) in index.iter_mut().zip(&self.shape).rev() {
-                *i += 1;
-                if *i < *n {
-                    break;
-                }
-                *i = 0;
-            }
-        }
-        Ok(sorted)
+        Ok(fortran_order(&self.shape).map(|position| values[position]).collect())
     }
 
-    /// Some columns of an array seen as a matrix of `rows` × (everything else), as they lie in the file:
-    /// row by row for [`Order::C`], column by column for [`Order::Fortran`]. Replaces `values`.
-    ///
-    /// An array in Fortran order is such a matrix only when all axes but the first and the last have
-    /// length 1.
+    /// Some columns of an array seen as a matrix whose columns are the last of two or more axes, and whose
+    /// rows are all axes before it, the last of these running fastest: row by row for [`Order::C`], column by
+    /// column for [`Order::Fortran`]. Replaces `values`.
     ///
     /// # Errors
     /// As [`values`](Self::values).
     ///
     /// # Panics
-    /// When the columns are not there, and when the array is not such a matrix.
+    /// When the columns are not there.
     pub fn read_columns(
         &mut self,
         columns: Range<usize>,
         values: &mut Vec<f64>,
     ) -> Result<(), ArrayError> {
-        let rows = self.shape.first().copied().unwrap_or(1);
-        let all: usize = self.shape.iter().skip(1).product();
+        let axes = self.shape.len();
+        let mut outer = self.shape.clone();
+        let inner = outer.split_off(axes.saturating_sub(1).max(1).min(axes));
+        let rows: usize = outer.iter().product();
+        let all: usize = inner.iter().product();
         assert!(columns.start <= columns.end && columns.end <= all, "columns of an array");
         let count = columns.len();
         values.clear();
         values.resize(rows * count, 0.0);
-        let read = if self.order == Order::Fortran && all > 1 {
-            let between = self.shape.len() - 1;
-            assert!(self.shape[1..between].iter().all(|length| *length == 1), "a matrix");
-            self.read(columns.start * rows, values)
+        let read = if self.order == Order::Fortran {
+            self.read(columns.start * rows, values).map(|()| {
+                if rows > 0 && outer.iter().filter(|length| **length != 1).count() > 1 {
+                    let order: Vec<usize> = fortran_order(&outer).collect();
+                    for values in values.chunks_mut(rows) {
+                        let column = values.to_vec();
+                        for (value, position) in values.iter_mut().zip(&order) {
+                            *value = column[*position];
+                        }
+                    }
+                }
+            })
         } else if count == all {
             self.read(0, values)
         } else {
@@ -245,6 +240,23 @@ impl Array {
         }
         format!("{index:?}")
     }
+}
+
+/// Where the entries of an array, in C order, lie in Fortran order.
+fn fortran_order(shape: &[usize]) -> impl Iterator<Item = usize> {
+    // Entry k has the indices of k in C order; in the file its position is Σ i_d s_d.
+    let mut index = vec![0; shape.len()];
+    (0..shape.iter().product()).map(move |_| {
+        let position = shape.iter().zip(&index).rev().fold(0, |p, (n, i)| p * n + i);
+        for (i, n) in index.iter_mut().zip(shape).rev() {
+            *i += 1;
+            if *i < *n {
+                break;
+            }
+            *i = 0;
+        }
+        position
+    })
 }
 
 enum Failed {

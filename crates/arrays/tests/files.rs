@@ -86,6 +86,47 @@ fn columns_are_those_of_the_whole_in_both_orders() {
     }
 }
 
+#[test]
+fn axes_before_the_last_are_rows_in_both_orders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let (n, k) = (3, 2);
+    let value = |i: usize, o: usize, j: usize| (100 * i + 10 * o + j) as f64;
+    for (order, p) in [("False", 4), ("True", 4), ("False", 1), ("True", 1)] {
+        let mut data: Vec<f64> = Vec::new();
+        if order == "True" {
+            (0..p).for_each(|j| {
+                (0..k).for_each(|o| data.extend((0..n).map(|i| value(i, o, j))));
+            });
+        } else {
+            (0..n).for_each(|i| {
+                (0..k).for_each(|o| data.extend((0..p).map(|j| value(i, o, j))));
+            });
+        }
+        let text =
+            format!("{{'descr': '<f8', 'fortran_order': {order}, 'shape': (3, 2, {p}), }}\n");
+        let size = u16::try_from(text.len()).unwrap().to_le_bytes();
+        let data: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = [b"\x93NUMPY\x01\x00", size.as_slice(), text.as_bytes(), &data].concat();
+        fs::write(&path, bytes).unwrap();
+        let mut array = ArrayFile::open(&path).unwrap().array(None, &[]).unwrap();
+        for columns in [0..p, p / 3..p, p - 1..p] {
+            let mut values = Vec::new();
+            array.read_columns(columns.clone(), &mut values).unwrap();
+            for row in 0..n * k {
+                for (index, j) in columns.clone().enumerate() {
+                    let place = match array.order() {
+                        Order::C => row * columns.len() + index,
+                        Order::Fortran => index * n * k + row,
+                    };
+                    let expected = value(row / k, row % k, j);
+                    assert!((values[place] - expected).abs() < f64::EPSILON, "{order} {row} {j}");
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

@@ -314,3 +314,50 @@ fn the_program_documents_itself() {
     let page = std::fs::read_to_string(folder.path().join("flatmin-analyze.1")).unwrap();
     assert!(page.contains(r"\-\-loss\-scale"), "{page}");
 }
+
+/// 6 samples with 3 outputs and 40 parameters: `numpy.random.default_rng(0).standard_normal((6, 3, 40))`.
+fn three_outputs() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "data", "outputs_6x3x40.npy"].iter().collect()
+}
+
+#[test]
+fn several_outputs_have_a_threshold_of_their_own() {
+    let file = three_outputs();
+    let report = json(&file, &["--batch-size", "2"]);
+    assert_eq!(report["schema"], "flatmin.analyze/1");
+    for (field, expected) in [("samples", 6), ("outputs", 3), ("parameters", 40), ("rank", 18)] {
+        assert_eq!(report[field], expected, "{field}");
+    }
+    // By naive Kronecker products in numpy.
+    let exact = 0.065_817_289_118_948_73;
+    let batch = &report["batches"][0];
+    let threshold = &batch["threshold"];
+    assert!(number(&threshold["lower"]) <= exact && exact <= number(&threshold["upper"]));
+    assert!(number(&batch["relative_width"]) < 2e-10);
+    let bound = |id: &str| number(&batch["bounds"][id]);
+    assert!(bound("S7") <= exact && exact <= bound("S6") && exact <= bound("S4"));
+    assert!(bound("S6") <= bound("S2").min(bound("S3_sharp")).min(bound("S5")));
+    // As samples of their own the outputs would be stable up to another rate.
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.npy");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let shape = bytes.windows(10).position(|text| text == b"(6, 3, 40)").unwrap();
+    bytes[shape..shape + 10].copy_from_slice(b"(18, 40)  ");
+    std::fs::write(&rows, bytes).unwrap();
+    assert_eq!(json(&rows, &["--outputs", "3", "--batch-size", "2"])["batches"][0], *batch);
+    let other = json(&rows, &["--batch-size", "2"]);
+    assert_eq!((&other["samples"], &other["outputs"]), (&18.into(), &1.into()));
+    assert!((number(&other["batches"][0]["threshold"]["upper"]) / exact - 1.0).abs() > 0.1);
+}
+
+#[test]
+fn text_says_how_many_outputs_there_are_and_what_the_loss_is() {
+    flatmin().arg("analyze").arg(three_outputs()).assert().success().stderr("").stdout(
+        contains("6 samples × 3 outputs × 40 parameters, rank 18")
+            .and(contains("Loss (1/2n) Σ ‖f − y‖²"))
+            .and(contains("torch.nn.MSELoss, 0.666666666666667."))
+            .and(contains("largest λ_max(J_iJ_iᵀ)")),
+    );
+    let momentum = json(&three_outputs(), &["--momentum", "0.9"]);
+    assert!(number(&momentum["batches"][0]["relative_width"]) < 1e-9);
+}

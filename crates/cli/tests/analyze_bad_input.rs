@@ -104,6 +104,14 @@ fn entries_that_are_not_finite_are_named() {
         let file = folder.write("c.npy", &matrix(2, 2, &[1.0, value, value, 1.0]));
         refused(&file, &["--gram"], &format!("of the Gram matrix is {word}"));
     }
+    // With several outputs, by sample and output.
+    for (order, place) in [("False", 2 * 6 + 3 + 1), ("True", 6 + 2 + 2)] {
+        let mut data = vec![0; 8 * 3 * 2 * 3];
+        data[8 * place..8 * (place + 1)].copy_from_slice(&f64::NAN.to_le_bytes());
+        let file = folder.write("e.npy", &npy("<f8", order, "(3, 2, 3)", &data));
+        let entry = if order == "False" { "(2, 1, 1)" } else { "(1, 1, 1)" };
+        refused(&file, &[], &format!("entry {entry} of the Jacobian is NaN"));
+    }
     // In a block of parameters, the column counts from the first of all.
     let mut values = vec![1.0; 20];
     values[17] = f64::NAN;
@@ -125,13 +133,22 @@ fn shapes_that_are_no_jacobian_are_refused() {
     check("(0,)", 0, &[], "is empty");
     check("()", 1, &[], "is a single number");
     check("(6,)", 6, &[], "has shape (6), expected a Jacobian n × p");
-    check("(2, 3, 2)", 12, &[], "Jacobian of 3 outputs");
+    check("(0, 3, 2)", 0, &[], "is empty: it has shape (0 × 3 × 2)");
+    check("(2, 0, 2)", 0, &[], "is empty");
+    check("(2, 3, 0)", 0, &[], "is empty");
+    check("(2, 3, 2)", 12, &["--outputs", "2"], "the Jacobian of 3 outputs, not of 2");
+    check("(2, 3, 2)", 12, &["--gram"], "expected the n × n matrix");
+    check("(6, 2)", 12, &["--outputs", "4"], "6 rows are not 4 outputs for every sample");
+    check("(3, 3)", 9, &["--gram", "--outputs", "2"], "3 rows are not 2 outputs");
     check("(2, 3, 2, 2)", 24, &[], "has shape (2 × 3 × 2 × 2)");
     check("(2, 3)", 6, &["--gram"], "expected the n × n matrix");
     check(&format!("({})", "1, ".repeat(65)), 1, &[], "has 65 axes, expected at most 64");
     check("(18446744073709551615, 0)", 0, &[], "is empty");
     // Only a header and 800 000 zeros, but 80 GB for the Gram matrix.
     check("(100000, 1)", 100_000, &[], "--memory-limit");
+    check("(1000, 100, 1)", 100_000, &[], "1000 samples with 100 outputs each need about");
+    let huge = "(4294967296, 4294967296, 4294967296)";
+    check(huge, 1, &[], "is truncated");
 }
 
 #[test]

@@ -12,9 +12,10 @@ const NO_ALIGNMENT: f64 = 1e-12;
 /// Alignment of the gradient noise at a minimum with its curvature; without units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alignment {
-    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`.
+    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs the
+    /// smallest eigenvalue of `J_i G J_iᵀ / ‖G‖_F²`.
     pub chi_min: f64,
-    /// `max_i χ_i`.
+    /// `max_i χ_i`; with several outputs the largest eigenvalue.
     pub chi_max: f64,
     /// The smallest value of `tr(S G) / (2R ‖G‖_F²)` over the states δ of the linearised model with
     /// loss R > 0, where `S = (1/n) Σ r_i² g_i g_iᵀ − ∇R ∇Rᵀ` is the covariance of the gradient of
@@ -26,7 +27,7 @@ pub struct Alignment {
 ///
 /// With the residuals `r = Jδ` in the range of the Gram matrix `K = UΛUᵀ` and `c_i = g_iᵀ G g_i`,
 /// `tr(S G)/(2R) = rᵀ(diag(c) − K²)r / ‖r‖²`, so that the centred alignment is
-/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`. Directions whose eigenvalue is rounding of zero are left
+/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`; with several outputs the blocks `J_i G J_iᵀ` stand where the `c_i` do. Directions whose eigenvalue is rounding of zero are left
 /// out, as everywhere in [`Minimum`]: the result is the alignment of a minimum that stability cannot
 /// tell from the given one. Costs O(nr² + r³). Source: theory S4.
 ///
@@ -40,26 +41,50 @@ pub fn alignment(minimum: &Minimum) -> Result<Alignment, TheoryError> {
     if rank == 0 {
         return Ok(Alignment { chi_min: 0.0, chi_max: 0.0, centered: 0.0 });
     }
-    let chi: Vec<f64> = (0..n)
-        .map(|i| {
-            let terms = rows.row(i).iter().zip(eigenvalues).map(|(g, lambda)| g * g * lambda);
+    let outputs = minimum.output_count();
+    let (mut chi_min, mut chi_max) = (f64::INFINITY, 0.0_f64);
+    let mut weighted = RowMatrix::zeros(n, rank);
+    for first in (0..n).step_by(outputs) {
+        let chi = Mat::from_fn(outputs, outputs, |a, b| {
+            let pairs = rows.row(first + a).iter().zip(rows.row(first + b));
+            let terms = pairs.zip(eigenvalues).map(|((a, b), lambda)| a * b * lambda);
             terms.sum::<f64>() / squared_norm
-        })
-        .collect();
-    let weighted = RowMatrix::from_fn(n, rank, |i, k| chi[i] * rows.row(i)[k]);
+        });
+        let (smallest, largest) = match outputs {
+            1 => (chi[(0, 0)], chi[(0, 0)]),
+            _ => extreme_eigenvalues(&chi)?,
+        };
+        chi_min = chi_min.min(smallest);
+        chi_max = chi_max.max(largest);
+        for a in 0..outputs {
+            for b in 0..outputs {
+                simd::axpy(chi[(a, b)], rows.row(first + b), weighted.row_mut(first + a));
+            }
+        }
+    }
     let (left, right) = (weighted.as_mat().transpose(), rows.as_mat().transpose());
     let sums = symmetric_product(left, right, Parallelism::Sequential);
+    let samples = minimum.sample_count() as f64;
     let matrix = Mat::from_fn(rank, rank, |k, l| {
         let sum = sums[(k.max(l), k.min(l))];
-        let noise = sum / (n as f64 * (eigenvalues[k] * eigenvalues[l]).sqrt());
+        let noise = sum / (samples * (eigenvalues[k] * eigenvalues[l]).sqrt());
         if k == l { noise - eigenvalues[k] * (eigenvalues[k] / squared_norm) } else { noise }
     });
     let smallest = symmetric_eigenvalues(matrix.as_ref())?[0];
     Ok(Alignment {
-        chi_min: chi.iter().copied().fold(f64::INFINITY, f64::min),
-        chi_max: chi.iter().copied().fold(0.0, f64::max),
+        chi_min,
+        chi_max,
         centered: if smallest < NO_ALIGNMENT { 0.0 } else { smallest },
     })
+}
+
+/// The smallest eigenvalue of a positive semidefinite matrix, zero where it is rounding of it, and the
+/// largest.
+fn extreme_eigenvalues(matrix: &Mat<f64>) -> Result<(f64, f64), TheoryError> {
+    let values = symmetric_eigenvalues(matrix.as_ref())?;
+    let largest = values.last().copied().unwrap_or(0.0).max(0.0);
+    let smallest = values.first().copied().unwrap_or(0.0);
+    Ok((if smallest <= NO_ALIGNMENT * largest { 0.0 } else { smallest }, largest))
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 //! Every function returns the learning rate at which its condition turns: the condition holds up to
 //! it and fails beyond. Infinity means that it never turns (no curvature, or no noise). `p` is the
 //! [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
+//!
+//! The functions are about networks with one output. With k outputs S2 and S3 hold with p/k in place of p,
+//! the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, S6 with k/p in place of 1/p, and S4, S5 and
+//! S7 as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
 
 use flatmin_linalg::Sharpness;
 
@@ -91,11 +95,11 @@ pub(crate) fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
 /// S7: SGD is stable at least up to `2/((1−p) λ_max(G) + p max_i ‖g_i‖²)`.
 pub fn sufficient_bound(
     lambda_max: f64,
-    largest_row_norm_squared: f64,
+    largest_gradient_norm_squared: f64,
     noise_coefficient: f64,
 ) -> f64 {
     let p = noise_coefficient;
-    2.0 / ((1.0 - p) * lambda_max + p * largest_row_norm_squared)
+    2.0 / ((1.0 - p) * lambda_max + p * largest_gradient_norm_squared)
 }
 
 /// All bounds of one minimum for one way of drawing batches.
@@ -122,19 +126,28 @@ pub struct Bounds {
 impl Bounds {
     /// The bounds of `minimum`, whose alignment is given, for batches with this noise coefficient.
     /// Costs O(r), so that one alignment serves batches of every size.
+    ///
+    /// With several outputs S6 alone no longer implies S5, and is taken together with it.
     pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
         let p = noise_coefficient;
         let Sharpness { trace, frobenius_norm, lambda_max } = minimum.sharpness();
         let Alignment { chi_min, centered, .. } = *alignment;
+        let outputs = minimum.output_count() as f64;
+        let most = if minimum.output_count() > 1 {
+            lambda_max_bound(lambda_max)
+        } else {
+            // Implied, so that nothing is to be taken together.
+            f64::INFINITY
+        };
         Self {
             lambda_max: lambda_max_bound(lambda_max),
-            trace: trace_bound(trace, p),
-            frobenius_norm: frobenius_bound(frobenius_norm, p),
-            sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm, p),
+            trace: trace_bound(trace, p / outputs),
+            frobenius_norm: frobenius_bound(frobenius_norm, p / outputs),
+            sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm / outputs.sqrt(), p),
             centered_alignment: centered_alignment_bound(frobenius_norm, centered, p),
             uncentered_alignment: uncentered_alignment_bound(frobenius_norm, chi_min, p),
-            spectral: spectral_bound(minimum.eigenvalues(), p),
-            sufficient: sufficient_bound(lambda_max, minimum.largest_row_norm_squared(), p),
+            spectral: spectral_root(minimum.eigenvalues(), p / outputs, 1.0 - p).min(most),
+            sufficient: sufficient_bound(lambda_max, minimum.largest_gradient_norm_squared(), p),
         }
     }
 

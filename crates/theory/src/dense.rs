@@ -9,9 +9,10 @@ use crate::{Batch, Minimum, TheoryError};
 /// `G = 0`.
 ///
 /// On symmetric r × r matrices in the eigenbasis of `G`, where `C(X) = (GX + XG)/2` is diagonal,
-/// `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`. The operator is
-/// formed as a dense matrix of dimension r(r+1)/2 and costs O(r⁶): the reference for small
-/// minima. Source: theory S8 (Mulayoff and Michaeli 2024).
+/// `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`; with several
+/// outputs `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i`. The operator is formed as a dense matrix of
+/// dimension r(r+1)/2 and costs O(r⁶): the reference for small minima. Source: theory S8 (Mulayoff and
+/// Michaeli 2024), S13.
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when the eigenproblem fails.
@@ -24,14 +25,28 @@ pub fn dense_threshold(minimum: &Minimum, batch: Batch) -> Result<f64, TheoryErr
     }
     let pairs: Vec<(usize, usize)> =
         (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))).collect();
-    // Column i: C^{−1/2} g_i g_iᵀ in the orthonormal basis E_kk, (E_kl + E_lk)/√2.
-    let noise = Mat::from_fn(pairs.len(), rows.rows(), |pair, i| {
+    // Columns: C^{−1/2} (a bᵀ + b aᵀ)/2 for the rows a, b of each sample, in the orthonormal basis E_kk,
+    // (E_kl + E_lk)/√2; twice those with a ≠ b.
+    let outputs = minimum.output_count();
+    let rows_of = |i: usize| i * outputs..(i + 1) * outputs;
+    let columns: Vec<(usize, usize)> = (0..minimum.sample_count())
+        .flat_map(|i| rows_of(i).flat_map(move |a| (rows_of(i).start..=a).map(move |b| (a, b))))
+        .collect();
+    let noise = Mat::from_fn(pairs.len(), columns.len(), |pair, column| {
         let (k, l) = pairs[pair];
         let multiplicity = if k == l { 1.0_f64 } else { 2.0 };
         let c = f64::midpoint(eigenvalues[k], eigenvalues[l]);
-        rows.row(i)[k] * rows.row(i)[l] * (multiplicity / c).sqrt()
+        let (a, b) = columns[column];
+        let product = if a == b {
+            rows.row(a)[k] * rows.row(a)[l]
+        } else {
+            let [a, b] = [a, b].map(|row| rows.row(row));
+            (a[k] * b[l] + a[l] * b[k]) * 0.5_f64.sqrt()
+        };
+        product * (multiplicity / c).sqrt()
     });
-    let mut operator = faer::Scale(p / rows.rows() as f64) * (&noise * noise.transpose());
+    let samples = minimum.sample_count() as f64;
+    let mut operator = faer::Scale(p / samples) * (&noise * noise.transpose());
     for (pair, &(k, l)) in pairs.iter().enumerate() {
         let c = f64::midpoint(eigenvalues[k], eigenvalues[l]);
         operator[(pair, pair)] += (1.0 - p) * eigenvalues[k] * (eigenvalues[l] / c);

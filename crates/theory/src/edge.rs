@@ -137,7 +137,7 @@ pub fn almost_sure_edge(
         return Ok(AlmostSureEdge { lower: point, upper: point, status, evaluations: 0 });
     }
     let start = known_stable.unwrap_or_else(|| {
-        (1.0 - momentum) * sufficient_bound(lambda_max, minimum.largest_row_norm_squared(), p)
+        (1.0 - momentum) * sufficient_bound(lambda_max, minimum.largest_gradient_norm_squared(), p)
     });
     if !(start > 0.0) {
         return Err(TheoryError::LearningRate { value: start });

@@ -11,6 +11,22 @@ pub enum TheoryError {
     /// A minimum is described by the gradients of its samples: at least one.
     #[error("a minimum needs at least one sample")]
     NoSamples,
+    /// Rows that are not the same number of outputs for every sample.
+    #[error("{rows} rows are not {output_count} outputs for every sample")]
+    Outputs {
+        /// Rows given.
+        rows: usize,
+        /// Outputs of each sample.
+        output_count: usize,
+    },
+    /// The dynamics of a network with several outputs are not simulated.
+    #[error(
+        "the linearised dynamics of {output_count} outputs are not simulated, only those of one"
+    )]
+    SeveralOutputs {
+        /// Outputs of each sample.
+        output_count: usize,
+    },
     /// An entry of the Jacobian is NaN or infinite.
     #[error("entry ({row}, {column}) of the Jacobian is {value}, expected a finite number")]
     NotFinite {

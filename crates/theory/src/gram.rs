@@ -3,8 +3,10 @@
 use faer::Mat;
 
 use crate::TheoryError;
+use crate::minimum::samples;
 
-/// A Gram matrix of gradients, `JJᵀ` with entries `g_iᵀg_j`, n × n.
+/// A Gram matrix of gradients, `JJᵀ` with entries `g_iᵀg_j`, n × n; nk × nk for networks with k outputs,
+/// see [`Gram::with_outputs`].
 ///
 /// Checked when it is made: finite, symmetric and without an entry that a positive semidefinite
 /// matrix cannot have. Asymmetry and negative eigenvalues up to [`Gram::TOLERANCE`] are taken as
@@ -12,12 +14,22 @@ use crate::TheoryError;
 /// and widen the intervals that are derived from it.
 #[derive(Debug, Clone)]
 pub struct Gram {
-    /// `divisor · K`; only the lower triangle is read.
+    /// `JJᵀ` or `JJᵀ/n`; only the lower triangle is read.
     pub(crate) matrix: Mat<f64>,
-    /// `JJᵀ` is n times `K`: by what `matrix` must be divided to give K.
-    pub(crate) divisor: f64,
+    scale: Scale,
+    /// Number k of outputs of each sample.
+    pub(crate) output_count: usize,
     /// Largest `|a_ij − a_ji| / 2` over all entries of `matrix`.
     pub(crate) asymmetry: f64,
+}
+
+/// What a matrix is.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    /// `JJᵀ`.
+    Sums,
+    /// `K = JJᵀ/n`.
+    Means,
 }
 
 impl Gram {
@@ -32,8 +44,7 @@ impl Gram {
     /// symmetric, or an entry that no positive semidefinite matrix has, which is a negative
     /// diagonal one or one with `|a_ij| > √(a_ii a_jj)`.
     pub fn from_sums(matrix: Mat<f64>) -> Result<Self, TheoryError> {
-        let sample_count = matrix.nrows() as f64;
-        Self::new(matrix, sample_count)
+        Self::new(matrix, Scale::Sums)
     }
 
     /// From `K = JJᵀ/n`, as [`Model::gram`](flatmin_models::Model::gram) returns it.
@@ -41,10 +52,22 @@ impl Gram {
     /// # Errors
     /// As [`Gram::from_sums`].
     pub fn from_means(matrix: Mat<f64>) -> Result<Self, TheoryError> {
-        Self::new(matrix, 1.0)
+        Self::new(matrix, Scale::Means)
     }
 
-    fn new(matrix: Mat<f64>, divisor: f64) -> Result<Self, TheoryError> {
+    /// The same matrix as that of n samples with k = `output_count` outputs each: nk × nk, sample by
+    /// sample, the row of output o at sample i being `i·k + o`.
+    ///
+    /// The n of [`Gram::from_sums`] and [`Gram::from_means`] is the number of samples.
+    ///
+    /// # Errors
+    /// [`TheoryError::Outputs`] when the rows are not k for each sample.
+    pub fn with_outputs(self, output_count: usize) -> Result<Self, TheoryError> {
+        samples(self.matrix.nrows(), output_count)?;
+        Ok(Self { output_count, ..self })
+    }
+
+    fn new(matrix: Mat<f64>, scale: Scale) -> Result<Self, TheoryError> {
         let (rows, columns) = (matrix.nrows(), matrix.ncols());
         if rows == 0 {
             return Err(TheoryError::NoSamples);
@@ -80,12 +103,20 @@ impl Gram {
                 }
             }
         }
-        Ok(Self { matrix, divisor, asymmetry })
+        Ok(Self { matrix, scale, output_count: 1, asymmetry })
     }
 
     /// Number n of samples.
     pub fn sample_count(&self) -> usize {
-        self.matrix.nrows()
+        self.matrix.nrows() / self.output_count
+    }
+
+    /// By what `matrix` must be divided to give `K = JJᵀ/n`.
+    pub(crate) fn divisor(&self) -> f64 {
+        match self.scale {
+            Scale::Sums => self.sample_count() as f64,
+            Scale::Means => 1.0,
+        }
     }
 }
 

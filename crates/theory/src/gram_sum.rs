@@ -11,7 +11,7 @@ use crate::{Minimum, TheoryError};
 /// Entries up to this power of two, or its inverse, are not scaled: their squares are in range.
 const MODERATE: i32 = 400;
 
-/// `JJᵀ`, summed over blocks of columns of the Jacobian `J` (n × p).
+/// `JJᵀ`, summed over blocks of columns of the Jacobian `J` (n × p; nk × p with k outputs).
 ///
 /// One n × n matrix, and a second one from the second block on, so that the rounding of many blocks
 /// stays that of one. Gives the same [`Minimum`] as the whole Jacobian would, with its certificate.
@@ -30,6 +30,7 @@ const MODERATE: i32 = 400;
 /// ```
 #[derive(Debug, Clone)]
 pub struct GramSum {
+    output_count: usize,
     /// `2^{−2·scale} JJᵀ` so far, lower triangle.
     sum: Mat<f64>,
     /// The same of one block; 0 × 0 until it is needed.
@@ -51,11 +52,30 @@ impl GramSum {
     /// # Errors
     /// [`TheoryError::NoSamples`] when there is no row.
     pub fn new(sample_count: usize, parallelism: Parallelism) -> Result<Self, TheoryError> {
+        Self::with_outputs(sample_count, 1, parallelism)
+    }
+
+    /// No columns yet, for nk rows: those of k = `output_count` outputs for each of n samples, sample by
+    /// sample.
+    ///
+    /// # Errors
+    /// [`TheoryError::NoSamples`] when there is no sample, [`TheoryError::Outputs`] when there is no
+    /// output.
+    pub fn with_outputs(
+        sample_count: usize,
+        output_count: usize,
+        parallelism: Parallelism,
+    ) -> Result<Self, TheoryError> {
+        let rows = sample_count * output_count;
         if sample_count == 0 {
             return Err(TheoryError::NoSamples);
         }
+        if output_count == 0 {
+            return Err(TheoryError::Outputs { rows, output_count });
+        }
         Ok(Self {
-            sum: Mat::zeros(sample_count, sample_count),
+            output_count,
+            sum: Mat::zeros(rows, rows),
             block: Mat::new(),
             scale: 0,
             largest: 0.0,
@@ -66,11 +86,12 @@ impl GramSum {
         })
     }
 
-    /// Adds the next columns of the Jacobian, n × any number. Costs n² operations a column.
+    /// Adds the next columns of the Jacobian, n (or nk) × any number. Costs as many operations a column
+    /// as the square of that.
     ///
     /// # Errors
     /// [`TheoryError::NotFinite`] for an entry that is not, with its column in the whole Jacobian;
-    /// [`TheoryError::Length`] when there are not n rows.
+    /// [`TheoryError::Length`] when there are not as many rows.
     pub fn add(&mut self, columns: MatRef<'_, f64>) -> Result<(), TheoryError> {
         let (n, count) = (self.sum.nrows(), columns.ncols());
         if columns.nrows() != n {
@@ -141,6 +162,11 @@ impl GramSum {
         }
     }
 
+    /// Number n of samples.
+    fn sample_count(&self) -> f64 {
+        (self.sum.nrows() / self.output_count) as f64
+    }
+
     /// Number p of columns so far.
     pub fn parameter_count(&self) -> usize {
         self.columns
@@ -157,7 +183,7 @@ impl GramSum {
         let diagonal = (0..n).fold(0.0_f64, |m, i| m.max(self.sum[(i, i)]));
         let extra = exponent(diagonal);
         let gram = Mat::from_fn(n, n, |i, j| {
-            libm::scalbn(self.sum[(i.max(j), i.min(j))], -extra) / n as f64
+            libm::scalbn(self.sum[(i.max(j), i.min(j))], -extra) / self.sample_count()
         });
         let sharpness = gram_sharpness(gram.as_ref())?;
         let back = |value| libm::scalbn(value, 2 * self.scale + extra);
@@ -175,12 +201,13 @@ impl GramSum {
     pub fn minimum(mut self) -> Result<Minimum, TheoryError> {
         self.block = Mat::new();
         let n = self.sum.nrows();
+        let (divisor, output_count) = (self.sample_count(), self.output_count);
         let exponent = exponent(self.largest);
         let mut matrix = self.sum;
         scale_lower(&mut matrix, 2 * (self.scale - exponent));
         let sum_of_squares: f64 = (0..n).map(|i| matrix[(i, i)]).sum();
         let error = rounding(self.terms + self.additions + 4) * sum_of_squares;
-        let gram = ScaledGram { exponent, matrix, divisor: n as f64, error };
+        let gram = ScaledGram { output_count, exponent, matrix, divisor, error };
         Minimum::decompose(gram, self.parallelism)
     }
 }

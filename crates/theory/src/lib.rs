@@ -1,15 +1,16 @@
 //! Stability of minima for SGD and GD: executable statements and their mutants.
 //!
 //! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
-//! - [`Minimum`]: a zero-loss minimum, given by its Jacobian, by blocks of its columns ([`GramSum`]),
-//!   or by its [`Gram`] matrix;
+//! - [`Minimum`]: a zero-loss minimum, of a network with one output or several, given by its Jacobian,
+//!   by blocks of its columns ([`GramSum`]), or by its [`Gram`] matrix;
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, with
 //!   [`lyapunov_function`], which decays exactly below it;
 //! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
 //! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
-//!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs);
+//!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs), for one
+//!   output;
 //! - [`basis_pursuit`]: the interpolator of minimum ℓ1 norm of a linear problem, with a certificate;
 //! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
 //!   mutant that the same instances must refute; [`verify`] tries one on random instances;
@@ -65,9 +66,9 @@ pub use gram::Gram;
 pub use gram_sum::GramSum;
 pub use ledger::{
     Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
-    InterpolationInstance, MinimumInstance, MomentumInstance, RecoveryInstance, Relation,
-    ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally, UnknownStatement,
-    Verification, diagonal_norm_checks, relu_norm_checks, verify,
+    InterpolationInstance, MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance,
+    Relation, ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally,
+    UnknownStatement, Verification, diagonal_norm_checks, relu_norm_checks, verify,
 };
 pub use linearised::LinearisedSgd;
 pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};

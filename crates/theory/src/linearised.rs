@@ -34,13 +34,17 @@ impl<'a> LinearisedSgd<'a> {
     /// Plain SGD, β = 0.
     ///
     /// # Errors
-    /// [`TheoryError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`; as
-    /// [`Batch::noise_coefficient`].
+    /// [`TheoryError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`;
+    /// [`TheoryError::SeveralOutputs`] unless there is one output; as [`Batch::noise_coefficient`].
     pub fn new(
         minimum: &'a Minimum,
         batch: Batch,
         learning_rate: f64,
     ) -> Result<Self, TheoryError> {
+        let output_count = minimum.output_count();
+        if output_count > 1 {
+            return Err(TheoryError::SeveralOutputs { output_count });
+        }
         let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
         let (exponent, _, rows) = minimum.scaled();
         // G = 4^exponent G', so that ηG = η'G' with η' = 4^exponent η.

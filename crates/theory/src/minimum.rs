@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use faer::{Mat, MatRef};
 use flatmin_linalg::panels::{rounding_terms, symmetric_product};
-use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, symmetric_eigen};
+use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, symmetric_eigen, symmetric_eigenvalues};
 
 use crate::{Gram, GramSum, TheoryError};
 
@@ -21,14 +21,19 @@ pub(crate) fn rounding(terms: usize) -> f64 {
 /// A zero-loss minimum, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`) or by the Gram matrix
 /// `JJᵀ`.
 ///
+/// A network with k outputs has a k × p block `J_i` for each sample; its Jacobian is nk × p, sample by
+/// sample (row `i·k + o` is the gradient of output o at sample i), and its loss is
+/// `(1/2n) Σ ‖f(x_i) − y_i‖²`, so that `G = (1/n) Σ J_iᵀJ_i = JᵀJ/n` with the number n of samples.
+///
 /// Linearised SGD depends on `J` only through `G = JᵀJ/n` and the rows in the eigenbasis of `G`;
-/// both come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`. Eigenvalues at most
-/// `n·ε·λ_max` are rounding of zero and dropped. Inside, `J` is scaled by a power of two, so that
+/// both come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`, nk × nk. Eigenvalues at most
+/// `nk·ε·λ_max` are rounding of zero and dropped. Inside, `J` is scaled by a power of two, so that
 /// entries of 1e±150 are ordinary.
 #[derive(Debug, Clone)]
 pub struct Minimum {
+    output_count: usize,
     sharpness: Sharpness,
-    largest_row_norm_squared: f64,
+    largest_gradient_norm_squared: f64,
     eigenvalues: Vec<f64>,
     /// `J = 2^exponent · J'`; what follows is of `J'`.
     exponent: i32,
@@ -37,7 +42,7 @@ pub struct Minimum {
     accuracy: Accuracy,
 }
 
-/// Rigorous bounds on how far the stored rows ĝ (n × r) and eigenvalues Λ are from the matrix they
+/// Rigorous bounds on how far the stored rows ĝ (nk × r) and eigenvalues Λ are from the matrix they
 /// stand for. Rounding of the bounds themselves is covered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Accuracy {
@@ -76,6 +81,7 @@ impl ToMinimum for Gram {
 
 /// `JJᵀ` of the scaled Jacobian, as far as it is known.
 pub(crate) struct ScaledGram {
+    pub(crate) output_count: usize,
     pub(crate) exponent: i32,
     /// `divisor · K`, lower triangle.
     pub(crate) matrix: Mat<f64>,
@@ -91,6 +97,19 @@ impl Minimum {
     /// [`TheoryError`] when there is no row, an entry is not finite, or the eigenproblem fails.
     pub fn new(jacobian: &RowMatrix) -> Result<Self, TheoryError> {
         Self::from_jacobian(jacobian, Parallelism::Sequential)
+    }
+
+    /// The minimum of a network with k = `output_count` outputs, from its Jacobian nk × p, sample by
+    /// sample. Costs O(n²k²p + n³k³).
+    ///
+    /// # Errors
+    /// As [`Minimum::new`]; [`TheoryError::Outputs`] when the rows are not k for each sample.
+    pub fn with_outputs(jacobian: &RowMatrix, output_count: usize) -> Result<Self, TheoryError> {
+        let rows = jacobian.rows();
+        let sample_count = samples(rows, output_count)?;
+        let mut sum = GramSum::with_outputs(sample_count, output_count, Parallelism::Sequential)?;
+        sum.add(jacobian.as_mat())?;
+        sum.minimum()
     }
 
     /// As [`Minimum::new`], the products possibly on several cores.
@@ -112,21 +131,24 @@ impl Minimum {
     /// [`TheoryError::GramIndefinite`] when an eigenvalue is negative beyond
     /// [`Gram::TOLERANCE`], or when the eigenproblem fails.
     pub fn from_gram(gram: Gram, parallelism: Parallelism) -> Result<Self, TheoryError> {
-        let Gram { mut matrix, divisor, asymmetry } = gram;
+        let divisor = gram.divisor();
+        let Gram { mut matrix, asymmetry, output_count, .. } = gram;
         let n = matrix.nrows();
         let largest = (0..n).fold(0.0_f64, |m, i| m.max(matrix[(i, i)]));
         let exponent = self::exponent(largest).div_euclid(2);
         scale_lower(&mut matrix, -2 * exponent);
         let error = n as f64 * libm::scalbn(asymmetry, -2 * exponent);
-        Self::decompose(ScaledGram { exponent, matrix, divisor, error }, parallelism)
+        let gram = ScaledGram { output_count, exponent, matrix, divisor, error };
+        Self::decompose(gram, parallelism)
     }
 
     pub(crate) fn decompose(
         gram: ScaledGram,
         parallelism: Parallelism,
     ) -> Result<Self, TheoryError> {
-        let ScaledGram { exponent, matrix, divisor, error } = gram;
+        let ScaledGram { output_count, exponent, matrix, divisor, error } = gram;
         let n = matrix.nrows();
+        let sample_count = (n / output_count) as f64;
         let eigen = symmetric_eigen(matrix.as_ref())?;
         let back = |value: f64| libm::scalbn(value, 2 * exponent);
         let lambda_max = eigen.values[n - 1].max(0.0);
@@ -140,7 +162,7 @@ impl Minimum {
         let scaled_eigenvalues: Vec<f64> =
             eigen.values[zeros..].iter().map(|value| value / divisor).collect();
         let factors: Vec<f64> =
-            scaled_eigenvalues.iter().map(|value| (n as f64 * value).sqrt()).collect();
+            scaled_eigenvalues.iter().map(|value| (sample_count * value).sqrt()).collect();
         let scaled_rows =
             RowMatrix::from_fn(n, factors.len(), |i, k| factors[k] * eigen.vectors[(i, zeros + k)]);
         drop(eigen);
@@ -159,14 +181,25 @@ impl Minimum {
             frobenius_norm: back(squares(matrix.as_ref()).sqrt() / divisor),
             lambda_max: back(lambda_max / divisor),
         };
-        let largest_row = diagonal.fold(0.0, f64::max) * (n as f64 / divisor);
+        let largest = if output_count == 1 {
+            diagonal.fold(0.0, f64::max)
+        } else {
+            largest_block_eigenvalue(&matrix, output_count)?
+        };
         let accuracy = Accuracy {
-            gram: gram_error(&matrix, divisor, &scaled_rows, parallelism) + error / divisor,
-            orthogonality: orthogonality_error(&scaled_eigenvalues, &scaled_rows, parallelism),
+            gram: gram_error(&matrix, sample_count, divisor, &scaled_rows, parallelism)
+                + error / divisor,
+            orthogonality: orthogonality_error(
+                &scaled_eigenvalues,
+                sample_count,
+                &scaled_rows,
+                parallelism,
+            ),
         };
         Ok(Self {
+            output_count,
             sharpness,
-            largest_row_norm_squared: back(largest_row),
+            largest_gradient_norm_squared: back(largest * (sample_count / divisor)),
             eigenvalues: scaled_eigenvalues.iter().copied().map(back).collect(),
             exponent,
             scaled_eigenvalues,
@@ -177,7 +210,12 @@ impl Minimum {
 
     /// Number n of samples.
     pub fn sample_count(&self) -> usize {
-        self.scaled_rows.rows()
+        self.scaled_rows.rows() / self.output_count
+    }
+
+    /// Number k of outputs of each sample.
+    pub fn output_count(&self) -> usize {
+        self.output_count
     }
 
     /// Sharpness of `G`.
@@ -185,9 +223,10 @@ impl Minimum {
         self.sharpness
     }
 
+    /// `max_i λ_max(J_i J_iᵀ)`, the largest curvature that one sample alone has; with one output
     /// `max_i ‖g_i‖²`.
-    pub fn largest_row_norm_squared(&self) -> f64 {
-        self.largest_row_norm_squared
+    pub fn largest_gradient_norm_squared(&self) -> f64 {
+        self.largest_gradient_norm_squared
     }
 
     /// The nonzero eigenvalues of `G`, ascending. Their number is its rank r.
@@ -195,7 +234,7 @@ impl Minimum {
         &self.eigenvalues
     }
 
-    /// The exponent e, eigenvalues and n × r rows of `J/2^e` in the eigenbasis of its `G`.
+    /// The exponent e, eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
     pub(crate) fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
         (self.exponent, &self.scaled_eigenvalues, &self.scaled_rows)
     }
@@ -204,6 +243,26 @@ impl Minimum {
     pub(crate) fn accuracy(&self) -> Accuracy {
         self.accuracy
     }
+}
+
+/// The number of samples that `rows` are, with so many outputs each.
+pub(crate) fn samples(rows: usize, output_count: usize) -> Result<usize, TheoryError> {
+    match rows.checked_div(output_count) {
+        Some(0) => Err(TheoryError::NoSamples),
+        Some(samples) if samples * output_count == rows => Ok(samples),
+        _ => Err(TheoryError::Outputs { rows, output_count }),
+    }
+}
+
+/// The largest eigenvalue of a block of `size` × `size` on the diagonal, of the lower triangle.
+fn largest_block_eigenvalue(matrix: &Mat<f64>, size: usize) -> Result<f64, TheoryError> {
+    let mut largest = 0.0_f64;
+    for first in (0..matrix.nrows()).step_by(size) {
+        let block = matrix.get(first..first + size, first..first + size);
+        let values = symmetric_eigenvalues(block)?;
+        largest = values.last().copied().map_or(largest, |value| largest.max(value));
+    }
+    Ok(largest)
 }
 
 /// The exponent of the largest power of two not above `largest`; 0 for 0.
@@ -224,9 +283,15 @@ pub(crate) fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
 
 /// Bound on `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K`: the Frobenius norm of the computed difference
 /// and what rounding can have hidden in it, entrywise at most `γ ‖ĝ_i‖‖ĝ_j‖`.
-fn gram_error(gram: &Mat<f64>, divisor: f64, rows: &RowMatrix, parallelism: Parallelism) -> f64 {
+fn gram_error(
+    gram: &Mat<f64>,
+    sample_count: f64,
+    divisor: f64,
+    rows: &RowMatrix,
+    parallelism: Parallelism,
+) -> f64 {
     let n = gram.nrows();
-    let factor = n as f64 / divisor;
+    let factor = sample_count / divisor;
     let product = symmetric_product(rows.as_mat(), rows.as_mat(), parallelism);
     let mut squares = 0.0;
     let (mut exact, mut rebuilt) = (0.0, 0.0);
@@ -238,15 +303,20 @@ fn gram_error(gram: &Mat<f64>, divisor: f64, rows: &RowMatrix, parallelism: Para
     }
     let hidden = rounding(rounding_terms(rows.columns()) + 4) * rebuilt + rounding(4) * exact;
     // The factor covers the rounding of these sums themselves.
-    (squares.sqrt() + hidden) * (1.0 + 1e-6) / n as f64
+    (squares.sqrt() + hidden) * (1.0 + 1e-6) / sample_count
 }
 
 /// Bound on `‖Λ^{−½} (ĝᵀĝ/n) Λ^{−½} − I‖₂`, as [`gram_error`].
-fn orthogonality_error(eigenvalues: &[f64], rows: &RowMatrix, parallelism: Parallelism) -> f64 {
+fn orthogonality_error(
+    eigenvalues: &[f64],
+    sample_count: f64,
+    rows: &RowMatrix,
+    parallelism: Parallelism,
+) -> f64 {
     let (n, rank) = (rows.rows(), eigenvalues.len());
     let columns = rows.as_mat().transpose();
     let product = symmetric_product(columns, columns, parallelism);
-    let scale: Vec<f64> = eigenvalues.iter().map(|v| 1.0 / (n as f64 * v).sqrt()).collect();
+    let scale: Vec<f64> = eigenvalues.iter().map(|v| 1.0 / (sample_count * v).sqrt()).collect();
     let (mut squares, mut largest) = (0.0, 0.0_f64);
     for l in 0..rank {
         let entry = |k: usize| product[(k, l)] * scale[k] * scale[l];
@@ -271,7 +341,24 @@ mod tests {
         let minimum = Minimum::new(&jacobian).unwrap();
         assert_eq!(minimum.eigenvalues().len(), 1);
         assert!((minimum.eigenvalues()[0] - 50.0 / 3.0).abs() < 1e-14);
-        assert!((minimum.largest_row_norm_squared() - 25.0).abs() < 1e-14);
+        assert!((minimum.largest_gradient_norm_squared() - 25.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn outputs_of_a_sample_share_its_weight() {
+        // J_1 = [3 4; 0 0], J_2 = [0 0; 1 0]: two samples, so that G = (1/2) Σ J_iᵀJ_i.
+        let values = vec![3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        let jacobian = RowMatrix::new(4, 2, values).unwrap();
+        let minimum = Minimum::with_outputs(&jacobian, 2).unwrap();
+        assert_eq!((minimum.sample_count(), minimum.output_count()), (2, 2));
+        assert!((minimum.sharpness().trace - 13.0).abs() < 1e-14);
+        assert!((minimum.eigenvalues().iter().sum::<f64>() - 13.0).abs() < 1e-14);
+        assert!((minimum.largest_gradient_norm_squared() - 25.0).abs() < 1e-14);
+        let error = Minimum::with_outputs(&jacobian, 3).unwrap_err();
+        assert_eq!(error, TheoryError::Outputs { rows: 4, output_count: 3 });
+        assert!(Minimum::with_outputs(&jacobian, 0).is_err());
+        let flat = Minimum::with_outputs(&RowMatrix::zeros(4, 0), 2).unwrap();
+        assert!(flat.largest_gradient_norm_squared().abs() < f64::MIN_POSITIVE);
     }
 
     #[test]

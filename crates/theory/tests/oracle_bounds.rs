@@ -18,7 +18,7 @@ fn sharpness_agrees() {
         assert_close(&case, "trace", sharpness.trace, 1e-13);
         assert_close(&case, "frobenius_norm", sharpness.frobenius_norm, 1e-13);
         assert_close(&case, "lambda_max", sharpness.lambda_max, 1e-13);
-        assert_close(&case, "max_row_norm_sq", minimum.largest_row_norm_squared(), 1e-13);
+        assert_close(&case, "max_row_norm_sq", minimum.largest_gradient_norm_squared(), 1e-13);
     }
 }
 

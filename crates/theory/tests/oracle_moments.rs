@@ -129,7 +129,7 @@ fn check(jacobian: &RowMatrix, batch: Batch, learning_rate: f64, momentum: f64) 
         let got = [moments.norm_squared(), moments.quadratic_form(&gauss_newton).unwrap()];
         // Every step multiplies by at most (1 + β + η max‖g‖²)² and leaves a relative rounding of
         // some n·r·ε of that.
-        let largest = minimum.largest_row_norm_squared();
+        let largest = minimum.largest_gradient_norm_squared();
         let growth = (1.0 + momentum + learning_rate * largest).powi(2 * i32::try_from(t).unwrap());
         let tolerance = 1e-13 * growth * rank as f64;
         assert!((got[0] - norm).abs() <= tolerance, "step {t}: {} instead of {norm}", got[0]);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "oracles/momentum.rs"]
+mod momentum;
 mod oracles;
 
 use faer::Mat;
@@ -14,6 +16,7 @@ use flatmin_theory::{
 };
 use rand::RngExt as _;
 
+use crate::momentum::momentum_radius;
 use crate::oracles::{assert_close, cases, minimum_and_batch, number};
 
 #[test]
@@ -71,44 +74,6 @@ fn random_jacobian(rows: usize, columns: usize, index: u64) -> RowMatrix {
     RowMatrix::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0))
 }
 
-/// The spectral radius of the second moments of (δ, v) under heavy-ball SGD, from the dense operator
-/// `P ↦ E[A P Aᵀ]` on 2p × 2p matrices, `A = [[I − ηG_B, βI], [−ηG_B, βI]]`.
-fn momentum_radius(jacobian: &RowMatrix, noise: f64, rate: f64, beta: f64) -> f64 {
-    let (n, p) = (jacobian.rows(), jacobian.columns());
-    let hessians: Vec<Mat<f64>> = (0..n)
-        .map(|i| Mat::from_fn(p, p, |k, l| jacobian.row(i)[k] * jacobian.row(i)[l]))
-        .collect();
-    let propagator = |hessian: &Mat<f64>| {
-        Mat::from_fn(2 * p, 2 * p, |i, j| {
-            let identity = if i % p == j % p { 1.0 } else { 0.0 };
-            if j >= p {
-                beta * identity
-            } else {
-                (if i < p { identity } else { 0.0 }) - rate * hessian[(i % p, j)]
-            }
-        })
-    };
-    let mut mean = Mat::zeros(p, p);
-    for hessian in &hessians {
-        mean += faer::Scale(1.0 / n as f64) * hessian;
-    }
-    let size = 4 * p * p;
-    let kronecker = |a: &Mat<f64>| {
-        Mat::from_fn(size, size, |i, j| {
-            a[(i / (2 * p), j / (2 * p))] * a[(i % (2 * p), j % (2 * p))]
-        })
-    };
-    // E[A ⊗ A] = Ā ⊗ Ā + p · Cov over single samples.
-    let center = kronecker(&propagator(&mean));
-    let mut covariance = Mat::<f64>::zeros(size, size);
-    for hessian in &hessians {
-        covariance += faer::Scale(1.0 / n as f64) * (kronecker(&propagator(hessian)) - &center);
-    }
-    let operator = &center + faer::Scale(noise) * covariance;
-    let values = operator.eigenvalues().unwrap();
-    values.iter().fold(0.0, |m, value| m.max(value.re.hypot(value.im)))
-}
-
 #[test]
 fn momentum_agrees_with_the_dense_operator() {
     for (index, (rows, columns)) in
@@ -121,7 +86,7 @@ fn momentum_agrees_with_the_dense_operator() {
         let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
         let found = threshold_with(&jacobian, batch, &options).unwrap();
         let noise = batch.noise_coefficient(rows).unwrap();
-        let radius = |rate| momentum_radius(&jacobian, noise, rate, momentum);
+        let radius = |rate| momentum_radius(&jacobian, 1, noise, rate, momentum);
         assert!(found.relative_width() < 1e-8, "{found:?}");
         let below = radius(found.lower * (1.0 - 1e-5));
         let above = radius(found.upper * (1.0 + 1e-5));

@@ -7,8 +7,8 @@ use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use flatmin_theory::{
     Batch, DiagonalInstance, DiagonalStepInstance, Domain, Form, Instance, InterpolationInstance,
-    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
-    SampleInstance, Sampling, Statement, TOLERANCE, verify,
+    MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
+    ReluStepInstance, SampleInstance, Sampling, Statement, TOLERANCE, verify,
 };
 use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
@@ -44,6 +44,21 @@ fn minimum() -> impl Strategy<Value = Instance> {
             let jacobian =
                 RowMatrix::from_fn(order.len(), columns, |i, j| values[order[i] * columns + j]);
             Instance::Minimum(MinimumInstance { jacobian, batch })
+        })
+}
+
+/// A few distinct rows, dealt to samples of up to 3 outputs.
+fn outputs() -> impl Strategy<Value = Instance> {
+    (1..=5_usize, 1..=5_usize, 1..=3_usize, 1..=4_usize)
+        .prop_flat_map(|(distinct, columns, outputs, samples)| {
+            let values = collection::vec(entry(), distinct * columns);
+            let order = collection::vec(0..distinct, samples * outputs);
+            (Just((columns, outputs)), values, order, batch(samples))
+        })
+        .prop_map(|((columns, output_count), values, order, batch)| {
+            let jacobian =
+                RowMatrix::from_fn(order.len(), columns, |i, j| values[order[i] * columns + j]);
+            Instance::Outputs(OutputsInstance { jacobian, output_count, batch })
         })
 }
 
@@ -188,6 +203,11 @@ proptest! {
 
     #[test]
     fn statements_about_momentum_hold(instance in momentum()) {
+        check(&instance)?;
+    }
+
+    #[test]
+    fn statements_about_several_outputs_hold(instance in outputs()) {
         check(&instance)?;
     }
 

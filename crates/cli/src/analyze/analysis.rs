@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::output::{Interval, Measures, Number};
 use crate::progress::Progress;
 
-/// What was found, for the loss `c · (1/2n) Σ (f − y)²` with c of `--loss-scale`.
+/// What was found, for the loss `c · (1/2n) Σ ‖f − y‖²` with c of `--loss-scale`.
 #[derive(Debug)]
 pub(crate) struct Analysis {
     pub(crate) found: Found,
@@ -95,9 +95,9 @@ impl Analysis {
         self.scale(self.found.minimum.sharpness())
     }
 
-    /// `max ‖g_i‖²`, times the scale of the loss.
-    pub(crate) fn largest_row_norm_squared(&self) -> f64 {
-        self.loss_scale * self.found.minimum.largest_row_norm_squared()
+    /// `max ‖g_i‖²`, with several outputs `max λ_max(J_iJ_iᵀ)`, times the scale of the loss.
+    pub(crate) fn largest_gradient_norm_squared(&self) -> f64 {
+        self.loss_scale * self.found.minimum.largest_gradient_norm_squared()
     }
 
     fn scale(&self, sharpness: Sharpness) -> Sharpness {
@@ -135,12 +135,13 @@ impl Analysis {
             file: options.file.to_string_lossy().into_owned(),
             array: self.found.array.as_deref(),
             samples: minimum.sample_count(),
+            outputs: minimum.output_count(),
             parameters: self.found.parameters,
             rank: minimum.eigenvalues().len(),
             loss_scale: options.loss_scale,
             momentum: options.momentum,
             sharpness: self.sharpness().into(),
-            max_gradient_norm_squared: Number(self.largest_row_norm_squared()),
+            max_gradient_norm_squared: Number(self.largest_gradient_norm_squared()),
             blocks: self.blocks(),
             batches: self.batches.iter().map(|batch| batch.report(options)).collect(),
         }
@@ -213,6 +214,7 @@ pub(crate) struct Report<'a> {
     file: String,
     array: Option<&'a str>,
     samples: usize,
+    outputs: usize,
     parameters: Option<usize>,
     rank: usize,
     loss_scale: f64,

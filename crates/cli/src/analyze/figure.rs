@@ -78,6 +78,10 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
         });
     }
     let n = analysis.found.minimum.sample_count();
+    let outputs = match analysis.found.minimum.output_count() {
+        1 => String::new(),
+        outputs => format!(" with {outputs} outputs"),
+    };
     let name = options.file.file_name().map_or_else(
         || shown(&options.file),
         |name| flatmin_arrays::printable(&name.to_string_lossy()),
@@ -90,7 +94,7 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
     Figure {
         title: "Largest learning rate at which SGD can stay at this minimum".to_owned(),
         subtitle: format!(
-            "{name}: n = {n} samples, batches {sampling}{momentum}. Below the thick line the minimum \
+            "{name}: n = {n} samples{outputs}, batches {sampling}{momentum}. Below the thick line the minimum \
              is stable in mean square, above it unstable."
         ),
         columns: 1,

@@ -1,7 +1,7 @@
 //! From a file to a minimum.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
@@ -19,8 +19,8 @@ use crate::progress::Progress;
 /// Bytes of numbers, as float64, in a block of columns. Three blocks are in memory at a time.
 const BLOCK: usize = 128 << 20;
 
-/// n × n matrices of float64 in memory at the same time, at most (7.2 measured at n = 2000).
-const MATRICES: u64 = 8;
+/// n × n matrices (nk × nk with k outputs) of float64 in memory at the same time, at most (7.2 measured at n = 2000).
+const MATRICES: u32 = 8;
 
 /// A checked file, of which only the headers were read.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Input {
     array: Array,
     path: PathBuf,
     samples: usize,
+    /// Rows of each sample.
+    outputs: usize,
     /// Columns of the Jacobian; `None` for a Gram matrix.
     parameters: Option<usize>,
     blocks: Option<Blocks>,
@@ -50,13 +52,20 @@ impl Input {
         let path = &options.file;
         let usual: &[&str] = if options.gram { &["gram", "jacobian"] } else { &["jacobian"] };
         let array = ArrayFile::open(path)?.array(options.array.as_deref(), usual)?;
-        let (samples, columns) = matrix_shape(array.shape(), options.gram)
+        let shape = JacobianShape::new(array.shape(), options.gram, options.outputs)
             .map_err(|reason| Failure::input(path, reason))?;
-        let bytes = u128::from(8 * MATRICES) * (samples as u128).pow(2) + 3 * (BLOCK as u128);
-        let needed = bytes as f64 / f64::from(1 << 30);
+        let JacobianShape { samples, outputs, columns } = shape;
+        let rows = samples as f64 * outputs as f64;
+        let bytes = f64::from(8 * MATRICES) * rows * rows + 3.0 * BLOCK as f64;
+        let needed = bytes / f64::from(1 << 30);
         if needed > options.memory_limit {
+            let what = if outputs == 1 {
+                format!("{samples} samples")
+            } else {
+                format!("{samples} samples with {outputs} outputs each")
+            };
             let text = format!(
-                "{samples} samples need about {} GiB of memory, more than --memory-limit {}; \
+                "{what} need about {} GiB of memory, more than --memory-limit {}; \
                  analyse fewer samples, or raise the limit where there is as much",
                 significant(needed, 2),
                 significant(options.memory_limit, 6)
@@ -68,7 +77,7 @@ impl Input {
             blocks.check(columns)?;
         }
         let parameters = (!options.gram).then_some(columns);
-        Ok(Self { array, path: path.clone(), samples, parameters, blocks })
+        Ok(Self { array, path: path.clone(), samples, outputs, parameters, blocks })
     }
 
     /// Reads the numbers.
@@ -83,13 +92,25 @@ impl Input {
         }
     }
 
+    /// Rows of the Jacobian.
+    fn rows(&self) -> usize {
+        self.samples * self.outputs
+    }
+
+    fn sum(&self, parallelism: Parallelism) -> Result<GramSum, Failure> {
+        GramSum::with_outputs(self.samples, self.outputs, parallelism)
+            .map_err(Failure::theory(&self.path))
+    }
+
     fn gram(mut self, parallelism: Parallelism) -> Result<Minimum, Failure> {
-        let n = self.samples;
+        let n = self.rows();
         let mut values = Vec::new();
         self.array.read_columns(0..n, &mut values)?;
         let matrix = matrix(self.array.order(), &values, n, n).to_owned();
         drop(values);
-        let gram = Gram::from_sums(matrix).map_err(Failure::theory(&self.path))?;
+        let gram = Gram::from_sums(matrix)
+            .and_then(|gram| gram.with_outputs(self.outputs))
+            .map_err(Failure::theory(&self.path))?;
         let _progress = decomposing(n);
         Minimum::from_gram(gram, parallelism).map_err(Failure::theory(&self.path))
     }
@@ -108,15 +129,15 @@ impl Input {
         let twice: usize = again.iter().map(|index| ranges[*index].len()).sum();
         let read = columns + twice;
         let label = format!("reading {}", shown(&self.path));
-        let size = (self.samples * self.array.element().size()) as u64;
+        let size = (self.rows() * self.array.element().size()) as u64;
         let progress = Progress::bytes(&label, read as u64 * size);
-        let mut total = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+        let mut total = self.sum(parallelism)?;
         let mut sharpness = vec![None; ranges.len()];
         for piece in pieces {
             match piece.block {
                 None => self.add(&mut total, piece.range, &progress)?,
                 Some(index) => {
-                    let mut sum = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+                    let mut sum = self.sum(parallelism)?;
                     self.add(&mut sum, piece.range, &progress)?;
                     sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
                     total.append(sum).map_err(&failed)?;
@@ -124,12 +145,12 @@ impl Input {
             }
         }
         for index in again {
-            let mut sum = GramSum::new(self.samples, parallelism).map_err(&failed)?;
+            let mut sum = self.sum(parallelism)?;
             self.add(&mut sum, ranges[index].clone(), &progress)?;
             sharpness[index] = Some(sum.sharpness().map_err(&failed)?);
         }
         drop(progress);
-        let _progress = decomposing(self.samples);
+        let _progress = decomposing(self.rows());
         let minimum = total.minimum().map_err(&failed)?;
         let blocks = blocks.map(|blocks| {
             let measured = blocks.into_iter().zip(sharpness);
@@ -146,7 +167,7 @@ impl Input {
         progress: &Progress,
     ) -> Result<(), Failure> {
         let offset = range.start - sum.parameter_count();
-        let (n, size) = (self.samples, self.array.element().size());
+        let (n, size, outputs) = (self.rows(), self.array.element().size(), self.outputs);
         let width = (BLOCK / (8 * n)).max(64) / 64 * 64;
         let ranges: Vec<Range<usize>> = range
             .clone()
@@ -174,7 +195,7 @@ impl Input {
                 let values = values?;
                 let columns = values.len() / n;
                 sum.add(matrix(order, &values, n, columns))
-                    .map_err(|error| Failure::theory(path)(shifted(error, offset)))?;
+                    .map_err(|error| failure(path, error, offset, outputs))?;
                 progress.advance((columns * n * size) as u64);
                 // The reader is gone after the last block.
                 let _ = empty.0.send(values);
@@ -224,13 +245,22 @@ fn matrix(order: Order, values: &[f64], rows: usize, columns: usize) -> MatRef<'
     }
 }
 
-/// The error with its column counted in the whole Jacobian.
-fn shifted(error: TheoryError, offset: usize) -> TheoryError {
+/// The error with its column counted in the whole Jacobian, and its row by sample and output.
+fn failure(path: &Path, error: TheoryError, offset: usize, outputs: usize) -> Failure {
     match error {
-        TheoryError::NotFinite { row, column, value } => {
-            TheoryError::NotFinite { row, column: column + offset, value }
+        TheoryError::NotFinite { row, column, value } if outputs > 1 => {
+            let (sample, output, column) = (row / outputs, row % outputs, column + offset);
+            let text = format!(
+                "entry ({sample}, {output}, {column}) of the Jacobian is {value}, expected a finite \
+                 number"
+            );
+            Failure::input(path, text)
         }
-        other => other,
+        TheoryError::NotFinite { row, column, value } => {
+            let column = column + offset;
+            Failure::theory(path)(TheoryError::NotFinite { row, column, value })
+        }
+        other => Failure::theory(path)(other),
     }
 }
 
@@ -238,38 +268,57 @@ fn decomposing(n: usize) -> Progress {
     Progress::steps(&format!("eigenvalues of a {n} × {n} matrix"), 1)
 }
 
-/// The rows and columns of an array that is a matrix, or what is wrong with its shape.
-fn matrix_shape(shape: &[usize], gram: bool) -> Result<(usize, usize), String> {
-    let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
-    let shown = format!("has shape ({})", lengths.join(" × "));
-    let wanted = if gram {
-        "expected the n × n matrix JJᵀ"
-    } else {
-        "expected a Jacobian n × p, a row per sample and a column per parameter"
-    };
-    let (rows, columns) = match *shape {
-        _ if shape.contains(&0) => return Err(format!("is empty: it {shown}, {wanted}")),
-        [] => return Err(format!("is a single number, {wanted}")),
-        [n] => return Err(format!("{shown}, {wanted}; reshape it to 1 × {n} or {n} × 1")),
-        [n, p] => (n, p),
-        [n, 1, p] if !gram => (n, p),
-        [_, k, _] if !gram => {
-            return Err(format!(
-                "{shown}, the Jacobian of {k} outputs; only networks with one output can be \
-                 analysed, {wanted}"
-            ));
+/// What the axes of an array are.
+#[derive(Debug, PartialEq)]
+struct JacobianShape {
+    samples: usize,
+    outputs: usize,
+    columns: usize,
+}
+
+impl JacobianShape {
+    /// The shape of a Jacobian or a Gram matrix, with as many outputs as were asked for, or what is wrong
+    /// with it.
+    fn new(shape: &[usize], gram: bool, outputs: Option<usize>) -> Result<Self, String> {
+        let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        let shown = format!("has shape ({})", lengths.join(" × "));
+        let wanted = match (gram, outputs) {
+            (false, _) => {
+                "expected a Jacobian n × p, a row per sample and a column per parameter, or n × k × p \
+                 for k outputs"
+            }
+            (true, None | Some(1)) => "expected the n × n matrix JJᵀ",
+            (true, Some(_)) => "expected the nk × nk matrix JJᵀ",
+        };
+        let (rows, columns) = match *shape {
+            _ if shape.contains(&0) => return Err(format!("is empty: it {shown}, {wanted}")),
+            [] => return Err(format!("is a single number, {wanted}")),
+            [n] => return Err(format!("{shown}, {wanted}; reshape it to 1 × {n} or {n} × 1")),
+            [rows, columns] => (rows, columns),
+            [samples, found, columns] if !gram => {
+                return match outputs {
+                    Some(outputs) if outputs != found => {
+                        Err(format!("{shown}, the Jacobian of {found} outputs, not of {outputs}"))
+                    }
+                    _ => Ok(Self { samples, outputs: found, columns }),
+                };
+            }
+            _ => return Err(format!("{shown}, {wanted}")),
+        };
+        if gram && rows != columns {
+            return Err(format!("{shown}, {wanted}; without --gram it is read as a Jacobian"));
         }
-        _ => return Err(format!("{shown}, {wanted}")),
-    };
-    if gram && rows != columns {
-        return Err(format!("{shown}, {wanted}; without --gram it is read as a Jacobian"));
+        let outputs = outputs.unwrap_or(1);
+        if !rows.is_multiple_of(outputs) {
+            return Err(format!("{shown}: {rows} rows are not {outputs} outputs for every sample"));
+        }
+        Ok(Self { samples: rows / outputs, outputs, columns })
     }
-    Ok((rows, columns))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, matrix_shape, pieces};
+    use super::{JacobianShape, Piece, pieces};
 
     #[test]
     fn columns_are_cut_at_the_blocks_and_overlaps_read_again() {
@@ -289,19 +338,27 @@ mod tests {
 
     #[test]
     fn shapes_are_judged_in_words() {
-        assert_eq!(matrix_shape(&[3, 4], false), Ok((3, 4)));
-        assert_eq!(matrix_shape(&[3, 1, 4], false), Ok((3, 4)));
-        let check = |shape: &[usize], gram, words: &str| {
-            let error = matrix_shape(shape, gram).unwrap_err();
+        let shape = |samples, outputs, columns| Ok(JacobianShape { samples, outputs, columns });
+        assert_eq!(JacobianShape::new(&[3, 4], false, None), shape(3, 1, 4));
+        assert_eq!(JacobianShape::new(&[3, 1, 4], false, None), shape(3, 1, 4));
+        assert_eq!(JacobianShape::new(&[3, 2, 4], false, None), shape(3, 2, 4));
+        assert_eq!(JacobianShape::new(&[3, 2, 4], false, Some(2)), shape(3, 2, 4));
+        assert_eq!(JacobianShape::new(&[6, 4], false, Some(2)), shape(3, 2, 4));
+        assert_eq!(JacobianShape::new(&[6, 6], true, Some(3)), shape(2, 3, 6));
+        let check = |shape: &[usize], gram, outputs, words: &str| {
+            let error = JacobianShape::new(shape, gram, outputs).unwrap_err();
             assert!(error.contains(words), "{error}");
         };
-        check(&[], false, "single number");
-        check(&[7], false, "has shape (7)");
-        check(&[0, 5], false, "is empty");
-        check(&[5, 0], false, "is empty");
-        check(&[3, 2, 4], false, "2 outputs");
-        check(&[3, 2, 4, 5], false, "(3 × 2 × 4 × 5)");
-        check(&[3, 4], true, "without --gram");
-        check(&[3, 3, 1], true, "expected the n × n");
+        check(&[], false, None, "single number");
+        check(&[7], false, None, "has shape (7)");
+        check(&[0, 5], false, None, "is empty");
+        check(&[5, 0], false, None, "is empty");
+        check(&[5, 0, 3], false, None, "is empty");
+        check(&[3, 2, 4], false, Some(3), "the Jacobian of 2 outputs, not of 3");
+        check(&[3, 2, 4, 5], false, None, "(3 × 2 × 4 × 5)");
+        check(&[3, 4], true, None, "without --gram");
+        check(&[3, 3, 1], true, None, "expected the n × n");
+        check(&[3, 3, 1], true, Some(3), "expected the nk × nk");
+        check(&[4, 4], true, Some(3), "4 rows are not 3 outputs for every sample");
     }
 }

@@ -22,11 +22,12 @@ use crate::values;
 
 const AFTER_HELP: &str = "\
 FILE is a .npy, .npz or .safetensors file with the Jacobian of the network's outputs with respect to \
-its parameters at the minimum: n × p, a row per training sample, float32 or float64. It is read in \
-blocks of columns and may be larger than memory.
+its parameters at the minimum: n × p, a row per training sample, or n × k × p for k outputs, float32 \
+or float64. It is read in blocks of columns and may be larger than memory.
 
-The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared residuals. For the mean \
-without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have it, give --loss-scale 2.
+The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared residuals, (1/2n) Σ ‖f − y‖² \
+with several outputs. For the mean without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have \
+it, give --loss-scale 2; with k outputs these take the mean over outputs too: give 2/k.
 
 Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
 input, with one line on standard error.
@@ -42,14 +43,25 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    #[arg(help = "Array file: the Jacobian n × p, or with --gram the matrix JJᵀ")]
+    #[arg(help = "Array file: the Jacobian n × p or n × k × p, or with --gram the matrix JJᵀ")]
     file: PathBuf,
     /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or the
     /// only one].
     #[arg(long, value_name = "NAME")]
     array: Option<String>,
-    #[arg(long, help = "The file holds the n × n matrix JJᵀ, not divided by n")]
+    #[arg(
+        long,
+        help = "The file holds the n × n matrix JJᵀ (nk × nk with --outputs), not divided by n"
+    )]
     gram: bool,
+    #[arg(
+        long,
+        value_name = "k",
+        value_parser = values::positive_count,
+        help = "The rows of a matrix are those of k outputs for each sample, sample by sample \
+                [default: 1; an array n × k × p says it itself]"
+    )]
+    outputs: Option<usize>,
     #[command(flatten)]
     batches: Batches,
     /// Learning rates to judge.
@@ -64,7 +76,8 @@ pub(crate) struct Options {
     /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
     #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
     momentum: f64,
-    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error.
+    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that is also
+    /// the mean over k outputs).
     #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
     loss_scale: f64,
     /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of each.

@@ -30,16 +30,28 @@ pub(crate) fn render(options: &Options, analysis: &Analysis) -> String {
 fn header(text: &mut String, options: &Options, analysis: &Analysis) {
     let minimum = &analysis.found.minimum;
     let (n, rank) = (minimum.sample_count(), minimum.eigenvalues().len());
+    let k = minimum.output_count();
     let array = analysis.found.array.as_deref().map(flatmin_arrays::printable);
     let array = array.map_or(String::new(), |name| format!(", array \"{name}\""));
     let _ = write!(text, "{}{array}: {}", shown(&options.file), count(n, "sample"));
+    if k > 1 {
+        let _ = write!(text, " × {}", count(k, "output"));
+    }
     let _ = match analysis.found.parameters {
         Some(p) => writeln!(text, " × {}, rank {rank}", count(p, "parameter")),
         None => writeln!(text, ", Gram matrix of rank {rank}"),
     };
     let scale = options.loss_scale;
-    let half_mean = "(1/2n) Σ (f − y)²";
-    let _ = if scale.to_bits() == 1.0_f64.to_bits() {
+    let half_mean = if k > 1 { "(1/2n) Σ ‖f − y‖²" } else { "(1/2n) Σ (f − y)²" };
+    let _ = if scale.to_bits() == 1.0_f64.to_bits() && k > 1 {
+        let mean = significant(2.0 / k as f64, 15);
+        writeln!(
+            text,
+            "Loss {half_mean}, so that G = JᵀJ/n. For a mean squared error without the ½ give \
+             --loss-scale 2;\nif it is also the mean over the {k} outputs, as that of \
+             torch.nn.MSELoss, {mean}."
+        )
+    } else if scale.to_bits() == 1.0_f64.to_bits() {
         writeln!(
             text,
             "Loss {half_mean}, so that G = JᵀJ/n. For a mean squared error without the ½ give \
@@ -58,7 +70,14 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
         ("trace", sharpness.trace),
         ("Frobenius norm", sharpness.frobenius_norm),
         ("largest eigenvalue", sharpness.lambda_max),
-        ("largest ‖g_i‖²", analysis.largest_row_norm_squared()),
+        (
+            if analysis.found.minimum.output_count() > 1 {
+                "largest λ_max(J_iJ_iᵀ)"
+            } else {
+                "largest ‖g_i‖²"
+            },
+            analysis.largest_gradient_norm_squared(),
+        ),
     ];
     let rows = rows.map(|(name, value)| vec![name.to_owned(), significant(value, DIGITS)]);
     text.push_str(&table(&[], &rows));

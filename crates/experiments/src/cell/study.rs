@@ -314,7 +314,7 @@ fn batch_study(
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
     let Threshold { lower, upper, .. } = threshold_with(minimum, batch, &options)?;
     let sharpness = minimum.sharpness();
-    let largest = minimum.largest_row_norm_squared();
+    let largest = minimum.largest_gradient_norm_squared();
     let norm = sharpness.frobenius_norm;
     Ok(Some(BatchStudy {
         batch_size,

@@ -47,6 +47,7 @@ impl Statement {
             Self::S10 => "S10",
             Self::S11 => "S11",
             Self::S12 => "S12",
+            Self::S13 => "S13",
             Self::S14 => "S14",
             Self::R1 => "R1",
             Self::R2 => "R2",
@@ -224,6 +225,27 @@ impl Statement {
                         operator's verdicts around the threshold and the root 1 at it.",
                 mutant: "(1 − β)η* of plain SGD for the threshold, and F_k⊗F_l alone for L_kl",
                 domain: Domain::Momentum,
+            },
+            Self::S13 => Entry {
+                title: "The threshold with several outputs",
+                words: "For a network with k outputs, whose sample i has the k × p block J_i, D(X) = \
+                        (1−p) GXG + (p/n) Σ J_iᵀJ_i X J_iᵀJ_i. Below 2/((1−p)λ_max) a learning rate \
+                        is stable if and only if the spectral radius of Φ(2/η) is at most 1, where \
+                        Φ(μ) maps n-tuples of symmetric k × k matrices, keeps those that are \
+                        positive semidefinite, and falls with μ. For every positive definite tuple \
+                        Q, αQ ⪯ Φ(Q) ⪯ βQ implies α ≤ ρ ≤ β. One output gives S9 and S10.",
+                latex: r"\eta \le \eta^* \iff \rho(\Phi(2/\eta)) \le 1,\quad \Phi(Q)_i = \hat J_i\Big[W(\mu)\circ\frac pn\sum_j \hat J_j^\top Q_j \hat J_j\Big]\hat J_i^\top,\quad W_{kl} = \frac{1}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
+                hypotheses: "a zero-loss minimum, linearised, with G ≠ 0; the loss (1/2n) Σ ‖f(x_i) − \
+                             y_i‖²; p > 0",
+                source: FLATMIN,
+                check: "The threshold of the dense operator against the reported interval and \
+                        against Φ, formed block by block: its root is 1 there, at most 1 one \
+                        per cent below and at least 1 one per cent past it; quotients of a \
+                        random positive definite tuple enclose 1, and its image has no negative \
+                        eigenvalue; D(Y*) = (2/η*) C(Y*) for the Y* of S14.",
+                mutant: "the outputs of a sample as samples of their own, without what couples \
+                         them; lower bounds doubled and upper ones halved",
+                domain: Domain::Outputs,
             },
             Self::S14 => Entry {
                 title: "A Lyapunov function that is exact up to the threshold",

@@ -11,8 +11,8 @@ use super::monte_carlo::SAMPLES;
 use super::trained::trained_jacobian;
 use super::{
     DiagonalInstance, DiagonalStepInstance, Domain, Instance, InterpolationInstance,
-    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
-    SampleInstance,
+    MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
+    ReluStepInstance, SampleInstance,
 };
 use crate::{Batch, Sampling};
 
@@ -25,6 +25,7 @@ impl Instance {
         match domain {
             Domain::Minimum => Self::Minimum(random_minimum(rng)),
             Domain::Momentum => Self::Momentum(random_momentum(rng)),
+            Domain::Outputs => Self::Outputs(random_outputs(rng)),
             Domain::Relu => Self::Relu(random_relu(rng)),
             Domain::ReluStep => Self::ReluStep(random_relu_step(rng)),
             Domain::Sample => Self::Sample(random_sample(rng)),
@@ -145,6 +146,36 @@ fn random_momentum(rng: &mut impl Rng) -> MomentumInstance {
         _ => rng.random_range(0.0..0.95),
     };
     MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum }
+}
+
+/// Up to 3 outputs. Half of the time of a generic network, and else the rows of a minimum that is hard for one
+/// output, taken together.
+fn random_outputs(rng: &mut impl Rng) -> OutputsInstance {
+    const MOST_OUTPUTS: usize = 3;
+    const MOST_SAMPLES: usize = 4;
+    let mut output_count = rng.random_range(1..=MOST_OUTPUTS);
+    let mut jacobian = random_minimum(rng).jacobian;
+    if rng.random_bool(0.5) {
+        let (samples, columns) = (rng.random_range(1..=MOST_SAMPLES), size(rng));
+        jacobian = RowMatrix::from_fn(samples * output_count, columns, |_, _| normal(rng));
+        for i in 0..samples {
+            let scale = heavy_tailed(rng);
+            for row in i * output_count..(i + 1) * output_count {
+                scale_row(&mut jacobian, row, scale);
+            }
+        }
+        // One output may be silent.
+        if rng.random_bool(0.2) {
+            for i in 0..samples {
+                scale_row(&mut jacobian, i * output_count, 0.0);
+            }
+        }
+    }
+    output_count = output_count.min(jacobian.rows());
+    let samples = (jacobian.rows() / output_count).min(MOST_SAMPLES);
+    let rows = samples * output_count;
+    let jacobian = RowMatrix::from_fn(rows, jacobian.columns(), |i, j| jacobian.row(i)[j]);
+    OutputsInstance { jacobian, output_count, batch: random_batch(samples, rng) }
 }
 
 fn random_relu(rng: &mut impl Rng) -> ReluInstance {
@@ -455,6 +486,7 @@ mod tests {
         for domain in [
             Domain::Minimum,
             Domain::Momentum,
+            Domain::Outputs,
             Domain::Relu,
             Domain::ReluStep,
             Domain::Sample,

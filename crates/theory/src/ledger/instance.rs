@@ -25,6 +25,17 @@ pub struct MomentumInstance {
     pub momentum: f64,
 }
 
+/// A minimum of a network with several outputs, with a way of drawing batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputsInstance {
+    /// The Jacobian, nk × p, sample by sample.
+    pub jacobian: RowMatrix,
+    /// Number k of outputs.
+    pub output_count: usize,
+    /// How batches of samples are drawn.
+    pub batch: Batch,
+}
+
 /// A two-layer ReLU network with inputs drawn for it.
 ///
 /// Hypothesis of every statement about such networks: `w_j ≠ 0` wherever `a_j ≠ 0`. A neuron with
@@ -230,6 +241,8 @@ pub enum Domain {
     Minimum,
     /// The same, with momentum.
     Momentum,
+    /// A minimum of a network with several outputs.
+    Outputs,
     /// A two-layer ReLU network.
     Relu,
     /// A training step of a two-layer ReLU network.
@@ -254,6 +267,8 @@ pub enum Instance {
     Minimum(MinimumInstance),
     /// Of [`Domain::Momentum`].
     Momentum(MomentumInstance),
+    /// Of [`Domain::Outputs`].
+    Outputs(OutputsInstance),
     /// Of [`Domain::Relu`].
     Relu(ReluInstance),
     /// Of [`Domain::ReluStep`].
@@ -276,6 +291,7 @@ impl Instance {
         match self {
             Self::Minimum(_) => Domain::Minimum,
             Self::Momentum(_) => Domain::Momentum,
+            Self::Outputs(_) => Domain::Outputs,
             Self::Relu(_) => Domain::Relu,
             Self::ReluStep(_) => Domain::ReluStep,
             Self::Sample(_) => Domain::Sample,
@@ -294,6 +310,11 @@ impl fmt::Display for Instance {
             Self::Minimum(minimum) => minimum.fmt(f),
             Self::Momentum(MomentumInstance { minimum, momentum }) => {
                 write!(f, "{minimum}, β = {momentum}")
+            }
+            Self::Outputs(OutputsInstance { jacobian, output_count, batch }) => {
+                let samples = jacobian.rows() / output_count;
+                write!(f, "n = {samples}, k = {output_count}, ")?;
+                write!(f, "p = {}, {}", jacobian.columns(), Drawn(*batch))
             }
             Self::Relu(ReluInstance { model, .. }) => {
                 write!(f, "m = {}, d = {}", model.width(), model.input_dim())
@@ -327,11 +348,19 @@ impl fmt::Display for Instance {
 impl fmt::Display for MinimumInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { jacobian, batch } = self;
-        let sampling = match batch.sampling() {
+        write!(f, "n = {}, p = {}, {}", jacobian.rows(), jacobian.columns(), Drawn(*batch))
+    }
+}
+
+/// As in `B = 1 with replacement`.
+struct Drawn(Batch);
+
+impl fmt::Display for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sampling = match self.0.sampling() {
             Sampling::WithReplacement => "with",
             Sampling::WithoutReplacement => "without",
         };
-        let (n, p, size) = (jacobian.rows(), jacobian.columns(), batch.size());
-        write!(f, "n = {n}, p = {p}, B = {size} {sampling} replacement")
+        write!(f, "B = {} {sampling} replacement", self.0.size())
     }
 }

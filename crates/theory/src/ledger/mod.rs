@@ -10,6 +10,7 @@ mod instance;
 mod interpolation;
 mod momentum;
 mod monte_carlo;
+mod outputs;
 mod perron;
 mod relu;
 mod stability;
@@ -21,8 +22,8 @@ pub use diagonal::diagonal_norm_checks;
 pub use entry::Entry;
 pub use instance::{
     DiagonalInstance, DiagonalStepInstance, Domain, Instance, InterpolationInstance,
-    MinimumInstance, MomentumInstance, RecoveryInstance, ReluInstance, ReluStepInstance,
-    SampleInstance,
+    MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
+    ReluStepInstance, SampleInstance,
 };
 pub use relu::relu_norm_checks;
 pub use verify::{Attained, Tally, Verification, verify};
@@ -56,6 +57,7 @@ pub enum Statement {
     S10,
     S11,
     S12,
+    S13,
     S14,
     R1,
     R2,
@@ -112,7 +114,7 @@ impl FromStr for Statement {
 
 impl Statement {
     /// Every statement, in the order of the theory.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -125,6 +127,7 @@ impl Statement {
         Self::S10,
         Self::S11,
         Self::S12,
+        Self::S13,
         Self::S14,
         Self::R1,
         Self::R2,
@@ -158,6 +161,7 @@ impl Statement {
                 _ => stability::check(self, form, minimum),
             },
             (Domain::Momentum, Instance::Momentum(minimum)) => momentum::check(form, minimum),
+            (Domain::Outputs, Instance::Outputs(minimum)) => outputs::check(form, minimum),
             (Domain::Relu, Instance::Relu(network)) => relu::check(self, form, network),
             (Domain::ReluStep, Instance::ReluStep(step)) => Ok(relu::check_step(form, step)),
             (Domain::Sample, Instance::Sample(sample)) => Ok(complexity::check(form, sample)),

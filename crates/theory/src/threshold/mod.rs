@@ -1,4 +1,4 @@
-//! The exact mean-square stability threshold, with a certificate (S8–S10, S12, S14).
+//! The exact mean-square stability threshold, with a certificate (S8–S10, S12–S14).
 //!
 //! The threshold is `η* = 2/μ*`, where `μ*` is the μ at which the Perron root of the nonnegative
 //! n × n matrix `M(μ)` of S9 is 1. M is never formed: a product with it costs two n × r × r products.
@@ -12,7 +12,13 @@
 //!    quotient, with rigorous bounds on their rounding.
 //! 4. What the eigendecomposition itself is off by is carried to the threshold by two perturbation
 //!    bounds (see [`Threshold`]).
+//!
+//! With k outputs M becomes the map Φ of S13 on n-tuples of symmetric k × k matrices, "positive" becomes
+//! "every block positive definite", and a quotient the level s at which `s Q − Φ(Q)` is so. Nothing else
+//! changes: the search knows vectors, a product and a cone.
 
+mod certificate;
+mod cone;
 mod perron;
 mod response;
 mod search;
@@ -61,6 +67,11 @@ impl Default for ThresholdOptions {
 /// factor `1±ω` of the diagonal one used, and that μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂`
 /// for p = 1) when the Gram matrix K moves by ΔK. Both are proved in the docs. At n = 300 the rounding
 /// parts are about 1e-11, at n = 2000 about 1e-10.
+///
+/// **With several outputs** all of this holds, with the same constants: n is the number of samples, K the
+/// nk × nk Gram matrix. The vector of the certificate is a tuple of positive definite matrices, and that its
+/// image stays below a multiple of it is checked by Cholesky decompositions that leave room for every
+/// rounding, their own included.
 ///
 /// **With momentum** the last part is a first-order estimate, doubled, instead of a proof.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -141,7 +152,7 @@ impl Threshold {
 ///
 /// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and for a network about 20 products
 /// of 2nr² operations for batches of one, two to three times as many for larger ones. Closely spaced
-/// blocks of nearly the same strength cost ten times more.
+/// blocks of nearly the same strength cost ten times more. With k outputs n is to be read as nk.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -195,7 +206,8 @@ pub struct LyapunovFunction {
     pub matrix: RowMatrix,
 }
 
-/// The Lyapunov function of a minimum, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14).
+/// The Lyapunov function of a minimum, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14); with
+/// several outputs `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q.
 ///
 /// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
 /// matrix is that of the top mode alone.
@@ -221,7 +233,8 @@ pub fn lyapunov_function(
         Some(bracket) if !bracket.weights.is_empty() => {
             let p = batch.noise_coefficient(minimum.sample_count())?;
             let response = Response::new(eigenvalues, p, 0.0);
-            let operator = Operator::new(response, rows, options.parallelism);
+            let outputs = minimum.output_count();
+            let operator = Operator::new(response, rows, outputs, options.parallelism);
             operator.response_matrix(bracket.nu, &bracket.weights)
         }
         _ => Mat::from_fn(rank, rank, |k, l| if k == rank - 1 && l == k { 1.0 } else { 0.0 }),
@@ -264,7 +277,7 @@ fn solve(
         return Ok((threshold, None));
     }
     let response = Response::new(eigenvalues, p, momentum);
-    let mut operator = Operator::new(response, rows, parallelism);
+    let mut operator = Operator::new(response, rows, minimum.output_count(), parallelism);
     let bracket = if p > 0.0 {
         search::bracket(&mut operator, options)?
     } else {

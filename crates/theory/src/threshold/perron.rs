@@ -1,85 +1,66 @@
-//! The nonnegative matrix M of S9, never formed, and rigorous bounds on its Perron root (S10).
+//! The nonnegative matrix M of S9, and Φ of S13, never formed.
 
 use faer::Mat;
-use flatmin_linalg::panels::{
-    add_symmetric_product, quadratic_forms, quadratic_rounding_terms, rounding_terms,
-};
-use flatmin_linalg::{Parallelism, RowMatrix};
+use flatmin_linalg::panels::{add_symmetric_product, quadratic_blocks, quadratic_forms};
+use flatmin_linalg::{Parallelism, RowMatrix, simd};
 
+use super::cone::Cone;
 use super::response::Response;
-use crate::minimum::rounding;
-
-/// How much more than a mean a quotient may suffer from rounding before another vector is better.
-const EXCUSED: f64 = 16.0;
 
 /// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with room for its products: one
 /// n × r and one r × r matrix.
+///
+/// With k outputs the rows are nk × r, M(μ) is Φ(μ) of S13, `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ`,
+/// and its vectors are tuples Q of k × k matrices, by their coordinates in the [`Cone`]. The moments
+/// `S = Σ_j Ĵ_jᵀQ_jĴ_j` are what `ĝᵀ diag(v) ĝ` is for one output.
 #[derive(Debug)]
 pub(super) struct Operator<'a> {
     pub(super) response: Response<'a>,
-    rows: &'a RowMatrix,
+    pub(super) cone: Cone,
+    pub(super) rows: &'a RowMatrix,
     parallelism: Parallelism,
-    /// `diag(v) ĝ`.
-    weighted: RowMatrix,
+    /// `diag(v) ĝ`, or the rows of the `Q_i Ĵ_i`.
+    pub(super) weighted: RowMatrix,
     /// `S = ĝᵀ diag(v) ĝ` or what was made of it, lower triangle.
-    moments: Mat<f64>,
-}
-
-/// Rigorous bounds on the Perron root of M at one μ.
-#[derive(Debug)]
-pub(super) struct Certificate {
-    /// Some ρ ≥ this: a Rayleigh quotient or the smallest Collatz–Wielandt quotient.
-    pub(super) lower: f64,
-    /// ρ ≤ this: the largest Collatz–Wielandt quotient.
-    pub(super) upper: f64,
-    /// Relative bound on what rounding can have done to the Rayleigh quotient.
-    pub(super) rayleigh_rounding: f64,
-    /// Relative bound on what rounding can have done to the largest quotient.
-    pub(super) quotient_rounding: f64,
-}
-
-impl Certificate {
-    /// Whether the vector has entries so small that their quotients are all rounding. One that belongs
-    /// to a higher level has larger ones.
-    pub(super) fn is_lost_in_rounding(&self) -> bool {
-        self.quotient_rounding > EXCUSED * self.rayleigh_rounding
-    }
-
-    /// Relative bound on what rounding must be expected to add to the distance of the ends.
-    ///
-    /// A vector may have entries so small that their quotients are all rounding: another one would do
-    /// better, so that no more than a multiple of what rounding does to the mean is excused, and least
-    /// for a vector that is no supersolution.
-    pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
-        let excused = if is_supersolution { EXCUSED } else { 1.0 } * self.rayleigh_rounding;
-        self.rayleigh_rounding + self.quotient_rounding.min(excused)
-    }
+    pub(super) moments: Mat<f64>,
 }
 
 impl<'a> Operator<'a> {
     pub(super) fn new(
         response: Response<'a>,
         rows: &'a RowMatrix,
+        outputs: usize,
         parallelism: Parallelism,
     ) -> Self {
+        let cone = Cone::new(rows.rows() / outputs, outputs);
         let (n, rank) = (rows.rows(), rows.columns());
         let (weighted, moments) = (RowMatrix::zeros(n, rank), Mat::zeros(rank, rank));
-        Self { response, rows, parallelism, weighted, moments }
+        Self { response, cone, rows, parallelism, weighted, moments }
     }
 
-    pub(super) fn sample_count(&self) -> usize {
-        self.rows.rows()
-    }
-
-    fn scale(&self) -> f64 {
-        self.response.noise / self.rows.rows() as f64
+    /// P/n.
+    pub(super) fn scale(&self) -> f64 {
+        self.response.noise / self.cone.samples() as f64
     }
 
     /// Makes the moments those of `weights`.
     pub(super) fn set_moments(&mut self, weights: &[f64]) {
-        for (i, weight) in weights.iter().enumerate() {
-            for (out, value) in self.weighted.row_mut(i).iter_mut().zip(self.rows.row(i)) {
-                *out = weight * value;
+        if self.cone.is_orthant() {
+            for (i, weight) in weights.iter().enumerate() {
+                for (out, value) in self.weighted.row_mut(i).iter_mut().zip(self.rows.row(i)) {
+                    *out = weight * value;
+                }
+            }
+        } else {
+            let outputs = self.cone.outputs();
+            for (i, block) in self.cone.blocks(weights).enumerate() {
+                for a in 0..outputs {
+                    let out = self.weighted.row_mut(i * outputs + a);
+                    out.fill(0.0);
+                    for b in 0..outputs {
+                        simd::axpy(block[(a, b)], self.rows.row(i * outputs + b), out);
+                    }
+                }
             }
         }
         let (left, right) = (self.weighted.as_mat().transpose(), self.rows.as_mat().transpose());
@@ -89,7 +70,7 @@ impl<'a> Operator<'a> {
 
     /// Replaces the lower triangle of S by that of `W ∘ S`, the diagonal halved, so that
     /// `L + Lᵀ = W ∘ S`.
-    fn respond(&mut self, shifts: &[f64]) {
+    pub(super) fn respond(&mut self, shifts: &[f64]) {
         for k in 0..self.moments.ncols() {
             let denominators = self.response.denominators(shifts, k);
             let column = self.moments.col_mut(k).get_mut(k..);
@@ -101,7 +82,7 @@ impl<'a> Operator<'a> {
     }
 
     /// The opposite of [`respond`](Self::respond).
-    fn undo_respond(&mut self, shifts: &[f64]) {
+    pub(super) fn undo_respond(&mut self, shifts: &[f64]) {
         for k in 0..self.moments.ncols() {
             let denominators = self.response.denominators(shifts, k);
             let column = self.moments.col_mut(k).get_mut(k..);
@@ -112,9 +93,10 @@ impl<'a> Operator<'a> {
         }
     }
 
-    fn forms(&self) -> Vec<f64> {
+    /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; for one output the `ĝ_iᵀ(L + Lᵀ)ĝ_i`.
+    pub(super) fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
-        quadratic_forms(self.moments.as_ref(), columns, self.parallelism)
+        quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
     }
 
     /// Writes `M(μ) v` to `out`, for the μ of `shifts`. Costs 2nr² operations.
@@ -124,9 +106,10 @@ impl<'a> Operator<'a> {
         for (out, form) in out.iter_mut().zip(self.forms()) {
             *out = self.scale() * form;
         }
+        self.cone.to_coordinates(out);
     }
 
-    /// The diagonal of `M(μ)`: `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half a product.
+    /// The diagonal of `M(μ)` for one output: `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half a product.
     pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
         let shifts = self.response.shifts(nu);
         for i in 0..self.rows.rows() {
@@ -205,57 +188,5 @@ impl<'a> Operator<'a> {
             nu = next;
         }
         nu
-    }
-
-    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. The
-    /// moments are those of the vector afterwards.
-    ///
-    /// `None` when an entry of `vector` is not a positive number.
-    ///
-    /// Rounding: with `σ_k² = Σ_i v_i ĝ_ik²`, the computed moments are within `γ σ_k σ_l` of the exact
-    /// ones by Cauchy–Schwarz, so that `(Mv)_i` is within `γ (P/n) Σ_kl |ĝ_ik| σ_k W_kl σ_l |ĝ_il|`
-    /// for the γ of all roundings that a term passes through; and `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`
-    /// makes that at most `γ (P/n) (Σ_k |ĝ_ik| σ_k / √(m_k λ_k))²`.
-    pub(super) fn certify(&mut self, nu: f64, vector: &[f64]) -> Option<Certificate> {
-        if !vector.iter().all(|v| *v > 0.0 && v.is_finite()) {
-            return None;
-        }
-        let (n, rank) = (self.rows.rows(), self.rows.columns());
-        let shifts = self.response.shifts(nu);
-        self.set_moments(vector);
-        self.respond(&shifts);
-        let forms = self.forms();
-        self.undo_respond(&shifts);
-
-        let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24;
-        let gamma = rounding(terms) * (1.0 + 1e-9);
-        let factors: Vec<f64> = (0..rank)
-            .map(|k| (self.moments[(k, k)] / shifts[k] / self.response.eigenvalues()[k]).sqrt())
-            .collect();
-        let (mut smallest, mut largest) = (f64::INFINITY, 0.0_f64);
-        let mut quotient_error = 0.0_f64;
-        let (mut product, mut hidden, mut norm_squared) = (0.0, 0.0, 0.0);
-        for (i, weight) in vector.iter().enumerate() {
-            let pairs = self.rows.row(i).iter().zip(&factors);
-            let bound: f64 = pairs.map(|(value, factor)| value.abs() * factor).sum();
-            let error = gamma * self.scale() * bound * bound;
-            let value = self.scale() * forms[i];
-            smallest = smallest.min((value - error) / weight);
-            largest = largest.max((value + error) / weight);
-            quotient_error = quotient_error.max(error / weight);
-            product += weight * value;
-            hidden += weight * error;
-            norm_squared += weight * weight;
-        }
-        let sums = rounding(n + 12);
-        let rayleigh = (product - hidden) / norm_squared * (1.0 - sums);
-        let rayleigh_rounding = hidden / product + sums + rounding(2 * rank + 64);
-        let lower = smallest.max(rayleigh);
-        Some(Certificate {
-            lower: lower * (1.0 - rounding(8)),
-            upper: largest * (1.0 + rounding(8)),
-            rayleigh_rounding,
-            quotient_rounding: quotient_error / largest,
-        })
     }
 }

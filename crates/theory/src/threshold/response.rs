@@ -96,15 +96,17 @@ impl<'a> Response<'a> {
     }
 
     /// The ν with `P Σ_k λ_k / m_k = 1`, where the quadratic form of M in the vector of ones turns:
-    /// S6 where β = 0, and always a lower bound on the ν of the threshold.
-    pub(super) fn spectral_root(&self) -> f64 {
+    /// S6 where β = 0, and always a lower bound on the ν of the threshold. With several outputs the sum is
+    /// their number, and the vector the tuple of identities.
+    pub(super) fn spectral_root(&self, outputs: usize) -> f64 {
+        let noise = self.noise / outputs as f64;
         let sum = |nu: f64| -> f64 {
             let shifts = self.shifts(nu);
             self.eigenvalues.iter().zip(shifts).map(|(value, shift)| value / shift).sum()
         };
-        let upper = self.noise * self.eigenvalues.iter().sum::<f64>();
-        let lower = if self.curvature >= 0.0 { self.noise * self.lambda_max() } else { 0.0 };
-        falling_root(lower, upper, |nu| self.noise * sum(nu) - 1.0)
+        let upper = noise * self.eigenvalues.iter().sum::<f64>();
+        let lower = if self.curvature >= 0.0 { noise * self.lambda_max() } else { 0.0 };
+        falling_root(lower, upper, |nu| noise * sum(nu) - 1.0)
     }
 }
 

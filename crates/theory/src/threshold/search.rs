@@ -9,7 +9,8 @@
 
 use flatmin_linalg::Krylov;
 
-use super::perron::{Certificate, Operator};
+use super::certificate::Certificate;
+use super::perron::Operator;
 use super::{Bracket, ThresholdOptions};
 use crate::TheoryError;
 
@@ -34,8 +35,9 @@ pub(super) fn bracket(
     operator: &mut Operator<'_>,
     options: &ThresholdOptions,
 ) -> Result<Bracket, TheoryError> {
-    let start = vec![1.0; operator.sample_count()];
+    let start = operator.cone.unit();
     let homogeneous = operator.response.is_homogeneous();
+    let least_offset = operator.cone.least_offset();
     let mut search = Search {
         operator,
         width: options.relative_width,
@@ -43,7 +45,7 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * options.relative_width.sqrt(),
-        offset: 0.25 * options.relative_width,
+        offset: (0.25 * options.relative_width).max(least_offset),
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -147,18 +149,20 @@ impl Search<'_, '_> {
         loop {
             let level = best.lower * (1.0 + self.offset);
             let found = self.grow(1.0, level, &Goal::Supersolution(None))?;
-            let vector = positive(found.vector);
+            let vector = self.operator.cone.positive(found.vector)?;
             let certificate = self.certify(1.0, &vector)?;
             best.upper = best.upper.min(certificate.upper);
             // Many blocks just below the top one pull the Rayleigh quotient down: start anew from
             // this vector, in which the top one weighs more.
-            self.start = mixed(&vector);
+            self.start = self.operator.cone.mixed(&vector)?;
             if certificate.lower > best.lower {
                 best.lower = certificate.lower;
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
+            // Blocks may be too near to singular for a supersolution to be known as one.
+            let judged = found.reached || !self.operator.cone.is_orthant();
             // The lower end stays below the root by what rounding may have added to it.
-            if found.reached && certificate.is_lost_in_rounding() {
+            if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
             self.offset = self.offset.max(0.25 * self.width + 2.0 * certificate.rayleigh_rounding);
@@ -177,15 +181,17 @@ impl Search<'_, '_> {
     fn general(&mut self) -> Result<Bracket, TheoryError> {
         let response = self.operator.response;
         let pole = response.pole();
-        let (mut nu, ritz_vector) = self.approach(response.spectral_root())?;
+        let (mut nu, ritz_vector) =
+            self.approach(response.spectral_root(self.operator.cone.outputs()))?;
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
-        let mut offset = 0.4 * self.width;
+        let cone = self.operator.cone;
+        let mut offset = (0.4 * self.width).max(cone.least_offset());
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);
             let found = self.grow(upper_nu, 1.0, &Goal::Supersolution(Some(1.0)))?;
-            let vector = positive(found.vector);
+            let vector = self.operator.cone.positive(found.vector)?;
             let certificate = self.certify(upper_nu, &vector)?;
             let stiffness = response.stiffness(upper_nu);
             let upper = pole + upper_nu + (certificate.upper - 1.0).max(0.0) * stiffness;
@@ -198,7 +204,7 @@ impl Search<'_, '_> {
                 // A supersolution that few products gave is still mixed with the start. The Ritz
                 // vector is not.
                 if let Some(ritz_vector) = ritz_vector.take() {
-                    let ritz_vector = positive(ritz_vector);
+                    let ritz_vector = self.operator.cone.positive(ritz_vector)?;
                     let certificate = self.certify(nu, &ritz_vector)?;
                     self.raise_lower(&mut best, nu, &ritz_vector, &certificate);
                 }
@@ -219,9 +225,14 @@ impl Search<'_, '_> {
                 // The root was not low enough: start anew from the better vector, and look closer,
                 // for eigenvalues may lie closer together than the residual could tell.
                 self.resolution *= 0.1;
-                self.start = mixed(&vector);
+                self.start = self.operator.cone.mixed(&vector)?;
                 let hidden = 3.0 * certificate.rayleigh_rounding * (stiffness / upper).max(1.0);
                 offset = offset.max(0.4 * self.width + hidden);
+                let is_above = found.value < 1.0;
+                if !cone.is_orthant() && is_above && certificate.is_lost_in_rounding() {
+                    // It was, but the blocks are too near to singular for that to be known.
+                    offset *= 8.0;
+                }
                 nu = nu.max(root);
             }
         }
@@ -257,6 +268,10 @@ impl Search<'_, '_> {
         let found = self.krylov(nu, goal, None)?;
         if !found.reached && self.directions < MOST_DIRECTIONS {
             self.directions = MOST_DIRECTIONS;
+            if !self.operator.cone.is_orthant() {
+                // What is taken out would be a map of each block.
+                return Ok(found);
+            }
             let diagonal = self.operator.diagonal(nu);
             self.products += 1;
             self.dominated = diagonal.iter().any(|value| *value >= DOMINANT * found.value);
@@ -277,7 +292,7 @@ impl Search<'_, '_> {
             let moved = self.operator.rayleigh_root(&found.vector, nu, 1.0).max(nu);
             let change = (moved - nu) / (pole + moved);
             nu = moved;
-            self.start = mixed(&found.vector);
+            self.start = self.operator.cone.mixed(&found.vector)?;
             let accuracy = (found.residual / found.value).max(change).powi(2);
             if 4.0 * accuracy <= self.width || self.products >= self.max_products {
                 return Ok((nu, found.vector));
@@ -354,6 +369,7 @@ impl Search<'_, '_> {
     ) -> Option<(Vec<f64>, bool)> {
         let coefficients = krylov.resolvent(level)?;
         let vector = Splitting::back(splitting, krylov.combine(&coefficients));
+        let cone = self.operator.cone;
         // Mv − s v = −start + residual, with a quarter of the start kept for rounding.
         let reached = match (krylov.next_direction(), coefficients.last()) {
             (Some((beta, direction)), Some(last)) => {
@@ -361,11 +377,10 @@ impl Search<'_, '_> {
                 let residual = |(i, q): (usize, &f64)| {
                     factor * q * splitting.map_or(1.0, |splitting| splitting.root[i])
                 };
-                let residuals = direction.iter().enumerate().map(residual);
-                let entries = vector.iter().zip(residuals).zip(&self.start);
-                entries.into_iter().all(|((v, r), b)| *v > 0.0 && r <= 0.75 * b)
+                let residuals: Vec<f64> = direction.iter().enumerate().map(residual).collect();
+                cone.contains(&vector) && cone.is_below(&residuals, &self.start, 0.75)
             }
-            _ => vector.iter().all(|v| *v > 0.0),
+            _ => cone.contains(&vector),
         };
         Some((vector, reached))
     }
@@ -374,21 +389,4 @@ impl Search<'_, '_> {
         self.products += 1;
         self.operator.certify(nu, vector).ok_or(TheoryError::NoCertificate)
     }
-}
-
-/// A positive vector near `vector`, which is one already but for rounding: scaled to a largest entry
-/// of 1, none below 1e-30.
-fn positive(mut vector: Vec<f64>) -> Vec<f64> {
-    let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    for value in &mut vector {
-        *value = (value.abs() / largest).max(1e-30);
-    }
-    vector
-}
-
-/// The absolute values of a Ritz vector with a hundredth of the largest added to each: a positive
-/// start that is rich in the Perron vector and misses no block of M.
-fn mixed(vector: &[f64]) -> Vec<f64> {
-    let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    vector.iter().map(|v| v.abs() / largest + 0.01).collect()
 }

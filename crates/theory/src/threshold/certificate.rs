@@ -1,0 +1,243 @@
+//! Rigorous bounds on the Perron root from one vector (S10, S13).
+
+use faer::Mat;
+use flatmin_linalg::panels::{quadratic_rounding_terms, rounding_terms};
+
+use super::cone::is_definite;
+use super::perron::Operator;
+use crate::minimum::{UNIT_ROUNDOFF, rounding};
+
+/// How much more than a mean a quotient may suffer from rounding before another vector is better.
+const EXCUSED: f64 = 16.0;
+
+/// Rigorous bounds on the Perron root of M at one μ.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    /// Some ρ ≥ this: a Rayleigh quotient or the smallest Collatz–Wielandt quotient.
+    pub(super) lower: f64,
+    /// ρ ≤ this: the largest Collatz–Wielandt quotient.
+    pub(super) upper: f64,
+    /// Relative bound on what rounding can have done to the Rayleigh quotient.
+    pub(super) rayleigh_rounding: f64,
+    /// Relative bound on what rounding can have done to the largest quotient.
+    pub(super) quotient_rounding: f64,
+    /// What the distance of the level from the root adds, where it must not be zero.
+    pub(super) least_offset: f64,
+}
+
+impl Certificate {
+    /// Whether the vector has entries so small that their quotients are all rounding. One that belongs
+    /// to a higher level has larger ones.
+    pub(super) fn is_lost_in_rounding(&self) -> bool {
+        self.quotient_rounding > EXCUSED * self.rayleigh_rounding
+    }
+
+    /// Relative bound on what rounding must be expected to add to the distance of the ends.
+    ///
+    /// A vector may have entries so small that their quotients are all rounding: another one would do
+    /// better, so that no more than a multiple of what rounding does to the mean is excused, and least
+    /// for a vector that is no supersolution.
+    pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
+        let excused = if is_supersolution { EXCUSED } else { 1.0 } * self.rayleigh_rounding;
+        self.rayleigh_rounding + self.quotient_rounding.min(excused) + self.least_offset
+    }
+}
+
+impl Operator<'_> {
+    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. The
+    /// moments are those of the vector afterwards.
+    ///
+    /// `None` when `vector` does not lie inside the cone.
+    ///
+    /// Rounding, for one output: with `σ_k² = Σ_i v_i ĝ_ik²`, the computed moments are within `γ σ_k σ_l` of the exact
+    /// ones by Cauchy–Schwarz, so that `(Mv)_i` is within `γ (P/n) Σ_kl |ĝ_ik| σ_k W_kl σ_l |ĝ_il|`
+    /// for the γ of all roundings that a term passes through; and `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`
+    /// makes that at most `γ (P/n) (Σ_k |ĝ_ik| σ_k / √(m_k λ_k))²`.
+    pub(super) fn certify(&mut self, nu: f64, vector: &[f64]) -> Option<Certificate> {
+        if !self.cone.contains(vector) {
+            return None;
+        }
+        if !self.cone.is_orthant() {
+            return Some(self.certify_blocks(nu, vector));
+        }
+        let (n, rank) = (self.rows.rows(), self.rows.columns());
+        let shifts = self.response.shifts(nu);
+        self.set_moments(vector);
+        self.respond(&shifts);
+        let forms = self.forms();
+        self.undo_respond(&shifts);
+
+        let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24;
+        let gamma = rounding(terms) * (1.0 + 1e-9);
+        let factors: Vec<f64> = (0..rank)
+            .map(|k| (self.moments[(k, k)] / shifts[k] / self.response.eigenvalues()[k]).sqrt())
+            .collect();
+        let (mut smallest, mut largest) = (f64::INFINITY, 0.0_f64);
+        let mut quotient_error = 0.0_f64;
+        let (mut product, mut hidden, mut norm_squared) = (0.0, 0.0, 0.0);
+        for (i, weight) in vector.iter().enumerate() {
+            let pairs = self.rows.row(i).iter().zip(&factors);
+            let bound: f64 = pairs.map(|(value, factor)| value.abs() * factor).sum();
+            let error = gamma * self.scale() * bound * bound;
+            let value = self.scale() * forms[i];
+            smallest = smallest.min((value - error) / weight);
+            largest = largest.max((value + error) / weight);
+            quotient_error = quotient_error.max(error / weight);
+            product += weight * value;
+            hidden += weight * error;
+            norm_squared += weight * weight;
+        }
+        let sums = rounding(n + 12);
+        let rayleigh = (product - hidden) / norm_squared * (1.0 - sums);
+        let rayleigh_rounding = hidden / product + sums + rounding(2 * rank + 64);
+        let lower = smallest.max(rayleigh);
+        Some(Certificate {
+            lower: lower * (1.0 - rounding(8)),
+            upper: largest * (1.0 + rounding(8)),
+            rayleigh_rounding,
+            quotient_rounding: quotient_error / largest,
+            least_offset: 0.0,
+        })
+    }
+
+    /// As [`certify`](Self::certify), for several outputs.
+    ///
+    /// Upper bound: the least level s, about, at which `s Q_i − Φ(Q)_i` is positive definite for every i. Lower
+    /// bound: the Rayleigh quotient `Σ tr(Q_i Φ(Q)_i) / Σ ‖Q_i‖_F²`.
+    ///
+    /// Rounding: let `w_ia` be the rows of `Q_i Ĵ_i`, `q_ia = (Q_i)_aa^½`, so that `|Q_ab| ≤ q_a q_b`, and
+    ///
+    /// ```text
+    /// η_k² = max(Σ_ia w_iak²/q_ia², Σ_ia q_ia² ĝ_iak²),    τ_k² = Σ_i (Σ_a q_ia |ĝ_iak|)².
+    /// ```
+    ///
+    /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, also for `|S_kl|`, and the `w` themselves are rounded
+    /// so that S is off by at most `γ' τ_k τ_l`. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)` and
+    /// `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, `h'` the same with τ, the error of entry (a, b) of `Φ(Q)_i` is at
+    /// most `(P/n) (γ h_ia h_ib + γ' h'_ia h'_ib)`, its norm at most `(P/n) (γ ‖h_i‖² + γ' ‖h'_i‖²)`, and the
+    /// error of `tr(Q_i Φ(Q)_i)` at most `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
+    fn certify_blocks(&mut self, nu: f64, vector: &[f64]) -> Certificate {
+        let (n, rank) = (self.rows.rows(), self.rows.columns());
+        let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
+        let shifts = self.response.shifts(nu);
+        self.set_moments(vector);
+        self.respond(&shifts);
+        let forms = self.forms();
+        self.undo_respond(&shifts);
+
+        let blocks: Vec<Mat<f64>> = self.cone.blocks(vector).collect();
+        let root = |row: usize| blocks[row / outputs][(row % outputs, row % outputs)].sqrt();
+        let majorants = self.majorants(root);
+        let factors = majorants.map(|squares| -> Vec<f64> {
+            let eigenvalues = self.response.eigenvalues();
+            (0..rank).map(|k| (squares[k] / shifts[k] / eigenvalues[k]).sqrt()).collect()
+        });
+        let terms = [rounding_terms(n) + quadratic_rounding_terms(rank) + 32, outputs + 8];
+        let gammas = terms.map(|terms| rounding(terms) * (1.0 + 1e-9));
+        let scale = self.scale();
+        let sum_rounding = rounding(outputs * outputs + samples + 16);
+        let (mut product, mut hidden, mut norm_squared) = (0.0, 0.0, 0.0);
+        let mut images = Vec::with_capacity(samples);
+        for (block, form) in blocks.iter().zip(forms.chunks(outputs * (outputs + 1) / 2)) {
+            let i = images.len();
+            let image = Mat::from_fn(outputs, outputs, |a, b| {
+                let (row, column) = (a.max(b), a.min(b));
+                scale * form[row * (row + 1) / 2 + column]
+            });
+            let (mut error, mut inner_error) = (0.0, 0.0);
+            for (factors, gamma) in factors.iter().zip(gammas) {
+                let (mut squares, mut weighted) = (0.0, 0.0);
+                for row in i * outputs..(i + 1) * outputs {
+                    let pairs = self.rows.row(row).iter().zip(factors);
+                    let height: f64 = pairs.map(|(value, factor)| value.abs() * factor).sum();
+                    squares += height * height;
+                    weighted += root(row) * height;
+                }
+                error += gamma * scale * squares;
+                inner_error += gamma * scale * weighted * weighted;
+            }
+            let inner: f64 = (0..outputs)
+                .map(|a| (0..outputs).map(|b| block[(a, b)] * image[(a, b)]).sum::<f64>())
+                .sum();
+            product += inner;
+            hidden += inner_error + sum_rounding * block.norm_l2() * image.norm_l2();
+            norm_squared += block.squared_norm_l2();
+            images.push((image, error));
+        }
+        let rayleigh = (product - hidden) / norm_squared * (1.0 - sum_rounding);
+        let rayleigh_rounding = hidden / product + sum_rounding + rounding(2 * rank + 80);
+        let base = product / norm_squared;
+        let upper = least_level(base, |level| {
+            let pairs = blocks.iter().zip(&images);
+            pairs.into_iter().all(|(block, (image, error))| dominates(level, block, image, *error))
+        });
+        let plain = least_level(base, |level| {
+            let pairs = blocks.iter().zip(&images);
+            pairs.into_iter().all(|(block, (image, _))| dominates(level, block, image, 0.0))
+        });
+        Certificate {
+            lower: rayleigh * (1.0 - rounding(8)),
+            upper: upper * (1.0 + rounding(8)),
+            rayleigh_rounding,
+            quotient_rounding: if upper.is_finite() { 1.0 - plain / upper } else { 1.0 },
+            least_offset: self.cone.least_offset(),
+        }
+    }
+}
+
+impl Operator<'_> {
+    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks), where the moments are set and `root`
+    /// gives the `q` of a row.
+    fn majorants(&self, root: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
+        let rank = self.rows.columns();
+        let (mut left, mut right) = (vec![0.0; rank], vec![0.0; rank]);
+        let (mut mixed, mut sums) = (vec![0.0; rank], vec![0.0; rank]);
+        for row in 0..self.rows.rows() {
+            let root = root(row);
+            for (k, (value, weighted)) in
+                self.rows.row(row).iter().zip(self.weighted.row(row)).enumerate()
+            {
+                left[k] += (weighted / root).powi(2);
+                right[k] += (root * value).powi(2);
+                sums[k] += root * value.abs();
+            }
+            if (row + 1).is_multiple_of(self.cone.outputs()) {
+                for (square, sum) in mixed.iter_mut().zip(&mut sums) {
+                    *square += *sum * *sum;
+                    *sum = 0.0;
+                }
+            }
+        }
+        let larger = left.into_iter().zip(right).map(|(left, right)| left.max(right));
+        [larger.collect(), mixed]
+    }
+}
+
+/// Whether `level · block − image` is positive definite for every image within `error` of the one given,
+/// in norm.
+fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool {
+    let k = block.nrows();
+    let difference = Mat::from_fn(k, k, |a, b| level * block[(a, b)] - image[(a, b)]);
+    // Each entry is rounded twice.
+    let rounded = 3.0 * UNIT_ROUNDOFF * (level * block.norm_l2() + image.norm_l2());
+    is_definite(&difference, (error + rounded) * (1.0 + 1e-12))
+}
+
+/// A level at which `holds` is true, and not far above the least one: within 3 % of its distance to `base`.
+/// Infinite where it is not true even far above.
+fn least_level(base: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    let level = |exponent: f64| base * (1.0 + libm::exp2(exponent));
+    let (mut low, mut high) = (-52.0, 80.0);
+    if !holds(level(high)) {
+        return f64::INFINITY;
+    }
+    while high - low > 0.04 {
+        let middle = f64::midpoint(low, high);
+        if holds(level(middle)) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    level(high)
+}

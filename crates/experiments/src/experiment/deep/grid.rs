@@ -30,8 +30,8 @@ fn base(profile: Profile, task: DeepTask, method: Method, seed: u64) -> DeepSpec
     let is_smoke = profile == Profile::Smoke;
     let (sgd, gd) = match profile {
         Profile::Smoke => (2_000, 200),
-        Profile::Quick => (100_000, 10_000),
-        Profile::Paper | Profile::Full => (200_000, 10_000),
+        Profile::Quick => (100_000, 20_000),
+        Profile::Paper | Profile::Full => (200_000, 20_000),
     };
     DeepSpec {
         task,

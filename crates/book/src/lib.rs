@@ -40,4 +40,4 @@ macro_rules! rust_examples {
     };
 }
 
-rust_examples!("README.md", "docs/getting_started.md");
+rust_examples!("README.md", "docs/getting_started.md", "docs/guide/curvature.md");

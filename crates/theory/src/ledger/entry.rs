@@ -234,7 +234,7 @@ impl Statement {
                         Φ(μ) maps n-tuples of symmetric k × k matrices, keeps those that are \
                         positive semidefinite, and falls with μ. For every positive definite tuple \
                         Q, αQ ⪯ Φ(Q) ⪯ βQ implies α ≤ ρ ≤ β. One output gives S9 and S10.",
-                latex: r"\eta \le \eta^* \iff \rho(\Phi(2/\eta)) \le 1,\quad \Phi(Q)_i = \hat J_i\Big[W(\mu)\circ\frac pn\sum_j \hat J_j^\top Q_j \hat J_j\Big]\hat J_i^\top,\quad W_{kl} = \frac{1}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
+                latex: r"\eta \le \eta^* \iff \rho(\Phi(2/\eta)) \le 1,\quad \Phi(Q)_i = \hat J_i\left[W(\mu)\circ\frac pn\sum_j \hat J_j^\top Q_j \hat J_j\right]\hat J_i^\top,\quad W_{kl} = \frac{1}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
                 hypotheses: "a zero-loss minimum, linearised, with G ≠ 0; the loss (1/2n) Σ ‖f(x_i) − \
                              y_i‖²; p > 0",
                 source: FLATMIN,

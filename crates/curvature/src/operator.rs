@@ -310,7 +310,12 @@ impl Operator for CurvatureOperator<'_> {
             .col_iter_mut()
             .map(|image| image.try_as_col_major_mut().expect(CONTIGUOUS).as_slice_mut())
             .collect();
-        let width = (PARTIAL_BYTES / (size_of::<f64>() * p * self.parts.len())).max(1);
+        // One vector after another keeps its sum in the cache. Passes that are not kept are worth sharing.
+        let width = if self.is_cached() {
+            1
+        } else {
+            (PARTIAL_BYTES / (size_of::<f64>() * p * self.parts.len())).max(1)
+        };
         for (vectors, images) in vectors.chunks(width).zip(images.chunks_mut(width)) {
             self.sum(vectors.len(), images, |pass, j, sum| match self.kind {
                 Kind::GaussNewton => pass.add_gauss_newton_vector_product(vectors[j], sum),

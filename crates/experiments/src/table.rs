@@ -13,6 +13,11 @@ pub struct Column {
     pub description: &'static str,
 }
 
+/// The column with this name, unit and description.
+pub(crate) fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
+    Column { name, unit, description }
+}
+
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -39,6 +44,12 @@ impl From<&str> for Value {
 }
 
 impl Value {
+    /// The median of some numbers; missing of none.
+    pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        if values.is_empty() { Self::Missing } else { Self::Number(crate::claim::median(&values)) }
+    }
+
     /// The text of a CSV field. A number that is not finite is `inf`, `-inf` or `nan`.
     pub fn to_field(&self) -> String {
         match self {

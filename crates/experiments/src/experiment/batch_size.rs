@@ -8,8 +8,8 @@ use super::runs::run_table;
 use super::select::{Trained, dots_and_medians, group_by, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{BatchStudy, Problem, Results, StudyResult, theory_batch};
-use crate::claim::{median, short_number};
-use crate::table::{Column, Table, Value};
+use crate::claim::short_number;
+use crate::table::{Table, Value, column};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
@@ -246,10 +246,6 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
     })
 }
 
-fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
-}
-
 /// The table of runs, with how their batches were drawn, and what such batches do at the minimum that
 /// the run with a single sample a step and the same seed found.
 fn table(runs: &[Trained<'_>], fixed: &[(u64, &StudyResult)]) -> Table {
@@ -328,8 +324,7 @@ fn summary(runs: &[Trained<'_>], study: Option<&StudyResult>) -> Table {
     for ((name, runs), (sampling, ..)) in by_sampling(runs).into_iter().zip(SAMPLINGS) {
         for (size, group) in group_by(&runs, batch_size) {
             let of = |value: &dyn Fn(&Trained<'_>) -> Option<f64>| {
-                let values: Vec<f64> = group.iter().filter_map(value).collect();
-                if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                Value::median(group.iter().filter_map(value))
             };
             rows.push(vec![
                 name.into(),

@@ -7,7 +7,7 @@ use super::{MissingCell, Presentation};
 use crate::cell::{
     CellResult, CellSpec, Estimator, EstimatorResult, EstimatorSpec, Results, Spectrum,
 };
-use crate::table::{Column, Table, Value};
+use crate::table::{Table, Value, column};
 use crate::{Profile, Settings};
 
 /// What the figure shows, for a reader of the report.
@@ -84,10 +84,6 @@ pub(super) fn tried<'r>(
 
 fn coverage(result: &EstimatorResult) -> f64 {
     result.covered as f64 / result.replicas as f64
-}
-
-fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
 }
 
 pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {

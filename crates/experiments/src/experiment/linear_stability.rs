@@ -6,7 +6,7 @@ use crate::cell::{
     DynamicsPoint, DynamicsStudy, FACTORS, MOMENTUM, Problem, Results, SIMULATED_STEPS, StoredEdge,
     StoredExponent, StoredMean, StudyResult,
 };
-use crate::claim::{median, short_number};
+use crate::claim::short_number;
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
@@ -391,9 +391,7 @@ fn summary(minima: &[Studied<'_>]) -> Table {
                 if chosen.is_empty() {
                     continue;
                 }
-                let of = |values: Vec<f64>| {
-                    if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
-                };
+                let of = |values: Vec<f64>| Value::median(values);
                 let points = || chosen.iter().map(|(_, _, point)| point);
                 let exponents = || chosen.iter().map(|(_, dynamics, _)| dynamics.exponent);
                 let edges = chosen.iter().filter_map(|(minimum, _, _)| {

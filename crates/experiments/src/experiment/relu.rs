@@ -8,7 +8,7 @@ use super::{MissingCell, Presentation};
 use crate::cell::{Measurement, Results};
 use crate::claim::{median, short_number};
 use crate::experiment::runs::{learning_rate_summary, run_table};
-use crate::table::{Column, Table, Value};
+use crate::table::{Table, Value, column};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use flatmin_optim::Schedule;
@@ -260,8 +260,4 @@ pub(super) fn schedule(
         },
         summary,
     })
-}
-
-fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
 }

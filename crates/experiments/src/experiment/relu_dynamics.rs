@@ -4,14 +4,10 @@ use super::grid::{GD, RELU_CLIP, SGD};
 use super::select::{Trained, group_by, method_name, of_method, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{Measurement, Results};
-use crate::claim::{median, short_number};
-use crate::table::{Column, Table, Value};
+use crate::claim::short_number;
+use crate::table::{Table, Value, column};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
-
-fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
-}
 
 /// A quantity followed along training.
 struct Followed {
@@ -185,8 +181,7 @@ fn summary(runs: &[Trained<'_>]) -> Table {
                 group.iter().filter_map(|run| run.result.last.as_ref()).collect();
             for (when, points) in [("collapse", collapses), ("end", ends)] {
                 let of = |value: &dyn Fn(&Measurement) -> Option<f64>| {
-                    let values: Vec<f64> = points.iter().filter_map(|m| value(m)).collect();
-                    if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                    Value::median(points.iter().filter_map(|m| value(m)))
                 };
                 rows.push(vec![
                     method_name(method).into(),

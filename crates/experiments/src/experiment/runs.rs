@@ -6,7 +6,6 @@ use super::grid::{GD, SGD};
 use super::relu::schedule_name;
 use super::select::{Trained, group_by, method_name, of_method};
 use crate::cell::{DiagonalInitial, Problem};
-use crate::claim::median;
 use crate::table::{Column, Table, Value};
 
 pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
@@ -106,8 +105,7 @@ pub(super) fn learning_rate_summary(runs: &[Trained<'_>]) -> Table {
     for method in [SGD, GD] {
         for (rate, group) in group_by(&of_method(runs, method), |run| run.spec.learning_rate) {
             let of = |value: &dyn Fn(&Trained<'_>) -> Option<f64>| {
-                let values: Vec<f64> = group.iter().filter_map(value).collect();
-                if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                Value::median(group.iter().filter_map(value))
             };
             rows.push(vec![
                 method_name(method).into(),

@@ -339,8 +339,7 @@ fn summary(minima: &[Studied<'_>]) -> Table {
             let minima = of_family(minima, family, method);
             for (rate, group) in group_by(&minima, Studied::learning_rate) {
                 let of = |value: &dyn Fn(&Studied<'_>) -> Option<f64>| {
-                    let values: Vec<f64> = group.iter().filter_map(value).collect();
-                    if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                    Value::median(group.iter().filter_map(value))
                 };
                 let beyond = group.iter().filter(|m| m.margin() < 1.0).count();
                 let converged = group.iter().filter(|m| m.run.result.converged()).count();

@@ -405,10 +405,8 @@ fn summary(search: &Search) -> Table {
     for origin in Origin::ALL {
         for (sample_count, group) in search.of(origin) {
             let of = |value: fn(&Found) -> f64| group.iter().map(value).collect::<Vec<f64>>();
-            let some = |value: fn(&Found) -> Option<f64>| {
-                let values: Vec<f64> = group.iter().filter_map(value).collect();
-                if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
-            };
+            let some =
+                |value: fn(&Found) -> Option<f64>| Value::median(group.iter().filter_map(value));
             let errors = of(|found| found.error);
             let (mean, standard_error) = mean_and_standard_error(&errors);
             rows.push(vec![

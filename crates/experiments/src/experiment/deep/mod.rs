@@ -12,7 +12,6 @@ pub(super) use sharpness::present as present_sharpness;
 use super::MissingCell;
 use super::select::missing;
 use crate::cell::{CellResult, CellSpec, DeepMeasurement, DeepResult, DeepSpec, DeepTask, Results};
-use crate::table::Column;
 
 /// What the figure on minima shows, for a reader of the report.
 pub(super) const SHARPNESS_SHOWS: &str = "Does it hold for deeper networks and real data? At every depth, on a teacher's outputs and on \
@@ -92,10 +91,6 @@ pub(super) fn deep_runs<'r>(
 pub(super) fn of_depth<'r>(runs: &[DeepRun<'r>], task: DeepTask, depth: usize) -> Vec<DeepRun<'r>> {
     let chosen = runs.iter().filter(|run| run.spec.task == task && run.spec.depth == depth);
     chosen.copied().collect()
-}
-
-fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
 }
 
 /// A quantity at one point of a run.

@@ -5,11 +5,11 @@ use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Serie
 use super::super::grid::{GD, SGD};
 use super::super::select::{group_by, method_name};
 use super::super::{Experiment, MissingCell, Presentation};
-use super::{DeepRun, Quantity, column, deep_runs, relative_test_error};
+use super::{DeepRun, Quantity, deep_runs, relative_test_error};
 use crate::Settings;
 use crate::cell::{DeepMeasurement, Results};
 use crate::claim::{median, short_number};
-use crate::table::{Table, Value};
+use crate::table::{Table, Value, column};
 
 /// The course of a quantity along a run, in units of 2/η.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,8 +157,7 @@ fn summary(runs: &[DeepRun<'_>]) -> Table {
         chosen.retain(|run| run.spec.method == method);
         for (rate, group) in group_by(&chosen, |run| run.spec.learning_rate) {
             let of = |value: &dyn Fn(&DeepRun<'_>) -> Option<f64>| {
-                let values: Vec<f64> = group.iter().filter_map(value).collect();
-                if values.is_empty() { Value::Missing } else { Value::Number(median(&values)) }
+                Value::median(group.iter().filter_map(value))
             };
             let hessian = |run: &DeepRun<'_>| Course::of(run, |m| m.hessian_lambda_max);
             let trace = |run: &DeepRun<'_>| Course::of(run, |m| Some(m.empirical.trace));

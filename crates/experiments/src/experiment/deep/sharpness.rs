@@ -8,13 +8,13 @@ use super::super::relu::RUNS_NOTE;
 use super::super::select::{group_by, method_name};
 use super::super::{Experiment, MissingCell, Presentation};
 use super::{
-    DeepRun, column, deep_runs, margin, of_depth, relative_test_error, scaled_lambda_max,
-    scaled_trace, trace_bound_ratio,
+    DeepRun, deep_runs, margin, of_depth, relative_test_error, scaled_lambda_max, scaled_trace,
+    trace_bound_ratio,
 };
 use crate::Settings;
 use crate::cell::{DeepTask, Results};
 use crate::claim::median;
-use crate::table::{Table, Value};
+use crate::table::{Table, Value, column};
 
 /// A quantity of a run that has one.
 type Measure = fn(&DeepRun<'_>) -> Option<f64>;
@@ -180,14 +180,7 @@ fn summary(runs: &[DeepRun<'_>], tasks: &[DeepTask]) -> Table {
                 let mut chosen = of_depth(runs, *task, depth);
                 chosen.retain(|run| run.spec.method == method);
                 for (rate, group) in group_by(&chosen, |run| run.spec.learning_rate) {
-                    let of = |measure: Measure| {
-                        let values: Vec<f64> = group.iter().filter_map(measure).collect();
-                        if values.is_empty() {
-                            Value::Missing
-                        } else {
-                            Value::Number(median(&values))
-                        }
-                    };
+                    let of = |measure: Measure| Value::median(group.iter().filter_map(measure));
                     let converged = group.iter().filter(|run| run.result.converged()).count();
                     rows.push(vec![
                         task.name().into(),

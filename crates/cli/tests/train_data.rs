@@ -81,11 +81,7 @@ fn same_run(runs: &Runs, left: &str, right: &str) {
 
 #[track_caller]
 fn fails(config: &str, message: &str) {
-    let runs = runs();
-    runs.config("run.toml", config);
-    let expected = format!("flatmin: {message}\n");
-    runs.train(&["run.toml"]).assert().code(3).stdout("").stderr(expected);
-    assert!(!runs.path("run").exists(), "nothing may be written");
+    runs().fails(config, message);
 }
 
 #[test]

@@ -33,19 +33,11 @@ fn runs() -> Runs {
     runs
 }
 
-#[track_caller]
-fn fails(runs: &Runs, config: &str, message: &str) {
-    runs.config("run.toml", config);
-    let expected = format!("flatmin: {message}\n");
-    runs.train(&["run.toml"]).assert().code(3).stdout("").stderr(expected);
-    assert!(!runs.path("run").exists(), "nothing may be written");
-}
-
 /// A configuration with one line replaced.
 #[track_caller]
 fn edited(from: &str, to: &str, message: &str) {
     assert!(CONFIG.contains(from), "{from}");
-    fails(&runs(), &CONFIG.replace(from, to), &format!("run.toml: {message}"));
+    runs().fails(&CONFIG.replace(from, to), &format!("run.toml: {message}"));
 }
 
 #[test]
@@ -137,7 +129,7 @@ fn wrong_values_are_named_with_what_is_expected() {
     );
     let metrics = |text: &str, message: &str| {
         let config = CONFIG.to_owned() + "[metrics]\n" + text;
-        fails(&runs(), &config, &format!("run.toml: line 11: {message}"));
+        runs().fails(&config, &format!("run.toml: line 11: {message}"));
     };
     metrics("columns = ['trase']", "columns holds \"trase\"; did you mean \"trace\"?");
     metrics("columns = ['trace', 'trace']", "columns holds \"trace\" twice");
@@ -156,7 +148,7 @@ fn wrong_values_are_named_with_what_is_expected() {
 fn what_excludes_each_other_is_said_before_anything_runs() {
     let order = |text: &str, message: &str| {
         let config = "order = 'order.npz'\n".to_owned() + text;
-        fails(&runs(), &config, &format!("run.toml: {message}"));
+        runs().fails(&config, &format!("run.toml: {message}"));
     };
     order(
         CONFIG,
@@ -223,7 +215,7 @@ fn bad_data_is_named() {
     let check = |arrays: &[(&str, &Numbers)], message: &str| {
         let runs = runs();
         write_npz(&runs.path("data.npz"), arrays);
-        fails(&runs, CONFIG, &format!("data.npz: {message}"));
+        runs.fails(CONFIG, &format!("data.npz: {message}"));
     };
     let [x, y] = data();
     check(
@@ -241,8 +233,8 @@ fn bad_data_is_named() {
 
     let runs = runs();
     let config = CONFIG.replace("width = 3", "width = 3\ninput_dim = 5");
-    fails(&runs, &config, "data.npz: x has 2 columns, but input_dim in [model] is 5");
-    fails(&runs, &CONFIG.replace("data.npz", "none.npz"), "none.npz: no such file");
+    runs.fails(&config, "data.npz: x has 2 columns, but input_dim in [model] is 5");
+    runs.fails(&CONFIG.replace("data.npz", "none.npz"), "none.npz: no such file");
 }
 
 #[test]
@@ -251,7 +243,7 @@ fn bad_initial_parameters_are_named() {
         let runs = runs();
         write_npz(&runs.path("initial.npz"), &[("w", w), ("a", a)]);
         let config = "initial = 'initial.npz'\n".to_owned() + CONFIG;
-        fails(&runs, &config, &format!("initial.npz: {message}"));
+        runs.fails(&config, &format!("initial.npz: {message}"));
     };
     let (w, a) = ((vec![3, 2], vec![0.5; 6]), (vec![3], vec![1.0; 3]));
     let network = "(Two-layer ReLU network, width 3, input dimension 2)";
@@ -271,7 +263,7 @@ fn bad_orders_are_named() {
     let check = |order: Numbers, message: &str| {
         let runs = runs();
         write_npz(&runs.path("order.npz"), &[("order", &order)]);
-        fails(&runs, &config, &format!("order.npz: {message}"));
+        runs.fails(&config, &format!("order.npz: {message}"));
     };
     let expected = "expected the index of one of 4 samples, 0 to 3";
     check((vec![2, 2], vec![0.0, 1.0, 4.0, 9.0]), &format!("entry (1, 0) is 4, {expected}"));
@@ -411,5 +403,5 @@ fn what_never_ends_is_not_read() {
         + &CONFIG.replace("batch_size = 2\nmax_steps = 10\n", "");
     let message =
         "order.npy: has 10000000000 numbers, more than the 1073741824 that are held in memory";
-    self::fails(&runs, &config, message);
+    runs.fails(&config, message);
 }

@@ -52,19 +52,11 @@ fn runs(k: usize) -> Runs {
     runs
 }
 
-#[track_caller]
-fn fails(runs: &Runs, config: &str, message: &str) {
-    runs.config("run.toml", config);
-    let expected = format!("flatmin: {message}\n");
-    runs.train(&["run.toml"]).assert().code(3).stdout("").stderr(expected);
-    assert!(!runs.path("run").exists(), "nothing may be written");
-}
-
 /// A configuration with one line replaced.
 #[track_caller]
 fn edited(from: &str, to: &str, message: &str) {
     assert!(CONFIG.contains(from), "{from}");
-    fails(&runs(2), &CONFIG.replace(from, to), &format!("run.toml: {message}"));
+    runs(2).fails(&CONFIG.replace(from, to), &format!("run.toml: {message}"));
 }
 
 fn metrics(runs: &Runs, parameters: &str, format: &str) -> Vec<u8> {
@@ -130,8 +122,7 @@ fn a_single_output_may_have_an_axis_or_none() {
     runs.train(&["run.toml"]).assert().success().stderr("");
     let names = flatmin_arrays::ArrayFile::open(&runs.path("run/parameters.npz")).unwrap().names();
     assert_eq!(names, ["w1", "w2", "w3"]);
-    fails(
-        &self::runs(1),
+    self::runs(1).fails(
         &without_biases,
         "initial.npz: holds an array \"b1\", which the model has not (Perceptron 2-4-3-1, relu, \
          without biases): change [model], or leave it out",
@@ -197,8 +188,7 @@ fn wrong_models_are_named() {
     );
     let relu = "kind = 'two-layer-relu'\nwidth = 4\n";
     let perceptron = "kind = 'perceptron'\nwidths = [4, 3]\nactivation = 'tanh'\n";
-    fails(
-        &runs(2),
+    runs(2).fails(
         &CONFIG.replace(perceptron, relu),
         "data.npz: y has 2 columns, but a two-layer-relu has one output: give it one of them, or \
          take kind = \"perceptron\" in [model]",
@@ -213,7 +203,7 @@ fn data_and_parameters_that_do_not_fit_are_named() {
         let mut arrays = initial(2);
         arrays[position].1 = array;
         write(&runs, "initial.npz", &arrays);
-        fails(&runs, CONFIG, &format!("initial.npz: {message}"));
+        runs.fails(CONFIG, &format!("initial.npz: {message}"));
     };
     check(0, numbers(&[2, 4], 0.1), &format!("array \"w1\" is 2 × 4, expected 4 × 2 {network}"));
     check(4, numbers(&[3], 0.1), &format!("array \"w3\" is 3, expected 2 × 3 {network}"));
@@ -224,8 +214,7 @@ fn data_and_parameters_that_do_not_fit_are_named() {
     let mut arrays = initial(1);
     arrays[5].1 = numbers(&[2], 0.1);
     write(&single, "initial.npz", &arrays);
-    fails(
-        &single,
+    single.fails(
         CONFIG,
         "initial.npz: array \"b3\" is 2, expected 1 or a single number (Perceptron 2-4-3-1, tanh, \
          with biases)",
@@ -234,8 +223,7 @@ fn data_and_parameters_that_do_not_fit_are_named() {
     let mut arrays = initial(2);
     arrays.push(("w4", numbers(&[2, 2], 0.1)));
     write(&deeper, "initial.npz", &arrays);
-    fails(
-        &deeper,
+    deeper.fails(
         CONFIG,
         &format!(
             "initial.npz: holds an array \"w4\", which the model has not {network}: change [model], \
@@ -244,15 +232,13 @@ fn data_and_parameters_that_do_not_fit_are_named() {
     );
     let data = runs(2);
     write(&data, "data.npz", &[("x", numbers(&[6, 2], 0.3)), ("y", numbers(&[3, 2], 0.5))]);
-    fails(
-        &data,
+    data.fails(
         CONFIG,
         "data.npz: array \"y\" is 3 × 2, expected 6, one target per row of x, or 6 × k for several",
     );
     let test = runs(2);
     write(&test, "test.npz", &[("x", numbers(&[3, 2], 0.3)), ("y", numbers(&[3], 0.5))]);
-    fails(
-        &test,
+    test.fails(
         &("test_data = 'test.npz'\n".to_owned() + CONFIG),
         "test.npz: y has 1 columns, the training data has 2",
     );

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use faer::{MatMut, MatRef};
-use flatmin_linalg::{Operator, Parallelism, simd};
+use flatmin_linalg::{Operator, Parallelism, columns, columns_mut, simd};
 use flatmin_models::{Dataset, Linearization, Model};
 use rayon::prelude::*;
 
@@ -290,9 +290,6 @@ fn each_part<T: Sync, R: Send>(
     }
 }
 
-/// What [`Operator::apply`] asks of both matrices.
-const CONTIGUOUS: &str = "vectors are contiguous columns";
-
 impl Operator for CurvatureOperator<'_> {
     fn dim(&self) -> usize {
         self.parameters.len()
@@ -302,14 +299,7 @@ impl Operator for CurvatureOperator<'_> {
         let (p, count) = (self.dim(), vectors.ncols());
         assert_eq!((vectors.nrows(), images.nrows()), (p, p), "dimension");
         assert_eq!(count, images.ncols(), "number of vectors");
-        let vectors: Vec<&[f64]> = vectors
-            .col_iter()
-            .map(|vector| vector.try_as_col_major().expect(CONTIGUOUS).as_slice())
-            .collect();
-        let mut images: Vec<&mut [f64]> = images
-            .col_iter_mut()
-            .map(|image| image.try_as_col_major_mut().expect(CONTIGUOUS).as_slice_mut())
-            .collect();
+        let (vectors, mut images) = (columns(vectors), columns_mut(images));
         // One vector after another keeps its sum in the cache. Passes that are not kept are worth sharing.
         let width = if self.is_cached() {
             1

@@ -2,34 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use faer::Mat;
+use flatmin_arrays::ArrayFile;
 use flatmin_curvature::{gauss_newton, hessian};
 use flatmin_linalg::{Operator, RowMatrix, symmetric_eigenvalues};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 
-type Arrays = BTreeMap<String, (Vec<u64>, Vec<f64>)>;
+/// An archive of a reference trajectory.
+struct Reference(PathBuf);
 
-/// The arrays of numbers in an archive of reference trajectories.
-fn read(file: &str) -> Arrays {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../optim/tests/data").join(file);
-    let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
-    let mut arrays = Arrays::new();
-    for index in 0..archive.len() {
-        let mut bytes = Vec::new();
-        let mut file = archive.by_index(index).unwrap();
-        file.read_to_end(&mut bytes).unwrap();
-        let npy = npyz::NpyFile::new(bytes.as_slice()).unwrap();
-        let shape = npy.shape().to_vec();
-        if let Ok(values) = npy.into_vec::<f64>() {
-            arrays.insert(file.name().trim_end_matches(".npy").to_owned(), (shape, values));
-        }
+impl Reference {
+    /// Shape and numbers of an array, where there is one of this name.
+    fn get(&self, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
+        let mut array = ArrayFile::open(&self.0).unwrap().array(Some(name), &[]).ok()?;
+        let values = array.values().unwrap();
+        Some((array.shape().to_vec(), values))
     }
-    arrays
+
+    fn numbers(&self, name: &str) -> Vec<f64> {
+        self.get(name).unwrap_or_else(|| panic!("{} has {name}", self.0.display())).1
+    }
 }
 
 /// The whole matrix of an operator.
@@ -47,17 +41,17 @@ fn assert_near(actual: f64, expected: f64, scale: f64, what: &str) {
 }
 
 fn check(file: &str, names: &[&str], model: &dyn Model) {
-    let arrays = read(file);
-    let number = |name: &str| arrays[name].1[0];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../optim/tests/data");
+    let reference = Reference(folder.join(file));
+    let number = |name: &str| reference.numbers(name)[0];
     let parameters: Vec<f64> =
-        names.iter().flat_map(|name| arrays[&format!("{name}_1000")].1.clone()).collect();
-    let (shape, values) = &arrays["x"];
-    let sizes: Vec<usize> = shape.iter().map(|n| usize::try_from(*n).unwrap()).collect();
-    let inputs = RowMatrix::new(sizes[0], sizes[1], values.clone()).unwrap();
-    let data = Dataset::new(inputs, arrays["y"].1.clone()).unwrap();
+        names.iter().flat_map(|name| reference.numbers(&format!("{name}_1000"))).collect();
+    let (shape, values) = reference.get("x").unwrap();
+    let inputs = RowMatrix::new(shape[0], shape[1], values).unwrap();
+    let data = Dataset::new(inputs, reference.numbers("y")).unwrap();
 
     let operator = hessian(model, &parameters, &data).unwrap();
-    assert_near(operator.loss(), arrays["loss"].1[3], 1e-2, "loss");
+    assert_near(operator.loss(), reference.numbers("loss")[3], 1e-2, "loss");
     let matrix = dense(&operator);
     let p = parameters.len();
     let values = symmetric_eigenvalues(matrix.as_ref()).unwrap();
@@ -66,12 +60,12 @@ fn check(file: &str, names: &[&str], model: &dyn Model) {
     assert_near(trace, number("hessian_trace"), scale, "trace");
     assert_near(matrix.norm_l2(), number("hessian_frobenius_norm"), scale, "Frobenius norm");
     assert_near(values[0], number("hessian_smallest_eigenvalue"), scale, "smallest eigenvalue");
-    let mut largest = arrays["hessian_top_eigenvalues"].1.clone();
+    let mut largest = reference.numbers("hessian_top_eigenvalues");
     largest.sort_by(f64::total_cmp);
     for (value, expected) in values[p - 5..].iter().zip(largest) {
         assert_near(*value, expected, scale, "one of the largest eigenvalues");
     }
-    if let Some((_, expected)) = arrays.get("hessian") {
+    if let Some((_, expected)) = reference.get("hessian") {
         for (k, expected) in expected.iter().enumerate() {
             assert_near(matrix[(k / p, k % p)], *expected, scale, "an entry");
         }

@@ -44,7 +44,7 @@ pub use estimate::{
 pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
 pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
-pub use operator::{FnOperator, Operator};
+pub use operator::{FnOperator, Operator, columns, columns_mut};
 pub use panels::Parallelism;
 pub use probe::{OperatorError, Probe, probe};
 pub use sharpness::Sharpness;

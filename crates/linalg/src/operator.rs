@@ -4,9 +4,6 @@ use std::fmt;
 
 use faer::{MatMut, MatRef};
 
-/// What [`Operator::apply`] asks of both matrices.
-const CONTIGUOUS: &str = "vectors are contiguous columns";
-
 /// A symmetric linear operator `A` on `R^dim`, known by its products.
 ///
 /// A product must be the same whenever it is asked for, to the bit, and a block of vectors must give
@@ -57,13 +54,33 @@ impl<F: Fn(&[f64], &mut [f64]) + Sync> Operator for FnOperator<F> {
         self.dim
     }
 
-    fn apply(&self, vectors: MatRef<'_, f64>, mut images: MatMut<'_, f64>) {
+    fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) {
         assert_eq!((vectors.nrows(), images.nrows()), (self.dim, self.dim), "dimension");
         assert_eq!(vectors.ncols(), images.ncols(), "number of vectors");
-        for (vector, image) in vectors.col_iter().zip(images.as_mut().col_iter_mut()) {
-            let vector = vector.try_as_col_major().expect(CONTIGUOUS);
-            let image = image.try_as_col_major_mut().expect(CONTIGUOUS);
-            (self.apply)(vector.as_slice(), image.as_slice_mut());
+        for (vector, image) in columns(vectors).into_iter().zip(columns_mut(images)) {
+            (self.apply)(vector, image);
         }
     }
+}
+
+/// What [`Operator::apply`] asks of its matrices.
+const CONTIGUOUS: &str = "vectors are contiguous columns";
+
+/// The columns of a block of vectors.
+///
+/// # Panics
+/// When they are not contiguous.
+pub fn columns(vectors: MatRef<'_, f64>) -> Vec<&[f64]> {
+    let contiguous = vectors.col_iter().map(|vector| vector.try_as_col_major().expect(CONTIGUOUS));
+    contiguous.map(faer::ColRef::as_slice).collect()
+}
+
+/// The columns of a block of images, to write to.
+///
+/// # Panics
+/// When they are not contiguous.
+pub fn columns_mut(images: MatMut<'_, f64>) -> Vec<&mut [f64]> {
+    let contiguous =
+        images.col_iter_mut().map(|image| image.try_as_col_major_mut().expect(CONTIGUOUS));
+    contiguous.map(faer::ColMut::as_slice_mut).collect()
 }

@@ -57,6 +57,15 @@ impl Runs {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// That training with this configuration fails on its input with this message, and writes nothing.
+    #[track_caller]
+    pub(crate) fn fails(&self, config: &str, message: &str) {
+        self.config("run.toml", config);
+        let expected = format!("flatmin: {message}\n");
+        self.train(&["run.toml"]).assert().code(3).stdout("").stderr(expected);
+        assert!(!self.path("run").exists(), "nothing may be written");
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

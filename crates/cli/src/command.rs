@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use flatmin_linalg::simd;
+
 use crate::failure::{Exit, Failure};
 use crate::{analyze, metrics, output, train};
 
@@ -64,12 +66,15 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::warn(&failure);
-            Exit::Failed.into()
+            failure.exit().into()
         }
     }
 }
 
 fn run(command: &Command) -> Result<Exit, Failure> {
+    if let Some(wanted) = std::env::var_os(simd::VARIABLE) {
+        simd::choose(wanted.to_string_lossy().parse()?)?;
+    }
     match command {
         Command::Analyze(options) => analyze::analyze(options),
         Command::Train(options) => train::train(options),

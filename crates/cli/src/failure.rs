@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use flatmin_arrays::{ArrayError, printable};
+use flatmin_linalg::simd::InstructionSetError;
 use flatmin_theory::TheoryError;
 
 /// The exit statuses of `flatmin`.
@@ -39,6 +40,9 @@ pub(crate) enum Failure {
     /// Something else is wrong with a file.
     #[error("{}: {reason}", shown(path))]
     Input { path: PathBuf, reason: String },
+    /// The environment asks for an instruction set that cannot be had.
+    #[error("FLATMIN_SIMD: {0}")]
+    InstructionSet(#[from] InstructionSetError),
     /// A file could not be read or written.
     #[error("{}: {source}", shown(path))]
     File { path: PathBuf, source: io::Error },
@@ -51,6 +55,14 @@ impl From<flatmin_files::FileError> for Failure {
 }
 
 impl Failure {
+    /// The status of a program that ends with it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::InstructionSet(InstructionSetError::Unknown(_)) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+
     /// Something wrong with a file, in words.
     pub(crate) fn input(path: &Path, reason: impl Into<String>) -> Self {
         Self::Input { path: path.into(), reason: reason.into() }

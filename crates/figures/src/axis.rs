@@ -48,7 +48,7 @@ impl Scale {
         match self {
             // The limit keeps differences of two values finite.
             Self::Linear | Self::Categories(_) => (value.abs() <= 1e300).then_some(value),
-            Self::Log => (value.is_finite() && value > 0.0).then(|| value.log10()),
+            Self::Log => (value.is_finite() && value > 0.0).then(|| libm::log10(value)),
         }
     }
 }
@@ -175,7 +175,7 @@ impl View {
                 } else {
                     String::new()
                 };
-                self.tick(f64::from(mantissa).log10() + f64::from(exponent), label)
+                self.tick(libm::log10(f64::from(mantissa)) + f64::from(exponent), label)
             })
         };
         (first..=last).flat_map(each).collect()
@@ -236,7 +236,7 @@ fn nice_step(raw: f64) -> Option<(f64, i32)> {
     if !(raw.is_finite() && raw > 1e-300) {
         return None;
     }
-    let exponent = whole(raw.log10().floor());
+    let exponent = whole(libm::log10(raw).floor());
     let unit = 10.0_f64.powi(exponent);
     let step = [1.0, 2.0, 5.0].into_iter().map(|m| m * unit).find(|&step| step >= raw);
     Some(step.map_or((10.0 * unit, -exponent - 1), |step| (step, -exponent)))
@@ -246,7 +246,7 @@ fn nice_step(raw: f64) -> Option<(f64, i32)> {
 fn linear_labels(values: &[f64], decimals: i32) -> Vec<String> {
     let largest = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     let plain = largest < 1e5 && (largest >= 1e-3 || largest <= 0.0) && decimals <= 8;
-    let exponent = if plain { 0 } else { whole(largest.log10().floor()) };
+    let exponent = if plain { 0 } else { whole(libm::log10(largest).floor()) };
     let digits = usize::try_from(decimals + exponent).unwrap_or(0).min(17);
     let label = |&value: &f64| {
         let text = format!("{:.digits$}", value / 10.0_f64.powi(exponent));
@@ -310,7 +310,7 @@ fn decimal_power(x: f64) -> f64 {
     let (fraction, mut low, mut high) = (x - x.floor(), 1.0_f64, 10.0_f64);
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if middle.log10() < fraction { low = middle } else { high = middle }
+        if libm::log10(middle) < fraction { low = middle } else { high = middle }
     }
     low * 10.0_f64.powi(exponent)
 }

@@ -173,7 +173,7 @@ impl Placed<'_> {
                 }
                 let ((cos, sin), drop) = (spot.along, 0.36 * spot.size);
                 let at = (spot.center.0 - drop * sin, spot.center.1 + drop * cos);
-                let angle = sin.atan2(cos).to_degrees();
+                let angle = libm::atan2(sin, cos).to_degrees();
                 let text = Text::new(&text, at, spot.size);
                 svg.text_with_halo(&Text { anchor: Anchor::Middle, angle, ..text });
             }

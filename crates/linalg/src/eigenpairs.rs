@@ -225,7 +225,11 @@ impl<O: Operator + ?Sized> Search<'_, O> {
                 }
                 let coefficients: Vec<f64> = (0..size).map(|i| eigen.vectors[(i, j)]).collect();
                 let vector = krylov.combine(&coefficients);
-                pairs.push(RitzPair { value, vector, residual: residual(j).hypot(coupling) });
+                pairs.push(RitzPair {
+                    value,
+                    vector,
+                    residual: libm::hypot(residual(j), coupling),
+                });
             }
             // Pairs that were reached halfway do not displace those that converged.
             if complete && self.out_of_products {

@@ -18,6 +18,7 @@
 //! This crate knows neither models nor data. Everything in it is deterministic, and
 //! sequential unless asked otherwise.
 
+mod cholesky;
 mod density;
 mod eigenpairs;
 mod estimate;
@@ -27,11 +28,15 @@ mod matrix;
 mod operator;
 pub mod panels;
 mod probe;
+mod product;
+mod reflect;
 mod sharpness;
 pub mod simd;
 mod stream;
 mod symmetric;
+mod tridiagonal;
 
+pub use cholesky::{divide_by_lower, divide_by_transposed_lower};
 pub use density::{
     DensityError, DensityOptions, Node, ProbeMean, SpectralDensity, spectral_density,
 };
@@ -47,6 +52,8 @@ pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator, columns, columns_mut};
 pub use panels::Parallelism;
 pub use probe::{OperatorError, Probe, probe};
+pub use product::{matmul, matmul_lower, product};
+pub use reflect::thin_qr;
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};
 pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};

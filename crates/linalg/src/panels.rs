@@ -5,12 +5,10 @@
 //! sizes in the thousands. Work is cut into blocks that depend on the sizes only, so that the
 //! result has the same bits for any number of threads.
 
-use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
-use crate::simd;
+use crate::{matmul, matmul_lower, simd};
 
 /// Whether one large problem may use several cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,20 +80,11 @@ pub fn add_symmetric_product(
         for start in (0..terms).step_by(panel) {
             let stop = (start + panel).min(terms);
             let right = b.get(first..end, start..stop).transpose();
-            triangular::matmul(
-                out.as_mut().subrows_mut(first, columns),
-                BlockStructure::TriangularLower,
-                Accum::Add,
-                a.get(first..end, start..stop),
-                BlockStructure::Rectangular,
-                right,
-                BlockStructure::Rectangular,
-                1.0,
-                Par::Seq,
-            );
+            let diagonal = out.as_mut().subrows_mut(first, columns);
+            matmul_lower(diagonal, Accum::Add, a.get(first..end, start..stop), right, 1.0);
             if end < m {
                 let below = out.as_mut().subrows_mut(end, m - end);
-                matmul(below, Accum::Add, a.get(end.., start..stop), right, 1.0, Par::Seq);
+                matmul(below, Accum::Add, a.get(end.., start..stop), right, 1.0);
             }
         }
     };
@@ -171,7 +160,7 @@ pub fn quadratic_blocks(
             let rows = lower.get(start..stop, 0..stop);
             let image = images.as_mut().subrows_mut(0, stop);
             let right = columns.get(start..stop, ..);
-            matmul(image, Accum::Add, rows.transpose(), right, 1.0, Par::Seq);
+            matmul(image, Accum::Add, rows.transpose(), right, 1.0);
         }
         let dot = |i: usize, j: usize| -> f64 {
             let (image, column) = (images.col(i), columns.col(j));

@@ -14,6 +14,8 @@
 )]
 
 use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -73,14 +75,117 @@ impl DerefMut for AlignedVec {
     }
 }
 
-/// The instruction set that [`Arch::new`] finds on this machine, for provenance records.
+/// A way to run the kernels of this workspace. All give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// AVX-512: eight lanes in a register (x86-64-v4).
+    Avx512,
+    /// AVX2 and FMA: four lanes (x86-64-v3).
+    Avx2,
+    /// What every processor has.
+    Scalar,
+}
+
+impl FromStr for InstructionSet {
+    type Err = InstructionSetError;
+
+    fn from_str(name: &str) -> Result<Self, InstructionSetError> {
+        let found = Self::ALL.into_iter().find(|set| set.name() == name);
+        found.ok_or_else(|| InstructionSetError::Unknown(name.to_owned()))
+    }
+}
+
+impl InstructionSet {
+    /// All, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Scalar];
+
+    /// The word for it in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Scalar => "scalar",
+        }
+    }
+
+    /// The kernels for it, where this processor has it.
+    pub fn arch(self) -> Option<Arch> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => None,
+            Self::Scalar => Some(Arch::Scalar),
+        }
+    }
+}
+
+/// A wish for an instruction set that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstructionSetError {
+    /// There is none of this name.
+    #[error("`{0}` is no instruction set; the names are avx512, avx2 and scalar")]
+    Unknown(String),
+    /// This processor does not have it.
+    #[error("this processor does not have the instruction set {}", .0.name())]
+    Missing(InstructionSet),
+    /// Kernels have run already, or another one has been chosen.
+    #[error("the instruction set is {chosen} already, which cannot be changed to {}", wanted.name())]
+    Chosen {
+        /// In use.
+        chosen: &'static str,
+        /// Asked for.
+        wanted: InstructionSet,
+    },
+}
+
+/// The environment variable by which programs choose an instruction set.
+pub const VARIABLE: &str = "FLATMIN_SIMD";
+
+static CHOSEN: OnceLock<Arch> = OnceLock::new();
+
+/// Makes every kernel of this process run on `wanted`, not on the best this processor has.
+///
+/// To be called at the start of a program, before any kernel runs. Programs of this workspace take the
+/// wish from the environment variable named [`VARIABLE`].
+///
+/// # Errors
+/// [`InstructionSetError`]: this processor does not have it, or the choice has been made.
+pub fn choose(wanted: InstructionSet) -> Result<(), InstructionSetError> {
+    let arch = wanted.arch().ok_or(InstructionSetError::Missing(wanted))?;
+    let _ = CHOSEN.set(arch);
+    let chosen = arch_name(self::arch());
+    if chosen == arch_name(arch) {
+        Ok(())
+    } else {
+        Err(InstructionSetError::Chosen { chosen, wanted })
+    }
+}
+
+/// The kernels in use: those [`choose`]n, else the best for this processor.
+#[inline]
+pub fn arch() -> Arch {
+    #[expect(clippy::disallowed_methods, reason = "the place that asks the processor")]
+    let best = Arch::new;
+    *CHOSEN.get_or_init(best)
+}
+
+/// The instruction set in use, for provenance records.
 pub fn instruction_set() -> &'static str {
+    arch_name(arch())
+}
+
+fn arch_name(arch: Arch) -> &'static str {
     #[cfg(target_arch = "x86_64")]
-    match Arch::new() {
+    match arch {
         Arch::V4(_) => return "AVX-512",
         Arch::V3(_) => return "AVX2",
         _ => {}
     }
+    let _ = arch;
     "portable"
 }
 
@@ -180,6 +285,12 @@ impl<S: Simd> Lanes<S> {
         self.0[register] = simd.mul_add_f64s(a, b, self.0[register]);
     }
 
+    /// Replaces register `register` of the group.
+    #[inline(always)]
+    pub(crate) fn set_register(&mut self, register: usize, value: S::f64s) {
+        self.0[register] = value;
+    }
+
     /// Lane by lane product.
     #[inline(always)]
     #[must_use]
@@ -247,7 +358,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     assert_eq!(a.len(), b.len(), "lengths of a dot product");
-    Arch::new().dispatch(Dot(a, b))
+    arch().dispatch(Dot(a, b))
 }
 
 /// The eight partial sums of a dot product.
@@ -291,7 +402,7 @@ pub fn axpy(scale: f64, x: &[f64], y: &mut [f64]) {
         }
     }
     assert_eq!(x.len(), y.len(), "lengths of an update");
-    Arch::new().dispatch(Axpy(scale, x, y));
+    arch().dispatch(Axpy(scale, x, y));
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! Here input is checked, scaled by a power of two (exact), and the result is checked against the
 //! trace and the Frobenius norm, which an eigendecomposition preserves, before it is handed out.
 
-use faer::{ColRef, Mat, MatRef, Side};
+use faer::{ColRef, Mat, MatRef};
+
+use crate::tridiagonal;
 
 /// Eigenvalues in ascending order with orthonormal eigenvectors (columns).
 #[derive(Debug, Clone)]
@@ -63,10 +65,8 @@ pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, EigenE
     if guard.is_zero() {
         return Ok(vec![0.0; matrix.nrows()]);
     }
-    let values = guard
-        .scaled
-        .self_adjoint_eigenvalues(Side::Lower)
-        .map_err(|_| EigenError::NoConvergence(matrix.nrows()))?;
+    let values = tridiagonal::eigenvalues(guard.scaled.as_ref());
+    let values = values.ok_or(EigenError::NoConvergence(matrix.nrows()))?;
     guard.finish(values)
 }
 
@@ -82,10 +82,8 @@ pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, EigenError> {
     if guard.is_zero() {
         return Ok(Eigen { values: vec![0.0; n], vectors: Mat::identity(n, n) });
     }
-    let eigen =
-        guard.scaled.self_adjoint_eigen(Side::Lower).map_err(|_| EigenError::NoConvergence(n))?;
-    let values = eigen.S().column_vector().iter().copied().collect();
-    let vectors = eigen.U().to_owned();
+    let eigen = tridiagonal::eigen(guard.scaled.as_ref());
+    let (values, vectors) = eigen.ok_or(EigenError::NoConvergence(n))?;
     Ok(Eigen { values: guard.finish(values)?, vectors })
 }
 

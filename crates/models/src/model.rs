@@ -3,9 +3,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, Par};
-use flatmin_linalg::RowMatrix;
+use faer::{Accum, Mat};
+use flatmin_linalg::{RowMatrix, matmul_lower};
 
 use crate::Dataset;
 use crate::linearization::{DenseLinearization, Linearization};
@@ -104,17 +103,7 @@ pub trait Model: Debug + Send + Sync {
 pub(crate) fn scaled_gram(a: &RowMatrix, scale: f64) -> Mat<f64> {
     let n = a.rows();
     let mut gram = Mat::zeros(n, n);
-    matmul(
-        gram.as_mut(),
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        a.as_mat(),
-        BlockStructure::Rectangular,
-        a.as_mat().transpose(),
-        BlockStructure::Rectangular,
-        scale,
-        Par::Seq,
-    );
+    matmul_lower(gram.as_mut(), Accum::Replace, a.as_mat(), a.as_mat().transpose(), scale);
     fill_upper(&mut gram);
     gram
 }

@@ -32,7 +32,7 @@ fn diagonal() -> (DiagonalLinear, Dataset, Vec<f64>) {
 }
 
 fn architectures() -> Vec<Arch> {
-    let mut all = vec![Arch::Scalar, Arch::new()];
+    let mut all = vec![Arch::Scalar, flatmin_linalg::simd::arch()];
     #[cfg(target_arch = "x86_64")]
     all.extend(pulp::x86::V3::try_new().map(Arch::V3));
     all

@@ -1,11 +1,9 @@
 //! Basis pursuit: the interpolator of minimum ℓ1 norm, with a certificate.
 
-use faer::linalg::solvers::Qr;
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+use faer::Mat;
+use flatmin_linalg::{
+    RowMatrix, divide_by_lower, divide_by_transposed_lower, product, simd, thin_qr,
 };
-use faer::{Mat, Par};
-use flatmin_linalg::{RowMatrix, simd};
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
 use crate::TheoryError;
@@ -245,20 +243,21 @@ impl Support {
         let x = Mat::from_fn(scaled.targets.len(), columns.len(), |i, k| {
             scaled.inputs.row(i)[columns[k]]
         });
-        let qr = Qr::new(x.as_ref());
+        let (q, r) = thin_qr(x.as_ref());
         let signs = columns.iter().map(|&j| primal[j].signum()).collect();
-        Some(Self { signs, columns, q: qr.compute_thin_Q(), r: qr.thin_R().to_owned() })
+        Some(Self { columns, signs, q, r })
     }
 
     /// The coefficients on the support by least squares, where that interpolates better than what
     /// the solver found within its tolerance of 1e-7.
     fn refit(&self, scaled: &Scaled, primal: &[f64]) -> Option<Vec<f64>> {
-        let y = Mat::from_fn(scaled.targets.len(), 1, |i, _| scaled.targets[i]);
-        let mut solution = self.q.transpose() * y;
-        solve_upper_triangular_in_place(self.r.as_ref(), solution.as_mut(), Par::Seq);
+        // βᵀ = (yᵀQ) R⁻ᵀ.
+        let y = Mat::from_fn(1, scaled.targets.len(), |_, i| scaled.targets[i]);
+        let mut solution = product(y.as_ref(), self.q.as_ref());
+        divide_by_lower(self.r.transpose(), solution.as_mut());
         let mut refit = vec![0.0; primal.len()];
         for (k, &j) in self.columns.iter().enumerate() {
-            refit[j] = solution[(k, 0)];
+            refit[j] = solution[(0, k)];
         }
         let residual = |coefficients: &[f64]| {
             let rows = scaled.targets.iter().enumerate();
@@ -272,9 +271,9 @@ impl Support {
 
     /// The vector of least norm with `X_Sᵀν = sign(β_S)`: `ν = Q R⁻ᵀ sign(β_S)`.
     fn certificate(&self, scaled: &Scaled) -> Vec<f64> {
-        let mut signs = Mat::from_fn(self.signs.len(), 1, |k, _| self.signs[k]);
-        solve_lower_triangular_in_place(self.r.transpose(), signs.as_mut(), Par::Seq);
-        let dual = &self.q * signs;
+        let mut signs = Mat::from_fn(1, self.signs.len(), |_, k| self.signs[k]);
+        divide_by_transposed_lower(self.r.transpose(), signs.as_mut());
+        let dual = product(self.q.as_ref(), signs.transpose());
         (0..scaled.targets.len()).map(|i| dual[(i, 0)]).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! The exact stability threshold, by the plain definition.
 
 use faer::Mat;
-use flatmin_linalg::symmetric_eigenvalues;
+use flatmin_linalg::{product, symmetric_eigenvalues};
 
 use crate::{Batch, Minimum, TheoryError};
 
@@ -46,7 +46,7 @@ pub fn dense_threshold(minimum: &Minimum, batch: Batch) -> Result<f64, TheoryErr
         product * (multiplicity / c).sqrt()
     });
     let samples = minimum.sample_count() as f64;
-    let mut operator = faer::Scale(p / samples) * (&noise * noise.transpose());
+    let mut operator = faer::Scale(p / samples) * product(noise.as_ref(), noise.transpose());
     for (pair, &(k, l)) in pairs.iter().enumerate() {
         let c = f64::midpoint(eigenvalues[k], eigenvalues[l]);
         operator[(pair, pair)] += (1.0 - p) * eigenvalues[k] * (eigenvalues[l] / c);

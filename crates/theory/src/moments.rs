@@ -1,8 +1,7 @@
 //! The exact recursion of second moments.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
-use flatmin_linalg::RowMatrix;
+use faer::{Accum, Mat, MatRef};
+use flatmin_linalg::{RowMatrix, matmul, product};
 
 use crate::{LinearisedSgd, TheoryError};
 
@@ -92,9 +91,8 @@ impl SecondMoments {
         // (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ.
         let mut noise = Mat::zeros(rank, rank);
         if p > 0.0 && rank > 0 {
-            let mut product = Mat::zeros(n, rank);
-            let (rows, position) = (self.rows.as_ref(), self.position.as_ref());
-            matmul(product.as_mut(), Accum::Replace, rows, position, 1.0, Par::Seq);
+            let rows = self.rows.as_ref();
+            let mut product = product(rows, self.position.as_ref());
             // Now row i becomes (g_iᵀP g_i) g_i.
             let mut forms = vec![0.0_f64; n];
             for (column, g) in product.col_iter().zip(rows.col_iter()) {
@@ -108,7 +106,7 @@ impl SecondMoments {
                 }
             }
             let scale = 1.0 / n as f64;
-            matmul(noise.as_mut(), Accum::Replace, rows.transpose(), &product, scale, Par::Seq);
+            matmul(noise.as_mut(), Accum::Replace, rows.transpose(), product.as_ref(), scale);
         }
         // Scaled before they meet, so that no product overflows on its way.
         let rates: Vec<f64> = self.eigenvalues.iter().map(|lambda| eta * lambda).collect();

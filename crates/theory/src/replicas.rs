@@ -1,8 +1,6 @@
 //! Many independent runs of linearised SGD.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
-use flatmin_linalg::{RowMatrix, Stream, simd, stream, symmetric_eigen};
+use flatmin_linalg::{RowMatrix, Stream, product, simd, stream, symmetric_eigen};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -90,8 +88,7 @@ pub fn simulate(
     let (_, eigenvalues, rows) = sgd.minimum().scaled();
     let (n, rank) = (rows.rows(), eigenvalues.len());
     let eigen = symmetric_eigen(symmetric_part("the quadratic form", form, rank)?.as_ref())?;
-    let mut rotated = Mat::zeros(n, rank);
-    matmul(rotated.as_mut(), Accum::Replace, rows.as_mat(), &eigen.vectors, 1.0, Par::Seq);
+    let rotated = product(rows.as_mat(), eigen.vectors.as_ref());
     let rotated = RowMatrix::from_fn(n, rank, |i, k| rotated[(i, k)]);
 
     let mut steps = options.steps.to_vec();

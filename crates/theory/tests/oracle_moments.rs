@@ -185,7 +185,7 @@ proptest! {
             let radius = |rate: f64| {
                 let operator = dense_operator(&jacobian, batch, rate, 0.0);
                 let values = operator.eigenvalues().unwrap();
-                values.iter().map(|z| z.re.hypot(z.im)).fold(0.0, f64::max)
+                values.iter().map(|z| libm::hypot(z.re, z.im)).fold(0.0, f64::max)
             };
             let at = radius(threshold);
             prop_assert!((at - 1.0).abs() < 1e-7, "radius {at}");

@@ -1,8 +1,10 @@
 //! Estimators of a trace, tried many times on operators whose trace is known.
 
-use faer::{Mat, MatMut, MatRef, Par};
+use faer::{Mat, MatMut, MatRef};
 use flatmin_curvature::{gauss_newton, hessian};
-use flatmin_linalg::{Operator, TraceMethod, TraceOptions, stream, trace};
+use flatmin_linalg::{
+    Operator, TraceMethod, TraceOptions, matmul, product, stream, thin_qr, trace,
+};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Mlp, TwoLayerRelu};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -160,9 +162,9 @@ impl Dense {
     fn rotated(dim: usize, seed: u64, eigenvalue: impl Fn(usize) -> f64) -> Self {
         let mut rng = stream(seed, "estimator basis", 0);
         let gaussian: Mat<f64> = Mat::from_fn(dim, dim, |_, _| StandardNormal.sample(&mut rng));
-        let basis: Mat<f64> = gaussian.qr().compute_thin_Q();
+        let (basis, _) = thin_qr(gaussian.as_ref());
         let scaled = Mat::from_fn(dim, dim, |i, k| basis[(i, k)] * eigenvalue(k));
-        Self(scaled * basis.transpose())
+        Self(product(scaled.as_ref(), basis.transpose()))
     }
 }
 
@@ -172,8 +174,7 @@ impl Operator for Dense {
     }
 
     fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) {
-        let replace = faer::Accum::Replace;
-        faer::linalg::matmul::matmul(images, replace, self.0.as_ref(), vectors, 1.0, Par::Seq);
+        matmul(images, faer::Accum::Replace, self.0.as_ref(), vectors, 1.0);
     }
 }
 

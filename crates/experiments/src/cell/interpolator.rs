@@ -1,7 +1,7 @@
 //! Reference interpolators of a diagonal problem.
 
 use faer::Mat;
-use flatmin_linalg::{EigenError, simd, symmetric_eigen};
+use flatmin_linalg::{EigenError, product, simd, symmetric_eigen};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, DiagonalLinear};
 use flatmin_optim::{Method, Sampling};
@@ -164,16 +164,17 @@ impl InterpolatorSpec {
 fn minimum_l2(dataset: &Dataset) -> Result<(Vec<f64>, Evidence), EigenError> {
     let x = dataset.inputs().as_mat();
     let n = dataset.sample_count();
-    let eigen = symmetric_eigen((x * x.transpose()).as_ref())?;
+    let eigen = symmetric_eigen(product(x, x.transpose()).as_ref())?;
     let largest = eigen.values.last().copied().unwrap_or(0.0);
     let cutoff = n as f64 * f64::EPSILON * largest;
     let zeros = eigen.values.iter().filter(|v| **v <= cutoff).count();
     let y = Mat::from_fn(n, 1, |i, _| dataset.targets()[i]);
-    let mut dual = eigen.vectors.transpose() * y;
+    let mut dual = product(eigen.vectors.transpose(), y.as_ref());
     for (k, value) in eigen.values.iter().enumerate() {
         dual[(k, 0)] = if k < zeros { 0.0 } else { dual[(k, 0)] / value };
     }
-    let beta = x.transpose() * (&eigen.vectors * dual);
+    let dual = product(eigen.vectors.as_ref(), dual.as_ref());
+    let beta = product(x.transpose(), dual.as_ref());
     let coefficients = (0..beta.nrows()).map(|j| beta[(j, 0)]).collect();
     Ok((coefficients, Evidence::RowSpace { rank: n - zeros }))
 }

@@ -92,7 +92,7 @@ pub fn frobenius_norm_squared(
     let overlaps = inner(vectors.as_ref(), vectors.as_ref());
     let (trace, standard_error, shape) = spread(&forms, &overlaps, rest);
     let value = known + trace;
-    let standard_error = standard_error.hypot(ROUNDING * value);
+    let standard_error = libm::hypot(standard_error, ROUNDING * value);
     Estimate::scaled(value, standard_error, shape, 2 * products.exponent(), products.used())
 }
 

@@ -11,10 +11,7 @@
 //! of which every pair gives an unbiased estimate, at O(1) from k × k matrices. This term is
 //! what the spread of the `t_i` cannot see. It is positive, and outweighs the rest at large budgets.
 
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
-};
-use faer::{Mat, MatRef, Par, Side};
+use faer::{Mat, MatRef};
 use rand::Rng;
 
 use super::moments::{Moments, ROUNDING};
@@ -22,7 +19,10 @@ use super::products::{
     Products, add_product, gaussian, inner, norm_squared, orthonormal, scale_column,
 };
 use super::{Estimate, EstimateError};
-use crate::{Operator, symmetric_eigenvalues};
+use crate::cholesky::cholesky;
+use crate::{
+    Operator, divide_by_lower, divide_by_transposed_lower, product, symmetric_eigenvalues,
+};
 
 /// Symmetric 2 × 2 matrices, as (11, 12, 22).
 type Pair = [f64; 3];
@@ -60,8 +60,9 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     add_product(basis_images.as_mut(), -1.0, basis.as_ref(), captured.as_ref());
     // s_i: the unit direction of the basis that is lost without vector i.
     regularise(&mut triangle);
-    let mut lost = Mat::<f64>::identity(count, count);
-    solve_lower_triangular_in_place(triangle.transpose(), lost.as_mut(), Par::Seq);
+    let mut inverse = Mat::<f64>::identity(count, count);
+    divide_by_transposed_lower(triangle.transpose(), inverse.as_mut());
+    let mut lost = inverse.transpose().to_owned();
     for i in 0..count {
         let norm = norm_squared(lost.as_ref(), i).sqrt();
         scale_column(lost.as_mut(), i, 1.0 / norm);
@@ -195,13 +196,13 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
         factorise(vectors.as_ref(), images.as_ref(), size).map_err(|form| {
             EstimateError::NotPositive { form: libm::scalbn(form, products.exponent()) }
         })?;
-    // With H = LLᵀ: Z = Y L⁻ᵀ, so that Zᵀ = L⁻¹ Yᵀ.
-    let mut root = shifted.transpose().to_owned();
-    solve_lower_triangular_in_place(factor.as_ref(), root.as_mut(), Par::Seq);
-    let total: f64 = (0..dim).map(|i| norm_squared(root.as_ref(), i)).sum();
-    // (Y H⁻¹)ᵀ = L⁻ᵀ Zᵀ.
-    solve_upper_triangular_in_place(factor.transpose(), root.as_mut(), Par::Seq);
-    let gram = inner(root.transpose(), root.transpose());
+    // With H = LLᵀ: Z = Y L⁻ᵀ.
+    let mut root = shifted;
+    divide_by_transposed_lower(factor.as_ref(), root.as_mut());
+    let total: f64 = (0..count).map(|i| norm_squared(root.as_ref(), i)).sum();
+    // Y H⁻¹ = Z L⁻¹.
+    divide_by_lower(factor.as_ref(), root.as_mut());
+    let gram = inner(root.as_ref(), root.as_ref());
     let inverse = inverse_gram(factor.as_ref());
     let (_, mut triangle) = orthonormal(vectors.as_ref());
     regularise(&mut triangle);
@@ -252,8 +253,8 @@ fn factorise(
             Mat::from_fn(dim, count, |i, j| shift.mul_add(vectors[(i, j)], images[(i, j)]));
         let forms = inner(vectors, shifted.as_ref());
         let forms = Mat::from_fn(count, count, |i, j| 0.5 * (forms[(i, j)] + forms[(j, i)]));
-        if let Ok(factor) = forms.llt(Side::Lower) {
-            return Ok((factor.L().to_owned(), shifted, shift));
+        if let Some(factor) = cholesky(forms.as_ref()) {
+            return Ok((factor, shifted, shift));
         }
         if let Ok(values) = symmetric_eigenvalues(forms.as_ref()) {
             lowest = values.first().copied().unwrap_or(f64::NAN);
@@ -265,8 +266,8 @@ fn factorise(
 /// `(L Lᵀ)⁻¹` for a lower triangular L.
 fn inverse_gram(lower: MatRef<'_, f64>) -> Mat<f64> {
     let mut inverse = Mat::<f64>::identity(lower.nrows(), lower.nrows());
-    solve_lower_triangular_in_place(lower, inverse.as_mut(), Par::Seq);
-    inner(inverse.as_ref(), inverse.as_ref())
+    divide_by_transposed_lower(lower, inverse.as_mut());
+    product(inverse.as_ref(), inverse.transpose())
 }
 
 /// The mean of the estimates with one vector left out, less the trace of the whole approximation,

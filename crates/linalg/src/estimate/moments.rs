@@ -84,7 +84,8 @@ impl Moments {
             noise_degrees: self.noise_degrees.max(1.0),
         };
         let value = known + self.trace;
-        let standard_error = variance.max(0.0).sqrt().hypot(rounding.max(ROUNDING * value.abs()));
+        let standard_error =
+            libm::hypot(variance.max(0.0).sqrt(), rounding.max(ROUNDING * value.abs()));
         Estimate::scaled(value, standard_error, shape, exponent, products)
     }
 }

@@ -1,12 +1,11 @@
 //! Counted and checked products of an operator, and the random vectors they are asked for.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef};
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::EstimateError;
-use crate::{Operator, simd};
+use crate::{Operator, matmul, product, simd, thin_qr};
 
 /// Vectors of one call of [`Operator::apply`] at most, which bounds the memory an operator needs.
 pub(crate) const BLOCK: usize = 32;
@@ -90,9 +89,7 @@ pub(crate) fn gaussian(dim: usize, count: usize, rng: &mut impl Rng) -> Mat<f64>
 
 /// `AᵀB`.
 pub(crate) fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
-    let mut product = Mat::zeros(a.ncols(), b.ncols());
-    matmul(product.as_mut(), Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
-    product
+    product(a.transpose(), b)
 }
 
 /// Adds `factor · A B` to `sum`.
@@ -102,7 +99,7 @@ pub(crate) fn add_product(
     a: MatRef<'_, f64>,
     b: MatRef<'_, f64>,
 ) {
-    matmul(sum, Accum::Add, a, b, factor, Par::Seq);
+    matmul(sum, Accum::Add, a, b, factor);
 }
 
 /// Takes the components along the orthonormal columns of `basis` out of `vectors`, twice, after
@@ -138,6 +135,5 @@ pub(crate) fn scale_column(mut matrix: MatMut<'_, f64>, j: usize, factor: f64) {
 /// An orthonormal basis (thin, by Householder reflections) of a space that holds the columns of
 /// `vectors`, with the triangular factor. Needs no more columns than rows.
 pub(crate) fn orthonormal(vectors: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
-    let qr = vectors.qr();
-    (qr.compute_thin_Q(), qr.thin_R().to_owned())
+    thin_qr(vectors)
 }

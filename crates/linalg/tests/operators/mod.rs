@@ -3,9 +3,8 @@
 
 #![allow(dead_code, reason = "each user of this module takes what it needs")]
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
-use flatmin_linalg::{Operator, stream};
+use faer::{Accum, Mat, MatMut, MatRef};
+use flatmin_linalg::{Operator, matmul, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
 /// A dense symmetric matrix.
@@ -18,7 +17,7 @@ impl Operator for Dense {
     }
 
     fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) {
-        matmul(images, Accum::Replace, self.0.as_ref(), vectors, 1.0, Par::Seq);
+        matmul(images, Accum::Replace, self.0.as_ref(), vectors, 1.0);
     }
 }
 
@@ -44,9 +43,9 @@ impl Operator for GaussNewton {
     fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) {
         let n = self.0.nrows();
         let mut outputs = Mat::zeros(n, vectors.ncols());
-        matmul(outputs.as_mut(), Accum::Replace, self.0.as_ref(), vectors, 1.0, Par::Seq);
+        matmul(outputs.as_mut(), Accum::Replace, self.0.as_ref(), vectors, 1.0);
         let factor = 1.0 / n as f64;
-        matmul(images, Accum::Replace, self.0.transpose(), outputs.as_ref(), factor, Par::Seq);
+        matmul(images, Accum::Replace, self.0.transpose(), outputs.as_ref(), factor);
     }
 }
 

@@ -15,9 +15,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
-use flatmin_linalg::RowMatrix;
+use faer::{Accum, Mat, MatMut, MatRef};
+use flatmin_linalg::{RowMatrix, matmul};
 
 use super::{Layer, Mlp, row_by_row};
 use crate::linearization::subtract;
@@ -55,7 +54,7 @@ struct Tangent {
 }
 
 fn product(sum: MatMut<'_, f64>, left: MatRef<'_, f64>, right: MatRef<'_, f64>) {
-    matmul(sum, Accum::Add, left, right, 1.0, Par::Seq);
+    matmul(sum, Accum::Add, left, right, 1.0);
 }
 
 /// `input Wᵀ + b`.
@@ -66,7 +65,7 @@ fn affine(layer: &Layer, parameters: &[f64], input: MatRef<'_, f64>) -> Mat<f64>
     for (mut column, bias) in z.as_mut().col_iter_mut().zip(biases) {
         column.fill(*bias);
     }
-    matmul(z.as_mut(), accumulate, input, layer.weights(parameters), 1.0, Par::Seq);
+    matmul(z.as_mut(), accumulate, input, layer.weights(parameters), 1.0);
     z
 }
 
@@ -74,7 +73,7 @@ fn affine(layer: &Layer, parameters: &[f64], input: MatRef<'_, f64>) -> Mat<f64>
 fn pull(layer: &Layer, parameters: &[f64], delta: MatRef<'_, f64>) -> Mat<f64> {
     let mut pulled = Mat::zeros(delta.nrows(), layer.inputs);
     let weights = layer.weights(parameters).transpose();
-    matmul(pulled.as_mut(), Accum::Replace, delta, weights, 1.0, Par::Seq);
+    matmul(pulled.as_mut(), Accum::Replace, delta, weights, 1.0);
     pulled
 }
 
@@ -295,7 +294,7 @@ pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f
     for (l, delta) in deltas.iter().enumerate() {
         let input = if l == 0 { inputs.as_mat() } else { hidden[l - 1].values.as_ref() };
         let mut products = Mat::<f64>::zeros(n, n);
-        matmul(products.as_mut(), Accum::Replace, input, input.transpose(), 1.0, Par::Seq);
+        matmul(products.as_mut(), Accum::Replace, input, input.transpose(), 1.0);
         let slopes = scaled_gram(delta, 1.0 / n as f64);
         for column in 0..n * k {
             for row in column..n * k {

@@ -2,9 +2,8 @@
 
 mod population;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
-use flatmin_linalg::{RowMatrix, simd};
+use faer::{Mat, MatRef};
+use flatmin_linalg::{RowMatrix, product, simd};
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -91,9 +90,7 @@ impl TwoLayerRelu {
     /// Pre-activations `z_ij = w_jᵀx_i`, n × m.
     fn preactivations(&self, hidden: &[f64], inputs: &RowMatrix) -> Mat<f64> {
         let weights = MatRef::from_row_major_slice(hidden, self.width, self.input_dim);
-        let mut z = Mat::zeros(inputs.rows(), self.width);
-        matmul(z.as_mut(), Accum::Replace, inputs.as_mat(), weights.transpose(), 1.0, Par::Seq);
-        z
+        product(inputs.as_mat(), weights.transpose())
     }
 }
 

@@ -15,10 +15,9 @@
 
 use std::f64::consts::PI;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
+use faer::{Accum, Mat};
 use flatmin_linalg::{
-    EigenError, Eigenpair, LanczosOptions, RowMatrix, Sharpness, largest_eigenpair, simd,
+    EigenError, Eigenpair, LanczosOptions, RowMatrix, Sharpness, largest_eigenpair, matmul, simd,
 };
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -135,7 +134,7 @@ impl PopulationGaussNewton {
         let mut projections = Mat::zeros(m, m);
         let directions = self.directions.as_mat();
         let (replace, add) = (Accum::Replace, Accum::Add);
-        matmul(projections.as_mut(), replace, directions, z.as_mat().transpose(), 1.0, Par::Seq);
+        matmul(projections.as_mut(), replace, directions, z.as_mat().transpose(), 1.0);
         // b (b·Z) − c (c·Z) has the component (B − C) along u_j and (B + C) along u_k.
         let mut along_k = Mat::zeros(m, m);
         let mut along_j = vec![0.0; m];
@@ -154,8 +153,8 @@ impl PopulationGaussNewton {
             }
         }
         let mut y = Mat::zeros(m, d);
-        matmul(y.as_mut(), replace, self.alpha.as_ref(), z.as_mat(), 1.0, Par::Seq);
-        matmul(y.as_mut(), add, along_k.as_ref(), directions, 1.0, Par::Seq);
+        matmul(y.as_mut(), replace, self.alpha.as_ref(), z.as_mat(), 1.0);
+        matmul(y.as_mut(), add, along_k.as_ref(), directions, 1.0);
         let (out_hidden, out_output) = out.split_at_mut(m * d);
         assert_eq!(out_output.len(), m, "number of parameters");
         for j in 0..m {

@@ -7,7 +7,7 @@
 //! `c = (1/B) Σ r_i x_i` while the row is still in the first-level cache. The gradient is
 //! `(c ⊙ b, c ⊙ a)`.
 
-use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, padded};
+use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -39,7 +39,7 @@ impl<'a> DiagonalKernel<'a> {
     /// # Panics
     /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
     pub fn new(model: DiagonalLinear, data: &'a Dataset, parameters: &[f64]) -> Self {
-        Self::with_arch(Arch::new(), model, data, parameters)
+        Self::with_arch(simd::arch(), model, data, parameters)
     }
 
     /// As [`new`](Self::new), on a chosen instruction set.

@@ -6,11 +6,11 @@
 //! `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`. Active and inactive rows are first sorted into two lists,
 //! because a branch on a random half of the neurons would cost more than the arithmetic.
 //!
-//! Larger batches: two dense products (faer) with the residual and the ReLU mask fused between
+//! Larger batches: two dense products with the residual and the ReLU mask fused between
 //! them, working on columns of samples.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef};
+use flatmin_linalg::matmul;
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
 use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
 use pulp::{Arch, Simd, WithSimd};
@@ -55,7 +55,7 @@ impl<'a> ReluKernel<'a> {
     /// # Panics
     /// When the parameters or the inputs do not fit the model, or a size exceeds 2³².
     pub fn new(model: TwoLayerRelu, data: &'a Dataset, parameters: &[f64]) -> Self {
-        Self::with_arch(Arch::new(), model, data, parameters)
+        Self::with_arch(simd::arch(), model, data, parameters)
     }
 
     /// As [`new`](Self::new), on a chosen instruction set.
@@ -311,16 +311,13 @@ impl WithSimd for DenseStep<'_, '_> {
         let column = padded(count);
         let scale = 1.0 / count as f64;
 
-        // Z = X Wᵀ. Both products take the padding along as zeros: faer's kernels compute whole
-        // registers, and what a partial one holds besides may be subnormal numbers, with which a
-        // step for B = 2 took up to 460 µs instead of 10.
+        // Z = X Wᵀ. Both products take the padding along as zeros: whole registers are fastest.
         matmul(
             MatMut::from_column_major_slice_mut(&mut batch.z, column, width),
             Accum::Replace,
             batch.columns.as_ref(),
             MatRef::from_column_major_slice_with_stride(&kernel.hidden, d, width, stride),
             1.0,
-            Par::Seq,
         );
 
         // r = Σ_j a_j σ(z_j) − y
@@ -362,7 +359,6 @@ impl WithSimd for DenseStep<'_, '_> {
             MatRef::from_column_major_slice(&batch.rows, stride, count),
             MatRef::from_column_major_slice_with_stride(&batch.z, count, width, column),
             1.0,
-            Par::Seq,
         );
 
         let squares =

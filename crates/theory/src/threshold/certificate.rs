@@ -2,6 +2,7 @@
 
 use faer::Mat;
 use flatmin_linalg::panels::{quadratic_rounding_terms, rounding_terms};
+use flatmin_linalg::simd;
 
 use super::cone::is_definite;
 use super::perron::Operator;
@@ -160,8 +161,8 @@ impl Operator<'_> {
                 .map(|a| (0..outputs).map(|b| block[(a, b)] * image[(a, b)]).sum::<f64>())
                 .sum();
             product += inner;
-            hidden += inner_error + sum_rounding * block.norm_l2() * image.norm_l2();
-            norm_squared += block.squared_norm_l2();
+            hidden += inner_error + sum_rounding * frobenius_norm(block) * frobenius_norm(&image);
+            norm_squared += squared_norm(block);
             images.push((image, error));
         }
         let rayleigh = (product - hidden) / norm_squared * (1.0 - sum_rounding);
@@ -213,13 +214,22 @@ impl Operator<'_> {
     }
 }
 
+/// `‖M‖_F²`, summed column by column.
+fn squared_norm(matrix: &Mat<f64>) -> f64 {
+    (0..matrix.ncols()).map(|j| simd::norm_squared(matrix.col_as_slice(j))).sum()
+}
+
+fn frobenius_norm(matrix: &Mat<f64>) -> f64 {
+    squared_norm(matrix).sqrt()
+}
+
 /// Whether `level · block − image` is positive definite for every image within `error` of the one given,
 /// in norm.
 fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool {
     let k = block.nrows();
     let difference = Mat::from_fn(k, k, |a, b| level * block[(a, b)] - image[(a, b)]);
     // Each entry is rounded twice.
-    let rounded = 3.0 * UNIT_ROUNDOFF * (level * block.norm_l2() + image.norm_l2());
+    let rounded = 3.0 * UNIT_ROUNDOFF * (level * frobenius_norm(block) + frobenius_norm(image));
     is_definite(&difference, (error + rounded) * (1.0 + 1e-12))
 }
 

@@ -48,5 +48,5 @@ pub(crate) fn momentum_radius(
     }
     let operator = &center + faer::Scale(noise) * covariance;
     let values = operator.eigenvalues().unwrap();
-    values.iter().fold(0.0, |m, value| m.max(value.re.hypot(value.im)))
+    values.iter().fold(0.0, |m, value| m.max(libm::hypot(value.re, value.im)))
 }

@@ -1,7 +1,7 @@
 //! Steps on several samples.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef};
+use flatmin_linalg::matmul;
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
 use flatmin_models::Activation;
 use pulp::{Simd, WithSimd};
@@ -147,9 +147,8 @@ impl WithSimd for BatchStep<'_, '_> {
     }
 }
 
-/// The products of a layer with `count` samples. Both kinds take the padding along as zeros: faer's
-/// kernels compute whole registers, and what a partial one holds besides may be subnormal numbers,
-/// which are slow.
+/// The products of a layer with `count` samples. Both kinds take the padding along as zeros: whole
+/// registers are fastest.
 #[derive(Clone, Copy)]
 struct Products<'l> {
     layer: &'l Layer,
@@ -170,7 +169,6 @@ impl Products<'_> {
                 MatRef::from_row_major_slice(&layer.weights, rows, stride),
                 MatRef::from_column_major_slice(&below[..count * stride], stride, count),
                 1.0,
-                Par::Seq,
             );
             return;
         }
@@ -233,7 +231,6 @@ impl Products<'_> {
                 MatRef::from_column_major_slice(weights, stride, outputs),
                 MatRef::from_column_major_slice_with_stride(deltas, outputs, count, rows),
                 1.0,
-                Par::Seq,
             );
             return;
         }
@@ -300,7 +297,6 @@ impl Products<'_> {
                 MatRef::from_column_major_slice_with_stride(deltas, outputs, count, rows)
                     .transpose(),
                 1.0,
-                Par::Seq,
             );
             return 0.0;
         }

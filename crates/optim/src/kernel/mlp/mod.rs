@@ -7,7 +7,7 @@
 //! pulled back nor updated.
 //!
 //! Larger batches ([`batch`]): the gradient is summed up, by sweeps like the above for a few samples and
-//! by dense products (faer) for more. The sweeps give the same bits on every instruction set, dense
+//! by dense products for more. The sweeps give the same bits on every instruction set, dense
 //! products the same to rounding.
 
 mod activate;
@@ -76,7 +76,7 @@ impl<'a> MlpKernel<'a> {
     /// # Panics
     /// When the parameters or the data do not fit the model, or a width exceeds 2³².
     pub fn new(model: &Mlp, data: &'a Dataset, parameters: &[f64]) -> Self {
-        Self::with_arch(Arch::new(), model, data, parameters)
+        Self::with_arch(simd::arch(), model, data, parameters)
     }
 
     /// As [`new`](Self::new), on a chosen instruction set.

@@ -1,0 +1,285 @@
+//! Products as chains of fused operations, tile by tile.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "registers are picked by constant indices, as the compiler needs them"
+)]
+
+use faer::{Accum, ContiguousFwd, MatMut, MatRef};
+use pulp::{NullaryFnOnce, Simd};
+
+use super::pack::{Buffers, pack};
+use super::{DEPTH, Job, Part};
+
+/// Rows of A that are packed together: they stay in the second-level cache.
+const ROWS: usize = 192;
+
+/// Columns of B that are packed together: they stay in the third-level cache.
+const COLUMNS: usize = 2048;
+
+/// Entries of A, stored by columns, that are read where they lie: packing them would take a good part
+/// of the time of the product.
+const SMALL: usize = 128 * 128;
+
+/// Most rows of a tile.
+const MOST: usize = 32;
+
+/// The product in tiles of three registers by `N` columns.
+#[inline(always)]
+pub(super) fn chains<S: Simd, const N: usize>(simd: S, job: Job<'_>) {
+    let (m, n, k) = (job.a.nrows(), job.b.ncols(), job.a.ncols());
+    let is_direct = job.a.row_stride() == 1 && (n <= 2 * N || m * k <= SMALL);
+    match n {
+        1 if is_direct => direct::<S, 4, 1>(simd, job),
+        2 if is_direct => direct::<S, 4, 2>(simd, job),
+        _ if is_direct => direct::<S, 3, N>(simd, job),
+        _ => packed::<S, 3, N>(simd, job),
+    }
+}
+
+/// A product with both operands packed.
+#[inline(always)]
+fn packed<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
+    let height = R * S::F64_LANES;
+    let Job { c, accumulate, a, b, factor, part } = job;
+    let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
+    let mut target = Target { c, accumulate, factor, part };
+    let deepest = DEPTH.min(k);
+    let len_a = ROWS.min(m).next_multiple_of(height) * deepest;
+    let len_b = COLUMNS.min(n).next_multiple_of(N) * deepest;
+    let mut buffers = Buffers::take(len_a, len_b);
+    let (packed_a, packed_b) = buffers.split();
+    for first_column in (0..n).step_by(COLUMNS) {
+        let columns = COLUMNS.min(n - first_column);
+        target.accumulate = accumulate;
+        for first in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - first);
+            let block = b.submatrix(first, first_column, depth, columns);
+            pack(simd, N, packed_b, block.transpose());
+            for first_row in (0..m).step_by(ROWS) {
+                let rows = ROWS.min(m - first_row);
+                pack_rows::<S, R>(simd, packed_a, a.submatrix(first_row, first, rows, depth));
+                for column in (0..columns).step_by(N) {
+                    let b = &packed_b[column * depth..][..N * depth];
+                    for row in (0..rows).step_by(height) {
+                        let place = Place {
+                            row: first_row + row,
+                            rows: height.min(rows - row),
+                            column: first_column + column,
+                            columns: N.min(columns - column),
+                        };
+                        let rows = place.rows.next_multiple_of(S::F64_LANES);
+                        let a = Rows::Packed(&packed_a[row * depth..][..rows * depth]);
+                        target.tile::<S, R, N>(simd, place, a, b);
+                    }
+                }
+            }
+            target.accumulate = Accum::Add;
+        }
+    }
+    buffers.keep();
+}
+
+/// A product with A, stored by columns, read where it lies.
+#[inline(always)]
+fn direct<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
+    let height = R * S::F64_LANES;
+    let Job { c, accumulate, a, b, factor, part } = job;
+    let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
+    let mut target = Target { c, accumulate, factor, part };
+    let deepest = DEPTH.min(k);
+    let mut buffers = Buffers::take(height * deepest, n.next_multiple_of(N) * deepest);
+    let (packed_a, packed_b) = buffers.split();
+    for first in (0..k).step_by(DEPTH) {
+        let depth = DEPTH.min(k - first);
+        pack(simd, N, packed_b, b.subrows(first, depth).transpose());
+        for row in (0..m).step_by(height) {
+            let rows = height.min(m - row);
+            let panel = a.submatrix(row, first, rows, depth);
+            let is_whole = rows.is_multiple_of(S::F64_LANES);
+            let a = match panel.try_as_col_major() {
+                Some(panel) if is_whole => Rows::InPlace(panel),
+                _ => {
+                    pack_rows::<S, R>(simd, packed_a, panel);
+                    Rows::Packed(&packed_a[..rows.next_multiple_of(S::F64_LANES) * depth])
+                }
+            };
+            for column in (0..n).step_by(N) {
+                let b = &packed_b[column * depth..][..N * depth];
+                let place = Place { row, rows, column, columns: N.min(n - column) };
+                target.tile::<S, R, N>(simd, place, a, b);
+            }
+        }
+        target.accumulate = Accum::Add;
+    }
+    buffers.keep();
+}
+
+/// Packs in panels of `R` registers; the last one has as few as its rows need.
+#[inline(always)]
+fn pack_rows<S: Simd, const R: usize>(simd: S, out: &mut [f64], source: MatRef<'_, f64>) {
+    let height = R * S::F64_LANES;
+    let whole = source.nrows() / height * height;
+    if whole > 0 {
+        pack(simd, height, out, source.subrows(0, whole));
+    }
+    let rest = source.nrows() - whole;
+    if rest > 0 {
+        let out = &mut out[whole * source.ncols()..];
+        let height = rest.next_multiple_of(S::F64_LANES);
+        pack(simd, height, out, source.subrows(whole, rest));
+    }
+}
+
+/// Some rows of A.
+#[derive(Debug, Clone, Copy)]
+enum Rows<'a> {
+    /// A panel, filled up to whole registers.
+    Packed(&'a [f64]),
+    /// Whole registers where they lie.
+    InPlace(MatRef<'a, f64, usize, usize, ContiguousFwd>),
+}
+
+/// Where a tile lies in C.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    row: usize,
+    rows: usize,
+    column: usize,
+    columns: usize,
+}
+
+/// What is written to.
+struct Target<'a> {
+    c: MatMut<'a, f64>,
+    accumulate: Accum,
+    factor: f64,
+    part: Part,
+}
+
+impl Target<'_> {
+    /// A tile of `R` registers by `N` columns, or of as few registers as its rows need.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        place: Place,
+        a: Rows<'_>,
+        b: &[f64],
+    ) {
+        let is_wanted = match self.part {
+            Part::Whole => true,
+            Part::Lower => place.row + place.rows > place.column,
+            Part::Upper => place.column + place.columns > place.row,
+        };
+        if !is_wanted {
+            return;
+        }
+        // A function for each size, so that what is inlined does not grow beyond all bounds.
+        let target = self.rest();
+        match place.rows.div_ceil(S::F64_LANES) {
+            1 => simd.vectorize(Tile::<S, 1, N> { simd, target, place, a, b }),
+            2 => simd.vectorize(Tile::<S, 2, N> { simd, target, place, a, b }),
+            3 => simd.vectorize(Tile::<S, 3, N> { simd, target, place, a, b }),
+            _ => simd.vectorize(Tile::<S, R, N> { simd, target, place, a, b }),
+        }
+    }
+
+    #[inline(always)]
+    fn rest(&mut self) -> Target<'_> {
+        let Self { c, accumulate, factor, part } = self;
+        Target { c: c.as_mut(), accumulate: *accumulate, factor: *factor, part: *part }
+    }
+
+    /// Writes the sums of a tile.
+    #[inline(always)]
+    fn write<S: Simd, const R: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        place: Place,
+        sums: [[S::f64s; R]; N],
+    ) {
+        let Place { row, rows, column: first, columns } = place;
+        let is_replaced = self.accumulate == Accum::Replace;
+        let factor = self.factor;
+        for j in 0..N {
+            if j == columns {
+                break;
+            }
+            let wanted = self.part.rows(first + j, row + rows);
+            let mut out = self.c.as_mut().col_mut(first + j).subrows_mut(row, rows);
+            let is_whole =
+                wanted.start <= row && wanted.end == row + rows && rows == R * S::F64_LANES;
+            if is_whole && let Some(out) = out.as_mut().try_as_col_major_mut() {
+                let out = S::as_mut_simd_f64s(out.as_slice_mut()).0;
+                let factor = simd.splat_f64s(factor);
+                for r in 0..R {
+                    out[r] = if is_replaced {
+                        simd.mul_f64s(factor, sums[j][r])
+                    } else {
+                        simd.mul_add_f64s(factor, sums[j][r], out[r])
+                    };
+                }
+                continue;
+            }
+            let mut values = [0.0; MOST];
+            let values = &mut values[..R * S::F64_LANES];
+            S::as_mut_simd_f64s(values).0.copy_from_slice(&sums[j]);
+            for i in 0..rows {
+                if wanted.contains(&(row + i)) {
+                    let out = &mut out[i];
+                    let sum = values[i];
+                    *out = if is_replaced { factor * sum } else { factor.mul_add(sum, *out) };
+                }
+            }
+        }
+    }
+}
+
+struct Tile<'a, S, const R: usize, const N: usize> {
+    simd: S,
+    target: Target<'a>,
+    place: Place,
+    a: Rows<'a>,
+    b: &'a [f64],
+}
+
+impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for Tile<'_, S, R, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { simd, mut target, place, a, b } = self;
+        let mut sums = [[simd.splat_f64s(0.0); R]; N];
+        let rows_of_b = b.chunks_exact(N);
+        match a {
+            Rows::Packed(panel) => {
+                for (a, b) in S::as_simd_f64s(panel).0.chunks_exact(R).zip(rows_of_b) {
+                    add_column(simd, a, b, &mut sums);
+                }
+            }
+            Rows::InPlace(panel) => {
+                for (a, b) in panel.col_iter().zip(rows_of_b) {
+                    add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], b, &mut sums);
+                }
+            }
+        }
+        target.write(simd, place, sums);
+    }
+}
+
+/// Adds the products of a column of a tile of A with a row of a tile of B.
+#[inline(always)]
+fn add_column<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    a: &[S::f64s],
+    b: &[f64],
+    sums: &mut [[S::f64s; R]; N],
+) {
+    for j in 0..N {
+        let b = simd.splat_f64s(b[j]);
+        for r in 0..R {
+            sums[j][r] = simd.mul_add_f64s(a[r], b, sums[j][r]);
+        }
+    }
+}

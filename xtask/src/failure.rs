@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
+use flatmin_linalg::simd::InstructionSetError;
 use flatmin_theory::{Statement, TheoryError};
 
 /// Why a task could not be done. The message is one line.
@@ -50,6 +51,9 @@ pub(crate) enum Failure {
         folder.display()
     )]
     Interrupted { stored: usize, total: usize, folder: PathBuf },
+    /// The environment asks for an instruction set that cannot be had.
+    #[error("FLATMIN_SIMD: {0}")]
+    InstructionSet(#[from] InstructionSetError),
     /// The text given to `--cell` is not a hash.
     #[error("--cell: {0}")]
     NotAHash(#[from] CellKeyError),
@@ -79,7 +83,7 @@ impl Failure {
 
 /// The exit statuses; 2 is also clap's own for wrong usage.
 pub(crate) mod exit {
-    use super::Failure;
+    use super::{Failure, InstructionSetError};
 
     /// Done, and everything that was asked holds or is undecided.
     pub(crate) const DONE: u8 = 0;
@@ -93,7 +97,9 @@ pub(crate) mod exit {
     /// The status of a failure.
     pub(crate) fn of(failure: &Failure) -> u8 {
         match failure {
-            Failure::NotAHash(_) | Failure::UnknownCell(_) => USAGE,
+            Failure::NotAHash(_)
+            | Failure::UnknownCell(_)
+            | Failure::InstructionSet(InstructionSetError::Unknown(_)) => USAGE,
             _ => COULD_NOT_RUN,
         }
     }

@@ -7,6 +7,7 @@
 mod docs;
 mod failure;
 mod files;
+mod golden;
 mod ledger;
 mod manifest;
 mod markdown;
@@ -21,8 +22,9 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use flatmin_linalg::simd;
 
-use crate::failure::exit;
+use crate::failure::{Failure, exit};
 
 /// Tasks of the flatmin workspace.
 #[derive(Debug, Parser)]
@@ -42,20 +44,34 @@ enum Task {
     Ledger(ledger::Options),
     /// Check the book and build it with mdBook.
     Docs(docs::Options),
+    /// Compare a smoke reproduction, byte for byte, with what was written down.
+    Golden(golden::Options),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().task {
-        Task::Reproduce(options) => reproduce::reproduce(&options),
-        Task::Verify(options) => verify::verify(&options),
-        Task::Ledger(options) => ledger::ledger(&options),
-        Task::Docs(options) => docs::docs(&options),
-    };
-    match done {
+    match run(Arguments::parse().task) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::warn(&failure);
             ExitCode::from(exit::of(&failure))
         }
     }
+}
+
+fn run(task: Task) -> Result<u8, Failure> {
+    choose_instruction_set()?;
+    match task {
+        Task::Reproduce(options) => reproduce::reproduce(&options),
+        Task::Verify(options) => verify::verify(&options),
+        Task::Ledger(options) => ledger::ledger(&options),
+        Task::Docs(options) => docs::docs(&options),
+        Task::Golden(options) => golden::golden(&options),
+    }
+}
+
+/// As the environment says.
+fn choose_instruction_set() -> Result<(), Failure> {
+    let Some(wanted) = std::env::var_os(simd::VARIABLE) else { return Ok(()) };
+    simd::choose(wanted.to_string_lossy().parse()?)?;
+    Ok(())
 }

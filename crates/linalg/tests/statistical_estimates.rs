@@ -8,8 +8,8 @@
 mod operators;
 
 use flatmin_linalg::{
-    Estimate, FrobeniusMethod, FrobeniusOptions, Stream, TraceMethod, TraceOptions, TraceTarget,
-    estimate_trace, frobenius_norm_squared, stream, trace,
+    Estimate, FrobeniusMethod, FrobeniusOptions, Operator as _, Stream, TraceMethod, TraceOptions,
+    TraceTarget, estimate_trace, frobenius_norm_squared, stream, trace,
 };
 use operators::cases;
 
@@ -48,6 +48,8 @@ fn check(method: TraceMethod, max_products: usize, wide: &[&str]) {
 fn hutchinson_covers() {
     check(TraceMethod::Hutchinson, 10, &[]);
     check(TraceMethod::Hutchinson, 60, &[]);
+    // Several blocks of vectors.
+    check(TraceMethod::Hutchinson, 100, &[]);
 }
 
 #[test]
@@ -79,6 +81,27 @@ fn frobenius_norms_are_covered() {
                 frobenius_norm_squared(&operator, &options, rng).unwrap()
             });
             assert!((0.92..=0.98).contains(&share), "{name} {method:?}: {share}");
+        }
+    }
+}
+
+#[test]
+fn little_memory_does_not_spoil_it() {
+    for (name, operator, _) in cases() {
+        let vector = size_of::<f64>() * operator.dim();
+        // Blocks of four vectors; ten directions.
+        for vectors in [8, 74] {
+            let target = TraceTarget {
+                relative_error: 0.05,
+                max_products: 110,
+                max_bytes: vectors * vector,
+                ..TraceTarget::default()
+            };
+            let share = coverage(operator.trace(), |rng| {
+                estimate_trace(&operator, &target, rng).unwrap().estimate
+            });
+            let high = if name == "outlier" { 1.0 } else { 0.98 };
+            assert!((0.92..=high).contains(&share), "{name} in {vectors} vectors: {share}");
         }
     }
 }

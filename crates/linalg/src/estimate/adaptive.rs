@@ -2,6 +2,7 @@
 
 use rand::Rng;
 
+use super::trace::trace_within;
 use super::{Estimate, EstimateError, TraceMethod, TraceOptions, trace};
 use crate::Operator;
 
@@ -16,16 +17,20 @@ pub struct TraceTarget {
     pub max_products: usize,
     /// The method.
     pub method: TraceMethod,
+    /// Most bytes of vectors kept at once, about. A round in which the method needs more is one of
+    /// Hutch++ with as many directions Q as fit, but with eight vectors at least.
+    pub max_bytes: usize,
 }
 
 impl Default for TraceTarget {
-    /// One per cent with 95 % confidence, `XTrace`, at most 1000 products.
+    /// One per cent with 95 % confidence, `XTrace`, at most 1000 products, 256 MiB.
     fn default() -> Self {
         Self {
             relative_error: 0.01,
             confidence: 0.95,
             max_products: 1000,
             method: TraceMethod::default(),
+            max_bytes: 256 << 20,
         }
     }
 }
@@ -75,8 +80,13 @@ pub fn estimate_trace(
         // Another round must be larger than this one to be worth anything.
         let left = target.max_products - products;
         let max_products = if left < next.saturating_mul(3) { left } else { next };
+        let fits = target.max_bytes / size_of::<f64>() / operator.dim().max(1);
         let options = TraceOptions { method: target.method, max_products };
-        let estimate = trace(operator, &options, rng)?;
+        let estimate = if target.method.most_vectors(max_products) <= fits {
+            trace(operator, &options, rng)?
+        } else {
+            trace_within(operator, max_products, fits, rng)?
+        };
         products += estimate.products;
         let half_width = estimate.interval(target.confidence).half_width();
         let status = if half_width <= target.relative_error * estimate.value.abs() {

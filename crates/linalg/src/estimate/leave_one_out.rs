@@ -49,6 +49,7 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     let mut vectors = gaussian(dim, count, rng);
     let images = products.of(vectors.as_ref())?;
     let (basis, mut triangle) = orthonormal(images.as_ref());
+    drop(images);
     let mut basis_images = products.of(basis.as_ref())?;
     // H = QᵀAQ, W = QᵀΩ, and F = QᵀA(I − QQᵀ)Ω = R − HW.
     let captured = inner(basis.as_ref(), basis_images.as_ref());
@@ -195,15 +196,17 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
         factorise(vectors.as_ref(), images.as_ref(), size).map_err(|form| {
             EstimateError::NotPositive { form: libm::scalbn(form, products.exponent()) }
         })?;
+    drop(images);
     // With H = LLᵀ: Z = Y L⁻ᵀ, so that Zᵀ = L⁻¹ Yᵀ.
     let mut root = shifted.transpose().to_owned();
+    drop(shifted);
     solve_lower_triangular_in_place(factor.as_ref(), root.as_mut(), Par::Seq);
     let total: f64 = (0..dim).map(|i| norm_squared(root.as_ref(), i)).sum();
     // (Y H⁻¹)ᵀ = L⁻ᵀ Zᵀ.
     solve_upper_triangular_in_place(factor.transpose(), root.as_mut(), Par::Seq);
     let gram = inner(root.transpose(), root.transpose());
     let inverse = inverse_gram(factor.as_ref());
-    let (_, mut triangle) = orthonormal(vectors.as_ref());
+    let mut triangle = vectors.qr().thin_R().to_owned();
     regularise(&mut triangle);
     let dual = inverse_gram(triangle.transpose());
 
@@ -331,7 +334,8 @@ fn combine(
     let spread = products.iter().map(|sum| (sum / m - covariance).powi(2)).sum::<f64>();
     let noise = spread / (m * (m - 1.0).max(1.0));
     let noise_degrees = if noise > 0.0 { 2.0 * variance * variance / noise } else { f64::INFINITY };
-    Moments { trace, count, variance, noise_degrees, powers }
+    let pairs = 0.5 * m * (m - 1.0);
+    Moments { trace, count, pairs, variance, noise_degrees, powers }
 }
 
 /// Keeps the diagonal of a triangular factor away from zero, relative to its largest entry.

@@ -372,6 +372,15 @@ fn metrics_take_a_model_alone_or_a_whole_configuration() {
         ),
         "{text}"
     );
+    // Without a file, the training data of the run.
+    let own = |model: &str| {
+        let arguments = ["metrics", model, "--parameters", "run/parameters.npz"];
+        flatmin(&arguments).current_dir(runs.folder.path()).assert()
+    };
+    assert_eq!(own("run.toml").success().stderr("").get_output().stdout, whole);
+    own("model.toml").code(3).stdout("").stderr(
+        "flatmin: model.toml: says nothing of data: give --data FILE, or the configuration of a run\n",
+    );
     // The other tables are checked all the same.
     runs.config("wrong.toml", &CONFIG.replace("max_steps", "steps"));
     metrics("wrong.toml", &[]).code(3).stdout("");

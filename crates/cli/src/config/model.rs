@@ -74,14 +74,15 @@ fn activation_name<S: serde::Serializer>(
 
 impl ModelConfig {
     /// Reads the `[model]` of a file that holds nothing else, or of a whole configuration, which is
-    /// checked.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    /// checked and given too.
+    pub(crate) fn read(path: &Path) -> Result<(Self, Option<Config>), Failure> {
         let text = read_text(path)?;
         let parse = |root: &DeTable<'_>| {
             if root.keys().any(|key| key.get_ref() != "model") {
-                return Ok(Config::parse(&text, root, folder(path))?.model);
+                let config = Config::parse(&text, root, folder(path))?;
+                return Ok((config.model.clone(), Some(config)));
             }
-            model(&Table::root(&text, root, &["model"], TABLES)?)
+            Ok((model(&Table::root(&text, root, &["model"], TABLES)?)?, None))
         };
         parse_text(&text)
             .and_then(|root| parse(&root))

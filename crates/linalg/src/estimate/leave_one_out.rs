@@ -334,7 +334,6 @@ fn combine(
     let spread = products.iter().map(|sum| (sum / m - covariance).powi(2)).sum::<f64>();
     let noise = spread / (m * (m - 1.0).max(1.0));
     let noise_degrees = if noise > 0.0 { 2.0 * variance * variance / noise } else { f64::INFINITY };
-    let pairs = 0.5 * m * (m - 1.0);
     Moments { trace, count, pairs, variance, noise_degrees, powers }
 }
 

@@ -135,3 +135,81 @@ impl Forms {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::Forms;
+    use crate::estimate::products::{add_product, gaussian, norm_squared, scale_column};
+    use crate::stream;
+
+    const DIM: usize = 12;
+
+    /// Vectors of norm √dim and their images under a diagonal matrix.
+    fn draw(eigenvalues: &[f64], count: usize, seed: u64) -> (Mat<f64>, Mat<f64>) {
+        let mut vectors = gaussian(DIM, count, &mut stream(seed, "tests of forms", 0));
+        for j in 0..count {
+            let norm = norm_squared(vectors.as_ref(), j).sqrt();
+            scale_column(vectors.as_mut(), j, (DIM as f64).sqrt() / norm);
+        }
+        let mut images = Mat::zeros(DIM, count);
+        let matrix = Mat::from_fn(DIM, DIM, |i, j| if i == j { eigenvalues[i] } else { 0.0 });
+        add_product(images.as_mut(), 1.0, matrix.as_ref(), vectors.as_ref());
+        (vectors, images)
+    }
+
+    /// A long tail below, so that the odd powers are far from zero.
+    fn eigenvalues() -> Vec<f64> {
+        (0..DIM).map(|k| if k == 0 { -9.0 } else { 2.0 + 0.1 * k as f64 }).collect()
+    }
+
+    #[test]
+    fn blocks_change_the_second_power_only_by_rounding() {
+        let (vectors, images) = draw(&eigenvalues(), 40, 0);
+        let mut whole = Forms::new(DIM);
+        whole.add(vectors.as_ref(), images.clone());
+        let mut blocks = Forms::new(DIM);
+        for (first, count) in [(0, 4), (4, 4), (8, 12), (20, 16), (36, 4)] {
+            let part = vectors.subcols(first, count);
+            blocks.add(part, images.subcols(first, count).to_owned());
+        }
+        let (whole, blocks) = (whole.moments(), blocks.moments());
+        assert!((whole.trace - blocks.trace).abs() < 1e-13 * whole.trace.abs());
+        assert!((whole.powers[0] - blocks.powers[0]).abs() < 1e-12 * whole.powers[0]);
+        assert!((whole.pairs - 780.0).abs() < 0.5 && (blocks.pairs - 204.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn powers_are_those_of_the_centred_matrix_on_average() {
+        let eigenvalues = eigenvalues();
+        let mean = eigenvalues.iter().sum::<f64>() / DIM as f64;
+        let power = |k: i32| eigenvalues.iter().map(|v| (v - mean).powi(k)).sum::<f64>();
+        // Blocks of three leave the first centre far from the mean of all; one is given besides.
+        let seeds = 2000;
+        for (centre, width) in [(None, 3), (Some(mean + 2.0), 40), (Some(mean - 2.0), 40)] {
+            let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
+            for seed in 0..seeds {
+                let (vectors, images) = draw(&eigenvalues, 120, seed);
+                let mut forms = Forms { centre, ..Forms::new(DIM) };
+                for first in (0..120).step_by(width) {
+                    let part = vectors.subcols(first, width);
+                    forms.add(part, images.subcols(first, width).to_owned());
+                }
+                for (k, value) in forms.moments().powers.into_iter().enumerate() {
+                    sums[k] += value;
+                    squares[k] += value * value;
+                }
+            }
+            for (k, exact) in [power(2), power(3), power(4)].into_iter().enumerate() {
+                let mean = sums[k] / seeds as f64;
+                let variance = squares[k] / seeds as f64 - mean * mean;
+                let deviation = (variance / seeds as f64).sqrt();
+                // The mean of the sample in place of the trace biases them, by about 2/(120 dim) for
+                // the second power.
+                let error = (mean - exact).abs();
+                assert!(error < 0.01 * exact.abs() + 3.0 * deviation, "{k}: {mean} {exact}");
+            }
+        }
+    }
+}

@@ -119,24 +119,25 @@ pub fn trace(
     }
 }
 
-/// As [`trace`], by Hutch++ with as many directions as `most_vectors` in memory at once allow, of
-/// which there are eight at least.
+/// As [`trace`], by Hutch++ with as many directions as `most_vectors` in memory at once allow beside
+/// a block of vectors; by Hutchinson's method where none does. Which of them it was comes with it.
 pub(super) fn trace_within(
     operator: &(impl Operator + ?Sized),
     max_products: usize,
     most_vectors: usize,
     rng: &mut impl Rng,
-) -> Result<Estimate, EstimateError> {
+) -> Result<(TraceMethod, Estimate), EstimateError> {
     super::check(operator, max_products)?;
     let mut products = Products::new(operator);
     if max_products >= products.dim() {
-        return exact(&mut products);
+        return Ok((TraceMethod::Hutchinson, exact(&mut products)?));
     }
     // Finding the directions takes three times their number.
     let sketch =
         (max_products / 3).min(most_vectors / 3).min(most_vectors.saturating_sub(2 * BLOCK));
     let block = (most_vectors / 2).clamp(4, BLOCK);
-    deflated(&mut products, sketch, max_products - 2 * sketch, block, rng)
+    let method = if sketch > 0 { TraceMethod::HutchPlusPlus } else { TraceMethod::Hutchinson };
+    Ok((method, deflated(&mut products, sketch, max_products - 2 * sketch, block, rng)?))
 }
 
 /// The trace from its definition.

@@ -98,6 +98,19 @@ pub enum CellError {
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
+    /// The largest eigenvalue of a Hessian was not reached.
+    #[error(
+        "the largest eigenvalue of the Hessian is {value} with a residual of {residual} after \
+         {products} products"
+    )]
+    NotConverged {
+        /// What was reached.
+        value: f64,
+        /// How far it may be off.
+        residual: f64,
+        /// Products used.
+        products: usize,
+    },
     /// A question to the theory has no answer.
     #[error(transparent)]
     Theory(#[from] flatmin_theory::TheoryError),

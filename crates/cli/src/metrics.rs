@@ -61,6 +61,7 @@ pub(crate) struct Options {
 struct Report {
     schema: &'static str,
     samples: usize,
+    outputs: usize,
     parameters: usize,
     loss: Number,
     gradient_norm: Number,
@@ -140,6 +141,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let report = Report {
         schema: SCHEMA,
         samples: n,
+        outputs: k,
         parameters: parameters.len(),
         loss: Number(loss),
         gradient_norm: Number(gradient_norm),

@@ -1,10 +1,18 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, that say whether they were changed, and that processes
+//! share.
 //!
 //! [`write()`] writes under a temporary name in the same folder, syncs, and renames, so that a program
 //! that is killed, or a disk that fills up, leaves the file as it was. What a killed program left
-//! behind is removed by [`sweep`].
+//! behind is removed by [`sweep`]. [`seal`] lets a JSON file tell whether a byte of it was changed, a
+//! [`Lock`] is held by one process at a time.
 
-use std::fs;
+mod lock;
+mod seal;
+
+pub use lock::{Lock, is_at};
+pub use seal::{is_sealed, seal};
+
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -87,7 +95,11 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     // As readable as any other new file, not only by its owner: folders are shared between users.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let file = builder.tempfile_in(folder)?;
+    // For `sweep`. Where there are no locks, or it was quicker, `write` tries again.
+    let _ = file.as_file().try_lock();
+    Ok(file)
 }
 
 /// Checks that a file can be written at this path, before long work whose result it is to be.
@@ -112,22 +124,35 @@ pub fn make_writable(folder: &Path) -> Result<(), FileError> {
     probe().map_err(FileError::at(folder))
 }
 
-/// Removes the temporary files that a killed run left.
+/// Removes the temporary files and the files of locks that a killed run left. Those of processes that
+/// run stay, where the file system has locks.
 ///
 /// # Errors
 /// [`FileError`] when the folder cannot be listed or a file not be removed.
 pub fn sweep(folder: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(folder).map_err(FileError::at(folder))? {
-        let entry = entry.map_err(FileError::at(folder))?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            match fs::remove_file(entry.path()) {
+        let (path, name) = match entry {
+            Ok(entry) => (entry.path(), entry.file_name()),
+            Err(error) => return Err(FileError::at(folder)(error)),
+        };
+        let name = name.to_string_lossy();
+        if name.starts_with(lock::LOCK) {
+            // Removed when it is released again.
+            drop(Lock::try_take_file(&path)?);
+        } else if name.starts_with(TEMPORARY) && !is_being_written(&path) {
+            match fs::remove_file(&path) {
                 // Another process finished or swept it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.map_err(FileError::at(&entry.path()))?,
+                removed => removed.map_err(FileError::at(&path))?,
             }
         }
     }
     Ok(())
+}
+
+/// Whether a process that runs holds the lock of a temporary file.
+fn is_being_written(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -154,6 +179,19 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].as_ref().unwrap().file_name(), "a.json");
+    }
+
+    #[test]
+    fn sweeping_leaves_what_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = super::temporary(folder.path()).unwrap();
+        sweep(folder.path()).unwrap();
+        assert!(file.path().exists());
+        // Its writer was killed: the system releases the lock.
+        let (file, path) = file.keep().unwrap();
+        drop(file);
+        sweep(folder.path()).unwrap();
+        assert!(!path.exists());
     }
 
     #[cfg(unix)]

@@ -5,6 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "../../crates/files/tests/support/trouble.rs"]
+mod trouble;
 
 use std::fs;
 use std::path::Path;
@@ -151,22 +154,11 @@ fn a_run_that_waits_can_be_interrupted() {
     assert_nothing_half_written(&out);
 }
 
-/// A library that takes locks away, as on a file system that has none.
-#[cfg(target_os = "linux")]
-fn without_locks(folder: &Path) -> Option<std::path::PathBuf> {
-    let (source, library) = (folder.join("none.c"), folder.join("none.so"));
-    let code = "#include <errno.h>\nint flock(int f, int o) { errno = ENOSYS; return -1; }\n";
-    fs::write(&source, code).unwrap();
-    let mut cc = Process::new("cc");
-    cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
-    cc.status().is_ok_and(|status| status.success()).then_some(library)
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn without_locks_runs_in_one_folder_say_so_and_leave_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let library = without_locks(folder.path()).expect("Rust itself links with cc");
+    let library = trouble::without_locks(folder.path());
     let (alone, shared) = (folder.path().join("alone"), folder.path().join("shared"));
     let arguments = ["--only", "diagonal_balance,norm_equivalence", "--threads", "1"];
     smoke(&alone, &arguments);

@@ -373,29 +373,60 @@ fn changed_parameters_are_never_read_as_other_numbers() {
 
 #[test]
 fn of_several_that_begin_at_once_one_trains() {
-    let (runs, whole) = runs();
-    let out = runs.path("run");
-    let start = || {
-        let mut process = Process::new(env!("CARGO_BIN_EXE_flatmin"));
-        process.args(["train", "run.toml"]).current_dir(runs.folder.path());
-        process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let children: Vec<Child> = (0..4).map(|_| start()).collect();
-    let mut trained = 0;
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        let lines_said = said(&output.stderr);
-        if output.status.success() {
-            trained += 1;
-            continue;
+    let runs = Runs::new();
+    // So short that one may end while another is about to begin.
+    runs.config("run.toml", &CONFIG.replace("100_000", "500"));
+    runs.train(&["run.toml", "--out", "whole"]).assert().success();
+    let whole = results(&runs.path("whole"));
+    for round in 0..10 {
+        let out = runs.path(&format!("run {round}"));
+        let start = || {
+            let mut process = Process::new(env!("CARGO_BIN_EXE_flatmin"));
+            process.args(["train", "run.toml", "--out"]).arg(&out);
+            process.current_dir(runs.folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+            process.spawn().unwrap()
+        };
+        let children: Vec<Child> = (0..6).map(|_| start()).collect();
+        let mut trained = 0;
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            let lines_said = said(&output.stderr);
+            if output.status.success() {
+                trained += 1;
+                continue;
+            }
+            assert!(output.status.code() == Some(3) && lines_said.len() == 1, "{lines_said:?}");
+            let reasons = ["another process is writing to it", "holds a run already"];
+            assert!(reasons.iter().any(|reason| lines_said[0].contains(reason)), "{lines_said:?}");
         }
-        assert!(output.status.code() == Some(3) && lines_said.len() == 1, "{lines_said:?}");
-        let reasons = ["another process is writing to it", "holds a run already"];
-        assert!(reasons.iter().any(|reason| lines_said[0].contains(reason)), "{lines_said:?}");
+        assert_eq!(trained, 1);
+        assert_eq!(results(&out), whole);
+        assert_nothing_is_left_over(&out);
     }
-    assert_eq!(trained, 1);
-    assert_eq!(results(&out), whole);
-    assert_nothing_is_left_over(&out);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_another_ended_while_it_began_is_not_overwritten() {
+    let runs = Runs::new();
+    let library = trouble::late_locks(runs.folder.path());
+    runs.config("run.toml", &CONFIG.replace("100_000", "500"));
+    let out = runs.path("run");
+    let mut late = Process::new(env!("CARGO_BIN_EXE_flatmin"));
+    late.args(["train", "run.toml"]).current_dir(runs.folder.path());
+    late.env("LD_PRELOAD", &library).env("GO", runs.path("go"));
+    let mut late = late.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // It has seen that there is no run, and makes the folder.
+    wait(&mut late, || out.exists());
+    runs.config("other.toml", &CONFIG.replace("100_000", "500").replace("seed = 1", "seed = 2"));
+    runs.train(&["other.toml", "--out", "run"]).assert().success();
+    let other = results(&out);
+    fs::write(runs.path("go"), "").unwrap();
+    let output = late.wait_with_output().unwrap();
+    let lines_said = said(&output.stderr);
+    assert!(output.status.code() == Some(3) && lines_said.len() == 1, "{lines_said:?}");
+    assert!(lines_said[0].contains("holds a run already (run.json)"), "{lines_said:?}");
+    assert_eq!(results(&out), other);
 }
 
 #[cfg(target_os = "linux")]

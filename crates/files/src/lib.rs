@@ -66,12 +66,35 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     written.map_err(FileError::at(path))
 }
 
+/// As [`write()`], if `check` still passes when all but the renaming is done, and without trying again:
+/// for a folder that others may move away and replace. A file that `check` finds to be in the right
+/// folder then gets its name there or nowhere.
+///
+/// # Errors
+/// What `check` says, or [`FileError`]; the file is then as it was before.
+pub fn write_if<E: From<FileError>>(
+    path: &Path,
+    bytes: &[u8],
+    check: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
+    let (target, file) = prepared(path, bytes).map_err(FileError::at(path))?;
+    check()?;
+    file.persist(target).map_err(|error| FileError::at(path)(error.into()))?;
+    Ok(())
+}
+
 fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (path, file) = prepared(path, bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// All but the renaming.
+fn prepared(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
     let (path, mut file) = replacement(path)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    Ok((path, file))
 }
 
 /// A temporary file beside the one that it is to replace, and the path of that one behind any links.
@@ -157,7 +180,7 @@ fn is_being_written(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_writable, make_writable, sweep, write};
+    use super::{FileError, check_writable, make_writable, sweep, write, write_if};
 
     #[test]
     fn a_write_replaces_and_leaves_nothing_else() {
@@ -166,6 +189,17 @@ mod tests {
         write(&path, b"first").unwrap();
         write(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_its_check_refuses_leaves_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write_if(&path, b"first", || Ok::<(), FileError>(())).unwrap();
+        let refuse = || Err(FileError::at(&path)(std::io::Error::other("not here")));
+        assert!(write_if(&path, b"second", refuse).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

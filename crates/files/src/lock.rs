@@ -33,6 +33,15 @@ pub struct Lock {
     excludes: bool,
 }
 
+/// What became of the lock of an open file.
+enum Attempt {
+    Taken(Lock),
+    /// By another.
+    Held,
+    /// By its last holder, after the file was opened here: a lock on it would exclude nobody.
+    Removed,
+}
+
 impl Lock {
     /// Takes a name in a folder, or nothing while another process holds it.
     ///
@@ -44,18 +53,26 @@ impl Lock {
 
     pub(crate) fn try_take_file(path: &Path) -> Result<Option<Self>, FileError> {
         loop {
-            let file = open(path).map_err(FileError::at(path))?;
-            let excludes = match file.try_lock() {
-                Ok(()) => true,
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(_)) => false,
-            };
-            // Its last holder may have removed the file after it was opened here: a lock on it then
-            // excludes nobody.
-            if !excludes || is_at(&file, path).map_err(FileError::at(path))? {
-                return Ok(Some(Self { path: path.to_owned(), _file: file, excludes }));
+            let attempt = open(path).and_then(|file| Self::lock(file, path));
+            match attempt.map_err(FileError::at(path))? {
+                Attempt::Taken(lock) => return Ok(Some(lock)),
+                Attempt::Held => return Ok(None),
+                Attempt::Removed => {}
             }
         }
+    }
+
+    /// Locks a file that was opened at a path.
+    fn lock(file: File, path: &Path) -> io::Result<Attempt> {
+        let excludes = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => return Ok(Attempt::Held),
+            Err(TryLockError::Error(_)) => false,
+        };
+        if excludes && !is_at(&file, path)? {
+            return Ok(Attempt::Removed);
+        }
+        Ok(Attempt::Taken(Self { path: path.to_owned(), _file: file, excludes }))
     }
 
     /// Whether nobody else can hold it: false on a file system without locks.
@@ -112,7 +129,7 @@ pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{Lock, is_at};
+    use super::{Attempt, Lock, is_at};
     use crate::sweep;
 
     #[test]
@@ -131,6 +148,7 @@ mod tests {
                         assert!(lock.excludes());
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
                         turns.fetch_add(1, Ordering::SeqCst);
+                        (0..4).for_each(|_| std::thread::yield_now());
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
@@ -140,6 +158,18 @@ mod tests {
         assert!(held.is_some() && Lock::try_take(folder.path(), "b").unwrap().is_some());
         drop(held);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_its_holder_removed_is_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Lock::try_take(folder.path(), "a").unwrap();
+        // Another opens it, and comes to lock it when it is gone.
+        let path = folder.path().join(".lock-a");
+        let file = super::open(&path).unwrap();
+        drop(held);
+        assert!(matches!(Lock::lock(file, &path).unwrap(), Attempt::Removed));
     }
 
     #[test]

@@ -217,7 +217,6 @@ impl Folder {
 
     /// Writes a checkpoint in the place of the last one.
     pub(super) fn save(&self, state: TrainState) -> Result<(), Failure> {
-        self.check_ours()?;
         self.sync()?;
         let content = Content {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -228,7 +227,12 @@ impl Folder {
         };
         let path = self.file(CHECKPOINT);
         let text = to_text(&content).map_err(|error| Failure::file(&path)(error.into()))?;
-        Ok(flatmin_files::write(&path, text.as_bytes())?)
+        self.write(CHECKPOINT, text.as_bytes())
+    }
+
+    /// Writes a file in it, as long as it is the folder that this process locked.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        flatmin_files::write_if(&self.file(name), bytes, || self.check_ours())
     }
 
     /// The checkpoint, if it is one of this run.

@@ -232,7 +232,7 @@ fn finish<N: Network>(
     let path = folder.file(folder::PARAMETERS);
     let bytes = flatmin_arrays::npz_bytes(&arrays).map_err(Failure::file(&path))?;
     let files = folder.files(&bytes)?;
-    flatmin_files::write(&path, &bytes)?;
+    folder.write(folder::PARAMETERS, &bytes)?;
 
     let path = folder.file(folder::RUN);
     let summary = Summary {
@@ -249,7 +249,7 @@ fn finish<N: Network>(
     };
     let text = serde_json::to_string_pretty(&summary);
     let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
-    Ok(flatmin_files::write(&path, flatmin_files::seal(&text).as_bytes())?)
+    folder.write(folder::RUN, flatmin_files::seal(&text).as_bytes())
 }
 
 /// Says how a run that has ended did so, from its summary.

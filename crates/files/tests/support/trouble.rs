@@ -48,8 +48,23 @@ impl Drop for Mounted {
 /// system does that has none.
 #[cfg(target_os = "linux")]
 pub(crate) fn without_locks(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("none.c"), folder.join("none.so"));
     let code = "#include <errno.h>\nint flock(int f, int o) { errno = ENOSYS; return -1; }\n";
+    library(folder, code)
+}
+
+/// The same, where every lock waits until the file exists that `GO` names.
+#[cfg(target_os = "linux")]
+pub(crate) fn late_locks(folder: &Path) -> PathBuf {
+    let code = "#define _GNU_SOURCE\n#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+                int flock(int f, int o) {\n\
+                while (access(getenv(\"GO\"), F_OK)) usleep(1000);\n\
+                return syscall(SYS_flock, f, o);\n}\n";
+    library(folder, code)
+}
+
+#[cfg(target_os = "linux")]
+fn library(folder: &Path, code: &str) -> PathBuf {
+    let (source, library) = (folder.join("locks.c"), folder.join("locks.so"));
     fs::write(&source, code).unwrap();
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);

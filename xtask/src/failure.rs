@@ -50,6 +50,13 @@ pub(crate) enum Failure {
         folder.display()
     )]
     Interrupted { stored: usize, total: usize, folder: PathBuf },
+    /// Stopped on request while another process wrote.
+    #[error(
+        "interrupted: all cells are stored, and another process was writing into {}; the same command \
+         goes on from there",
+        folder.display()
+    )]
+    Waiting { folder: PathBuf },
     /// The text given to `--cell` is not a hash.
     #[error("--cell: {0}")]
     NotAHash(#[from] CellKeyError),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub(crate) use flatmin_files::{make_writable, sweep, write};
+pub(crate) use flatmin_files::{is_sealed, make_writable, seal, sweep, write};
 
 use crate::failure::Failure;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -133,9 +134,9 @@ fn one_cell(
     let cells = &cells[index..=index];
     files::make_writable(store.folder())?;
     let (_, missing) = to_do(options, store, cells)?;
-    let state = if missing.is_empty() { "stored" } else { "computed" };
     run::stop_on_interrupt();
-    let seconds = run::run(store, missing, 1)?.get(&key).copied();
+    let seconds = run::run(store, missing, 1, options.fresh)?.get(&key).copied();
+    let state = if seconds.is_none() { "stored" } else { "computed" };
     let (label, path) = (cells[0].label(), store.path(key));
     output::print(&match options.format {
         Format::Text => {
@@ -205,7 +206,7 @@ fn all(
             "{missing} cells to compute, {reused} stored; results go to {out}"
         ));
     }
-    let seconds = run::run(store, missing, threads)?;
+    let seconds = run::run(store, missing, threads, options.fresh)?;
     // From the stored bytes, so that a later run that only collects cannot give anything else.
     for spec in computed {
         let path = store.path(spec.key());
@@ -220,6 +221,8 @@ fn all(
         return Err(Failure::Unreadable { path, label: spec.label(), reason });
     }
 
+    // What follows is from one process, whatever runs here at the same time.
+    let _outputs = run::take_outputs(out)?;
     let claims = claims(experiments, settings, &results)?;
     let sections: Vec<Section> = experiments
         .iter()
@@ -230,11 +233,12 @@ fn all(
     files::write_json(&out.join("claims.json"), &file)?;
     manifest.cells_computed = seconds.len();
     manifest.cells_reused = cells.len() - seconds.len();
-    manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells);
+    manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells)?;
     let computed = seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds));
     manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
-    files::write_json(&out.join("manifest.json"), &manifest)?;
+    let path = out.join("manifest.json");
+    files::write(&path, files::seal(&files::json(&path, &manifest)?).as_bytes())?;
     let sections = sections.into_iter().chain(verified::section(out)).collect();
     let report = report(&manifest, &claims, sections);
     files::write(&out.join("report.html"), report.to_html().as_bytes())?;
@@ -261,19 +265,32 @@ fn all(
     Ok(if fails { exit::FAILS } else { exit::DONE })
 }
 
-/// Seconds of the cells that an earlier run computed, as far as its manifest can be read.
-fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> BTreeMap<String, f64> {
+/// Seconds of the cells that an earlier run computed, from its manifest. One that was changed is said and
+/// left out: the times are lost, no result is.
+///
+/// # Errors
+/// [`Failure::File`] when a manifest is there but cannot be read.
+fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> Result<BTreeMap<String, f64>, Failure> {
     #[derive(Deserialize)]
     struct Earlier {
         seconds_per_cell: BTreeMap<String, f64>,
     }
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let Ok(Earlier { mut seconds_per_cell }) = serde_json::from_slice(&bytes) else {
-        return BTreeMap::new();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Failure::file(path)(error)),
+    };
+    let earlier = files::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
+    let Some(Ok(Earlier { mut seconds_per_cell })) = earlier else {
+        output::warn(&format_args!(
+            "{}: its checksum does not match its content; the times of earlier runs are left out",
+            path.display()
+        ));
+        return Ok(BTreeMap::new());
     };
     let wanted: BTreeSet<String> = cells.iter().map(|cell| cell.key().to_string()).collect();
     seconds_per_cell.retain(|key, _| wanted.contains(key));
-    seconds_per_cell
+    Ok(seconds_per_cell)
 }
 
 /// Writes the table, its schema and the figure of an experiment; gives its part of the report.
@@ -328,7 +345,15 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         n => format!("{n} (from seed {})", manifest.seed),
     };
     let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
-    let cell_time = manifest.seconds_per_cell.values().sum();
+    let cell_time = duration(manifest.seconds_per_cell.values().sum());
+    // A run that was killed, and `--cell`, leave no times.
+    let (timed, all) =
+        (manifest.seconds_per_cell.len(), manifest.cells_computed + manifest.cells_reused);
+    let cell_time = if timed < all {
+        format!("{cell_time} for {timed} of {all}, unknown for the others")
+    } else {
+        cell_time
+    };
     let facts = [
         ("Profile", manifest.profile.to_owned()),
         ("Seeds", seeds),
@@ -342,7 +367,7 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         ("Cells", cells),
         ("Started", manifest.started.clone()),
         ("Time", duration(manifest.seconds)),
-        ("Time of all cells on one core", duration(cell_time)),
+        ("Time of all cells on one core", cell_time),
     ];
     Report {
         title: "flatmin: SGD, stability and the flatness of minima".to_owned(),

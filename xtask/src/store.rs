@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
+use flatmin_files::Lock;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -68,7 +69,17 @@ impl Store {
         self.folder.join(format!("{key}.json"))
     }
 
-    /// Reads a cell and checks its format, specification and checksum.
+    /// Takes a cell to compute it, or nothing while another process has it. Whoever has it finds what
+    /// others stored before.
+    ///
+    /// # Errors
+    /// [`Failure::Written`] when the folder is gone or cannot be written.
+    pub(crate) fn take(&self, key: CellKey) -> Result<Option<Lock>, Failure> {
+        Ok(Lock::try_take(&self.folder, &key.to_string())?)
+    }
+
+    /// Reads a cell and checks its format, specification and checksum, and that its bytes are those that
+    /// were written.
     ///
     /// # Errors
     /// [`Failure::File`] when a file is there but cannot be read, [`Failure::NewerSchema`].
@@ -101,13 +112,19 @@ impl Store {
             label: spec.label(),
             reason,
         };
-        let checksum = checksum(spec, result).map_err(|error| unreadable(error.to_string()))?;
-        let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
-        let mut bytes = serde_json::to_vec(&file).map_err(|error| unreadable(error.to_string()))?;
-        bytes.push(b'\n');
+        let bytes = to_bytes(spec, result).map_err(|error| unreadable(error.to_string()))?;
         parse(&bytes, spec).map_err(unreadable)?;
         Ok(files::write(&path, &bytes)?)
     }
+}
+
+/// A cell file.
+fn to_bytes(spec: &CellSpec, result: &CellResult) -> serde_json::Result<Vec<u8>> {
+    let checksum = checksum(spec, result)?;
+    let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
+    let mut bytes = serde_json::to_vec(&file)?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// The result in a cell file, or why it is not one of the wanted cell.
@@ -126,6 +143,10 @@ fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
     let expected = checksum(&file.spec, &file.result).map_err(|error| error.to_string())?;
     if file.checksum != expected {
         return Err("its checksum does not match its content".to_owned());
+    }
+    // Such as a space, or a last digit that rounds to the same number.
+    if to_bytes(&file.spec, &file.result).ok().as_deref() != Some(bytes) {
+        return Err("its bytes are not those that were written".to_owned());
     }
     Ok(file.result)
 }
@@ -190,7 +211,35 @@ mod tests {
         check(&|text| text.replace("\"balanced\":true", "\"balanced\":false"), "checksum");
         check(&|text| text.replace("flatmin.cell/1", "flatmin.cell/0"), "flatmin.cell/0");
         check(&|text| text.replace("\"seed\":0", "\"seed\":1"), "another cell");
+        check(&|text| text.replace("\"seed\":0", "\"seed\": 0"), "not those that were written");
         check(&|text| text.replace("\"code_version\":", "\"code_version\":9"), "code version");
+    }
+
+    #[test]
+    fn every_changed_byte_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        store.save(&spec, &spec.run().unwrap()).unwrap();
+        let bytes = std::fs::read(store.path(spec.key())).unwrap();
+        assert!(super::parse(&bytes, &spec).is_ok());
+        for position in 0..bytes.len() {
+            for flip in [1, 2, 4, 8, 16, 32, 64, 128, b'\n' ^ b' ', b'\n' ^ b'\t'] {
+                let mut changed = bytes.clone();
+                changed[position] ^= flip;
+                assert!(super::parse(&changed, &spec).is_err(), "byte {position} with {flip:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_is_taken_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned());
+        let taken = store.take(spec(0).key()).unwrap();
+        assert!(taken.is_some() && store.take(spec(0).key()).unwrap().is_none());
+        assert!(store.take(spec(1).key()).unwrap().is_some());
+        drop(taken);
+        assert!(store.take(spec(0).key()).unwrap().is_some());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use flatmin_experiments::report::Section;
 use serde::Deserialize;
 
-use crate::output;
+use crate::{files, output};
 
 const SCHEMA: &str = "flatmin.ledger/1";
 
@@ -34,7 +34,13 @@ struct Verified {
 pub(crate) fn section(folder: &Path) -> Option<Section> {
     let path = folder.join("ledger.json");
     let read = || -> io::Result<Ledger> {
-        let ledger: Ledger = serde_json::from_slice(&fs::read(&path)?)?;
+        let bytes = fs::read(&path)?;
+        if !files::is_sealed(&bytes) {
+            let error =
+                "its checksum does not match its content, `cargo xtask verify` writes it again";
+            return Err(io::Error::other(error));
+        }
+        let ledger: Ledger = serde_json::from_slice(&bytes)?;
         if ledger.schema == SCHEMA {
             Ok(ledger)
         } else {

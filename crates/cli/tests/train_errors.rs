@@ -61,7 +61,8 @@ fn a_run_writes_these_files_with_these_names_in_them() {
     let keys: Vec<&str> = run.lines().filter_map(|line| line.trim().split('"').nth(1)).collect();
     let expected = "schema version outcome steps clipped_steps sample_count parameter_count digests \
                     config data test_data initial order last step train_loss max_gradient_norm \
-                    clipped_steps trace frobenius_norm lambda_max batch_sharpness path_norm";
+                    clipped_steps trace frobenius_norm lambda_max batch_sharpness path_norm files \
+                    metrics.csv parameters.npz checksum";
     assert_eq!(keys.join(" "), expected);
     let checkpoint = fs::read_to_string(runs.path("run/checkpoint")).unwrap();
     assert!(checkpoint.starts_with("{\"schema\":\"flatmin.checkpoint/1\",\"checksum\":\""));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::{Column, Row, header};
 use super::problem::Digests;
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
 
 pub(super) const METRICS: &str = "metrics.csv";
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -53,6 +53,27 @@ struct Content {
     state: TrainState,
 }
 
+/// BLAKE3 of the other results, as the summary of a run holds them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Files {
+    #[serde(rename = "metrics.csv")]
+    metrics: String,
+    #[serde(rename = "parameters.npz")]
+    parameters: String,
+}
+
+impl Files {
+    fn all(&self) -> [(&'static str, &String); 2] {
+        [(METRICS, &self.metrics), (PARAMETERS, &self.parameters)]
+    }
+}
+
+/// What is read of the summary of a run.
+#[derive(Deserialize)]
+struct OfRun {
+    files: Files,
+}
+
 #[derive(Serialize)]
 struct Written<'a> {
     schema: &'a str,
@@ -79,15 +100,11 @@ impl Folder {
         digests: Digests,
     ) -> Result<(Self, Start), Failure> {
         // Not more than a look: a folder with another run is left as it is.
-        let found = existing(path)?;
-        if let Some(found) = found.filter(|_| !resume) {
-            let reason = format!(
-                "holds a run already ({found}); --resume goes on with it, another --out starts afresh"
-            );
-            return Err(Failure::input(path, reason));
-        }
+        look(path, resume)?;
         flatmin_files::make_writable(path)?;
         let metrics = open_locked(&path.join(METRICS))?;
+        // Another process may have begun or ended a run since.
+        let found = look(path, resume)?;
         flatmin_files::sweep(path)?;
         let (hasher, bytes) = (blake3::Hasher::new(), 0);
         let mut folder = Self { path: path.to_owned(), digests, metrics, hasher, bytes };
@@ -95,11 +112,82 @@ impl Folder {
             return Ok((folder, Start::Fresh));
         }
         let content = folder.read_checkpoint()?;
-        if folder.file(RUN).exists() {
-            return Ok((folder, Start::Ended));
-        }
+        let summary = folder.file(RUN);
+        let changed = if summary.exists() {
+            match folder.changed_result()? {
+                None => return Ok((folder, Start::Ended)),
+                changed => changed,
+            }
+        } else {
+            None
+        };
         folder.cut(&content)?;
+        if let Some((name, reason)) = changed {
+            let name = shown(&folder.file(name));
+            crate::output::warn(&format_args!("{name}: {reason}; it is written again"));
+            fs::remove_file(&summary).map_err(Failure::file(&summary))?;
+        }
         Ok((folder, Start::Checkpoint(content.state)))
+    }
+
+    /// A file of a run that has ended which is not as it was written, and what is wrong with it.
+    fn changed_result(&self) -> Result<Option<(&'static str, String)>, Failure> {
+        let path = self.file(RUN);
+        let bytes = fs::read(&path).map_err(Failure::file(&path))?;
+        let of_run = flatmin_files::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
+        let Some(Ok(OfRun { files })) = of_run else {
+            return Ok(Some((RUN, "its checksum does not match its content".to_owned())));
+        };
+        for (name, written) in files.all() {
+            if self.digest_of(name)?.as_ref() != Some(written) {
+                return Ok(Some((name, format!("is not what {RUN} says was written"))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// BLAKE3 of a file as it is on the disk, or nothing when there is none.
+    fn digest_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        let path = self.file(name);
+        let read = || -> io::Result<String> {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(File::open(&path)?)?;
+            Ok(hasher.finalize().to_hex().to_string())
+        };
+        match read() {
+            Ok(digest) => Ok(Some(digest)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::file(&path)(error)),
+        }
+    }
+
+    /// The digests of the results, the parameters being these bytes, after a look that the table is
+    /// still the one that was written here.
+    pub(super) fn files(&self, parameters: &[u8]) -> Result<Files, Failure> {
+        self.check_ours()?;
+        let metrics = self.metrics_digest();
+        if self.digest_of(METRICS)?.as_ref() != Some(&metrics) {
+            let reason = "was changed by another process while the run went on; start afresh in \
+                          another --out";
+            return Err(Failure::input(&self.file(METRICS), reason));
+        }
+        Ok(Files { metrics, parameters: blake3::hash(parameters).to_hex().to_string() })
+    }
+
+    fn metrics_digest(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+
+    /// That the folder is still the one that this process locked: another may have been made since, with
+    /// another run in it.
+    fn check_ours(&self) -> Result<(), Failure> {
+        let path = self.file(METRICS);
+        if flatmin_files::is_at(&self.metrics, &path).map_err(Failure::file(&path))? {
+            return Ok(());
+        }
+        let reason = "was removed or replaced while the run went on; put it back and go on with \
+                      --resume, or start afresh in another --out";
+        Err(Failure::input(&path, reason))
     }
 
     /// The path of a file in it.
@@ -134,15 +222,17 @@ impl Folder {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             digests: self.digests.clone(),
             metrics_bytes: self.bytes,
-            metrics_digest: self.hasher.finalize().to_hex().to_string(),
+            metrics_digest: self.metrics_digest(),
             state,
         };
         let path = self.file(CHECKPOINT);
-        let text = checksum(&content).and_then(|checksum| {
-            serde_json::to_string(&Written { schema: SCHEMA, checksum, content: &content })
-        });
-        let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
-        Ok(flatmin_files::write(&path, (text + "\n").as_bytes())?)
+        let text = to_text(&content).map_err(|error| Failure::file(&path)(error.into()))?;
+        self.write(CHECKPOINT, text.as_bytes())
+    }
+
+    /// Writes a file in it, as long as it is the folder that this process locked.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        flatmin_files::write_if(&self.file(name), bytes, || self.check_ours())
     }
 
     /// The checkpoint, if it is one of this run.
@@ -169,7 +259,7 @@ impl Folder {
             crate::output::warn(&format_args!(
                 "{}: was written by version {}; the last digits may differ from those of a run \
                  without an interruption",
-                crate::failure::shown(&path),
+                shown(&path),
                 content.version
             ));
         }
@@ -211,6 +301,18 @@ impl Folder {
     }
 }
 
+/// [`existing`], which only a run that is resumed may find.
+fn look(path: &Path, resume: bool) -> Result<Option<&'static str>, Failure> {
+    let found = existing(path)?;
+    if let Some(found) = found.filter(|_| !resume) {
+        let reason = format!(
+            "holds a run already ({found}); --resume goes on with it, another --out starts afresh"
+        );
+        return Err(Failure::input(path, reason));
+    }
+    Ok(found)
+}
+
 /// A file of a run in a folder. An empty table is what is left of a run that was killed before it began.
 fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
     for name in [RUN, CHECKPOINT, PARAMETERS, METRICS] {
@@ -233,9 +335,16 @@ fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
 fn open_locked(path: &Path) -> Result<File, Failure> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let file = open.map_err(Failure::file(path))?;
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        let reason = "another process is writing to it: let it end, or choose another --out";
-        return Err(Failure::input(path, reason));
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let reason = "another process is writing to it: let it end, or choose another --out";
+            return Err(Failure::input(path, reason));
+        }
+        Err(TryLockError::Error(_)) => crate::output::warn(&format_args!(
+            "{}: this file system has no locks: see to it that no other process goes on with this run",
+            shown(path)
+        )),
     }
     Ok(file)
 }
@@ -257,13 +366,64 @@ fn parse(bytes: &[u8]) -> Result<Content, String> {
     let Stored { checksum: expected, content } =
         serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     match checksum(&content) {
-        Ok(found) if found == expected => Ok(content),
-        _ => Err(damaged("its checksum does not match its content".to_owned())),
+        Ok(found) if found == expected => {}
+        _ => return Err(damaged("its checksum does not match its content".to_owned())),
     }
+    // Such as a space, or a last digit that rounds to the same number.
+    if to_text(&content).ok().as_deref().map(str::as_bytes) != Some(bytes) {
+        return Err(damaged("its bytes are not those that were written".to_owned()));
+    }
+    Ok(content)
+}
+
+/// A checkpoint as a file.
+fn to_text(content: &Content) -> serde_json::Result<String> {
+    let checksum = checksum(content)?;
+    Ok(serde_json::to_string(&Written { schema: SCHEMA, checksum, content })? + "\n")
 }
 
 /// BLAKE3 of the compact JSON.
 fn checksum(content: &Content) -> serde_json::Result<String> {
     let text = serde_json::to_vec(content)?;
     Ok(blake3::hash(&text).to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, parse, to_text};
+
+    #[test]
+    fn every_changed_byte_of_a_checkpoint_is_seen() {
+        let segment = |steps| {
+            serde_json::json!({
+                "steps": steps, "clipped_steps": 0, "loss_sum": 168.5, "max_gradient_norm": 8.25
+            })
+        };
+        let content: Content = serde_json::from_value(serde_json::json!({
+            "version": "0.1.0",
+            "digests": {
+                "config": "61e1", "data": "80b8", "test_data": null, "initial": "c433", "order": null
+            },
+            "metrics_bytes": 1316,
+            "metrics_digest": "27c7",
+            "state": {
+                "step": 200, "observed": false, "passed_checks": 0, "total": segment(200),
+                "since_checkpoint": segment(20), "since_check": segment(0),
+                "sampler": { "order": [1, 0], "position": 1 },
+                "stream_position": 200,
+                // The second has digits enough that its last can change and it stays the same number.
+                "parameters": [-0.5, 0.1 + 0.2]
+            }
+        }))
+        .unwrap();
+        let bytes = to_text(&content).unwrap().into_bytes();
+        assert!(parse(&bytes).is_ok());
+        for position in 0..bytes.len() {
+            for flip in (0..8).map(|bit| 1 << bit).chain([b'\n' ^ b' ', b'\n' ^ b'\t']) {
+                let mut changed = bytes.clone();
+                changed[position] ^= flip;
+                assert!(parse(&changed).is_err(), "byte {position} with {flip:#x}");
+            }
+        }
+    }
 }

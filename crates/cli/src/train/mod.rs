@@ -16,7 +16,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use self::folder::{Folder, Start};
+use self::folder::{Files, Folder, Start};
 pub(crate) use self::measure::Column;
 use self::measure::{Measure, Row};
 pub(crate) use self::problem::data_and_model;
@@ -87,6 +87,7 @@ struct Summary<'a> {
     parameter_count: usize,
     digests: &'a Digests,
     last: LastRow<'a>,
+    files: Files,
 }
 
 /// The last row of the metrics table by column.
@@ -231,7 +232,8 @@ fn finish<N: Network>(
     }
     let path = folder.file(folder::PARAMETERS);
     let bytes = flatmin_arrays::npz_bytes(&arrays).map_err(Failure::file(&path))?;
-    flatmin_files::write(&path, &bytes)?;
+    let files = folder.files(&bytes)?;
+    folder.write(folder::PARAMETERS, &bytes)?;
 
     let path = folder.file(folder::RUN);
     let summary = Summary {
@@ -244,10 +246,11 @@ fn finish<N: Network>(
         parameter_count: parameters.len(),
         digests: &problem.digests,
         last: LastRow(&problem.columns, last),
+        files,
     };
     let text = serde_json::to_string_pretty(&summary);
     let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
-    Ok(flatmin_files::write(&path, (text + "\n").as_bytes())?)
+    folder.write(folder::RUN, flatmin_files::seal(&text).as_bytes())
 }
 
 /// Says how a run that has ended did so, from its summary.

@@ -2,7 +2,6 @@
 //! points, and memory stays bounded. Exit status 3, one line on standard error, nothing on standard output.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
@@ -130,7 +129,7 @@ fn configurations_are_not_echoed_raw() {
     check(&CONFIG.replace("0.01", &"9".repeat(100_000)), "line 8: learning_rate is 999");
     // Deeper than any stack.
     check(&format!("a = {}", "[".repeat(200_000)), "run.toml: line 1: ");
-    check(&format!("{} = 1", ["a"; 200_000].join(".")), "run.toml: line 1: ");
+    check(&format!("{} = 1", vec!["a"; 200_000].join(".")), "run.toml: line 1: ");
 }
 
 #[test]

@@ -104,8 +104,13 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage, others: &[Vec<u8>]) {
     }
 }
 
+/// How many files are damaged: 3000, or as many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(3000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn no_damage_is_more_than_an_error(

@@ -40,6 +40,9 @@ pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), 
         let said = u64_at(locator, 8);
         let before = (start + position as u64).saturating_sub(56);
         for place in [said, before] {
+            if place >= file_len {
+                continue;
+            }
             let mut record = Vec::new();
             file.seek(SeekFrom::Start(place)).map_err(Reason::Io)?;
             file.take(56).read_to_end(&mut record).map_err(Reason::Io)?;

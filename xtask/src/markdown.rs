@@ -63,8 +63,8 @@ fn inert(text: &str) -> String {
         let next = characters.peek().copied().unwrap_or(' ');
         match character {
             // Before anything else it means itself.
-            '<' if next.is_ascii_alphabetic() || "/!?".contains(next) => safe.push_str("&lt;"),
-            '&' if next.is_ascii_alphanumeric() || next == '#' => safe.push_str("&amp;"),
+            '<' if next.is_alphabetic() || "/!?".contains(next) => safe.push_str("&lt;"),
+            '&' if next.is_alphanumeric() || next == '#' => safe.push_str("&amp;"),
             '[' => safe.push_str("&#91;"),
             '`' => safe.push_str("&#96;"),
             '\n' => safe.push(' '),

@@ -12,6 +12,7 @@ use flatmin_experiments::command::RunOptions;
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
 use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_files::{read_own, shown};
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
@@ -34,6 +35,9 @@ Stopped or killed, the same command goes on from the stored cells.
 
 Exit status: 0 all claims hold or are undecided; 1 a claim fails (everything was still written);
 2 wrong usage; 3 could not run.";
+
+/// Largest manifest of an earlier run that is read. That of the paper takes 57 kB.
+const LARGEST_MANIFEST: u64 = 64 << 20;
 
 /// Options of `reproduce`.
 #[derive(Debug, Args)]
@@ -201,7 +205,7 @@ fn all(
     let (mut results, missing) = to_do(options, store, cells)?;
     let computed: Vec<&CellSpec> = missing.clone();
     if !missing.is_empty() {
-        let (missing, reused, out) = (missing.len(), results.len(), out.display());
+        let (missing, reused, out) = (missing.len(), results.len(), shown(out));
         output::note(&format_args!(
             "{missing} cells to compute, {reused} stored; results go to {out}"
         ));
@@ -238,11 +242,11 @@ fn all(
     manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
     let path = out.join("manifest.json");
-    files::write(&path, files::seal(&files::json(&path, &manifest)?).as_bytes())?;
+    files::write_own(&path, files::seal(&files::json(&path, &manifest)?).as_bytes())?;
     let sections = sections.into_iter().chain(verified::section(out)).collect();
     let report = report(&manifest, &claims, sections);
-    files::write(&out.join("report.html"), report.to_html().as_bytes())?;
-    files::write(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
+    files::write_own(&out.join("report.html"), report.to_html().as_bytes())?;
+    files::write_own(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
 
     output::print(&match options.format {
         Format::Text => text(&claims, &manifest, out),
@@ -269,28 +273,33 @@ fn all(
 /// left out: the times are lost, no result is.
 ///
 /// # Errors
-/// [`Failure::File`] when a manifest is there but cannot be read.
+/// [`Failure::Written`] when a manifest is there but cannot be read.
 fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> Result<BTreeMap<String, f64>, Failure> {
-    #[derive(Deserialize)]
-    struct Earlier {
-        seconds_per_cell: BTreeMap<String, f64>,
-    }
-    let bytes = match std::fs::read(path) {
+    let bytes = match read_own(path, LARGEST_MANIFEST, "a manifest") {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(Failure::file(path)(error)),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error.into()),
     };
-    let earlier = files::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
-    let Some(Ok(Earlier { mut seconds_per_cell })) = earlier else {
+    let earlier = files::is_sealed(&bytes).then(|| seconds_per_cell(&bytes));
+    let Some(Ok(mut seconds_per_cell)) = earlier else {
         output::warn(&format_args!(
             "{}: its checksum does not match its content; the times of earlier runs are left out",
-            path.display()
+            shown(path)
         ));
         return Ok(BTreeMap::new());
     };
     let wanted: BTreeSet<String> = cells.iter().map(|cell| cell.key().to_string()).collect();
     seconds_per_cell.retain(|key, _| wanted.contains(key));
     Ok(seconds_per_cell)
+}
+
+/// The times in a manifest, whatever its checksum.
+pub(crate) fn seconds_per_cell(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, f64>> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        seconds_per_cell: BTreeMap<String, f64>,
+    }
+    serde_json::from_slice(bytes).map(|Earlier { seconds_per_cell }| seconds_per_cell)
 }
 
 /// Writes the table, its schema and the figure of an experiment; gives its part of the report.
@@ -309,11 +318,11 @@ fn write_experiment(
         .table
         .to_csv()
         .map_err(|error| Failure::Table { path: path.clone(), reason: reason(&error) })?;
-    files::write(&path, csv.as_bytes())?;
+    files::write_own(&path, csv.as_bytes())?;
     let schema = presentation.table.schema_json(id);
-    files::write(&out.join(format!("tables/{id}.schema.json")), schema.as_bytes())?;
+    files::write_own(&out.join(format!("tables/{id}.schema.json")), schema.as_bytes())?;
     let svg = presentation.figure.to_svg();
-    files::write(&out.join(&figure_file), svg.as_bytes())?;
+    files::write_own(&out.join(&figure_file), svg.as_bytes())?;
     let summary = presentation.summary;
     Ok(Section {
         id: id.to_owned(),
@@ -433,7 +442,7 @@ fn text(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
         count(Verdict::Holds),
         count(Verdict::Fails),
         count(Verdict::Undecided),
-        out.join("report.html").display(),
+        shown(&out.join("report.html")),
         manifest.cells_computed,
         manifest.cells_reused,
         duration(manifest.seconds)

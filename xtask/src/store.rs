@@ -1,11 +1,10 @@
 //! The cell store: one file a result, checked when it is read.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
-use flatmin_files::Lock;
+use flatmin_files::{Lock, read_own, short, shortened};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -13,6 +12,12 @@ use crate::files;
 
 /// The format of a cell file.
 const SCHEMA: &str = "flatmin.cell/1";
+
+/// Largest cell file that is read. Those of the paper take up to 32 kB.
+const LARGEST: u64 = 64 << 20;
+
+/// Most characters of what the parser says: it repeats texts of the file.
+const MESSAGE: usize = 400;
 
 /// A folder of cell files, `<hash>.json`.
 #[derive(Debug)]
@@ -45,11 +50,12 @@ struct Header {
     schema: String,
 }
 
+/// A cell as its file says it is.
 #[derive(Deserialize)]
-struct Read {
+pub(crate) struct Read {
     code_version: u32,
-    spec: CellSpec,
-    result: CellResult,
+    pub(crate) spec: CellSpec,
+    pub(crate) result: CellResult,
     checksum: String,
 }
 
@@ -85,15 +91,22 @@ impl Store {
     /// [`Failure::File`] when a file is there but cannot be read, [`Failure::NewerSchema`].
     pub(crate) fn load(&self, spec: &CellSpec) -> Result<Loaded, Failure> {
         let path = self.path(spec.key());
-        let bytes = match fs::read(&path) {
+        let bytes = match read_own(&path, LARGEST, "a stored cell") {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Missing),
-            Err(error) => return Err(Failure::file(&path)(error)),
+            Err(error) => match error.source.kind() {
+                io::ErrorKind::NotFound => return Ok(Loaded::Missing),
+                // No file that this program wrote.
+                io::ErrorKind::InvalidData => {
+                    let reason = error.source.to_string();
+                    return Ok(Loaded::Damaged { path, reason });
+                }
+                _ => return Err(error.into()),
+            },
         };
         if let Ok(Header { schema }) = serde_json::from_slice(&bytes)
             && is_newer(&schema)
         {
-            return Err(Failure::NewerSchema { path, schema, known: SCHEMA });
+            return Err(Failure::NewerSchema { path, schema: short(&schema), known: SCHEMA });
         }
         Ok(match parse(&bytes, spec) {
             Ok(result) => Loaded::Stored(result),
@@ -112,28 +125,15 @@ impl Store {
             label: spec.label(),
             reason,
         };
-        let bytes = to_bytes(spec, result).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = bytes(spec, result).map_err(&unreadable)?;
         parse(&bytes, spec).map_err(unreadable)?;
-        Ok(files::write(&path, &bytes)?)
+        Ok(files::write_own(&path, &bytes)?)
     }
-}
-
-/// A cell file.
-fn to_bytes(spec: &CellSpec, result: &CellResult) -> serde_json::Result<Vec<u8>> {
-    let checksum = checksum(spec, result)?;
-    let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
-    let mut bytes = serde_json::to_vec(&file)?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 /// The result in a cell file, or why it is not one of the wanted cell.
 fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
-    let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if header.schema != SCHEMA {
-        return Err(format!("its format is {:?}, not {SCHEMA}", header.schema));
-    }
-    let file: Read = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let file = stored(bytes)?;
     if file.code_version != CODE_VERSION {
         return Err(format!("it is of code version {}, not {CODE_VERSION}", file.code_version));
     }
@@ -145,10 +145,30 @@ fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
         return Err("its checksum does not match its content".to_owned());
     }
     // Such as a space, or a last digit that rounds to the same number.
-    if to_bytes(&file.spec, &file.result).ok().as_deref() != Some(bytes) {
+    if self::bytes(&file.spec, &file.result).ok().as_deref() != Some(bytes) {
         return Err("its bytes are not those that were written".to_owned());
     }
     Ok(file.result)
+}
+
+/// What the bytes of a cell file say, whatever its checksum.
+pub(crate) fn stored(bytes: &[u8]) -> Result<Read, String> {
+    let said = |error: serde_json::Error| shortened(&error.to_string(), MESSAGE);
+    let header: Header = serde_json::from_slice(bytes).map_err(said)?;
+    if header.schema != SCHEMA {
+        return Err(format!("its format is \"{}\", not {SCHEMA}", short(&header.schema)));
+    }
+    serde_json::from_slice(bytes).map_err(said)
+}
+
+/// The bytes of a cell file.
+pub(crate) fn bytes(spec: &CellSpec, result: &CellResult) -> Result<Vec<u8>, String> {
+    let text = || {
+        let checksum = checksum(spec, result)?;
+        let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
+        serde_json::to_string(&file)
+    };
+    text().map(|text| (text + "\n").into_bytes()).map_err(|error| error.to_string())
 }
 
 /// BLAKE3 of the compact JSON of `[spec, result]`.

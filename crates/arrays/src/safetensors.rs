@@ -1,19 +1,26 @@
 //! Tensors in `.safetensors` files.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use flatmin_files::{short, shortened};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::array::Data;
 use crate::element::{Element, Endianness};
 use crate::npy::Header;
-use crate::{Array, ArrayError, Order, Reason, printable};
+use crate::{Array, ArrayError, Order, Reason};
 
 /// Longest header that is read: those of large models, with thousands of tensors, take a megabyte.
 const LONGEST: u64 = 8 << 20;
+
+/// Most characters of what the parser says: it repeats names of the file.
+const MESSAGE: usize = 400;
 
 #[derive(Debug)]
 pub(crate) struct Tensors {
@@ -49,9 +56,15 @@ impl Tensors {
         }
         let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact(&mut header).map_err(cut_off)?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
-            invalid(format!("makes no sense: {}", printable(&error.to_string())))
-        })?;
+        let makes_no_sense = |error: serde_json::Error| {
+            invalid(format!("makes no sense: {}", shortened(&error.to_string(), MESSAGE)))
+        };
+        // JSON leaves open which of two is meant.
+        let Names { twice, .. } = serde_json::from_slice(&header).map_err(makes_no_sense)?;
+        if let Some(name) = twice {
+            return Err(invalid(format!("names \"{}\" twice", short(&name))));
+        }
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         let start = 8 + len;
         let (promised, found) = (metadata.data_len() as u64, file_len.saturating_sub(start));
         crate::npz::same_len(u128::from(promised), found)?;
@@ -73,6 +86,37 @@ impl Tensors {
         let header = header(info).map_err(fail)?;
         let data = Data::File { file, start: start + info.data_offsets.0 as u64 };
         Array::new(path, Some(name), header, data).map_err(fail)
+    }
+}
+
+/// The keys of a JSON object.
+struct Names {
+    seen: BTreeSet<String>,
+    /// One that stands there twice.
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = Names { seen: BTreeSet::new(), twice: None };
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if let Some(name) = names.seen.replace(name) {
+                        names.twice.get_or_insert(name);
+                    }
+                }
+                Ok(names)
+            }
+        }
+        deserializer.deserialize_map(Keys)
     }
 }
 

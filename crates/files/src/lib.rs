@@ -5,6 +5,12 @@
 //! that is killed, or a disk that fills up, leaves the file as it was. What a killed program left
 //! behind is removed by [`sweep`]. [`seal`] lets a JSON file tell whether a byte of it was changed, a
 //! [`Lock`] is held by one process at a time.
+//!
+//! What is read may be anything: [`read_small`] bounds what is taken into memory, [`printable`] makes
+//! text from elsewhere fit for a terminal.
+
+mod read;
+mod text;
 
 mod lock;
 mod seal;
@@ -16,6 +22,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use read::{read_own, read_small, refuse_link};
+pub use text::{is_printable, printable, short, shortened, shown};
+
 /// Temporary files start with this; those that a killed run left are removed by it.
 const TEMPORARY: &str = ".tmp-";
 
@@ -24,7 +33,7 @@ const ATTEMPTS: usize = 3;
 
 /// A file or folder that could not be read or written. The message is one line, `PATH: reason`.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {source}", shown(path))]
 pub struct FileError {
     /// Which.
     pub path: PathBuf,

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use flatmin_files::{read_own, short, shortened};
 use flatmin_optim::TrainState;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,14 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const PARAMETERS: &str = "parameters.npz";
 pub(super) const RUN: &str = "run.json";
 
+/// All of them, the one first that says most.
+const FILES: [&str; 4] = [RUN, CHECKPOINT, PARAMETERS, METRICS];
+
 /// The format of a checkpoint.
 const SCHEMA: &str = "flatmin.checkpoint/1";
+
+/// Most characters of what the parser says: it repeats texts of the file.
+const MESSAGE: usize = 400;
 
 /// A folder with a run in it, which this process alone writes to.
 #[derive(Debug)]
@@ -94,11 +101,18 @@ struct Stored {
 
 impl Folder {
     /// Takes a folder for a run: a new one, or with `resume` the one that is there.
+    ///
+    /// A checkpoint of more than `most` bytes is none of this run.
     pub(super) fn open(
         path: &Path,
         resume: bool,
         digests: Digests,
+        most: u64,
     ) -> Result<(Self, Start), Failure> {
+        // The folder may have come from elsewhere: a link in it would have another file written to.
+        for name in FILES {
+            flatmin_files::refuse_link(&path.join(name))?;
+        }
         // Not more than a look: a folder with another run is left as it is.
         look(path, resume)?;
         flatmin_files::make_writable(path)?;
@@ -111,7 +125,7 @@ impl Folder {
         if found.is_none() {
             return Ok((folder, Start::Fresh));
         }
-        let content = folder.read_checkpoint()?;
+        let content = folder.read_checkpoint(most)?;
         let summary = folder.file(RUN);
         let changed = if summary.exists() {
             match folder.changed_result()? {
@@ -236,16 +250,16 @@ impl Folder {
     }
 
     /// The checkpoint, if it is one of this run.
-    fn read_checkpoint(&self) -> Result<Content, Failure> {
+    fn read_checkpoint(&self, most: u64) -> Result<Content, Failure> {
         let path = self.file(CHECKPOINT);
-        let bytes = match fs::read(&path) {
+        let bytes = match read_own(&path, most, "a checkpoint of this run") {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 let reason = "holds parts of a run, but no checkpoint to go on from; start afresh in \
                               another --out";
                 return Err(Failure::input(&self.path, reason));
             }
-            Err(error) => return Err(Failure::file(&path)(error)),
+            Err(error) => return Err(error.into()),
         };
         let content = parse(&bytes).map_err(|reason| Failure::input(&path, reason))?;
         if let Some(difference) = content.digests.difference(&self.digests) {
@@ -315,7 +329,7 @@ fn look(path: &Path, resume: bool) -> Result<Option<&'static str>, Failure> {
 
 /// A file of a run in a folder. An empty table is what is left of a run that was killed before it began.
 fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
-    for name in [RUN, CHECKPOINT, PARAMETERS, METRICS] {
+    for name in FILES {
         let path = folder.join(name);
         match fs::metadata(&path) {
             Ok(metadata) if name == METRICS && metadata.len() == 0 => {}
@@ -350,36 +364,49 @@ fn open_locked(path: &Path) -> Result<File, Failure> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Content, String> {
-    let damaged = |what: String| format!("is damaged ({what}); start afresh in another --out");
+    let Stored { checksum: expected, content } = stored(bytes)?;
+    match checksum(&content) {
+        Ok(found) if found == expected => {}
+        _ => return Err(damaged("its checksum does not match its content")),
+    }
+    // Such as a space, or a last digit that rounds to the same number.
+    if to_text(&content).ok().as_deref().map(str::as_bytes) != Some(bytes) {
+        return Err(damaged("its bytes are not those that were written"));
+    }
+    Ok(content)
+}
+
+/// What the bytes of a checkpoint say, whatever its checksum.
+fn stored(bytes: &[u8]) -> Result<Stored, String> {
     let Header { schema } =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
     if schema != SCHEMA {
         let version = |text: &str| text.strip_prefix("flatmin.checkpoint/")?.parse::<u64>().ok();
         if version(&schema) > version(SCHEMA) {
             return Err(format!(
-                "its format {schema} is newer than {SCHEMA}, which this version reads; use a newer \
-                 flatmin, or start afresh in another --out"
+                "its format {} is newer than {SCHEMA}, which this version reads; use a newer \
+                 flatmin, or start afresh in another --out",
+                short(&schema)
             ));
         }
-        return Err(damaged(format!("its format is {schema:?}")));
+        return Err(damaged(&format!("its format is \"{}\"", short(&schema))));
     }
-    let Stored { checksum: expected, content } =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    match checksum(&content) {
-        Ok(found) if found == expected => {}
-        _ => return Err(damaged("its checksum does not match its content".to_owned())),
-    }
-    // Such as a space, or a last digit that rounds to the same number.
-    if to_text(&content).ok().as_deref().map(str::as_bytes) != Some(bytes) {
-        return Err(damaged("its bytes are not those that were written".to_owned()));
-    }
-    Ok(content)
+    serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))
 }
 
 /// A checkpoint as a file.
 fn to_text(content: &Content) -> serde_json::Result<String> {
     let checksum = checksum(content)?;
     Ok(serde_json::to_string(&Written { schema: SCHEMA, checksum, content })? + "\n")
+}
+
+/// The state in a checkpoint whose checksum may be wrong: for tests that alter one.
+pub(super) fn state(bytes: &[u8]) -> Result<TrainState, String> {
+    parse(bytes).or_else(|_| stored(bytes).map(|stored| stored.content)).map(|c| c.state)
+}
+
+fn damaged(what: &str) -> String {
+    format!("is damaged ({}); start afresh in another --out", shortened(what, MESSAGE))
 }
 
 /// BLAKE3 of the compact JSON.

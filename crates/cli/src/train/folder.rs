@@ -23,6 +23,9 @@ const FILES: [&str; 4] = [RUN, CHECKPOINT, PARAMETERS, METRICS];
 /// The format of a checkpoint.
 const SCHEMA: &str = "flatmin.checkpoint/1";
 
+/// Largest summary of a run that is read. They take a few hundred bytes.
+pub(super) const LARGEST_SUMMARY: u64 = 1 << 20;
+
 /// Most characters of what the parser says: it repeats texts of the file.
 const MESSAGE: usize = 400;
 
@@ -147,7 +150,7 @@ impl Folder {
     /// A file of a run that has ended which is not as it was written, and what is wrong with it.
     fn changed_result(&self) -> Result<Option<(&'static str, String)>, Failure> {
         let path = self.file(RUN);
-        let bytes = fs::read(&path).map_err(Failure::file(&path))?;
+        let bytes = read_own(&path, LARGEST_SUMMARY, "the summary of a run")?;
         let of_run = flatmin_files::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
         let Some(Ok(OfRun { files })) = of_run else {
             return Ok(Some((RUN, "its checksum does not match its content".to_owned())));

@@ -16,7 +16,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use self::folder::{Files, Folder, Start};
+use self::folder::{Files, Folder, LARGEST_SUMMARY, Start};
 pub(crate) use self::measure::Column;
 use self::measure::{Measure, Row};
 pub(crate) use self::problem::data_and_model;
@@ -31,9 +31,6 @@ use crate::progress::Progress;
 
 /// The format of the summary of a run.
 const SCHEMA: &str = "flatmin.train/1";
-
-/// Largest summary that is read. They take a kilobyte.
-const LARGEST_SUMMARY: u64 = 1 << 20;
 
 /// Bytes of a checkpoint without its numbers, at most.
 const CHECKPOINT_BYTES: u64 = 1 << 20;

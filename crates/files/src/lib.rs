@@ -63,39 +63,39 @@ impl FileError {
 /// # Errors
 /// [`FileError`]; the file is then as it was before.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut written = try_write(path, bytes);
-    for _ in 1..ATTEMPTS {
-        match &written {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                written = try_write(path, bytes);
-            }
-            _ => break,
-        }
-    }
-    written.map_err(FileError::at(path))
+    write_if(path, bytes, || Ok(()))
 }
 
-/// As [`write()`], if `check` still passes when all but the renaming is done, and without trying again:
-/// for a folder that others may move away and replace. A file that `check` finds to be in the right
-/// folder then gets its name there or nowhere.
+/// As [`write()`], if `check` still passes when all but the renaming is done: for a folder that others may
+/// move away and replace. A file that `check` finds to be in the right folder then gets its name there
+/// or nowhere.
 ///
 /// # Errors
 /// What `check` says, or [`FileError`]; the file is then as it was before.
 pub fn write_if<E: From<FileError>>(
     path: &Path,
     bytes: &[u8],
-    check: impl FnOnce() -> Result<(), E>,
+    check: impl Fn() -> Result<(), E>,
 ) -> Result<(), E> {
-    let (target, file) = prepared(path, bytes).map_err(FileError::at(path))?;
-    check()?;
-    file.persist(target).map_err(|error| FileError::at(path)(error.into()))?;
-    Ok(())
-}
-
-fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (path, file) = prepared(path, bytes)?;
-    file.persist(path)?;
-    Ok(())
+    let mut attempts = 1;
+    loop {
+        let error: io::Error = match prepared(path, bytes) {
+            Ok((target, file)) => {
+                check()?;
+                match file.persist(target) {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error.into(),
+                }
+            }
+            Err(error) => error,
+        };
+        // Another process may have swept the temporary file away. Whether the folder is still the same is
+        // checked every time.
+        if error.kind() != io::ErrorKind::NotFound || attempts == ATTEMPTS {
+            return Err(FileError::at(path)(error).into());
+        }
+        attempts += 1;
+    }
 }
 
 /// All but the renaming.

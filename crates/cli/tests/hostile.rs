@@ -11,32 +11,18 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::{Numbers, Runs, flatmin, write_npz};
+use support::{Numbers, Runs, SMALL_RUN, flatmin, small_data, write_npz};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 /// Colours, a new title, a line of its own, text from right to left, and a control sequence in Latin 1.
 const EVIL: &str = "\u{1b}[31m\u{1b}]0;x\u{7}\nflatmin: all is well\u{202e}\u{9b}2J";
 
-const CONFIG: &str = "\
-seed = 0
-data = 'data.npz'
-stopping = 'never'
-[model]
-kind = 'two-layer-relu'
-width = 3
-[optimizer]
-learning_rate = 0.01
-batch_size = 2
-max_steps = 10
-";
-
 fn runs() -> Runs {
     let runs = Runs::new();
-    let x: Numbers = (vec![4, 2], (0..8).map(|k| f64::from(k) - 3.5).collect());
-    let y: Numbers = (vec![4], vec![1.0, -1.0, 0.5, 2.0]);
+    let [x, y] = small_data();
     write_npz(&runs.path("data.npz"), &[("x", &x), ("y", &y)]);
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", SMALL_RUN);
     runs
 }
 
@@ -120,13 +106,13 @@ fn configurations_are_not_echoed_raw() {
         refused(&runs.train(&["run.toml"]).output().unwrap(), words);
         assert!(!runs.path("run").exists(), "nothing may be written");
     };
-    check(&format!("{quoted} = 1\n{CONFIG}"), "line 1: unknown key \"\\u{1b}[31m");
-    check(&CONFIG.replace("'two-layer-relu'", &quoted), "line 5: kind is \"\\u{1b}[31m");
-    check(&CONFIG.replace("'data.npz'", &quoted), "\\u{1b}[31m");
-    check(&format!("{CONFIG}{EVIL}"), "run.toml: line 11: ");
-    let long = format!("\"{}\" = 1\n{CONFIG}", "k".repeat(100_000));
+    check(&format!("{quoted} = 1\n{SMALL_RUN}"), "line 1: unknown key \"\\u{1b}[31m");
+    check(&SMALL_RUN.replace("'two-layer-relu'", &quoted), "line 4: kind is \"\\u{1b}[31m");
+    check(&SMALL_RUN.replace("'data.npz'", &quoted), "\\u{1b}[31m");
+    check(&format!("{SMALL_RUN}{EVIL}"), "run.toml: line 10: ");
+    let long = format!("\"{}\" = 1\n{SMALL_RUN}", "k".repeat(100_000));
     check(&long, "unknown key \"kkk");
-    check(&CONFIG.replace("0.01", &"9".repeat(100_000)), "line 8: learning_rate is 999");
+    check(&SMALL_RUN.replace("0.01", &"9".repeat(100_000)), "line 7: learning_rate is 999");
     // Deeper than any stack.
     check(&format!("a = {}", "[".repeat(200_000)), "run.toml: line 1: ");
     check(&format!("{} = 1", vec!["a"; 200_000].join(".")), "run.toml: line 1: ");

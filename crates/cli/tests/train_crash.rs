@@ -19,36 +19,13 @@ use flatmin_arrays::ArrayFile;
 use flatmin_linalg::stream;
 use predicates::str::contains;
 use rand::RngExt as _;
-use support::{Numbers, Runs, results};
+use support::{Numbers, Runs, long_run, results};
 use trouble::{Mounted, change_a_byte, delay, note, spin};
 
 const SIGKILL: i32 = 9;
 
-/// A part of a second, 201 rows.
-const CONFIG: &str = "\
-seed = 1
-stopping = 'never'
-[model]
-kind = 'two-layer-relu'
-width = 40
-input_dim = 20
-[data]
-teacher = 'two-layer-relu'
-teacher_width = 4
-sample_count = 60
-test_count = 50
-[optimizer]
-learning_rate = 0.005
-batch_size = 1
-sampling = 'reshuffling'
-clip_norm = 1.0
-schedule = 'cosine'
-max_steps = 100_000
-[metrics]
-every = 500
-[output]
-checkpoint_every = 1300
-";
+/// Steps that take a part of a second, and make 201 rows.
+const STEPS: u64 = 100_000;
 const ROWS: usize = 201;
 
 /// Kills in a chain of runs in one folder, and in all of the chains.
@@ -57,10 +34,14 @@ const ALL_KILLS: usize = 50;
 
 type Results = BTreeMap<&'static str, Vec<u8>>;
 
+fn config(max_steps: u64) -> String {
+    long_run(max_steps, 500, 1300)
+}
+
 /// A folder with the configuration, and the results of a run without trouble.
 fn runs() -> (Runs, Results) {
     let runs = Runs::new();
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", &config(STEPS));
     runs.train(&["run.toml", "--out", "whole"]).assert().success();
     let whole = results(&runs.path("whole"));
     (runs, whole)
@@ -260,7 +241,7 @@ fn a_run_does_not_write_into_the_folder_of_another_that_took_its_place() {
     let mut child = process(&runs, &out).spawn().unwrap();
     wait(&mut child, || lines(&out) > 1);
     fs::rename(&out, runs.path("away")).unwrap();
-    runs.config("other.toml", &CONFIG.replace("seed = 1", "seed = 2").replace("100_000", "1000"));
+    runs.config("other.toml", &config(1000).replace("seed = 1", "seed = 2"));
     runs.train(&["other.toml", "--out", "run"]).assert().success();
     let other = results(&out);
     let output = child.wait_with_output().unwrap();
@@ -281,7 +262,7 @@ fn bytes_in_checkpoint(out: &Path) -> usize {
 #[test]
 fn changed_bytes_of_a_run_are_named_and_nothing_of_them_is_used() {
     let runs = Runs::new();
-    let config = CONFIG.replace("100_000", "6_000").replace("= 1300", "= 2500");
+    let config = long_run(6000, 500, 2500);
     runs.config("run.toml", &config);
     let out = runs.path("run");
     runs.train(&["run.toml"]).assert().success();
@@ -331,7 +312,7 @@ fn changed_bytes_of_a_run_are_named_and_nothing_of_them_is_used() {
 #[test]
 fn results_that_are_missing_are_written_again() {
     let runs = Runs::new();
-    runs.config("run.toml", &CONFIG.replace("100_000", "6_000"));
+    runs.config("run.toml", &config(6000));
     runs.train(&["run.toml"]).assert().success();
     let whole = results(&runs.path("run"));
     fs::remove_file(runs.path("run/parameters.npz")).unwrap();
@@ -353,7 +334,7 @@ fn arrays(path: &Path) -> Option<Vec<Numbers>> {
 #[test]
 fn changed_parameters_are_never_read_as_other_numbers() {
     let runs = Runs::new();
-    runs.config("run.toml", &CONFIG.replace("100_000", "100"));
+    runs.config("run.toml", &config(100));
     runs.train(&["run.toml"]).assert().success();
     let path = runs.path("run/parameters.npz");
     let (bytes, expected) = (fs::read(&path).unwrap(), arrays(&path).unwrap());
@@ -375,7 +356,7 @@ fn changed_parameters_are_never_read_as_other_numbers() {
 fn of_several_that_begin_at_once_one_trains() {
     let runs = Runs::new();
     // So short that one may end while another is about to begin.
-    runs.config("run.toml", &CONFIG.replace("100_000", "500"));
+    runs.config("run.toml", &config(500));
     runs.train(&["run.toml", "--out", "whole"]).assert().success();
     let whole = results(&runs.path("whole"));
     for round in 0..10 {
@@ -410,7 +391,7 @@ fn of_several_that_begin_at_once_one_trains() {
 fn a_run_that_another_ended_while_it_began_is_not_overwritten() {
     let runs = Runs::new();
     let library = trouble::late_locks(runs.folder.path());
-    runs.config("run.toml", &CONFIG.replace("100_000", "500"));
+    runs.config("run.toml", &config(500));
     let out = runs.path("run");
     let mut late = Process::new(env!("CARGO_BIN_EXE_flatmin"));
     late.args(["train", "run.toml"]).current_dir(runs.folder.path());
@@ -418,7 +399,7 @@ fn a_run_that_another_ended_while_it_began_is_not_overwritten() {
     let mut late = late.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // It has seen that there is no run, and makes the folder.
     wait(&mut late, || out.exists());
-    runs.config("other.toml", &CONFIG.replace("100_000", "500").replace("seed = 1", "seed = 2"));
+    runs.config("other.toml", &config(500).replace("seed = 1", "seed = 2"));
     runs.train(&["other.toml", "--out", "run"]).assert().success();
     let other = results(&out);
     fs::write(runs.path("go"), "").unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
-use flatmin_files::{Lock, read_own, short, shortened};
+use flatmin_files::{Lock, read_own, said, short};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -15,9 +15,6 @@ const SCHEMA: &str = "flatmin.cell/1";
 
 /// Largest cell file that is read. Those of the paper take up to 32 kB.
 const LARGEST: u64 = 64 << 20;
-
-/// Most characters of what the parser says: it repeats texts of the file.
-const MESSAGE: usize = 400;
 
 /// A folder of cell files, `<hash>.json`.
 #[derive(Debug)]
@@ -153,12 +150,12 @@ fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
 
 /// What the bytes of a cell file say, whatever its checksum.
 pub(crate) fn stored(bytes: &[u8]) -> Result<Read, String> {
-    let said = |error: serde_json::Error| shortened(&error.to_string(), MESSAGE);
-    let header: Header = serde_json::from_slice(bytes).map_err(said)?;
+    let reason = |error: serde_json::Error| said(&error);
+    let header: Header = serde_json::from_slice(bytes).map_err(reason)?;
     if header.schema != SCHEMA {
         return Err(format!("its format is \"{}\", not {SCHEMA}", short(&header.schema)));
     }
-    serde_json::from_slice(bytes).map_err(said)
+    serde_json::from_slice(bytes).map_err(reason)
 }
 
 /// The bytes of a cell file.

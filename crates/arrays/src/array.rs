@@ -122,7 +122,8 @@ impl Array {
     /// All numbers, row by row (the last index runs fastest) whatever their order in the file.
     ///
     /// # Errors
-    /// When there are more than [`MOST_VALUES`], or [`MOST_COMPRESSED_VALUES`] of a compressed array, the file cannot be read, or an integer is no `f64`.
+    /// When there are more than [`MOST_VALUES`], or [`MOST_COMPRESSED_VALUES`] of a compressed array, the
+    /// file cannot be read, or an integer is no `f64`.
     pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
         let count = self.shape.iter().product();
         self.check_count(count)?;

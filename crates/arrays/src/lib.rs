@@ -33,6 +33,5 @@ pub use array::{Array, MOST_COMPRESSED_VALUES, MOST_VALUES, Order};
 pub use element::Element;
 pub use error::{ArrayError, Reason};
 pub use file::ArrayFile;
-pub use flatmin_files::printable;
 pub use npz::LARGEST_COMPRESSED;
 pub use write::{NamedArray, npz_bytes};

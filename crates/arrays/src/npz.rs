@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use flatmin_files::{short, shortened};
+use flatmin_files::{said, short};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -125,7 +125,7 @@ fn reason(error: ZipError) -> Reason {
         {
             Reason::Io(error)
         }
-        error => Reason::Archive(shortened(&error.to_string(), 400)),
+        error => Reason::Archive(said(&error)),
     }
 }
 

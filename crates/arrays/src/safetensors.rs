@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use flatmin_files::{short, shortened};
+use flatmin_files::{said, short};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -18,9 +18,6 @@ use crate::{Array, ArrayError, Order, Reason};
 
 /// Longest header that is read: those of large models, with thousands of tensors, take a megabyte.
 const LONGEST: u64 = 8 << 20;
-
-/// Most characters of what the parser says: it repeats names of the file.
-const MESSAGE: usize = 400;
 
 #[derive(Debug)]
 pub(crate) struct Tensors {
@@ -56,11 +53,10 @@ impl Tensors {
         }
         let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact(&mut header).map_err(cut_off)?;
-        let makes_no_sense = |error: serde_json::Error| {
-            invalid(format!("makes no sense: {}", shortened(&error.to_string(), MESSAGE)))
-        };
+        let makes_no_sense =
+            |error: serde_json::Error| invalid(format!("makes no sense: {}", said(&error)));
         // JSON leaves open which of two is meant.
-        let Names { twice, .. } = serde_json::from_slice(&header).map_err(makes_no_sense)?;
+        let Twice(twice) = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         if let Some(name) = twice {
             return Err(invalid(format!("names \"{}\" twice", short(&name))));
         }
@@ -89,31 +85,25 @@ impl Tensors {
     }
 }
 
-/// The keys of a JSON object.
-struct Names {
-    seen: BTreeSet<String>,
-    /// One that stands there twice.
-    twice: Option<String>,
-}
+/// A key that a JSON object has twice.
+struct Twice(Option<String>);
 
-impl<'de> Deserialize<'de> for Names {
+impl<'de> Deserialize<'de> for Twice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys;
         impl<'de> Visitor<'de> for Keys {
-            type Value = Names;
+            type Value = Twice;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of tensors")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-                let mut names = Names { seen: BTreeSet::new(), twice: None };
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Twice, A::Error> {
+                let (mut seen, mut twice) = (BTreeSet::new(), None);
                 while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                    if let Some(name) = names.seen.replace(name) {
-                        names.twice.get_or_insert(name);
-                    }
+                    twice = twice.or(seen.replace(name));
                 }
-                Ok(names)
+                Ok(Twice(twice))
             }
         }
         deserializer.deserialize_map(Keys)

@@ -23,7 +23,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use read::{read_own, read_small, refuse_link};
-pub use text::{is_printable, printable, short, shortened, shown};
+pub use text::{is_printable, printable, said, short, shortened, shown};
 
 /// Temporary files start with this; those that a killed run left are removed by it.
 const TEMPORARY: &str = ".tmp-";

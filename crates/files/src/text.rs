@@ -1,6 +1,6 @@
 //! Text from elsewhere, on a terminal.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 /// Text on one line without control characters: those of a name in a file must not reach a terminal.
@@ -45,6 +45,11 @@ pub fn shortened(text: &str, most: usize) -> String {
         None => printable(text),
         Some((end, _)) => printable(&text[..end]) + "…",
     }
+}
+
+/// What a parser says of a file, [`printable`]: the beginning, since it repeats texts of the file.
+pub fn said(message: &dyn Display) -> String {
+    shortened(&message.to_string(), 400)
 }
 
 /// A path on one line, [`printable`].

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{read_small, short, shortened};
+use flatmin_files::{read_small, said, short};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
@@ -12,9 +12,6 @@ use crate::failure::Failure;
 
 /// Largest file of blocks that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
-
-/// Most characters of what the parser says: it repeats texts of the file.
-const MESSAGE: usize = 400;
 
 /// Named ranges of columns, in the order of the file.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ impl Blocks {
     /// The same from the bytes of the file at `path`.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
         let Ranges(ranges) = serde_json::from_slice(bytes).map_err(|error| {
-            let error = shortened(&error.to_string(), MESSAGE);
+            let error = said(&error);
             Failure::input(path, format!("expected {{\"name\": [first, end], …}}: {error}"))
         })?;
         Ok(Self { ranges, path: path.into() })

@@ -6,7 +6,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{read_small, shortened};
+use flatmin_files::{read_small, said};
 use flatmin_models::data::ClassTargets;
 use flatmin_optim::{Sampling, Schedule, StoppingRule};
 use serde::Serialize;
@@ -23,9 +23,6 @@ pub(crate) const COMMENTED: &str = include_str!("commented.toml");
 
 /// Largest size of a configuration file. They take a kilobyte.
 const LARGEST: u64 = 1 << 20;
-
-/// Most characters of what the parser says: it repeats keys of the file.
-const MESSAGE: usize = 400;
 
 /// Most parameters, samples, and so on: indices are 32 bits wide.
 const MOST: u64 = u32::MAX as u64;
@@ -266,7 +263,7 @@ fn parse_text(text: &str) -> Result<DeTable<'_>, ConfigError> {
         Ok(root) => Ok(root.into_inner()),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
-            let message = shortened(&error.message().trim().replace('\n', ", "), MESSAGE);
+            let message = said(&error.message().trim().replace('\n', ", "));
             Err(ConfigError(format!("line {}: {message}", line(text, at))))
         }
     }

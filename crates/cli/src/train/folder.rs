@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{read_own, short, shortened};
+use flatmin_files::{read_own, said, short};
 use flatmin_optim::TrainState;
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +25,6 @@ const SCHEMA: &str = "flatmin.checkpoint/1";
 
 /// Largest summary of a run that is read. They take a few hundred bytes.
 pub(super) const LARGEST_SUMMARY: u64 = 1 << 20;
-
-/// Most characters of what the parser says: it repeats texts of the file.
-const MESSAGE: usize = 400;
 
 /// A folder with a run in it, which this process alone writes to.
 #[derive(Debug)]
@@ -409,7 +406,7 @@ pub(super) fn state(bytes: &[u8]) -> Result<TrainState, String> {
 }
 
 fn damaged(what: &str) -> String {
-    format!("is damaged ({}); start afresh in another --out", shortened(what, MESSAGE))
+    format!("is damaged ({}); start afresh in another --out", said(&what))
 }
 
 /// BLAKE3 of the compact JSON.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use flatmin_arrays::NamedArray;
-use flatmin_files::{is_printable, read_own, shortened};
+use flatmin_files::{is_printable, read_own, said};
 use flatmin_linalg::Stream;
 use flatmin_optim::{Outcome, Trainer};
 use serde::ser::SerializeMap as _;
@@ -278,7 +278,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
 
 /// A summary as text and as JSON; the reason if it is none.
 fn summary(bytes: Vec<u8>) -> Result<(String, Value), String> {
-    let none = |what: &str| format!("is not a summary of a run: {}", shortened(what, 400));
+    let none = |what: &str| format!("is not a summary of a run: {}", said(&what));
     let text = String::from_utf8(bytes).map_err(|_| none("it is not UTF-8 text"))?;
     let run: Value = serde_json::from_str(&text).map_err(|error| none(&error.to_string()))?;
     if run["schema"] != SCHEMA {

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
+use flatmin_files::shown;
 use flatmin_linalg::simd::InstructionSetError;
 use flatmin_theory::{Statement, TheoryError};
 
@@ -14,7 +15,7 @@ use flatmin_theory::{Statement, TheoryError};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     File { path: PathBuf, source: io::Error },
     /// A file could not be written.
     #[error(transparent)]
@@ -23,17 +24,17 @@ pub(crate) enum Failure {
     #[error(
         "{}: its format {schema} is newer than {known}, which this version reads; use a newer \
          flatmin, another --out, or --fresh to replace it",
-        path.display()
+        shown(path)
     )]
     NewerSchema { path: PathBuf, schema: String, known: &'static str },
     /// A cell could not be computed.
-    #[error("{}: cell cannot be computed ({label}): {source}", path.display())]
+    #[error("{}: cell cannot be computed ({label}): {source}", shown(path))]
     Cell { path: PathBuf, label: String, source: CellError },
     /// A result does not survive being stored.
-    #[error("{}: result cannot be stored ({label}): {reason}", path.display())]
+    #[error("{}: result cannot be stored ({label}): {reason}", shown(path))]
     Unreadable { path: PathBuf, label: String, reason: String },
     /// A table could not be made.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     Table { path: PathBuf, reason: String },
     /// A presentation wants a cell that its experiment did not name: a defect of this program.
     #[error(transparent)]
@@ -48,12 +49,19 @@ pub(crate) enum Failure {
     #[error(
         "interrupted: {stored} of the {total} cells to compute are done and stored in {}; the same \
          command goes on from there",
-        folder.display()
+        shown(folder)
     )]
     Interrupted { stored: usize, total: usize, folder: PathBuf },
     /// The environment asks for an instruction set that cannot be had.
     #[error("FLATMIN_SIMD: {0}")]
     InstructionSet(#[from] InstructionSetError),
+    /// Stopped on request while another process wrote.
+    #[error(
+        "interrupted: all cells are stored, and another process was writing into {}; the same command \
+         goes on from there",
+        folder.display()
+    )]
+    Waiting { folder: PathBuf },
     /// The text given to `--cell` is not a hash.
     #[error("--cell: {0}")]
     NotAHash(#[from] CellKeyError),

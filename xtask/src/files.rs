@@ -2,18 +2,29 @@
 
 use std::path::Path;
 
+use flatmin_files::FileError;
 use serde::Serialize;
 
-pub(crate) use flatmin_files::{make_writable, sweep, write};
+pub(crate) use flatmin_files::{is_sealed, make_writable, seal, sweep, write};
 
 use crate::failure::Failure;
+
+/// Writes a file of a reproduction. A link in its place is refused: the folder may have come from
+/// elsewhere.
+///
+/// # Errors
+/// [`FileError`].
+pub(crate) fn write_own(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    flatmin_files::refuse_link(path)?;
+    flatmin_files::write(path, bytes)
+}
 
 /// Writes a value as JSON.
 ///
 /// # Errors
-/// As [`write()`] and [`json`].
+/// As [`write_own`] and [`json`].
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    Ok(write(path, json(path, value)?.as_bytes())?)
+    Ok(write_own(path, json(path, value)?.as_bytes())?)
 }
 
 /// A value as the JSON text of the file at `path`.

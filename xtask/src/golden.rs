@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use flatmin_files::shown;
 
 use crate::exit;
 use crate::failure::Failure;
@@ -56,8 +57,8 @@ pub(crate) fn golden(options: &Options) -> Result<u8, Failure> {
         let path = options.out.join(name);
         output::warn(&format_args!(
             "{}: not the bytes written down in {}",
-            path.display(),
-            options.golden.display()
+            shown(&path),
+            shown(&options.golden)
         ));
     }
     Ok(exit::FAILS)

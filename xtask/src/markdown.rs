@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use flatmin_experiments::report::Report;
+use flatmin_files::is_printable;
 
 /// Facts, claims with what was measured, and the summary table of every experiment.
 pub(crate) fn page(report: &Report) -> String {
@@ -15,11 +16,16 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, sentence) = (&claim.id, &claim.verdict, escaped(&claim.sentence));
+        let (id, verdict, sentence) = (&claim.id, &claim.verdict, inert(&escaped(&claim.sentence)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
-        let _ = write!(page, "Predicate: {} ({}).\n\n", escaped(&claim.predicate), claim.source);
+        let _ = write!(
+            page,
+            "Predicate: {} ({}).\n\n",
+            inert(&escaped(&claim.predicate)),
+            claim.source
+        );
         if !claim.note.is_empty() {
-            let _ = write!(page, "{}\n\n", escaped(&claim.note));
+            let _ = write!(page, "{}\n\n", inert(&escaped(&claim.note)));
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = [&m.median, &m.minimum, &m.maximum].map(Clone::clone);
@@ -37,7 +43,7 @@ pub(crate) fn page(report: &Report) -> String {
 
 fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let line = |cells: &mut dyn Iterator<Item = String>| {
-        let cells: Vec<String> = cells.map(|cell| cell.replace('|', "\\|")).collect();
+        let cells: Vec<String> = cells.map(|cell| inert(&cell).replace('|', "\\|")).collect();
         format!("| {} |\n", cells.join(" | "))
     };
     let mut text = line(&mut headers.iter().map(ToString::to_string));
@@ -46,6 +52,27 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         text.push_str(&line(&mut row.into_iter()));
     }
     text
+}
+
+/// Text on one line that holds no element, link, code or entity, whoever wrote it: viewers of Markdown
+/// show HTML as such.
+fn inert(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let next = characters.peek().copied().unwrap_or(' ');
+        match character {
+            // Before anything else it means itself.
+            '<' if next.is_alphabetic() || "/!?".contains(next) => safe.push_str("&lt;"),
+            '&' if next.is_alphanumeric() || next == '#' => safe.push_str("&amp;"),
+            '[' => safe.push_str("&#91;"),
+            '`' => safe.push_str("&#96;"),
+            '\n' => safe.push(' '),
+            character if is_printable(character) => safe.push(character),
+            _ => safe.push('\u{fffd}'),
+        }
+    }
+    safe
 }
 
 /// Text in which `*`, and `_` outside of words, mean themselves.
@@ -64,12 +91,23 @@ pub(crate) fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, table};
+    use super::{escaped, inert, table};
 
     #[test]
     fn a_bar_in_a_cell_does_not_end_it() {
         let text = table(&["a", "b"], [vec!["|x|".to_owned(), "y".to_owned()]].into_iter());
         assert_eq!(text, "| a | b |\n| --- | --- |\n| \\|x\\| | y |\n");
+    }
+
+    #[test]
+    fn what_a_viewer_would_act_on_is_shown() {
+        let text =
+            "<script>x</script> <img src=x> <!-- &lt; &#60; [a](javascript:b) `<b>`\u{1b}[2J\n# c";
+        let expected = "&lt;script>x&lt;/script> &lt;img src=x> &lt;!-- &amp;lt; &amp;#60; \
+                        &#91;a](javascript:b) &#96;&lt;b>&#96;\u{fffd}&#91;2J # c";
+        assert_eq!(inert(text), expected);
+        let formula = "η < 2/λ_max & tr G ≤ (x)_i, 0.5 < y, “—” ‖g‖²";
+        assert_eq!(inert(formula), formula);
     }
 
     #[test]

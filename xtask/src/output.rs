@@ -14,8 +14,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// A line on standard error. If nobody can read it, there is nobody to tell.
+/// Most characters of a line on standard error.
+const LONGEST: usize = 4000;
+
+/// A line on standard error, without control characters. If nobody can read it, there is nobody to tell.
 pub(crate) fn note(line: &dyn Display) {
+    let line = flatmin_files::shortened(&line.to_string(), LONGEST);
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use flatmin_experiments::command::RunOptions;
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
 use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_files::{read_own, shown};
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
@@ -33,6 +35,9 @@ Stopped or killed, the same command goes on from the stored cells.
 
 Exit status: 0 all claims hold or are undecided; 1 a claim fails (everything was still written);
 2 wrong usage; 3 could not run.";
+
+/// Largest manifest of an earlier run that is read. That of the paper takes 57 kB.
+const LARGEST_MANIFEST: u64 = 64 << 20;
 
 /// Options of `reproduce`.
 #[derive(Debug, Args)]
@@ -133,9 +138,9 @@ fn one_cell(
     let cells = &cells[index..=index];
     files::make_writable(store.folder())?;
     let (_, missing) = to_do(options, store, cells)?;
-    let state = if missing.is_empty() { "stored" } else { "computed" };
     run::stop_on_interrupt();
-    let seconds = run::run(store, missing, 1)?.get(&key).copied();
+    let seconds = run::run(store, missing, 1, options.fresh)?.get(&key).copied();
+    let state = if seconds.is_none() { "stored" } else { "computed" };
     let (label, path) = (cells[0].label(), store.path(key));
     output::print(&match options.format {
         Format::Text => {
@@ -200,12 +205,12 @@ fn all(
     let (mut results, missing) = to_do(options, store, cells)?;
     let computed: Vec<&CellSpec> = missing.clone();
     if !missing.is_empty() {
-        let (missing, reused, out) = (missing.len(), results.len(), out.display());
+        let (missing, reused, out) = (missing.len(), results.len(), shown(out));
         output::note(&format_args!(
             "{missing} cells to compute, {reused} stored; results go to {out}"
         ));
     }
-    let seconds = run::run(store, missing, threads)?;
+    let seconds = run::run(store, missing, threads, options.fresh)?;
     // From the stored bytes, so that a later run that only collects cannot give anything else.
     for spec in computed {
         let path = store.path(spec.key());
@@ -220,6 +225,8 @@ fn all(
         return Err(Failure::Unreadable { path, label: spec.label(), reason });
     }
 
+    // What follows is from one process, whatever runs here at the same time.
+    let _outputs = run::take_outputs(out)?;
     let claims = claims(experiments, settings, &results)?;
     let sections: Vec<Section> = experiments
         .iter()
@@ -230,15 +237,16 @@ fn all(
     files::write_json(&out.join("claims.json"), &file)?;
     manifest.cells_computed = seconds.len();
     manifest.cells_reused = cells.len() - seconds.len();
-    manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells);
+    manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells)?;
     let computed = seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds));
     manifest.seconds_per_cell.extend(computed);
     manifest.seconds = start.elapsed().as_secs_f64();
-    files::write_json(&out.join("manifest.json"), &manifest)?;
+    let path = out.join("manifest.json");
+    files::write_own(&path, files::seal(&files::json(&path, &manifest)?).as_bytes())?;
     let sections = sections.into_iter().chain(verified::section(out)).collect();
     let report = report(&manifest, &claims, sections);
-    files::write(&out.join("report.html"), report.to_html().as_bytes())?;
-    files::write(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
+    files::write_own(&out.join("report.html"), report.to_html().as_bytes())?;
+    files::write_own(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
 
     output::print(&match options.format {
         Format::Text => text(&claims, &manifest, out),
@@ -261,19 +269,37 @@ fn all(
     Ok(if fails { exit::FAILS } else { exit::DONE })
 }
 
-/// Seconds of the cells that an earlier run computed, as far as its manifest can be read.
-fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> BTreeMap<String, f64> {
+/// Seconds of the cells that an earlier run computed, from its manifest. One that was changed is said and
+/// left out: the times are lost, no result is.
+///
+/// # Errors
+/// [`Failure::Written`] when a manifest is there but cannot be read.
+fn earlier_seconds(path: &Path, cells: &[CellSpec]) -> Result<BTreeMap<String, f64>, Failure> {
+    let bytes = match read_own(path, LARGEST_MANIFEST, "a manifest") {
+        Ok(bytes) => bytes,
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let earlier = files::is_sealed(&bytes).then(|| seconds_per_cell(&bytes));
+    let Some(Ok(mut seconds_per_cell)) = earlier else {
+        output::warn(&format_args!(
+            "{}: its checksum does not match its content; the times of earlier runs are left out",
+            shown(path)
+        ));
+        return Ok(BTreeMap::new());
+    };
+    let wanted: BTreeSet<String> = cells.iter().map(|cell| cell.key().to_string()).collect();
+    seconds_per_cell.retain(|key, _| wanted.contains(key));
+    Ok(seconds_per_cell)
+}
+
+/// The times in a manifest, whatever its checksum.
+pub(crate) fn seconds_per_cell(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, f64>> {
     #[derive(Deserialize)]
     struct Earlier {
         seconds_per_cell: BTreeMap<String, f64>,
     }
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let Ok(Earlier { mut seconds_per_cell }) = serde_json::from_slice(&bytes) else {
-        return BTreeMap::new();
-    };
-    let wanted: BTreeSet<String> = cells.iter().map(|cell| cell.key().to_string()).collect();
-    seconds_per_cell.retain(|key, _| wanted.contains(key));
-    seconds_per_cell
+    serde_json::from_slice(bytes).map(|Earlier { seconds_per_cell }| seconds_per_cell)
 }
 
 /// Writes the table, its schema and the figure of an experiment; gives its part of the report.
@@ -292,11 +318,11 @@ fn write_experiment(
         .table
         .to_csv()
         .map_err(|error| Failure::Table { path: path.clone(), reason: reason(&error) })?;
-    files::write(&path, csv.as_bytes())?;
+    files::write_own(&path, csv.as_bytes())?;
     let schema = presentation.table.schema_json(id);
-    files::write(&out.join(format!("tables/{id}.schema.json")), schema.as_bytes())?;
+    files::write_own(&out.join(format!("tables/{id}.schema.json")), schema.as_bytes())?;
     let svg = presentation.figure.to_svg();
-    files::write(&out.join(&figure_file), svg.as_bytes())?;
+    files::write_own(&out.join(&figure_file), svg.as_bytes())?;
     let summary = presentation.summary;
     Ok(Section {
         id: id.to_owned(),
@@ -328,7 +354,15 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         n => format!("{n} (from seed {})", manifest.seed),
     };
     let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
-    let cell_time = manifest.seconds_per_cell.values().sum();
+    let cell_time = duration(manifest.seconds_per_cell.values().sum());
+    // A run that was killed, and `--cell`, leave no times.
+    let (timed, all) =
+        (manifest.seconds_per_cell.len(), manifest.cells_computed + manifest.cells_reused);
+    let cell_time = if timed < all {
+        format!("{cell_time} for {timed} of {all}, unknown for the others")
+    } else {
+        cell_time
+    };
     let facts = [
         ("Profile", manifest.profile.to_owned()),
         ("Seeds", seeds),
@@ -342,7 +376,7 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         ("Cells", cells),
         ("Started", manifest.started.clone()),
         ("Time", duration(manifest.seconds)),
-        ("Time of all cells on one core", duration(cell_time)),
+        ("Time of all cells on one core", cell_time),
     ];
     Report {
         title: "flatmin: SGD, stability and the flatness of minima".to_owned(),
@@ -408,7 +442,7 @@ fn text(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
         count(Verdict::Holds),
         count(Verdict::Fails),
         count(Verdict::Undecided),
-        out.join("report.html").display(),
+        shown(&out.join("report.html")),
         manifest.cells_computed,
         manifest.cells_reused,
         duration(manifest.seconds)

@@ -1,18 +1,22 @@
 //! The section of the report on the statements, from the `ledger.json` that `verify` left beside it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use flatmin_experiments::report::Section;
+use flatmin_files::{FileError, read_own, short};
 use serde::Deserialize;
 
-use crate::output;
+use crate::{files, output};
 
 const SCHEMA: &str = "flatmin.ledger/1";
 
+/// Largest ledger that is read. That of the paper takes 59 kB.
+const LARGEST: u64 = 16 << 20;
+
+/// `ledger.json`, as far as the report shows it.
 #[derive(Debug, Deserialize)]
-struct Ledger {
+pub(crate) struct Ledger {
     schema: String,
     seed: u64,
     instances: u64,
@@ -33,27 +37,37 @@ struct Verified {
 /// out: it is not part of the reproduction.
 pub(crate) fn section(folder: &Path) -> Option<Section> {
     let path = folder.join("ledger.json");
-    let read = || -> io::Result<Ledger> {
-        let ledger: Ledger = serde_json::from_slice(&fs::read(&path)?)?;
-        if ledger.schema == SCHEMA {
-            Ok(ledger)
-        } else {
-            Err(io::Error::other(format!("its format is {}, expected {SCHEMA}", ledger.schema)))
+    let read = read_own(&path, LARGEST, "a ledger").and_then(|bytes| {
+        if !files::is_sealed(&bytes) {
+            let error =
+                "its checksum does not match its content, `cargo xtask verify` writes it again";
+            return Err(FileError::at(&path)(io::Error::other(error)));
         }
-    };
-    match read() {
+        Ledger::parse(&bytes).map_err(FileError::at(&path))
+    });
+    match read {
         Ok(ledger) => Some(ledger.section()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            let path = path.display();
-            output::warn(&format_args!("{path}: {error}; the report leaves it out"));
+            output::warn(&format_args!("{error}; the report leaves it out"));
             None
         }
     }
 }
 
 impl Ledger {
-    fn section(self) -> Section {
+    /// Reads a ledger.
+    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let ledger: Self = serde_json::from_slice(bytes)?;
+        if ledger.schema == SCHEMA {
+            return Ok(ledger);
+        }
+        let schema = short(&ledger.schema);
+        Err(io::Error::other(format!("its format is {schema}, expected {SCHEMA}")))
+    }
+
+    /// What the report shows of it.
+    pub(crate) fn section(self) -> Section {
         let Self { seed, instances, statements, .. } = self;
         let headers = ["id", "statement", "instances", "violations", "mutants", "mutants refuted"];
         let rows = statements.into_iter().map(|verified| {

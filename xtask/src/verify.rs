@@ -67,7 +67,7 @@ pub(crate) fn verify(options: &Options) -> Result<u8, Failure> {
     let statements: Vec<Statement> = Statement::ALL.into_iter().filter(chosen).collect();
     let verifications = run(options, &statements)?;
     let ledger = Ledger::new(options, &verifications);
-    let json = files::json(&options.out, &ledger)?;
+    let json = files::seal(&files::json(&options.out, &ledger)?);
     files::write(&options.out, json.as_bytes())?;
     output::print(&match options.format {
         Format::Text => text(options, &verifications, start.elapsed().as_secs_f64()),

@@ -2,89 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use predicates::prelude::*;
 use predicates::str::contains;
-
-const EXPERIMENTS: usize = flatmin_experiments::Experiment::ALL.len();
-
-fn xtask(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("reproduce").args(arguments);
-    command
-}
-
-/// A smoke run into a folder.
-fn smoke(out: &Path, arguments: &[&str]) -> Assert {
-    xtask(&["--profile", "smoke"]).args(arguments).arg("--out").arg(out).assert()
-}
-
-/// Everything that must not depend on threads, interruptions or time, by name.
-fn outputs(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut outputs = BTreeMap::new();
-    for folder in ["tables", "figures"] {
-        for path in files(&out.join(folder)) {
-            let name = path.strip_prefix(out).unwrap().display().to_string();
-            outputs.insert(name, fs::read(path).unwrap());
-        }
-    }
-    outputs.insert("claims.json".to_owned(), fs::read(out.join("claims.json")).unwrap());
-    outputs
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files
-}
-
-/// The finished cells and when each was written.
-fn cells(out: &Path) -> BTreeMap<PathBuf, SystemTime> {
-    let cells = files(&out.join("cells")).into_iter();
-    let cells = cells.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
-    cells.map(|path| (path.clone(), fs::metadata(path).unwrap().modified().unwrap())).collect()
-}
-
-/// Cells computed and reused, as the manifest says.
-fn counts(out: &Path) -> (u64, u64) {
-    let text = fs::read_to_string(out.join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let count = |name: &str| manifest[name].as_u64().unwrap();
-    (count("cells_computed"), count("cells_reused"))
-}
-
-/// No file that was not finished, anywhere below a folder.
-fn assert_nothing_half_written(folder: &Path) {
-    for path in files(folder) {
-        if path.is_dir() {
-            assert_nothing_half_written(&path);
-        } else {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            assert!(!name.starts_with('.'), "{name} is left over");
-            if path.extension().is_some_and(|ext| ext == "json") {
-                let text = fs::read_to_string(&path).unwrap();
-                serde_json::from_str::<serde_json::Value>(&text).unwrap();
-            }
-        }
-    }
-}
-
-/// Exactly one line on standard error, with all of these in it.
-fn assert_one_line(assert: &Assert, parts: &[&str]) {
-    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    for part in parts {
-        assert!(stderr.contains(part), "{part:?} is not in {stderr:?}");
-    }
-}
+use support::{
+    CHEAP, EXPERIMENTS, assert_nothing_half_written, assert_one_line, cells, counts, outputs,
+    smoke, xtask,
+};
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
@@ -103,47 +34,6 @@ fn the_number_of_threads_changes_no_byte() {
     let html = fs::read_to_string(one.join("report.html")).unwrap();
     assert_eq!(html.matches("<svg").count(), EXPERIMENTS);
     assert_nothing_half_written(folder.path());
-}
-
-#[test]
-fn a_killed_run_goes_on_where_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
-    let arguments = ["--seeds", "10"];
-    smoke(&whole, &arguments);
-    let total = cells(&whole).len();
-
-    let mut child = Process::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["reproduce", "--profile", "smoke", "--threads", "1"])
-        .args(arguments)
-        .arg("--out")
-        .arg(&killed)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while cells(&killed).is_empty() {
-        assert!(start.elapsed() < Duration::from_mins(1), "no cell in a minute");
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let before = cells(&killed);
-    assert!(!before.is_empty() && before.len() < total, "{} of {total} cells", before.len());
-    // What a kill between writing and renaming leaves.
-    fs::write(killed.join("cells").join(".tmp-left"), "{\"schema\":").unwrap();
-
-    smoke(&killed, &arguments);
-    let after = cells(&killed);
-    assert_eq!(after.len(), total);
-    for (path, modified) in &before {
-        assert_eq!(after.get(path), Some(modified), "{} was written again", path.display());
-    }
-    let expected = ((total - before.len()) as u64, before.len() as u64);
-    assert_eq!(counts(&killed), expected);
-    assert!(outputs(&whole) == outputs(&killed));
-    assert_nothing_half_written(&killed);
 }
 
 #[test]
@@ -175,7 +65,8 @@ fn an_interrupted_run_says_how_to_go_on() {
 fn damaged_cells_are_named_and_computed_again() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
-    smoke(out, &[]);
+    let arguments = ["--only", CHEAP];
+    smoke(out, &arguments);
     let expected = outputs(out);
     let paths: Vec<PathBuf> = cells(out).into_keys().collect();
     let contents: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
@@ -187,7 +78,7 @@ fn damaged_cells_are_named_and_computed_again() {
     fs::write(&paths[2], "").unwrap();
     fs::write(&paths[3], &contents[4]).unwrap();
 
-    let assert = smoke(out, &[]);
+    let assert = smoke(out, &arguments);
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     for path in &paths[..4] {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -239,41 +130,6 @@ fn a_folder_that_cannot_be_made_is_one_line() {
         let assert = smoke(&out, &arguments).code(3).stdout("");
         assert_one_line(&assert, &["xtask: ", out.to_str().unwrap(), "Not a directory"]);
     }
-}
-
-#[test]
-fn a_full_disk_is_one_line_and_leaves_whole_files() {
-    /// Unmounts at the end, also of a failed test.
-    struct Mounted<'a>(&'a Path);
-    impl Drop for Mounted<'_> {
-        fn drop(&mut self) {
-            let _ = Process::new("umount").arg(self.0).status();
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mount = Process::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-        .arg(folder.path())
-        .stderr(Stdio::null())
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
-        skip("a file system cannot be mounted here");
-        return;
-    }
-    let mounted = Mounted(folder.path());
-    let out = mounted.0.join("out");
-    let assert = smoke(&out, &["--threads", "1"]).code(3).stdout("");
-    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    let failures: Vec<&str> = stderr.lines().filter(|line| line.starts_with("xtask: ")).collect();
-    assert_eq!(failures.len(), 1, "{stderr}");
-    assert!(failures[0].contains(out.to_str().unwrap()), "{stderr}");
-    assert!(failures[0].contains("No space left"), "{stderr}");
-    assert_nothing_half_written(&out);
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
 }
 
 #[test]

@@ -15,6 +15,10 @@ const CHUNK: usize = 1 << 20;
 /// Most numbers that [`Array::values`] holds in memory: 8 GiB.
 pub const MOST_VALUES: usize = 1 << 30;
 
+/// Most numbers of a compressed array that are taken at once: as `f64` they are eight times as large as
+/// the bytes they may have come from, which a small file can expand to.
+pub const MOST_COMPRESSED_VALUES: usize = 1 << 26;
+
 /// Most axes of an array, as numpy has it.
 pub(crate) const MOST_AXES: usize = 64;
 
@@ -103,15 +107,26 @@ impl Array {
         ArrayError { path: self.path.clone(), array: self.name.clone(), reason }
     }
 
+    /// That so many numbers may be held in memory.
+    fn check_count(&self, count: usize) -> Result<(), ArrayError> {
+        let (limit, remedy) = match self.data {
+            Data::File { .. } => (MOST_VALUES, ""),
+            Data::Memory(_) => (MOST_COMPRESSED_VALUES, " of a compressed array; expand it first"),
+        };
+        if count > limit {
+            return Err(self.error(Reason::TooMany { count, limit, remedy }));
+        }
+        Ok(())
+    }
+
     /// All numbers, row by row (the last index runs fastest) whatever their order in the file.
     ///
     /// # Errors
-    /// When there are more than [`MOST_VALUES`], the file cannot be read, or an integer is no `f64`.
+    /// When there are more than [`MOST_VALUES`], or [`MOST_COMPRESSED_VALUES`] of a compressed array, the
+    /// file cannot be read, or an integer is no `f64`.
     pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
         let count = self.shape.iter().product();
-        if count > MOST_VALUES {
-            return Err(self.error(Reason::TooMany { count, limit: MOST_VALUES }));
-        }
+        self.check_count(count)?;
         let mut values = vec![0.0; count];
         self.read(0, &mut values).map_err(|(position, value)| self.failed(position, value))?;
         if self.order == Order::C || self.shape.len() < 2 {
@@ -178,9 +193,7 @@ impl Array {
         let there = self.shape.first().copied().unwrap_or(1);
         let columns: usize = self.shape.iter().skip(1).product();
         let count = rows.len().saturating_mul(columns);
-        if count > MOST_VALUES {
-            return Err(self.error(Reason::TooMany { count, limit: MOST_VALUES }));
-        }
+        self.check_count(count)?;
         assert!(rows.iter().all(|row| *row < there), "rows of an array");
         if self.order == Order::Fortran && self.shape.len() > 1 {
             let all = self.values()?;

@@ -1,9 +1,9 @@
 //! The types of numbers, and their conversion to `f64`.
 
+use flatmin_files::short;
 use half::{bf16, f16};
 
 use crate::Reason;
-use crate::error::short;
 
 /// A type of real numbers that is read; every value of it becomes an `f64` exactly, or is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

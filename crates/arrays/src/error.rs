@@ -4,9 +4,11 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use flatmin_files::{short, shown};
+
 /// Why numbers could not be had from a file. The message is one line, `FILE: reason`.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}{reason}", printable(&path.to_string_lossy()), Inside(array.as_deref()))]
+#[error("{}: {}{reason}", shown(path), Inside(array.as_deref()))]
 pub struct ArrayError {
     /// The file.
     pub path: PathBuf,
@@ -140,12 +142,14 @@ pub enum Reason {
         remedy: &'static str,
     },
     /// More numbers than are held in memory.
-    #[error("has {count} numbers, more than the {limit} that are held in memory")]
+    #[error("has {count} numbers, more than the {limit} that are held in memory{remedy}")]
     TooMany {
         /// How many.
         count: usize,
         /// The limit.
         limit: usize,
+        /// What to do, where there is something.
+        remedy: &'static str,
     },
     /// Numbers of a type that is not read.
     #[error("holds {what}; {remedy}")]
@@ -163,31 +167,6 @@ pub enum Reason {
         /// The integer.
         value: i128,
     },
-}
-
-/// Text on one line without control characters: those of a name in a file must not reach a terminal.
-pub fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        // Also the marks that turn the direction of what follows.
-        if character.is_control()
-            || matches!(character, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            let _ = write!(safe, "{}", character.escape_unicode());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
-/// The beginning of a name, printable: those in a file may be as long as it.
-pub(crate) fn short(name: &str) -> String {
-    const SHOWN: usize = 100;
-    match name.char_indices().nth(SHOWN) {
-        None => printable(name),
-        Some((end, _)) => printable(&name[..end]) + "…",
-    }
 }
 
 /// The first names of a list.
@@ -212,13 +191,7 @@ impl fmt::Display for Inside<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ArrayError, Reason, printable};
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\u{a}b");
-        assert_eq!(printable("fc1.weight η"), "fc1.weight η");
-    }
+    use super::{ArrayError, Reason};
 
     #[test]
     fn names_are_escaped_once_and_shortened() {

@@ -9,7 +9,8 @@ use crate::idx;
 use crate::npy::{self, Header};
 use crate::npz::{self, Npz, rewind, same_len};
 use crate::safetensors::Tensors;
-use crate::{Array, ArrayError, Reason, printable};
+use crate::{Array, ArrayError, Reason};
+use flatmin_files::printable;
 
 /// A file that holds arrays. Its format is told by its first bytes, not by its name.
 #[derive(Debug)]

@@ -12,7 +12,8 @@ use crate::array::{Data, MOST_AXES};
 use crate::element::{Element, Endianness};
 use crate::npy::{self, Header};
 use crate::npz::{LARGEST_COMPRESSED, same_len};
-use crate::{Order, Reason, printable};
+use crate::{Order, Reason};
+use flatmin_files::{printable, said};
 
 /// First bytes of every gzip file.
 pub(crate) const GZIP: &[u8] = b"\x1f\x8b";
@@ -95,7 +96,7 @@ fn damage(error: io::Error) -> Reason {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Reason::Gzip("are cut off".into()),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            Reason::Gzip(format!("are damaged: {}", printable(&error.to_string())))
+            Reason::Gzip(format!("are damaged: {}", said(&error)))
         }
         _ => Reason::Io(error),
     }

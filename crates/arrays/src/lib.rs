@@ -29,9 +29,9 @@ mod npz;
 mod safetensors;
 mod write;
 
-pub use array::{Array, MOST_VALUES, Order};
+pub use array::{Array, MOST_COMPRESSED_VALUES, MOST_VALUES, Order};
 pub use element::Element;
-pub use error::{ArrayError, Reason, printable};
+pub use error::{ArrayError, Reason};
 pub use file::ArrayFile;
 pub use npz::LARGEST_COMPRESSED;
 pub use write::{NamedArray, npz_bytes};

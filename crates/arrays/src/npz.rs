@@ -1,12 +1,18 @@
 //! Arrays in zip archives, as `numpy.savez` writes them.
+//!
+//! The name of an entry is a label: nothing is ever written to where it points.
+
+mod directory;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use flatmin_files::{said, short};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use self::directory::Budget;
 use crate::array::Data;
 use crate::npy::Header;
 use crate::{Array, ArrayError, Reason};
@@ -23,7 +29,7 @@ pub(crate) const MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
 #[derive(Debug)]
 pub(crate) struct Npz {
-    archive: ZipArchive<BufReader<File>>,
+    archive: ZipArchive<Budget<BufReader<File>>>,
     file: File,
     file_len: u64,
 }
@@ -31,8 +37,14 @@ pub(crate) struct Npz {
 impl Npz {
     pub(crate) fn open(file: File, file_len: u64) -> Result<Self, Reason> {
         let second = file.try_clone().map_err(Reason::Io)?;
-        let archive = ZipArchive::new(BufReader::new(second)).map_err(reason)?;
-        let npz = Self { archive, file, file_len };
+        let mut reader = BufReader::new(second);
+        directory::check(&mut reader, file_len)?;
+        let archive = ZipArchive::new(Budget::new(reader, file_len)).map_err(reason)?;
+        let start = archive.central_directory_start();
+        let mut npz = Self { archive, file, file_len };
+        if let Some(name) = directory::twice(&mut npz.file, start).map_err(Reason::Io)? {
+            return Err(Reason::Archive(format!("it holds \"{}\" twice", short(&name))));
+        }
         if npz.names().next().is_none() {
             let pickle = npz.archive.file_names().any(|name| name.ends_with("data.pkl"));
             return Err(Reason::NoArrays { pickle });
@@ -54,11 +66,20 @@ impl Npz {
 
     fn read(&mut self, name: &str) -> Result<(Header, Data), Reason> {
         let mut entry = self.archive.by_name(&format!("{name}{SUFFIX}")).map_err(reason)?;
+        if !entry.is_file() {
+            return Err(Reason::Archive("the entry is a link or a folder, not a file".into()));
+        }
         let header = Header::read(&mut entry)?;
         let promised = header.data_len();
         if entry.compression() == CompressionMethod::Stored {
             let found = entry.size().saturating_sub(header.len);
             same_len(promised, found)?;
+            // The checksum is of the one, the numbers are read up to the other.
+            if entry.compressed_size() != entry.size() {
+                return Err(Reason::Archive(
+                    "the lengths of an entry contradict each other".into(),
+                ));
+            }
             let start = entry.data_start().ok_or_else(|| Reason::Archive("no data".into()))?;
             if start.saturating_add(entry.size()) > self.file_len {
                 let found = self.file_len.saturating_sub(start).saturating_sub(header.len);
@@ -96,8 +117,15 @@ pub(crate) fn same_len(promised: u128, found: u64) -> Result<(), Reason> {
 
 fn reason(error: ZipError) -> Reason {
     match error {
-        ZipError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => Reason::Io(error),
-        error => Reason::Archive(crate::printable(&error.to_string())),
+        ZipError::Io(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+            ) =>
+        {
+            Reason::Io(error)
+        }
+        error => Reason::Archive(said(&error)),
     }
 }
 

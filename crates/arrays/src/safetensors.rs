@@ -1,16 +1,20 @@
 //! Tensors in `.safetensors` files.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use flatmin_files::{said, short};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::array::Data;
 use crate::element::{Element, Endianness};
 use crate::npy::Header;
-use crate::{Array, ArrayError, Order, Reason, printable};
+use crate::{Array, ArrayError, Order, Reason};
 
 /// Longest header that is read: those of large models, with thousands of tensors, take a megabyte.
 const LONGEST: u64 = 8 << 20;
@@ -49,9 +53,14 @@ impl Tensors {
         }
         let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact(&mut header).map_err(cut_off)?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
-            invalid(format!("makes no sense: {}", printable(&error.to_string())))
-        })?;
+        let makes_no_sense =
+            |error: serde_json::Error| invalid(format!("makes no sense: {}", said(&error)));
+        // JSON leaves open which of two is meant.
+        let Twice(twice) = serde_json::from_slice(&header).map_err(makes_no_sense)?;
+        if let Some(name) = twice {
+            return Err(invalid(format!("names \"{}\" twice", short(&name))));
+        }
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         let start = 8 + len;
         let (promised, found) = (metadata.data_len() as u64, file_len.saturating_sub(start));
         crate::npz::same_len(u128::from(promised), found)?;
@@ -73,6 +82,31 @@ impl Tensors {
         let header = header(info).map_err(fail)?;
         let data = Data::File { file, start: start + info.data_offsets.0 as u64 };
         Array::new(path, Some(name), header, data).map_err(fail)
+    }
+}
+
+/// A key that a JSON object has twice.
+struct Twice(Option<String>);
+
+impl<'de> Deserialize<'de> for Twice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Twice;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Twice, A::Error> {
+                let (mut seen, mut twice) = (BTreeSet::new(), None);
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    twice = twice.or(seen.replace(name));
+                }
+                Ok(Twice(twice))
+            }
+        }
+        deserializer.deserialize_map(Keys)
     }
 }
 

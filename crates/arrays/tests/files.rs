@@ -127,6 +127,46 @@ fn axes_before_the_last_are_rows_in_both_orders() {
     }
 }
 
+/// An archive is looked for from behind: a file of ends that all name one long directory would have that
+/// read once for each.
+#[test]
+fn a_directory_is_not_read_over_and_over() {
+    let entry = |k: usize| {
+        let name = format!("{k}.npy");
+        let len = u16::try_from(name.len()).unwrap().to_le_bytes();
+        [b"PK\x01\x02", [0; 24].as_slice(), &len, &[0; 16], name.as_bytes()].concat()
+    };
+    let directory: Vec<u8> = (0..20_000).flat_map(entry).collect();
+    let size = u32::try_from(directory.len()).unwrap().to_le_bytes();
+    // One entry more than there is.
+    let count = 20_001_u16.to_le_bytes();
+    let end = [b"PK\x05\x06", [0; 4].as_slice(), &count, &count, &size, &[30, 0, 0, 0], &[0; 2]];
+    let start = [b"PK\x03\x04".as_slice(), &[0; 26]].concat();
+    let bytes = [start, directory, end.concat().repeat(20_000)].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npz");
+    fs::write(&path, bytes).unwrap();
+    let error = ArrayFile::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("it refers to the same places over and over"), "{error}");
+}
+
+/// Memory is not taken for entries that an archive only claims to have.
+#[test]
+fn entries_are_counted_against_the_length_of_the_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/npz");
+    let error = ArrayFile::open(&path.join("bad_many_entries_claimed")).unwrap_err().to_string();
+    assert!(error.ends_with("it claims more entries than it has room for"), "{error}");
+    let error = ArrayFile::open(&path.join("bad_twice")).unwrap_err().to_string();
+    assert!(error.ends_with("it holds \"x.npy\" twice"), "{error}");
+    let refused = |name: &str, words: &str| {
+        let array = ArrayFile::open(&path.join(name)).unwrap().array(None, &[]);
+        let error = array.unwrap_err().to_string();
+        assert!(error.ends_with(words), "{error}");
+    };
+    refused("bad_link_with_numbers", "the entry is a link or a folder, not a file");
+    refused("bad_lengths_contradict", "the lengths of an entry contradict each other");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

@@ -36,7 +36,7 @@ pub enum Route {
     Ci,
     /// It builds or installs a package of the workspace, which must exist.
     Package,
-    /// It runs a script of the book, which must exist.
+    /// It runs a script of the book or of the folder `scripts`, which must exist.
     Script,
 }
 
@@ -112,6 +112,9 @@ impl Command {
                 exists("crates/cli/src/main.rs").then_some(Route::Package)
             }
             ["python" | "python3", script, ..] => exists(script).then_some(Route::Script),
+            [script, ..] if script.starts_with("scripts/") => {
+                exists(script).then_some(Route::Script)
+            }
             _ => None,
         }
     }
@@ -229,7 +232,8 @@ mod tests {
 
     fn route(text: &str) -> Option<Route> {
         let command = of(text).remove(0).unwrap();
-        let exists = |path: &str| path == "crates/cli/src/main.rs" || path == "docs/a.py";
+        let paths = ["crates/cli/src/main.rs", "docs/a.py", "scripts/a.sh"];
+        let exists = |path: &str| paths.contains(&path);
         command.route("run cargo test --workspace\nrun cargo xtask verify --instances 3\n", exists)
     }
 
@@ -299,6 +303,8 @@ mod tests {
             ("```sh\npython3 docs/b.py\n```\n", None),
             ("```transcript\n$ python3 docs/a.py\na\n```\n", Some(Route::Script)),
             ("```transcript\n$ flatmin a\nb\n```\n", Some(Route::Parse(flatmin))),
+            ("```sh\nscripts/a.sh --b\n```\n", Some(Route::Script)),
+            ("```sh\nscripts/b.sh\n```\n", None),
             ("```sh\nrm -rf a\n```\n", None),
         ] {
             assert_eq!(route(text), expected, "{text}");

@@ -61,7 +61,7 @@ Example:
 
 /// Runs the command that the arguments of the process ask for.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| output::usage(&error));
     match run(&arguments.command) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use flatmin_arrays::{ArrayError, printable};
+use flatmin_arrays::ArrayError;
+pub(crate) use flatmin_files::shown;
 use flatmin_linalg::simd::InstructionSetError;
 use flatmin_theory::TheoryError;
 
@@ -79,9 +80,4 @@ impl Failure {
         let path = path.to_owned();
         move |source| Self::Theory { path: path.clone(), source }
     }
-}
-
-/// A path on one line.
-pub(crate) fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
 }

@@ -21,6 +21,7 @@ mod network;
 mod number;
 mod output;
 mod progress;
+pub mod readers;
 mod train;
 mod values;
 

@@ -1,10 +1,9 @@
 //! Data sets, parameters and orders from array files, and the bytes of small ones.
 
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::path::Path;
 
 use flatmin_arrays::ArrayFile;
+use flatmin_files::short;
 use flatmin_linalg::RowMatrix;
 use flatmin_models::Dataset;
 use flatmin_optim::BatchOrder;
@@ -14,27 +13,6 @@ use crate::network::{Network, ParameterArray};
 
 /// Most samples for which n × n matrices are formed, of 0.8 GB each.
 pub(crate) const MOST_SAMPLES: usize = 10_000;
-
-/// The bytes of a regular file that has no more than `most`; `expected` says what it should be.
-pub(crate) fn small_file(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, Failure> {
-    // Before opening: that waits for the other end of a pipe.
-    let metadata = fs::metadata(path).map_err(Failure::file(path))?;
-    if metadata.is_dir() {
-        return Err(Failure::input(path, format!("is a folder, expected {expected}")));
-    }
-    if !metadata.is_file() {
-        return Err(Failure::input(path, format!("is a device or a pipe, expected {expected}")));
-    }
-    let mut bytes = Vec::new();
-    // Files of the system have no length, and any may grow.
-    let read = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
-    read.map_err(Failure::file(path))?;
-    if bytes.len() as u64 > most {
-        let reason = format!("has more than {most} bytes, too many for {expected}");
-        return Err(Failure::input(path, reason));
-    }
-    Ok(bytes)
-}
 
 /// The array of this name, or of a file without names when there is none.
 fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Failure> {
@@ -85,7 +63,8 @@ pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>
     let names = ArrayFile::open(path)?.names();
     if let Some(name) = names.iter().find(|name| network.is_foreign(name)) {
         let reason = format!(
-            "holds an array {name:?}, which the model has not ({}): change [model], or leave it out",
+            "holds an array \"{}\", which the model has not ({}): change [model], or leave it out",
+            short(name),
             network.describe()
         );
         return Err(Failure::input(path, reason));

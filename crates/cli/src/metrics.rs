@@ -17,6 +17,7 @@ use crate::load::{self, MOST_SAMPLES};
 use crate::network::Network;
 use crate::number::{significant, table};
 use crate::output::{self, Format, Interval, Measures, Number};
+use crate::train;
 use crate::values;
 
 /// The format of the JSON output.
@@ -31,7 +32,8 @@ const DIGITS: usize = 6;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  flatmin metrics run.toml --parameters run/parameters.npz --data data.npz --batch-size 1,8")]
+  flatmin metrics run.toml --parameters run/parameters.npz --batch-size 1,8
+  flatmin metrics model.toml --parameters parameters.npz --data data.npz")]
 pub(crate) struct Options {
     #[arg(
         value_name = "MODEL.toml",
@@ -42,9 +44,9 @@ pub(crate) struct Options {
     /// (perceptron).
     #[arg(long, value_name = "FILE")]
     parameters: PathBuf,
-    /// The data: arrays x (n × d) and y (n, or n × k).
+    /// The data: arrays x (n × d) and y (n, or n × k). Without it, the training data of MODEL.toml.
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     #[command(flatten)]
     batches: Batches,
     /// Variance of an input coordinate, for the population.
@@ -59,6 +61,7 @@ pub(crate) struct Options {
 struct Report {
     schema: &'static str,
     samples: usize,
+    outputs: usize,
     parameters: usize,
     loss: Number,
     gradient_norm: Number,
@@ -82,19 +85,31 @@ struct BatchReport {
 }
 
 pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
-    let config = ModelConfig::read(&options.model)?;
-    let data = load::dataset(&options.data)?;
-    let dim = data.inputs().columns();
-    let outputs = data.output_dim();
-    let checked = config.check_dimensions(dim, outputs);
-    checked.map_err(|reason| Failure::input(&options.data, reason))?;
-    let model = config.sized(dim, outputs);
-    let model = model.map_err(|error| Failure::input(&options.model, error.to_string()))?;
+    let (data, model) = data_and_model(options)?;
     match model {
         AnyModel::Relu(network) => report(options, &network, &data),
         AnyModel::Diagonal(network) => report(options, &network, &data),
         AnyModel::Perceptron(network) => report(options, &network, &data),
     }
+}
+
+fn data_and_model(options: &Options) -> Result<(Dataset, AnyModel), Failure> {
+    let (model, config) = ModelConfig::read(&options.model)?;
+    let Some(file) = &options.data else {
+        let config = config.ok_or_else(|| {
+            let reason = "says nothing of data: give --data FILE, or the configuration of a run";
+            Failure::input(&options.model, reason)
+        })?;
+        let (data, model) = train::data_and_model(&options.model, &config)?;
+        return Ok((data.train, model));
+    };
+    let data = load::dataset(file)?;
+    let (dim, outputs) = (data.inputs().columns(), data.output_dim());
+    let checked = model.check_dimensions(dim, outputs);
+    checked.map_err(|reason| Failure::input(file, reason))?;
+    let model = model.sized(dim, outputs);
+    let model = model.map_err(|error| Failure::input(&options.model, error.to_string()))?;
+    Ok((data, model))
 }
 
 fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
@@ -108,7 +123,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
             "{samples} are too many for {matrices} matrices (at most {MOST_SAMPLES}): take some of \
              them"
         );
-        return Err(Failure::input(&options.data, reason));
+        return Err(Failure::input(options.data.as_ref().unwrap_or(&options.model), reason));
     }
     let parameters = load::parameters(&options.parameters, network)?;
     let fail = |reason: String| Failure::input(&options.parameters, reason);
@@ -118,8 +133,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let population = network
         .population(&parameters, options.input_variance)
         .map_err(|error| fail(error.to_string()))?;
-    // Thresholds are those of models with one output.
-    let batches = if k == 1 { thresholds(options, gram, n)? } else { Vec::new() };
+    let batches = thresholds(options, gram, n, k)?;
     // A step of length zero sees the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
     let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
@@ -127,6 +141,7 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let report = Report {
         schema: SCHEMA,
         samples: n,
+        outputs: k,
         parameters: parameters.len(),
         loss: Number(loss),
         gradient_norm: Number(gradient_norm),
@@ -147,9 +162,15 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
 }
 
 /// The thresholds for the batches that were asked for.
-fn thresholds(options: &Options, gram: Mat<f64>, n: usize) -> Result<Vec<BatchReport>, Failure> {
+fn thresholds(
+    options: &Options,
+    gram: Mat<f64>,
+    n: usize,
+    k: usize,
+) -> Result<Vec<BatchReport>, Failure> {
     let theory = Failure::theory(&options.parameters);
     let minimum = Gram::from_means(gram)
+        .and_then(|gram| gram.with_outputs(k))
         .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
         .map_err(&theory)?;
     let mut batches = Vec::new();
@@ -200,21 +221,17 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         format!("Sharpness of the population matrix Ḡ, for {inputs}\n{sharpness}\n")
     });
     let residual = if network.output_dim() == 1 { "(f − y)²" } else { "‖f − y‖²" };
-    let thresholds = if network.output_dim() == 1 {
-        let rows: Vec<Vec<String>> = report
-            .batches
-            .iter()
-            .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
-            .collect();
-        format!(
-            "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, \
-             batches drawn {}\n{}",
-            options.batches.sampling.words(),
-            table(&["batch size", "certified interval"], &rows)
-        )
-    } else {
-        "No stability thresholds: they are for models with one output.\n".to_owned()
-    };
+    let rows: Vec<Vec<String>> = report
+        .batches
+        .iter()
+        .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
+        .collect();
+    let thresholds = format!(
+        "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
+         drawn {}\n{}",
+        options.batches.sampling.words(),
+        table(&["batch size", "certified interval"], &rows)
+    );
     format!(
         "{}: {} parameters, {} samples\n\
          Loss (1/2n) Σ {residual}, so that G = JᵀJ/n.\n\n{measured}\n\

@@ -4,29 +4,12 @@ mod support;
 
 use std::fs;
 
-use support::{Numbers, Runs, flatmin, write_npz};
-
-const CONFIG: &str = "\
-seed = 0
-data = 'data.npz'
-[model]
-kind = 'two-layer-relu'
-width = 3
-[optimizer]
-learning_rate = 0.01
-batch_size = 2
-max_steps = 10
-";
-
-fn data() -> [Numbers; 2] {
-    let x = (0..8).map(|k| f64::from(k) - 3.5).collect();
-    [(vec![4, 2], x), (vec![4], vec![1.0, -1.0, 0.5, 2.0])]
-}
+use support::{Numbers, Runs, SMALL_RUN, flatmin, small_data, write_npz};
 
 /// A folder with data and parameters that fit.
 fn runs() -> Runs {
     let runs = Runs::new();
-    let [x, y] = data();
+    let [x, y] = small_data();
     write_npz(&runs.path("data.npz"), &[("x", &x), ("y", &y)]);
     let (w, a) = ((vec![3, 2], vec![0.5; 6]), (vec![3], vec![1.0; 3]));
     write_npz(&runs.path("initial.npz"), &[("w", &w), ("a", &a)]);
@@ -36,14 +19,14 @@ fn runs() -> Runs {
 /// A configuration with one line replaced.
 #[track_caller]
 fn edited(from: &str, to: &str, message: &str) {
-    assert!(CONFIG.contains(from), "{from}");
-    runs().fails(&CONFIG.replace(from, to), &format!("run.toml: {message}"));
+    assert!(SMALL_RUN.contains(from), "{from}");
+    runs().fails(&SMALL_RUN.replace(from, to), &format!("run.toml: {message}"));
 }
 
 #[test]
 fn a_run_writes_these_files_with_these_names_in_them() {
     let runs = runs();
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", SMALL_RUN);
     runs.train(&["run.toml"]).assert().success().stderr("");
     let mut files: Vec<_> = fs::read_dir(runs.path("run"))
         .unwrap()
@@ -61,7 +44,8 @@ fn a_run_writes_these_files_with_these_names_in_them() {
     let keys: Vec<&str> = run.lines().filter_map(|line| line.trim().split('"').nth(1)).collect();
     let expected = "schema version outcome steps clipped_steps sample_count parameter_count digests \
                     config data test_data initial order last step train_loss max_gradient_norm \
-                    clipped_steps trace frobenius_norm lambda_max batch_sharpness path_norm";
+                    clipped_steps trace frobenius_norm lambda_max batch_sharpness path_norm files \
+                    metrics.csv parameters.npz checksum";
     assert_eq!(keys.join(" "), expected);
     let checkpoint = fs::read_to_string(runs.path("run/checkpoint")).unwrap();
     assert!(checkpoint.starts_with("{\"schema\":\"flatmin.checkpoint/1\",\"checksum\":\""));
@@ -128,7 +112,7 @@ fn wrong_values_are_named_with_what_is_expected() {
         "data is missing: a file with arrays x and y, data = \"FILE.npz\", or a table [data]",
     );
     let metrics = |text: &str, message: &str| {
-        let config = CONFIG.to_owned() + "[metrics]\n" + text;
+        let config = SMALL_RUN.to_owned() + "[metrics]\n" + text;
         runs().fails(&config, &format!("run.toml: line 11: {message}"));
     };
     metrics("columns = ['trase']", "columns holds \"trase\"; did you mean \"trace\"?");
@@ -151,11 +135,11 @@ fn what_excludes_each_other_is_said_before_anything_runs() {
         runs().fails(&config, &format!("run.toml: {message}"));
     };
     order(
-        CONFIG,
+        SMALL_RUN,
         "line 9: batch_size and order exclude each other: batches and steps are those of the order",
     );
     order(
-        &CONFIG.replace("batch_size = 2\n", "method = 'gradient-descent'\n"),
+        &SMALL_RUN.replace("batch_size = 2\n", "method = 'gradient-descent'\n"),
         "line 9: method is gradient-descent, but order says which samples each step takes: remove \
          one of them",
     );
@@ -215,9 +199,9 @@ fn bad_data_is_named() {
     let check = |arrays: &[(&str, &Numbers)], message: &str| {
         let runs = runs();
         write_npz(&runs.path("data.npz"), arrays);
-        runs.fails(CONFIG, &format!("data.npz: {message}"));
+        runs.fails(SMALL_RUN, &format!("data.npz: {message}"));
     };
-    let [x, y] = data();
+    let [x, y] = small_data();
     check(
         &[("x", &x), ("y", &(vec![3], vec![0.0; 3]))],
         "array \"y\" is 3, expected 4, one target per row of x, or 4 × k for several",
@@ -232,9 +216,9 @@ fn bad_data_is_named() {
     );
 
     let runs = runs();
-    let config = CONFIG.replace("width = 3", "width = 3\ninput_dim = 5");
+    let config = SMALL_RUN.replace("width = 3", "width = 3\ninput_dim = 5");
     runs.fails(&config, "data.npz: x has 2 columns, but input_dim in [model] is 5");
-    runs.fails(&CONFIG.replace("data.npz", "none.npz"), "none.npz: no such file");
+    runs.fails(&SMALL_RUN.replace("data.npz", "none.npz"), "none.npz: no such file");
 }
 
 #[test]
@@ -242,7 +226,7 @@ fn bad_initial_parameters_are_named() {
     let check = |w: &Numbers, a: &Numbers, message: &str| {
         let runs = runs();
         write_npz(&runs.path("initial.npz"), &[("w", w), ("a", a)]);
-        let config = "initial = 'initial.npz'\n".to_owned() + CONFIG;
+        let config = "initial = 'initial.npz'\n".to_owned() + SMALL_RUN;
         runs.fails(&config, &format!("initial.npz: {message}"));
     };
     let (w, a) = ((vec![3, 2], vec![0.5; 6]), (vec![3], vec![1.0; 3]));
@@ -259,7 +243,7 @@ fn bad_initial_parameters_are_named() {
 #[test]
 fn bad_orders_are_named() {
     let config = "order = 'order.npz'\n".to_owned()
-        + &CONFIG.replace("batch_size = 2\n", "").replace("max_steps = 10\n", "");
+        + &SMALL_RUN.replace("batch_size = 2\n", "").replace("max_steps = 10\n", "");
     let check = |order: Numbers, message: &str| {
         let runs = runs();
         write_npz(&runs.path("order.npz"), &[("order", &order)]);
@@ -293,7 +277,7 @@ fn files_that_are_no_configuration_are_refused() {
 #[test]
 fn divergence_is_an_outcome_with_its_step() {
     let runs = runs();
-    runs.config("run.toml", &CONFIG.replace("0.01", "1e6"));
+    runs.config("run.toml", &SMALL_RUN.replace("0.01", "1e6"));
     let said = predicates::str::starts_with("diverged after 2 steps\n");
     runs.train(&["run.toml"]).assert().success().stdout(said).stderr("");
     let run = fs::read_to_string(runs.path("run/run.json")).unwrap();
@@ -354,7 +338,7 @@ fn the_printed_configuration_runs_as_it_is() {
 #[test]
 fn metrics_take_a_model_alone_or_a_whole_configuration() {
     let runs = runs();
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", SMALL_RUN);
     runs.train(&["run.toml"]).assert().success();
     runs.config("model.toml", "[model]\nkind = 'two-layer-relu'\nwidth = 3\n");
     let metrics = |model: &str, more: &[&str]| {
@@ -372,8 +356,17 @@ fn metrics_take_a_model_alone_or_a_whole_configuration() {
         ),
         "{text}"
     );
+    // Without a file, the training data of the run.
+    let own = |model: &str| {
+        let arguments = ["metrics", model, "--parameters", "run/parameters.npz"];
+        flatmin(&arguments).current_dir(runs.folder.path()).assert()
+    };
+    assert_eq!(own("run.toml").success().stderr("").get_output().stdout, whole);
+    own("model.toml").code(3).stdout("").stderr(
+        "flatmin: model.toml: says nothing of data: give --data FILE, or the configuration of a run\n",
+    );
     // The other tables are checked all the same.
-    runs.config("wrong.toml", &CONFIG.replace("max_steps", "steps"));
+    runs.config("wrong.toml", &SMALL_RUN.replace("max_steps", "steps"));
     metrics("wrong.toml", &[]).code(3).stdout("");
     metrics("model.toml", &["--batch-size", "5"])
         .code(3)
@@ -400,7 +393,7 @@ fn what_never_ends_is_not_read() {
     let file = fs::File::options().write(true).open(runs.path("order.npy")).unwrap();
     file.set_len(start.len() as u64 + 80_000_000_000).unwrap();
     let config = "order = 'order.npy'\n".to_owned()
-        + &CONFIG.replace("batch_size = 2\nmax_steps = 10\n", "");
+        + &SMALL_RUN.replace("batch_size = 2\nmax_steps = 10\n", "");
     let message =
         "order.npy: has 10000000000 numbers, more than the 1073741824 that are held in memory";
     runs.fails(&config, message);

@@ -3,8 +3,9 @@
 mod support;
 
 use flatmin_linalg::RowMatrix;
-use flatmin_models::{Activation, Dataset, Mlp};
+use flatmin_models::{Activation, Dataset, Mlp, Model as _};
 use flatmin_optim::{Kernel as _, PlainKernel, Update};
+use flatmin_theory::{Batch, Minimum, Sampling, threshold};
 use serde_json::Value;
 use support::{Numbers, Runs, array, assert_close, flatmin, table, write_npz};
 
@@ -69,14 +70,17 @@ fn metrics(runs: &Runs, parameters: &str, format: &str) -> Vec<u8> {
 #[test]
 fn several_outputs_are_trained_as_the_plain_definition_says() {
     let runs = runs(2);
-    runs.config("run.toml", &(CONFIG.to_owned() + "[metrics]\nevery = 1\n"));
+    let columns = "['train_loss', 'trace', 'frobenius_norm', 'lambda_max', 'l2_norm', \
+                   'threshold_lower', 'threshold_upper']";
+    let metric = format!("[metrics]\nevery = 1\ncolumns = {columns}\n");
+    runs.config("run.toml", &(CONFIG.to_owned() + &metric));
     runs.train(&["run.toml"]).assert().success().stderr("");
     let model = Mlp::new(&[2, 4, 3, 2], Activation::Tanh, true).unwrap();
     let (x, y) = (array(&runs.path("data.npz"), "x").1, array(&runs.path("data.npz"), "y").1);
     let (x, y) = (RowMatrix::new(6, 2, x).unwrap(), RowMatrix::new(6, 2, y).unwrap());
     let data = Dataset::with_outputs(x, &y).unwrap();
     let start: Vec<f64> = initial(2).into_iter().flat_map(|(_, (_, values))| values).collect();
-    let mut kernel = PlainKernel::new(model, &data, &start);
+    let mut kernel = PlainKernel::new(model.clone(), &data, &start);
     let update = Update { learning_rate: 0.1, clip_norm: f64::INFINITY };
     let losses: Vec<f64> = (0..10).map(|_| kernel.full_step(update).loss).collect();
     let mut written = Vec::new();
@@ -90,18 +94,38 @@ fn several_outputs_are_trained_as_the_plain_definition_says() {
     // What was written is read again.
     let report: Value =
         serde_json::from_slice(&metrics(&runs, "run/parameters.npz", "json")).unwrap();
-    assert_eq!(report["batches"], Value::Array(Vec::new()));
     let last = &table(&runs.path("run"));
     for name in ["trace", "frobenius_norm", "lambda_max", "l2_norm"] {
         let measured = report[name].as_f64().unwrap();
         assert_close(&[measured], &last[name][10..], 1e-13, name);
     }
+    // The threshold of the Jacobian that the plain definition gives, row by row.
+    let (k, p) = (model.output_dim(), model.parameter_count());
+    let rows: Vec<f64> = (0..data.sample_count())
+        .flat_map(|i| {
+            let mut gradients = vec![0.0; k * p];
+            model.gradient(&written, data.inputs().row(i), &mut gradients);
+            gradients
+        })
+        .collect();
+    let jacobian = RowMatrix::new(data.sample_count() * k, p, rows).unwrap();
+    let minimum = Minimum::with_outputs(&jacobian, k).unwrap();
+    let single = Batch::new(1, Sampling::WithoutReplacement).unwrap();
+    let exact = threshold(&minimum, single).unwrap();
+    let measured = report["batches"][0]["threshold"].clone();
+    let ends = ["lower", "upper"].map(|end| measured[end].as_f64().unwrap());
+    assert_close(&ends, &[exact.lower, exact.upper], 1e-9, "threshold");
+    // Along the way it is that of the batches trained with, all samples here.
+    let all = Batch::new(6, Sampling::WithoutReplacement).unwrap();
+    let exact = threshold(&minimum, all).unwrap();
+    assert_close(&last["threshold_lower"][10..], &[exact.lower], 2e-6, "threshold along the way");
+    assert_close(&last["threshold_upper"][10..], &[exact.upper], 2e-6, "threshold along the way");
     let text = String::from_utf8(metrics(&runs, "run/parameters.npz", "text")).unwrap();
     assert!(
         text.starts_with(
             "Perceptron 2-4-3-2, tanh, with biases: 35 parameters, 6 samples\n\
              Loss (1/2n) Σ ‖f − y‖², so that G = JᵀJ/n.\n"
-        ) && text.ends_with("\n\nNo stability thresholds: they are for models with one output.\n"),
+        ) && text.contains("Largest stable learning rate η* of SGD"),
         "{text}"
     );
 }
@@ -179,12 +203,6 @@ fn wrong_models_are_named() {
         "max_steps = 10",
         "max_steps = 10\n[metrics]\ncolumns = ['path_norm']",
         "line 13: columns holds \"path_norm\", which is for two-layer-relu only",
-    );
-    edited(
-        "max_steps = 10",
-        "max_steps = 10\n[metrics]\ncolumns = ['threshold_lower']",
-        "columns in [metrics] holds \"threshold_lower\", but y has 2 columns, and thresholds are for \
-         models with one output: leave it out",
     );
     let relu = "kind = 'two-layer-relu'\nwidth = 4\n";
     let perceptron = "kind = 'perceptron'\nwidths = [4, 3]\nactivation = 'tanh'\n";

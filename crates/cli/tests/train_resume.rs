@@ -10,33 +10,14 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use predicates::str::contains;
-use support::{Runs, results};
+use support::{Runs, long_run, results};
 
 /// About a second: long enough to be interrupted anywhere.
-const CONFIG: &str = "\
-seed = 1
-stopping = 'never'
-[model]
-kind = 'two-layer-relu'
-width = 40
-input_dim = 20
-[data]
-teacher = 'two-layer-relu'
-teacher_width = 4
-sample_count = 60
-test_count = 50
-[optimizer]
-learning_rate = 0.005
-batch_size = 1
-sampling = 'reshuffling'
-clip_norm = 1.0
-schedule = 'cosine'
-max_steps = 300_000
-[metrics]
-every = 1500
-[output]
-checkpoint_every = 4000
-";
+const STEPS: u64 = 300_000;
+
+fn config(max_steps: u64) -> String {
+    long_run(max_steps, 1500, 4000)
+}
 
 fn spawn(runs: &Runs, arguments: &[&str]) -> Child {
     let mut process = Process::new(env!("CARGO_BIN_EXE_flatmin"));
@@ -56,7 +37,7 @@ fn wait_for_lines(folder: &Path, lines: usize) {
 }
 
 fn whole(runs: &Runs) -> std::collections::BTreeMap<&'static str, Vec<u8>> {
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", &config(STEPS));
     runs.train(&["run.toml", "--out", "whole"]).assert().success();
     results(&runs.path("whole"))
 }
@@ -112,7 +93,7 @@ fn an_interrupted_run_says_how_to_go_on_and_goes_on_with_the_same_bytes() {
 #[test]
 fn when_checkpoints_are_written_has_no_effect() {
     let runs = Runs::new();
-    let short = CONFIG.replace("300_000", "20_000");
+    let short = config(20_000);
     runs.config("run.toml", &short);
     runs.train(&["run.toml"]).assert().success();
     runs.config("often.toml", &short.replace("= 4000", "= 1"));
@@ -123,7 +104,7 @@ fn when_checkpoints_are_written_has_no_effect() {
 /// A short run that was stopped, with its configuration.
 fn stopped(edit: impl Fn(&Runs)) -> Runs {
     let runs = Runs::new();
-    runs.config("run.toml", &CONFIG.replace("300_000", "30_000"));
+    runs.config("run.toml", &config(30_000));
     runs.train(&["run.toml"]).assert().success();
     // As if it had not come to its end.
     fs::remove_file(runs.path("run/run.json")).unwrap();
@@ -194,7 +175,7 @@ fn damaged_and_newer_checkpoints_are_refused() {
 #[test]
 fn a_run_in_the_folder_is_not_overwritten() {
     let runs = Runs::new();
-    runs.config("run.toml", &CONFIG.replace("300_000", "3000"));
+    runs.config("run.toml", &config(3000));
     runs.train(&["run.toml"]).assert().success();
     let before = results(&runs.path("run"));
     runs.train(&["run.toml"]).assert().code(3).stdout("").stderr(
@@ -210,7 +191,7 @@ fn a_run_in_the_folder_is_not_overwritten() {
 #[test]
 fn resuming_nothing_starts_afresh() {
     let runs = Runs::new();
-    runs.config("run.toml", &CONFIG.replace("300_000", "3000"));
+    runs.config("run.toml", &config(3000));
     let said = "flatmin: run: no run to go on with, starting afresh\n";
     runs.train(&["run.toml", "--resume"]).assert().success().stderr(said);
 }
@@ -218,7 +199,7 @@ fn resuming_nothing_starts_afresh() {
 #[test]
 fn two_processes_do_not_write_to_one_run() {
     let runs = Runs::new();
-    runs.config("run.toml", CONFIG);
+    runs.config("run.toml", &config(STEPS));
     let mut child = spawn(&runs, &["run.toml"]);
     wait_for_lines(&runs.path("run"), 5);
     let said = contains("run/metrics.csv: another process is writing to it");

@@ -10,8 +10,7 @@ use std::time::Instant;
 use faer::{Mat, MatRef};
 use flatmin_curvature::{CurvatureOptions, hessian_with};
 use flatmin_linalg::{
-    EigenpairOptions, Operator as _, RowMatrix, TraceMethod, TraceTarget, estimate_trace, stream,
-    top_eigenpairs,
+    EigenpairOptions, Operator as _, RowMatrix, TraceTarget, estimate_trace, stream, top_eigenpairs,
 };
 use flatmin_models::{Activation, Dataset, Mlp, Model as _};
 use rand::RngExt as _;
@@ -93,11 +92,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             pair.value, pair.residual, top.products, top.status
         );
     }
-    // Hutchinson's method keeps a block of vectors, the others all of them: 500 vectors of this length
-    // are 1 GB.
-    let method = TraceMethod::Hutchinson;
-    let target =
-        TraceTarget { relative_error: 0.01, max_products: 2000, method, ..Default::default() };
+    let target = TraceTarget { max_products: 2000, ..TraceTarget::default() };
     let run = estimate_trace(&kept, &target, &mut rng)?;
     let interval = run.estimate.interval(0.95);
     println!(

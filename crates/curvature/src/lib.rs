@@ -1,9 +1,13 @@
-//! Exact sharpness of a model, at parameters, on data.
+//! Curvature of the mean loss of a model, at parameters, on data.
+//!
+//! [`hessian`] and [`gauss_newton`] are operators by exact products, for networks of any size and the
+//! estimators of [`flatmin_linalg`].
 //!
 //! [`gauss_newton_sharpness`] measures the empirical Gauss–Newton matrix `G = (1/n) Σ g_i g_iᵀ`
 //! (the paper's Fisher matrix) through the n × n Gram matrix, which has the same nonzero spectrum:
 //! a p × p matrix is never formed. [`batch_sharpness`] is the directional curvature that a batch
-//! sees; [`batch_sharpness_of_outputs`] is that of models with several outputs. The population counterparts belong to the models, whose closed forms they are.
+//! sees; [`batch_sharpness_of_outputs`] is that of models with several outputs. The population
+//! counterparts belong to the models, whose closed forms they are.
 //!
 //! This crate knows nothing of learning rates.
 

@@ -71,7 +71,8 @@ enum Kind {
 ///
 /// Made by [`gauss_newton`] and [`hessian`]. Samples are summed block by block in a fixed order, so that
 /// the number of threads changes no bit. Memory: the passes that are kept, one block's work per
-/// thread, and up to eight partial sums of p numbers.
+/// thread, and up to eight partial sums of p numbers, or, where the passes are not kept and many vectors
+/// share them, 64 MiB of such sums.
 pub struct CurvatureOperator<'a> {
     kind: Kind,
     model: &'a dyn Model,

@@ -187,7 +187,9 @@ footer { margin-top: 3rem; border-top: 1px solid #dcdcdc; padding-top: 0.75rem; 
 }
 "#;
 
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+/// Nothing is loaded, run or sent; only the page's own styles apply.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 impl Report {
     /// The page as a complete HTML document.

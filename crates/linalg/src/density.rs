@@ -4,7 +4,8 @@ use faer::MatRef;
 use rand::Rng;
 
 use crate::estimate::products::{Products, gaussian};
-use crate::{EigenError, EstimateError, Krylov, Operator};
+use crate::estimate::student;
+use crate::{EigenError, EstimateError, Interval, Krylov, Operator};
 
 /// How [`spectral_density`] spends its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,25 @@ pub struct ProbeMean {
     /// Its standard error from start to start; infinite for a single start. Rough when few eigenvalues
     /// dominate the mean: what a start says of a single one is far from normal.
     pub standard_error: f64,
+    /// Number of starts.
+    pub probes: usize,
+}
+
+impl ProbeMean {
+    /// Student's interval of this confidence: it holds the truth that often where the starts are about
+    /// normal, as they are for functions to which many eigenvalues contribute. The whole line for a
+    /// single start, or when `confidence` is 1 or more; the value alone when it is not positive.
+    pub fn interval(&self, confidence: f64) -> Interval {
+        if confidence <= 0.0 {
+            return Interval { lower: self.value, upper: self.value };
+        }
+        if self.probes < 2 || !(confidence < 1.0) {
+            return Interval { lower: f64::NEG_INFINITY, upper: f64::INFINITY };
+        }
+        let factor = student(0.5 * (1.0 + confidence), self.probes as f64 - 1.0);
+        let half_width = factor * self.standard_error;
+        Interval { lower: self.value - half_width, upper: self.value + half_width }
+    }
 }
 
 /// The distribution of the eigenvalues of an operator, `(1/dim) Σ δ(λ − λ_i)`, estimated.
@@ -53,7 +73,8 @@ pub struct SpectralDensity {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DensityError {
-    /// A dimension or budget of zero, or a product that is not finite.
+    /// A dimension or budget of zero, a product that is not finite, or an eigenvalue beyond the range
+    /// of `f64`.
     #[error("{0}")]
     Product(#[from] EstimateError),
     /// The small eigenproblem has no trustworthy answer.
@@ -70,7 +91,8 @@ pub enum DensityError {
 /// exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
 ///
 /// # Errors
-/// [`DensityError`]: dimension, probes or steps zero, or a product that is not finite.
+/// [`DensityError`]: dimension, probes or steps zero, a product that is not finite, or an eigenvalue
+/// beyond the range of `f64`.
 pub fn spectral_density(
     operator: &(impl Operator + ?Sized),
     options: &DensityOptions,
@@ -101,11 +123,16 @@ pub fn spectral_density(
         let eigen = krylov.eigen()?;
         let nodes = eigen.values.iter().enumerate();
         let exponent = products.exponent();
-        let nodes = nodes.map(|(j, value)| Node {
-            value: libm::scalbn(*value, exponent),
-            weight: eigen.vectors[(0, j)] * eigen.vectors[(0, j)],
-        });
-        quadratures.push(nodes.collect());
+        let nodes: Vec<Node> = nodes
+            .map(|(j, value)| Node {
+                value: libm::scalbn(*value, exponent),
+                weight: eigen.vectors[(0, j)] * eigen.vectors[(0, j)],
+            })
+            .collect();
+        if nodes.iter().any(|node| !node.value.is_finite()) {
+            return Err(EstimateError::OutOfRange.into());
+        }
+        quadratures.push(nodes);
     }
     Ok(SpectralDensity { quadratures, products: products.used() })
 }
@@ -139,7 +166,7 @@ impl SpectralDensity {
         let spread = means.iter().map(|mean| (mean - value) * (mean - value)).sum::<f64>();
         let standard_error =
             if means.len() > 1 { (spread / (count * (count - 1.0))).sqrt() } else { f64::INFINITY };
-        ProbeMean { value, standard_error }
+        ProbeMean { value, standard_error, probes: means.len() }
     }
 
     /// The density at each point of `grid`, smoothed by a Gaussian kernel of standard deviation `width`,

@@ -76,7 +76,7 @@ pub enum EigenpairError {
         /// Dimension of the operator.
         dim: usize,
     },
-    /// No pair or no product, or a product that is not finite.
+    /// A dimension or budget of zero, or a product that is not finite.
     #[error("{0}")]
     Product(#[from] EstimateError),
     /// The small eigenproblem has no trustworthy answer.
@@ -102,8 +102,8 @@ const PLACE: f64 = 1e-5;
 /// vectors.
 ///
 /// # Errors
-/// [`EigenpairError`]: more pairs than the dimension, a count, dimension or budget of zero, or a
-/// product that is not finite.
+/// [`EigenpairError`]: more pairs than the dimension, a dimension or budget of zero, or a product that
+/// is not finite.
 pub fn top_eigenpairs(
     operator: &(impl Operator + ?Sized),
     options: &EigenpairOptions,
@@ -131,6 +131,11 @@ pub fn top_eigenpairs(
         out_of_products: false,
     };
     while count > 0 && search.locked.len() < dim && !search.out_of_products {
+        // Even to see that nothing is missing takes a product.
+        if search.products.used() >= options.max_products {
+            search.out_of_products = true;
+            break;
+        }
         let complete = search.locked.len() >= count;
         let found = search.round(complete, rng)?;
         let before = search.chosen();
@@ -202,9 +207,9 @@ impl<O: Operator + ?Sized> Search<'_, O> {
             next_look = size + (size / 8).max(4);
             let eigen = krylov.eigen()?;
             self.scale = eigen.values.iter().fold(self.scale, |m, v| m.max(v.abs()));
-            let residual = |j: usize| {
-                if closed { 0.0 } else { krylov.residual(eigen.vectors[(size - 1, j)]) }
-            };
+            let true_residual = |j: usize| krylov.residual(eigen.vectors[(size - 1, j)]);
+            // The pairs of a closed space are exact but for rounding: ties with locked ones stay ties.
+            let residual = |j: usize| if closed { 0.0 } else { true_residual(j) };
             let chosen = select(&eigen.values, self.options.end, wanted);
             let enough = chosen.len() == select(&vec![0.0; rest], self.options.end, wanted).len();
             let converged = chosen.iter().all(|&j| {
@@ -228,7 +233,7 @@ impl<O: Operator + ?Sized> Search<'_, O> {
                 pairs.push(RitzPair {
                     value,
                     vector,
-                    residual: libm::hypot(residual(j), coupling),
+                    residual: libm::hypot(true_residual(j), coupling),
                 });
             }
             // Pairs that were reached halfway do not displace those that converged.

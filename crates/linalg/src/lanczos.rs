@@ -112,7 +112,7 @@ impl Krylov {
         let entries = self.diagonal.iter().chain(&self.off_diagonal);
         let scale = entries.fold(0.0_f64, |m, v| m.max(v.abs()));
         self.closed = beta <= f64::EPSILON * scale * dim as f64 || k + 1 == dim;
-        self.off_diagonal.push(if self.closed { 0.0 } else { beta });
+        self.off_diagonal.push(beta);
         if !self.closed {
             self.basis.push(image.iter().map(|v| v / beta).collect());
         }
@@ -124,8 +124,12 @@ impl Krylov {
     ///
     /// # Errors
     /// As [`symmetric_eigen`](crate::symmetric_eigen).
+    ///
+    /// # Panics
+    /// Before the first product.
     pub fn largest_ritz_pair(&self) -> Result<(f64, Vec<f64>, f64), EigenError> {
         let k = self.diagonal.len();
+        assert!(k > 0, "a Ritz pair needs a product");
         let eigen = self.eigen()?;
         let coefficients: Vec<f64> = (0..k).map(|i| eigen.vectors[(i, k - 1)]).collect();
         let residual = self.off_diagonal[k - 1] * coefficients[k - 1].abs();
@@ -162,10 +166,13 @@ impl Krylov {
     /// The coefficients x of the Galerkin solution `Q x` of `(s − A) v = start`, for s above the
     /// largest Ritz value: `(s − T) x = ‖start‖ e_1`.
     ///
-    /// `None` when s is not above it. The residual `start − (s − A) Q x` is
+    /// `None` when s is not above it, and before the first product. The residual `start − (s − A) Q x` is
     /// `β_k x_k` times [`next_direction`](Self::next_direction).
     pub fn resolvent(&self, s: f64) -> Option<Vec<f64>> {
         let k = self.diagonal.len();
+        if k == 0 {
+            return None;
+        }
         // s − T = L D Lᵀ, positive definite exactly when every pivot is positive.
         let mut pivots = Vec::with_capacity(k);
         for i in 0..k {

@@ -66,12 +66,39 @@ pub(crate) fn apply(vectors: MatRef<'_, f64>, triangle: MatRef<'_, f64>, c: MatM
 /// When there are more columns than rows.
 pub fn thin_qr(matrix: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
     let (m, n) = (matrix.nrows(), matrix.ncols());
+    let mut blocks = Vec::new();
+    let upper = reduce(matrix, |block| blocks.push(block));
+    let mut basis = Mat::identity(m, n);
+    for Block { first, vectors, triangle } in blocks.iter().rev() {
+        let block = basis.as_mut().submatrix_mut(*first, *first, m - first, n - first);
+        apply(vectors.as_ref(), triangle.as_ref(), block);
+    }
+    (basis, upper)
+}
+
+/// R of [`thin_qr`] alone, at half the costs and with room for one copy of the matrix.
+///
+/// # Panics
+/// When there are more columns than rows.
+pub(crate) fn thin_r(matrix: MatRef<'_, f64>) -> Mat<f64> {
+    reduce(matrix, drop)
+}
+
+/// The reflections of some columns: `I − V T Vᵀ`, on the rows from `first` on.
+struct Block {
+    first: usize,
+    vectors: Mat<f64>,
+    triangle: Mat<f64>,
+}
+
+/// R; the reflections that lead to it are handed to `keep`, the first ones first.
+fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
+    let (m, n) = (matrix.nrows(), matrix.ncols());
     assert!(m >= n, "a thin QR decomposition of {m} rows and {n} columns");
     let largest = matrix.col_iter().flat_map(faer::ColRef::iter);
     let largest = largest.fold(0.0_f64, |largest, v| largest.max(v.abs()));
     let exponent = if largest > 0.0 { libm::ilogb(largest) } else { 0 };
     let mut work = Mat::from_fn(m, n, |i, j| libm::scalbn(matrix[(i, j)], -exponent));
-    let mut blocks = Vec::new();
     let mut upper = Mat::zeros(n, n);
     for first in (0..n).step_by(PANEL) {
         let width = PANEL.min(n - first);
@@ -107,27 +134,22 @@ pub fn thin_qr(matrix: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
                 upper[(i, later)] = rest[(i, later - first - width)];
             }
         }
-        blocks.push((first, vectors, triangle));
+        keep(Block { first, vectors, triangle });
     }
-    let mut basis = Mat::identity(m, n);
-    for (first, vectors, triangle) in blocks.iter().rev() {
-        let block = basis.as_mut().submatrix_mut(*first, *first, m - first, n - first);
-        apply(vectors.as_ref(), triangle.as_ref(), block);
-    }
-    let upper = Mat::from_fn(n, n, |i, j| libm::scalbn(upper[(i, j)], exponent));
-    (basis, upper)
+    Mat::from_fn(n, n, |i, j| libm::scalbn(upper[(i, j)], exponent))
 }
 
 #[cfg(test)]
 mod tests {
     use faer::{Mat, MatRef};
 
-    use super::thin_qr;
+    use super::{thin_qr, thin_r};
     use crate::product;
 
     fn check(matrix: MatRef<'_, f64>) {
         let (m, n) = (matrix.nrows(), matrix.ncols());
         let (q, r) = thin_qr(matrix);
+        assert_eq!(r, thin_r(matrix));
         let size = matrix.norm_l2();
         // A modest multiple of n·ε, as the theory of reflections has it.
         let tolerance = 8.0 * (n as f64 + 1.0) * f64::EPSILON;

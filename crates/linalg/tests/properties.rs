@@ -120,6 +120,41 @@ fn top_eigenvalues_of_indefinite_matrices_are_accurate() {
 }
 
 #[test]
+fn the_budget_of_products_is_kept() {
+    let identity = [1.0; 9];
+    let projector: Vec<f64> = (0..9).map(|k| f64::from(u8::from(k < 3))).collect();
+    let decaying: Vec<f64> = (1..=9).map(|k| 1.0 / f64::from(k)).collect();
+    for spectrum in [&identity[..], &[0.0; 9], &projector, &decaying] {
+        let operator = rotated(spectrum, 5);
+        for max_products in 1..12 {
+            let options = EigenpairOptions { count: 4, max_products, ..Default::default() };
+            let found = top_eigenpairs(&operator, &options, &mut stream(0, "budget", 0)).unwrap();
+            assert!(found.products <= max_products, "{spectrum:?} {max_products}");
+            // Four pairs take four products, and whether they are all takes one more.
+            let is_short = found.status == LanczosStatus::OutOfProducts;
+            assert!(is_short || max_products > 4, "{spectrum:?} {max_products} {:?}", found.status);
+        }
+    }
+}
+
+#[test]
+fn targets_that_make_no_sense_are_refused() {
+    let operator = rotated(&[1.0; 20], 0);
+    let refused = |target: TraceTarget, message: &str| {
+        let error = estimate_trace(&operator, &target, &mut stream(0, "targets", 0)).unwrap_err();
+        assert!(error.to_string().starts_with(message), "{error}");
+    };
+    for confidence in [0.0, -1.0, 1.0, f64::NAN] {
+        let target = TraceTarget { confidence, ..TraceTarget::default() };
+        refused(target, &format!("reach a confidence of {confidence}"));
+    }
+    for relative_error in [-0.1, f64::NAN, f64::INFINITY] {
+        let target = TraceTarget { relative_error, ..TraceTarget::default() };
+        refused(target, &format!("reach a relative error of {relative_error}"));
+    }
+}
+
+#[test]
 fn bad_requests_and_operators_are_named() {
     let nan = FnOperator::new(50, |_: &[f64], out: &mut [f64]| out[3] = f64::NAN);
     let empty = FnOperator::new(0, |_: &[f64], _: &mut [f64]| {});
@@ -159,6 +194,25 @@ fn the_driver_says_how_it_ended() {
         let target = TraceTarget { relative_error, max_products, ..TraceTarget::default() };
         estimate_trace(&operator, &target, &mut stream(0, "driver", 0)).unwrap()
     };
+    // The method goes where the memory does: 250 vectors are enough for 125 products of XTrace, 80 for a
+    // few directions, 10 for none.
+    for (vectors, method) in [
+        (250, TraceMethod::XTrace),
+        (80, TraceMethod::HutchPlusPlus),
+        (10, TraceMethod::Hutchinson),
+    ] {
+        let max_bytes = vectors * size_of::<f64>() * 300;
+        let target = TraceTarget {
+            relative_error: 1e-6,
+            max_products: 124,
+            max_bytes,
+            ..Default::default()
+        };
+        let run = estimate_trace(&operator, &target, &mut stream(0, "driver", 0)).unwrap();
+        assert_eq!(run.method, method, "{vectors}");
+        let error = (run.estimate.value - operator.trace()).abs();
+        assert!(error < 4.0 * run.estimate.standard_error, "{vectors}");
+    }
     let easy = run(0.2, 1000);
     assert_eq!(easy.status, TraceStatus::Converged);
     assert!(easy.estimate.interval(0.95).half_width() <= 0.2 * easy.estimate.value);

@@ -116,11 +116,14 @@ impl Model for DiagonalLinear {
 
     fn output(&self, parameters: &[f64], input: &[f64], output: &mut [f64]) {
         let (a, b) = self.split(parameters);
+        assert_eq!((input.len(), output.len()), (self.input_dim, 1), "dimensions");
         output[0] = a.iter().zip(b).zip(input).map(|((a, b), x)| a * b * x).sum();
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
         let (a, b) = self.split(parameters);
+        assert_eq!(input.len(), self.input_dim, "dimension of the input");
+        assert_eq!(gradient.len(), 2 * self.input_dim, "entries of the gradient");
         let (d_a, d_b) = gradient.split_at_mut(self.input_dim);
         for (j, x) in input.iter().enumerate() {
             d_a[j] = b[j] * x;
@@ -138,6 +141,8 @@ impl Model for DiagonalLinear {
         product: &mut [f64],
     ) {
         let (v_a, v_b) = self.split(vector);
+        assert_eq!((input.len(), weights.len()), (self.input_dim, 1), "dimensions");
+        assert_eq!(product.len(), 2 * self.input_dim, "entries of the product");
         let (d_a, d_b) = product.split_at_mut(self.input_dim);
         for (j, x) in input.iter().enumerate() {
             d_a[j] += weights[0] * x * v_b[j];

@@ -332,6 +332,14 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
         if state.step > self.options.max_steps || state.total.steps != state.step {
             return refuse("it has done another number of steps");
         }
+        let parts = [state.total, state.since_checkpoint, state.since_check];
+        if parts.iter().any(|part| part.clipped_steps > part.steps || part.steps > state.step) {
+            return refuse("its counts of steps contradict each other");
+        }
+        // A run that had passed as many had ended.
+        if state.passed_checks >= self.options.stopping.checks.max(1) {
+            return refuse("it has met the stopping rule");
+        }
         match &mut self.batches.source {
             Source::Drawn { sampler, rng } => {
                 if !sampler.restore(&state.sampler) {

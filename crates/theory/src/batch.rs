@@ -61,8 +61,9 @@ impl Batch {
             }
             Sampling::WithoutReplacement if sample_count == 1 => Ok(0.0),
             Sampling::WithoutReplacement => {
-                let (n, b) = (sample_count as f64, size as f64);
-                Ok((n - b) / (b * (n - 1.0)))
+                // The differences are taken of integers: beyond 2⁵³ numbers do not tell n from n − 1.
+                let (unused, others) = (sample_count - size, sample_count - 1);
+                Ok(unused as f64 / (size as f64 * others as f64))
             }
         }
     }
@@ -87,6 +88,43 @@ mod tests {
         check(1, Sampling::WithoutReplacement, 1, 0.0);
         check(1, Sampling::WithReplacement, 1, 1.0);
         check(10, Sampling::WithReplacement, 7, 0.1);
+    }
+
+    /// By the exact quotient of integers, which fit 128 bits.
+    fn check_rounding(sample_count: usize, size: usize) {
+        let (n, b) = (sample_count as u128, size as u128);
+        let batch = |sampling| Batch::new(size, sampling).unwrap();
+        let expected = (n - b) as f64 / (b * (n - 1)) as f64;
+        let noise = batch(Sampling::WithoutReplacement).noise_coefficient(sample_count).unwrap();
+        // Three roundings there, five here.
+        let error = (noise - expected).abs();
+        assert!(error <= 4.0 * f64::EPSILON * expected, "n = {n}, B = {b}: {noise:e}");
+        assert!((0.0..=1.0).contains(&noise), "n = {n}, B = {b}: {noise:e}");
+        let noise = batch(Sampling::WithReplacement).noise_coefficient(sample_count).unwrap();
+        assert!((noise * b as f64 - 1.0).abs() <= f64::EPSILON, "B = {b}: {noise:e}");
+    }
+
+    #[test]
+    fn counts_that_numbers_cannot_tell_apart_keep_every_digit() {
+        for n in [(1 << 53) - 1, 1 << 53, (1 << 53) + 1, (1 << 53) + 3, usize::MAX - 1, usize::MAX]
+        {
+            for b in [1, 2, 3, n / 3, n / 2, n / 2 + 1, n - 3, n - 2, n - 1, n] {
+                check_rounding(n, b);
+            }
+        }
+        let all_but_one = Batch::new(1 << 53, Sampling::WithoutReplacement).unwrap();
+        assert!(all_but_one.noise_coefficient((1 << 53) + 1).unwrap() > 0.0);
+        let single = Batch::new(1, Sampling::WithoutReplacement).unwrap();
+        let noise = single.noise_coefficient(usize::MAX).unwrap();
+        assert_eq!(noise.to_bits(), 1.0_f64.to_bits());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_noise_coefficient_is_right_to_the_last_digits(n in 2..=usize::MAX, b in 1..=usize::MAX) {
+            check_rounding(n, 1 + (b - 1) % n);
+            check_rounding((n >> (b % 62)).max(2), 1);
+        }
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Gram {
                 if !(difference <= Self::TOLERANCE * largest) {
                     return Err(TheoryError::GramNotSymmetric { row, column, value, mirrored });
                 }
-                asymmetry = asymmetry.max(0.5 * difference);
+                // Half of an odd number of the smallest units is no number.
+                asymmetry = asymmetry.max((0.5 * difference).next_up().min(difference));
                 // √a·√b: the product of the entries may leave the range.
                 let bound = matrix[(row, row)].sqrt() * matrix[(column, column)].sqrt();
                 if value.abs() > bound + Self::TOLERANCE * largest {
@@ -159,6 +160,10 @@ mod tests {
         let gram = Gram::from_means(mat![[1.0, 1.0 + 1e-6], [1.0, 1.0]]).unwrap();
         assert!((gram.asymmetry - 5e-7).abs() < 1e-12);
         assert_eq!(gram.sample_count(), 2);
+        // Half of the smallest number is none.
+        let large = f64::from_bits(1 << 20);
+        let gram = Gram::from_means(mat![[large, f64::from_bits(1)], [0.0, large]]).unwrap();
+        assert!(gram.asymmetry > 0.0);
         assert!(Gram::from_means(mat![[1e300, 0.0], [0.0, 1e-300]]).is_ok());
         assert!(Gram::from_sums(Mat::zeros(1, 1)).is_ok());
     }

@@ -32,11 +32,11 @@ pub(crate) fn rounding(terms: usize) -> f64 {
 #[derive(Debug, Clone)]
 pub struct Minimum {
     output_count: usize,
-    sharpness: Sharpness,
-    largest_gradient_norm_squared: f64,
     eigenvalues: Vec<f64>,
     /// `J = 2^exponent · J'`; what follows is of `J'`.
     exponent: i32,
+    scaled_sharpness: Sharpness,
+    scaled_largest_norm_squared: f64,
     scaled_eigenvalues: Vec<f64>,
     scaled_rows: RowMatrix,
     accuracy: Accuracy,
@@ -176,10 +176,10 @@ impl Minimum {
             };
             (0..n).map(column).sum()
         };
-        let sharpness = Sharpness {
-            trace: back(trace),
-            frobenius_norm: back(squares(matrix.as_ref()).sqrt() / divisor),
-            lambda_max: back(lambda_max / divisor),
+        let scaled_sharpness = Sharpness {
+            trace,
+            frobenius_norm: squares(matrix.as_ref()).sqrt() / divisor,
+            lambda_max: lambda_max / divisor,
         };
         let largest = if output_count == 1 {
             diagonal.fold(0.0, f64::max)
@@ -198,10 +198,10 @@ impl Minimum {
         };
         Ok(Self {
             output_count,
-            sharpness,
-            largest_gradient_norm_squared: back(largest * (sample_count / divisor)),
             eigenvalues: scaled_eigenvalues.iter().copied().map(back).collect(),
             exponent,
+            scaled_sharpness,
+            scaled_largest_norm_squared: largest * (sample_count / divisor),
             scaled_eigenvalues,
             scaled_rows,
             accuracy,
@@ -218,15 +218,21 @@ impl Minimum {
         self.output_count
     }
 
-    /// Sharpness of `G`.
+    /// Sharpness of `G`; infinite or zero where it is beyond the range of numbers.
     pub fn sharpness(&self) -> Sharpness {
-        self.sharpness
+        let back = |value: f64| libm::scalbn(value, 2 * self.exponent);
+        let Sharpness { trace, frobenius_norm, lambda_max } = self.scaled_sharpness;
+        Sharpness {
+            trace: back(trace),
+            frobenius_norm: back(frobenius_norm),
+            lambda_max: back(lambda_max),
+        }
     }
 
     /// `max_i λ_max(J_i J_iᵀ)`, the largest curvature that one sample alone has; with one output
     /// `max_i ‖g_i‖²`.
     pub fn largest_gradient_norm_squared(&self) -> f64 {
-        self.largest_gradient_norm_squared
+        libm::scalbn(self.scaled_largest_norm_squared, 2 * self.exponent)
     }
 
     /// The nonzero eigenvalues of `G`, ascending. Their number is its rank r.
@@ -237,6 +243,12 @@ impl Minimum {
     /// The exponent e, eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
     pub(crate) fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
         (self.exponent, &self.scaled_eigenvalues, &self.scaled_rows)
+    }
+
+    /// Sharpness and [largest norm](Self::largest_gradient_norm_squared) of `J/2^e`, see
+    /// [`scaled`](Self::scaled): ordinary numbers also where those of `J` are not.
+    pub(crate) fn scaled_curvature(&self) -> (Sharpness, f64) {
+        (self.scaled_sharpness, self.scaled_largest_norm_squared)
     }
 
     /// How exact [`scaled`](Self::scaled) is.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "oracles/decimal.rs"]
+mod decimal;
 #[path = "oracles/momentum.rs"]
 mod momentum;
 mod oracles;
@@ -16,6 +18,7 @@ use flatmin_theory::{
 };
 use rand::RngExt as _;
 
+use crate::decimal::Decimal;
 use crate::momentum::momentum_radius;
 use crate::oracles::{assert_close, cases, minimum_and_batch, number};
 
@@ -36,18 +39,6 @@ fn every_interval_contains_its_reference_and_is_narrow() {
     }
 }
 
-/// A positive decimal number as its exponent and its digits, the first one not zero.
-fn scientific(text: &str) -> (i32, String) {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let zeros = digits.len() - digits.trim_start_matches('0').len();
-    let exponent = exponent.parse::<i32>().unwrap() + i32::try_from(whole.len()).unwrap()
-        - 1
-        - i32::try_from(zeros).unwrap();
-    (exponent, format!("{:0<60}", &digits[zeros..]))
-}
-
 #[test]
 fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
     let mut compared = 0;
@@ -59,10 +50,10 @@ fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
         };
         let (minimum, batch) = minimum_and_batch(&case);
         let found = threshold_with(&minimum, batch, &options).unwrap();
-        let ordered = |value: f64| scientific(&format!("{value:.59e}"));
-        let exact = scientific(decimal);
+        let exact = Decimal::parse(decimal);
         let id = &case["id"];
-        assert!(ordered(found.lower) <= exact && exact <= ordered(found.upper), "{id}: {found:?}");
+        let contains = Decimal::of(found.lower) <= exact && exact <= Decimal::of(found.upper);
+        assert!(contains, "{id}: {found:?}");
         assert!(found.relative_width() < 1e-12, "{id}: {found:?}");
         compared += 1;
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod support;
+
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
@@ -13,16 +15,7 @@ use flatmin_theory::{
 use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_assert, prop_oneof, sample};
-
-/// Zeros, small integers (exact ties and dependencies), and numbers over eight decades.
-fn entry() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        1 => Just(0.0),
-        3 => (-3_i32..=3).prop_map(f64::from),
-        3 => -2.0..2.0_f64,
-        1 => (-1.0..1.0_f64, -4_i32..=4).prop_map(|(x, e)| x * 10.0_f64.powi(e)),
-    ]
-}
+use support::entry;
 
 fn batch(sample_count: usize) -> impl Strategy<Value = Batch> {
     prop_oneof![

@@ -149,7 +149,7 @@ impl Analysis {
 }
 
 /// By how much a threshold exceeds a learning rate, relative to it; negative where it is unstable.
-pub(crate) fn margin(threshold: &Threshold, learning_rate: f64) -> f64 {
+fn margin(threshold: &Threshold, learning_rate: f64) -> f64 {
     threshold.midpoint() / learning_rate - 1.0
 }
 

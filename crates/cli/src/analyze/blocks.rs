@@ -4,11 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use flatmin_files::{read_small, said, short};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::failure::Failure;
-use crate::load;
 
 /// Largest file of blocks that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -23,9 +23,14 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Reads `{"name": [first, end], …}`.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = load::small_file(path, LARGEST, "blocks of parameters in JSON")?;
-        let Ranges(ranges) = serde_json::from_slice(&bytes).map_err(|error| {
-            let error = flatmin_arrays::printable(&error.to_string());
+        let bytes = read_small(path, LARGEST, "blocks of parameters in JSON")?;
+        Self::parse(&bytes, path)
+    }
+
+    /// The same from the bytes of the file at `path`.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
+        let Ranges(ranges) = serde_json::from_slice(bytes).map_err(|error| {
+            let error = said(&error);
             Failure::input(path, format!("expected {{\"name\": [first, end], …}}: {error}"))
         })?;
         Ok(Self { ranges, path: path.into() })
@@ -36,7 +41,7 @@ impl Blocks {
         for (name, range) in &self.ranges {
             if range.start >= range.end || range.end > columns {
                 let Range { start, end } = range;
-                let name = flatmin_arrays::printable(name);
+                let name = short(name);
                 let text = format!(
                     "block \"{name}\" is [{start}, {end}], expected first < end ≤ {columns}, the \
                      number of columns"
@@ -65,7 +70,8 @@ impl<'de> Deserialize<'de> for Ranges {
                 let mut names = std::collections::BTreeSet::new();
                 while let Some((name, [start, end])) = map.next_entry::<String, [usize; 2]>()? {
                     if !names.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("the block {name:?} stands twice")));
+                        let name = short(&name);
+                        return Err(A::Error::custom(format!("the block \"{name}\" stands twice")));
                     }
                     ranges.push((name, start..end));
                 }

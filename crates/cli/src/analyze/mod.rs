@@ -14,6 +14,7 @@ use clap::Args;
 use flatmin_linalg::Parallelism;
 
 use self::analysis::Analysis;
+pub(crate) use self::blocks::Blocks;
 use self::input::Input;
 use crate::batches::Batches;
 use crate::failure::{Exit, Failure, shown};

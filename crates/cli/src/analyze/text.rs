@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
-use super::analysis::{Analysis, BatchAnalysis, margin, verdict};
+use super::analysis::{Analysis, BatchAnalysis, verdict};
 use super::{Options, shown};
 use crate::number::{significant, table, times};
 use crate::output::{Interval, Number};
@@ -31,7 +31,7 @@ fn header(text: &mut String, options: &Options, analysis: &Analysis) {
     let minimum = &analysis.found.minimum;
     let (n, rank) = (minimum.sample_count(), minimum.eigenvalues().len());
     let k = minimum.output_count();
-    let array = analysis.found.array.as_deref().map(flatmin_arrays::printable);
+    let array = analysis.found.array.as_deref().map(flatmin_files::short);
     let array = array.map_or(String::new(), |name| format!(", array \"{name}\""));
     let _ = write!(text, "{}{array}: {}", shown(&options.file), count(n, "sample"));
     if k > 1 {
@@ -88,7 +88,7 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
             .iter()
             .map(|block| {
                 vec![
-                    flatmin_arrays::printable(block.name),
+                    flatmin_files::short(block.name),
                     format!("{}..{}", block.first, block.end),
                     digits(block.sharpness.trace),
                     digits(block.sharpness.frobenius_norm),
@@ -187,7 +187,7 @@ fn learning_rates(text: &mut String, analysis: &Analysis) {
                     batch.batch_size.to_string(),
                     significant(*rate, 15),
                     verdict(*stability).to_owned(),
-                    room(margin(&batch.threshold, *rate)),
+                    room(batch.threshold.midpoint(), *rate),
                 ]
             })
         })
@@ -199,12 +199,16 @@ fn learning_rates(text: &mut String, analysis: &Analysis) {
 }
 
 /// A margin in words: by how much the larger of η and η* is above the smaller.
-fn room(margin: f64) -> String {
-    let (larger, smaller) = if margin < 0.0 { ("η", "η*") } else { ("η*", "η") };
-    let ratio = if margin < 0.0 { 1.0 / (margin + 1.0) } else { margin + 1.0 };
+fn room(threshold: f64, rate: f64) -> String {
+    // The quotient of the smaller by the larger less 1 would keep no digit where they are far apart.
+    let (larger, smaller, ratio) = if threshold < rate {
+        ("η", "η*", rate / threshold)
+    } else {
+        ("η*", "η", threshold / rate)
+    };
     let percent = 100.0 * (ratio - 1.0);
     match ratio {
-        _ if margin.is_infinite() => "unlimited".to_owned(),
+        _ if threshold.is_infinite() => "unlimited".to_owned(),
         ratio if ratio >= 2.0 => format!("{larger} is {} {smaller}", times(ratio)),
         _ if percent < 0.01 => format!("{larger} is {percent:.1e} % above {smaller}"),
         _ => format!("{larger} is {percent:.2} % above {smaller}"),
@@ -259,6 +263,11 @@ fn conclusion(options: &Options, analysis: &Analysis) -> String {
 /// What the simple bounds would have said.
 fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
     let exact = batch.threshold.midpoint();
+    if !(exact.is_normal() && bounds.lambda_max.is_normal()) {
+        return "Learning rates here are beyond the range of double precision, or near its end: \
+                scale the array by a power\nof two, and the learning rates by its inverse square."
+            .to_owned();
+    }
     let upper = [
         ("the trace bound S2", bounds.trace),
         ("the Frobenius bound S3", bounds.frobenius_norm),
@@ -331,12 +340,14 @@ mod tests {
 
     #[test]
     fn a_margin_says_which_is_larger() {
-        let check = |margin: f64, words: &str| assert_eq!(room(margin), words);
-        check(f64::INFINITY, "unlimited");
-        check(4.41, "η* is 5.41 times η");
-        check(0.2088, "η* is 20.88 % above η");
-        check(4.7e-10, "η* is 4.7e-8 % above η");
-        check(0.13_f64.recip() * 0.12 - 1.0, "η is 8.33 % above η*");
-        check(-0.75, "η is 4 times η*");
+        let check = |threshold, rate, words: &str| assert_eq!(room(threshold, rate), words);
+        check(f64::INFINITY, 1.0, "unlimited");
+        check(5.41, 1.0, "η* is 5.41 times η");
+        check(1.2088, 1.0, "η* is 20.88 % above η");
+        check(1.0 + 4.7e-10, 1.0, "η* is 4.7e-8 % above η");
+        check(0.12, 0.13, "η is 8.33 % above η*");
+        check(0.25, 1.0, "η is 4 times η*");
+        check(1e-30, 0.1, "η is 1e29 times η*");
+        check(1e-300, 0.1, "η is 1e299 times η*");
     }
 }

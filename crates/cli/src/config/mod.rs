@@ -6,6 +6,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
+use flatmin_files::{read_small, said};
 use flatmin_models::data::ClassTargets;
 use flatmin_optim::{Sampling, Schedule, StoppingRule};
 use serde::Serialize;
@@ -15,7 +16,6 @@ pub(crate) use self::labelled::{LabelledConfig, LabelledFiles, LabelledSource};
 pub(crate) use self::model::{AnyModel, ModelConfig, name_of};
 use self::table::{ConfigError, Table, line};
 use crate::failure::Failure;
-use crate::load;
 use crate::train::Column;
 
 /// A configuration with every key and what it means; it runs as it is.
@@ -186,7 +186,12 @@ impl Config {
     /// Reads a configuration and checks what can be checked without the files it names. Their paths
     /// are relative to its folder.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = read_text(path)?;
+        Self::from_bytes(read_small(path, LARGEST, "a TOML file")?, path)
+    }
+
+    /// The same from the bytes of the file at `path`.
+    pub(crate) fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, Failure> {
+        let text = utf8(bytes, path)?;
         parse_text(&text)
             .and_then(|root| Self::parse(&text, &root, folder(path)))
             .map_err(|error| Failure::input(path, error.to_string()))
@@ -249,8 +254,7 @@ impl Config {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = load::small_file(path, LARGEST, "a TOML file")?;
+fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::input(path, "is not UTF-8 text"))
 }
 
@@ -259,7 +263,7 @@ fn parse_text(text: &str) -> Result<DeTable<'_>, ConfigError> {
         Ok(root) => Ok(root.into_inner()),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
-            let message = error.message().trim().replace('\n', ", ");
+            let message = said(&error.message().trim().replace('\n', ", "));
             Err(ConfigError(format!("line {}: {message}", line(text, at))))
         }
     }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use flatmin_files::read_small;
 use flatmin_models::{Activation, DiagonalLinear, Mlp, SizeError, TwoLayerRelu};
 use serde::Serialize;
 use toml::de::DeTable;
 
 use super::table::{ConfigError, Table};
-use super::{Config, MOST, TABLES, folder, parse_text, read_text, size};
+use super::{Config, LARGEST, MOST, TABLES, folder, parse_text, size, utf8};
 use crate::failure::Failure;
 
 /// `[model]`.
@@ -74,14 +75,23 @@ fn activation_name<S: serde::Serializer>(
 
 impl ModelConfig {
     /// Reads the `[model]` of a file that holds nothing else, or of a whole configuration, which is
-    /// checked.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = read_text(path)?;
+    /// checked and given too.
+    pub(crate) fn read(path: &Path) -> Result<(Self, Option<Config>), Failure> {
+        Self::from_bytes(read_small(path, LARGEST, "a TOML file")?, path)
+    }
+
+    /// The same from the bytes of the file at `path`.
+    pub(crate) fn from_bytes(
+        bytes: Vec<u8>,
+        path: &Path,
+    ) -> Result<(Self, Option<Config>), Failure> {
+        let text = utf8(bytes, path)?;
         let parse = |root: &DeTable<'_>| {
             if root.keys().any(|key| key.get_ref() != "model") {
-                return Ok(Config::parse(&text, root, folder(path))?.model);
+                let config = Config::parse(&text, root, folder(path))?;
+                return Ok((config.model.clone(), Some(config)));
             }
-            model(&Table::root(&text, root, &["model"], TABLES)?)
+            Ok((model(&Table::root(&text, root, &["model"], TABLES)?)?, None))
         };
         parse_text(&text)
             .and_then(|root| parse(&root))

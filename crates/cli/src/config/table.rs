@@ -1,5 +1,6 @@
 //! A table of a TOML file, read key by key, with errors that say the line and the remedy.
 
+use flatmin_files::short;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 /// What is wrong with a configuration: one line.
@@ -9,6 +10,9 @@ pub(crate) struct ConfigError(pub(crate) String);
 
 /// Names that are at least this similar are taken for each other.
 const NEAR: f64 = 0.8;
+
+/// Longest name, in bytes, that is compared with those there are.
+const LONGEST_NAME: usize = 100;
 
 /// A table whose keys are all known.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +49,7 @@ impl<'a> Table<'a> {
         for key in self.entries.keys() {
             let found = key.get_ref();
             if !keys.contains(&found.as_ref()) {
-                let what = format!("unknown key {found:?}{}", self.inside());
+                let what = format!("unknown key \"{}\"{}", short(found), self.inside());
                 return Err(self.at(key.span().start, &suggest(&what, found, keys)));
             }
         }
@@ -119,7 +123,7 @@ impl<'a> Table<'a> {
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
             return Ok(Some(*value));
         }
-        let what = format!("{key} is {text:?}, expected {expected}");
+        let what = format!("{key} is \"{}\", expected {expected}", short(text));
         let near = nearest(text, &names).map(|near| format!("; did you mean {near:?}?"));
         Err(self.error(key, &(what + &near.unwrap_or_default())))
     }
@@ -146,7 +150,7 @@ impl<'a> Table<'a> {
                 return Err(self.at(position, &format!("{key} must hold texts in quotes")));
             };
             let Some((name, value)) = choices.iter().find(|(name, _)| name == text) else {
-                let what = format!("{key} holds {text:?}");
+                let what = format!("{key} holds \"{}\"", short(text));
                 return Err(self.at(position, &suggest(&what, text, &names)));
             };
             if seen.contains(name) {
@@ -168,10 +172,10 @@ impl<'a> Table<'a> {
         };
         match text.parse::<f64>() {
             Ok(number) if number.is_infinite() && !text.contains("inf") => {
-                Err(self.error(key, &format!("{key} is {text}, out of range")))
+                Err(self.error(key, &format!("{key} is {}, out of range", short(text))))
             }
             Ok(number) if !number.is_nan() => Ok(Some(number)),
-            _ => Err(self.error(key, &format!("{key} is {text}, expected a number"))),
+            _ => Err(self.error(key, &format!("{key} is {}, expected a number", short(text)))),
         }
     }
 
@@ -261,7 +265,7 @@ fn whole(number: &DeInteger<'_>, least: u64, most: u64) -> Result<u64, String> {
                 u64::MAX => format!("a whole number of at least {least}"),
                 most => format!("a whole number from {least} to {most}"),
             };
-            Err(format!("{}, expected {expected}", number.as_str()))
+            Err(format!("{}, expected {expected}", short(number.as_str())))
         }
     }
 }
@@ -272,6 +276,9 @@ pub(crate) fn line(text: &str, position: usize) -> usize {
 }
 
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let similarity = |other: &&str| strsim::jaro_winkler(&name.to_lowercase(), other);
     let best = names.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
     (similarity(&best) >= NEAR).then_some(best)

@@ -186,7 +186,8 @@ impl<N: Network> Measure<'_, N> {
         batch: Batch,
     ) -> Result<Option<(f64, f64)>, MeasureError> {
         let gram = self.network.gram(parameters, self.train.inputs());
-        let gram = match Gram::from_means(gram) {
+        let gram = Gram::from_means(gram);
+        let gram = match gram.and_then(|gram| gram.with_outputs(self.train.output_dim())) {
             Err(TheoryError::GramNotFinite { .. }) => return Ok(None),
             gram => gram?,
         };

@@ -4,22 +4,23 @@ mod folder;
 mod measure;
 mod problem;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use flatmin_arrays::NamedArray;
+use flatmin_files::{is_printable, read_own, said};
 use flatmin_linalg::Stream;
 use flatmin_optim::{Outcome, Trainer};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use self::folder::{Folder, Start};
+use self::folder::{Files, Folder, LARGEST_SUMMARY, Start};
 pub(crate) use self::measure::Column;
 use self::measure::{Measure, Row};
-use self::problem::{Digests, Problem, data_and_model};
+pub(crate) use self::problem::data_and_model;
+use self::problem::{Digests, Problem};
 use crate::config::{AnyModel, COMMENTED, Config};
 use crate::failure::{Exit, Failure, shown};
 use crate::interrupt;
@@ -30,6 +31,9 @@ use crate::progress::Progress;
 
 /// The format of the summary of a run.
 const SCHEMA: &str = "flatmin.train/1";
+
+/// Bytes of a checkpoint without its numbers, at most.
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// Plain lines of progress are at least this part of all steps and as long apart.
 const LINE_STEPS: u64 = 10;
@@ -86,6 +90,7 @@ struct Summary<'a> {
     parameter_count: usize,
     digests: &'a Digests,
     last: LastRow<'a>,
+    files: Files,
 }
 
 /// The last row of the metrics table by column.
@@ -133,12 +138,15 @@ fn run<N: Network>(
 ) -> Result<Exit, Failure> {
     let mut trainer = problem.start(path, network)?;
     let out = options.out.clone().unwrap_or_else(|| default_folder(path));
-    let (mut folder, start) = Folder::open(&out, options.resume, problem.digests.clone())?;
+    // A number takes 25 characters, the index of a sample 11.
+    let numbers = (network.parameter_count() + problem.data.train.sample_count()) as u64;
+    let most = CHECKPOINT_BYTES + 32 * numbers;
+    let (mut folder, start) = Folder::open(&out, options.resume, problem.digests.clone(), most)?;
     match &start {
         Start::Ended => return say_ended(options, &folder),
         Start::Fresh => {
             if options.resume {
-                let out = out.display();
+                let out = shown(&out);
                 output::note(&format_args!(
                     "flatmin: {out}: no run to go on with, starting afresh"
                 ));
@@ -230,7 +238,8 @@ fn finish<N: Network>(
     }
     let path = folder.file(folder::PARAMETERS);
     let bytes = flatmin_arrays::npz_bytes(&arrays).map_err(Failure::file(&path))?;
-    flatmin_files::write(&path, &bytes)?;
+    let files = folder.files(&bytes)?;
+    folder.write(folder::PARAMETERS, &bytes)?;
 
     let path = folder.file(folder::RUN);
     let summary = Summary {
@@ -243,22 +252,47 @@ fn finish<N: Network>(
         parameter_count: parameters.len(),
         digests: &problem.digests,
         last: LastRow(&problem.columns, last),
+        files,
     };
     let text = serde_json::to_string_pretty(&summary);
     let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
-    Ok(flatmin_files::write(&path, (text + "\n").as_bytes())?)
+    folder.write(folder::RUN, flatmin_files::seal(&text).as_bytes())
 }
 
 /// Says how a run that has ended did so, from its summary.
 fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
     let path = folder.file(folder::RUN);
-    let text = fs::read_to_string(&path).map_err(Failure::file(&path))?;
+    let bytes = read_own(&path, LARGEST_SUMMARY, "the summary of a run")?;
+    let (text, run) = summary(bytes).map_err(|reason| Failure::input(&path, reason))?;
     if options.format == Format::Json {
         output::print(&text)?;
         return Ok(Exit::Done);
     }
-    let run: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::input(&path, format!("is not a summary of a run: {error}")))?;
+    let text = describe(&run);
+    output::print(&format!(
+        "{text}{}: metrics.csv, parameters.npz, run.json\n",
+        shown(folder.path())
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// A summary as text and as JSON; the reason if it is none.
+fn summary(bytes: Vec<u8>) -> Result<(String, Value), String> {
+    let none = |what: &str| format!("is not a summary of a run: {}", said(&what));
+    let text = String::from_utf8(bytes).map_err(|_| none("it is not UTF-8 text"))?;
+    let run: Value = serde_json::from_str(&text).map_err(|error| none(&error.to_string()))?;
+    if run["schema"] != SCHEMA {
+        return Err(none(&format!("its format is not {SCHEMA}")));
+    }
+    // It is printed as it stands, and none that flatmin wrote holds such.
+    if !text.chars().all(|character| character == '\n' || is_printable(character)) {
+        return Err(none("it holds control characters"));
+    }
+    Ok((text, run))
+}
+
+/// How a run ended, in words.
+fn describe(run: &Value) -> String {
     let outcome = match run["outcome"].as_str() {
         Some("converged") => "converged: the stopping rule is met",
         Some("diverged") => "diverged",
@@ -277,13 +311,7 @@ fn say_ended(options: &Options, folder: &Folder) -> Result<Exit, Failure> {
             rows.push(vec![(*name).to_owned(), significant(number, DIGITS)]);
         }
     }
-    output::print(&format!(
-        "{outcome} after {} steps{clipped}\n{}{}: metrics.csv, parameters.npz, run.json\n",
-        steps("steps"),
-        table(&[], &rows),
-        shown(folder.path())
-    ))?;
-    Ok(Exit::Done)
+    format!("{outcome} after {} steps{clipped}\n{}", steps("steps"), table(&[], &rows))
 }
 
 /// Progress: a bar on a terminal, a few plain lines otherwise.
@@ -312,5 +340,45 @@ impl Lines {
             self.next = step + self.total / LINE_STEPS;
             self.time = Instant::now();
         }
+    }
+}
+
+/// The readers of a run's folder by themselves, for [`crate::readers`].
+pub(crate) mod readers {
+    use flatmin_linalg::{RowMatrix, stream};
+    use flatmin_models::{Dataset, DiagonalLinear};
+    use flatmin_optim::{Method, Sampling, Schedule, StoppingRule, TrainOptions, Trainer};
+
+    /// Reads a summary and says what it says.
+    pub(crate) fn summary(bytes: &[u8]) -> Result<String, String> {
+        super::summary(bytes.to_vec()).map(|(_, run)| super::describe(&run))
+    }
+
+    /// Reads a checkpoint and takes a step of a small run from there, whatever its checksum.
+    pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), String> {
+        let state = super::folder::state(bytes)?;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let model = DiagonalLinear::new(2).map_err(|error| text(&error))?;
+        let inputs = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let inputs = inputs.map_err(|error| text(&error))?;
+        let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0]).map_err(|error| text(&error))?;
+        let options = TrainOptions {
+            method: Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling },
+            learning_rate: 0.1,
+            schedule: Schedule::Cosine,
+            clip_norm: 1.0,
+            max_steps: 30,
+            stopping: StoppingRule::default(),
+            checkpoints: vec![0, 5, 30],
+        };
+        let rng = stream(0, "batches", 0);
+        let trainer = Trainer::new(&model, &data, &[0.5; 4], &options, rng);
+        let mut trainer = trainer.map_err(|error| text(&error))?;
+        trainer.restore(&state).map_err(|error| text(&error))?;
+        while trainer.outcome().is_none() {
+            let _ = trainer.observe();
+            trainer.advance();
+        }
+        Ok(())
     }
 }

@@ -51,9 +51,9 @@ impl Digests {
 }
 
 /// Training and test data.
-pub(super) struct Data {
-    pub(super) train: Dataset,
-    pub(super) test: Option<Dataset>,
+pub(crate) struct Data {
+    pub(crate) train: Dataset,
+    pub(crate) test: Option<Dataset>,
 }
 
 /// A run that can be started, but for its model.
@@ -70,7 +70,7 @@ pub(super) struct Problem {
 }
 
 /// The data and the model of a configuration.
-pub(super) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyModel), Failure> {
+pub(crate) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyModel), Failure> {
     let said = config.model.input_dim();
     let data = match &config.data {
         DataConfig::File(file) => {
@@ -335,15 +335,6 @@ fn columns(config: &Config, has_test: bool) -> Vec<Column> {
 
 /// That what is asked for can be had of n samples with k outputs; the reason if not.
 fn check_columns(columns: &[Column], n: usize, k: usize) -> Result<(), String> {
-    if k > 1
-        && let Some(column) = columns.iter().find(|column| column.is_threshold())
-    {
-        return Err(format!(
-            "columns in [metrics] holds {:?}, but y has {k} columns, and thresholds are for models \
-             with one output: leave it out",
-            column.name()
-        ));
-    }
     if n.saturating_mul(k) > MOST_SAMPLES
         && let Some(column) = columns.iter().find(|column| column.is_quadratic())
     {
@@ -377,7 +368,7 @@ fn config_digest(config: &Config) -> serde_json::Result<String> {
 fn dataset_digest(data: &Dataset) -> String {
     let inputs = data.inputs();
     let values = [inputs.values(), data.targets()].concat();
-    digest(&[inputs.rows(), inputs.columns()], &values)
+    digest(&[inputs.rows(), inputs.columns(), data.output_dim()], &values)
 }
 
 /// BLAKE3 of a shape and numbers, in little-endian order.

@@ -47,6 +47,56 @@ pub(crate) fn write_npz(path: &Path, arrays: &[(&str, &Numbers)]) {
     fs::write(path, npz_bytes(&arrays).unwrap()).unwrap();
 }
 
+/// A run on four samples, of `data.npz`, that is over at once.
+pub(crate) const SMALL_RUN: &str = "\
+seed = 0
+data = 'data.npz'
+[model]
+kind = 'two-layer-relu'
+width = 3
+[optimizer]
+learning_rate = 0.01
+batch_size = 2
+max_steps = 10
+";
+
+/// The x and y of [`SMALL_RUN`].
+pub(crate) fn small_data() -> [Numbers; 2] {
+    let x = (0..8).map(|k| f64::from(k) - 3.5).collect();
+    [(vec![4, 2], x), (vec![4], vec![1.0, -1.0, 0.5, 2.0])]
+}
+
+/// A run that can be interrupted anywhere: `max_steps` steps, with a row of metrics and a checkpoint every
+/// so many.
+pub(crate) fn long_run(max_steps: u64, every: u64, checkpoint_every: u64) -> String {
+    format!(
+        "\
+seed = 1
+stopping = 'never'
+[model]
+kind = 'two-layer-relu'
+width = 40
+input_dim = 20
+[data]
+teacher = 'two-layer-relu'
+teacher_width = 4
+sample_count = 60
+test_count = 50
+[optimizer]
+learning_rate = 0.005
+batch_size = 1
+sampling = 'reshuffling'
+clip_norm = 1.0
+schedule = 'cosine'
+max_steps = {max_steps}
+[metrics]
+every = {every}
+[output]
+checkpoint_every = {checkpoint_every}
+"
+    )
+}
+
 /// A folder with a configuration in it.
 pub(crate) struct Runs {
     pub(crate) folder: tempfile::TempDir,

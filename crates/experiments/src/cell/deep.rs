@@ -1,14 +1,18 @@
 //! Training runs of deep networks.
 
 use faer::{MatMut, MatRef};
-use flatmin_curvature::{CurvatureOptions, hessian_with, training_curvature};
-use flatmin_linalg::{LanczosOptions, Operator as _, Parallelism, largest_eigenpair, stream};
+use flatmin_curvature::{CurvatureError, CurvatureOptions, hessian_with, training_curvature};
+use flatmin_linalg::{
+    EigenError, Eigenpair, LanczosOptions, LanczosStatus, Operator as _, Parallelism,
+    largest_eigenpair, stream,
+};
 use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
 use flatmin_optim::{
     Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, log_spaced_steps, train,
 };
+use flatmin_theory::TheoryError;
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
@@ -222,16 +226,22 @@ impl DeepSpec {
             })
         };
         let mut rng = stream(self.seed, "batches", 0);
-        let (mut path, mut since_last) = (Vec::new(), Segment::default());
+        let (mut path, mut since_last, mut failure) = (Vec::new(), Segment::default(), None);
         let run = train(&model, &train_data, &initial, &options, &mut rng, |seen| {
             since_last = seen.since_last;
             if follows {
-                // A state that cannot be measured any more (overflow) is left out; the outcome
-                // says what happened.
-                let measured = measure(seen.step, seen.parameters, seen.since_last);
-                path.extend(measured.ok().filter(DeepMeasurement::is_finite));
+                match measure(seen.step, seen.parameters, seen.since_last) {
+                    Ok(measured) => path.extend(Some(measured).filter(DeepMeasurement::is_finite)),
+                    // A state that cannot be measured any more is left out; the outcome says what
+                    // happened.
+                    Err(error) if is_overflow(&error) => {}
+                    Err(error) => failure = failure.take().or(Some(error)),
+                }
             }
         })?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
         let last = match run.outcome {
             Outcome::Diverged => None,
             _ => Some(measure(run.steps, &run.parameters, since_last)?),
@@ -261,6 +271,16 @@ impl DeepSpec {
     }
 }
 
+/// Whether parameters, or what is computed from them, left the range of numbers.
+fn is_overflow(error: &CellError) -> bool {
+    matches!(
+        error,
+        CellError::Eigen(EigenError::NotFinite { .. })
+            | CellError::Curvature(CurvatureError::NotFinite { .. })
+            | CellError::Theory(TheoryError::NotFinite { .. } | TheoryError::GramNotFinite { .. })
+    )
+}
+
 /// The largest eigenvalue of the Hessian of the training loss, to 1e-6.
 fn hessian_lambda_max(
     model: &Mlp,
@@ -280,5 +300,10 @@ fn hessian_lambda_max(
         operator.apply(vector, MatMut::from_column_major_slice_mut(image, rows, 1));
     };
     let options = LanczosOptions { relative_residual: 1e-6, ..LanczosOptions::default() };
-    Ok(largest_eigenpair(&start, apply, options)?.value)
+    let Eigenpair { value, residual, products, status, .. } =
+        largest_eigenpair(&start, apply, options)?;
+    if status == LanczosStatus::OutOfProducts {
+        return Err(CellError::NotConverged { value, residual, products });
+    }
+    Ok(value)
 }

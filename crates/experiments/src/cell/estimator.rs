@@ -98,9 +98,9 @@ impl Spectrum {
     fn matrix(self, dim: usize, seed: u64) -> Result<Dense, CellError> {
         let spread = |k: usize| 1.0 + k as f64 / dim as f64;
         Ok(match self {
-            Self::Flat => Dense::rotated(dim, seed, spread),
-            Self::PowerLaw => Dense::rotated(dim, seed, |k| 1.0 / (k as f64 + 1.0)),
-            Self::Outlier => Dense::rotated(dim, seed, |k| if k == 0 { 1000.0 } else { spread(k) }),
+            Self::Flat => self.rotated(dim, seed, spread),
+            Self::PowerLaw => self.rotated(dim, seed, |k| 1.0 / (k as f64 + 1.0)),
+            Self::Outlier => self.rotated(dim, seed, |k| if k == 0 { 1000.0 } else { spread(k) }),
             Self::ReluNetwork => {
                 let side = dim.isqrt().max(1);
                 let model = TwoLayerRelu::new(side, side)?;
@@ -118,6 +118,15 @@ impl Spectrum {
                 Dense::of(&hessian(&model, &parameters, &data)?)
             }
         })
+    }
+
+    /// Eigenvalues `eigenvalue(k)` in a random basis.
+    fn rotated(self, dim: usize, seed: u64, eigenvalue: impl Fn(usize) -> f64) -> Dense {
+        let mut rng = stream(seed, &format!("estimator basis {}", self.name()), 0);
+        let gaussian: Mat<f64> = Mat::from_fn(dim, dim, |_, _| StandardNormal.sample(&mut rng));
+        let (basis, _) = thin_qr(gaussian.as_ref());
+        let scaled = Mat::from_fn(dim, dim, |i, k| basis[(i, k)] * eigenvalue(k));
+        Dense(product(scaled.as_ref(), basis.transpose()))
     }
 }
 
@@ -157,15 +166,6 @@ impl Dense {
         operator.apply(Mat::<f64>::identity(dim, dim).as_ref(), images.as_mut());
         Self(images)
     }
-
-    /// Eigenvalues `eigenvalue(k)` in a random basis.
-    fn rotated(dim: usize, seed: u64, eigenvalue: impl Fn(usize) -> f64) -> Self {
-        let mut rng = stream(seed, "estimator basis", 0);
-        let gaussian: Mat<f64> = Mat::from_fn(dim, dim, |_, _| StandardNormal.sample(&mut rng));
-        let (basis, _) = thin_qr(gaussian.as_ref());
-        let scaled = Mat::from_fn(dim, dim, |i, k| basis[(i, k)] * eigenvalue(k));
-        Self(product(scaled.as_ref(), basis.transpose()))
-    }
 }
 
 impl Operator for Dense {
@@ -185,8 +185,12 @@ impl EstimatorSpec {
         let exact: f64 = (0..dim).map(|i| matrix.0[(i, i)]).sum();
         let options = TraceOptions { method: self.estimator.method(), max_products: self.products };
         let (mut covered, mut errors, mut standard_errors) = (0, Vec::new(), Vec::new());
+        // Estimates of different operators, estimators and budgets have different vectors, so that their
+        // luck is independent.
+        let (spectrum, estimator) = (self.spectrum.name(), self.estimator.name());
+        let purpose = format!("estimates {spectrum} {estimator} {}", self.products);
         for replica in 0..self.replicas {
-            let mut rng = stream(self.seed, "estimates", replica as u64);
+            let mut rng = stream(self.seed, &purpose, replica as u64);
             let estimate = trace(&matrix, &options, &mut rng)?;
             covered += usize::from(estimate.interval(0.95).contains(exact));
             errors.push((estimate.value - exact).abs() / exact.abs());

@@ -36,7 +36,7 @@ pub use train::{
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
 /// stored results of older code are not taken for new ones.
-pub const CODE_VERSION: u32 = 4;
+pub const CODE_VERSION: u32 = 5;
 
 /// What a cell computes, completely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,19 @@ pub enum CellError {
     /// An eigenproblem failed.
     #[error(transparent)]
     Eigen(#[from] flatmin_linalg::EigenError),
+    /// The largest eigenvalue of a Hessian was not reached.
+    #[error(
+        "the largest eigenvalue of the Hessian is {value} with a residual of {residual} after \
+         {products} products"
+    )]
+    NotConverged {
+        /// What was reached.
+        value: f64,
+        /// How far it may be off.
+        residual: f64,
+        /// Products used.
+        products: usize,
+    },
     /// A question to the theory has no answer.
     #[error(transparent)]
     Theory(#[from] flatmin_theory::TheoryError),

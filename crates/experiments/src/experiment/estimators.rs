@@ -82,7 +82,8 @@ pub(super) fn tried<'r>(
     Ok(found)
 }
 
-fn coverage(result: &EstimatorResult) -> f64 {
+/// The share of intervals that hold the trace.
+pub(super) fn share(result: &EstimatorResult) -> f64 {
     result.covered as f64 / result.replicas as f64
 }
 
@@ -122,7 +123,7 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
         panels.push(panel(
             "coverage",
             Axis::linear("coverage of 95 % intervals (%)").with_range(85.0, 100.0),
-            series(spectrum, |result| 100.0 * coverage(result)),
+            series(spectrum, |result| 100.0 * share(result)),
             vec![nominal],
         ));
     }
@@ -159,7 +160,7 @@ fn table(tried: &[Tried<'_>]) -> Table {
             Value::Integer(result.replicas as u64),
             Value::Number(result.median_error),
             Value::Number(result.median_standard_error),
-            Value::Number(coverage(result)),
+            Value::Number(share(result)),
         ]
     };
     Table { columns, rows: tried.iter().map(row).collect() }

@@ -2,13 +2,14 @@
 
 use rand::Rng;
 
+use super::trace::trace_within;
 use super::{Estimate, EstimateError, TraceMethod, TraceOptions, trace};
 use crate::Operator;
 
 /// What [`estimate_trace`] is to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceTarget {
-    /// Half the width of the interval, relative to the estimate, at which it is good enough.
+    /// Half the width of the interval, relative to the estimate, at which it is good enough: at least 0.
     pub relative_error: f64,
     /// Confidence of that interval, between 0 and 1.
     pub confidence: f64,
@@ -16,16 +17,21 @@ pub struct TraceTarget {
     pub max_products: usize,
     /// The method.
     pub method: TraceMethod,
+    /// Most bytes of vectors kept at once, about. A round in which the method needs more is one of
+    /// Hutch++ with as many directions Q as fit beside a block of vectors, or, where none does, of
+    /// Hutchinson's method with eight vectors at least.
+    pub max_bytes: usize,
 }
 
 impl Default for TraceTarget {
-    /// One per cent with 95 % confidence, `XTrace`, at most 1000 products.
+    /// One per cent with 95 % confidence, `XTrace`, at most 1000 products, 256 MiB.
     fn default() -> Self {
         Self {
             relative_error: 0.01,
             confidence: 0.95,
             max_products: 1000,
             method: TraceMethod::default(),
+            max_bytes: 256 << 20,
         }
     }
 }
@@ -46,6 +52,8 @@ pub struct TraceRun {
     pub estimate: Estimate,
     /// Operator products used, over all rounds.
     pub products: usize,
+    /// The method of the last round.
+    pub method: TraceMethod,
     /// How it ended.
     pub status: TraceStatus,
 }
@@ -63,23 +71,38 @@ const FIRST: usize = 16;
 /// products are in rounds that are not used.
 ///
 /// # Errors
-/// As [`trace`].
+/// As [`trace`]; [`EstimateError::Target`] for an error below zero or a confidence that is not between
+/// 0 and 1.
 pub fn estimate_trace(
     operator: &(impl Operator + ?Sized),
     target: &TraceTarget,
     rng: &mut impl Rng,
 ) -> Result<TraceRun, EstimateError> {
+    let TraceTarget { relative_error, confidence, .. } = *target;
+    if !(relative_error >= 0.0 && relative_error.is_finite()) {
+        let (what, expected) = ("relative error", "a finite number, at least 0");
+        return Err(EstimateError::Target { what, value: relative_error, expected });
+    }
+    if !(confidence > 0.0 && confidence < 1.0) {
+        let (what, expected) = ("confidence", "a number between 0 and 1");
+        return Err(EstimateError::Target { what, value: confidence, expected });
+    }
     let mut products = 0;
     let mut next = FIRST;
     loop {
         // Another round must be larger than this one to be worth anything.
         let left = target.max_products - products;
         let max_products = if left < next.saturating_mul(3) { left } else { next };
+        let fits = target.max_bytes / size_of::<f64>() / operator.dim().max(1);
         let options = TraceOptions { method: target.method, max_products };
-        let estimate = trace(operator, &options, rng)?;
+        let (method, estimate) = if target.method.most_vectors(max_products) <= fits {
+            (target.method, trace(operator, &options, rng)?)
+        } else {
+            trace_within(operator, max_products, fits, rng)?
+        };
         products += estimate.products;
-        let half_width = estimate.interval(target.confidence).half_width();
-        let status = if half_width <= target.relative_error * estimate.value.abs() {
+        let half_width = estimate.interval(confidence).half_width();
+        let status = if half_width <= relative_error * estimate.value.abs() {
             TraceStatus::Converged
         } else if max_products == left {
             TraceStatus::OutOfProducts
@@ -87,6 +110,6 @@ pub fn estimate_trace(
             next *= 2;
             continue;
         };
-        return Ok(TraceRun { estimate, products, status });
+        return Ok(TraceRun { estimate, products, method, status });
     }
 }

@@ -20,6 +20,7 @@ use super::products::{
 };
 use super::{Estimate, EstimateError};
 use crate::cholesky::cholesky;
+use crate::reflect::thin_r;
 use crate::{
     Operator, divide_by_lower, divide_by_transposed_lower, product, symmetric_eigenvalues,
 };
@@ -49,6 +50,7 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     let mut vectors = gaussian(dim, count, rng);
     let images = products.of(vectors.as_ref())?;
     let (basis, mut triangle) = orthonormal(images.as_ref());
+    drop(images);
     let mut basis_images = products.of(basis.as_ref())?;
     // H = QᵀAQ, W = QᵀΩ, and F = QᵀA(I − QQᵀ)Ω = R − HW.
     let captured = inner(basis.as_ref(), basis_images.as_ref());
@@ -196,6 +198,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
         factorise(vectors.as_ref(), images.as_ref(), size).map_err(|form| {
             EstimateError::NotPositive { form: libm::scalbn(form, products.exponent()) }
         })?;
+    drop(images);
     // With H = LLᵀ: Z = Y L⁻ᵀ.
     let mut root = shifted;
     divide_by_transposed_lower(factor.as_ref(), root.as_mut());
@@ -204,7 +207,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     divide_by_lower(factor.as_ref(), root.as_mut());
     let gram = inner(root.as_ref(), root.as_ref());
     let inverse = inverse_gram(factor.as_ref());
-    let (_, mut triangle) = orthonormal(vectors.as_ref());
+    let mut triangle = thin_r(vectors.as_ref());
     regularise(&mut triangle);
     let dual = inverse_gram(triangle.transpose());
 
@@ -332,7 +335,7 @@ fn combine(
     let spread = products.iter().map(|sum| (sum / m - covariance).powi(2)).sum::<f64>();
     let noise = spread / (m * (m - 1.0).max(1.0));
     let noise_degrees = if noise > 0.0 { 2.0 * variance * variance / noise } else { f64::INFINITY };
-    Moments { trace, count, variance, noise_degrees, powers }
+    Moments { trace, count, pairs, variance, noise_degrees, powers }
 }
 
 /// Keeps the diagonal of a triangular factor away from zero, relative to its largest entry.

@@ -14,6 +14,7 @@ mod trace;
 
 pub use adaptive::{TraceRun, TraceStatus, TraceTarget, estimate_trace};
 pub use frobenius::{FrobeniusMethod, FrobeniusOptions, frobenius_norm_squared};
+pub(crate) use quantile::student;
 pub use trace::{TraceMethod, TraceOptions, trace};
 
 use crate::Operator;
@@ -90,6 +91,16 @@ pub enum EstimateError {
     NotPositive {
         /// A negative value of the quadratic form.
         form: f64,
+    },
+    /// What is to be reached makes no sense.
+    #[error("reach a {what} of {value}: expected {expected}")]
+    Target {
+        /// Which part of it.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be.
+        expected: &'static str,
     },
     /// The result is beyond the range of `f64`.
     #[error("represent the result, which is beyond the range of f64")]

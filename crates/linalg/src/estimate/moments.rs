@@ -8,6 +8,7 @@
 
 use faer::{Mat, MatRef};
 
+use super::products::{dot, inner};
 use super::{Estimate, EstimateError, Shape};
 
 /// Rounding error of sums and products, relative to what was added up. It is that of a few dozen
@@ -21,6 +22,8 @@ pub(super) struct Moments {
     pub(super) trace: f64,
     /// Number of forms.
     pub(super) count: usize,
+    /// Number of pairs of vectors behind the higher powers.
+    pub(super) pairs: f64,
     /// Variance of `trace`.
     pub(super) variance: f64,
     /// Degrees of freedom of what makes `variance` uncertain besides the power sums.
@@ -30,30 +33,6 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Of independent vectors (columns of `vectors`, of norm √dim) and their images under B.
-    pub(super) fn of_images(vectors: MatRef<'_, f64>, images: MatRef<'_, f64>, dim: usize) -> Self {
-        let count = vectors.ncols();
-        let forms: Vec<f64> =
-            (0..count).map(|j| super::products::dot(vectors, images, j)).collect();
-        let trace = forms.iter().sum::<f64>() / count as f64;
-        let centred = centred(vectors, images, trace / dim as f64);
-        let mixed = super::products::inner(vectors, centred.as_ref());
-        let gram = super::products::inner(centred.as_ref(), centred.as_ref());
-        let second = (0..count).map(|j| gram[(j, j)]).sum::<f64>() / count as f64;
-        let (mut third, mut fourth) = (0.0, 0.0);
-        for j in 0..count {
-            for i in 0..j {
-                third += 0.5 * (mixed[(i, j)] + mixed[(j, i)]) * gram[(i, j)];
-                fourth += gram[(i, j)] * gram[(i, j)];
-            }
-        }
-        let pairs = (0.5 * count as f64 * (count as f64 - 1.0)).max(1.0);
-        let powers = [second, third / pairs, fourth / pairs];
-        let (m, d) = (count as f64, dim as f64);
-        let variance = 2.0 * second * d / (d + 2.0) / m;
-        Self { trace, count, variance, noise_degrees: f64::INFINITY, powers }
-    }
-
     /// The estimate `known + trace`, whose rounding error is about `rounding`; all in units of
     /// `2^exponent`.
     pub(super) fn estimate(
@@ -74,8 +53,7 @@ impl Moments {
             skew = share / fourth.max(1e-24).sqrt();
             // Few pairs leave the rank uncertain, and too high a rank makes the interval too short:
             // one more pair that says 1.
-            let pairs = 0.5 * m * (m - 1.0);
-            rank = (pairs + 1.0) / (pairs * fourth + 1.0);
+            rank = (self.pairs + 1.0) / (self.pairs * fourth + 1.0);
         }
         let shape = Shape {
             degrees: m * rank,
@@ -90,9 +68,149 @@ impl Moments {
     }
 }
 
-/// `B̄g` for the columns g of `vectors` with images `Bg`: the images less `mean` times the vectors.
-pub(super) fn centred(vectors: MatRef<'_, f64>, images: MatRef<'_, f64>, mean: f64) -> Mat<f64> {
-    Mat::from_fn(images.nrows(), images.ncols(), |i, j| {
-        (-mean).mul_add(vectors[(i, j)], images[(i, j)])
-    })
+/// Forms of independent vectors, which come in blocks of which only sums are kept.
+///
+/// `tr B` is known at the end only; until then B is centred at the mean c of the first block. With
+/// `δ = tr B/d − c` the power sums of `B − c I` are those of `B̄ + δ I`.
+#[derive(Debug)]
+pub(super) struct Forms {
+    dim: usize,
+    /// c.
+    centre: Option<f64>,
+    count: usize,
+    pairs: f64,
+    sum: f64,
+    /// Sums of what estimates the second, third and fourth power sum of `B − c I`.
+    powers: [f64; 3],
+}
+
+impl Forms {
+    /// No forms yet, on a space of dimension `dim`.
+    pub(super) fn new(dim: usize) -> Self {
+        Self { dim, centre: None, count: 0, pairs: 0.0, sum: 0.0, powers: [0.0; 3] }
+    }
+
+    /// Adds those of the columns of `vectors`, of norm √dim, with their images under B.
+    pub(super) fn add(&mut self, vectors: MatRef<'_, f64>, mut images: Mat<f64>) {
+        let count = vectors.ncols();
+        let sum: f64 = (0..count).map(|j| dot(vectors, images.as_ref(), j)).sum();
+        let centre = *self.centre.get_or_insert(sum / count as f64 / self.dim as f64);
+        for (image, vector) in images.col_iter_mut().zip(vectors.col_iter()) {
+            for (image, vector) in image.iter_mut().zip(vector.iter()) {
+                *image = (-centre).mul_add(*vector, *image);
+            }
+        }
+        let mixed = inner(vectors, images.as_ref());
+        let gram = inner(images.as_ref(), images.as_ref());
+        let [second, third, fourth] = &mut self.powers;
+        for j in 0..count {
+            *second += gram[(j, j)];
+            for i in 0..j {
+                *third += 0.5 * (mixed[(i, j)] + mixed[(j, i)]) * gram[(i, j)];
+                *fourth += gram[(i, j)] * gram[(i, j)];
+            }
+        }
+        self.sum += sum;
+        self.count += count;
+        self.pairs += 0.5 * count as f64 * (count as f64 - 1.0);
+    }
+
+    /// What all of them say.
+    pub(super) fn moments(&self) -> Moments {
+        let (m, d) = (self.count as f64, self.dim as f64);
+        let trace = self.sum / m;
+        let shift = trace / d - self.centre.unwrap_or(0.0);
+        let pairs = self.pairs.max(1.0);
+        // The first holds for the sample too, the others on average.
+        let second = (self.powers[0] / m - shift * shift * d).max(0.0);
+        let third = self.powers[1] / pairs - shift * (3.0 * second + shift * shift * d);
+        let fourth = self.powers[2] / pairs
+            - shift * (4.0 * third + shift * (6.0 * second + shift * shift * d));
+        Moments {
+            trace,
+            count: self.count,
+            pairs: self.pairs,
+            variance: 2.0 * second * d / (d + 2.0) / m,
+            noise_degrees: f64::INFINITY,
+            powers: [second, third, fourth],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::Forms;
+    use crate::estimate::products::{add_product, gaussian, norm_squared, scale_column};
+    use crate::stream;
+
+    const DIM: usize = 12;
+
+    /// Vectors of norm √dim and their images under a diagonal matrix.
+    fn draw(eigenvalues: &[f64], count: usize, seed: u64) -> (Mat<f64>, Mat<f64>) {
+        let mut vectors = gaussian(DIM, count, &mut stream(seed, "tests of forms", 0));
+        for j in 0..count {
+            let norm = norm_squared(vectors.as_ref(), j).sqrt();
+            scale_column(vectors.as_mut(), j, (DIM as f64).sqrt() / norm);
+        }
+        let mut images = Mat::zeros(DIM, count);
+        let matrix = Mat::from_fn(DIM, DIM, |i, j| if i == j { eigenvalues[i] } else { 0.0 });
+        add_product(images.as_mut(), 1.0, matrix.as_ref(), vectors.as_ref());
+        (vectors, images)
+    }
+
+    /// A long tail below, so that the odd powers are far from zero.
+    fn eigenvalues() -> Vec<f64> {
+        (0..DIM).map(|k| if k == 0 { -9.0 } else { 2.0 + 0.1 * k as f64 }).collect()
+    }
+
+    #[test]
+    fn blocks_change_the_second_power_only_by_rounding() {
+        let (vectors, images) = draw(&eigenvalues(), 40, 0);
+        let mut whole = Forms::new(DIM);
+        whole.add(vectors.as_ref(), images.clone());
+        let mut blocks = Forms::new(DIM);
+        for (first, count) in [(0, 4), (4, 4), (8, 12), (20, 16), (36, 4)] {
+            let part = vectors.subcols(first, count);
+            blocks.add(part, images.subcols(first, count).to_owned());
+        }
+        let (whole, blocks) = (whole.moments(), blocks.moments());
+        assert!((whole.trace - blocks.trace).abs() < 1e-13 * whole.trace.abs());
+        assert!((whole.powers[0] - blocks.powers[0]).abs() < 1e-12 * whole.powers[0]);
+        assert!((whole.pairs - 780.0).abs() < 0.5 && (blocks.pairs - 204.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn powers_are_those_of_the_centred_matrix_on_average() {
+        let eigenvalues = eigenvalues();
+        let mean = eigenvalues.iter().sum::<f64>() / DIM as f64;
+        let power = |k: i32| eigenvalues.iter().map(|v| (v - mean).powi(k)).sum::<f64>();
+        // Blocks of three leave the first centre far from the mean of all; one is given besides.
+        let seeds = 2000;
+        for (centre, width) in [(None, 3), (Some(mean + 2.0), 40), (Some(mean - 2.0), 40)] {
+            let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
+            for seed in 0..seeds {
+                let (vectors, images) = draw(&eigenvalues, 120, seed);
+                let mut forms = Forms { centre, ..Forms::new(DIM) };
+                for first in (0..120).step_by(width) {
+                    let part = vectors.subcols(first, width);
+                    forms.add(part, images.subcols(first, width).to_owned());
+                }
+                for (k, value) in forms.moments().powers.into_iter().enumerate() {
+                    sums[k] += value;
+                    squares[k] += value * value;
+                }
+            }
+            for (k, exact) in [power(2), power(3), power(4)].into_iter().enumerate() {
+                let mean = sums[k] / seeds as f64;
+                let variance = squares[k] / seeds as f64 - mean * mean;
+                let deviation = (variance / seeds as f64).sqrt();
+                // The mean of the sample in place of the trace biases them, by about 2/(120 dim) for
+                // the second power.
+                let error = (mean - exact).abs();
+                assert!(error < 0.01 * exact.abs() + 3.0 * deviation, "{k}: {mean} {exact}");
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ const NORMAL: f64 = 1e6;
 /// The `probability`-quantile of Student's t with `degrees` of freedom.
 ///
 /// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
-pub(super) fn student(probability: f64, degrees: f64) -> f64 {
+pub(crate) fn student(probability: f64, degrees: f64) -> f64 {
     let upper = probability.max(1.0 - probability);
     let below = |t: f64| {
         if degrees > NORMAL {

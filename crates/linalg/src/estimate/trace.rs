@@ -3,9 +3,9 @@
 use faer::Mat;
 use rand::Rng;
 
-use super::moments::{Moments, ROUNDING};
+use super::moments::{Forms, ROUNDING};
 use super::products::{
-    BLOCK, Products, dot, gaussian, inner, norm_squared, orthonormal, project_out, scale_column,
+    BLOCK, Products, dot, gaussian, norm_squared, orthonormal, project_out, scale_column,
 };
 use super::{Estimate, EstimateError, leave_one_out};
 use crate::Operator;
@@ -14,18 +14,21 @@ use crate::Operator;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TraceMethod {
     /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls with
-    /// the square root of the budget; the others fall faster where the spectrum decays.
+    /// the square root of the budget; the others fall faster where the spectrum decays. The only one
+    /// whose memory does not grow with the budget: 64 vectors.
     Hutchinson,
     /// Hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products finds the directions Q in
     /// which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates what is
-    /// orthogonal to Q. Below three products it is [`Hutchinson`](Self::Hutchinson).
+    /// orthogonal to Q. Below three products it is [`Hutchinson`](Self::Hutchinson). Memory: as many
+    /// vectors as products.
     HutchPlusPlus,
     /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both ends, by turns.
-    /// Below four products it is [`Hutchinson`](Self::Hutchinson).
+    /// Below four products it is [`Hutchinson`](Self::Hutchinson). Memory: two vectors a product.
     #[default]
     XTrace,
     /// `XNysTrace` (Epperly, Tropp & Webber 2024), for positive semidefinite operators: a Nyström
-    /// approximation from all products, and what it misses. The most accurate of the four.
+    /// approximation from all products, and what it misses. The most accurate of the four. Memory:
+    /// three vectors a product.
     XNysTrace,
 }
 
@@ -36,6 +39,19 @@ pub struct TraceOptions {
     pub method: TraceMethod,
     /// Most operator products. With as many as the dimension, the result is exact.
     pub max_products: usize,
+}
+
+impl TraceMethod {
+    /// Most vectors in memory at once, about, for a budget of `max_products`.
+    pub(super) fn most_vectors(self, max_products: usize) -> usize {
+        let whole = match self {
+            Self::Hutchinson => 0,
+            Self::HutchPlusPlus => max_products,
+            Self::XTrace => 2 * max_products,
+            Self::XNysTrace => 3 * max_products,
+        };
+        whole.max(2 * BLOCK)
+    }
 }
 
 impl Default for TraceOptions {
@@ -97,10 +113,31 @@ pub fn trace(
         }
         TraceMethod::HutchPlusPlus if budget >= 3 => {
             let sketch = budget / 3;
-            deflated(&mut products, sketch, budget - 2 * sketch, rng)
+            deflated(&mut products, sketch, budget - 2 * sketch, BLOCK, rng)
         }
-        _ => deflated(&mut products, 0, budget, rng),
+        _ => deflated(&mut products, 0, budget, BLOCK, rng),
     }
+}
+
+/// As [`trace`], by Hutch++ with as many directions as `most_vectors` in memory at once allow beside
+/// a block of vectors; by Hutchinson's method where none does. Which of them it was comes with it.
+pub(super) fn trace_within(
+    operator: &(impl Operator + ?Sized),
+    max_products: usize,
+    most_vectors: usize,
+    rng: &mut impl Rng,
+) -> Result<(TraceMethod, Estimate), EstimateError> {
+    super::check(operator, max_products)?;
+    let mut products = Products::new(operator);
+    if max_products >= products.dim() {
+        return Ok((TraceMethod::Hutchinson, exact(&mut products)?));
+    }
+    // Finding the directions takes three times their number.
+    let sketch =
+        (max_products / 3).min(most_vectors / 3).min(most_vectors.saturating_sub(2 * BLOCK));
+    let block = (most_vectors / 2).clamp(4, BLOCK);
+    let method = if sketch > 0 { TraceMethod::HutchPlusPlus } else { TraceMethod::Hutchinson };
+    Ok((method, deflated(&mut products, sketch, max_products - 2 * sketch, block, rng)?))
 }
 
 /// The trace from its definition.
@@ -115,35 +152,47 @@ fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimat
 }
 
 /// `tr QᵀAQ` for `sketch` orthonormal directions Q of the range of A, and the mean of `count` forms
-/// orthogonal to them.
+/// orthogonal to them, `block` at a time.
 fn deflated<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     sketch: usize,
     count: usize,
+    block: usize,
     rng: &mut impl Rng,
 ) -> Result<Estimate, EstimateError> {
     let dim = products.dim();
-    let (mut known, mut size) = (0.0, 0.0);
+    let (mut known, mut captured) = (0.0, 0.0);
     let mut basis = Mat::zeros(dim, 0);
     if sketch > 0 {
         let images = products.of(gaussian(dim, sketch, rng).as_ref())?;
         (basis, _) = orthonormal(images.as_ref());
-        let images = products.of(basis.as_ref())?;
-        let captured = inner(basis.as_ref(), images.as_ref());
-        known = (0..sketch).map(|j| captured[(j, j)]).sum();
-        size = (0..sketch).map(|j| captured[(j, j)].abs()).sum();
+        drop(images);
+        for first in (0..sketch).step_by(BLOCK) {
+            let basis = basis.subcols(first, BLOCK.min(sketch - first));
+            let images = products.of(basis)?;
+            for j in 0..basis.ncols() {
+                let form = dot(basis, images.as_ref(), j);
+                known += form;
+                captured += form.abs();
+            }
+        }
     }
-    let mut vectors = gaussian(dim, count, rng);
-    project_out(basis.as_ref(), vectors.as_mut());
     let rest = dim - sketch;
-    for j in 0..count {
-        let norm = norm_squared(vectors.as_ref(), j).sqrt();
-        scale_column(vectors.as_mut(), j, (rest as f64).sqrt() / norm);
+    let (mut forms, mut size) = (Forms::new(rest), 0.0);
+    for first in (0..count).step_by(block) {
+        let mut vectors = gaussian(dim, block.min(count - first), rng);
+        project_out(basis.as_ref(), vectors.as_mut());
+        for j in 0..vectors.ncols() {
+            let norm = norm_squared(vectors.as_ref(), j).sqrt();
+            scale_column(vectors.as_mut(), j, (rest as f64).sqrt() / norm);
+        }
+        let mut images = products.of(vectors.as_ref())?;
+        size += (0..vectors.ncols())
+            .map(|j| dot(vectors.as_ref(), images.as_ref(), j).abs())
+            .sum::<f64>();
+        project_out(basis.as_ref(), images.as_mut());
+        forms.add(vectors.as_ref(), images);
     }
-    let mut images = products.of(vectors.as_ref())?;
-    size += (0..count).map(|j| dot(vectors.as_ref(), images.as_ref(), j).abs()).sum::<f64>()
-        / count as f64;
-    project_out(basis.as_ref(), images.as_mut());
-    let moments = Moments::of_images(vectors.as_ref(), images.as_ref(), rest);
-    moments.estimate(known, ROUNDING * size, products.exponent(), products.used())
+    let rounding = ROUNDING * (captured + size / count as f64);
+    forms.moments().estimate(known, rounding, products.exponent(), products.used())
 }

@@ -159,6 +159,8 @@ impl Model for Mlp {
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradients: &mut [f64]) {
+        let entries = self.output_dim() * self.parameter_count;
+        assert_eq!(gradients.len(), entries, "entries of the gradients");
         let sample = self.sample(parameters, input);
         let mut weights = vec![0.0; self.output_dim()];
         for (o, gradient) in gradients.chunks_exact_mut(self.parameter_count).enumerate() {

@@ -102,6 +102,9 @@ impl Sample<'_> {
         vector: &[f64],
         product: &mut [f64],
     ) {
+        self.model.check(vector);
+        self.model.check(product);
+        assert_eq!(weights.len(), self.model.output_dim(), "number of weights");
         let layers = &self.model.layers;
         // Forward: the derivatives of z_l and h_l along v.
         let (mut moved, mut moved_values) = (Vec::new(), Vec::<Vec<f64>>::new());

@@ -105,12 +105,15 @@ impl Model for TwoLayerRelu {
 
     fn output(&self, parameters: &[f64], input: &[f64], output: &mut [f64]) {
         let (hidden, weights) = self.split(parameters);
+        assert_eq!((input.len(), output.len()), (self.input_dim, 1), "dimensions");
         let neurons = hidden.chunks_exact(self.input_dim).zip(weights);
         output[0] = neurons.map(|(w, a)| a * simd::dot(w, input).max(0.0)).sum();
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
         let (hidden, output) = self.split(parameters);
+        assert_eq!(input.len(), self.input_dim, "dimension of the input");
+        assert_eq!(gradient.len(), self.parameter_count(), "entries of the gradient");
         let (d_hidden, d_output) = gradient.split_at_mut(hidden.len());
         for (j, w) in hidden.chunks_exact(self.input_dim).enumerate() {
             let z = simd::dot(w, input);
@@ -133,6 +136,8 @@ impl Model for TwoLayerRelu {
     ) {
         let (hidden, _) = self.split(parameters);
         let (v_hidden, v_output) = self.split(vector);
+        assert_eq!((input.len(), weights.len()), (self.input_dim, 1), "dimensions");
+        assert_eq!(product.len(), self.parameter_count(), "entries of the product");
         let (d_hidden, d_output) = product.split_at_mut(hidden.len());
         for (j, w) in hidden.chunks_exact(self.input_dim).enumerate() {
             if simd::dot(w, input) > 0.0 {

@@ -251,3 +251,39 @@ fn least_level(base: f64, holds: impl Fn(f64) -> bool) -> f64 {
     }
     level(high)
 }
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::{Parallelism, RowMatrix};
+
+    use super::super::perron::Operator;
+    use super::super::response::Response;
+
+    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. The sums over panels of the small
+    /// terms are each less than half a unit of the last place of the first, 1, and all of them 16 units.
+    #[test]
+    fn what_sums_lose_is_in_the_bounds() {
+        let samples = 4096;
+        let gradient = |i: usize| if i == 0 { 1.0 } else { 2.0_f64.powi(-15) };
+        let check = |outputs: usize| {
+            // A second output is zero, with a part of the block that adds little to its doubt.
+            let rows = RowMatrix::from_fn(samples * outputs, 1, |row, _| {
+                if row % outputs == 0 { gradient(row / outputs) } else { 0.0 }
+            });
+            let vector: Vec<f64> = (0..samples)
+                .flat_map(|i| {
+                    let square = gradient(i) * gradient(i);
+                    if outputs == 1 { vec![square] } else { vec![square, 0.0, square / 64.0] }
+                })
+                .collect();
+            let response = Response::new(&[1.0], 1.0, 0.0);
+            let mut operator = Operator::new(response, &rows, outputs, Parallelism::Sequential);
+            let found = operator.certify(1.0, &vector).unwrap();
+            let root = |units: f64| (1.0 + units * f64::EPSILON) / samples as f64;
+            assert!(found.upper >= root(16.0), "{outputs}: {found:?}, {:e}", root(16.0));
+            assert!(found.lower <= root(15.0), "{outputs}: {found:?}, {:e}", root(15.0));
+        };
+        check(1);
+        check(2);
+    }
+}

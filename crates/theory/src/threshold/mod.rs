@@ -34,7 +34,8 @@ use crate::{Batch, Minimum, TheoryError, ToMinimum};
 /// How exact a threshold is wanted, and of which optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdOptions {
-    /// Relative width of the interval at which the iteration stops. What rounding adds comes on top.
+    /// Relative width of the interval at which the iteration stops. What rounding adds comes on top: nothing is
+    /// gained by less than 1e-14.
     pub relative_width: f64,
     /// Heavy-ball momentum β in [0, 1): `v' = βv − η·grad`, `θ' = θ + v'`.
     pub momentum: f64,

@@ -30,6 +30,10 @@ const DOMINANT: f64 = 0.5;
 /// How near, relative, what is taken out may come to the root.
 const CLOSEST: f64 = 1e-4;
 
+/// The least relative width that is searched for. Less is rounding for every n, and a level that is not above
+/// the root beyond rounding has no supersolution: asking for less would give much more.
+const FINEST: f64 = 1e-14;
+
 /// An interval for μ* of the rows and eigenvalues of `operator`. Needs noise and curvature.
 pub(super) fn bracket(
     operator: &mut Operator<'_>,
@@ -38,14 +42,15 @@ pub(super) fn bracket(
     let start = operator.cone.unit();
     let homogeneous = operator.response.is_homogeneous();
     let least_offset = operator.cone.least_offset();
+    let width = options.relative_width.max(FINEST);
     let mut search = Search {
         operator,
-        width: options.relative_width,
+        width,
         max_products: options.max_products,
         products: 0,
         start,
-        resolution: 1e-3 * options.relative_width.sqrt(),
-        offset: (0.25 * options.relative_width).max(least_offset),
+        resolution: 1e-3 * width.sqrt(),
+        offset: (0.25 * width).max(least_offset),
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -61,7 +66,7 @@ impl Bracket {
 
     /// Whether it is at most as wide as asked for, relative, with what rounding adds.
     fn is_narrow(&self, width: f64, rounding: f64) -> bool {
-        self.upper - self.lower <= (width + 4.0 * rounding) * self.upper
+        self.upper.is_finite() && self.upper - self.lower <= (width + 4.0 * rounding) * self.upper
     }
 }
 
@@ -186,7 +191,10 @@ impl Search<'_, '_> {
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
         let cone = self.operator.cone;
-        let mut offset = (0.4 * self.width).max(cone.least_offset());
+        // With momentum ρ may fall by less than μ grows: the room must be there in ρ.
+        let stiffness = (response.stiffness(nu) / (pole + nu)).max(1.0);
+        let least = cone.least_offset().max(0.4 * FINEST);
+        let mut offset = (0.4 * self.width).max(least * stiffness);
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);
@@ -388,5 +396,17 @@ impl Search<'_, '_> {
     fn certify(&mut self, nu: f64, vector: &[f64]) -> Result<Certificate, TheoryError> {
         self.products += 1;
         self.operator.certify(nu, vector).ok_or(TheoryError::NoCertificate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bracket;
+
+    #[test]
+    fn a_bracket_without_an_end_is_not_narrow() {
+        let unbounded = Bracket::unbounded(1.0);
+        assert!(!unbounded.is_narrow(1e300, 1.0));
+        assert!(Bracket { lower: 1.0, upper: 1.1, ..unbounded }.is_narrow(0.1, 0.0));
     }
 }

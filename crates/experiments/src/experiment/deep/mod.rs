@@ -27,8 +27,8 @@ pub(super) const SHARPENING_SHOWS: &str = "Gradient descent sharpens as long as 
      overshoots 2/η, and then stays there to a few parts in a thousand while the loss goes on \
      falling, not always monotonically: the edge of stability (Cohen et al. 2021). At the smallest \
      rate it never meets 2/η. SGD sharpens much less: the larger its η, the lower its trace ends, \
-     at a λ_{max} far below 2/η and with a smaller test loss. It ends inside its own exact edge: \
-     2/η* is below 2/η.";
+     at a λ_{max} far below 2/η and with a smaller test loss. The table shows how far its own exact edge \
+     η* is from η then.";
 
 /// A run of a deep network with its specification.
 #[derive(Debug, Clone, Copy)]

@@ -148,6 +148,7 @@ fn summary(runs: &[DeepRun<'_>]) -> Table {
         column("hessian_settled", "1", "median of its median over the last decade of steps"),
         column("trace_first", "1", "median of tr G · η/2 at the start"),
         column("trace_settled", "1", "median of its median over the last decade of steps"),
+        column("exact_edge", "1", "median of η*/η at the end, for the batches trained with"),
         column("train_loss", "loss", "median at the end"),
         column("relative_test_error", "1", "median at the end"),
     ];
@@ -170,6 +171,7 @@ fn summary(runs: &[DeepRun<'_>]) -> Table {
                 of(&|run| Some(hessian(run)?.settled)),
                 of(&|run| Some(trace(run)?.first)),
                 of(&|run| Some(trace(run)?.settled)),
+                of(&|run| Some(run.result.last?.threshold? / run.spec.learning_rate)),
                 of(&|run| Some(run.result.last?.train_loss)),
                 of(&relative_test_error),
             ]);

@@ -1,0 +1,96 @@
+//! Reading files that may be anything.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use crate::FileError;
+
+/// The bytes of a regular file that has no more than `most`; `expected` says in words what it should
+/// be. A link is followed, see [`read_own`].
+///
+/// # Errors
+/// [`FileError`] when there is no such file, it cannot be read, is a folder, a device or a pipe, or is
+/// longer. No more than `most` bytes are read.
+pub fn read_small(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
+    read(path, most, expected).map_err(FileError::at(path))
+}
+
+/// As [`read_small`], but a link is refused: for files that are only ever written by flatmin itself, in a
+/// folder that may have come from elsewhere.
+///
+/// # Errors
+/// As [`read_small`], and for a link.
+pub fn read_own(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
+    refuse_link(path)?;
+    read_small(path, most, expected)
+}
+
+/// That a path is not a link, which leads out of the folder it is in.
+///
+/// # Errors
+/// [`FileError`] when it is one.
+pub fn refuse_link(path: &Path) -> Result<(), FileError> {
+    if path.is_symlink() {
+        let error = invalid("is a link, expected a file of its own: remove it".to_owned());
+        return Err(FileError::at(path)(error));
+    }
+    Ok(())
+}
+
+fn read(path: &Path, most: u64, expected: &str) -> io::Result<Vec<u8>> {
+    // Before opening: that waits for the other end of a pipe.
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(invalid(format!("is a folder, expected {expected}")));
+    }
+    if !metadata.is_file() {
+        return Err(invalid(format!("is a device or a pipe, expected {expected}")));
+    }
+    let mut bytes = Vec::new();
+    // Files of the system have no length, and any may grow.
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(invalid(format!("has more than {most} bytes, too many for {expected}")));
+    }
+    Ok(bytes)
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read_own, read_small};
+
+    #[test]
+    fn no_more_is_read_than_was_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_small(&path, 5, "five bytes").unwrap(), b"12345");
+        let message = read_small(&path, 4, "four bytes").unwrap_err().to_string();
+        assert!(message.ends_with(": has more than 4 bytes, too many for four bytes"), "{message}");
+        let message = read_small(folder.path(), 4, "a file").unwrap_err().to_string();
+        assert!(message.ends_with(": is a folder, expected a file"), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_only_where_a_user_named_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("secret"), b"secret").unwrap();
+        std::os::unix::fs::symlink("secret", path("link")).unwrap();
+        assert_eq!(read_small(&path("link"), 9, "a file").unwrap(), b"secret");
+        let message = read_own(&path("link"), 9, "a file").unwrap_err().to_string();
+        assert!(
+            message.ends_with(": is a link, expected a file of its own: remove it"),
+            "{message}"
+        );
+        assert!(read_own(&path("none"), 9, "a file").is_err());
+        let device = read_small("/dev/zero".as_ref(), 9, "a file").unwrap_err().to_string();
+        assert_eq!(device, "/dev/zero: is a device or a pipe, expected a file");
+    }
+}

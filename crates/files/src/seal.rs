@@ -1,0 +1,58 @@
+//! JSON files that tell whether a byte of them was changed.
+
+const KEY: &str = "  \"checksum\": \"";
+const END: &str = "\"\n}\n";
+
+/// Adds a last line `"checksum"` to the JSON of an object with fields, over several lines: the BLAKE3
+/// of all bytes before this line.
+///
+/// ```
+/// use flatmin_files::{is_sealed, seal};
+///
+/// let sealed = seal("{\n  \"a\": 1\n}\n");
+/// assert!(sealed.starts_with("{\n  \"a\": 1,\n  \"checksum\": \""));
+/// assert!(is_sealed(sealed.as_bytes()));
+/// assert!(!is_sealed(sealed.replace("1,", "2,").as_bytes()));
+/// ```
+pub fn seal(json: &str) -> String {
+    let json = json.trim_end();
+    let fields = json.strip_suffix('}').unwrap_or(json).trim_end();
+    let mut text = format!("{fields},\n");
+    let checksum = blake3::hash(text.as_bytes());
+    text.extend([KEY, checksum.to_hex().as_str(), END]);
+    text
+}
+
+/// Whether these bytes are as [`seal`] wrote them, every one.
+pub fn is_sealed(bytes: &[u8]) -> bool {
+    let length = KEY.len() + 2 * blake3::OUT_LEN + END.len();
+    let Some((before, line)) = bytes.split_at_checked(bytes.len().saturating_sub(length)) else {
+        return false;
+    };
+    let checksum = line.strip_prefix(KEY.as_bytes()).and_then(|l| l.strip_suffix(END.as_bytes()));
+    checksum == Some(blake3::hash(before).to_hex().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_sealed, seal};
+
+    #[test]
+    fn every_changed_byte_is_seen() {
+        let text = "{\n  \"a\": [\n    1.5\n  ],\n  \"b\": \"c\"\n}\n";
+        let sealed = seal(text).into_bytes();
+        assert!(is_sealed(&sealed));
+        for position in 0..sealed.len() {
+            for flip in 1..=255 {
+                let mut changed = sealed.clone();
+                changed[position] ^= flip;
+                assert!(!is_sealed(&changed), "byte {position} with {flip:#x}");
+            }
+        }
+        for length in 0..sealed.len() {
+            assert!(!is_sealed(&sealed[..length]));
+        }
+        assert!(!is_sealed(&[&sealed[..], b"\n"].concat()));
+        assert!(!is_sealed(text.as_bytes()));
+    }
+}

@@ -1,0 +1,227 @@
+//! Every reader of flatmin as a function of bytes that may be anything.
+//!
+//! [`Reader::check`] reads some bytes as a file of one kind and panics when something happens that must
+//! not, whatever they are. It is what the fuzz targets in `fuzz` run, and what the tests of this crate
+//! run on every file of `fuzz/corpus` and on damaged ones.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+
+use flatmin_arrays::{ArrayError, ArrayFile};
+use flatmin_files::is_printable;
+
+/// Most characters of a message: it names things in the file, and these may be as long as it.
+const LONGEST_MESSAGE: usize = 4000;
+
+/// Most numbers of an array that are read here.
+const MOST_VALUES: usize = 1 << 16;
+
+/// Most arrays of an archive that are read here.
+const MOST_ARRAYS: usize = 8;
+
+/// A kind of file that flatmin reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reader {
+    /// An array in a file of its own.
+    Npy,
+    /// Arrays in a zip archive.
+    Npz,
+    /// Tensors.
+    SafeTensors,
+    /// An array of MNIST's kind, also compressed.
+    Idx,
+    /// An array file as data, or the order of samples, of a training run.
+    Data,
+    /// A TOML configuration of a training run.
+    Config,
+    /// A TOML file with a model.
+    Model,
+    /// Blocks of parameters in JSON.
+    Blocks,
+    /// The checkpoint of a training run.
+    Checkpoint,
+    /// The summary of a training run.
+    Summary,
+    /// A stored cell of a reproduction.
+    Cell,
+    /// The manifest of a reproduction.
+    Manifest,
+    /// The ledger that a report shows.
+    Ledger,
+}
+
+impl Reader {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Npy,
+        Self::Npz,
+        Self::SafeTensors,
+        Self::Idx,
+        Self::Data,
+        Self::Config,
+        Self::Model,
+        Self::Blocks,
+        Self::Checkpoint,
+        Self::Summary,
+        Self::Cell,
+        Self::Manifest,
+        Self::Ledger,
+    ];
+
+    /// Its name: that of its fuzz target and of the folder of its corpus.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Npy => "npy",
+            Self::Npz => "npz",
+            Self::SafeTensors => "safetensors",
+            Self::Idx => "idx",
+            Self::Data => "data",
+            Self::Config => "config",
+            Self::Model => "model",
+            Self::Blocks => "blocks",
+            Self::Checkpoint => "checkpoint",
+            Self::Summary => "summary",
+            Self::Cell => "cell",
+            Self::Manifest => "manifest",
+            Self::Ledger => "ledger",
+        }
+    }
+
+    /// Reads the bytes as a file of this kind; says whether they are one.
+    ///
+    /// # Panics
+    /// When a reader panics, when what it says is not one line without control characters, or when it
+    /// gives something that cannot be: this is a test.
+    pub fn check(self, bytes: &[u8]) -> bool {
+        let read = match self {
+            Self::Npy | Self::Npz | Self::Idx => arrays(bytes, ""),
+            // By its name, so that what is wrong with its header is said.
+            Self::SafeTensors => arrays(bytes, ".safetensors"),
+            Self::Data => in_file(bytes, "", flatmin_cli::readers::data),
+            Self::Config => flatmin_cli::readers::config(bytes),
+            Self::Model => flatmin_cli::readers::model(bytes),
+            Self::Blocks => flatmin_cli::readers::blocks(bytes),
+            Self::Checkpoint => flatmin_cli::readers::checkpoint(bytes),
+            Self::Summary => flatmin_cli::readers::summary(bytes).map(|text| check_text(&text)),
+            Self::Cell => cell(bytes),
+            Self::Manifest => xtask::readers::manifest(bytes).map(|text| check_text(&text)),
+            Self::Ledger => xtask::readers::ledger(bytes).map(|pages| check_pages(&pages)),
+        };
+        if let Err(message) = &read {
+            assert!(message.chars().all(is_printable), "not fit for a terminal: {message:?}");
+            assert!(!message.is_empty(), "says nothing");
+            let length = message.chars().count();
+            assert!(length <= LONGEST_MESSAGE, "a message of {length} characters");
+        }
+        read.is_ok()
+    }
+}
+
+impl fmt::Display for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Reads a file with these bytes, whose name ends so.
+fn in_file<T>(bytes: &[u8], end: &str, read: impl FnOnce(&Path) -> T) -> T {
+    let mut file = tempfile::Builder::new().suffix(end).tempfile().expect("a temporary folder");
+    file.write_all(bytes).expect("room in the temporary folder");
+    read(file.path())
+}
+
+/// Reads all arrays of a file in every way.
+fn arrays(bytes: &[u8], end: &str) -> Result<(), String> {
+    in_file(bytes, end, |path| {
+        let names = ArrayFile::open(path)?.names();
+        if names.is_empty() {
+            return array(path, None);
+        }
+        // A name that is not there is answered with those that are.
+        let failed = ArrayFile::open(path)?.array(Some("no such name"), &[]);
+        if let Err(error) = failed {
+            assert!(error.to_string().chars().all(is_printable), "{error:?}");
+        }
+        names.iter().take(MOST_ARRAYS).try_for_each(|name| array(path, Some(name)))
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// Reads one array in every way, and compares them.
+fn array(path: &Path, name: Option<&str>) -> Result<(), ArrayError> {
+    let mut array = ArrayFile::open(path)?.array(name, &[])?;
+    let shape = array.shape().to_vec();
+    let count: usize = shape.iter().product();
+    if count > MOST_VALUES {
+        return Ok(());
+    }
+    let values = array.values()?;
+    assert_eq!(values.len(), count, "numbers of an array of shape {shape:?}");
+    let Some((rows, columns)) = shape.split_first() else { return Ok(()) };
+    // Lengths of an array without numbers may be anything.
+    if count > 0 {
+        let width: usize = columns.iter().product();
+        let last = array.read_rows(&[rows - 1])?;
+        assert!(same(&last, &values[(rows - 1) * width..]), "the last row");
+        if let Some(&columns) = columns.last() {
+            let mut column = Vec::new();
+            array.read_columns(columns - 1..columns, &mut column)?;
+            let expected: Vec<f64> =
+                values.iter().copied().skip(columns - 1).step_by(columns).collect();
+            assert!(same(&column, &expected), "the last column");
+        }
+    }
+    Ok(())
+}
+
+/// Whether numbers are the same to the bit.
+fn same(a: &[f64], b: &[f64]) -> bool {
+    a.iter().map(|value| value.to_bits()).eq(b.iter().map(|value| value.to_bits()))
+}
+
+/// Reads a cell; what was read, stored again, is the same.
+fn cell(bytes: &[u8]) -> Result<(), String> {
+    let (spec, result) = xtask::readers::cell(bytes)?;
+    let _ = (spec.key(), spec.cost());
+    check_line(&spec.label());
+    // A number in it may be one that JSON has no form of.
+    let Ok(bytes) = xtask::readers::cell_bytes(&spec, &result) else { return Ok(()) };
+    let again = xtask::readers::cell(&bytes);
+    if let Ok(again) = again {
+        assert_eq!(again, (spec, result), "a cell that is stored twice");
+    }
+    Ok(())
+}
+
+/// That text is fit for a terminal.
+fn check_text(text: &str) {
+    text.lines().for_each(check_line);
+}
+
+fn check_line(line: &str) {
+    assert!(line.chars().all(is_printable), "not fit for a terminal: {line:?}");
+}
+
+/// That a report holds no element that its own text does not have.
+fn check_pages([html, markdown]: &[String; 2]) {
+    let allowed = [
+        "html", "head", "meta", "title", "style", "body", "header", "h1", "nav", "h2", "h3", "ol",
+        "li", "a", "main", "section", "p", "code", "div", "table", "thead", "tbody", "tr", "th",
+        "td", "sub", "details", "summary", "footer",
+    ];
+    for piece in html.split('<').skip(1) {
+        let name: String =
+            piece.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
+        assert!(
+            allowed.contains(&name.as_str()) || piece.starts_with("!DOCTYPE html>"),
+            "an element <{name}"
+        );
+    }
+    let element = |piece: &str| piece.starts_with(|c: char| c.is_alphabetic() || "/!?".contains(c));
+    assert!(!markdown.split('<').skip(1).any(element), "an element in the Markdown");
+    assert!(
+        markdown.chars().all(|character| character == '\n' || is_printable(character)),
+        "not fit for a terminal"
+    );
+}

@@ -1,0 +1,73 @@
+//! Every file of the corpus of the fuzz targets: read or refused as its name says, quickly.
+//!
+//! Names that start with `ok` are of files that are read, with `bad` of files that are refused; others,
+//! such as those that a fuzzer has found, may be either.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flatmin_hostile::Reader;
+
+fn folder(reader: Reader) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(reader.name())
+}
+
+fn files(reader: Reader) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder(reader))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_file_is_read_or_refused_as_its_name_says() {
+    let mut wrong = Vec::new();
+    for reader in Reader::ALL {
+        let files = files(reader);
+        let starts = |start: &str| files.iter().filter(|(name, _)| name.starts_with(start)).count();
+        assert!(starts("ok") >= 1 && starts("bad") >= 3, "{reader}: a corpus that shows little");
+        for (name, bytes) in files {
+            let start = Instant::now();
+            let read = reader.check(&bytes);
+            // What is asked of a reader is a second; the machine may have other things to do.
+            if start.elapsed() > Duration::from_secs(5) {
+                wrong.push(format!("{reader}/{name} took {:?}", start.elapsed()));
+            }
+            if name.starts_with("ok") && !read || name.starts_with("bad") && read {
+                wrong.push(format!("{reader}/{name} is {}", if read { "read" } else { "refused" }));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_reader_has_a_target_and_every_target_a_reader() {
+    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+    let mut found: Vec<String> = fs::read_dir(targets)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    let mut expected: Vec<&str> = Reader::ALL.iter().map(|reader| reader.name()).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+/// A file of one kind is none of another, and no reader minds being given it.
+#[test]
+fn every_reader_takes_the_files_of_all_others() {
+    for reader in Reader::ALL {
+        for other in Reader::ALL {
+            for (_, bytes) in files(other) {
+                reader.check(&bytes);
+            }
+        }
+    }
+}

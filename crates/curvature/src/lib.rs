@@ -74,10 +74,6 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     if n > DENSE_SIZE {
         let columns: Option<Vec<&[f64]>> =
             gram.col_iter().map(|column| Some(column.try_as_col_major()?.as_slice())).collect();
-        // Weights without structure (the fractional parts of multiples of the golden ratio), so that
-        // no eigenvector of a structured matrix is orthogonal to the start.
-        let start: Vec<f64> =
-            (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect();
         let options = LanczosOptions { relative_residual: 1e-10, ..LanczosOptions::default() };
         if let Some(columns) = columns {
             let apply = |v: &[f64], out: &mut [f64]| {
@@ -85,7 +81,7 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
                     *out = simd::dot(column, v);
                 }
             };
-            let pair = largest_eigenpair(&start, apply, options)?;
+            let pair = largest_eigenpair(&start(n), apply, options)?;
             if pair.status == LanczosStatus::Converged {
                 return Ok(pair.value);
             }
@@ -93,6 +89,12 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     }
     // Positive semidefinite: a negative top is rounding of zero.
     Ok(symmetric_eigenvalues(gram)?.last().copied().unwrap_or(0.0).max(0.0))
+}
+
+/// Weights without structure (the fractional parts of multiples of the golden ratio), so that no
+/// eigenvector of a structured matrix is orthogonal to them.
+fn start(n: usize) -> Vec<f64> {
+    (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect()
 }
 
 /// Batch sharpness for batches of one: `Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²`, the expected curvature of a
@@ -183,4 +185,25 @@ pub fn training_curvature(
         batch_sharpness: batch_sharpness_of_outputs(&residuals, gram.as_ref(), outputs),
         loss: residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::{DENSE_SIZE, gram_sharpness, start};
+
+    /// The identity and a direction that the start of the iteration does not have: its space closes
+    /// at once, without the largest eigenvalue.
+    #[test]
+    fn an_eigenvalue_that_the_iteration_cannot_see_is_found() {
+        let n = DENSE_SIZE + 6;
+        let start = start(n);
+        let mut hidden = vec![0.0; n];
+        let length = (start[0] * start[0] + start[1] * start[1]).sqrt();
+        (hidden[0], hidden[1]) = (start[1] / length, -start[0] / length);
+        let gram = Mat::from_fn(n, n, |i, j| f64::from(u8::from(i == j)) + hidden[i] * hidden[j]);
+        let sharpness = gram_sharpness(gram.as_ref()).unwrap();
+        assert!((sharpness.lambda_max - 2.0).abs() < 1e-13, "{sharpness:?}");
+    }
 }

@@ -132,6 +132,9 @@ fn batch_sharpness_of_outputs_goes_along_the_gradient_of_a_sample() {
     assert!((sharpness([1e-200, 0.0]).unwrap() - 4.0).abs() < 1e-15);
     assert!((sharpness([1.0, -1.0]).unwrap() - 3.4).abs() < 1e-15);
     assert_eq!(sharpness([0.0, 0.0]), None);
+    // No gradient, but residuals.
+    let nothing = Mat::zeros(2, 2);
+    assert_eq!(batch_sharpness_of_outputs(&[1.0, 1.0], nothing.as_ref(), 2), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use flatmin_experiments::cell::{CellResult, CellSpec};
 use flatmin_experiments::report::{Report, Section};
+use flatmin_files::said;
 
 use crate::progress::duration;
 use crate::verified::Ledger;
@@ -30,7 +31,7 @@ pub fn cell_bytes(spec: &CellSpec, result: &CellResult) -> Result<Vec<u8>, Strin
 /// # Errors
 /// When it has none.
 pub fn manifest(bytes: &[u8]) -> Result<String, String> {
-    let seconds = reproduce::seconds_per_cell(bytes).map_err(|error| error.to_string())?;
+    let seconds = reproduce::seconds_per_cell(bytes).map_err(|error| said(&error))?;
     Ok(duration(seconds.values().sum()))
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use flatmin_experiments::report::Section;
-use flatmin_files::{FileError, read_own, short};
+use flatmin_files::{FileError, read_own, said, short};
 use serde::Deserialize;
 
 use crate::{files, output};
@@ -58,7 +58,8 @@ pub(crate) fn section(folder: &Path) -> Option<Section> {
 impl Ledger {
     /// Reads a ledger.
     pub(crate) fn parse(bytes: &[u8]) -> io::Result<Self> {
-        let ledger: Self = serde_json::from_slice(bytes)?;
+        let ledger: Self =
+            serde_json::from_slice(bytes).map_err(|error| io::Error::other(said(&error)))?;
         if ledger.schema == SCHEMA {
             return Ok(ledger);
         }

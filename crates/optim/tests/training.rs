@@ -188,7 +188,12 @@ fn run_with_restarts<'a, M: Trainable>(
             break;
         }
         if piece % interval == 0 {
-            let stored = serde_json::to_string(&trainer.state().unwrap()).unwrap();
+            let state = trainer.state().unwrap();
+            assert_eq!(
+                (state.step(), state.parameters()),
+                (trainer.step(), &*trainer.parameters())
+            );
+            let stored = serde_json::to_string(&state).unwrap();
             trainer = start();
             trainer.restore(&serde_json::from_str(&stored).unwrap()).unwrap();
             assert_eq!(trainer.observe(), None, "an observation must not be due again");

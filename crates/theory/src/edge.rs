@@ -293,3 +293,26 @@ impl Bracket {
         (b > fine * a && a < middle && middle < b).then_some(middle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Bracket, EdgePoint, Sign};
+    use crate::LyapunovExponent;
+
+    #[test]
+    fn gaps_beside_what_is_undecided_are_halved_down_to_a_fraction_of_the_tolerance() {
+        let mut bracket = Bracket { lower: None, upper: None, undecided: None };
+        let mut add = |learning_rate, sign| {
+            let exponent = LyapunovExponent::exact(0.0);
+            bracket.add(EdgePoint { learning_rate, exponent }, sign);
+            bracket.next(0.01)
+        };
+        assert_eq!(add(1.0, Sign::NotPositive), None);
+        assert_eq!(add(2.0, Sign::Positive), Some(2.0_f64.sqrt()));
+        // The lower gap, of 1.2, is wider than the upper one.
+        assert_eq!(add(1.2, Sign::Undecided), Some(1.2_f64.sqrt() * 2.0_f64.sqrt()));
+        assert_eq!(add(1.999, Sign::Undecided), Some(1.2_f64.sqrt()));
+        // Both gaps are below a quarter of a percent now, though what is decided lies far apart.
+        assert_eq!(add(1.001, Sign::Undecided), None);
+    }
+}

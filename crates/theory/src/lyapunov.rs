@@ -267,3 +267,21 @@ impl State {
         simd::norm_squared(&self.position) + simd::norm_squared(&self.velocity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LyapunovExponent;
+    use crate::replicas::ReplicaMean;
+
+    #[test]
+    fn a_run_is_settled_when_its_drift_is_noise() {
+        let exponent = LyapunovExponent::exact(-0.3);
+        assert!(exponent.is_settled(0.0));
+        let drifting = |value| {
+            let drift = ReplicaMean { value, standard_error: 0.1 };
+            LyapunovExponent { drift, ..exponent }.is_settled(3.0)
+        };
+        assert!(drifting(-0.29) && drifting(0.29));
+        assert!(!drifting(-0.31) && !drifting(0.31));
+    }
+}

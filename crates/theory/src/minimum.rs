@@ -342,9 +342,10 @@ fn orthogonality_error(
 
 #[cfg(test)]
 mod tests {
-    use flatmin_linalg::RowMatrix;
+    use faer::Mat;
+    use flatmin_linalg::{Parallelism, RowMatrix};
 
-    use super::Minimum;
+    use super::{Minimum, gram_error};
     use crate::TheoryError;
 
     #[test]
@@ -381,5 +382,21 @@ mod tests {
         assert_eq!(error, TheoryError::NotFinite { row: 1, column: 0, value });
         assert_eq!(Minimum::new(&RowMatrix::zeros(0, 2)).unwrap_err(), TheoryError::NoSamples);
         assert!(Minimum::new(&RowMatrix::zeros(2, 0)).unwrap().eigenvalues().is_empty());
+    }
+
+    #[test]
+    fn what_rounding_hides_is_measured_against_the_gram_matrix() {
+        let error = |scale: f64| {
+            let rows = RowMatrix::from_fn(2, 2, |i, j| scale * (i + 2 * j + 1) as f64);
+            let gram = Mat::from_fn(2, 2, |i, j| {
+                rows.row(i).iter().zip(rows.row(j)).map(|(a, b)| a * b).sum::<f64>() / 2.0
+            });
+            gram_error(&gram, 2.0, 1.0, &rows, Parallelism::Sequential)
+        };
+        // The difference is zero here: integers are not rounded.
+        let trace = (1.0 + 9.0 + 4.0 + 16.0) / 2.0;
+        assert!(error(1.0) >= 2.0 * f64::EPSILON * trace, "{}", error(1.0));
+        assert!(error(1.0) <= 32.0 * f64::EPSILON * trace, "{}", error(1.0));
+        assert_eq!(error(1024.0).to_bits(), (1024.0 * 1024.0 * error(1.0)).to_bits());
     }
 }

@@ -261,13 +261,15 @@ impl DeepSpec {
     }
 
     pub(super) fn cost(&self) -> f64 {
-        // Three passes over the weights a sample, at about 10 GFLOP/s.
-        let weights = self.width * (self.task.input_dim() + self.width * (self.depth - 1));
+        // Three passes over the weights a sample, at about 10 GFLOP/s. In floating point: a specification
+        // may come from a file.
+        let (width, inputs) = (self.width as f64, self.task.input_dim() as f64);
+        let weights = width * (inputs + width * (self.depth as f64 - 1.0).max(0.0));
         let samples = match self.method {
             Method::GradientDescent => self.sample_count,
             Method::Sgd { batch_size, .. } => batch_size,
         };
-        6.0 * (weights * samples) as f64 * self.max_steps as f64 / 1e10
+        6.0 * weights * samples as f64 * self.max_steps as f64 / 1e10
     }
 }
 

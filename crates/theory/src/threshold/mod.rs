@@ -383,3 +383,27 @@ fn first_order_error(
     let parameters = rounding(16) * (mu + constants);
     gram + orthogonality + parameters
 }
+
+#[cfg(test)]
+mod tests {
+    use super::threshold;
+    use crate::{Batch, Minimum, Sampling};
+    use flatmin_linalg::RowMatrix;
+
+    #[test]
+    fn a_scaled_loss_has_the_threshold_divided_outward() {
+        let minimum = Minimum::new(&RowMatrix::new(1, 1, vec![1.0]).unwrap()).unwrap();
+        let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+        let plain = threshold(&minimum, batch).unwrap();
+        assert_eq!(plain.for_loss_scale(1.0), plain);
+        for loss_scale in [0.3, 3.0, 5.0, 7.0] {
+            let scaled = plain.for_loss_scale(loss_scale);
+            // The exact signs of `c · end − end of the plain one`.
+            assert!(scaled.lower.mul_add(loss_scale, -plain.lower) < 0.0, "{loss_scale}");
+            assert!(scaled.upper.mul_add(loss_scale, -plain.upper) > 0.0, "{loss_scale}");
+        }
+        let flat = threshold(&Minimum::new(&RowMatrix::zeros(1, 1)).unwrap(), batch).unwrap();
+        let scaled = flat.for_loss_scale(2.0);
+        assert!(scaled.lower.is_infinite() && scaled.upper.is_infinite());
+    }
+}

@@ -315,4 +315,27 @@ mod tests {
         // Both gaps are below a quarter of a percent now, though what is decided lies far apart.
         assert_eq!(add(1.001, Sign::Undecided), None);
     }
+
+    #[test]
+    fn a_bracket_as_narrow_as_asked_for_is_left_alone() {
+        let next = |low: f64, undecided, high: f64| {
+            let point = |learning_rate| {
+                let exponent = LyapunovExponent::exact(0.0);
+                Some(EdgePoint { learning_rate, exponent })
+            };
+            Bracket { lower: point(low), upper: point(high), undecided }.next(0.01)
+        };
+        assert_eq!(next(1.0, None, 1.009), None);
+        assert!(next(1.0, None, 1.011).is_some());
+        // Beside undecided rates down to a quarter of it.
+        let undecided = |rate| Some((rate, rate));
+        assert_eq!(next(1.0, undecided(1.0024), 1.0047), None);
+        assert_eq!(next(1.0, undecided(1.0024), 2.0), Some(1.0024_f64.sqrt() * 2.0_f64.sqrt()));
+        assert_eq!(
+            next(1.0, undecided(1.0049), 1.0101),
+            Some(1.0049_f64.sqrt() * 1.0101_f64.sqrt())
+        );
+        // The wider gap is the one with the larger ratio, wherever it lies.
+        assert_eq!(next(10.0, Some((10.2, 10.5)), 20.0), Some(10.5_f64.sqrt() * 20.0_f64.sqrt()));
+    }
 }

@@ -10,7 +10,7 @@ fn metrics(criterion: &mut Criterion) {
     let mut rng = stream(0, "bench metrics", 0);
     let model = TwoLayerRelu::new(100, 100).expect("positive sizes");
     let parameters = model.initial_parameters(&mut rng);
-    for n in [300, 1000] {
+    for n in [300, 1000, 2000] {
         let inputs = data::sphere_inputs(n, 100, &mut rng);
         group.bench_function(BenchmarkId::new("relu,m=100,d=100", format!("n={n}")), |b| {
             b.iter(|| gauss_newton_sharpness(&model, &parameters, &inputs));

@@ -3,25 +3,17 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use faer::Mat;
 use flatmin_curvature::{CurvatureOptions, gauss_newton_with, hessian_with};
-use flatmin_linalg::{Operator as _, Parallelism, RowMatrix, stream};
-use flatmin_models::{Activation, Dataset, Mlp, Model as _};
-use rand::RngExt as _;
-
-const SAMPLES: usize = 1000;
+use flatmin_linalg::{Operator as _, Parallelism};
+use flatmin_models::{Activation, Model as _};
+use flatmin_workloads::Products;
 
 fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("products,784-256-256-10,n=1000");
     group.sample_size(20);
-    let mut rng = stream(0, "bench products", 0);
-    let mut numbers =
-        |rows, columns| RowMatrix::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0));
-    let (inputs, targets) = (numbers(SAMPLES, 784), numbers(SAMPLES, 10));
-    let data = Dataset::with_outputs(inputs, &targets).expect("finite and not empty");
     for (name, activation) in [("relu", Activation::Relu), ("tanh", Activation::Tanh)] {
-        let model = Mlp::new(&[784, 256, 256, 10], activation, true).expect("positive widths");
-        let parameters = model.initial_parameters(&mut stream(1, "bench products", 0));
+        let Products { model, data, parameters, vectors } =
+            flatmin_workloads::products(activation, 16);
         let p = model.parameter_count();
-        let vectors = numbers(16, p);
         let vectors = Mat::from_fn(p, 16, |i, j| vectors.row(j)[i]);
         let threads = [("1 thread", Parallelism::Sequential), ("all threads", Parallelism::Rayon)];
         for (threads, parallelism) in threads {

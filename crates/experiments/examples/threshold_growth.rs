@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Prints seconds, peak memory in bytes, and the relative width of the interval.
+/// Prints seconds, peak memory in bytes, the relative width of the interval, and the products with M.
 #[expect(clippy::print_stdout, reason = "the result of this process")]
 fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<()> {
     let model = TwoLayerRelu::new(100, 100)?;
@@ -51,15 +51,16 @@ fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Resul
     let start = Instant::now();
     let parallelism = Parallelism::Rayon;
     let minimum = Minimum::from_gram(Gram::from_means(matrix)?, parallelism)?;
-    let width = if method == "dense" {
+    let (width, products) = if method == "dense" {
         dense_threshold(&minimum, batch)?;
-        f64::NAN
+        (f64::NAN, 0)
     } else {
         let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
-        threshold_with(&minimum, batch, &options)?.relative_width()
+        let threshold = threshold_with(&minimum, batch, &options)?;
+        (threshold.relative_width(), threshold.iterations)
     };
     let seconds = start.elapsed().as_secs_f64();
-    println!("{seconds} {} {width}", peak_memory().unwrap_or(f64::NAN));
+    println!("{seconds} {} {width} {products}", peak_memory().unwrap_or(f64::NAN));
     Ok(())
 }
 
@@ -136,7 +137,7 @@ fn run(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<(f64, 
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
-        [seconds, memory, width] => Ok((seconds, memory, width)),
+        [seconds, memory, width, _products] => Ok((seconds, memory, width)),
         _ => bail!("{method} n = {samples}: {}", String::from_utf8_lossy(&output.stderr)),
     }
 }

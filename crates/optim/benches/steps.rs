@@ -1,64 +1,28 @@
 //! Time per optimizer step, fused against the plain definition: the paper's sizes.
 //!
 //! One iteration is an epoch of 300 steps for SGD (the id says so) and one step for gradient
-//! descent. Learning rates are small, so that the data stay in the regime of training: about half
-//! of the neurons active, all values of normal size.
+//! descent.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flatmin_linalg::{RowMatrix, stream};
-use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
+use flatmin_models::Activation;
 use flatmin_optim::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Update};
-use rand::RngExt as _;
+use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, Steps, diagonal, mlp, relu};
 
-const SAMPLES: usize = 300;
-const UPDATE: Update = Update { learning_rate: 1e-4, clip_norm: 100.0 };
-
-fn order() -> Vec<u32> {
-    let mut rng = stream(0, "bench order", 0);
-    (0..SAMPLES).map(|_| rng.random_range(0..300)).collect()
-}
-
-fn relu() -> (TwoLayerRelu, Dataset, Vec<f64>) {
-    let model = TwoLayerRelu::new(100, 100).expect("positive sizes");
-    let mut rng = stream(0, "bench relu", 0);
-    let inputs = data::sphere_inputs(SAMPLES, 100, &mut rng);
-    let targets = (0..SAMPLES).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let initial = model.initial_parameters(&mut rng);
-    (model, Dataset::new(inputs, targets).expect("finite data"), initial)
-}
-
-fn diagonal() -> (DiagonalLinear, Dataset, Vec<f64>) {
-    let model = DiagonalLinear::new(1000).expect("positive size");
-    let mut rng = stream(0, "bench diagonal", 0);
-    let inputs = data::cube_inputs(SAMPLES, 1000, &mut rng);
-    let targets = data::linear_targets(&inputs, &data::sparse_coefficients(1000, 3));
-    let initial = model.initial_parameters(&mut rng);
-    (model, Dataset::new(inputs, targets).expect("finite data"), initial)
-}
-
-fn mlp(widths: &[usize], activation: Activation) -> (Mlp, Dataset, Vec<f64>) {
-    let model = Mlp::new(widths, activation, true).expect("positive widths");
-    let mut rng = stream(0, "bench mlp", 0);
-    let inputs = data::sphere_inputs(SAMPLES, model.input_dim(), &mut rng);
-    let targets =
-        RowMatrix::from_fn(SAMPLES, model.output_dim(), |_, _| rng.random_range(-1.0..1.0));
-    let initial = model.initial_parameters(&mut rng);
-    (model, Dataset::with_outputs(inputs, &targets).expect("finite data"), initial)
-}
+const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
 
 fn bench(
     criterion: &mut Criterion,
     id: &str,
     size: &str,
+    order: &[u32],
     mut kernels: Vec<(&str, Box<dyn Kernel + '_>)>,
 ) {
-    let order = order();
-    let rates = vec![UPDATE.learning_rate; SAMPLES];
+    let rates = vec![UPDATE.learning_rate; order.len()];
     let mut group = criterion.benchmark_group(format!("sgd_epoch_{id}/{size}"));
-    group.throughput(Throughput::Elements(SAMPLES as u64));
+    group.throughput(Throughput::Elements(order.len() as u64));
     for (name, kernel) in &mut kernels {
         group.bench_function(*name, |b| {
-            b.iter(|| kernel.single_steps(&order, &rates, UPDATE.clip_norm));
+            b.iter(|| kernel.single_steps(order, &rates, UPDATE.clip_norm));
         });
     }
     group.finish();
@@ -78,21 +42,23 @@ fn bench(
 }
 
 fn steps(criterion: &mut Criterion) {
-    let (model, data, initial) = relu();
+    let Steps { model, data, initial, order } = relu();
     bench(
         criterion,
         "relu",
         "n=300,m=100,d=100",
+        &order,
         vec![
             ("fused", Box::new(ReluKernel::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );
-    let (model, data, initial) = diagonal();
+    let Steps { model, data, initial, order } = diagonal();
     bench(
         criterion,
         "diagonal",
         "n=300,d=1000",
+        &order,
         vec![
             ("fused", Box::new(DiagonalKernel::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
@@ -104,11 +70,12 @@ fn steps(criterion: &mut Criterion) {
         (&[64, 128, 128, 10], Activation::Tanh, "n=300,64-128-128-10,tanh"),
         (&[64, 128, 128, 10], Activation::Relu, "n=300,64-128-128-10,relu"),
     ] {
-        let (model, data, initial) = mlp(widths, activation);
+        let Steps { model, data, initial, order } = mlp(widths, activation);
         bench(
             criterion,
             "mlp",
             size,
+            &order,
             vec![
                 ("fused", Box::new(MlpKernel::new(&model, &data, &initial))),
                 ("plain", Box::new(PlainKernel::new(model.clone(), &data, &initial))),

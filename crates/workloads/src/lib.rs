@@ -1,0 +1,119 @@
+//! What the benchmarks work on: models, data, parameters and the order of the samples.
+//!
+//! The benches of `flatmin-optim` and `flatmin-curvature` time flatmin on these, and `cargo xtask bench` hands the
+//! same numbers to other libraries, so that times are compared for the same work.
+//!
+//! ```
+//! let steps = flatmin_workloads::relu();
+//! assert_eq!((steps.data.sample_count(), steps.initial.len()), (300, 100 * 101));
+//! ```
+
+use flatmin_linalg::{RowMatrix, stream};
+use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu, data};
+use rand::{Rng, RngExt as _};
+
+/// Samples that the steps are taken on.
+pub const SAMPLES: usize = 300;
+
+/// The learning rate η: so small that the data stay in the regime of training, with about half of the neurons
+/// active and all values of normal size.
+pub const LEARNING_RATE: f64 = 1e-4;
+
+/// Gradients with a larger ℓ2 norm are clipped to it.
+pub const CLIP_NORM: f64 = 100.0;
+
+/// Samples that the products with a Hessian are taken on.
+pub const PRODUCT_SAMPLES: usize = 1000;
+
+/// A model to be trained.
+#[derive(Debug, Clone)]
+pub struct Steps<M> {
+    /// The model.
+    pub model: M,
+    /// What it is trained on, [`SAMPLES`] samples.
+    pub data: Dataset,
+    /// Its parameters before the first step.
+    pub initial: Vec<f64>,
+    /// The samples of [`SAMPLES`] steps of batch size 1, drawn with replacement.
+    pub order: Vec<u32>,
+}
+
+impl<M: Model> Steps<M> {
+    fn new(model: M, data: Dataset, initial: Vec<f64>) -> Self {
+        let mut rng = stream(0, "bench order", 0);
+        let order = (0..SAMPLES).map(|_| rng.random_range(0..300)).collect();
+        Self { model, data, initial, order }
+    }
+}
+
+/// The two-layer ReLU network with m = d = 100. Its first steps are clipped.
+///
+/// # Panics
+/// Never: its sizes are positive and its data finite. Likewise below.
+pub fn relu() -> Steps<TwoLayerRelu> {
+    let model = TwoLayerRelu::new(100, 100).expect("positive sizes");
+    let mut rng = stream(0, "bench relu", 0);
+    let inputs = data::sphere_inputs(SAMPLES, 100, &mut rng);
+    let targets = (0..SAMPLES).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let initial = model.initial_parameters(&mut rng);
+    Steps::new(model, Dataset::new(inputs, targets).expect("finite data"), initial)
+}
+
+/// The diagonal linear network with d = 1000.
+///
+/// # Panics
+/// Never.
+pub fn diagonal() -> Steps<DiagonalLinear> {
+    let model = DiagonalLinear::new(1000).expect("positive size");
+    let mut rng = stream(0, "bench diagonal", 0);
+    let inputs = data::cube_inputs(SAMPLES, 1000, &mut rng);
+    let targets = data::linear_targets(&inputs, &data::sparse_coefficients(1000, 3));
+    let initial = model.initial_parameters(&mut rng);
+    Steps::new(model, Dataset::new(inputs, targets).expect("finite data"), initial)
+}
+
+/// A perceptron with biases.
+///
+/// # Panics
+/// When a width is zero or there are fewer than two.
+pub fn mlp(widths: &[usize], activation: Activation) -> Steps<Mlp> {
+    let model = Mlp::new(widths, activation, true).expect("positive widths");
+    let mut rng = stream(0, "bench mlp", 0);
+    let inputs = data::sphere_inputs(SAMPLES, model.input_dim(), &mut rng);
+    let targets = uniform(SAMPLES, model.output_dim(), &mut rng);
+    let initial = model.initial_parameters(&mut rng);
+    let data = Dataset::with_outputs(inputs, &targets).expect("finite data");
+    Steps::new(model, data, initial)
+}
+
+/// A model whose Hessian is multiplied with vectors.
+#[derive(Debug, Clone)]
+pub struct Products {
+    /// The model, a perceptron 784-256-256-10 with biases.
+    pub model: Mlp,
+    /// [`PRODUCT_SAMPLES`] samples.
+    pub data: Dataset,
+    /// Where the Hessian is taken.
+    pub parameters: Vec<f64>,
+    /// The vectors, one a row.
+    pub vectors: RowMatrix,
+}
+
+/// The perceptron 784-256-256-10 and `count` vectors.
+///
+/// # Panics
+/// Never.
+pub fn products(activation: Activation, count: usize) -> Products {
+    let model = Mlp::new(&[784, 256, 256, 10], activation, true).expect("positive widths");
+    let mut rng = stream(0, "bench products", 0);
+    let inputs = uniform(PRODUCT_SAMPLES, 784, &mut rng);
+    let targets = uniform(PRODUCT_SAMPLES, 10, &mut rng);
+    let vectors = uniform(count, model.parameter_count(), &mut rng);
+    let data = Dataset::with_outputs(inputs, &targets).expect("finite data");
+    let parameters = model.initial_parameters(&mut stream(1, "bench products", 0));
+    Products { model, data, parameters, vectors }
+}
+
+fn uniform(rows: usize, columns: usize, rng: &mut impl Rng) -> RowMatrix {
+    RowMatrix::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0))
+}

@@ -74,6 +74,9 @@ pub(crate) enum Failure {
     /// mdBook could not build the book.
     #[error("mdbook: {status}{}{output}", if output.is_empty() { "" } else { ": " })]
     Build { status: ExitStatus, output: String },
+    /// A benchmark could not be built or run.
+    #[error("{0}")]
+    Bench(String),
     /// The hash given to `--cell` belongs to no cell of this reproduction.
     #[error(
         "--cell: no cell {0} with this profile, seeds and experiments; --plan lists those to do"

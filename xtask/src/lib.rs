@@ -1,9 +1,10 @@
-//! `cargo xtask`: runs the whole reproduction and verifies the theory.
+//! `cargo xtask`: runs the whole reproduction, verifies the theory, and measures.
 //!
 //! This crate decides which cells run, in which order and where their results lie. It holds no
 //! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own, and
 //! what a statement says is `flatmin-theory`'s.
 
+mod bench;
 mod docs;
 mod failure;
 mod files;
@@ -45,6 +46,8 @@ enum Task {
     Ledger(ledger::Options),
     /// Check the book and build it with mdBook.
     Docs(docs::Options),
+    /// Time flatmin, beside what the processor allows and what other libraries take.
+    Bench(bench::Options),
     /// Compare a smoke reproduction, byte for byte, with what was written down.
     Golden(golden::Options),
 }
@@ -67,6 +70,7 @@ fn run(task: Task) -> Result<u8, Failure> {
         Task::Verify(options) => verify::verify(&options),
         Task::Ledger(options) => ledger::ledger(&options),
         Task::Docs(options) => docs::docs(&options),
+        Task::Bench(options) => bench::bench(&options),
         Task::Golden(options) => golden::golden(&options),
     }
 }

@@ -18,6 +18,18 @@ pub(crate) struct Host {
     pub(crate) system: String,
 }
 
+impl Host {
+    /// The machine this runs on.
+    pub(crate) fn this() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+        Self { cpu: cpu(), cores, system }
+    }
+}
+
+/// The compiler that built this.
+pub(crate) const TOOLCHAIN: Option<&str> = option_env!("FLATMIN_RUSTC");
+
 /// `manifest.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Manifest {
@@ -37,6 +49,8 @@ pub(crate) struct Manifest {
     pub(crate) seconds: f64,
     pub(crate) cells_computed: usize,
     pub(crate) cells_reused: usize,
+    /// Largest memory of this process so far, where the system says.
+    pub(crate) peak_memory_bytes: Option<u64>,
     pub(crate) seconds_per_cell: BTreeMap<String, f64>,
 }
 
@@ -47,8 +61,8 @@ impl Manifest {
         experiments: Vec<&'static str>,
         threads: usize,
     ) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+        let host = Host::this();
+        let threads = if threads == 0 { host.cores } else { threads };
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
             schema: "flatmin.manifest/1",
@@ -59,21 +73,29 @@ impl Manifest {
             experiments,
             seed: settings.seed,
             seeds: settings.seeds,
-            host: Host { cpu: cpu(), cores, system },
-            threads: if threads == 0 { cores } else { threads },
+            host,
+            threads,
             simd_path: flatmin_linalg::simd::instruction_set(),
-            toolchain: option_env!("FLATMIN_RUSTC"),
+            toolchain: TOOLCHAIN,
             started: now(),
             seconds: 0.0,
             cells_computed: 0,
             cells_reused: 0,
+            peak_memory_bytes: None,
             seconds_per_cell: BTreeMap::new(),
         }
     }
 }
 
+/// Largest memory of this process so far in bytes, where the system says.
+pub(crate) fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
 /// The commit that is checked out here, with `+changes` when files differ from it.
-fn commit() -> Option<String> {
+pub(crate) fn commit() -> Option<String> {
     let git = |arguments: &[&str]| -> Option<String> {
         let output = Command::new("git").args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
@@ -91,7 +113,7 @@ fn cpu() -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the manifest says when; no result depends on it")]
-fn now() -> String {
+pub(crate) fn now() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit;
 use crate::failure::Failure;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, peak_memory_bytes};
 use crate::output::Format;
 use crate::progress::duration;
 use crate::store::{Loaded, Store};
@@ -240,6 +240,7 @@ fn all(
     manifest.seconds_per_cell = earlier_seconds(&out.join("manifest.json"), cells)?;
     let computed = seconds.iter().map(|(key, seconds)| (key.to_string(), *seconds));
     manifest.seconds_per_cell.extend(computed);
+    manifest.peak_memory_bytes = peak_memory_bytes();
     manifest.seconds = start.elapsed().as_secs_f64();
     let path = out.join("manifest.json");
     files::write_own(&path, files::seal(&files::json(&path, &manifest)?).as_bytes())?;

@@ -1,0 +1,376 @@
+//! Building and timing flatmin: criterion for what takes microseconds, processes for what is a program.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::definitions::{Bench, Criterion, How, LIMITS, Limit, PEAK};
+use crate::exit;
+use crate::failure::Failure;
+
+/// Seconds and bytes of something that was done several times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    /// The median.
+    pub(crate) seconds: f64,
+    pub(crate) minimum: f64,
+    /// Peak memory of the process, where there is one and it says so.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Products with the operator that a threshold took.
+    pub(crate) products: Option<f64>,
+}
+
+/// Median and minimum; the numbers are not NaN and there is at least one.
+pub(crate) fn median_and_minimum(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let (half, minimum) = (values.len() / 2, values.first().copied().unwrap_or(f64::NAN));
+    match values.get(half) {
+        Some(upper) if values.len().is_multiple_of(2) => {
+            ((values[half - 1] + upper) / 2.0, minimum)
+        }
+        Some(middle) => (*middle, minimum),
+        None => (f64::NAN, minimum),
+    }
+}
+
+/// The profile that is measured: that of this program.
+pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
+/// What was built, and what it has been seen to do.
+#[derive(Debug)]
+pub(crate) struct Measurements {
+    executables: BTreeMap<String, PathBuf>,
+    is_quick: bool,
+    /// Where criterion writes; what earlier runs wrote is elsewhere.
+    criterion: TempDir,
+    /// Seconds an element.
+    limits: BTreeMap<&'static str, Measured>,
+}
+
+impl Measurements {
+    /// Builds what the benchmarks need.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be built.
+    pub(crate) fn new(benches: &[&'static Bench], is_quick: bool) -> Result<Self, Failure> {
+        let mut targets: Vec<[&str; 2]> = Vec::new();
+        for bench in benches {
+            targets.extend(match &bench.how {
+                How::Criterion(Criterion { target, .. }) => Some(["--bench", target]),
+                How::Threshold { .. } => Some(["--example", "threshold_growth"]),
+                How::Reproduce { .. } => None,
+                How::StartUp => Some(["--bin", "flatmin"]),
+            });
+            targets.extend(bench.limit.as_ref().map(|_| ["--bench", LIMITS]));
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        let criterion = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
+        let executables = if targets.is_empty() { BTreeMap::new() } else { build(&targets)? };
+        Ok(Self { executables, is_quick, criterion, limits: BTreeMap::new() })
+    }
+
+    /// Times a benchmark.
+    ///
+    /// # Errors
+    /// [`Failure`] when it does not run.
+    pub(crate) fn measure(&self, bench: &Bench) -> Result<Measured, Failure> {
+        let runs = |count: usize| if self.is_quick { 1 } else { count };
+        match &bench.how {
+            How::Criterion(Criterion { target, id }) => {
+                let measured = self.criterion(target, &[id])?;
+                Ok(measured[*id])
+            }
+            How::Threshold { samples, batch_size } => {
+                let program = self.executable("threshold_growth")?;
+                several(runs(5), || {
+                    let mut command = Command::new(program);
+                    command.args(["exact", samples, batch_size]);
+                    let text = stdout(&mut command)?;
+                    parse_threshold(&text).ok_or_else(|| nonsense(program, &text))
+                })
+            }
+            How::Reproduce { profile, threads } => {
+                let program = std::env::current_exe().map_err(Failure::file(Path::new("xtask")))?;
+                // The paper takes minutes.
+                let count = if bench.only_when_named { 1 } else { 3 };
+                several(runs(count), || reproduce(&program, profile, threads))
+            }
+            How::StartUp => {
+                let program = self.executable("flatmin")?;
+                several(runs(50), || {
+                    let start = Instant::now();
+                    stdout(Command::new(program).arg("--version"))?;
+                    let seconds = start.elapsed().as_secs_f64();
+                    Ok(Run { seconds, memory_bytes: None, products: None })
+                })
+            }
+        }
+    }
+
+    /// The least time that a benchmark could take.
+    ///
+    /// # Errors
+    /// [`Failure`] when the limits cannot be measured.
+    pub(crate) fn limit(&mut self, limit: &Limit, measured: &Measured) -> Result<f64, Failure> {
+        let ids = limit.terms.iter().flat_map(|term| term.fastest_of.iter().copied());
+        let ids = ids.chain([PEAK]).filter(|id| !self.limits.contains_key(id));
+        let ids: Vec<&'static str> = ids.collect();
+        if !ids.is_empty() {
+            let found = self.criterion(LIMITS, &ids)?;
+            self.limits.extend(found);
+        }
+        let seconds: f64 = limit
+            .terms
+            .iter()
+            .map(|term| {
+                let ways = term.fastest_of.iter().map(|id| self.limits[id].seconds);
+                term.elements * ways.fold(f64::INFINITY, f64::min)
+            })
+            .sum();
+        if !limit.is_per_product {
+            return Ok(seconds);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(seconds * measured.products.unwrap_or(f64::NAN) / cores as f64)
+    }
+
+    /// What was measured of the processor: seconds an element, by id.
+    pub(crate) fn limits(&self) -> &BTreeMap<&'static str, Measured> {
+        &self.limits
+    }
+
+    fn executable(&self, name: &str) -> Result<&Path, Failure> {
+        let found = self.executables.get(name).map(PathBuf::as_path);
+        found.ok_or_else(|| Failure::Bench(format!("cargo built no {name}")))
+    }
+
+    /// Seconds an element (or an iteration, where criterion was not told how many elements that has) of some
+    /// benchmarks of a target.
+    fn criterion(
+        &self,
+        target: &str,
+        ids: &[&'static str],
+    ) -> Result<BTreeMap<&'static str, Measured>, Failure> {
+        let (warm_up, time, samples) =
+            if self.is_quick { ("0.01", "0.02", "10") } else { ("1", "3", "50") };
+        let mut command = Command::new(self.executable(target)?);
+        command
+            .args(["--bench", "--noplot", "--quiet", "--sample-size", samples])
+            .args(["--warm-up-time", warm_up, "--measurement-time", time])
+            // Of its resampling nothing is used.
+            .args(["--nresamples", "2000"])
+            .arg(format!("^({})$", ids.join("|")))
+            .env("CRITERION_HOME", self.criterion.path());
+        stdout(&mut command)?;
+        let mut found = BTreeMap::new();
+        read(self.criterion.path(), &mut found)?;
+        let mut measured = BTreeMap::new();
+        for id in ids {
+            let of_id = found.get(*id);
+            let of_id = of_id.ok_or_else(|| {
+                Failure::Bench(format!("the bench target {target} has no benchmark {id}"))
+            })?;
+            measured.insert(*id, *of_id);
+        }
+        Ok(measured)
+    }
+}
+
+/// One run of a process.
+struct Run {
+    seconds: f64,
+    memory_bytes: Option<u64>,
+    products: Option<f64>,
+}
+
+/// What `threshold_growth` prints: seconds, bytes (`NaN` where the system does not say), width, products.
+fn parse_threshold(text: &str) -> Option<Run> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [seconds, memory, _width, products] = words[..] else { return None };
+    let products = Some(products.parse().ok()?);
+    Some(Run { seconds: seconds.parse().ok()?, memory_bytes: memory.parse().ok(), products })
+}
+
+/// Runs something several times.
+fn several(
+    runs: usize,
+    mut run: impl FnMut() -> Result<Run, Failure>,
+) -> Result<Measured, Failure> {
+    let mut seconds = Vec::new();
+    let (mut memory_bytes, mut products) = (None, None);
+    for _ in 0..runs {
+        let run = run()?;
+        seconds.push(run.seconds);
+        memory_bytes = memory_bytes.max(run.memory_bytes);
+        products = run.products;
+    }
+    let (seconds, minimum) = median_and_minimum(seconds);
+    Ok(Measured { seconds, minimum, memory_bytes, products })
+}
+
+fn reproduce(program: &Path, profile: &str, threads: &str) -> Result<Run, Failure> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        peak_memory_bytes: Option<u64>,
+    }
+    let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
+    let mut command = Command::new(program);
+    command.args(["reproduce", "--profile", profile, "--threads", threads, "--out"]);
+    command.arg(folder.path());
+    let start = Instant::now();
+    let output = output(&mut command)?;
+    let seconds = start.elapsed().as_secs_f64();
+    // A claim may fail in a small profile.
+    if !output
+        .status
+        .code()
+        .is_some_and(|code| [exit::DONE, exit::FAILS].map(i32::from).contains(&code))
+    {
+        return Err(failed(&command, &output));
+    }
+    let Manifest { peak_memory_bytes } = read_json(&folder.path().join("manifest.json"))?;
+    Ok(Run { seconds, memory_bytes: peak_memory_bytes, products: None })
+}
+
+/// Builds the targets and gives their executables by name.
+fn build(targets: &[[&str; 2]]) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    #[derive(Deserialize)]
+    struct Message {
+        target: Option<Target>,
+        executable: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+    let cargo = std::env::var_os("CARGO");
+    let mut command = Command::new(cargo.as_deref().unwrap_or(OsStr::new("cargo")));
+    command.args(["build", "--workspace", "--profile", PROFILE]);
+    command.arg("--message-format=json-render-diagnostics").args(targets.as_flattened());
+    // What cargo says while it builds, and what the compiler complains about, is for whoever waits.
+    let built = command.stderr(Stdio::inherit()).output();
+    let built = built.map_err(Failure::file(Path::new(command.get_program())))?;
+    if !built.status.success() {
+        return Err(Failure::Bench(format!("cargo build: {}", built.status)));
+    }
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    Ok(messages.filter_map(|message| Some((message.target?.name, message.executable?))).collect())
+}
+
+/// The benchmarks that criterion has written down below a folder, by their full ids.
+fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Benchmark {
+        full_id: String,
+        throughput: Option<Throughput>,
+    }
+    #[derive(Deserialize)]
+    struct Throughput {
+        #[serde(rename = "Elements")]
+        elements: Option<f64>,
+    }
+    #[derive(Deserialize)]
+    struct Estimates {
+        median: Estimate,
+    }
+    #[derive(Deserialize)]
+    struct Estimate {
+        point_estimate: f64,
+    }
+    #[derive(Deserialize)]
+    struct Sample {
+        iters: Vec<f64>,
+        times: Vec<f64>,
+    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    for entry in entries.map_err(Failure::file(folder))? {
+        let path = entry.path();
+        if !path.is_dir() {
+            continue;
+        }
+        if entry.file_name() != "new" {
+            read(&path, found)?;
+            continue;
+        }
+        let Benchmark { full_id, throughput } = read_json(&path.join("benchmark.json"))?;
+        let Estimates { median } = read_json(&path.join("estimates.json"))?;
+        let Sample { iters, times } = read_json(&path.join("sample.json"))?;
+        // Criterion counts nanoseconds.
+        let elements = throughput.and_then(|throughput| throughput.elements).unwrap_or(1.0);
+        let unit = 1e-9 / elements;
+        let each = times.iter().zip(&iters).map(|(time, iterations)| time / iterations);
+        let minimum = unit * each.fold(f64::INFINITY, f64::min);
+        let seconds = unit * median.point_estimate;
+        let measured = Measured { seconds, minimum, memory_bytes: None, products: None };
+        found.insert(full_id, measured);
+    }
+    Ok(())
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    let bytes = fs::read(path).map_err(Failure::file(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
+}
+
+/// Runs a program that must succeed.
+fn stdout(command: &mut Command) -> Result<String, Failure> {
+    let output = output(command)?;
+    if !output.status.success() {
+        return Err(failed(command, &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program.
+///
+/// # Errors
+/// [`Failure::File`] when it cannot be started.
+pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
+    command.stdin(Stdio::null());
+    command.output().map_err(Failure::file(Path::new(command.get_program())))
+}
+
+/// The last line that a program said before it failed.
+pub(crate) fn last_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    line.map_or_else(|| output.status.to_string(), str::to_owned)
+}
+
+fn failed(command: &Command, output: &Output) -> Failure {
+    let program = Path::new(command.get_program()).display();
+    Failure::Bench(format!("{program}: {}", last_line(output)))
+}
+
+fn nonsense(program: &Path, text: &str) -> Failure {
+    Failure::Bench(format!("{}: not understood: {text:?}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{median_and_minimum, parse_threshold};
+
+    #[test]
+    fn the_median_is_between_the_halves() {
+        assert_eq!(median_and_minimum(vec![3.0, 1.0, 2.0]), (2.0, 1.0));
+        assert_eq!(median_and_minimum(vec![4.0, 1.0, 2.0, 3.0]), (2.5, 1.0));
+        assert_eq!(median_and_minimum(vec![5.0]), (5.0, 5.0));
+    }
+
+    #[test]
+    fn a_threshold_says_four_things() {
+        let run = parse_threshold("0.5 4096 1e-11 13\n").unwrap();
+        assert_eq!((run.seconds, run.memory_bytes, run.products), (0.5, Some(4096), Some(13.0)));
+        assert_eq!(parse_threshold("0.5 NaN 1e-11 13").unwrap().memory_bytes, None);
+        assert!(parse_threshold("0.5 4096 1e-11").is_none());
+    }
+}

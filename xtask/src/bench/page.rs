@@ -1,0 +1,312 @@
+//! The results for a reader: a table on standard output, and those of `docs/performance.md`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::definitions::{BENCHES, PEAK, Table};
+use super::{BenchFile, Record};
+use crate::failure::Failure;
+use crate::{files, output};
+
+const PAGE: &str = "docs/performance.md";
+
+/// Seconds with three digits: `1.24 µs`, `243 µs`, `3.81 s`.
+pub(crate) fn time(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s < 1e-6 => (1e9 * s, "ns"),
+        s if s < 1e-3 => (1e6 * s, "µs"),
+        s if s < 1.0 => (1e3 * s, "ms"),
+        s => (s, "s"),
+    };
+    format!("{} {unit}", digits(value))
+}
+
+/// Three digits, or those before the point.
+fn digits(value: f64) -> String {
+    let decimals = match value {
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| format!("{} MB", digits(bytes as f64 / 1e6)))
+}
+
+fn part_of_limit(record: &Record) -> String {
+    let part = |limit: f64| format!("{:.0} %", 100.0 * limit / record.seconds);
+    record.limit_seconds.map_or_else(String::new, part)
+}
+
+/// The table on standard output.
+pub(crate) fn text(file: &BenchFile) -> String {
+    let mut rows = vec![
+        [
+            "benchmark",
+            "size",
+            "time",
+            "limit",
+            "reached",
+            "memory",
+            "fastest peer",
+            "its time",
+            "ratio",
+        ]
+        .map(str::to_owned),
+    ];
+    for record in &file.benches {
+        let fastest = record.fastest();
+        let peer = |of: &dyn Fn(&str, &super::PeerTime) -> String| {
+            fastest.map_or_else(String::new, |(name, peer)| of(name, peer))
+        };
+        rows.push([
+            record.name.to_owned(),
+            record.size.to_owned(),
+            time(record.seconds),
+            record.limit_seconds.map_or_else(String::new, time),
+            part_of_limit(record),
+            memory(record.memory_bytes),
+            peer(&|name, _| name.to_owned()),
+            peer(&|_, peer| time(peer.seconds)),
+            peer(&|_, peer| digits(peer.ratio)),
+        ]);
+    }
+    // A column that nobody has an entry in is left out.
+    let mut text = String::new();
+    let columns = (0..rows[0].len()).filter(|c| rows[1..].iter().any(|row| !row[*c].is_empty()));
+    let columns: Vec<usize> = columns.collect();
+    let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
+    for row in &rows {
+        let cells = columns.iter().map(|&c| format!("{:<width$}", row[c], width = width(c)));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    let peak = file.limits.iter().find(|limit| limit.name == PEAK);
+    if let Some(peak) = peak {
+        let rate = digits(1e-9 / peak.seconds);
+        let _ = writeln!(text, "\nOne core multiplies and adds at up to {rate} GFlop/s.");
+    }
+    text
+}
+
+/// `docs/performance.md`, read before anything is measured: what cannot be written is said at once.
+#[derive(Debug)]
+pub(crate) struct Page(String);
+
+impl Page {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read or a table has no place in it.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let page = fs::read_to_string(PAGE).map_err(Failure::file(Path::new(PAGE)))?;
+        for table in Table::ALL {
+            if place(&page, table).is_none() {
+                let begin = begin(table);
+                return Err(Failure::Bench(format!("{PAGE}: no {begin} … {END}")));
+            }
+        }
+        Ok(Self(page))
+    }
+
+    /// Writes the tables whose benchmarks were all run.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be written.
+    pub(crate) fn update(self, file: &BenchFile) -> Result<(), Failure> {
+        let page = with_tables(self.0, file);
+        Ok(files::write(Path::new(PAGE), page.as_bytes())?)
+    }
+}
+
+const END: &str = "<!-- /bench -->";
+
+fn begin(table: Table) -> String {
+    format!("<!-- bench: {} -->\n", table.name())
+}
+
+/// From where to where the table goes, without its marks.
+fn place(page: &str, table: Table) -> Option<(usize, usize)> {
+    let begin = begin(table);
+    let from = page.find(&begin)? + begin.len();
+    Some((from, from + page[from..].find(END)?))
+}
+
+fn with_tables(mut page: String, file: &BenchFile) -> String {
+    for table in Table::ALL {
+        let of_table = |record: &&Record| record.bench.table == table;
+        let records: Vec<&Record> = file.benches.iter().filter(of_table).collect();
+        let wanted = BENCHES.iter().filter(|bench| bench.table == table).count();
+        if records.len() == wanted {
+            if let Some((from, to)) = place(&page, table) {
+                page.replace_range(from..to, &markdown(file, &records));
+            }
+        } else if !records.is_empty() {
+            let name = table.name();
+            output::warn(&format_args!("{PAGE}: table {name} stays: not all of it was run"));
+        }
+    }
+    page
+}
+
+fn markdown(file: &BenchFile, records: &[&Record]) -> String {
+    let (host, toolchain) = (&file.host, file.toolchain.unwrap_or("unknown compiler"));
+    let has_memory = records.iter().any(|record| record.memory_bytes.is_some());
+    let [head, rule] = if has_memory { [" memory |", "---|"] } else { [""; 2] };
+    let mut text = format!(
+        "\n{}, {} cores, {}; {toolchain}; {}.\n\n\
+         | benchmark | size | median | smallest | limit | reached |{head}\n\
+         |---|---|---|---|---|---|{rule}\n",
+        host.host.cpu.as_deref().unwrap_or("unknown processor"),
+        host.host.cores,
+        host.instruction_set,
+        file.started.split('T').next().unwrap_or(""),
+    );
+    for record in records {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} | {} | {} |{}",
+            record.name,
+            record.size,
+            time(record.seconds),
+            time(record.minimum),
+            record.limit_seconds.map_or_else(String::new, time),
+            part_of_limit(record),
+            if has_memory { format!(" {} |", memory(record.memory_bytes)) } else { String::new() },
+        );
+    }
+    let limits = records.iter().filter_map(|record| Some((record.name, record.limit?)));
+    for (at, (name, words)) in limits.enumerate() {
+        let _ = write!(text, "{}`{name}`: {words}", if at == 0 { "\nLimits: " } else { "; " });
+    }
+    if records.iter().any(|record| record.limit.is_some()) {
+        text += ".\n";
+    }
+    if records.iter().any(|record| !record.peers.is_empty()) {
+        text += "\n| benchmark | library | median | times flatmin's | difference |\n|---|---|---|---|---|\n";
+    }
+    for record in records {
+        let mut peers: Vec<_> = record.peers.iter().collect();
+        peers.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
+        for (name, peer) in peers {
+            let _ = writeln!(
+                text,
+                "| `{}` | {} (`{name}`) | {} | {} | {:.0e} |",
+                record.name,
+                peer.version,
+                time(peer.seconds),
+                digits(peer.ratio),
+                peer.agrees,
+            );
+        }
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{digits, place, text, time, with_tables};
+    use crate::bench::definitions::{BENCHES, Bench, Table};
+    use crate::bench::peers::PeerTime;
+    use crate::bench::{BenchFile, BenchHost, Record};
+    use crate::manifest::Host;
+
+    #[test]
+    fn times_have_three_digits() {
+        let check = |seconds, text: &str| assert_eq!(time(seconds), text);
+        check(3.5e-8, "35.0 ns");
+        check(1.2449e-6, "1.24 µs");
+        check(2.43e-4, "243 µs");
+        check(0.0442, "44.2 ms");
+        check(3.8, "3.80 s");
+        check(211.0, "211 s");
+        assert_eq!(digits(1234.4), "1234");
+    }
+
+    #[test]
+    fn every_table_has_its_place() {
+        let page = include_str!("../../../docs/performance.md");
+        for table in Table::ALL {
+            assert!(place(page, table).is_some(), "{}", table.name());
+        }
+        assert_eq!(place("<!-- bench: steps -->\nold", Table::Steps), None);
+        let page = "a\n<!-- bench: steps -->\nold\n<!-- /bench -->";
+        assert_eq!(place(page, Table::Steps), Some((24, 28)));
+    }
+
+    fn record(bench: &'static Bench) -> Record {
+        let peer = |seconds: f64| PeerTime {
+            seconds,
+            minimum: seconds,
+            ratio: seconds / 2e-6,
+            version: "made-up 1.0".to_owned(),
+            agrees: 3e-15,
+        };
+        let peers = BTreeMap::from([("slow", peer(1.0)), ("fast", peer(0.5))]);
+        Record {
+            name: bench.name,
+            size: bench.size,
+            seconds: 2e-6,
+            minimum: 1e-6,
+            limit_seconds: bench.limit.as_ref().map(|_| 1.5e-6),
+            limit: bench.limit.as_ref().map(|limit| limit.words),
+            memory_bytes: None,
+            peers: if bench.work.is_some() { peers } else { BTreeMap::new() },
+            bench,
+        }
+    }
+
+    fn file(is_run: impl Fn(&Bench) -> bool) -> BenchFile {
+        let host = Host { cpu: Some("a processor".to_owned()), cores: 2, system: String::new() };
+        BenchFile {
+            schema: "flatmin.bench/1",
+            version: "",
+            commit: None,
+            profile: "release",
+            toolchain: Some("a compiler"),
+            started: "2026-01-02T03:04:05Z".to_owned(),
+            quick: false,
+            host: BenchHost { host, instruction_set: "AVX2" },
+            benches: BENCHES.iter().filter(|bench| is_run(bench)).map(record).collect(),
+            limits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_was_all_run_is_written_and_nothing_beside_it() {
+        let page = "# P\n\n<!-- bench: steps -->\nold\n<!-- /bench -->\n\nby hand\n\n\
+                    <!-- bench: curvature -->\nolder\n<!-- /bench -->\n";
+        let file = file(|bench| bench.table == Table::Steps || bench.name == "metrics_relu_300");
+        let written = with_tables(page.to_owned(), &file);
+        let (head, rest) = written.split_once("<!-- bench: steps -->\n").unwrap();
+        assert_eq!(head, "# P\n\n");
+        let (table, rest) = rest.split_once("<!-- /bench -->").unwrap();
+        assert!(rest.starts_with("\n\nby hand\n") && rest.contains("\nolder\n"), "{rest}");
+        assert!(table.starts_with("\na processor, 2 cores, AVX2; a compiler; 2026-01-02.\n"));
+        let row =
+            "\n| `sgd_step_relu` | m = d = 100, n = 300 | 2.00 µs | 1.00 µs | 1.50 µs | 75 % |\n";
+        assert!(table.contains(row) && !table.contains("old"), "{table}");
+        let peer = "| `sgd_step_relu` | made-up 1.0 (`fast`) | 500 ms | 250000 | 3e-15 |\n";
+        assert!(table.contains(peer), "{table}");
+        // Again it changes nothing.
+        assert_eq!(with_tables(written.clone(), &file), written);
+    }
+
+    #[test]
+    fn the_table_has_the_fastest_peer_and_no_empty_column() {
+        let text = text(&file(|bench| bench.name == "sgd_step_relu"));
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split("  ").filter(|w| !w.is_empty()).collect()).collect();
+        assert_eq!(
+            lines[1][4..].iter().map(|w| w.trim()).collect::<Vec<_>>(),
+            ["75 %", "fast", "500 ms", "250000"]
+        );
+        let text = super::text(&file(|bench| bench.name == "start_up"));
+        assert!(!text.contains("limit") && !text.contains("peer"), "{text}");
+    }
+}

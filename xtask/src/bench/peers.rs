@@ -1,0 +1,326 @@
+//! Other libraries on the same work: what they are given, how they are asked, and whether they agree.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use faer::{Mat, MatRef};
+use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
+use flatmin_curvature::{CurvatureOptions, hessian_with};
+use flatmin_linalg::{Operator as _, Parallelism, simd};
+use flatmin_models::{Activation, Dataset, Model};
+use flatmin_optim::{DiagonalKernel, Kernel, ReluKernel, Update};
+use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, PRODUCT_SAMPLES, Products, SAMPLES, Steps};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::definitions::Work;
+use super::measure::{last_line, output};
+use crate::failure::Failure;
+
+/// Where the scripts are.
+const SCRIPTS: &str = "benches/peers";
+
+/// Results that differ by more, relatively, are not of the same work.
+pub(crate) const TOLERANCE: f64 = 1e-9;
+
+/// Steps of gradient descent after which parameters are compared.
+const GRADIENT_STEPS: usize = 20;
+
+/// Variables that tell a library to use one thread and no other device.
+const ONE_THREAD: [(&str, &str); 8] = [
+    ("OMP_NUM_THREADS", "1"),
+    ("MKL_NUM_THREADS", "1"),
+    ("OPENBLAS_NUM_THREADS", "1"),
+    ("NUMEXPR_NUM_THREADS", "1"),
+    ("VECLIB_MAXIMUM_THREADS", "1"),
+    ("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false"),
+    ("NPROC", "1"),
+    ("JAX_PLATFORMS", "cpu"),
+];
+
+/// Another library.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    script: &'static str,
+    /// How the script is to do it, where it knows more than one way.
+    variant: Option<&'static str>,
+}
+
+const fn peer(name: &'static str, script: &'static str, variant: Option<&'static str>) -> Peer {
+    Peer { name, script, variant }
+}
+
+const STEP_PEERS: &[Peer] = &[
+    peer("torch_eager", "steps_torch.py", Some("eager")),
+    peer("torch_compile", "steps_torch.py", Some("compile")),
+    peer("numpy_hand", "steps_numpy.py", None),
+    peer("jax_grad", "steps_jax.py", Some("grad")),
+    peer("jax_hand", "steps_jax.py", Some("hand")),
+];
+
+const PRODUCT_PEERS: &[Peer] = &[
+    peer("torch_double_backward", "product_torch.py", None),
+    peer("pyhessian", "product_pyhessian.py", None),
+    peer("curvlinops", "product_curvlinops.py", None),
+    peer("jax_jvp_of_grad", "product_jax.py", None),
+];
+
+impl Work {
+    /// The libraries that can do it.
+    pub(crate) fn peers(self) -> &'static [Peer] {
+        if self == Self::Product { PRODUCT_PEERS } else { STEP_PEERS }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ReluSgd => "relu_sgd",
+            Self::ReluGd => "relu_gd",
+            Self::DiagonalSgd => "diagonal_sgd",
+            Self::DiagonalGd => "diagonal_gd",
+            Self::Product => "product",
+        }
+    }
+
+    /// What a peer is given, and what flatmin makes of it.
+    fn prepare(self) -> Prepared {
+        match self {
+            Self::ReluSgd | Self::ReluGd => {
+                let steps = flatmin_workloads::relu();
+                let kernel = ReluKernel::new(steps.model, &steps.data, &steps.initial);
+                self.steps(&steps, kernel)
+            }
+            Self::DiagonalSgd | Self::DiagonalGd => {
+                let steps = flatmin_workloads::diagonal();
+                let kernel = DiagonalKernel::new(steps.model, &steps.data, &steps.initial);
+                self.steps(&steps, kernel)
+            }
+            Self::Product => product(),
+        }
+    }
+
+    fn steps<M: Model>(self, steps: &Steps<M>, mut kernel: impl Kernel) -> Prepared {
+        let update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
+        if matches!(self, Self::ReluSgd | Self::DiagonalSgd) {
+            kernel.single_steps(&steps.order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
+        } else {
+            for _ in 0..GRADIENT_STEPS {
+                kernel.full_step(update);
+            }
+        }
+        let mut arrays = samples(&steps.data);
+        arrays.extend([
+            ("initial", vec![steps.initial.len()], steps.initial.clone()),
+            ("order", vec![SAMPLES], steps.order.iter().copied().map(f64::from).collect()),
+            ("learning_rate", vec![], vec![LEARNING_RATE]),
+            ("clip_norm", vec![], vec![CLIP_NORM]),
+            ("steps", vec![], vec![GRADIENT_STEPS as f64]),
+        ]);
+        Prepared { arrays, start: steps.initial.clone(), answer: kernel.parameters() }
+    }
+}
+
+/// Name, shape and numbers.
+type OwnedArray = (&'static str, Vec<usize>, Vec<f64>);
+
+struct Prepared {
+    arrays: Vec<OwnedArray>,
+    /// Differences are relative to how far the answer is from here.
+    start: Vec<f64>,
+    answer: Vec<f64>,
+}
+
+/// Where a peer finds its inputs and leaves its result, and what that should be.
+#[derive(Debug)]
+struct Ready {
+    folder: TempDir,
+    start: Vec<f64>,
+    answer: Vec<f64>,
+}
+
+impl Prepared {
+    fn ready(self) -> Result<Ready, Failure> {
+        let Self { arrays, start, answer } = self;
+        let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
+        let path = folder.path().join("inputs.npz");
+        let named = arrays.iter().map(|(name, shape, values)| {
+            let shape = shape.clone();
+            NamedArray { name, shape, values }
+        });
+        let bytes = npz_bytes(&named.collect::<Vec<_>>()).map_err(Failure::file(&path))?;
+        fs::write(&path, bytes).map_err(Failure::file(&path))?;
+        Ok(Ready { folder, start, answer })
+    }
+}
+
+fn samples(data: &Dataset) -> Vec<OwnedArray> {
+    let (n, outputs) = (data.sample_count(), data.output_dim());
+    let shape = if outputs == 1 { vec![n] } else { vec![n, outputs] };
+    vec![
+        ("inputs", vec![n, data.inputs().columns()], data.inputs().values().to_vec()),
+        ("targets", shape, data.targets().to_vec()),
+    ]
+}
+
+fn product() -> Prepared {
+    let Products { model, data, parameters, vectors } =
+        flatmin_workloads::products(Activation::Tanh, 1);
+    let p = model.parameter_count();
+    let options =
+        CurvatureOptions { parallelism: Parallelism::Sequential, ..CurvatureOptions::default() };
+    let mut image = Mat::zeros(p, 1);
+    let hessian = hessian_with(&model, &parameters, &data, &options).expect("data for the model");
+    hessian.apply(MatRef::from_column_major_slice(vectors.values(), p, 1), image.as_mut());
+    let widths: Vec<f64> = model.widths().into_iter().map(|width| width as f64).collect();
+    let mut arrays = samples(&data);
+    arrays.extend([
+        ("initial", vec![p], parameters.clone()),
+        ("widths", vec![widths.len()], widths),
+        ("vector", vec![p], vectors.values().to_vec()),
+    ]);
+    Prepared { arrays, start: vec![0.0; p], answer: image.col_as_slice(0).to_vec() }
+}
+
+/// What a peer took for the same work.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PeerTime {
+    /// The median.
+    pub(crate) seconds: f64,
+    pub(crate) minimum: f64,
+    /// To flatmin's time.
+    pub(crate) ratio: f64,
+    pub(crate) version: String,
+    /// Relative difference of its result to flatmin's; absent when it gave something else.
+    pub(crate) agrees: f64,
+}
+
+impl PeerTime {
+    /// Whether its result is that of flatmin.
+    pub(crate) fn is_right(&self) -> bool {
+        self.agrees <= TOLERANCE
+    }
+}
+
+/// How a peer was asked.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Answered(PeerTime),
+    /// A line that says why not.
+    LeftOut(String),
+}
+
+/// The interpreter and what flatmin has prepared for it.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    python: PathBuf,
+    is_quick: bool,
+    ready: BTreeMap<Work, Ready>,
+}
+
+impl Peers {
+    /// Peers run by this interpreter.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be started, or the scripts are not here.
+    pub(crate) fn new(python: &Path, is_quick: bool) -> Result<Self, Failure> {
+        output(Command::new(python).arg("--version"))?;
+        fs::metadata(SCRIPTS).map_err(Failure::file(Path::new(SCRIPTS)))?;
+        Ok(Self { python: python.to_owned(), is_quick, ready: BTreeMap::new() })
+    }
+
+    /// Has a peer do what took flatmin `own_seconds`.
+    ///
+    /// # Errors
+    /// [`Failure`] when its inputs cannot be written.
+    pub(crate) fn ask(
+        &mut self,
+        peer: &Peer,
+        work: Work,
+        own_seconds: f64,
+    ) -> Result<Asked, Failure> {
+        let Ready { folder, start, answer } = match self.ready.entry(work) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(work.prepare().ready()?),
+        };
+        let result = folder.path().join("result.npz");
+        // That of the peer before.
+        let _ = fs::remove_file(&result);
+        let mut command = Command::new(&self.python);
+        // Without byte code: the scripts may lie where nothing can be written.
+        command.arg("-B").arg(Path::new(SCRIPTS).join(peer.script)).arg(folder.path());
+        command.arg(if self.is_quick { "0" } else { "3" }).arg(work.name()).args(peer.variant);
+        let output = output(command.envs(ONE_THREAD))?;
+        if !output.status.success() {
+            return Ok(Asked::LeftOut(last_line(&output)));
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said = said.lines().rev().find_map(|line| serde_json::from_str::<Said>(line).ok());
+        let Some(Said { seconds, minimum, version }) = said else {
+            return Ok(Asked::LeftOut("it did not say how long it took".to_owned()));
+        };
+        let found =
+            ArrayFile::open(&result).and_then(|file| file.array(Some("result"), &[])?.values());
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return Ok(Asked::LeftOut(error.to_string())),
+        };
+        let agrees = difference(&found, answer, start);
+        let ratio = seconds / own_seconds;
+        Ok(Asked::Answered(PeerTime { seconds, minimum, ratio, version, agrees }))
+    }
+}
+
+/// The line that a script prints.
+#[derive(Debug, Deserialize)]
+struct Said {
+    seconds: f64,
+    minimum: f64,
+    version: String,
+}
+
+/// `‖found − answer‖ / ‖answer − start‖`; NaN where they cannot be compared.
+fn difference(found: &[f64], answer: &[f64], start: &[f64]) -> f64 {
+    if found.len() != answer.len() {
+        return f64::NAN;
+    }
+    let distance = |a: &[f64], b: &[f64]| {
+        let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+        simd::norm_squared(&differences).sqrt()
+    };
+    distance(found, answer) / distance(answer, start)
+}
+
+// The sizes that the definitions name.
+const _: () = assert!(SAMPLES == 300 && PRODUCT_SAMPLES == 1000);
+
+#[cfg(test)]
+mod tests {
+    use flatmin_optim::{Kernel as _, ReluKernel};
+    use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
+
+    use super::{Work, difference};
+
+    #[test]
+    fn differences_are_relative_to_the_way_gone() {
+        assert!((difference(&[1.0, 3.5], &[1.0, 3.0], &[1.0, 2.0]) - 0.5).abs() < 1e-15);
+        assert!(difference(&[1.0], &[1.0, 3.0], &[1.0, 2.0]).is_nan());
+    }
+
+    /// Otherwise a peer that does nothing, or does not clip, would agree.
+    #[test]
+    fn steps_move_the_parameters_and_some_are_clipped() {
+        for work in [Work::ReluSgd, Work::ReluGd, Work::DiagonalSgd, Work::DiagonalGd] {
+            let prepared = work.prepare();
+            assert!(difference(&prepared.start, &prepared.answer, &prepared.start) > 0.99);
+        }
+        let Steps { model, data, initial, order } = flatmin_workloads::relu();
+        let mut kernel = ReluKernel::new(model, &data, &initial);
+        let segment = kernel.single_steps(&order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
+        assert!((1..segment.steps).contains(&segment.clipped_steps), "{segment:?}");
+        let product = Work::Product.prepare();
+        assert!(product.answer.iter().any(|value| *value != 0.0));
+    }
+}

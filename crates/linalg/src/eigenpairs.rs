@@ -293,20 +293,15 @@ impl<O: Operator + ?Sized> Search<'_, O> {
     fn extend(&mut self, krylov: &mut Krylov) -> Result<(), EigenpairError> {
         let mut failed = None;
         let mut image = None;
-        let Search { products, .. } = self;
-        let result = krylov.extend(|v, out| {
+        let Search { products, locked, .. } = self;
+        let locked: Vec<&[f64]> = locked.iter().map(|pair| pair.vector.as_slice()).collect();
+        let result = krylov.extend_beside(&locked, |v, out| {
             match products.of(MatRef::from_column_major_slice(v, v.len(), 1)) {
                 Ok(images) => image = Some(images),
                 Err(error) => failed = Some(error),
             }
             if let Some(images) = &image {
                 copy(images, out);
-            }
-            for _ in 0..2 {
-                for pair in &self.locked {
-                    let component = simd::dot(&pair.vector, out);
-                    simd::axpy(-component, &pair.vector, out);
-                }
             }
         });
         match failed {

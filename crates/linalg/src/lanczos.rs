@@ -89,6 +89,17 @@ impl Krylov {
     /// # Errors
     /// [`EigenError::NotFinite`] when the operator returns something that is not finite.
     pub fn extend(&mut self, apply: impl FnOnce(&[f64], &mut [f64])) -> Result<(), EigenError> {
+        self.extend_beside(&[], apply)
+    }
+
+    /// As [`extend`](Self::extend), on the complement of orthonormal vectors to which the start is
+    /// orthogonal. Where the space is nearly closed, the next direction is made of rounding, and would
+    /// not be orthogonal to them by itself.
+    pub(crate) fn extend_beside(
+        &mut self,
+        others: &[&[f64]],
+        apply: impl FnOnce(&[f64], &mut [f64]),
+    ) -> Result<(), EigenError> {
         if self.closed {
             return Ok(());
         }
@@ -103,7 +114,7 @@ impl Krylov {
         self.diagonal.push(alpha);
         // Twice is enough: after the second pass the basis is orthogonal to rounding.
         for _ in 0..2 {
-            for vector in &self.basis {
+            for vector in others.iter().copied().chain(self.basis.iter().map(Vec::as_slice)) {
                 let component = simd::dot(vector, &image);
                 simd::axpy(-component, vector, &mut image);
             }

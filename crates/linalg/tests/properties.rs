@@ -224,3 +224,21 @@ fn the_driver_says_how_it_ended() {
     assert_eq!(exact.status, TraceStatus::Converged);
     assert!(exact.estimate.standard_error <= 0.0);
 }
+
+/// The space of a start closes after two products, and what is left of the next direction is rounding,
+/// which must not bring back what was found before.
+#[test]
+fn repeated_eigenvalues_of_both_signs_are_all_found() {
+    let signed = [1.0, -1.0, 1.0, -1.0, 1.0];
+    for seed in 0..300 {
+        let operator = rotated(&signed, seed);
+        let options =
+            EigenpairOptions { count: 3, end: End::Largest, ..EigenpairOptions::default() };
+        let found =
+            top_eigenpairs(&operator, &options, &mut stream(seed, "properties", 2)).unwrap();
+        for pair in &found.pairs {
+            assert!((pair.value - 1.0).abs() <= 1e-13, "{seed}: {}", pair.value);
+            assert!(pair.residual <= 1e-12, "{seed}: {}", pair.residual);
+        }
+    }
+}

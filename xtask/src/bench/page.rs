@@ -178,12 +178,18 @@ fn markdown(file: &BenchFile, records: &[&Record]) -> String {
             if has_memory { format!(" {} |", memory(record.memory_bytes)) } else { String::new() },
         );
     }
-    let limits = records.iter().filter_map(|record| Some((record.name, record.limit?)));
-    for (at, (name, words)) in limits.enumerate() {
-        let _ = write!(text, "{}`{name}`: {words}", if at == 0 { "\nLimits: " } else { "; " });
+    // Names with the same limit, in the order of the first.
+    let mut limits: Vec<(&str, Vec<String>)> = Vec::new();
+    for record in records {
+        let (Some(words), name) = (record.limit, format!("`{}`", record.name)) else { continue };
+        match limits.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, names)) => names.push(name),
+            None => limits.push((words, vec![name])),
+        }
     }
-    if records.iter().any(|record| record.limit.is_some()) {
-        text += ".\n";
+    if !limits.is_empty() {
+        let limits = limits.iter().map(|(words, names)| format!("{}: {words}", names.join(", ")));
+        let _ = writeln!(text, "\nLimits: {}.", limits.collect::<Vec<_>>().join("; "));
     }
     if records.iter().any(|record| !record.peers.is_empty()) {
         text += "\n| benchmark | library | median | times flatmin's | difference |\n|---|---|---|---|---|\n";
@@ -293,8 +299,19 @@ mod tests {
         assert!(table.contains(row) && !table.contains("old"), "{table}");
         let peer = "| `sgd_step_relu` | made-up 1.0 (`fast`) | 500 ms | 250000 | 3e-15 |\n";
         assert!(table.contains(peer), "{table}");
+        assert!(table.contains("\nLimits: `sgd_step_relu`: reading all rows"), "{table}");
         // Again it changes nothing.
         assert_eq!(with_tables(written.clone(), &file), written);
+    }
+
+    #[test]
+    fn a_limit_that_several_share_is_said_once() {
+        let file = file(|bench| bench.table == Table::Thresholds);
+        let page = "<!-- bench: thresholds -->\n<!-- /bench -->".to_owned();
+        let written = with_tables(page, &file);
+        let names = "\nLimits: `threshold_300`, `threshold_1000`, `threshold_2000`, ";
+        assert!(written.contains(names), "{written}");
+        assert_eq!(written.matches("its products with M").count(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatMut, MatRef};
 
-use crate::simd;
+use crate::{columns_mut, simd};
 
 /// The lower triangular L with `L Lᵀ = A`, n × n, of which the lower triangle is read; above the
 /// diagonal zeros. None where a pivot is not positive: A is not definite to rounding, or not finite.
@@ -11,21 +11,22 @@ use crate::simd;
 pub(crate) fn cholesky(matrix: MatRef<'_, f64>) -> Option<Mat<f64>> {
     let n = matrix.nrows();
     let mut lower = Mat::from_fn(n, n, |i, j| if i < j { 0.0 } else { matrix[(i, j)] });
+    let mut columns = columns_mut(lower.as_mut());
     for j in 0..n {
-        let pivot = lower[(j, j)];
+        let (done, rest) = columns.split_at_mut(j + 1);
+        let column = &mut done[j][j..];
+        let pivot = column[0];
         // Not `<=`: a NaN must fail.
         if !(pivot > 0.0 && pivot.is_finite()) {
             return None;
         }
         let root = pivot.sqrt();
-        let column = &mut lower.col_as_slice_mut(j)[j..];
         for v in &mut *column {
             *v /= root;
         }
-        let column = column.to_vec();
-        for k in j + 1..n {
-            let rest = &column[k - j..];
-            simd::axpy(-rest[0], rest, &mut lower.col_as_slice_mut(k)[k..]);
+        for (k, later) in (j + 1..).zip(rest) {
+            let below = &column[k - j..];
+            simd::axpy(-below[0], below, &mut later[k..]);
         }
     }
     Some(lower)
@@ -38,14 +39,15 @@ pub(crate) fn cholesky(matrix: MatRef<'_, f64>) -> Option<Mat<f64>> {
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns of X are not contiguous.
-pub fn divide_by_transposed_lower(lower: MatRef<'_, f64>, mut x: MatMut<'_, f64>) {
+pub fn divide_by_transposed_lower(lower: MatRef<'_, f64>, x: MatMut<'_, f64>) {
     let n = x.ncols();
     assert_eq!((n, n), (lower.nrows(), lower.ncols()), "shape of a triangle");
+    let mut columns = columns_mut(x);
     for j in 0..n {
-        let (done, mut rest) = x.as_mut().split_at_col_mut(j);
-        let column = contiguous(rest.as_mut().subcols_mut(0, 1));
-        for k in 0..j {
-            simd::axpy(-lower[(j, k)], contiguous_ref(done.as_ref(), k), column);
+        let (done, rest) = columns.split_at_mut(j);
+        let column = &mut *rest[0];
+        for (k, done) in done.iter().enumerate() {
+            simd::axpy(-lower[(j, k)], done, column);
         }
         for v in column {
             *v /= lower[(j, j)];
@@ -57,29 +59,20 @@ pub fn divide_by_transposed_lower(lower: MatRef<'_, f64>, mut x: MatMut<'_, f64>
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns of X are not contiguous.
-pub fn divide_by_lower(lower: MatRef<'_, f64>, mut x: MatMut<'_, f64>) {
+pub fn divide_by_lower(lower: MatRef<'_, f64>, x: MatMut<'_, f64>) {
     let n = x.ncols();
     assert_eq!((n, n), (lower.nrows(), lower.ncols()), "shape of a triangle");
+    let mut columns = columns_mut(x);
     for j in (0..n).rev() {
-        let (mut rest, done) = x.as_mut().split_at_col_mut(j + 1);
-        let column = contiguous(rest.as_mut().subcols_mut(j, 1));
-        for k in j + 1..n {
-            simd::axpy(-lower[(k, j)], contiguous_ref(done.as_ref(), k - j - 1), column);
+        let (rest, done) = columns.split_at_mut(j + 1);
+        let column = &mut *rest[j];
+        for (k, done) in (j + 1..).zip(done.iter()) {
+            simd::axpy(-lower[(k, j)], done, column);
         }
         for v in column {
             *v /= lower[(j, j)];
         }
     }
-}
-
-fn contiguous(column: MatMut<'_, f64>) -> &mut [f64] {
-    let column = column.col_mut(0).try_as_col_major_mut();
-    column.expect("columns are contiguous, as the caller promises").as_slice_mut()
-}
-
-fn contiguous_ref(matrix: MatRef<'_, f64>, j: usize) -> &[f64] {
-    let column = matrix.col(j).try_as_col_major();
-    column.expect("columns are contiguous, as the caller promises").as_slice()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use faer::{Accum, Mat, MatMut, MatRef};
 
-use crate::{matmul, product, simd};
+use crate::{columns_mut, matmul, product, simd};
 
 /// Columns whose reflections are applied to the rest together.
 pub(crate) const PANEL: usize = 32;
@@ -103,27 +103,21 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
     for first in (0..n).step_by(PANEL) {
         let width = PANEL.min(n - first);
         let (mut panel, mut rest) = work.as_mut().split_at_col_mut(first + width);
-        let mut panel = panel.as_mut().subcols_mut(first, width);
+        let mut panel = columns_mut(panel.as_mut().submatrix_mut(first, first, m - first, width));
         let mut vectors = Mat::zeros(m - first, width);
         let mut factors = Vec::with_capacity(width);
         for j in 0..width {
             let vector = vectors.col_as_slice_mut(j);
-            let column = panel.as_ref().col(j).subrows(first + j, m - first - j);
-            vector[j..].iter_mut().zip(column.iter()).for_each(|(v, x)| *v = *x);
+            let (column, rest) = panel[j..].split_at_mut(1);
+            vector[j..].copy_from_slice(&column[0][j..]);
             let (factor, beta) = reflect(&mut vector[j..]);
             upper[(first + j, first + j)] = beta;
             factors.push(factor);
-            for later in j + 1..width {
-                let mut column =
-                    panel.as_mut().col_mut(later).subrows_mut(first + j, m - first - j);
-                if let Some(column) = column.as_mut().try_as_col_major_mut() {
-                    let column = column.as_slice_mut();
-                    let component = simd::dot(&vector[j..], column);
-                    simd::axpy(-factor * component, &vector[j..], column);
-                }
-            }
-            for later in j + 1..width {
-                upper[(first + j, first + later)] = panel[(first + j, later)];
+            for (later, column) in (first + j + 1..).zip(rest) {
+                let column = &mut column[j..];
+                let component = simd::dot(&vector[j..], column);
+                simd::axpy(-factor * component, &vector[j..], column);
+                upper[(first + j, later)] = column[0];
             }
         }
         let triangle = triangle(vectors.as_ref(), &factors);

@@ -14,6 +14,9 @@ use crate::simd::{LANES, Lanes};
 /// The inner products of contiguous rows of A and contiguous columns of B.
 pub(super) struct Inner<'a>(pub(super) Job<'a>);
 
+/// Of rows of A and columns of B; who asks for inner products has seen it.
+const CONTIGUOUS: &str = "lines are contiguous";
+
 /// Most rows, and most columns, of a tile.
 const SIDE: usize = 8;
 
@@ -33,10 +36,8 @@ impl WithSimd for Inner<'_> {
             let depth = LONG_DEPTH.min(k - first);
             let rows = a.subcols(first, depth).transpose();
             let columns = b.subrows(first, depth);
-            let (Some(rows), Some(columns)) = (rows.try_as_col_major(), columns.try_as_col_major())
-            else {
-                return;
-            };
+            let rows = rows.try_as_col_major().expect(CONTIGUOUS);
+            let columns = columns.try_as_col_major().expect(CONTIGUOUS);
             let is_replaced = first == 0 && accumulate == Accum::Replace;
             for i in (0..m).step_by(most_rows) {
                 let height = most_rows.min(m - i);

@@ -21,7 +21,8 @@ const SAMPLES: usize = 1 << 16;
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after
 /// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. That matters
-/// to the bit: the mean loss by which the stopping rule screens is summed piece by piece.
+/// to the bit: kernels take steps together within a piece ([`Kernel::single_steps`]), and the mean loss by which
+/// the stopping rule screens is summed piece by piece. Runs with other checkpoints agree to rounding.
 ///
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};

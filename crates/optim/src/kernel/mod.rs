@@ -6,6 +6,7 @@
 )]
 
 mod diagonal;
+mod grouped;
 mod mlp;
 mod plain;
 mod relu;
@@ -93,8 +94,8 @@ pub trait Kernel: Send {
     fn full_step(&mut self, update: Update) -> Step;
 
     /// One step of batch size 1 for each entry of `order`, with the learning rate of the same
-    /// position. The same numbers as [`batch_step`](Kernel::batch_step) one by one, to rounding,
-    /// and the same bits however a sequence is cut into calls.
+    /// position. The same numbers as [`batch_step`](Kernel::batch_step) one by one, or as several calls
+    /// for parts of the sequence, to rounding: kernels may take steps together.
     ///
     /// # Panics
     /// When the two slices differ in length.

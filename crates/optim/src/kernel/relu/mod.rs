@@ -1,0 +1,97 @@
+//! Fused steps of the two-layer ReLU network.
+//!
+//! Batch size 1 ([`single`]): eight steps a sweep over the hidden weights. Larger batches ([`batch`]): two
+//! dense products with residuals, mask and gradient fused between them. Both keep the weights in groups of eight
+//! neurons ([`grouped`](super::grouped)).
+
+mod batch;
+mod single;
+
+use flatmin_linalg::simd::{self, AlignedVec, padded};
+use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
+use pulp::Arch;
+
+use self::batch::{BatchBuffers, BatchStep, Samples};
+use self::single::{SingleBuffers, SingleSteps};
+use super::grouped::Grouped;
+use super::{Kernel, Segment, Step, Update};
+
+/// The fused kernel of [`TwoLayerRelu`].
+#[derive(Debug)]
+pub struct ReluKernel<'a> {
+    arch: Arch,
+    data: &'a Dataset,
+    width: usize,
+    hidden: Grouped,
+    /// Output weights, padded with zeros.
+    output: AlignedVec,
+    single: SingleBuffers,
+    batch: Option<BatchBuffers>,
+}
+
+impl<'a> ReluKernel<'a> {
+    /// A kernel that starts from `parameters`.
+    ///
+    /// # Panics
+    /// When the parameters or the inputs do not fit the model.
+    pub fn new(model: TwoLayerRelu, data: &'a Dataset, parameters: &[f64]) -> Self {
+        Self::with_arch(simd::arch(), model, data, parameters)
+    }
+
+    /// As [`new`](Self::new), on a chosen instruction set.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_arch(
+        arch: Arch,
+        model: TwoLayerRelu,
+        data: &'a Dataset,
+        parameters: &[f64],
+    ) -> Self {
+        let (width, input_dim) = (model.width(), model.input_dim());
+        assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        let (hidden, output) = model.split(parameters);
+        Self {
+            arch,
+            data,
+            width,
+            hidden: Grouped::from_rows(hidden, width, input_dim),
+            output: AlignedVec::from_rows(output, width, padded(width)),
+            single: SingleBuffers::new(width, input_dim),
+            batch: None,
+        }
+    }
+
+    fn dense_step(&mut self, samples: Samples<'_>, update: Update) -> Step {
+        let count = samples.len(self.data);
+        let mut batch = match self.batch.take() {
+            Some(batch) if batch.count() == count => batch,
+            _ => BatchBuffers::new(count, self.width, self.hidden.columns()),
+        };
+        batch.load(samples, self.data);
+        let step = self.arch.dispatch(BatchStep { kernel: self, batch: &mut batch, update });
+        self.batch = Some(batch);
+        step
+    }
+}
+
+impl Kernel for ReluKernel<'_> {
+    fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
+        assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
+        self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
+    }
+
+    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
+        self.dense_step(Samples::Batch(batch), update)
+    }
+
+    fn full_step(&mut self, update: Update) -> Step {
+        self.dense_step(Samples::All, update)
+    }
+
+    fn parameters(&self) -> Vec<f64> {
+        let mut parameters = self.hidden.to_rows();
+        parameters.extend_from_slice(&self.output[..self.width]);
+        parameters
+    }
+}

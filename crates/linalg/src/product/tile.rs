@@ -21,6 +21,10 @@ const COLUMNS: usize = 2048;
 /// of the time of the product.
 const SMALL: usize = 128 * 128;
 
+/// Rows of A up to which B is read where it lies, if it can be: an entry of B is used once for every
+/// tile of rows, and packing it pays for many only.
+const FEW_ROWS: usize = 256;
+
 /// Most rows of a tile.
 const MOST: usize = 32;
 
@@ -55,12 +59,12 @@ fn packed<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
         for first in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - first);
             let block = b.submatrix(first, first_column, depth, columns);
-            pack(simd, N, packed_b, block.transpose());
+            let panels = Panels::<N>::new(simd, m, packed_b, block);
             for first_row in (0..m).step_by(ROWS) {
                 let rows = ROWS.min(m - first_row);
                 pack_rows::<S, R>(simd, packed_a, a.submatrix(first_row, first, rows, depth));
                 for column in (0..columns).step_by(N) {
-                    let b = &packed_b[column * depth..][..N * depth];
+                    let b = panels.panel(column);
                     for row in (0..rows).step_by(height) {
                         let place = Place {
                             row: first_row + row,
@@ -92,9 +96,12 @@ fn direct<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
     let (packed_a, packed_b) = buffers.split();
     for first in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - first);
-        pack(simd, N, packed_b, b.subrows(first, depth).transpose());
-        for row in (0..m).step_by(height) {
-            let rows = height.min(m - row);
+        let panels = Panels::<N>::new(simd, m, packed_b, b.subrows(first, depth));
+        let mut row = 0;
+        while row < m {
+            // Tiles as even as possible: one of a single register waits for its sums.
+            let registers = (m - row).div_ceil(S::F64_LANES);
+            let rows = (registers.div_ceil(registers.div_ceil(R)) * S::F64_LANES).min(m - row);
             let panel = a.submatrix(row, first, rows, depth);
             let is_whole = rows.is_multiple_of(S::F64_LANES);
             let a = match panel.try_as_col_major() {
@@ -105,10 +112,11 @@ fn direct<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
                 }
             };
             for column in (0..n).step_by(N) {
-                let b = &packed_b[column * depth..][..N * depth];
+                let b = panels.panel(column);
                 let place = Place { row, rows, column, columns: N.min(n - column) };
                 target.tile::<S, R, N>(simd, place, a, b);
             }
+            row += rows;
         }
         target.accumulate = Accum::Add;
     }
@@ -140,6 +148,69 @@ enum Rows<'a> {
     InPlace(MatRef<'a, f64, usize, usize, ContiguousFwd>),
 }
 
+/// Columns of B, `N` at a time.
+#[derive(Debug, Clone, Copy)]
+enum Panels<'a, const N: usize> {
+    /// Panels of so many rows.
+    Packed(&'a [f64], usize),
+    /// Contiguous columns where they lie.
+    InPlace(MatRef<'a, f64, usize, usize, ContiguousFwd>),
+    /// Contiguous rows, as columns, where they lie; columns that are left over, fewer than `N`, packed.
+    Across(MatRef<'a, f64, usize, usize, ContiguousFwd>, &'a [f64]),
+}
+
+impl<'a, const N: usize> Panels<'a, N> {
+    /// For the products with `rows` rows of A.
+    #[inline(always)]
+    fn new<S: Simd>(simd: S, rows: usize, room: &'a mut [f64], b: MatRef<'a, f64>) -> Self {
+        if N > 1 && rows <= FEW_ROWS {
+            if let Some(b) = b.try_as_col_major() {
+                return Self::InPlace(b);
+            }
+            if let Some(across) = b.transpose().try_as_col_major() {
+                let whole = b.ncols() / N * N;
+                if whole < b.ncols() {
+                    pack(simd, N, room, b.transpose().subrows(whole, b.ncols() - whole));
+                }
+                return Self::Across(across, room);
+            }
+        }
+        pack(simd, N, room, b.transpose());
+        Self::Packed(room, b.nrows())
+    }
+
+    /// `N` columns, or those that are left, from `first` on.
+    #[inline(always)]
+    fn panel(self, first: usize) -> Columns<'a, N> {
+        match self {
+            Self::Packed(b, depth) => Columns::Packed(&b[first * depth..][..N * depth]),
+            Self::InPlace(b) => {
+                let mut columns = [&[][..]; N];
+                for j in 0..N {
+                    // Sums of columns that are missing are thrown away.
+                    columns[j] = b.col((first + j).min(b.ncols() - 1)).as_slice();
+                }
+                Columns::InPlace(columns)
+            }
+            Self::Across(rows, _) if first + N <= rows.nrows() => {
+                Columns::Across(rows.subrows(first, N))
+            }
+            Self::Across(rows, rest) => Columns::Packed(&rest[..N * rows.ncols()]),
+        }
+    }
+}
+
+/// Some columns of B.
+#[derive(Debug, Clone, Copy)]
+enum Columns<'a, const N: usize> {
+    /// A panel: a row of `N` entries after the other.
+    Packed(&'a [f64]),
+    /// Where they lie, column by column.
+    InPlace([&'a [f64]; N]),
+    /// Where they lie, row by row.
+    Across(MatRef<'a, f64, usize, usize, ContiguousFwd>),
+}
+
 /// Where a tile lies in C.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -165,7 +236,7 @@ impl Target<'_> {
         simd: S,
         place: Place,
         a: Rows<'_>,
-        b: &[f64],
+        b: Columns<'_, N>,
     ) {
         let is_wanted = match self.part {
             Part::Whole => true,
@@ -241,7 +312,7 @@ struct Tile<'a, S, const R: usize, const N: usize> {
     target: Target<'a>,
     place: Place,
     a: Rows<'a>,
-    b: &'a [f64],
+    b: Columns<'a, N>,
 }
 
 impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for Tile<'_, S, R, N> {
@@ -251,21 +322,81 @@ impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for Tile<'_, S, R, N
     fn call(self) {
         let Self { simd, mut target, place, a, b } = self;
         let mut sums = [[simd.splat_f64s(0.0); R]; N];
-        let rows_of_b = b.chunks_exact(N);
         match a {
             Rows::Packed(panel) => {
-                for (a, b) in S::as_simd_f64s(panel).0.chunks_exact(R).zip(rows_of_b) {
-                    add_column(simd, a, b, &mut sums);
-                }
+                let columns = S::as_simd_f64s(panel).0.chunks_exact(R);
+                add_columns(simd, columns, b, &mut sums);
             }
-            Rows::InPlace(panel) => {
-                for (a, b) in panel.col_iter().zip(rows_of_b) {
-                    add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], b, &mut sums);
+            Rows::InPlace(panel) => match b {
+                Columns::Packed(b) => {
+                    for (a, b) in panel.col_iter().zip(b.chunks_exact(N)) {
+                        add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], b, &mut sums);
+                    }
                 }
-            }
+                Columns::InPlace(b) => {
+                    let b = same_lengths(b, panel.ncols());
+                    for (k, a) in panel.col_iter().enumerate() {
+                        let a = &S::as_simd_f64s(a.as_slice()).0[..R];
+                        add_column(simd, a, &row(b, k), &mut sums);
+                    }
+                }
+                Columns::Across(b) => {
+                    for (a, b) in panel.col_iter().zip(b.col_iter()) {
+                        let a = &S::as_simd_f64s(a.as_slice()).0[..R];
+                        add_column(simd, a, &b.as_slice()[..N], &mut sums);
+                    }
+                }
+            },
         }
         target.write(simd, place, sums);
     }
+}
+
+/// Adds the products of the columns of a packed tile of A with the rows of a tile of B.
+#[inline(always)]
+fn add_columns<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    columns: std::slice::ChunksExact<'_, S::f64s>,
+    b: Columns<'_, N>,
+    sums: &mut [[S::f64s; R]; N],
+) {
+    match b {
+        Columns::Packed(b) => {
+            for (a, b) in columns.zip(b.chunks_exact(N)) {
+                add_column(simd, a, b, sums);
+            }
+        }
+        Columns::InPlace(b) => {
+            let b = same_lengths(b, columns.len());
+            for (k, a) in columns.enumerate() {
+                add_column(simd, a, &row(b, k), sums);
+            }
+        }
+        Columns::Across(b) => {
+            for (a, b) in columns.zip(b.col_iter()) {
+                add_column(simd, a, &b.as_slice()[..N], sums);
+            }
+        }
+    }
+}
+
+/// Cut to the same length, for the compiler to see.
+#[inline(always)]
+fn same_lengths<const N: usize>(mut columns: [&[f64]; N], len: usize) -> [&[f64]; N] {
+    for j in 0..N {
+        columns[j] = &columns[j][..len];
+    }
+    columns
+}
+
+/// Row `k` of some columns.
+#[inline(always)]
+fn row<const N: usize>(columns: [&[f64]; N], k: usize) -> [f64; N] {
+    let mut row = [0.0; N];
+    for j in 0..N {
+        row[j] = columns[j][k];
+    }
+    row
 }
 
 /// Adds the products of a column of a tile of A with a row of a tile of B.

@@ -246,6 +246,13 @@ impl<'a, S: Simd> GroupsMut<'a, S> {
         Self(S::as_mut_simd_f64s(slice).0)
     }
 
+    /// Number of groups.
+    #[inline(always)]
+    #[expect(clippy::len_without_is_empty, reason = "a count for loops, not a collection")]
+    pub fn len(&self) -> usize {
+        self.0.len() / Self::REGISTERS
+    }
+
     /// Group `index`.
     #[inline(always)]
     pub fn get(&self, simd: S, index: usize) -> Lanes<S> {

@@ -36,23 +36,29 @@ impl Grouped {
     /// From values row by row.
     pub(super) fn from_rows(values: &[f64], rows: usize, columns: usize) -> Self {
         let mut grouped = Self::zeros(rows, columns);
-        for (j, row) in values.chunks_exact(columns).enumerate() {
-            let (group, lane) = (j / LANES * LANES * columns, j % LANES);
-            for (k, value) in row.iter().enumerate() {
-                grouped.values[group + k * LANES + lane] = *value;
-            }
-        }
+        grouped.load_rows(values, columns);
         grouped
     }
 
-    /// The values row by row.
-    pub(super) fn to_rows(&self) -> Vec<f64> {
-        let mut values = Vec::with_capacity(self.rows * self.columns);
-        for j in 0..self.rows {
-            let lane = self.group(j / LANES)[j % LANES..].iter().step_by(LANES);
-            values.extend(lane);
+    /// Takes values row by row, from one start of a row to the next `stride` entries.
+    pub(super) fn load_rows(&mut self, values: &[f64], stride: usize) {
+        let columns = self.columns;
+        for (j, row) in values.chunks(stride).take(self.rows).enumerate() {
+            let group = &mut self.values[j / LANES * LANES * columns..][..LANES * columns];
+            for (column, value) in group.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
+                column[j % LANES] = *value;
+            }
         }
-        values
+    }
+
+    /// Gives the values row by row, as [`load_rows`](Self::load_rows) takes them.
+    pub(super) fn store_rows(&self, values: &mut [f64], stride: usize) {
+        for (j, row) in values.chunks_mut(stride).take(self.rows).enumerate() {
+            for (value, column) in row.iter_mut().zip(self.group(j / LANES).as_chunks::<LANES>().0)
+            {
+                *value = column[j % LANES];
+            }
+        }
     }
 
     fn group(&self, group: usize) -> &[f64] {

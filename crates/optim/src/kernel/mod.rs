@@ -5,6 +5,7 @@
     reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
 )]
 
+mod blocked;
 mod diagonal;
 mod grouped;
 mod mlp;

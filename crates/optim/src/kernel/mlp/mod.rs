@@ -2,6 +2,7 @@
 //!
 //! Batch size 1 ([`single`]): layer by layer, the update of step t and the forward pass of step t + 1
 //! are one sweep over the weights; the pull-back `W_lᵀ δ_l` is the only other time they are read. The
+//! first layer, which is the largest where inputs are long, takes eight steps a sweep. The
 //! gradient norm needs no pass of its own: the gradient by `W_l` is `δ_l h_{l−1}ᵀ`, of norm
 //! `‖δ_l‖ ‖h_{l−1}‖`. Neurons of a ReLU layer that are off have `δ = 0`: their weights are neither
 //! pulled back nor updated.

@@ -1,4 +1,4 @@
-//! Steps on single samples.
+//! Steps on single samples. The first layer takes eight steps a sweep ([`Blocked`]).
 
 use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, LANES, Lanes, dot_lanes, padded};
 use flatmin_models::Activation;
@@ -6,6 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use super::activate::activate;
 use super::{Layer, MlpKernel, Neurons};
+use crate::kernel::blocked::Blocked;
+use crate::kernel::grouped::{BLOCK, Grouped};
 use crate::kernel::sweep::{ROWS, read_rows, sort_rows, update_rows};
 use crate::kernel::{Segment, Step, Update};
 
@@ -17,6 +19,9 @@ pub(super) struct SingleBuffers {
     lists: Vec<Rows>,
     /// What the rows of a layer are moved by, as multiples of its input; as long as any layer.
     coefficients: AlignedVec,
+    /// The weights of the first layer, while steps are made.
+    first: Grouped,
+    blocked: Blocked,
 }
 
 /// The rows of a layer: the active ones, ascending, then the others.
@@ -33,12 +38,15 @@ impl SingleBuffers {
             rows: (0..).take(layer.outputs).collect(),
             active: layer.outputs,
         };
+        let (width, input_dim) = (layers[0].outputs, layers[0].inputs);
         let widest = layers.iter().map(|layer| layer.outputs).max().unwrap_or(0);
         Self {
             here: neurons(),
             next: neurons(),
             lists: layers.iter().map(list).collect(),
             coefficients: AlignedVec::zeros(padded(widest)),
+            first: Grouped::zeros(width, input_dim),
+            blocked: Blocked::new(width, input_dim),
         }
     }
 }
@@ -57,19 +65,22 @@ impl WithSimd for SingleSteps<'_, '_> {
     fn with_simd<S: Simd>(self, simd: S) -> Segment {
         let Self { kernel, order, learning_rates, clip_norm } = self;
         let mut segment = Segment::default();
-        let Some(&first) = order.first() else { return segment };
-        let MlpKernel { data, activation, layers, inputs, stride, single, .. } = kernel;
-        let SingleBuffers { here, next, lists, coefficients } = single;
-        let (activation, stride, last) = (*activation, *stride, layers.len() - 1);
-        let input = |sample: u32| &inputs[sample as usize * stride..][..stride];
+        let MlpKernel { data, activation, layers, single, .. } = kernel;
+        let SingleBuffers { here, next, lists, coefficients, first, blocked } = single;
+        let (activation, last) = (*activation, layers.len() - 1);
         // Before the first step every row is only read.
+        let Some(block) = order.chunks(BLOCK).next() else { return segment };
+        first.load_rows(&layers[0].weights, layers[0].stride);
+        blocked.begin(simd, first, data, block);
+        multiply(simd, blocked, 0, &mut here[0].values);
         for (l, layer) in layers.iter().enumerate() {
             let (below, neurons) = here.split_at_mut(l);
-            let below = below.last().map_or(input(first), |below| &below.values);
-            let weights = S::as_simd_f64s(&layer.weights).0;
-            let below = S::as_simd_f64s(below).0;
-            let values = &mut neurons[0].values;
-            read_rows(simd, weights, below.len(), &lists[l].rows, below, values);
+            if let Some(below) = below.last() {
+                let weights = S::as_simd_f64s(&layer.weights).0;
+                let below = S::as_simd_f64s(&below.values).0;
+                let values = &mut neurons[0].values;
+                read_rows(simd, weights, below.len(), &lists[l].rows, below, values);
+            }
             finish_forward(simd, activation, layer, &mut neurons[0], l == last);
         }
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
@@ -83,7 +94,7 @@ impl WithSimd for SingleSteps<'_, '_> {
             }
             let mut squares = 0.0;
             for (l, layer) in layers.iter().enumerate().rev() {
-                if activation == Activation::Relu && l < last {
+                if activation == Activation::Relu && 0 < l && l < last {
                     let list = &mut lists[l];
                     list.active = sort_rows(&mut list.rows, &here[l].slopes[..layer.outputs]);
                 }
@@ -105,27 +116,27 @@ impl WithSimd for SingleSteps<'_, '_> {
             let (factor, clipped) = Update { learning_rate, clip_norm }.factor(gradient_norm);
             segment.add(Step { loss, gradient_norm, clipped });
             // After the last step the products are thrown away.
-            let following = order.get(t + 1).copied().unwrap_or(sample);
+            let following = &order[t + 1..];
             for (l, layer) in layers.iter_mut().enumerate() {
-                let scale = Lanes::splat(simd, -factor);
                 let deltas = Groups::<S>::new(&here[l].deltas);
-                let mut moves = GroupsMut::<S>::new(&mut coefficients[..deltas.len() * LANES]);
-                for k in 0..deltas.len() {
-                    moves.set(k, deltas.get(simd, k).mul(simd, scale));
-                }
-                if layer.has_biases {
-                    let moves = Groups::<S>::new(&coefficients[..deltas.len() * LANES]);
-                    let mut biases = GroupsMut::<S>::new(&mut layer.biases);
-                    let one = Lanes::splat(simd, 1.0);
-                    for k in 0..moves.len() {
-                        biases.set(k, moves.get(simd, k).mul_add(simd, one, biases.get(simd, k)));
-                    }
-                }
                 let (below, neurons) = next.split_at_mut(l);
-                let previous = if l == 0 { input(sample) } else { &here[l - 1].values };
-                let below = below.last().map_or(input(following), |below| &below.values);
+                let Some(below) = below.last() else {
+                    let mut moves = blocked.step::<S>(t % BLOCK).coefficients;
+                    take_moves(simd, deltas, -factor, &mut moves, layer);
+                    if (t + 1) % BLOCK == 0 && !following.is_empty() {
+                        let samples = &following[..BLOCK.min(following.len())];
+                        blocked.begin(simd, first, data, samples);
+                    }
+                    multiply(simd, blocked, (t + 1) % BLOCK, &mut neurons[0].values);
+                    finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+                    continue;
+                };
+                let len = deltas.len() * LANES;
+                let mut moves = GroupsMut::<S>::new(&mut coefficients[..len]);
+                take_moves(simd, deltas, -factor, &mut moves, layer);
                 let weights = S::as_mut_simd_f64s(&mut layer.weights).0;
-                let (previous, below) = (S::as_simd_f64s(previous).0, S::as_simd_f64s(below).0);
+                let previous = S::as_simd_f64s(&here[l - 1].values).0;
+                let below = S::as_simd_f64s(&below.values).0;
                 let (active, idle) = lists[l].rows.split_at(lists[l].active);
                 let (count, z) = (below.len(), &mut *neurons[0].values);
                 update_rows(simd, weights, count, active, [previous, below], coefficients, z);
@@ -134,7 +145,42 @@ impl WithSimd for SingleSteps<'_, '_> {
             }
             std::mem::swap(here, next);
         }
+        blocked.finish(simd, first);
+        let stride = layers[0].stride;
+        first.store_rows(&mut layers[0].weights, stride);
         segment
+    }
+}
+
+/// Products of the first layer for step `t` of a block.
+#[inline(always)]
+fn multiply<S: Simd>(simd: S, blocked: &mut Blocked, t: usize, values: &mut [f64]) {
+    let step = blocked.step::<S>(t);
+    let mut values = GroupsMut::<S>::new(values);
+    for k in 0..values.len() {
+        values.set(k, step.product(simd, t, k));
+    }
+}
+
+/// `scale · δ`, by which the rows of a layer are moved along their input; the biases are.
+#[inline(always)]
+fn take_moves<S: Simd>(
+    simd: S,
+    deltas: Groups<'_, S>,
+    scale: f64,
+    moves: &mut GroupsMut<'_, S>,
+    layer: &mut Layer,
+) {
+    let scale = Lanes::splat(simd, scale);
+    for k in 0..deltas.len() {
+        moves.set(k, deltas.get(simd, k).mul(simd, scale));
+    }
+    if layer.has_biases {
+        let mut biases = GroupsMut::<S>::new(&mut layer.biases);
+        let one = Lanes::splat(simd, 1.0);
+        for k in 0..deltas.len() {
+            biases.set(k, moves.get(simd, k).mul_add(simd, one, biases.get(simd, k)));
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
 use pulp::Arch;
 
 use self::batch::{BatchBuffers, BatchStep, Samples};
-use self::single::{SingleBuffers, SingleSteps};
+use self::single::SingleSteps;
+use super::blocked::Blocked;
 use super::grouped::Grouped;
 use super::{Kernel, Segment, Step, Update};
 
@@ -25,7 +26,7 @@ pub struct ReluKernel<'a> {
     hidden: Grouped,
     /// Output weights, padded with zeros.
     output: AlignedVec,
-    single: SingleBuffers,
+    blocked: Blocked,
     batch: Option<BatchBuffers>,
 }
 
@@ -57,7 +58,7 @@ impl<'a> ReluKernel<'a> {
             width,
             hidden: Grouped::from_rows(hidden, width, input_dim),
             output: AlignedVec::from_rows(output, width, padded(width)),
-            single: SingleBuffers::new(width, input_dim),
+            blocked: Blocked::new(width, input_dim),
             batch: None,
         }
     }
@@ -90,7 +91,9 @@ impl Kernel for ReluKernel<'_> {
     }
 
     fn parameters(&self) -> Vec<f64> {
-        let mut parameters = self.hidden.to_rows();
+        let input_dim = self.hidden.columns();
+        let mut parameters = vec![0.0; self.width * input_dim];
+        self.hidden.store_rows(&mut parameters, input_dim);
         parameters.extend_from_slice(&self.output[..self.width]);
         parameters
     }

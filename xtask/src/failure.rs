@@ -71,6 +71,12 @@ pub(crate) enum Failure {
     /// mdBook cannot be started.
     #[error("mdbook: {source}; install it with `{remedy}`")]
     MdBook { source: io::Error, remedy: &'static str },
+    /// Valgrind cannot be started.
+    #[error("valgrind: {0}; install it, on Debian with `apt-get install valgrind`")]
+    Valgrind(io::Error),
+    /// Instructions cannot be counted, or not be compared.
+    #[error("{0}")]
+    Instructions(String),
     /// mdBook could not build the book.
     #[error("mdbook: {status}{}{output}", if output.is_empty() { "" } else { ": " })]
     Build { status: ExitStatus, output: String },

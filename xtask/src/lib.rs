@@ -9,10 +9,12 @@ mod docs;
 mod failure;
 mod files;
 mod golden;
+mod instructions;
 mod ledger;
 mod manifest;
 mod markdown;
 mod output;
+mod process;
 mod progress;
 pub mod readers;
 mod reproduce;
@@ -50,6 +52,8 @@ enum Task {
     Bench(bench::Options),
     /// Compare a smoke reproduction, byte for byte, with what was written down.
     Golden(golden::Options),
+    /// Count the instructions of the hottest kernels, and compare with what was written down.
+    Instructions(instructions::Options),
 }
 
 /// Runs the task that the arguments of the process ask for.
@@ -72,6 +76,7 @@ fn run(task: Task) -> Result<u8, Failure> {
         Task::Docs(options) => docs::docs(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Golden(options) => golden::golden(&options),
+        Task::Instructions(options) => instructions::instructions(&options),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::definitions::{Bench, Criterion, How, LIMITS, Limit, PEAK};
 use crate::exit;
 use crate::failure::Failure;
+use crate::process::{failed, output, stdout};
 
 /// Seconds and bytes of something that was done several times.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -319,36 +320,6 @@ fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Fai
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
     let bytes = fs::read(path).map_err(Failure::file(path))?;
     serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
-}
-
-/// Runs a program that must succeed.
-fn stdout(command: &mut Command) -> Result<String, Failure> {
-    let output = output(command)?;
-    if !output.status.success() {
-        return Err(failed(command, &output));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Runs a program.
-///
-/// # Errors
-/// [`Failure::File`] when it cannot be started.
-pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
-    command.stdin(Stdio::null());
-    command.output().map_err(Failure::file(Path::new(command.get_program())))
-}
-
-/// The last line that a program said before it failed.
-pub(crate) fn last_line(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    line.map_or_else(|| output.status.to_string(), str::to_owned)
-}
-
-fn failed(command: &Command, output: &Output) -> Failure {
-    let program = Path::new(command.get_program()).display();
-    Failure::Bench(format!("{program}: {}", last_line(output)))
 }
 
 fn nonsense(program: &Path, text: &str) -> Failure {

@@ -12,7 +12,8 @@ use clap::Args;
 use serde::Serialize;
 
 use self::definitions::{BENCHES, Bench, find};
-use self::measure::{Measurements, PROFILE};
+use self::measure::Measurements;
+pub(crate) use self::measure::PROFILE;
 use self::peers::{Asked, PeerTime, Peers, TOLERANCE};
 use crate::exit;
 use crate::failure::Failure;

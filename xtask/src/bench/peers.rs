@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::definitions::Work;
-use super::measure::{last_line, output};
 use crate::failure::Failure;
+use crate::process::{last_line, output};
 
 /// Where the scripts are.
 const SCRIPTS: &str = "benches/peers";

@@ -1,0 +1,190 @@
+//! The kernels that take most of the time of a reproduction, each on the inputs of the benchmarks.
+//!
+//! Valgrind computes fused multiply-adds number by number, which takes it long: what is cubic in the number of samples
+//! is counted on a part of them.
+
+use std::hint::black_box;
+
+use faer::{Accum, Mat, MatRef};
+use flatmin_curvature::{CurvatureOptions, gauss_newton_sharpness, hessian_with};
+use flatmin_linalg::{Operator as _, Parallelism, RowMatrix, matmul};
+use flatmin_models::{Activation, Model as _};
+use flatmin_optim::{DiagonalKernel, Kernel as _, MlpKernel, ReluKernel, Update};
+use flatmin_theory::{
+    Batch, Gram, LinearisedSgd, Minimum, Sampling, SimulationOptions, Start, ThresholdOptions,
+    simulate, threshold_with, trace_bound,
+};
+use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
+
+/// A kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) name: &'static str,
+    /// What is counted, in words.
+    pub(crate) work: &'static str,
+    /// Prepares the inputs and calls [`counted`] once.
+    pub(crate) run: fn(),
+}
+
+/// The kernel of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Kernel> {
+    KERNELS.iter().find(|kernel| kernel.name == name)
+}
+
+/// What of a name of [`counted`] stays however the compiler writes it.
+pub(crate) const COUNTED: &str = "*instructions*kernels*counted*";
+
+/// Runs what is counted: the instructions between its first and its last one.
+#[inline(never)]
+fn counted(work: &mut dyn FnMut()) {
+    work();
+    // Without something after it the call would be a jump, from which nothing comes back.
+    black_box(());
+}
+
+const fn kernel(name: &'static str, work: &'static str, run: fn()) -> Kernel {
+    Kernel { name, work, run }
+}
+
+/// All of them, in the order in which they are counted.
+pub(crate) const KERNELS: &[Kernel] = &[
+    kernel("sgd_step_relu", "300 steps, m = d = 100", sgd_steps_relu),
+    kernel("sgd_step_diagonal", "300 steps, d = 1000", sgd_steps_diagonal),
+    kernel("sgd_step_mlp", "300 steps, 64-64-64-1, tanh", sgd_steps_mlp),
+    kernel("gd_step_relu", "a step, n = 300, m = d = 100", gd_step_relu),
+    kernel("product", "300 × 100 × 100", dense_product),
+    kernel("eigendecomposition", "n = 150", eigendecomposition),
+    kernel("threshold", "products with M and certificate, n = 150", threshold),
+    kernel("replicas", "100 replicas × 20 steps, n = r = 150", replicas),
+    kernel("metrics_relu", "n = 300, m = d = 100", metrics_relu),
+    kernel("hessian_vector_product", "64-128-128-10, tanh, n = 300", hessian_vector_product),
+];
+
+const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
+
+fn sgd_steps(order: &[u32], kernel: &mut dyn flatmin_optim::Kernel) {
+    let rates = [UPDATE.learning_rate; SAMPLES];
+    counted(&mut || {
+        black_box(kernel.single_steps(black_box(order), &rates, UPDATE.clip_norm));
+    });
+}
+
+fn sgd_steps_relu() {
+    let Steps { model, data, initial, order } = flatmin_workloads::relu();
+    sgd_steps(&order, &mut ReluKernel::new(model, &data, &initial));
+}
+
+fn sgd_steps_diagonal() {
+    let Steps { model, data, initial, order } = flatmin_workloads::diagonal();
+    sgd_steps(&order, &mut DiagonalKernel::new(model, &data, &initial));
+}
+
+fn sgd_steps_mlp() {
+    let Steps { model, data, initial, order } =
+        flatmin_workloads::mlp(&[64, 64, 64, 1], Activation::Tanh);
+    sgd_steps(&order, &mut MlpKernel::new(&model, &data, &initial));
+}
+
+fn gd_step_relu() {
+    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
+    let mut kernel = ReluKernel::new(model, &data, &initial);
+    counted(&mut || {
+        black_box(kernel.full_step(black_box(UPDATE)));
+    });
+}
+
+/// Inputs times weights: a forward pass.
+fn dense_product() {
+    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
+    let (weights, _) = model.split(&initial);
+    let weights = MatRef::from_column_major_slice(weights, data.inputs().columns(), model.width());
+    let mut out = Mat::zeros(SAMPLES, model.width());
+    counted(&mut || {
+        let inputs = black_box(data.inputs().as_mat());
+        matmul(out.as_mut(), Accum::Replace, inputs, weights, 1.0);
+        black_box(&mut out);
+    });
+}
+
+/// Samples of a Gram matrix.
+const GRAM_SAMPLES: usize = 150;
+
+/// The Gram matrix of the ReLU network at its initial parameters.
+fn gram() -> Gram {
+    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
+    let inputs = data.inputs();
+    let part = RowMatrix::from_fn(GRAM_SAMPLES, inputs.columns(), |i, j| inputs.row(i)[j]);
+    Gram::from_means(model.gram(&initial, &part)).expect("gradients are finite")
+}
+
+fn minimum() -> Minimum {
+    Minimum::from_gram(gram(), Parallelism::Sequential).expect("gradients are finite")
+}
+
+fn one_sample() -> Batch {
+    Batch::new(1, Sampling::WithReplacement).expect("one sample")
+}
+
+fn eigendecomposition() {
+    let mut gram = Some(gram());
+    counted(&mut || {
+        let minimum = gram.take().map(|gram| Minimum::from_gram(gram, Parallelism::Sequential));
+        black_box(&minimum);
+    });
+}
+
+fn threshold() {
+    let minimum = minimum();
+    let sequential = Parallelism::Sequential;
+    let options = ThresholdOptions { parallelism: sequential, ..ThresholdOptions::default() };
+    counted(&mut || {
+        black_box(threshold_with(black_box(&minimum), one_sample(), &options).ok());
+    });
+}
+
+fn replicas() {
+    let minimum = minimum();
+    let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
+    let sgd = LinearisedSgd::new(&minimum, one_sample(), learning_rate).expect("a moderate rate");
+    let rank = minimum.eigenvalues().len();
+    let form = RowMatrix::from_fn(rank, rank, |i, j| f64::from(u8::from(i == j)));
+    let options = SimulationOptions { replicas: 100, steps: &[20], start: Start::Signs, seed: 0 };
+    counted(&mut || {
+        black_box(simulate(&sgd, black_box(&form), options).ok());
+    });
+}
+
+fn metrics_relu() {
+    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
+    counted(&mut || {
+        black_box(gauss_newton_sharpness(&model, black_box(&initial), data.inputs()).ok());
+    });
+}
+
+fn hessian_vector_product() {
+    let Steps { model, data, initial, .. } =
+        flatmin_workloads::mlp(&[64, 128, 128, 10], Activation::Tanh);
+    let sequential = Parallelism::Sequential;
+    let options = CurvatureOptions { parallelism: sequential, ..CurvatureOptions::default() };
+    let hessian = hessian_with(&model, &initial, &data, &options).expect("data for the model");
+    let p = model.parameter_count();
+    let mut image = Mat::zeros(p, 1);
+    counted(&mut || {
+        let vector = black_box(MatRef::from_column_major_slice(&initial, p, 1));
+        hessian.apply(vector, image.as_mut());
+        black_box(&mut image);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::KERNELS;
+
+    #[test]
+    fn names_are_taken_once() {
+        let names: BTreeSet<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        assert_eq!(names.len(), KERNELS.len());
+    }
+}

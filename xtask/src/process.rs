@@ -1,0 +1,40 @@
+//! Other programs: run, and what they said when they failed.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::failure::Failure;
+
+/// Runs a program.
+///
+/// # Errors
+/// [`Failure::File`] when it cannot be started.
+pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
+    command.stdin(Stdio::null());
+    command.output().map_err(Failure::file(Path::new(command.get_program())))
+}
+
+/// Runs a program that must succeed, and gives its standard output.
+///
+/// # Errors
+/// As [`output`], and [`failed`].
+pub(crate) fn stdout(command: &mut Command) -> Result<String, Failure> {
+    let output = output(command)?;
+    if !output.status.success() {
+        return Err(failed(command, &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The last line that a program said before it failed.
+pub(crate) fn last_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    line.map_or_else(|| output.status.to_string(), str::to_owned)
+}
+
+/// That a program failed, with its last line.
+pub(crate) fn failed(command: &Command, output: &Output) -> Failure {
+    let program = Path::new(command.get_program()).display();
+    Failure::Bench(format!("{program}: {}", last_line(output)))
+}

@@ -48,6 +48,7 @@ mod lyapunov;
 mod minimum;
 mod moments;
 mod replicas;
+mod stepper;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};

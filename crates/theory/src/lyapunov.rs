@@ -3,8 +3,8 @@
 use flatmin_linalg::{Stream, simd, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::linearised::{State, Stepper};
 use crate::replicas::Tally;
+use crate::stepper::{State, Stepper};
 use crate::{LinearisedSgd, ReplicaMean, TheoryError};
 
 /// Steps between two looks at the size of a state.
@@ -185,15 +185,10 @@ pub(crate) fn growth(
 #[derive(Debug)]
 pub(crate) struct Runs {
     stepper: Stepper,
-    replicas: Vec<Replica>,
-}
-
-#[derive(Debug)]
-struct Replica {
-    /// The true state is `2^exponent` times this.
-    state: State,
-    exponent: i64,
-    rng: Stream,
+    /// The true states are `2^exponent` times these.
+    states: Vec<State>,
+    exponents: Vec<i64>,
+    streams: Vec<Stream>,
 }
 
 impl Runs {
@@ -205,64 +200,63 @@ impl Runs {
     pub(crate) fn new(sgd: &LinearisedSgd<'_>, replicas: usize, seed: u64) -> Self {
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let stepper = Stepper::new(sgd, rows.values(), eigenvalues.len());
-        let replicas = (0..replicas)
-            .map(|index| {
-                let mut rng = stream(seed, "Lyapunov exponent", index as u64);
-                let mut state = stepper.state();
-                for (x, lambda) in state.position.iter_mut().zip(eigenvalues) {
-                    let normal: f64 = StandardNormal.sample(&mut rng);
-                    *x = lambda.sqrt() * normal;
-                }
-                Replica { state, exponent: 0, rng }
-            })
-            .collect();
-        Self { stepper, replicas }
+        let mut streams: Vec<Stream> =
+            (0..replicas).map(|index| stream(seed, "Lyapunov exponent", index as u64)).collect();
+        let start = |rng: &mut Stream| {
+            let mut state = stepper.state();
+            for (x, lambda) in state.position.iter_mut().zip(eigenvalues) {
+                let normal: f64 = StandardNormal.sample(rng);
+                *x = lambda.sqrt() * normal;
+            }
+            state
+        };
+        let states = streams.iter_mut().map(start).collect();
+        Self { stepper, states, exponents: vec![0; replicas], streams }
     }
 
     /// Moves all replicas on.
     pub(crate) fn advance(&mut self, steps: usize) {
+        let Self { stepper, states, exponents, streams } = self;
         for done in (0..steps).step_by(CHECK_INTERVAL) {
-            for _ in 0..CHECK_INTERVAL.min(steps - done) {
-                for replica in &mut self.replicas {
-                    self.stepper.step(&mut replica.state, &mut replica.rng);
-                }
-            }
-            for replica in &mut self.replicas {
-                replica.tame();
+            let more = CHECK_INTERVAL.min(steps - done);
+            stepper.advance(states, more, |replica, sampler, samples| {
+                sampler.draw(&mut streams[replica], samples);
+            });
+            for (state, exponent) in states.iter_mut().zip(&mut *exponents) {
+                *exponent += state.tame();
             }
         }
     }
 
     /// `ln ‖(δ, v)‖` of every replica; −∞ where both are zero.
     pub(crate) fn log_norms(&self) -> Vec<f64> {
-        let log_norm = |replica: &Replica| {
-            let log = 0.5 * libm::log(replica.state.norm_squared());
-            log + replica.exponent as f64 * std::f64::consts::LN_2
+        let log_norm = |(state, exponent): (&State, &i64)| {
+            0.5 * libm::log(state.norm_squared()) + *exponent as f64 * std::f64::consts::LN_2
         };
-        self.replicas.iter().map(log_norm).collect()
-    }
-}
-
-impl Replica {
-    /// Scales a state of extreme size back by a power of two, which is exact.
-    fn tame(&mut self) {
-        if TAME.contains(&self.state.norm_squared()) {
-            return;
-        }
-        let State { position, velocity } = &mut self.state;
-        // Not from the squared norm, which may have over- or underflowed.
-        let largest = position.iter().chain(&**velocity).fold(0.0_f64, |m, v| m.max(v.abs()));
-        if largest > 0.0 {
-            let exponent = libm::ilogb(largest);
-            for v in position.iter_mut().chain(&mut **velocity) {
-                *v = libm::scalbn(*v, -exponent);
-            }
-            self.exponent += i64::from(exponent);
-        }
+        self.states.iter().zip(&self.exponents).map(log_norm).collect()
     }
 }
 
 impl State {
+    /// Scales a state of extreme size back by a power of two, which is exact, and returns its
+    /// exponent.
+    fn tame(&mut self) -> i64 {
+        if TAME.contains(&self.norm_squared()) {
+            return 0;
+        }
+        let Self { position, velocity } = self;
+        // Not from the squared norm, which may have over- or underflowed.
+        let largest = position.iter().chain(&**velocity).fold(0.0_f64, |m, v| m.max(v.abs()));
+        if largest <= 0.0 {
+            return 0;
+        }
+        let exponent = libm::ilogb(largest);
+        for v in position.iter_mut().chain(&mut **velocity) {
+            *v = libm::scalbn(*v, -exponent);
+        }
+        i64::from(exponent)
+    }
+
     fn norm_squared(&self) -> f64 {
         simd::norm_squared(&self.position) + simd::norm_squared(&self.velocity)
     }

@@ -4,8 +4,8 @@ use flatmin_linalg::{RowMatrix, Stream, product, simd, stream, symmetric_eigen};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::linearised::{State, Stepper};
 use crate::moments::symmetric_part;
+use crate::stepper::{State, Stepper};
 use crate::{LinearisedSgd, TheoryError};
 
 /// Replicas that share a random stream and move together: enough independent products for the
@@ -146,12 +146,11 @@ impl Simulation {
         let mut done = 0;
         let mut out = Vec::with_capacity(self.steps.len());
         for index in 0..self.steps.len() {
-            while done < self.steps[index] {
-                for state in &mut states {
-                    self.stepper.step(state, &mut rng);
-                }
-                done += 1;
-            }
+            let more = self.steps[index] - done;
+            self.stepper.advance(&mut states, more, |_, sampler, samples| {
+                sampler.draw(&mut rng, samples);
+            });
+            done += more;
             let mut tallies = [Tally::default(); 4];
             for (state, [form_start, norm_start]) in states.iter().zip(&starts) {
                 let [form, norm] = self.measure(state);

@@ -1,0 +1,446 @@
+//! The random step of linearised SGD.
+
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
+)]
+
+use flatmin_linalg::simd::{self, AlignedVec, LANES, Lanes};
+use pulp::{Simd, WithSimd};
+use rand::{Rng, RngExt as _};
+
+use crate::{Batch, LinearisedSgd, Sampling};
+
+/// Replicas that move abreast. The product of a step waits for the update before it, and its sum is
+/// one chain of additions: so many independent ones fill the time that one of them waits.
+const ABREAST: usize = 4;
+
+/// A point of the dynamics.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// δ, filled up with zeros to whole lane groups.
+    pub(crate) position: AlignedVec,
+    /// v, of the same length; empty without momentum.
+    pub(crate) velocity: AlignedVec,
+}
+
+/// The random step, in any orthonormal basis of range(G).
+#[derive(Debug)]
+pub(crate) struct Stepper {
+    rows: Rows,
+    /// −η'/B.
+    factor: f64,
+    momentum: f64,
+    sampler: Sampler,
+    /// The batches of the steps at hand: step by step, then replica by replica.
+    samples: Vec<u32>,
+    /// The `−(η'/B) g_iᵀδ` of one batch.
+    scales: Vec<f64>,
+}
+
+/// The `g_i`, filled up with zeros to whole lane groups.
+#[derive(Debug)]
+struct Rows {
+    values: AlignedVec,
+    width: usize,
+}
+
+impl Rows {
+    #[inline(always)]
+    fn get(&self, sample: u32) -> &[f64] {
+        &self.values[sample as usize * self.width..][..self.width]
+    }
+}
+
+impl Stepper {
+    /// The step of `sgd` for rows `g_i` given in some orthonormal basis of range(G), row by row.
+    pub(crate) fn new(sgd: &LinearisedSgd<'_>, rows: &[f64], rank: usize) -> Self {
+        let width = simd::padded(rank);
+        let values =
+            if rank == 0 { AlignedVec::zeros(0) } else { AlignedVec::from_rows(rows, rank, width) };
+        Self {
+            rows: Rows { values, width },
+            factor: -sgd.scaled_learning_rate() / sgd.batch().size() as f64,
+            momentum: sgd.momentum(),
+            sampler: Sampler::new(sgd.batch(), sgd.minimum().sample_count()),
+            samples: Vec::new(),
+            scales: Vec::new(),
+        }
+    }
+
+    /// A state at rest at the origin.
+    pub(crate) fn state(&self) -> State {
+        let width = self.rows.width;
+        let velocity = if self.momentum > 0.0 { width } else { 0 };
+        State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
+    }
+
+    /// Moves all states on, with a fresh batch for each of them at every step. O(B r) a step.
+    ///
+    /// `draw` appends the next batch of the replica of the given index. It is asked step by step,
+    /// then replica by replica: replicas may share a stream.
+    pub(crate) fn advance(
+        &mut self,
+        states: &mut [State],
+        steps: usize,
+        mut draw: impl FnMut(usize, &mut Sampler, &mut Vec<u32>),
+    ) {
+        let replicas = states.len();
+        self.samples.clear();
+        for _ in 0..steps {
+            for replica in 0..replicas {
+                draw(replica, &mut self.sampler, &mut self.samples);
+            }
+        }
+        let mut done = 0;
+        if self.sampler.batch.size() == 1 && steps > 0 {
+            let (fours, _) = states.as_chunks_mut::<ABREAST>();
+            for states in fours {
+                let samples = &self.samples[done..];
+                let (rows, factor, momentum) = (&self.rows, self.factor, self.momentum);
+                let singles =
+                    SingleSteps { rows, factor, momentum, samples, stride: replicas, states };
+                simd::arch().dispatch(singles);
+                done += ABREAST;
+            }
+        }
+        for (replica, state) in states.iter_mut().enumerate().skip(done) {
+            for step in 0..steps {
+                self.step(state, step * replicas + replica);
+            }
+        }
+    }
+
+    /// One step of one state, with the batch of this index.
+    fn step(&mut self, state: &mut State, batch: usize) {
+        let Self { rows, factor, samples, scales, .. } = self;
+        let size = self.sampler.batch.size();
+        let batch = &samples[batch * size..][..size];
+        // All products before the first update: the gradient is that of one point.
+        scales.clear();
+        for &sample in batch {
+            scales.push(*factor * simd::dot(rows.get(sample), &state.position));
+        }
+        if state.velocity.is_empty() {
+            for (&sample, &scale) in batch.iter().zip(&*scales) {
+                simd::axpy(scale, rows.get(sample), &mut state.position);
+            }
+        } else {
+            for v in &mut *state.velocity {
+                *v *= self.momentum;
+            }
+            for (&sample, &scale) in batch.iter().zip(&*scales) {
+                simd::axpy(scale, rows.get(sample), &mut state.velocity);
+            }
+            simd::axpy(1.0, &state.velocity, &mut state.position);
+        }
+    }
+}
+
+/// Steps of several states with batches of one: the update of one step and the product of the next
+/// are one sweep over a state, to the same bits as one after the other.
+struct SingleSteps<'a> {
+    rows: &'a Rows,
+    factor: f64,
+    momentum: f64,
+    /// Those of a step are `stride` after those of the one before.
+    samples: &'a [u32],
+    stride: usize,
+    states: &'a mut [State; ABREAST],
+}
+
+impl WithSimd for SingleSteps<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, factor, momentum, samples, stride, states } = self;
+        let registers = rows.width / S::F64_LANES;
+        let mut positions: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
+        let mut velocities: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
+        for (k, state) in states.iter_mut().enumerate() {
+            positions[k] = S::as_mut_simd_f64s(&mut state.position).0;
+            velocities[k] = S::as_mut_simd_f64s(&mut state.velocity).0;
+        }
+        let has_momentum = !velocities[0].is_empty();
+        let (momentum, one) = (simd.splat_f64s(momentum), simd.splat_f64s(1.0));
+        let mut now = pick::<S>(rows, registers, samples);
+        let mut sums = products(simd, registers, &positions, now);
+        let mut rest = samples;
+        loop {
+            let mut scales = [one; ABREAST];
+            for k in 0..ABREAST {
+                scales[k] = simd.splat_f64s(factor * sums[k].sum(simd));
+            }
+            let is_last = rest.len() < stride + ABREAST;
+            // After the last step the products are thrown away.
+            rest = if is_last { rest } else { &rest[stride..] };
+            let next = pick::<S>(rows, registers, rest);
+            sums = if has_momentum {
+                accelerate(simd, registers, &mut velocities, momentum, scales, now);
+                let [a, b, c, d] = &velocities;
+                let changes: [&[S::f64s]; ABREAST] = [a, b, c, d];
+                move_on(simd, registers, &mut positions, [one; ABREAST], changes, next)
+            } else {
+                move_on(simd, registers, &mut positions, scales, now, next)
+            };
+            if is_last {
+                return;
+            }
+            now = next;
+        }
+    }
+}
+
+/// The rows of the first samples.
+#[inline(always)]
+fn pick<'a, S: Simd>(
+    rows: &'a Rows,
+    registers: usize,
+    samples: &[u32],
+) -> [&'a [S::f64s]; ABREAST] {
+    let values = S::as_simd_f64s(&rows.values).0;
+    let mut picked = [&values[..0]; ABREAST];
+    for k in 0..ABREAST {
+        picked[k] = &values[samples[k] as usize * registers..][..registers];
+    }
+    picked
+}
+
+/// `g_kᵀδ_k`, lane by lane.
+#[inline(always)]
+fn products<S: Simd>(
+    simd: S,
+    registers: usize,
+    positions: &[&mut [S::f64s]; ABREAST],
+    rows: [&[S::f64s]; ABREAST],
+) -> [Lanes<S>; ABREAST] {
+    let group = LANES / S::F64_LANES;
+    let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
+    for k in 0..ABREAST {
+        let (x, g) = (&positions[k][..registers], &rows[k][..registers]);
+        let mut i = 0;
+        while i < registers {
+            for lane in 0..group {
+                sums[k].accumulate(simd, lane, g[i + lane], x[i + lane]);
+            }
+            i += group;
+        }
+    }
+    sums
+}
+
+/// `v_k = β v_k + scale_k g_k`.
+#[inline(always)]
+fn accelerate<S: Simd>(
+    simd: S,
+    registers: usize,
+    velocities: &mut [&mut [S::f64s]; ABREAST],
+    momentum: S::f64s,
+    scales: [S::f64s; ABREAST],
+    rows: [&[S::f64s]; ABREAST],
+) {
+    for k in 0..ABREAST {
+        let (v, g) = (&mut velocities[k][..registers], &rows[k][..registers]);
+        for i in 0..registers {
+            v[i] = simd.mul_add_f64s(g[i], scales[k], simd.mul_f64s(v[i], momentum));
+        }
+    }
+}
+
+/// `δ_k += scale_k change_k`, then `g_kᵀδ_k` for the next g.
+#[inline(always)]
+fn move_on<S: Simd>(
+    simd: S,
+    registers: usize,
+    positions: &mut [&mut [S::f64s]; ABREAST],
+    scales: [S::f64s; ABREAST],
+    changes: [&[S::f64s]; ABREAST],
+    next: [&[S::f64s]; ABREAST],
+) -> [Lanes<S>; ABREAST] {
+    let group = LANES / S::F64_LANES;
+    let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
+    // Slices of a length that the loop knows need no checks inside it.
+    let (mut changes, mut next) = (changes, next);
+    for k in 0..ABREAST {
+        (changes[k], next[k]) = (&changes[k][..registers], &next[k][..registers]);
+    }
+    let [a, b, c, d] = positions;
+    let positions =
+        [&mut a[..registers], &mut b[..registers], &mut c[..registers], &mut d[..registers]];
+    let mut i = 0;
+    while i < registers {
+        for lane in 0..group {
+            let j = i + lane;
+            for k in 0..ABREAST {
+                let x = simd.mul_add_f64s(changes[k][j], scales[k], positions[k][j]);
+                positions[k][j] = x;
+                sums[k].accumulate(simd, lane, next[k][j], x);
+            }
+        }
+        i += group;
+    }
+    sums
+}
+
+/// Draws the samples of one batch after another.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    batch: Batch,
+    sample_count: u32,
+    /// A permutation of the samples, where distinct ones are needed.
+    order: Vec<u32>,
+}
+
+impl Sampler {
+    fn new(batch: Batch, sample_count: usize) -> Self {
+        // Always fits: a minimum has an n × n Gram matrix in memory.
+        let sample_count = u32::try_from(sample_count).unwrap_or(u32::MAX);
+        let distinct = batch.sampling() == Sampling::WithoutReplacement && batch.size() > 1;
+        let order = if distinct { (0..sample_count).collect() } else { Vec::new() };
+        Self { batch, sample_count, order }
+    }
+
+    /// Appends the samples of a batch.
+    pub(crate) fn draw(&mut self, rng: &mut impl Rng, samples: &mut Vec<u32>) {
+        let n = self.sample_count;
+        let size = self.batch.size();
+        if self.order.is_empty() {
+            for _ in 0..size {
+                samples.push(rng.random_range(0..n));
+            }
+            return;
+        }
+        // The first B places of a Fisher–Yates shuffle are a uniform subset whatever order it
+        // starts from, so the order left by the last batch will do.
+        for k in 0..size {
+            #[expect(clippy::cast_possible_truncation, reason = "B ≤ n, which is a u32")]
+            let other = rng.random_range(k as u32..n) as usize;
+            self.order.swap(k, other);
+        }
+        samples.extend_from_slice(&self.order[..size]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::{RowMatrix, simd, stream};
+
+    use super::{Sampler, State, Stepper};
+    use crate::{Batch, LinearisedSgd, Minimum, Sampling};
+
+    fn minimum() -> Minimum {
+        Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0]).unwrap()).unwrap()
+    }
+
+    /// Steps of full batches on rows (1, 0), (0, 2): G = diag(1/2, 2).
+    fn check(sampling: Sampling, momentum: f64, steps: usize, expected: [f64; 2]) {
+        let minimum = minimum();
+        let sgd = LinearisedSgd::new(&minimum, Batch::new(2, sampling).unwrap(), 0.25).unwrap();
+        let sgd = sgd.with_momentum(momentum).unwrap();
+        // The Jacobian is scaled by ½ inside.
+        let mut stepper = Stepper::new(&sgd, &[0.5, 0.0, 0.0, 1.0], 2);
+        let mut state = stepper.state();
+        state.position[..2].copy_from_slice(&[1.0, 1.0]);
+        let mut states = [state];
+        let mut rng = stream(0, "stepper test", 0);
+        stepper.advance(&mut states, steps, |_, sampler, samples| sampler.draw(&mut rng, samples));
+        for (got, expected) in states[0].position.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-15, "{:?}", &states[0].position[..2]);
+        }
+    }
+
+    #[test]
+    fn a_full_batch_makes_the_step_of_gradient_descent() {
+        check(Sampling::WithoutReplacement, 0.0, 1, [0.875, 0.5]);
+        check(Sampling::WithoutReplacement, 0.0, 2, [0.875 * 0.875, 0.25]);
+        // v = −(0.125, 0.5), then v = v/2 − (0.125·0.875, 0.5·0.5).
+        check(Sampling::WithoutReplacement, 0.5, 2, [0.875 - 0.0625 - 0.109_375, 0.0]);
+    }
+
+    /// Batches of one, as the definition has it.
+    fn plain_step(row: &[f64], factor: f64, momentum: f64, state: &mut State) {
+        let scale = factor * simd::dot(row, &state.position);
+        if momentum > 0.0 {
+            for v in &mut *state.velocity {
+                *v *= momentum;
+            }
+            simd::axpy(scale, row, &mut state.velocity);
+            simd::axpy(1.0, &state.velocity, &mut state.position);
+        } else {
+            simd::axpy(scale, row, &mut state.position);
+        }
+    }
+
+    #[test]
+    fn states_abreast_have_the_bits_of_the_definition() {
+        const RANK: usize = 21;
+        // Two groups of four abreast, and three states on their own.
+        const REPLICAS: usize = 11;
+        let rows =
+            RowMatrix::from_fn(40, RANK, |i, k| ((i * 31 + k * k * 17) % 101) as f64 / 50.0 - 1.0);
+        let minimum = Minimum::new(&rows).unwrap();
+        let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+        for momentum in [0.0, 0.9] {
+            for steps in [0, 1, 2, 7] {
+                let sgd = LinearisedSgd::new(&minimum, batch, 0.01).unwrap();
+                let sgd = sgd.with_momentum(momentum).unwrap();
+                let mut stepper = Stepper::new(&sgd, rows.values(), RANK);
+                let start = |replica: usize| {
+                    let mut state = stepper.state();
+                    for (k, x) in state.position[..RANK].iter_mut().enumerate() {
+                        *x = ((replica * 13 + k * 7) % 29) as f64 / 7.0 - 2.0;
+                    }
+                    state
+                };
+                let mut expected: Vec<State> = (0..REPLICAS).map(start).collect();
+                let mut states: Vec<State> = (0..REPLICAS).map(start).collect();
+                let mut rng = stream(0, "abreast test", 0);
+                // Several calls, the later ones from a state in motion.
+                for _ in 0..3 {
+                    stepper.advance(&mut states, steps, |_, sampler, samples| {
+                        sampler.draw(&mut rng, samples);
+                    });
+                }
+                let mut rng = stream(0, "abreast test", 0);
+                let mut sampler = Sampler::new(batch, 40);
+                let factor = -sgd.scaled_learning_rate();
+                for _ in 0..3 * steps {
+                    for state in &mut expected {
+                        let mut samples = Vec::new();
+                        sampler.draw(&mut rng, &mut samples);
+                        let row = stepper.rows.get(samples[0]);
+                        plain_step(row, factor, momentum, state);
+                    }
+                }
+                for (state, expected) in states.iter().zip(&expected) {
+                    let numbers = state.position.iter().chain(&*state.velocity);
+                    let expected = expected.position.iter().chain(&*expected.velocity);
+                    for (got, expected) in numbers.zip(expected) {
+                        assert_eq!(got.to_bits(), expected.to_bits());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn subsets_are_uniform_and_distinct() {
+        let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
+        let mut sampler = Sampler::new(batch, 5);
+        let mut rng = stream(0, "sampler test", 0);
+        let mut counts = [0_i32; 32];
+        let mut samples = Vec::new();
+        for _ in 0..10_000 {
+            samples.clear();
+            sampler.draw(&mut rng, &mut samples);
+            let subset = samples.iter().fold(0_usize, |subset, i| subset | 1 << i);
+            assert_eq!(subset.count_ones(), 3);
+            counts[subset] += 1;
+        }
+        // Ten subsets, 1000 each with standard deviation 30: six of them are exceeded by chance
+        // about once in 10⁷ runs.
+        let all = counts.iter().enumerate().filter(|(subset, _)| subset.count_ones() == 3);
+        assert!(all.into_iter().all(|(_, count)| (count - 1000).abs() < 180), "{counts:?}");
+    }
+}

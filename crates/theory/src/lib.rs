@@ -75,7 +75,7 @@ pub use linearised::LinearisedSgd;
 pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
 pub use minimum::{Minimum, ToMinimum};
 pub use moments::SecondMoments;
-pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate};
+pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate, simulate_at};
 pub use threshold::{
     LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,
     threshold, threshold_with,

@@ -76,6 +76,15 @@ impl<'a> LinearisedSgd<'a> {
         }
     }
 
+    /// The same with another learning rate.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_learning_rate(self, learning_rate: f64) -> Result<Self, TheoryError> {
+        let Self { minimum, batch, momentum, .. } = self;
+        Ok(Self { momentum, ..Self::new(minimum, batch, learning_rate)? })
+    }
+
     /// The minimum.
     pub fn minimum(&self) -> &'a Minimum {
         self.minimum

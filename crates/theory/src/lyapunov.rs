@@ -219,9 +219,10 @@ impl Runs {
         let Self { stepper, states, exponents, streams } = self;
         for done in (0..steps).step_by(CHECK_INTERVAL) {
             let more = CHECK_INTERVAL.min(steps - done);
-            stepper.advance(states, more, |replica, sampler, samples| {
+            stepper.draw(more, states.len(), |replica, sampler, samples| {
                 sampler.draw(&mut streams[replica], samples);
             });
+            stepper.advance(states);
             for (state, exponent) in states.iter_mut().zip(&mut *exponents) {
                 *exponent += state.tame();
             }

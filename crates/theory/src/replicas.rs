@@ -12,6 +12,9 @@ use crate::{LinearisedSgd, TheoryError};
 /// processor to overlap, few enough that their states stay in the cache.
 const BLOCK: usize = 16;
 
+/// Most steps whose batches are held at a time.
+const MOST_DRAWN: usize = 64;
+
 /// Where the replicas start, at rest. Both have `E[δδᵀ] = I` on range(G).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -80,11 +83,39 @@ pub fn simulate(
     form: &RowMatrix,
     options: SimulationOptions<'_>,
 ) -> Result<Vec<Snapshot>, TheoryError> {
+    Ok(run(std::slice::from_ref(sgd), form, options)?.swap_remove(0))
+}
+
+/// As [`simulate`] for each of several learning rates in place of that of `sgd`, with the same bits.
+///
+/// The starts and batches are the same at every rate, and are drawn once, like the way into the
+/// eigenbasis of Y is gone once.
+///
+/// # Errors
+/// As [`simulate`]; [`TheoryError::LearningRate`] as [`LinearisedSgd::new`].
+pub fn simulate_at(
+    sgd: &LinearisedSgd<'_>,
+    learning_rates: &[f64],
+    form: &RowMatrix,
+    options: SimulationOptions<'_>,
+) -> Result<Vec<Vec<Snapshot>>, TheoryError> {
+    let rates = learning_rates.iter();
+    let sgds: Result<Vec<_>, _> = rates.map(|rate| sgd.with_learning_rate(*rate)).collect();
+    run(&sgds?, form, options)
+}
+
+/// Simulates each of `sgds`, which differ in the learning rate only.
+fn run(
+    sgds: &[LinearisedSgd<'_>],
+    form: &RowMatrix,
+    options: SimulationOptions<'_>,
+) -> Result<Vec<Vec<Snapshot>>, TheoryError> {
     let SimulationOptions { replicas, start, seed, .. } = options;
     if replicas < 2 {
         let what = "the number of replicas";
         return Err(TheoryError::TooFew { what, got: replicas, least: 2 });
     }
+    let Some(sgd) = sgds.first() else { return Ok(Vec::new()) };
     let (_, eigenvalues, rows) = sgd.minimum().scaled();
     let (n, rank) = (rows.rows(), eigenvalues.len());
     let eigen = symmetric_eigen(symmetric_part("the quadratic form", form, rank)?.as_ref())?;
@@ -95,28 +126,31 @@ pub fn simulate(
     steps.sort_unstable();
     steps.dedup();
     let mut simulation = Simulation {
+        sgds,
         stepper: Stepper::new(sgd, rotated.values(), rank),
         weights: eigen.values,
         start,
         steps,
     };
-    let mut totals = vec![[Tally::default(); 4]; simulation.steps.len()];
+    let mut totals = vec![vec![[Tally::default(); 4]; simulation.steps.len()]; sgds.len()];
     for first in (0..replicas).step_by(BLOCK) {
         let rng = stream(seed, "linearised SGD replicas", (first / BLOCK) as u64);
-        let block = simulation.block(BLOCK.min(replicas - first), rng);
-        for (total, block) in totals.iter_mut().flatten().zip(block.iter().flatten()) {
-            total.merge(block);
-        }
+        simulation.block(BLOCK.min(replicas - first), rng, &mut totals);
     }
-    let snapshots = simulation.steps.iter().zip(totals).map(|(step, total)| {
-        let [form, form_change, norm_squared, norm_squared_change] = total.map(Tally::replica_mean);
-        Snapshot { step: *step, form, form_change, norm_squared, norm_squared_change }
-    });
-    Ok(snapshots.collect())
+    let snapshots = |totals: Vec<[Tally; 4]>| {
+        let snapshot = |(step, total): (&usize, [Tally; 4])| {
+            let [form, form_change, norm_squared, norm_squared_change] =
+                total.map(Tally::replica_mean);
+            Snapshot { step: *step, form, form_change, norm_squared, norm_squared_change }
+        };
+        simulation.steps.iter().zip(totals).map(snapshot).collect()
+    };
+    Ok(totals.into_iter().map(snapshots).collect())
 }
 
 /// A simulation in the eigenbasis of the form.
-struct Simulation {
+struct Simulation<'a> {
+    sgds: &'a [LinearisedSgd<'a>],
     stepper: Stepper,
     /// The eigenvalues of the form.
     weights: Vec<f64>,
@@ -125,43 +159,61 @@ struct Simulation {
     steps: Vec<usize>,
 }
 
-impl Simulation {
-    /// Runs `count` replicas and sums up what a [`Snapshot`] holds, step by step.
-    fn block(&mut self, count: usize, mut rng: Stream) -> Vec<[Tally; 4]> {
-        let rank = self.weights.len();
-        let mut states: Vec<State> = (0..count)
-            .map(|_| {
-                let mut state = self.stepper.state();
-                for x in &mut state.position[..rank] {
-                    *x = match self.start {
-                        Start::Signs if rng.random::<bool>() => 1.0,
-                        Start::Signs => -1.0,
-                        Start::Gaussian => StandardNormal.sample(&mut rng),
-                    };
-                }
-                state
-            })
-            .collect();
-        let starts: Vec<[f64; 2]> = states.iter().map(|state| self.measure(state)).collect();
+impl Simulation<'_> {
+    /// Runs `count` replicas and adds what a [`Snapshot`] holds to `totals`, rate by rate and step by
+    /// step.
+    fn block(&mut self, count: usize, mut rng: Stream, totals: &mut [Vec<[Tally; 4]>]) {
+        let starts: Vec<State> = (0..count).map(|_| self.start(&mut rng)).collect();
+        let measured: Vec<[f64; 2]> = starts.iter().map(|state| self.measure(state)).collect();
+        let copies = |_| starts.iter().map(State::copy).collect();
+        let mut states: Vec<Vec<State>> = (0..self.sgds.len()).map(copies).collect();
         let mut done = 0;
-        let mut out = Vec::with_capacity(self.steps.len());
         for index in 0..self.steps.len() {
-            let more = self.steps[index] - done;
-            self.stepper.advance(&mut states, more, |_, sampler, samples| {
-                sampler.draw(&mut rng, samples);
-            });
-            done += more;
-            let mut tallies = [Tally::default(); 4];
-            for (state, [form_start, norm_start]) in states.iter().zip(&starts) {
-                let [form, norm] = self.measure(state);
-                let values = [form, form - form_start, norm, norm - norm_start];
-                for (tally, value) in tallies.iter_mut().zip(values) {
-                    tally.push(value);
+            while done < self.steps[index] {
+                let more = MOST_DRAWN.min(self.steps[index] - done);
+                self.stepper.draw(more, count, |_, sampler, samples| {
+                    sampler.draw(&mut rng, samples);
+                });
+                for (sgd, states) in self.sgds.iter().zip(&mut states) {
+                    self.stepper.set_learning_rate(sgd);
+                    self.stepper.advance(states);
+                }
+                done += more;
+            }
+            for (states, totals) in states.iter().zip(&mut *totals) {
+                let mut tallies = [Tally::default(); 4];
+                for (state, [form_start, norm_start]) in states.iter().zip(&measured) {
+                    let [form, norm] = self.measure(state);
+                    let values = [form, form - form_start, norm, norm - norm_start];
+                    for (tally, value) in tallies.iter_mut().zip(values) {
+                        tally.push(value);
+                    }
+                }
+                for (total, tally) in totals[index].iter_mut().zip(&tallies) {
+                    total.merge(tally);
                 }
             }
-            out.push(tallies);
         }
-        out
+    }
+
+    /// A replica at its start.
+    fn start(&self, rng: &mut Stream) -> State {
+        let mut state = self.stepper.state();
+        let position = &mut state.position[..self.weights.len()];
+        match self.start {
+            Start::Signs => {
+                // A product instead of a branch, which would be mispredicted every other time.
+                for x in position {
+                    *x = 2.0 * f64::from(u8::from(rng.random::<bool>())) - 1.0;
+                }
+            }
+            Start::Gaussian => {
+                for x in position {
+                    *x = StandardNormal.sample(rng);
+                }
+            }
+        }
+        state
     }
 
     /// `δᵀYδ` and `‖δ‖²`.
@@ -209,7 +261,7 @@ impl Tally {
 mod tests {
     use flatmin_linalg::RowMatrix;
 
-    use super::{SimulationOptions, Start, Tally, simulate};
+    use super::{SimulationOptions, Start, Tally, simulate, simulate_at};
     use crate::{Batch, LinearisedSgd, Minimum, Sampling, TheoryError};
 
     const OPTIONS: SimulationOptions<'_> =
@@ -242,6 +294,37 @@ mod tests {
         assert_eq!(snapshots[0].form_change.value.to_bits(), 0);
         let ratio = snapshots[1].form.value / snapshots[1].norm_squared.value;
         assert!((ratio - 2.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn learning_rates_together_have_the_bits_of_each_on_its_own() {
+        let jacobian = RowMatrix::from_fn(6, 4, |i, k| ((i * 5 + k * k * 3) % 7) as f64 - 2.5);
+        let minimum = Minimum::new(&jacobian).unwrap();
+        let form = RowMatrix::from_fn(4, 4, |i, k| if i == k { 2.0 + i as f64 } else { 0.3 });
+        // Batches without replacement: the order that one leaves is where the next one starts.
+        for (size, sampling, momentum) in
+            [(1, Sampling::WithReplacement, 0.9), (3, Sampling::WithoutReplacement, 0.0)]
+        {
+            let batch = Batch::new(size, sampling).unwrap();
+            let sgd = LinearisedSgd::new(&minimum, batch, 0.5).unwrap();
+            let sgd = sgd.with_momentum(momentum).unwrap();
+            for start in [Start::Signs, Start::Gaussian] {
+                let options = SimulationOptions { start, ..OPTIONS };
+                let rates = [0.01, 0.02, 0.05];
+                let together = simulate_at(&sgd, &rates, &form, options).unwrap();
+                let alone = rates.map(|rate| {
+                    simulate(&sgd.with_learning_rate(rate).unwrap(), &form, options).unwrap()
+                });
+                assert_eq!(together, alone);
+                assert_ne!(together[0], together[1]);
+            }
+        }
+        let sgd =
+            LinearisedSgd::new(&minimum, Batch::new(1, Sampling::WithReplacement).unwrap(), 0.0);
+        let sgd = sgd.unwrap();
+        assert_eq!(simulate_at(&sgd, &[], &form, OPTIONS), Ok(Vec::new()));
+        let error = simulate_at(&sgd, &[0.1, -1.0], &form, OPTIONS).unwrap_err();
+        assert_eq!(error, TheoryError::LearningRate { value: -1.0 });
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub(crate) struct State {
     pub(crate) velocity: AlignedVec,
 }
 
+impl State {
+    pub(crate) fn copy(&self) -> Self {
+        let copy = |values: &AlignedVec| {
+            let mut out = AlignedVec::zeros(values.len());
+            out.copy_from_slice(values);
+            out
+        };
+        Self { position: copy(&self.position), velocity: copy(&self.velocity) }
+    }
+}
+
 /// The random step, in any orthonormal basis of range(G).
 #[derive(Debug)]
 pub(crate) struct Stepper {
@@ -60,7 +71,7 @@ impl Stepper {
             if rank == 0 { AlignedVec::zeros(0) } else { AlignedVec::from_rows(rows, rank, width) };
         Self {
             rows: Rows { values, width },
-            factor: -sgd.scaled_learning_rate() / sgd.batch().size() as f64,
+            factor: factor(sgd),
             momentum: sgd.momentum(),
             sampler: Sampler::new(sgd.batch(), sgd.minimum().sample_count()),
             samples: Vec::new(),
@@ -75,29 +86,40 @@ impl Stepper {
         State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
     }
 
-    /// Moves all states on, with a fresh batch for each of them at every step. O(B r) a step.
+    /// Takes the learning rate of `sgd`, which differs from the one at hand in nothing else.
+    pub(crate) fn set_learning_rate(&mut self, sgd: &LinearisedSgd<'_>) {
+        self.factor = factor(sgd);
+    }
+
+    /// Draws the batches of so many steps of so many replicas, in place of those drawn before.
     ///
     /// `draw` appends the next batch of the replica of the given index. It is asked step by step,
     /// then replica by replica: replicas may share a stream.
-    pub(crate) fn advance(
+    pub(crate) fn draw(
         &mut self,
-        states: &mut [State],
         steps: usize,
+        replicas: usize,
         mut draw: impl FnMut(usize, &mut Sampler, &mut Vec<u32>),
     ) {
-        let replicas = states.len();
         self.samples.clear();
         for _ in 0..steps {
             for replica in 0..replicas {
                 draw(replica, &mut self.sampler, &mut self.samples);
             }
         }
+    }
+
+    /// Moves the states of all replicas through the steps drawn. O(B r) a step and state.
+    pub(crate) fn advance(&mut self, states: &mut [State]) {
+        let replicas = states.len();
+        let size = self.sampler.batch.size();
+        let steps = self.samples.len() / (replicas * size).max(1);
         let mut done = 0;
-        if self.sampler.batch.size() == 1 && steps > 0 {
+        if size == 1 && steps > 0 {
+            let (rows, factor, momentum) = (&self.rows, self.factor, self.momentum);
             let (fours, _) = states.as_chunks_mut::<ABREAST>();
             for states in fours {
                 let samples = &self.samples[done..];
-                let (rows, factor, momentum) = (&self.rows, self.factor, self.momentum);
                 let singles =
                     SingleSteps { rows, factor, momentum, samples, stride: replicas, states };
                 simd::arch().dispatch(singles);
@@ -135,6 +157,11 @@ impl Stepper {
             simd::axpy(1.0, &state.velocity, &mut state.position);
         }
     }
+}
+
+/// −η'/B.
+fn factor(sgd: &LinearisedSgd<'_>) -> f64 {
+    -sgd.scaled_learning_rate() / sgd.batch().size() as f64
 }
 
 /// Steps of several states with batches of one: the update of one step and the product of the next
@@ -344,7 +371,8 @@ mod tests {
         state.position[..2].copy_from_slice(&[1.0, 1.0]);
         let mut states = [state];
         let mut rng = stream(0, "stepper test", 0);
-        stepper.advance(&mut states, steps, |_, sampler, samples| sampler.draw(&mut rng, samples));
+        stepper.draw(steps, 1, |_, sampler, samples| sampler.draw(&mut rng, samples));
+        stepper.advance(&mut states);
         for (got, expected) in states[0].position.iter().zip(expected) {
             assert!((got - expected).abs() < 1e-15, "{:?}", &states[0].position[..2]);
         }
@@ -396,11 +424,12 @@ mod tests {
                 let mut expected: Vec<State> = (0..REPLICAS).map(start).collect();
                 let mut states: Vec<State> = (0..REPLICAS).map(start).collect();
                 let mut rng = stream(0, "abreast test", 0);
-                // Several calls, the later ones from a state in motion.
+                // The later ones from states in motion.
                 for _ in 0..3 {
-                    stepper.advance(&mut states, steps, |_, sampler, samples| {
+                    stepper.draw(steps, REPLICAS, |_, sampler, samples| {
                         sampler.draw(&mut rng, samples);
                     });
+                    stepper.advance(&mut states);
                 }
                 let mut rng = stream(0, "abreast test", 0);
                 let mut sampler = Sampler::new(batch, 40);

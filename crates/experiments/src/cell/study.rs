@@ -7,7 +7,7 @@ use flatmin_theory::{
     Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, Gram, LinearisedSgd,
     LyapunovExponent, LyapunovOptions, Minimum, SecondMoments, SimulationOptions, Start, Threshold,
     ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound,
-    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate,
+    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at,
     spectral_bound, sufficient_bound, threshold_with, trace_bound,
 };
 use serde::{Deserialize, Serialize};
@@ -345,39 +345,39 @@ fn dynamics(
     let threshold = threshold_with(minimum, batch, &options)?.midpoint();
     let form = lyapunov_function(minimum, batch, &ThresholdOptions::default())?.matrix;
     let trace: f64 = (0..form.rows()).map(|k| form.row(k)[k]).sum();
-    FACTORS
-        .into_iter()
-        .map(|factor| {
-            let sgd = LinearisedSgd::new(minimum, batch, factor * threshold)?;
-            let sgd = sgd.with_momentum(momentum)?;
-            let run = |start, replicas| {
-                let options = SimulationOptions { replicas, steps: &SIMULATED_STEPS, start, seed };
-                simulate(&sgd, &form, options)
-            };
-            let signs = if plain { run(Start::Signs, replicas)? } else { Vec::new() };
-            let gaussian = run(Start::Gaussian, (replicas / 4).max(2))?;
-            let mut moments = SecondMoments::new(&sgd);
-            let mut path = Vec::new();
-            for step in EXACT_STEPS {
-                while moments.steps() < step {
-                    moments.step();
-                }
-                let mean = |change: flatmin_theory::ReplicaMean, scale: f64| StoredMean {
-                    value: 1.0 + change.value / scale,
-                    standard_error: change.standard_error / scale,
-                };
-                let signs = signs.iter().find(|snapshot| snapshot.step == step);
-                let gaussian = gaussian.iter().find(|snapshot| snapshot.step == step);
-                path.push(DynamicsPoint {
-                    step,
-                    form: if plain { Some(moments.quadratic_form(&form)? / trace) } else { None },
-                    norm_squared: moments.norm_squared() / rank,
-                    simulated_form: signs.map(|s| mean(s.form_change, trace)),
-                    simulated_norm_squared: gaussian.map(|s| mean(s.norm_squared_change, rank)),
-                });
+    let sgd = LinearisedSgd::new(minimum, batch, threshold)?.with_momentum(momentum)?;
+    let rates = FACTORS.map(|factor| factor * threshold);
+    let run = |start, replicas| {
+        let options = SimulationOptions { replicas, steps: &SIMULATED_STEPS, start, seed };
+        simulate_at(&sgd, &rates, &form, options)
+    };
+    let signs = if plain { run(Start::Signs, replicas)? } else { vec![Vec::new(); rates.len()] };
+    let gaussian = run(Start::Gaussian, (replicas / 4).max(2))?;
+    let mut studies = Vec::new();
+    for (index, factor) in FACTORS.into_iter().enumerate() {
+        let sgd = sgd.with_learning_rate(rates[index])?;
+        let mut moments = SecondMoments::new(&sgd);
+        let mut path = Vec::new();
+        for step in EXACT_STEPS {
+            while moments.steps() < step {
+                moments.step();
             }
-            let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
-            Ok(DynamicsStudy { momentum, threshold, factor, exponent, path })
-        })
-        .collect()
+            let mean = |change: flatmin_theory::ReplicaMean, scale: f64| StoredMean {
+                value: 1.0 + change.value / scale,
+                standard_error: change.standard_error / scale,
+            };
+            let signs = signs[index].iter().find(|snapshot| snapshot.step == step);
+            let gaussian = gaussian[index].iter().find(|snapshot| snapshot.step == step);
+            path.push(DynamicsPoint {
+                step,
+                form: if plain { Some(moments.quadratic_form(&form)? / trace) } else { None },
+                norm_squared: moments.norm_squared() / rank,
+                simulated_form: signs.map(|s| mean(s.form_change, trace)),
+                simulated_norm_squared: gaussian.map(|s| mean(s.norm_squared_change, rank)),
+            });
+        }
+        let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
+        studies.push(DynamicsStudy { momentum, threshold, factor, exponent, path });
+    }
+    Ok(studies)
 }

@@ -144,36 +144,44 @@ impl Estimate {
         if !(confidence < 1.0) {
             return Interval { lower: f64::NEG_INFINITY, upper: f64::INFINITY };
         }
-        let tail = 0.5 * (1.0 - confidence);
+        let [low, high] = self.shape.quantiles(0.5 * (1.0 - confidence));
         Interval {
-            lower: self.value - self.standard_error * self.shape.quantile(1.0 - tail),
-            upper: self.value - self.standard_error * self.shape.quantile(tail),
+            lower: self.value - self.standard_error * high,
+            upper: self.value - self.standard_error * low,
         }
     }
 }
 
 impl Shape {
-    /// The `probability`-quantile of `(estimate − truth) / standard_error`.
-    fn quantile(self, probability: f64) -> f64 {
-        let normal = quantile::student(probability, f64::INFINITY);
+    /// The quantiles of `(estimate − truth) / standard_error` with probability `tail` below the first
+    /// and above the second.
+    fn quantiles(self, tail: f64) -> [f64; 2] {
+        // Of symmetric distributions, so that the other one is the negative.
+        let normal = quantile::student(1.0 - tail, f64::INFINITY);
         let noise = if self.noise_degrees < 1e6 && normal.abs() > 0.0 {
-            quantile::student(probability, self.noise_degrees) / normal
+            quantile::student(1.0 - tail, self.noise_degrees) / normal
         } else {
             1.0
         };
-        let student = quantile::student(probability, self.degrees);
+        let student = quantile::student(1.0 - tail, self.degrees);
         let share = self.skew.abs();
         if !(share > 0.0) {
-            return noise * student;
+            return [-noise * student, noise * student];
         }
-        let (tail, sign) =
-            if self.skew > 0.0 { (probability, 1.0) } else { (1.0 - probability, -1.0) };
         // An equal eigenvalue λ h times over: the estimate is off by λh(c − 1), its standard
         // deviation is λh √(2/ν).
-        let c = quantile::mean_chi_square(tail, self.degrees);
-        let coupled = if self.coupling > 0.75 { c } else { c.sqrt() };
-        let skewed = sign * (0.5 * self.degrees).sqrt() * (c - 1.0) / coupled;
-        noise * ((1.0 - share) * student + share * skewed)
+        let skewed = |probability| {
+            let c = quantile::mean_chi_square(probability, self.degrees);
+            let coupled = if self.coupling > 0.75 { c } else { c.sqrt() };
+            (0.5 * self.degrees).sqrt() * (c - 1.0) / coupled
+        };
+        let [low, high] = if self.skew > 0.0 {
+            [skewed(tail), skewed(1.0 - tail)]
+        } else {
+            [-skewed(1.0 - tail), -skewed(1.0 - (1.0 - tail))]
+        };
+        let mixed = |student: f64, skewed: f64| noise * ((1.0 - share) * student + share * skewed);
+        [mixed(-student, low), mixed(student, high)]
     }
 }
 

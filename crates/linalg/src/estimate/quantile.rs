@@ -11,15 +11,13 @@ const NORMAL: f64 = 1e6;
 /// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
 pub(crate) fn student(probability: f64, degrees: f64) -> f64 {
     let upper = probability.max(1.0 - probability);
-    let below = |t: f64| {
-        if degrees > NORMAL {
-            1.0 - 0.5 * libm::erfc(t / std::f64::consts::SQRT_2) < upper
-        } else {
-            // P(|T| > t) = I_{ν/(ν+t²)}(ν/2, 1/2).
-            1.0 - 0.5 * incomplete_beta(0.5 * degrees, 0.5, degrees / (degrees + t * t)) < upper
-        }
+    let quantile = if degrees > NORMAL {
+        bisect(|t| 1.0 - 0.5 * libm::erfc(t / std::f64::consts::SQRT_2) < upper)
+    } else {
+        // P(|T| > t) = I_{ν/(ν+t²)}(ν/2, 1/2).
+        let beta = IncompleteBeta::new(0.5 * degrees, 0.5);
+        bisect(|t| 1.0 - 0.5 * beta.at(degrees / (degrees + t * t)) < upper)
     };
-    let quantile = bisect(below);
     if probability < 0.5 { -quantile } else { quantile }
 }
 
@@ -77,45 +75,60 @@ fn incomplete_gamma(a: f64, x: f64) -> f64 {
         return front * sum;
     }
     // x + 1 − a − 1(1 − a)/(x + 3 − a − 2(2 − a)/(x + 5 − a − …)).
-    let fraction = continued_fraction(x + 1.0 - a, |k| (k * (a - k), x + 1.0 - a + 2.0 * k));
+    let fraction = continued_fraction(x + 1.0 - a, |k| {
+        let k = f64::from(k);
+        (k * (a - k), x + 1.0 - a + 2.0 * k)
+    });
     1.0 - front / fraction
 }
 
 /// The regularised incomplete beta function `I_x(a, b)` (Abramowitz & Stegun 1964, 26.5.8).
-fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
-    if !(x > 0.0) {
-        return 0.0;
+#[derive(Debug, Clone, Copy)]
+struct IncompleteBeta {
+    a: f64,
+    b: f64,
+    /// `ln Γ` of `a`, `b` and `a + b`, which every x needs.
+    log_gamma: [f64; 3],
+}
+
+impl IncompleteBeta {
+    fn new(a: f64, b: f64) -> Self {
+        Self { a, b, log_gamma: [a, b, a + b].map(libm::lgamma) }
     }
-    if x >= 1.0 {
-        return 1.0;
+
+    fn at(self, x: f64) -> f64 {
+        let Self { a, b, log_gamma: [log_a, log_b, log_sum] } = self;
+        if !(x > 0.0) {
+            return 0.0;
+        }
+        if x >= 1.0 {
+            return 1.0;
+        }
+        if x > (a + 1.0) / (a + b + 2.0) {
+            let mirrored = Self { a: b, b: a, log_gamma: [log_b, log_a, log_sum] };
+            return 1.0 - mirrored.at(1.0 - x);
+        }
+        let logarithm = log_sum - log_a - log_b + a * libm::log(x) + b * libm::log1p(-x);
+        let fraction = continued_fraction(1.0, |k| {
+            let m = f64::from(k / 2);
+            let numerator = if k.is_multiple_of(2) {
+                m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
+            } else {
+                -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))
+            };
+            (numerator, 1.0)
+        });
+        libm::exp(logarithm) / (a * fraction)
     }
-    if x > (a + 1.0) / (a + b + 2.0) {
-        return 1.0 - incomplete_beta(b, a, 1.0 - x);
-    }
-    let logarithm = libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b)
-        + a * libm::log(x)
-        + b * libm::log1p(-x);
-    let fraction = continued_fraction(1.0, |k| {
-        let m = libm::floor(0.5 * k);
-        let numerator = if k % 2.0 < 0.5 {
-            m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
-        } else {
-            -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))
-        };
-        (numerator, 1.0)
-    });
-    libm::exp(logarithm) / (a * fraction)
 }
 
 /// The continued fraction `first + n_1/(d_1 + n_2/(d_2 + …))` for `term(k) = (n_k, d_k)`, forwards
 /// by the recurrence for the ratios of successive numerators and denominators.
-fn continued_fraction(first: f64, term: impl Fn(f64) -> (f64, f64)) -> f64 {
+fn continued_fraction(first: f64, term: impl Fn(u32) -> (f64, f64)) -> f64 {
     let nonzero = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
     let mut value = nonzero(first);
     let (mut numerators, mut denominators) = (value, 0.0);
-    let mut k = 0.0;
-    while k < 1e5 {
-        k += 1.0;
+    for k in 1..=100_000 {
         let (numerator, denominator) = term(k);
         denominators = 1.0 / nonzero(denominator + numerator * denominators);
         numerators = nonzero(denominator + numerator / numerators);

@@ -176,13 +176,27 @@ pub fn training_curvature(
     parameters: &[f64],
     data: &Dataset,
 ) -> Result<TrainingCurvature, EigenError> {
-    let n = data.sample_count() as f64;
     let gram = model.gram(parameters, data.inputs());
     let residuals = data.residuals(model, parameters);
-    let outputs = data.output_dim();
+    training_curvature_of_gram(gram.as_ref(), &residuals, data.output_dim())
+}
+
+/// The same from the Gram matrix `JJᵀ/n`, nk × nk, and the residuals, n × k row by row.
+///
+/// # Errors
+/// As [`gauss_newton_sharpness`].
+///
+/// # Panics
+/// When these are not k for each of n samples, with k = `output_dim`.
+pub fn training_curvature_of_gram(
+    gram: MatRef<'_, f64>,
+    residuals: &[f64],
+    output_dim: usize,
+) -> Result<TrainingCurvature, EigenError> {
+    let n = (residuals.len() / output_dim) as f64;
     Ok(TrainingCurvature {
-        sharpness: gram_sharpness(gram.as_ref())?,
-        batch_sharpness: batch_sharpness_of_outputs(&residuals, gram.as_ref(), outputs),
+        sharpness: gram_sharpness(gram)?,
+        batch_sharpness: batch_sharpness_of_outputs(residuals, gram, output_dim),
         loss: residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n),
     })
 }

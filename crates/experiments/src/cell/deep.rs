@@ -1,7 +1,7 @@
 //! Training runs of deep networks.
 
 use faer::{MatMut, MatRef};
-use flatmin_curvature::{CurvatureError, CurvatureOptions, hessian_with, training_curvature};
+use flatmin_curvature::{CurvatureError, CurvatureOptions, hessian_with};
 use flatmin_linalg::{
     EigenError, Eigenpair, LanczosOptions, LanczosStatus, Operator as _, Parallelism,
     largest_eigenpair, stream,
@@ -16,7 +16,7 @@ use flatmin_theory::TheoryError;
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::study::threshold_along_the_way;
+use super::place::Place;
 use super::{CellError, MeasuredSharpness};
 
 /// What a deep network learns.
@@ -206,13 +206,13 @@ impl DeepSpec {
             checkpoints,
         };
         let measure = |step, parameters: &[f64], since: Segment| {
-            let curvature = training_curvature(&model, parameters, &train_data)?;
+            let place = Place::new(&model, parameters, train_data.inputs());
+            let curvature = place.curvature(&model, parameters, &train_data)?;
             let hessian_lambda_max = if follows {
                 Some(hessian_lambda_max(&model, parameters, &train_data, self.seed)?)
             } else {
                 None
             };
-            let inputs = train_data.inputs();
             Ok::<_, CellError>(DeepMeasurement {
                 step,
                 train_loss: curvature.loss,
@@ -220,7 +220,7 @@ impl DeepSpec {
                 empirical: curvature.sharpness.into(),
                 hessian_lambda_max,
                 batch_sharpness: curvature.batch_sharpness,
-                threshold: threshold_along_the_way(self.method, &model, parameters, inputs)?,
+                threshold: place.threshold(self.method)?,
                 norm: parameters.iter().map(|value| value * value).sum::<f64>().sqrt(),
                 clipped_fraction: since.clipped_steps as f64 / since.steps.max(1) as f64,
             })
@@ -242,11 +242,13 @@ impl DeepSpec {
         if let Some(error) = failure {
             return Err(error);
         }
-        let last = match run.outcome {
-            Outcome::Diverged => None,
-            _ => Some(measure(run.steps, &run.parameters, since_last)?),
+        // Where the run ended at a checkpoint, it has been measured there.
+        let measured = path.pop_if(|point| point.step == run.steps);
+        let last = match (run.outcome, measured) {
+            (Outcome::Diverged, _) => None,
+            (_, None) => Some(measure(run.steps, &run.parameters, since_last)?),
+            (_, measured) => measured,
         };
-        path.pop_if(|point| point.step == run.steps);
         let zero_test_loss = test.zero_loss();
         Ok(DeepResult { outcome: run.outcome, steps: run.steps, zero_test_loss, path, last })
     }

@@ -8,7 +8,7 @@ use flatmin_optim::{Method, Sampling};
 use flatmin_theory::basis_pursuit;
 use serde::{Deserialize, Serialize};
 
-use super::study::threshold_along_the_way;
+use super::place::Place;
 use super::train::CUBE_VARIANCE;
 use super::{CellError, DiagonalProblem, MeasuredSharpness};
 
@@ -112,7 +112,7 @@ impl InterpolatorSpec {
             .map(|i| (simd::dot(dataset.inputs().row(i), &beta) - dataset.targets()[i]).abs());
         let target = data::sparse_coefficients(problem.input_dim, problem.nonzero);
         let threshold =
-            |parameters: &[f64]| threshold_along_the_way(SGD, &model, parameters, dataset.inputs());
+            |parameters: &[f64]| Place::new(&model, parameters, dataset.inputs()).threshold(SGD);
         let thresholds = if self.with_thresholds {
             Some(BalancedThresholds {
                 interpolator: threshold(&balanced)?,

@@ -8,6 +8,7 @@ mod deep;
 mod estimator;
 mod interpolator;
 mod norms;
+mod place;
 mod study;
 mod train;
 

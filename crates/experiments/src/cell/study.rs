@@ -1,18 +1,17 @@
 //! What stability theory says of the minimum that a run ends at.
 
-use flatmin_linalg::{Parallelism, RowMatrix};
-use flatmin_models::Model;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
-    Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, Gram, LinearisedSgd,
-    LyapunovExponent, LyapunovOptions, Minimum, SecondMoments, SimulationOptions, Start, Threshold,
-    ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound,
-    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at,
-    spectral_bound, sufficient_bound, threshold_with, trace_bound,
+    Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovExponent,
+    LyapunovOptions, Minimum, SecondMoments, SimulationOptions, Start, Threshold, ThresholdOptions,
+    alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound, lambda_max_bound,
+    lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at, spectral_bound,
+    sufficient_bound, threshold_with, trace_bound,
 };
 use serde::{Deserialize, Serialize};
 
 use super::CellError;
+use super::place::Place;
 
 /// What is asked of the minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,15 +185,6 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-fn minimum(
-    model: &impl Model,
-    parameters: &[f64],
-    inputs: &RowMatrix,
-) -> Result<Minimum, CellError> {
-    let gram = Gram::from_means(model.gram(parameters, inputs))?;
-    Ok(Minimum::from_gram(gram, Parallelism::Sequential)?)
-}
-
 /// The batch as the theory knows it; `None` where no closed form covers it.
 pub(crate) fn theory_batch(
     batch_size: usize,
@@ -208,28 +198,11 @@ pub(crate) fn theory_batch(
     Ok(Some(Batch::new(batch_size, sampling)?))
 }
 
-/// The threshold of the optimizer that is at `parameters`, to plotting accuracy; `None` for gradient
-/// descent, whose threshold is `2/λ_max`, for samplings without closed form, and where it is infinite.
-pub(super) fn threshold_along_the_way(
-    method: Method,
-    model: &impl Model,
-    parameters: &[f64],
-    inputs: &RowMatrix,
-) -> Result<Option<f64>, CellError> {
-    let Method::Sgd { batch_size, sampling } = method else { return Ok(None) };
-    let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
-    let options = ThresholdOptions { relative_width: 1e-6, ..ThresholdOptions::default() };
-    let minimum = minimum(model, parameters, inputs)?;
-    Ok(finite(threshold_with(&minimum, batch, &options)?.midpoint()))
-}
-
 impl Study {
-    /// Runs the study at `parameters`, where `method` with this learning rate came to rest.
+    /// Runs the study at `place`, where `method` with this learning rate came to rest.
     pub(super) fn run(
         self,
-        model: &impl Model,
-        parameters: &[f64],
-        inputs: &RowMatrix,
+        place: &Place,
         method: Method,
         learning_rate: f64,
         seed: u64,
@@ -237,12 +210,12 @@ impl Study {
         if self == Self::None {
             return Ok(None);
         }
-        let minimum = minimum(model, parameters, inputs)?;
-        let alignment = alignment(&minimum)?;
+        let minimum = place.minimum()?;
+        let alignment = alignment(minimum)?;
         let batches = self
             .batches(minimum.sample_count())
             .filter_map(|(size, sampling)| {
-                batch_study(&minimum, &alignment, size, sampling).transpose()
+                batch_study(minimum, &alignment, size, sampling).transpose()
             })
             .collect::<Result<Vec<_>, _>>()?;
         let single = Batch::new(1, flatmin_theory::Sampling::WithReplacement)?;
@@ -255,20 +228,20 @@ impl Study {
             momentum_edge: None,
         };
         if let (Method::Sgd { batch_size: 1, .. }, Some(stable)) = (method, stable) {
-            let sgd = LinearisedSgd::new(&minimum, single, learning_rate)?;
+            let sgd = LinearisedSgd::new(minimum, single, learning_rate)?;
             let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
             let known_stable = Some(stable);
             let options = EdgeOptions { known_stable, ..EdgeOptions::with_seed(seed) };
-            let edge = almost_sure_edge(&minimum, single, options)?.into();
+            let edge = almost_sure_edge(minimum, single, options)?.into();
             result.single_runs = Some(SingleRuns { exponent, edge });
         }
         if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
             for momentum in [0.0, MOMENTUM] {
-                let dynamics = dynamics(&minimum, single, momentum, replicas, seed)?;
+                let dynamics = dynamics(minimum, single, momentum, replicas, seed)?;
                 result.dynamics.extend(dynamics);
             }
             let options = EdgeOptions { momentum: MOMENTUM, ..EdgeOptions::with_seed(seed) };
-            result.momentum_edge = Some(almost_sure_edge(&minimum, single, options)?.into());
+            result.momentum_edge = Some(almost_sure_edge(minimum, single, options)?.into());
         }
         Ok(Some(result))
     }

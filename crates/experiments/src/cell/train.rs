@@ -1,6 +1,5 @@
 //! Training runs.
 
-use flatmin_curvature::training_curvature;
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::data::{self, DatasetError, Split};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu};
@@ -10,7 +9,7 @@ use flatmin_optim::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::study::threshold_along_the_way;
+use super::place::Place;
 use super::{CellError, Study, StudyResult};
 
 /// Variance of one coordinate of `Unif[−1, 1]^d`.
@@ -232,12 +231,11 @@ impl TrainSpec {
         diagonal: impl Fn(&[f64]) -> (Option<f64>, Option<f64>),
         population: impl Fn(&[f64]) -> Result<Sharpness, EigenError>,
     ) -> Result<TrainResult, CellError> {
-        let measure = |step, parameters: &[f64], since: Segment| {
-            let curvature = training_curvature(&setup.model, parameters, &setup.train)?;
+        let measure = |place: &Place, step, parameters: &[f64], since: Segment| {
+            let curvature = place.curvature(&setup.model, parameters, &setup.train)?;
             let (balance_ratio, coefficient_error) = diagonal(parameters);
-            let inputs = setup.train.inputs();
             let threshold = if self.checkpoints_per_decade > 0 || self.study != Study::None {
-                threshold_along_the_way(self.method, &setup.model, parameters, inputs)?
+                place.threshold(self.method)?
             } else {
                 None
             };
@@ -276,25 +274,27 @@ impl TrainSpec {
             if self.checkpoints_per_decade > 0 {
                 // A state that cannot be measured any more (overflow) is left out; the outcome
                 // says what happened.
-                let measured = measure(seen.step, seen.parameters, seen.since_last);
+                let place = Place::new(&setup.model, seen.parameters, setup.train.inputs());
+                let measured = measure(&place, seen.step, seen.parameters, seen.since_last);
                 path.extend(measured.ok().filter(Measurement::is_finite));
             }
         })?;
         let finite = run.outcome != Outcome::Diverged;
-        let last =
-            if finite { Some(measure(run.steps, &run.parameters, since_last)?) } else { None };
-        if path.last().is_some_and(|p| p.step == run.steps) {
-            path.pop();
-        }
+        let place = finite.then(|| Place::new(&setup.model, &run.parameters, setup.train.inputs()));
+        // Where the run ended at a checkpoint, it has been measured there.
+        let measured = path.pop_if(|point| point.step == run.steps);
+        let last = match (&place, measured) {
+            (Some(place), None) => Some(measure(place, run.steps, &run.parameters, since_last)?),
+            (Some(_), measured) => measured,
+            (None, _) => None,
+        };
         let n = setup.train.sample_count() as f64;
-        let study = if finite {
-            let inputs = setup.train.inputs();
-            let (method, rate) = (self.method, self.learning_rate);
-            self.study
-                .run(&setup.model, &run.parameters, inputs, method, rate, self.seed)?
-                .map(Box::new)
-        } else {
-            None
+        let study = match &place {
+            Some(place) => {
+                let (method, rate) = (self.method, self.learning_rate);
+                self.study.run(place, method, rate, self.seed)?.map(Box::new)
+            }
+            None => None,
         };
         Ok(TrainResult {
             outcome: run.outcome,

@@ -29,7 +29,7 @@ impl WithSimd for Inner<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let job = if self.0.b.ncols() > self.0.a.nrows() { self.0.transposed() } else { self.0 };
-        let Job { mut c, accumulate, a, b, factor, part } = job;
+        let Job { mut c, accumulate, a, b, factor, part, .. } = job;
         let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
         let (most_rows, most_columns) = if n == 1 { (8, 1) } else { (4, 4) };
         for first in (0..k).step_by(LONG_DEPTH) {

@@ -26,8 +26,11 @@ use pulp::{Simd, WithSimd};
 
 use crate::simd;
 
-/// Terms of a chain.
+/// Terms of a chain, unless fewer are asked for.
 const DEPTH: usize = 256;
+
+/// The most that can be asked for.
+pub(crate) const LONGEST_CHAIN: usize = DEPTH;
 
 /// Terms of an inner product in lanes that are summed before they join the rest.
 const LONG_DEPTH: usize = 1024;
@@ -61,7 +64,7 @@ pub fn matmul(
     b: MatRef<'_, f64>,
     factor: f64,
 ) {
-    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Whole });
+    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Whole, chain: DEPTH });
 }
 
 /// As [`matmul`], but only the entries of the lower triangle of `C`, the diagonal included, are
@@ -79,14 +82,47 @@ pub fn matmul_lower(
     factor: f64,
 ) {
     assert_eq!(c.nrows(), c.ncols(), "shape of a triangle");
-    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Lower });
+    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Lower, chain: DEPTH });
+}
+
+/// As one [`matmul`] (or [`matmul_lower`]) after another for every `chain` terms, with factor 1, to the bit: few
+/// roundings, but the operands are packed for longer sums and entries of C stay in the nearest cache.
+///
+/// An entry passes through at most `min(k, chain) + ⌈k/chain⌉` roundings.
+///
+/// # Panics
+/// When the shapes do not fit, or `chain` is not among 1..=[`LONGEST_CHAIN`].
+pub(crate) fn matmul_in_chains(
+    mut c: MatMut<'_, f64>,
+    mut accumulate: Accum,
+    a: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+    part: Part,
+    chain: usize,
+) {
+    assert!((1..=LONGEST_CHAIN).contains(&chain), "length of a chain");
+    let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
+    let (arch, factor) = (simd::arch(), 1.0);
+    if !is_inner(m, n, chain, a, b) {
+        run(arch, Job { c, accumulate, a, b, factor, part, chain });
+        return;
+    }
+    for first in (0..k).step_by(chain) {
+        let terms = chain.min(k - first);
+        let (a, b) = (a.subcols(first, terms), b.subrows(first, terms));
+        run(arch, Job { c: c.as_mut(), accumulate, a, b, factor, part, chain: DEPTH });
+        accumulate = Accum::Add;
+    }
 }
 
 /// Which entries are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
+    /// All of them.
     Whole,
+    /// Those on the diagonal and below.
     Lower,
+    /// Those on the diagonal and above.
     Upper,
 }
 
@@ -119,6 +155,8 @@ struct Job<'a> {
     b: MatRef<'a, f64>,
     factor: f64,
     part: Part,
+    /// Terms that are summed before they join the rest, at most [`DEPTH`].
+    chain: usize,
 }
 
 impl<'a> Job<'a> {
@@ -131,6 +169,7 @@ impl<'a> Job<'a> {
             b: self.a.transpose(),
             factor: self.factor,
             part: self.part.transposed(),
+            chain: self.chain,
         }
     }
 }
@@ -153,15 +192,20 @@ fn run(arch: pulp::Arch, job: Job<'_>) {
         }
         return;
     }
-    let is_contiguous =
-        job.a.transpose().try_as_col_major().is_some() && job.b.try_as_col_major().is_some();
-    if is_contiguous && m.min(n) <= FEW && k >= LONG {
+    if job.chain == DEPTH && is_inner(m, n, k, job.a, job.b) {
         arch.dispatch(inner::Inner(job));
         return;
     }
     // Registers run over the longer of short sides, else over what is contiguous.
     let is_transposed = if m.min(n) < simd::LANES { n > m } else { job.c.row_stride() != 1 };
     arch.dispatch(Chains(if is_transposed { job.transposed() } else { job }));
+}
+
+/// Whether a product with these outer shapes and k terms is one of inner products.
+fn is_inner(m: usize, n: usize, k: usize, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> bool {
+    let is_contiguous =
+        || a.transpose().try_as_col_major().is_some() && b.try_as_col_major().is_some();
+    m.min(n) <= FEW && k >= LONG && is_contiguous()
 }
 
 /// The general case, with registers over the rows of C.
@@ -186,7 +230,10 @@ impl WithSimd for Chains<'_> {
 mod tests {
     use faer::{Accum, Mat, MatMut, MatRef};
 
-    use super::{DEPTH, FEW, Job, LONG, LONG_DEPTH, Part, matmul, matmul_lower, product, run};
+    use super::{
+        DEPTH, FEW, Job, LONG, LONG_DEPTH, Part, matmul, matmul_in_chains, matmul_lower, product,
+        run,
+    };
     use crate::simd::{InstructionSet, LANES};
 
     fn matrix(rows: usize, columns: usize) -> Mat<f64> {
@@ -236,7 +283,7 @@ mod tests {
             let mut by_rows = old.transpose().to_owned();
             let mut columns = by_columns.clone();
             for c in [columns.as_mut(), by_rows.as_mut().transpose_mut()] {
-                run(arch, Job { c, accumulate, a, b, factor: 0.7, part });
+                run(arch, Job { c, accumulate, a, b, factor: 0.7, part, chain: DEPTH });
             }
             let is_inner = !bit(0) && bit(1) && m.min(n) <= FEW && k >= LONG;
             for j in 0..n {
@@ -270,6 +317,41 @@ mod tests {
     fn long_inner_products_have_the_bits_of_their_definition() {
         for (m, n, k) in [(2, 2, 128), (9, 2, 1031), (4, 7, 2050), (13, 13, 513)] {
             check(m, n, k);
+        }
+    }
+
+    #[test]
+    fn shorter_chains_have_the_bits_of_as_many_products() {
+        for (m, n, k, chain) in
+            [(1, 1, 5, 2), (50, 40, 600, 64), (40, 40, 700, 192), (9, 33, 300, 256)]
+        {
+            let (a, b, old) = (matrix(m, k), matrix(k, n), matrix(m, n));
+            let a_rows = a.transpose().to_owned();
+            // The second storage makes inner products where the sums are long.
+            for a in [a.as_ref(), a_rows.transpose()] {
+                for (accumulate, part) in [
+                    (Accum::Add, Part::Whole),
+                    (Accum::Replace, Part::Whole),
+                    (Accum::Add, Part::Lower),
+                ] {
+                    if part == Part::Lower && m != n {
+                        continue;
+                    }
+                    let mut expected = old.clone();
+                    for first in (0..k).step_by(chain) {
+                        let terms = chain.min(k - first);
+                        let (a, b) = (a.subcols(first, terms), b.get(first..first + terms, ..));
+                        let kept = if first == 0 { accumulate } else { Accum::Add };
+                        match part {
+                            Part::Lower => matmul_lower(expected.as_mut(), kept, a, b, 1.0),
+                            _ => matmul(expected.as_mut(), kept, a, b, 1.0),
+                        }
+                    }
+                    let mut found = old.clone();
+                    matmul_in_chains(found.as_mut(), accumulate, a, b.as_ref(), part, chain);
+                    assert_eq!(found, expected, "{m} × {n} × {k} by {chain}");
+                }
+            }
         }
     }
 

@@ -45,10 +45,12 @@ pub(super) fn chains<S: Simd, const N: usize>(simd: S, job: Job<'_>) {
 #[inline(always)]
 fn packed<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
     let height = R * S::F64_LANES;
-    let Job { c, accumulate, a, b, factor, part } = job;
+    let Job { c, accumulate, a, b, factor, part, chain } = job;
     let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
-    let mut target = Target { c, accumulate, factor, part };
-    let deepest = DEPTH.min(k);
+    let mut target = Target { c, accumulate, factor, part, chain };
+    // Whole chains.
+    let packed_depth = DEPTH / chain * chain;
+    let deepest = packed_depth.min(k);
     let len_a = ROWS.min(m).next_multiple_of(height) * deepest;
     let len_b = COLUMNS.min(n).next_multiple_of(N) * deepest;
     let mut buffers = Buffers::take(len_a, len_b);
@@ -56,8 +58,8 @@ fn packed<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
     for first_column in (0..n).step_by(COLUMNS) {
         let columns = COLUMNS.min(n - first_column);
         target.accumulate = accumulate;
-        for first in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - first);
+        for first in (0..k).step_by(packed_depth) {
+            let depth = packed_depth.min(k - first);
             let block = b.submatrix(first, first_column, depth, columns);
             let panels = Panels::<N>::new(simd, m, packed_b, block);
             for first_row in (0..m).step_by(ROWS) {
@@ -88,14 +90,16 @@ fn packed<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
 #[inline(always)]
 fn direct<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
     let height = R * S::F64_LANES;
-    let Job { c, accumulate, a, b, factor, part } = job;
+    let Job { c, accumulate, a, b, factor, part, chain } = job;
     let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
-    let mut target = Target { c, accumulate, factor, part };
-    let deepest = DEPTH.min(k);
+    let mut target = Target { c, accumulate, factor, part, chain };
+    // Whole chains.
+    let packed_depth = DEPTH / chain * chain;
+    let deepest = packed_depth.min(k);
     let mut buffers = Buffers::take(height * deepest, n.next_multiple_of(N) * deepest);
     let (packed_a, packed_b) = buffers.split();
-    for first in (0..k).step_by(DEPTH) {
-        let depth = DEPTH.min(k - first);
+    for first in (0..k).step_by(packed_depth) {
+        let depth = packed_depth.min(k - first);
         let panels = Panels::<N>::new(simd, m, packed_b, b.subrows(first, depth));
         let mut row = 0;
         while row < m {
@@ -146,6 +150,17 @@ enum Rows<'a> {
     Packed(&'a [f64]),
     /// Whole registers where they lie.
     InPlace(MatRef<'a, f64, usize, usize, ContiguousFwd>),
+}
+
+impl Rows<'_> {
+    /// Their terms, of `R` registers each where they are packed.
+    #[inline(always)]
+    fn depth<S: Simd, const R: usize>(self) -> usize {
+        match self {
+            Self::Packed(panel) => panel.len() / (R * S::F64_LANES),
+            Self::InPlace(panel) => panel.ncols(),
+        }
+    }
 }
 
 /// Columns of B, `N` at a time.
@@ -211,6 +226,23 @@ enum Columns<'a, const N: usize> {
     Across(MatRef<'a, f64, usize, usize, ContiguousFwd>),
 }
 
+impl<'a, const N: usize> Columns<'a, N> {
+    /// Their terms `start..start + terms`.
+    #[inline(always)]
+    fn terms(self, start: usize, terms: usize) -> Self {
+        match self {
+            Self::Packed(b) => Self::Packed(&b[start * N..][..terms * N]),
+            Self::InPlace(mut columns) => {
+                for j in 0..N {
+                    columns[j] = &columns[j][start..][..terms];
+                }
+                Self::InPlace(columns)
+            }
+            Self::Across(rows) => Self::Across(rows.subcols(start, terms)),
+        }
+    }
+}
+
 /// Where a tile lies in C.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -226,6 +258,7 @@ struct Target<'a> {
     accumulate: Accum,
     factor: f64,
     part: Part,
+    chain: usize,
 }
 
 impl Target<'_> {
@@ -258,8 +291,14 @@ impl Target<'_> {
 
     #[inline(always)]
     fn rest(&mut self) -> Target<'_> {
-        let Self { c, accumulate, factor, part } = self;
-        Target { c: c.as_mut(), accumulate: *accumulate, factor: *factor, part: *part }
+        let Self { c, accumulate, factor, part, chain } = self;
+        Target {
+            c: c.as_mut(),
+            accumulate: *accumulate,
+            factor: *factor,
+            part: *part,
+            chain: *chain,
+        }
     }
 
     /// Writes the sums of a tile.
@@ -321,34 +360,25 @@ impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for Tile<'_, S, R, N
     #[inline(always)]
     fn call(self) {
         let Self { simd, mut target, place, a, b } = self;
-        let mut sums = [[simd.splat_f64s(0.0); R]; N];
-        match a {
-            Rows::Packed(panel) => {
-                let columns = S::as_simd_f64s(panel).0.chunks_exact(R);
-                add_columns(simd, columns, b, &mut sums);
+        let (chain, depth) = (target.chain, a.depth::<S, R>());
+        let mut start = 0;
+        while start < depth {
+            let terms = chain.min(depth - start);
+            let b = b.terms(start, terms);
+            let mut sums = [[simd.splat_f64s(0.0); R]; N];
+            match a {
+                Rows::Packed(panel) => {
+                    let columns = &S::as_simd_f64s(panel).0[start * R..][..terms * R];
+                    add_columns(simd, columns.chunks_exact(R), b, &mut sums);
+                }
+                Rows::InPlace(panel) => {
+                    add_columns_in_place(simd, panel.subcols(start, terms), b, &mut sums);
+                }
             }
-            Rows::InPlace(panel) => match b {
-                Columns::Packed(b) => {
-                    for (a, b) in panel.col_iter().zip(b.chunks_exact(N)) {
-                        add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], b, &mut sums);
-                    }
-                }
-                Columns::InPlace(b) => {
-                    let b = same_lengths(b, panel.ncols());
-                    for (k, a) in panel.col_iter().enumerate() {
-                        let a = &S::as_simd_f64s(a.as_slice()).0[..R];
-                        add_column(simd, a, &row(b, k), &mut sums);
-                    }
-                }
-                Columns::Across(b) => {
-                    for (a, b) in panel.col_iter().zip(b.col_iter()) {
-                        let a = &S::as_simd_f64s(a.as_slice()).0[..R];
-                        add_column(simd, a, &b.as_slice()[..N], &mut sums);
-                    }
-                }
-            },
+            target.write(simd, place, sums);
+            target.accumulate = Accum::Add;
+            start += terms;
         }
-        target.write(simd, place, sums);
     }
 }
 
@@ -374,6 +404,35 @@ fn add_columns<S: Simd, const R: usize, const N: usize>(
         }
         Columns::Across(b) => {
             for (a, b) in columns.zip(b.col_iter()) {
+                add_column(simd, a, &b.as_slice()[..N], sums);
+            }
+        }
+    }
+}
+
+/// As [`add_columns`], for a tile of A where it lies.
+#[inline(always)]
+fn add_columns_in_place<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    columns: MatRef<'_, f64, usize, usize, ContiguousFwd>,
+    b: Columns<'_, N>,
+    sums: &mut [[S::f64s; R]; N],
+) {
+    match b {
+        Columns::Packed(b) => {
+            for (a, b) in columns.col_iter().zip(b.chunks_exact(N)) {
+                add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], b, sums);
+            }
+        }
+        Columns::InPlace(b) => {
+            let b = same_lengths(b, columns.ncols());
+            for (k, a) in columns.col_iter().enumerate() {
+                add_column(simd, &S::as_simd_f64s(a.as_slice()).0[..R], &row(b, k), sums);
+            }
+        }
+        Columns::Across(b) => {
+            for (a, b) in columns.col_iter().zip(b.col_iter()) {
+                let a = &S::as_simd_f64s(a.as_slice()).0[..R];
                 add_column(simd, a, &b.as_slice()[..N], sums);
             }
         }

@@ -128,7 +128,7 @@ impl Operator<'_> {
 
         let blocks: Vec<Mat<f64>> = self.cone.blocks(vector).collect();
         let root = |row: usize| blocks[row / outputs][(row % outputs, row % outputs)].sqrt();
-        let majorants = self.majorants(root);
+        let majorants = self.majorants(vector, root);
         let factors = majorants.map(|squares| -> Vec<f64> {
             let eigenvalues = self.response.eigenvalues();
             (0..rank).map(|k| (squares[k] / shifts[k] / eigenvalues[k]).sqrt()).collect()
@@ -187,17 +187,18 @@ impl Operator<'_> {
 }
 
 impl Operator<'_> {
-    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks), where the moments are set and `root`
+    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks) for the tuple `vector`, where `root`
     /// gives the `q` of a row.
-    fn majorants(&self, root: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
+    fn majorants(&self, vector: &[f64], root: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
         let rank = self.rows.columns();
+        let all = self.weighted(vector);
+        let mut weighted = vec![0.0; rank];
         let (mut left, mut right) = (vec![0.0; rank], vec![0.0; rank]);
         let (mut mixed, mut sums) = (vec![0.0; rank], vec![0.0; rank]);
         for row in 0..self.rows.rows() {
             let root = root(row);
-            for (k, (value, weighted)) in
-                self.rows.row(row).iter().zip(self.weighted.row(row)).enumerate()
-            {
+            all.write(row, 0..rank, &mut weighted);
+            for (k, (value, weighted)) in self.rows.row(row).iter().zip(&weighted).enumerate() {
                 left[k] += (weighted / root).powi(2);
                 right[k] += (root * value).powi(2);
                 sums[k] += root * value.abs();

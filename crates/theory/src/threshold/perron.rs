@@ -1,14 +1,19 @@
 //! The nonnegative matrix M of S9, and Φ of S13, never formed.
 
-use faer::Mat;
-use flatmin_linalg::panels::{add_symmetric_product, quadratic_blocks, quadratic_forms};
+use std::ops::Range;
+
+use faer::{Mat, MatMut};
+use flatmin_linalg::panels::{quadratic_blocks, quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 
 use super::cone::Cone;
 use super::response::Response;
 
+/// Rows whose squares are held at a time.
+const SQUARES: usize = 2048;
+
 /// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with room for its products: one
-/// n × r and one r × r matrix.
+/// r × r matrix.
 ///
 /// With k outputs the rows are nk × r, M(μ) is Φ(μ) of S13, `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ`,
 /// and its vectors are tuples Q of k × k matrices, by their coordinates in the [`Cone`]. The moments
@@ -19,10 +24,42 @@ pub(super) struct Operator<'a> {
     pub(super) cone: Cone,
     pub(super) rows: &'a RowMatrix,
     parallelism: Parallelism,
-    /// `diag(v) ĝ`, or the rows of the `Q_i Ĵ_i`.
-    pub(super) weighted: RowMatrix,
     /// `S = ĝᵀ diag(v) ĝ` or what was made of it, lower triangle.
     pub(super) moments: Mat<f64>,
+}
+
+/// The rows of `diag(v) ĝ`, or of the `Q_i Ĵ_i`, made as they are needed.
+pub(super) struct Weighted<'a> {
+    rows: &'a RowMatrix,
+    weights: Weights<'a>,
+}
+
+enum Weights<'a> {
+    Numbers(&'a [f64]),
+    Blocks(Vec<Mat<f64>>),
+}
+
+impl Weighted<'_> {
+    /// Writes some columns of row `row` to `out`.
+    pub(super) fn write(&self, row: usize, columns: Range<usize>, out: &mut [f64]) {
+        match &self.weights {
+            Weights::Numbers(weights) => {
+                let weight = weights[row];
+                for (out, value) in out.iter_mut().zip(&self.rows.row(row)[columns]) {
+                    *out = weight * value;
+                }
+            }
+            Weights::Blocks(blocks) => {
+                out.fill(0.0);
+                let outputs = self.rows.rows() / blocks.len();
+                let (i, a) = (row / outputs, row % outputs);
+                for b in 0..outputs {
+                    let other = &self.rows.row(i * outputs + b)[columns.clone()];
+                    simd::axpy(blocks[i][(a, b)], other, out);
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Operator<'a> {
@@ -33,9 +70,8 @@ impl<'a> Operator<'a> {
         parallelism: Parallelism,
     ) -> Self {
         let cone = Cone::new(rows.rows() / outputs, outputs);
-        let (n, rank) = (rows.rows(), rows.columns());
-        let (weighted, moments) = (RowMatrix::zeros(n, rank), Mat::zeros(rank, rank));
-        Self { response, cone, rows, parallelism, weighted, moments }
+        let moments = Mat::zeros(rows.columns(), rows.columns());
+        Self { response, cone, rows, parallelism, moments }
     }
 
     /// P/n.
@@ -43,42 +79,39 @@ impl<'a> Operator<'a> {
         self.response.noise / self.cone.samples() as f64
     }
 
+    /// The rows that a tuple makes of ĝ.
+    pub(super) fn weighted<'b>(&'b self, weights: &'b [f64]) -> Weighted<'b> {
+        let weights = if self.cone.is_orthant() {
+            Weights::Numbers(weights)
+        } else {
+            Weights::Blocks(self.cone.blocks(weights).collect())
+        };
+        Weighted { rows: self.rows, weights }
+    }
+
     /// Makes the moments those of `weights`.
     pub(super) fn set_moments(&mut self, weights: &[f64]) {
-        if self.cone.is_orthant() {
-            for (i, weight) in weights.iter().enumerate() {
-                for (out, value) in self.weighted.row_mut(i).iter_mut().zip(self.rows.row(i)) {
-                    *out = weight * value;
-                }
+        self.sum_moments(weights, |_, _| {});
+    }
+
+    /// The same, with `finish` done to each block of rows once it is summed up, see [`weighted_moments`].
+    fn sum_moments(&mut self, weights: &[f64], finish: impl Fn(usize, MatMut<'_, f64>) + Sync) {
+        // Taken out, so that the rest can be read.
+        let mut moments = std::mem::replace(&mut self.moments, Mat::new());
+        let weighted = self.weighted(weights);
+        let weigh = |rows: Range<usize>, columns: Range<usize>, out: &mut [f64]| {
+            for (row, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
+                weighted.write(row, columns.clone(), out);
             }
-        } else {
-            let outputs = self.cone.outputs();
-            for (i, block) in self.cone.blocks(weights).enumerate() {
-                for a in 0..outputs {
-                    let out = self.weighted.row_mut(i * outputs + a);
-                    out.fill(0.0);
-                    for b in 0..outputs {
-                        simd::axpy(block[(a, b)], self.rows.row(i * outputs + b), out);
-                    }
-                }
-            }
-        }
-        let (left, right) = (self.weighted.as_mat().transpose(), self.rows.as_mat().transpose());
-        self.moments.fill(0.0);
-        add_symmetric_product(self.moments.as_mut(), left, right, self.parallelism);
+        };
+        weighted_moments(moments.as_mut(), self.rows.as_mat(), weigh, finish, self.parallelism);
+        self.moments = moments;
     }
 
     /// Replaces the lower triangle of S by that of `W ∘ S`, the diagonal halved, so that
     /// `L + Lᵀ = W ∘ S`.
     pub(super) fn respond(&mut self, shifts: &[f64]) {
-        for k in 0..self.moments.ncols() {
-            let denominators = self.response.denominators(shifts, k);
-            let column = self.moments.col_mut(k).get_mut(k..);
-            for (value, denominator) in column.iter_mut().zip(denominators) {
-                *value /= denominator;
-            }
-            self.moments[(k, k)] *= 0.5;
-        }
+        self.response.apply(shifts, 0, self.moments.as_mut());
     }
 
     /// The opposite of [`respond`](Self::respond).
@@ -101,8 +134,8 @@ impl<'a> Operator<'a> {
 
     /// Writes `M(μ) v` to `out`, for the μ of `shifts`. Costs 2nr² operations.
     pub(super) fn apply(&mut self, shifts: &[f64], vector: &[f64], out: &mut [f64]) {
-        self.set_moments(vector);
-        self.respond(shifts);
+        let response = self.response;
+        self.sum_moments(vector, |first, block| response.apply(shifts, first, block));
         for (out, form) in out.iter_mut().zip(self.forms()) {
             *out = self.scale() * form;
         }
@@ -112,19 +145,22 @@ impl<'a> Operator<'a> {
     /// The diagonal of `M(μ)` for one output: `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half a product.
     pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
         let shifts = self.response.shifts(nu);
-        for i in 0..self.rows.rows() {
-            for (out, value) in self.weighted.row_mut(i).iter_mut().zip(self.rows.row(i)) {
-                *out = value * value;
-            }
-        }
         let rank = self.moments.ncols();
         for k in 0..rank {
             self.moments.col_mut(k).get_mut(k..).fill(1.0);
         }
         self.respond(&shifts);
-        let columns = self.weighted.as_mat().transpose();
-        let forms = quadratic_forms(self.moments.as_ref(), columns, self.parallelism);
-        forms.into_iter().map(|form| self.scale() * form).collect()
+        let (scale, n) = (self.scale(), self.rows.rows());
+        let mut diagonal = Vec::with_capacity(n);
+        for first in (0..n).step_by(SQUARES) {
+            let count = SQUARES.min(n - first);
+            let squares =
+                RowMatrix::from_fn(count, rank, |i, k| self.rows.row(first + i)[k].powi(2));
+            let columns = squares.as_mat().transpose();
+            let forms = quadratic_forms(self.moments.as_ref(), columns, self.parallelism);
+            diagonal.extend(forms.into_iter().map(|form| scale * form));
+        }
+        diagonal
     }
 
     /// `W(μ) ∘ (ĝᵀ diag(v) ĝ)` at μ = pole + ν, both triangles.

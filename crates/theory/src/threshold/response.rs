@@ -1,5 +1,7 @@
 //! How a pair of modes answers to noise: the matrix W of S9, with momentum (S12).
 
+use faer::MatMut;
+
 /// The noise response of pairs of modes of SGD with heavy-ball momentum β, as a function of μ = 2/η.
 ///
 /// With `P = p/(1−β)`, `κ = 1/(1+β) − p/(1−β)` and `ζ = β/((1−β)²(1+β))`,
@@ -71,12 +73,39 @@ impl<'a> Response<'a> {
     /// `d_kl` for all l ≥ k, by [`shifts`](Self::shifts): a sum of nonnegative terms with a relative
     /// error of at most 8 roundings.
     pub(super) fn denominators(&self, shifts: &[f64], k: usize) -> impl Iterator<Item = f64> {
+        self.denominators_from(shifts, k, k)
+    }
+
+    /// The same for all l from `first` on.
+    fn denominators_from(
+        &self,
+        shifts: &[f64],
+        k: usize,
+        first: usize,
+    ) -> impl Iterator<Item = f64> {
         let (value, shift, coupling) = (self.eigenvalues[k], shifts[k], self.coupling);
-        let pairs = self.eigenvalues[k..].iter().zip(&shifts[k..]);
+        let pairs = self.eigenvalues[first..].iter().zip(&shifts[first..]);
         pairs.map(move |(other, other_shift)| {
             let difference = other - value;
             0.5 * (shift * other + other_shift * value) + coupling * difference * difference
         })
+    }
+
+    /// Replaces S by `W ∘ S`, the diagonal halved, in rows of a lower triangle: those from `first` on, up to
+    /// their diagonal entries.
+    pub(super) fn apply(&self, shifts: &[f64], first: usize, mut rows: MatMut<'_, f64>) {
+        let last = first + rows.nrows();
+        for k in 0..rows.ncols() {
+            let start = first.max(k);
+            let column = rows.as_mut().col_mut(k).subrows_mut(start - first, last - start);
+            let denominators = self.denominators_from(shifts, k, start);
+            for (value, denominator) in column.iter_mut().zip(denominators) {
+                *value /= denominator;
+            }
+            if k >= first {
+                rows[(k - first, k)] *= 0.5;
+            }
+        }
     }
 
     /// By how much μ must grow, at most, for ρ to fall by a factor `1 − ε`: ε times this, which is

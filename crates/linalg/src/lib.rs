@@ -1,7 +1,7 @@
 //! Linear algebra and random streams of flatmin.
 //!
-//! - [`symmetric_eigenvalues`] and [`symmetric_eigen`]: the one guarded door to dense symmetric
-//!   eigenproblems;
+//! - [`symmetric_eigenvalues`], [`symmetric_eigen`] and, for large matrices, [`decompose`]: the one guarded door
+//!   to dense symmetric eigenproblems;
 //! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
 //!   formed;
 //! - [`Operator`]: what is known by its products with blocks of vectors;
@@ -56,4 +56,6 @@ pub use product::{matmul, matmul_lower, product};
 pub use reflect::thin_qr;
 pub use sharpness::Sharpness;
 pub use stream::{Stream, stream};
-pub use symmetric::{Eigen, EigenError, symmetric_eigen, symmetric_eigenvalues};
+pub use symmetric::{
+    Decomposition, Eigen, EigenError, decompose, symmetric_eigen, symmetric_eigenvalues,
+};

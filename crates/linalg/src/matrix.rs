@@ -81,6 +81,16 @@ impl RowMatrix {
         &self.values
     }
 
+    /// All values, row by row, to write to.
+    pub fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
+    /// All values, row by row, for good.
+    pub fn into_values(self) -> Vec<f64> {
+        self.values
+    }
+
     /// A view for dense linear algebra.
     pub fn as_mat(&self) -> MatRef<'_, f64> {
         MatRef::from_row_major_slice(&self.values, self.rows, self.columns)

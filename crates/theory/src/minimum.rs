@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use faer::{Mat, MatRef};
-use flatmin_linalg::panels::{rounding_terms, symmetric_product};
-use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, symmetric_eigen, symmetric_eigenvalues};
+use flatmin_linalg::panels::{rounding_terms, summarize_symmetric_product};
+use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, decompose, symmetric_eigenvalues};
 
 use crate::{Gram, GramSum, TheoryError};
 
@@ -149,45 +149,42 @@ impl Minimum {
         let ScaledGram { output_count, exponent, matrix, divisor, error } = gram;
         let n = matrix.nrows();
         let sample_count = (n / output_count) as f64;
-        let eigen = symmetric_eigen(matrix.as_ref())?;
+        let mut decomposition = decompose(matrix, parallelism)?;
+        let values = &decomposition.values;
         let back = |value: f64| libm::scalbn(value, 2 * exponent);
-        let lambda_max = eigen.values[n - 1].max(0.0);
-        if eigen.values[0] < -Gram::TOLERANCE * lambda_max {
-            let eigenvalue = back(eigen.values[0] / divisor);
+        let lambda_max = values[n - 1].max(0.0);
+        if values[0] < -Gram::TOLERANCE * lambda_max {
+            let eigenvalue = back(values[0] / divisor);
             let lambda_max = back(lambda_max / divisor);
             return Err(TheoryError::GramIndefinite { eigenvalue, lambda_max });
         }
         let cutoff = n as f64 * f64::EPSILON * lambda_max;
-        let zeros = eigen.values.iter().filter(|v| **v <= cutoff).count();
+        let zeros = values.iter().filter(|v| **v <= cutoff).count();
         let scaled_eigenvalues: Vec<f64> =
-            eigen.values[zeros..].iter().map(|value| value / divisor).collect();
+            values[zeros..].iter().map(|value| value / divisor).collect();
         let factors: Vec<f64> =
             scaled_eigenvalues.iter().map(|value| (sample_count * value).sqrt()).collect();
-        let scaled_rows =
-            RowMatrix::from_fn(n, factors.len(), |i, k| factors[k] * eigen.vectors[(i, zeros + k)]);
-        drop(eigen);
+        let scaled_rows = scaled_columns(&mut decomposition.vectors, zeros, &factors);
+        let matrix = decomposition.lower();
 
         let diagonal = (0..n).map(|i| matrix[(i, i)]);
         let trace = diagonal.clone().sum::<f64>() / divisor;
-        let squares = |matrix: MatRef<'_, f64>| -> f64 {
-            let column = |j: usize| {
-                let below: f64 = (j + 1..n).map(|i| matrix[(i, j)] * matrix[(i, j)]).sum();
-                2.0 * below + matrix[(j, j)] * matrix[(j, j)]
-            };
-            (0..n).map(column).sum()
+        let squares = |j: usize| {
+            let below: f64 = (j + 1..n).map(|i| matrix[(i, j)] * matrix[(i, j)]).sum();
+            2.0 * below + matrix[(j, j)] * matrix[(j, j)]
         };
         let scaled_sharpness = Sharpness {
             trace,
-            frobenius_norm: squares(matrix.as_ref()).sqrt() / divisor,
+            frobenius_norm: (0..n).map(squares).sum::<f64>().sqrt() / divisor,
             lambda_max: lambda_max / divisor,
         };
         let largest = if output_count == 1 {
             diagonal.fold(0.0, f64::max)
         } else {
-            largest_block_eigenvalue(&matrix, output_count)?
+            largest_block_eigenvalue(matrix, output_count)?
         };
         let accuracy = Accuracy {
-            gram: gram_error(&matrix, sample_count, divisor, &scaled_rows, parallelism)
+            gram: gram_error(matrix, sample_count, divisor, &scaled_rows, parallelism)
                 + error / divisor,
             orthogonality: orthogonality_error(
                 &scaled_eigenvalues,
@@ -266,8 +263,23 @@ pub(crate) fn samples(rows: usize, output_count: usize) -> Result<usize, TheoryE
     }
 }
 
+/// The columns of `matrix` from `first` on, times `factors`; leaves nothing of it.
+fn scaled_columns(matrix: &mut RowMatrix, first: usize, factors: &[f64]) -> RowMatrix {
+    let (rows, columns, rank) = (matrix.rows(), matrix.columns(), factors.len());
+    let mut values = std::mem::replace(matrix, RowMatrix::zeros(0, 0)).into_values();
+    for i in 0..rows {
+        for (k, factor) in factors.iter().enumerate() {
+            // Where it lies is never behind what is still to be read.
+            values[i * rank + k] = factor * values[i * columns + first + k];
+        }
+    }
+    values.truncate(rows * rank);
+    values.shrink_to_fit();
+    RowMatrix::new(rows, rank, values).expect("a factor for every column that is left")
+}
+
 /// The largest eigenvalue of a block of `size` × `size` on the diagonal, of the lower triangle.
-fn largest_block_eigenvalue(matrix: &Mat<f64>, size: usize) -> Result<f64, TheoryError> {
+fn largest_block_eigenvalue(matrix: MatRef<'_, f64>, size: usize) -> Result<f64, TheoryError> {
     let mut largest = 0.0_f64;
     for first in (0..matrix.nrows()).step_by(size) {
         let block = matrix.get(first..first + size, first..first + size);
@@ -293,25 +305,31 @@ pub(crate) fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
     }
 }
 
-/// Bound on `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K`: the Frobenius norm of the computed difference
-/// and what rounding can have hidden in it, entrywise at most `γ ‖ĝ_i‖‖ĝ_j‖`.
+/// Bound on `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K`, lower triangle: the Frobenius norm of the computed
+/// difference and what rounding can have hidden in it, entrywise at most `γ ‖ĝ_i‖‖ĝ_j‖`.
 fn gram_error(
-    gram: &Mat<f64>,
+    gram: MatRef<'_, f64>,
     sample_count: f64,
     divisor: f64,
     rows: &RowMatrix,
     parallelism: Parallelism,
 ) -> f64 {
-    let n = gram.nrows();
     let factor = sample_count / divisor;
-    let product = symmetric_product(rows.as_mat(), rows.as_mat(), parallelism);
-    let mut squares = 0.0;
-    let (mut exact, mut rebuilt) = (0.0, 0.0);
-    for j in 0..n {
-        let difference = |i: usize| (factor * gram[(i, j)] - product[(i, j)]).powi(2);
-        squares += 2.0 * (j + 1..n).map(difference).sum::<f64>() + difference(j);
+    // Of each column the squares, and the diagonal entry.
+    let columns = summarize_symmetric_product(rows.as_mat(), parallelism, |first, product| {
+        let column = |j: usize| {
+            let difference =
+                |i: usize| (factor * gram[(first + i, first + j)] - product[(i, j)]).powi(2);
+            let below: f64 = (j + 1..product.nrows()).map(difference).sum();
+            (2.0 * below + difference(j), product[(j, j)])
+        };
+        (0..product.ncols()).map(column).collect::<Vec<_>>()
+    });
+    let (mut squares, mut exact, mut rebuilt) = (0.0, 0.0, 0.0);
+    for (j, (square, diagonal)) in columns.into_iter().flatten().enumerate() {
+        squares += square;
         exact += factor * gram[(j, j)];
-        rebuilt += product[(j, j)];
+        rebuilt += diagonal;
     }
     let hidden = rounding(rounding_terms(rows.columns()) + 4) * rebuilt + rounding(4) * exact;
     // The factor covers the rounding of these sums themselves.
@@ -326,15 +344,21 @@ fn orthogonality_error(
     parallelism: Parallelism,
 ) -> f64 {
     let (n, rank) = (rows.rows(), eigenvalues.len());
-    let columns = rows.as_mat().transpose();
-    let product = symmetric_product(columns, columns, parallelism);
     let scale: Vec<f64> = eigenvalues.iter().map(|v| 1.0 / (sample_count * v).sqrt()).collect();
+    let columns = rows.as_mat().transpose();
+    let columns = summarize_symmetric_product(columns, parallelism, |first, product| {
+        let column = |l: usize| {
+            let entry = |k: usize| product[(k, l)] * scale[first + k] * scale[first + l];
+            let below: f64 = (l + 1..product.nrows()).map(|k| entry(k).powi(2)).sum();
+            (2.0 * below, entry(l))
+        };
+        (0..product.ncols()).map(column).collect::<Vec<_>>()
+    });
     let (mut squares, mut largest) = (0.0, 0.0_f64);
-    for l in 0..rank {
-        let entry = |k: usize| product[(k, l)] * scale[k] * scale[l];
-        squares += 2.0 * (l + 1..rank).map(|k| entry(k).powi(2)).sum::<f64>();
-        squares += (entry(l) - 1.0).powi(2);
-        largest = largest.max(entry(l));
+    for (below, diagonal) in columns.into_iter().flatten() {
+        squares += below;
+        squares += (diagonal - 1.0).powi(2);
+        largest = largest.max(diagonal);
     }
     let hidden = rounding(rounding_terms(n) + 12) * largest * rank as f64;
     (squares.sqrt() + hidden) * (1.0 + 1e-6)
@@ -391,7 +415,7 @@ mod tests {
             let gram = Mat::from_fn(2, 2, |i, j| {
                 rows.row(i).iter().zip(rows.row(j)).map(|(a, b)| a * b).sum::<f64>() / 2.0
             });
-            gram_error(&gram, 2.0, 1.0, &rows, Parallelism::Sequential)
+            gram_error(gram.as_ref(), 2.0, 1.0, &rows, Parallelism::Sequential)
         };
         // The difference is zero here: integers are not rounded.
         let trace = (1.0 + 9.0 + 4.0 + 16.0) / 2.0;

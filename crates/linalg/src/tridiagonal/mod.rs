@@ -18,66 +18,137 @@ mod reduction;
 mod rotations;
 
 use faer::{Accum, Mat, MatMut, MatRef};
+use rayon::prelude::*;
 
 use self::reduction::Panel;
-use self::rotations::Columns;
-use crate::matmul_lower;
+use self::rotations::Sweeps;
+use crate::panels::Parallelism;
 use crate::reflect::{PANEL, apply, triangle};
 use crate::simd::{self, AlignedVec, LANES, padded};
+use crate::{RowMatrix, matmul, matmul_lower};
 
 /// Most sweeps of the QL iteration for one eigenvalue.
 const SWEEPS: usize = 60;
 
+/// Columns of the basis, or of what a panel leaves of the matrix, that are one task.
+const TASK: usize = 128;
+
+/// Smaller matrices are one task.
+const SMALL: usize = 512;
+
+/// The side of the squares that are transposed at once.
+const SQUARE: usize = 16;
+
+/// A symmetric matrix twice: as it is in the upper triangle, and, times a power of two, in the lower one, where
+/// its decomposition takes place.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Column by column. Rows and columns are padded with zeros.
+    values: AlignedVec,
+    n: usize,
+    stride: usize,
+    /// The blocks on the diagonal of the matrix as it is, [`PANEL`] wide, column by column: the decomposition
+    /// needs all of its own.
+    blocks: Vec<f64>,
+    /// `Σ a_ii` and `Σ a_ij²` of the scaled matrix.
+    pub(crate) trace: f64,
+    pub(crate) squares: f64,
+}
+
+impl Room {
+    /// Reads the lower triangle of `matrix` and scales it by `2^exponent`.
+    pub(crate) fn new(matrix: MatRef<'_, f64>, exponent: i32) -> Self {
+        let n = matrix.nrows();
+        // Columns a power of two apart would share their place in the caches.
+        let stride = padded(n) + if padded(n).is_multiple_of(512) { LANES } else { 0 };
+        let mut values = AlignedVec::zeros(stride * padded(n));
+        let mut blocks = vec![0.0; n * PANEL];
+        let (mut trace, mut squares) = (0.0, 0.0);
+        for j in 0..n {
+            let first = j / PANEL * PANEL;
+            let end = (first + PANEL).min(n);
+            let mut below = 0.0;
+            for i in j..n {
+                let value = matrix[(i, j)];
+                let scaled = if exponent == 0 { value } else { libm::scalbn(value, exponent) };
+                if i == j {
+                    trace += scaled;
+                    squares += scaled * scaled;
+                } else {
+                    below += scaled * scaled;
+                }
+                values[j * stride + i] = scaled;
+                if i < end {
+                    // The block on the diagonal is that of the decomposition.
+                    values[i * stride + j] = scaled;
+                    blocks[j * PANEL + i - first] = value;
+                    blocks[i * PANEL + j - first] = value;
+                } else {
+                    values[i * stride + j] = value;
+                }
+            }
+            squares += 2.0 * below;
+        }
+        Self { values, n, stride, blocks, trace, squares }
+    }
+
+    /// Gives up the decomposition for the matrix as it was, see [`lower`](Self::lower).
+    pub(crate) fn restore(&mut self) {
+        for (j, block) in self.blocks.chunks_exact(PANEL).enumerate() {
+            let first = j / PANEL * PANEL;
+            for (value, kept) in self.values[j * self.stride..][first..self.n.min(first + PANEL)]
+                .iter_mut()
+                .zip(block)
+            {
+                *value = *kept;
+            }
+        }
+    }
+
+    /// The restored matrix; only the lower triangle means something.
+    pub(crate) fn lower(&self) -> MatRef<'_, f64> {
+        let values = &self.values[..self.n * self.stride];
+        MatRef::from_column_major_slice_with_stride(values, self.n, self.n, self.stride).transpose()
+    }
+}
+
 /// The eigenvalues of a symmetric matrix with entries near one, in no order. None where the iteration
 /// does not converge.
-pub(crate) fn eigenvalues(matrix: MatRef<'_, f64>) -> Option<Vec<f64>> {
-    let mut form = Tridiagonal::new(matrix);
+pub(crate) fn eigenvalues(room: &mut Room) -> Option<Vec<f64>> {
+    let mut form = Tridiagonal::new(room, Parallelism::Sequential);
     form.iterate(|_, _| {}).then_some(form.diagonal)
 }
 
-/// Eigenvalues in ascending order, and eigenvectors as columns.
-pub(crate) fn eigen(matrix: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
-    let n = matrix.nrows();
-    let mut form = Tridiagonal::new(matrix);
-    let mut vectors = Columns::new(form.basis().as_ref());
+/// Eigenvalues in ascending order, and eigenvectors as columns. Holds one more n × n matrix, the eigenvectors.
+pub(crate) fn eigen(room: &mut Room, parallelism: Parallelism) -> Option<(Vec<f64>, RowMatrix)> {
+    let mut form = Tridiagonal::new(room, parallelism);
+    let mut vectors = Sweeps::new(form.basis(), parallelism);
     if !form.iterate(|first, rotations| vectors.sweep(first, rotations)) {
         return None;
     }
-    let mut order: Vec<usize> = (0..n).collect();
+    let mut order: Vec<usize> = (0..form.diagonal.len()).collect();
     order.sort_by(|i, j| form.diagonal[*i].total_cmp(&form.diagonal[*j]));
     let values = order.iter().map(|k| form.diagonal[*k]).collect();
     Some((values, vectors.in_order(&order)))
 }
 
 /// `A = Q T Qᵀ` with T tridiagonal.
-struct Tridiagonal {
+struct Tridiagonal<'a> {
     diagonal: Vec<f64>,
     /// Beside the diagonal, and a zero.
     off_diagonal: Vec<f64>,
-    /// Column k holds the vector of reflection k, zero in its first k + 1 rows; rows are padded.
-    vectors: AlignedVec,
-    stride: usize,
+    /// Column k holds the vector of reflection k below row k, and zeros above as far as its panel goes.
+    room: &'a mut Room,
     factors: Vec<f64>,
+    parallelism: Parallelism,
 }
 
-impl Tridiagonal {
-    fn new(matrix: MatRef<'_, f64>) -> Self {
-        let n = matrix.nrows();
-        // Columns a power of two apart would share their place in the caches.
-        let stride = padded(n) + if padded(n).is_multiple_of(512) { LANES } else { 0 };
-        let mut work = AlignedVec::zeros(stride * padded(n));
-        for (j, column) in work.chunks_exact_mut(stride).take(n).enumerate() {
-            for (i, value) in column[..n].iter_mut().enumerate() {
-                *value = matrix[(i.max(j), i.min(j))];
-            }
-        }
-        let mut form = Self {
-            diagonal: vec![0.0; n],
-            off_diagonal: vec![0.0; n],
-            vectors: work,
-            stride,
-            factors: vec![0.0; n],
-        };
+impl<'a> Tridiagonal<'a> {
+    fn new(room: &'a mut Room, parallelism: Parallelism) -> Self {
+        let n = room.n;
+        let zeros = || vec![0.0; n];
+        let mut form =
+            Self { diagonal: zeros(), off_diagonal: zeros(), room, factors: zeros(), parallelism };
         for first in (0..n).step_by(PANEL) {
             form.reduce(first, PANEL.min(n - first));
         }
@@ -86,7 +157,7 @@ impl Tridiagonal {
 
     /// Reduces `width` columns and takes them out of the rest.
     fn reduce(&mut self, first: usize, width: usize) {
-        let (n, stride) = (self.diagonal.len(), self.stride);
+        let (n, stride) = (self.room.n, self.room.stride);
         let mut images = AlignedVec::zeros(stride * width);
         simd::arch().dispatch(Panel { form: self, images: &mut images, first, width });
         let next = first + width;
@@ -94,7 +165,7 @@ impl Tridiagonal {
             return;
         }
         // A ← A − [V W] [W V]ᵀ.
-        let (vectors, rest) = self.vectors.split_at_mut(next * stride);
+        let (vectors, rest) = self.room.values.split_at_mut(next * stride);
         let vectors = &vectors[first * stride..];
         let pick = |lines: &[f64], j: usize, i: usize| lines[j * stride + next + i];
         let factors = [false, true].map(|is_swapped| {
@@ -103,38 +174,81 @@ impl Tridiagonal {
                 pick(lines, j % width, i)
             })
         });
-        let rest = &mut rest[..(n - next) * stride];
-        let mut rest = MatMut::from_column_major_slice_with_stride_mut(rest, n, n - next, stride)
-            .subrows_mut(next, n - next);
         let [left, right] = factors.each_ref().map(Mat::as_ref);
-        matmul_lower(rest.as_mut(), Accum::Add, left, right.transpose(), -1.0);
-        // Blocks on the diagonal are read as a whole.
-        for j in 0..n - next {
-            let end = ((next + j) / LANES + 1) * LANES - next;
-            for i in j + 1..end.min(n - next) {
-                rest[(j, i)] = rest[(i, j)];
+        let task = if n - next <= SMALL { n - next } else { TASK };
+        let subtract = |(index, columns): (usize, &mut [f64])| {
+            let start = index * task;
+            let (count, below) = (columns.len() / stride, n - next - start);
+            let columns =
+                MatMut::from_column_major_slice_with_stride_mut(columns, n, count, stride);
+            let (mut diagonal, rest) =
+                columns.subrows_mut(next + start, below).split_at_row_mut(count);
+            let right = right.subrows(start, count).transpose();
+            let (add, upper) = (Accum::Add, left.subrows(start, count));
+            matmul_lower(diagonal.as_mut(), add, upper, right, -1.0);
+            matmul(rest, add, left.subrows(start + count, below - count), right, -1.0);
+            // Blocks on the diagonal are read as a whole.
+            for j in 0..count {
+                let end = ((next + start + j) / LANES + 1) * LANES - next - start;
+                for i in j + 1..end.min(count) {
+                    diagonal[(j, i)] = diagonal[(i, j)];
+                }
+            }
+        };
+        let rest = &mut rest[..(n - next) * stride];
+        match self.parallelism {
+            Parallelism::Sequential => {
+                rest.chunks_mut(task * stride).enumerate().for_each(subtract);
+            }
+            Parallelism::Rayon => {
+                rest.par_chunks_mut(task * stride).with_max_len(1).enumerate().for_each(subtract);
             }
         }
     }
 
     /// Q, n × n.
-    fn basis(&self) -> Mat<f64> {
-        let n = self.diagonal.len();
-        let mut basis = Mat::identity(n, n);
+    fn basis(&self) -> RowMatrix {
+        let (n, stride) = (self.room.n, self.room.stride);
         let all = MatRef::from_column_major_slice_with_stride(
-            &self.vectors[..n * self.stride],
+            &self.room.values[..n * stride],
             n,
             n,
-            self.stride,
+            stride,
         );
-        for first in (0..n).step_by(PANEL).rev() {
-            let width = PANEL.min(n - first);
-            let below = first + 1..n;
-            let vectors = all.get(below.clone(), first..first + width);
-            let triangle = triangle(vectors, &self.factors[first..first + width]);
-            apply(vectors, triangle.as_ref(), basis.as_mut().get_mut(below.clone(), below));
+        let panels: Vec<_> = (0..n)
+            .step_by(PANEL)
+            .map(|first| {
+                let width = PANEL.min(n - first);
+                let vectors = all.get(first + 1..n, first..first + width);
+                (first + 1, vectors, triangle(vectors, &self.factors[first..first + width]))
+            })
+            .collect();
+        let mut columns = vec![0.0; n * n];
+        for diagonal in columns.iter_mut().step_by(n + 1) {
+            *diagonal = 1.0;
         }
-        basis
+        let task = if n <= SMALL { n } else { TASK };
+        let build = |(index, columns): (usize, &mut [f64])| {
+            let start = index * task;
+            let end = start + columns.len() / n;
+            let mut block = MatMut::from_column_major_slice_mut(columns, n, end - start);
+            for (below, vectors, triangle) in panels.iter().rev() {
+                // What is left of it are columns of the identity that the reflections do not touch.
+                let first = start.max(*below);
+                if first < end {
+                    let block = block.as_mut().get_mut(*below.., first - start..);
+                    apply(*vectors, triangle.as_ref(), block);
+                }
+            }
+        };
+        match self.parallelism {
+            Parallelism::Sequential => columns.chunks_mut(task * n).enumerate().for_each(build),
+            Parallelism::Rayon => {
+                columns.par_chunks_mut(task * n).with_max_len(1).enumerate().for_each(build);
+            }
+        }
+        transpose(&mut columns, n);
+        RowMatrix::new(n, n, columns).expect("n columns of n numbers")
     }
 
     /// Makes T diagonal. Every sweep of rotations is handed to `record`: rotation i, of columns i and
@@ -201,11 +315,24 @@ impl Tridiagonal {
     }
 }
 
+/// Transposes an n × n matrix where it lies.
+fn transpose(values: &mut [f64], n: usize) {
+    for top in (0..n).step_by(SQUARE) {
+        for left in (top..n).step_by(SQUARE) {
+            for i in top..n.min(top + SQUARE) {
+                for j in left.max(i + 1)..n.min(left + SQUARE) {
+                    values.swap(i * n + j, j * n + i);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use faer::{Mat, MatRef};
 
-    use super::{PANEL, eigen, eigenvalues};
+    use super::{PANEL, Parallelism, Room, eigen, eigenvalues};
     use crate::product;
 
     fn symmetric(n: usize) -> Mat<f64> {
@@ -215,18 +342,28 @@ mod tests {
 
     fn check(matrix: MatRef<'_, f64>) {
         let n = matrix.nrows();
-        let (values, vectors) = eigen(matrix).unwrap();
-        let mut alone = eigenvalues(matrix).unwrap();
+        let mut room = Room::new(matrix, 0);
+        let (values, vectors) = eigen(&mut room, Parallelism::Sequential).unwrap();
+        room.restore();
+        for j in 0..n {
+            for i in j..n {
+                assert_eq!(room.lower()[(i, j)].to_bits(), matrix[(i, j)].to_bits());
+            }
+        }
+        let threaded = eigen(&mut Room::new(matrix, 0), Parallelism::Rayon).unwrap();
+        assert!(threaded.0 == values && threaded.1 == vectors, "{n}: threads change bits");
+        let vectors = vectors.as_mat();
+        let mut alone = eigenvalues(&mut Room::new(matrix, 0)).unwrap();
         alone.sort_by(f64::total_cmp);
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&values), bits(&alone), "{n}");
         // A modest multiple of n·ε, as the theory of orthogonal transformations has it.
         let tolerance = 4.0 * (n as f64 + 1.0) * f64::EPSILON;
         let scaled = Mat::from_fn(n, n, |i, k| vectors[(i, k)] * values[k]);
-        let error = (product(matrix, vectors.as_ref()) - scaled).norm_l2();
+        let error = (product(matrix, vectors) - scaled).norm_l2();
         let size = matrix.norm_l2();
         assert!(error <= tolerance * size, "{n}: {error} of {size}");
-        let gram = product(vectors.transpose(), vectors.as_ref()) - Mat::<f64>::identity(n, n);
+        let gram = product(vectors.transpose(), vectors) - Mat::<f64>::identity(n, n);
         assert!(gram.norm_l2() <= tolerance * (n as f64).sqrt(), "{n}: {}", gram.norm_l2());
     }
 
@@ -268,7 +405,8 @@ mod tests {
             1 => -0.5,
             _ => 0.0,
         };
-        let (values, _) = eigen(Mat::from_fn(n, n, laplace).as_ref()).unwrap();
+        let mut room = Room::new(Mat::from_fn(n, n, laplace).as_ref(), 0);
+        let (values, _) = eigen(&mut room, Parallelism::Sequential).unwrap();
         for (k, value) in values.iter().enumerate() {
             let angle = std::f64::consts::PI * (k + 1) as f64 / (n + 1) as f64;
             assert!((value - (1.0 - libm::cos(angle))).abs() < 1e-14, "{k}");

@@ -1,33 +1,41 @@
 //! The reduction to tridiagonal form, a panel of columns at a time.
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::Tridiagonal;
+use crate::panels::Parallelism;
 use crate::reflect::{PANEL, reflect};
-use crate::simd::{self, Groups, GroupsMut, LANES, Lanes, padded};
+use crate::simd::{self, AlignedVec, Groups, GroupsMut, LANES, Lanes, padded};
 
 /// Columns that are read together.
 const TOGETHER: usize = 4;
 
+/// A larger matrix is multiplied with a vector in parts.
+const PARTED: usize = 1024;
+
+/// So many, for any number of threads.
+const PARTS: usize = 8;
+
 /// The reduction of the columns of a panel; `images` takes their W, with stride like A.
-pub(super) struct Panel<'a> {
-    pub(super) form: &'a mut Tridiagonal,
+pub(super) struct Panel<'a, 'b> {
+    pub(super) form: &'a mut Tridiagonal<'b>,
     pub(super) images: &'a mut [f64],
     pub(super) first: usize,
     pub(super) width: usize,
 }
 
-impl WithSimd for Panel<'_> {
+impl WithSimd for Panel<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { form, images, first, width } = self;
-        let (n, stride) = (form.diagonal.len(), form.stride);
+        let (n, stride) = (form.room.n, form.room.stride);
         let len = padded(n);
         for j in 0..width {
             let k = first + j;
-            let (before, column) = form.vectors.split_at_mut(k * stride);
+            let (before, column) = form.room.values.split_at_mut(k * stride);
             let before = &before[first * stride..];
             let column = &mut column[..len];
             // What the reflections before it in the panel have left of column k.
@@ -40,7 +48,8 @@ impl WithSimd for Panel<'_> {
             add_columns(simd, before, stride, &weights[0][..j], column, from);
             add_columns(simd, images, stride, &weights[1][..j], column, from);
             form.diagonal[k] = column[k];
-            column[..=k].fill(0.0);
+            // Above its panel the column belongs to the matrix as it was.
+            column[first..=k].fill(0.0);
             column[n..].fill(0.0);
             if k + 1 == n {
                 break;
@@ -54,9 +63,13 @@ impl WithSimd for Panel<'_> {
             let from = (k + 1) / LANES;
             let (done, image) = images.split_at_mut(j * stride);
             let image = &mut image[..len];
-            let vectors = &form.vectors[first * stride..];
-            let vector = &form.vectors[k * stride..][..len];
-            symmetric_image(simd, &form.vectors, stride, vector, image, from);
+            let vectors = &form.room.values[first * stride..];
+            let vector = &form.room.values[k * stride..][..len];
+            if n - k <= PARTED {
+                symmetric_image(simd, &form.room.values, stride, vector, image, from, len / LANES);
+            } else {
+                parted_image(&form.room.values, stride, vector, image, from, form.parallelism);
+            }
             let mut sums = [[0.0; PANEL]; 2];
             for i in 0..j {
                 let dot = |lines: &[f64]| {
@@ -75,6 +88,57 @@ impl WithSimd for Panel<'_> {
             let weight = [-0.5 * factor * component];
             add_columns(simd, vector, stride, &weight, image, from);
         }
+    }
+}
+
+/// [`symmetric_image`] in [`PARTS`] sums over columns, one after the other or at the same time.
+fn parted_image(
+    matrix: &[f64],
+    stride: usize,
+    vector: &[f64],
+    image: &mut [f64],
+    from: usize,
+    parallelism: Parallelism,
+) {
+    let (len, groups) = (vector.len(), vector.len() / LANES);
+    // Parts of about the same area: what is left to the right of fraction x of the columns is (1 − x)².
+    let area = (groups - from) * (groups - from);
+    let bound = |part: usize| groups - (area * (PARTS - part) / PARTS).isqrt();
+    let mut sums = AlignedVec::zeros(PARTS * len);
+    let part = |(part, image): (usize, &mut [f64])| {
+        let (from, to) = (bound(part), bound(part + 1));
+        simd::arch().dispatch(Part { matrix, stride, vector, image, from, to });
+    };
+    match parallelism {
+        Parallelism::Sequential => sums.chunks_exact_mut(len).enumerate().for_each(part),
+        Parallelism::Rayon => {
+            sums.par_chunks_exact_mut(len).with_max_len(1).enumerate().for_each(part);
+        }
+    }
+    image[from * LANES..].fill(0.0);
+    for sum in sums.chunks_exact(len) {
+        for (image, sum) in image[from * LANES..].iter_mut().zip(&sum[from * LANES..]) {
+            *image += sum;
+        }
+    }
+}
+
+struct Part<'a> {
+    matrix: &'a [f64],
+    stride: usize,
+    vector: &'a [f64],
+    image: &'a mut [f64],
+    from: usize,
+    to: usize,
+}
+
+impl WithSimd for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { matrix, stride, vector, image, from, to } = self;
+        symmetric_image(simd, matrix, stride, vector, image, from, to);
     }
 }
 
@@ -114,8 +178,8 @@ fn add_columns<S: Simd>(
     }
 }
 
-/// `image = A v` from group `from` on, where v is zero before. Reads A from the blocks of eight on its
-/// diagonal down.
+/// `image = A v` from group `from` on, where v is zero before: what the blocks of eight columns `from..to` add to
+/// it, and the rows beside them. Reads A from the blocks of eight on its diagonal down.
 #[inline(always)]
 fn symmetric_image<S: Simd>(
     simd: S,
@@ -124,11 +188,12 @@ fn symmetric_image<S: Simd>(
     vector: &[f64],
     image: &mut [f64],
     from: usize,
+    to: usize,
 ) {
     let len = vector.len();
     image[from * LANES..].fill(0.0);
     let v = Groups::<S>::new(vector);
-    for block in from..len / LANES {
+    for block in from..to {
         for half in [0, TOGETHER] {
             let start = block * LANES + half;
             let mut columns = [Groups::<S>::new(&matrix[..0]); TOGETHER];

@@ -1,19 +1,24 @@
 //! Rotations of columns, many sweeps at a time.
 
-use faer::{Mat, MatRef};
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
+use crate::RowMatrix;
+use crate::panels::Parallelism;
 use crate::simd::{self, AlignedVec, LANES};
 
 /// Sweeps of rotations that are applied together.
 const WAVE: usize = 4;
 
-/// Waves that are applied to a slab of rows while it is in the cache.
+/// Waves that are applied together to a matrix of fewer than [`LARGE`] rows.
 const WAVES: usize = 16;
+
+/// From so many rows on more waves are.
+const LARGE: usize = 2048;
 
 /// Up to [`WAVE`] sweeps of rotations. Those that a sweep does not have do nothing.
 struct Wave {
-    /// Rotation i of sweep w at i − w + `WAVE`: the place of column i − w in a slab.
+    /// Rotation i of sweep w at i − w + `WAVE`: the place of column i − w in a slab of all columns.
     rotations: Vec<[(f64, f64); WAVE]>,
     count: usize,
     /// The columns that are touched.
@@ -39,32 +44,26 @@ impl Wave {
     }
 }
 
-/// A matrix in slabs of rows; in a slab one column after another.
-pub(super) struct Columns {
-    values: AlignedVec,
-    rows: usize,
-    /// Number of columns.
-    count: usize,
+/// A square matrix and the rotations of its columns that are still to be applied.
+pub(super) struct Sweeps {
+    matrix: RowMatrix,
     waves: Vec<Wave>,
+    /// Waves that are applied to a slab of rows while it is in the cache.
+    most: usize,
+    parallelism: Parallelism,
 }
 
-/// Rows of a slab.
+/// Most rows of a slab.
 const SLAB: usize = 4 * LANES;
 
-impl Columns {
-    pub(super) fn new(matrix: MatRef<'_, f64>) -> Self {
-        let (rows, columns) = (matrix.nrows(), matrix.ncols());
-        // At both ends of a slab are columns of zeros, for sweeps that are behind or ahead.
-        let per_slab = SLAB * (columns + 2 * WAVE);
-        let mut values = AlignedVec::zeros(rows.div_ceil(SLAB) * per_slab);
-        for (s, slab) in values.chunks_exact_mut(per_slab).enumerate() {
-            let count = SLAB.min(rows - s * SLAB);
-            for (j, out) in slab[WAVE * SLAB..].chunks_exact_mut(SLAB).take(columns).enumerate() {
-                let column = matrix.col(j).subrows(s * SLAB, count);
-                out[..count].iter_mut().zip(column.iter()).for_each(|(out, value)| *out = *value);
-            }
-        }
-        Self { values, rows, count: columns, waves: Vec::new() }
+/// Numbers that the nearer caches hold.
+const CACHED: usize = 1 << 17;
+
+impl Sweeps {
+    pub(super) fn new(matrix: RowMatrix, parallelism: Parallelism) -> Self {
+        // Large matrices come from memory and go back there each time.
+        let most = if matrix.rows() < LARGE { WAVES } else { 4 * WAVES };
+        Self { matrix, waves: Vec::new(), most, parallelism }
     }
 
     /// Applies a sweep of rotations, as [`Wave::push`] has them, now or later.
@@ -73,10 +72,10 @@ impl Columns {
             return;
         }
         if self.waves.last().is_none_or(|wave| wave.count == WAVE) {
-            if self.waves.len() == WAVES {
+            if self.waves.len() == self.most {
                 self.apply();
             }
-            self.waves.push(Wave::new(self.count));
+            self.waves.push(Wave::new(self.matrix.columns()));
         }
         if let Some(wave) = self.waves.last_mut() {
             wave.push(first, rotations);
@@ -84,26 +83,57 @@ impl Columns {
     }
 
     fn apply(&mut self) {
-        simd::arch().dispatch(Rotate(self));
+        let n = self.matrix.columns();
+        let first = self.waves.iter().map(|wave| wave.first).min().unwrap_or(0);
+        let last = self.waves.iter().map(|wave| wave.last).max().unwrap_or(0);
+        if first < last {
+            let waves = &self.waves;
+            // As many rows as the cache holds, in whole groups.
+            let rows = (CACHED / n / LANES * LANES).clamp(LANES, SLAB);
+            let slab = || AlignedVec::zeros(rows * (last - first + 1 + 2 * WAVE));
+            let rotate = |slab: &mut AlignedVec, rows: &mut [f64]| {
+                simd::arch().dispatch(Rotate { rows, n, waves, first, last, slab });
+            };
+            let values = self.matrix.values_mut();
+            match self.parallelism {
+                Parallelism::Sequential => {
+                    let mut slab = slab();
+                    values.chunks_mut(rows * n).for_each(|rows| rotate(&mut slab, rows));
+                }
+                Parallelism::Rayon => {
+                    let rows = values.par_chunks_mut(rows * n);
+                    rows.with_min_len(4).for_each_init(slab, rotate);
+                }
+            }
+        }
         self.waves.clear();
     }
 
     /// The matrix with its columns in this order.
-    pub(super) fn in_order(&mut self, order: &[usize]) -> Mat<f64> {
+    pub(super) fn in_order(mut self, order: &[usize]) -> RowMatrix {
         self.apply();
-        let per_slab = SLAB * (self.count + 2 * WAVE);
-        let mut out = Mat::zeros(self.rows, self.count);
-        for (j, k) in order.iter().enumerate() {
-            for (s, rows) in out.col_as_slice_mut(j).chunks_mut(SLAB).enumerate() {
-                let from = s * per_slab + (k + WAVE) * SLAB;
-                rows.copy_from_slice(&self.values[from..][..rows.len()]);
+        let mut line = vec![0.0; order.len()];
+        for i in 0..self.matrix.rows() {
+            let row = self.matrix.row_mut(i);
+            for (out, k) in line.iter_mut().zip(order) {
+                *out = row[*k];
             }
+            row.copy_from_slice(&line);
         }
-        out
+        self.matrix
     }
 }
 
-struct Rotate<'a>(&'a mut Columns);
+/// Rotates the columns `first..=last` of some rows of length `n`.
+struct Rotate<'a> {
+    rows: &'a mut [f64],
+    n: usize,
+    waves: &'a [Wave],
+    first: usize,
+    last: usize,
+    /// Room for them, column by column.
+    slab: &'a mut [f64],
+}
 
 impl WithSimd for Rotate<'_> {
     type Output = ();
@@ -112,26 +142,44 @@ impl WithSimd for Rotate<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         // A column for each sweep must fit into the registers.
         match S::F64_LANES {
-            8 => self.slabs::<S, 4>(simd),
-            4 => self.slabs::<S, 2>(simd),
-            _ => self.slabs::<S, 1>(simd),
+            8 if self.rows.len() > 2 * LANES * self.n => self.slab::<S, 4>(simd),
+            8 if self.rows.len() > LANES * self.n => self.slab::<S, 2>(simd),
+            4 => self.slab::<S, 2>(simd),
+            _ => self.slab::<S, 1>(simd),
         }
     }
 }
 
 impl Rotate<'_> {
+    /// In a slab, columns follow each other; at both ends are columns of zeros, for sweeps that are behind or
+    /// ahead.
     #[inline(always)]
-    fn slabs<S: Simd, const R: usize>(self, simd: S) {
-        let Columns { values, count, waves, .. } = self.0;
-        let per_column = SLAB / S::F64_LANES;
-        let values = S::as_mut_simd_f64s(values).0;
-        for slab in values.chunks_exact_mut(per_column * (*count + 2 * WAVE)) {
-            for wave in waves.iter() {
-                let mut offset = 0;
-                while offset < per_column {
-                    rotate::<S, R>(simd, slab, per_column, offset, wave);
-                    offset += R;
-                }
+    fn slab<S: Simd, const R: usize>(self, simd: S) {
+        let Self { rows, n, waves, first, last, slab } = self;
+        let height = (rows.len() / n).next_multiple_of(R.max(LANES / S::F64_LANES) * S::F64_LANES);
+        let per_column = height / S::F64_LANES;
+        let slab = &mut slab[..height * (last - first + 1 + 2 * WAVE)];
+        let inner = WAVE * height;
+        slab[..inner].fill(0.0);
+        slab[inner + (last - first + 1) * height..].fill(0.0);
+        for (i, row) in rows.chunks_exact(n).enumerate() {
+            let lines = slab[inner..].chunks_exact_mut(height);
+            for (line, value) in lines.zip(&row[first..=last]) {
+                line[i] = *value;
+            }
+        }
+        let registers = S::as_mut_simd_f64s(slab).0;
+        for wave in waves {
+            let mut offset = 0;
+            while offset < per_column {
+                rotate::<S, R>(simd, registers, per_column, offset, first, wave);
+                offset += R;
+            }
+        }
+        for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+            let lines = slab[inner..].chunks_exact(height);
+            for (line, value) in lines.zip(&mut row[first..=last]) {
+                *value = line[i];
             }
         }
     }
@@ -148,18 +196,19 @@ fn rotate<S: Simd, const R: usize>(
     slab: &mut [S::f64s],
     per_column: usize,
     offset: usize,
+    first: usize,
     wave: &Wave,
 ) {
-    // Column i of the matrix is column i + WAVE of the slab.
-    let mut column = wave.last + WAVE;
+    // Column i of the matrix is column i − first + WAVE of the slab.
+    let mut column = wave.last - first + WAVE;
     // The higher column of the pair that sweep w turns next.
     let mut held = [[simd.splat_f64s(0.0); R]; WAVE];
     for w in 0..WAVE {
         held[w].copy_from_slice(&slab[(column + w) * per_column + offset..][..R]);
     }
-    while column > wave.first + 1 {
+    while column > wave.first - first + 1 {
         column -= 1;
-        let rotations = &wave.rotations[column];
+        let rotations = &wave.rotations[column + first];
         let mut passing = [simd.splat_f64s(0.0); R];
         passing.copy_from_slice(&slab[column * per_column + offset..][..R]);
         for w in 0..WAVE {

@@ -10,7 +10,9 @@
 //!    in the same Krylov space.
 //! 3. One product with v gives both ends: the largest Collatz–Wielandt quotient and the Rayleigh
 //!    quotient, with rigorous bounds on their rounding.
-//! 4. What the eigendecomposition itself is off by is carried to the threshold by two perturbation
+//! 4. Where the requested width allows it, the smallest eigenvalues are left out, and a proved bound on what they
+//!    would add widens the interval.
+//! 5. What the eigendecomposition itself is off by is carried to the threshold by two perturbation
 //!    bounds (see [`Threshold`]).
 //!
 //! With k outputs M becomes the map Φ of S13 on n-tuples of symmetric k × k matrices, "positive" becomes
@@ -22,12 +24,14 @@ mod cone;
 mod perron;
 mod response;
 mod search;
+mod truncation;
 
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix};
 
 use self::perron::Operator;
 use self::response::Response;
+use self::truncation::Kept;
 use crate::minimum::rounding;
 use crate::{Batch, Minimum, TheoryError, ToMinimum};
 
@@ -270,20 +274,22 @@ fn solve(
     if !(relative_width > 0.0 && relative_width.is_finite()) {
         return Err(TheoryError::RelativeWidth { value: relative_width });
     }
-    let (exponent, eigenvalues, rows) = minimum.scaled();
+    let (exponent, eigenvalues, _) = minimum.scaled();
     if eigenvalues.is_empty() {
         let (lower, upper) = (f64::INFINITY, f64::INFINITY);
         let status = ThresholdStatus::Converged;
         let threshold = Threshold { lower, upper, iterations: 0, status };
         return Ok((threshold, None));
     }
-    let response = Response::new(eigenvalues, p, momentum);
-    let mut operator = Operator::new(response, rows, minimum.output_count(), parallelism);
-    let bracket = if p > 0.0 {
-        search::bracket(&mut operator, options)?
+    let kept = Kept::affordable(minimum, &Response::new(eigenvalues, p, momentum), options);
+    let response = Response::new(kept.eigenvalues, p, momentum);
+    let mut operator = Operator::new(response, &kept.rows, minimum.output_count(), parallelism);
+    let mut bracket = if p > 0.0 {
+        search::bracket(&mut operator, &kept.options(options))?
     } else {
         gradient_descent(&response)
     };
+    kept.widen(&mut bracket, &response);
     let error = decomposition_error(minimum, operator, p, &bracket);
     let lower = bracket.lower - error.below;
     let upper = bracket.upper + error.above;

@@ -21,13 +21,20 @@ pub(crate) enum Table {
     Steps,
     Curvature,
     Thresholds,
+    LargeThresholds,
     Programs,
     Paper,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Steps, Self::Curvature, Self::Thresholds, Self::Programs, Self::Paper];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Steps,
+        Self::Curvature,
+        Self::Thresholds,
+        Self::LargeThresholds,
+        Self::Programs,
+        Self::Paper,
+    ];
 
     /// Its name in the comments that mark it.
     pub(crate) fn name(self) -> &'static str {
@@ -35,6 +42,7 @@ impl Table {
             Self::Steps => "steps",
             Self::Curvature => "curvature",
             Self::Thresholds => "thresholds",
+            Self::LargeThresholds => "large thresholds",
             Self::Programs => "programs",
             Self::Paper => "paper",
         }
@@ -321,6 +329,17 @@ pub(crate) const BENCHES: &[Bench] = &[
         "8",
         &[Term { elements: 2.0 * 2000.0 * 2000.0 * 2000.0, fastest_of: PRODUCT_1000 }],
     ),
+    Bench {
+        table: Table::LargeThresholds,
+        only_when_named: true,
+        ..threshold(
+            "threshold_10000",
+            "n = 10 000, B = 1",
+            "10000",
+            "1",
+            &[Term { elements: 2.0 * 1e4 * 1e4 * 1e4, fastest_of: PRODUCT_1000 }],
+        )
+    },
     reproduce("reproduce_quick", "profile quick, 1 thread", Table::Programs, "quick", "1"),
     reproduce(
         "reproduce_quick_2_threads",

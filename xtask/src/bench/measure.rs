@@ -91,7 +91,8 @@ impl Measurements {
             }
             How::Threshold { samples, batch_size } => {
                 let program = self.executable("threshold_growth")?;
-                several(runs(5), || {
+                let count = if bench.only_when_named { 1 } else { 5 };
+                several(runs(count), || {
                     let mut command = Command::new(program);
                     command.args(["exact", samples, batch_size]);
                     let text = stdout(&mut command)?;

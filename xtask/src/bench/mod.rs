@@ -27,7 +27,8 @@ Examples:
   cargo xtask bench                                    everything of flatmin, in minutes
   cargo xtask bench --only sgd_step_relu,threshold_300
   cargo xtask bench --peers python3                    beside PyTorch, JAX and others, where installed
-  cargo xtask bench --only reproduce_paper             takes long: only when it is named
+  cargo xtask bench --only reproduce_paper             takes long: only when it is named, as is
+                                                       threshold_10000
   cargo xtask bench --peers python3 --update-docs      and write docs/performance.md
 
 Times mean little while other work runs on the machine.

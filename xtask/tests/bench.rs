@@ -70,6 +70,33 @@ fn what_is_measured_is_written() {
 }
 
 #[test]
+fn a_curve_has_its_points_and_its_laws() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("bench.json");
+    let curves = "reproduce_cells,gd_step_relu_n";
+    bench(&["--quick", "--curves", curves, "--out"]).arg(&out).assert().code(0);
+    let file = read(&out);
+    assert_eq!(file["benches"].as_array().unwrap().len(), 0);
+    let curves = file["curves"].as_array().unwrap();
+    let names: Vec<&Value> = curves.iter().map(|curve| &curve["name"]).collect();
+    assert_eq!(names, ["gd_step_relu_n", "reproduce_cells"]);
+    for curve in curves {
+        let points = curve["points"].as_array().unwrap();
+        let number = |point: &Value, name: &str| point[name].as_f64().unwrap();
+        assert!(points.iter().all(|point| number(point, "minimum") > 0.0), "{curve}");
+        assert!(points.iter().map(|point| number(point, "at")).is_sorted(), "{curve}");
+        assert!(number(&curve["seconds_law"], "standard_error") >= 0.0);
+    }
+    let at: Vec<&Value> =
+        curves[0]["points"].as_array().unwrap().iter().map(|p| &p["at"]).collect();
+    assert_eq!(at, [75.0, 150.0, 300.0]);
+    for arguments in [["--curves", "no"], ["--point", "gd_step_relu_n"]] {
+        bench(&arguments).assert().code(2).stdout("");
+    }
+    bench(&["--point", "reproduce_cells", "1"]).assert().code(3).stdout("");
+}
+
+#[test]
 fn a_python_that_is_missing_is_one_line() {
     let out = tempfile::tempdir().unwrap();
     let assert = bench(&["--only", "sgd_step_relu", "--peers", "no/such/python", "--out"])

@@ -30,7 +30,7 @@ pub const PRODUCT_SAMPLES: usize = 1000;
 pub struct Steps<M> {
     /// The model.
     pub model: M,
-    /// What it is trained on, [`SAMPLES`] samples.
+    /// What it is trained on, [`SAMPLES`] samples unless another number was asked for.
     pub data: Dataset,
     /// Its parameters before the first step.
     pub initial: Vec<f64>,
@@ -41,7 +41,8 @@ pub struct Steps<M> {
 impl<M: Model> Steps<M> {
     fn new(model: M, data: Dataset, initial: Vec<f64>) -> Self {
         let mut rng = stream(0, "bench order", 0);
-        let order = (0..SAMPLES).map(|_| rng.random_range(0..300)).collect();
+        let count = u32::try_from(data.sample_count()).unwrap_or(u32::MAX);
+        let order = (0..SAMPLES).map(|_| rng.random_range(0..count)).collect();
         Self { model, data, initial, order }
     }
 }
@@ -51,10 +52,18 @@ impl<M: Model> Steps<M> {
 /// # Panics
 /// Never: its sizes are positive and its data finite. Likewise below.
 pub fn relu() -> Steps<TwoLayerRelu> {
-    let model = TwoLayerRelu::new(100, 100).expect("positive sizes");
+    relu_of(SAMPLES, 100, 100)
+}
+
+/// The two-layer ReLU network with m neurons and d inputs on n samples.
+///
+/// # Panics
+/// When one of the sizes is zero.
+pub fn relu_of(samples: usize, width: usize, input_dim: usize) -> Steps<TwoLayerRelu> {
+    let model = TwoLayerRelu::new(width, input_dim).expect("positive sizes");
     let mut rng = stream(0, "bench relu", 0);
-    let inputs = data::sphere_inputs(SAMPLES, 100, &mut rng);
-    let targets = (0..SAMPLES).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let inputs = data::sphere_inputs(samples, input_dim, &mut rng);
+    let targets = (0..samples).map(|_| rng.random_range(-1.0..1.0)).collect();
     let initial = model.initial_parameters(&mut rng);
     Steps::new(model, Dataset::new(inputs, targets).expect("finite data"), initial)
 }
@@ -64,10 +73,18 @@ pub fn relu() -> Steps<TwoLayerRelu> {
 /// # Panics
 /// Never.
 pub fn diagonal() -> Steps<DiagonalLinear> {
-    let model = DiagonalLinear::new(1000).expect("positive size");
+    diagonal_of(1000)
+}
+
+/// The diagonal linear network with d inputs.
+///
+/// # Panics
+/// When d is less than 3, the number of inputs that the targets depend on.
+pub fn diagonal_of(input_dim: usize) -> Steps<DiagonalLinear> {
+    let model = DiagonalLinear::new(input_dim).expect("positive size");
     let mut rng = stream(0, "bench diagonal", 0);
-    let inputs = data::cube_inputs(SAMPLES, 1000, &mut rng);
-    let targets = data::linear_targets(&inputs, &data::sparse_coefficients(1000, 3));
+    let inputs = data::cube_inputs(SAMPLES, input_dim, &mut rng);
+    let targets = data::linear_targets(&inputs, &data::sparse_coefficients(input_dim, 3));
     let initial = model.initial_parameters(&mut rng);
     Steps::new(model, Dataset::new(inputs, targets).expect("finite data"), initial)
 }

@@ -103,7 +103,7 @@ impl Measurements {
                 let program = std::env::current_exe().map_err(Failure::file(Path::new("xtask")))?;
                 // The paper takes minutes.
                 let count = if bench.only_when_named { 1 } else { 3 };
-                several(runs(count), || reproduce(&program, profile, threads))
+                several(runs(count), || reproduce(&program, profile, None, threads))
             }
             How::StartUp => {
                 let program = self.executable("flatmin")?;
@@ -111,7 +111,7 @@ impl Measurements {
                     let start = Instant::now();
                     stdout(Command::new(program).arg("--version"))?;
                     let seconds = start.elapsed().as_secs_f64();
-                    Ok(Run { seconds, memory_bytes: None, products: None })
+                    Ok(Run { seconds, memory_bytes: None, products: None, cells: 0.0 })
                 })
             }
         }
@@ -187,10 +187,12 @@ impl Measurements {
 }
 
 /// One run of a process.
-struct Run {
-    seconds: f64,
-    memory_bytes: Option<u64>,
+pub(crate) struct Run {
+    pub(crate) seconds: f64,
+    pub(crate) memory_bytes: Option<u64>,
     products: Option<f64>,
+    /// Of a reproduction.
+    pub(crate) cells: f64,
 }
 
 /// What `threshold_growth` prints: seconds, bytes (`NaN` where the system does not say), width, products.
@@ -198,7 +200,8 @@ fn parse_threshold(text: &str) -> Option<Run> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [seconds, memory, _width, products] = words[..] else { return None };
     let products = Some(products.parse().ok()?);
-    Some(Run { seconds: seconds.parse().ok()?, memory_bytes: memory.parse().ok(), products })
+    let (seconds, memory_bytes) = (seconds.parse().ok()?, memory.parse().ok());
+    Some(Run { seconds, memory_bytes, products, cells: 0.0 })
 }
 
 /// Runs something several times.
@@ -218,15 +221,28 @@ fn several(
     Ok(Measured { seconds, minimum, memory_bytes, products })
 }
 
-fn reproduce(program: &Path, profile: &str, threads: &str) -> Result<Run, Failure> {
+/// A fresh reproduction.
+///
+/// # Errors
+/// [`Failure`] when it does not run.
+pub(crate) fn reproduce(
+    program: &Path,
+    profile: &str,
+    seeds: Option<usize>,
+    threads: &str,
+) -> Result<Run, Failure> {
     #[derive(Deserialize)]
     struct Manifest {
         peak_memory_bytes: Option<u64>,
+        cells_computed: u32,
     }
     let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
     let mut command = Command::new(program);
     command.args(["reproduce", "--profile", profile, "--threads", threads, "--out"]);
     command.arg(folder.path());
+    if let Some(seeds) = seeds {
+        command.args(["--seeds", &seeds.to_string()]);
+    }
     let start = Instant::now();
     let output = output(&mut command)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -238,8 +254,9 @@ fn reproduce(program: &Path, profile: &str, threads: &str) -> Result<Run, Failur
     {
         return Err(failed(&command, &output));
     }
-    let Manifest { peak_memory_bytes } = read_json(&folder.path().join("manifest.json"))?;
-    Ok(Run { seconds, memory_bytes: peak_memory_bytes, products: None })
+    let manifest: Manifest = read_json(&folder.path().join("manifest.json"))?;
+    let (memory_bytes, cells) = (manifest.peak_memory_bytes, f64::from(manifest.cells_computed));
+    Ok(Run { seconds, memory_bytes, products: None, cells })
 }
 
 /// Builds the targets and gives their executables by name.

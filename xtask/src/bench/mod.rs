@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how long flatmin takes, how long the processor would need at least, and how long others take.
 
+mod curves;
 mod definitions;
 mod measure;
 mod page;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use self::curves::{CURVES, Curve, CurveRecord};
 use self::definitions::{BENCHES, Bench, find};
 use self::measure::Measurements;
 pub(crate) use self::measure::PROFILE;
@@ -30,6 +32,8 @@ Examples:
   cargo xtask bench --only reproduce_paper             takes long: only when it is named, as is
                                                        threshold_10000
   cargo xtask bench --peers python3 --update-docs      and write docs/performance.md
+  cargo xtask bench --curves --update-docs             time and memory against sizes, with exponents
+  cargo xtask bench --curves threshold_n               one of the curves
 
 Times mean little while other work runs on the machine.
 
@@ -43,6 +47,13 @@ pub(crate) struct Options {
     /// Only these benchmarks.
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_name)]
     only: Vec<&'static Bench>,
+    /// Time and memory against sizes, instead of the benchmarks: all curves, or those named.
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',', value_parser = parse_curve)]
+    #[arg(conflicts_with_all = ["only", "peers"])]
+    curves: Option<Vec<&'static Curve>>,
+    /// Measure a point of a curve, as a process of its own does.
+    #[arg(long, num_args = 2, value_names = ["CURVE", "SIZE"], hide = true)]
+    point: Vec<String>,
     /// A Python interpreter for other libraries; those that it does not have are left out.
     #[arg(long, value_name = "PYTHON")]
     peers: Option<PathBuf>,
@@ -67,6 +78,13 @@ fn parse_name(name: &str) -> Result<&'static Bench, String> {
     })
 }
 
+fn parse_curve(name: &str) -> Result<&'static Curve, String> {
+    curves::find(name).ok_or_else(|| {
+        let names: Vec<&str> = CURVES.iter().map(|curve| curve.name).collect();
+        format!("the curves are {}", names.join(", "))
+    })
+}
+
 /// `bench.json`.
 #[derive(Debug, Serialize)]
 struct BenchFile {
@@ -81,6 +99,7 @@ struct BenchFile {
     host: BenchHost,
     benches: Vec<Record>,
     limits: Vec<LimitRecord>,
+    curves: Vec<CurveRecord>,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,13 +147,12 @@ struct LimitRecord {
 /// # Errors
 /// [`Failure`] when it could not be done.
 pub(crate) fn bench(options: &Options) -> Result<u8, Failure> {
+    if !options.point.is_empty() {
+        curves::point(&options.point, options.quick)?;
+        return Ok(exit::DONE);
+    }
     let started = now();
-    let is_chosen = |bench: &&Bench| match options.only.as_slice() {
-        [] => !bench.only_when_named,
-        only => only.iter().any(|named| named.name == bench.name),
-    };
-    // In the order of the table and each once, however they were named.
-    let benches: Vec<&'static Bench> = BENCHES.iter().filter(is_chosen).collect();
+    let (benches, curves) = chosen(options);
     let mut peers =
         options.peers.as_deref().map(|python| Peers::new(python, options.quick)).transpose()?;
     let page = options.update_docs.then(page::Page::read).transpose()?;
@@ -144,6 +162,7 @@ pub(crate) fn bench(options: &Options) -> Result<u8, Failure> {
     }
     let mut measurements = Measurements::new(&benches, options.quick)?;
     let records = run(&benches, &mut measurements, peers.as_mut())?;
+    let curves = curves::measure(&curves, options.quick)?;
     let limits = measurements.limits().iter();
     let file = BenchFile {
         schema: "flatmin.bench/1",
@@ -161,6 +180,7 @@ pub(crate) fn bench(options: &Options) -> Result<u8, Failure> {
         limits: limits
             .map(|(name, m)| LimitRecord { name, seconds: m.seconds, minimum: m.minimum })
             .collect(),
+        curves,
     };
     let json = files::json(&options.out, &file)?;
     files::write(&options.out, json.as_bytes())?;
@@ -172,6 +192,20 @@ pub(crate) fn bench(options: &Options) -> Result<u8, Failure> {
         Format::Json => json,
     });
     Ok(if disagreements(&file.benches) { exit::FAILS } else { exit::DONE })
+}
+
+/// What is to be measured, in the order of the tables and each once, however it was named.
+fn chosen(options: &Options) -> (Vec<&'static Bench>, Vec<&'static Curve>) {
+    if let Some(named) = &options.curves {
+        let is_named = |curve: &&Curve| named.iter().any(|named| named.name == curve.name);
+        let curves = CURVES.iter().filter(|curve| named.is_empty() || is_named(curve));
+        return (Vec::new(), curves.collect());
+    }
+    let is_chosen = |bench: &&Bench| match options.only.as_slice() {
+        [] => !bench.only_when_named,
+        only => only.iter().any(|named| named.name == bench.name),
+    };
+    (BENCHES.iter().filter(is_chosen).collect(), Vec::new())
 }
 
 /// Runs the benchmarks one after the other, and each peer right after flatmin.

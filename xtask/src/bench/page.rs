@@ -4,12 +4,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::curves::{self, CURVES};
 use super::definitions::{BENCHES, PEAK, Table};
 use super::{BenchFile, Record};
 use crate::failure::Failure;
 use crate::{files, output};
 
 const PAGE: &str = "docs/performance.md";
+
+/// The curves at a glance.
+const FIGURE: &str = "docs/figures/cost_curves.svg";
+
+/// The name of the curves in the comments that mark them.
+const CURVES_NAME: &str = "curves";
 
 /// Seconds with three digits: `1.24 µs`, `243 µs`, `3.81 s`.
 pub(crate) fn time(seconds: f64) -> String {
@@ -32,7 +39,8 @@ fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-fn memory(bytes: Option<u64>) -> String {
+/// Megabytes with three digits.
+pub(crate) fn memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(String::new, |bytes| format!("{} MB", digits(bytes as f64 / 1e6)))
 }
 
@@ -43,6 +51,9 @@ fn part_of_limit(record: &Record) -> String {
 
 /// The table on standard output.
 pub(crate) fn text(file: &BenchFile) -> String {
+    if file.benches.is_empty() {
+        return curves::text(&file.curves);
+    }
     let mut rows = vec![
         [
             "benchmark",
@@ -102,9 +113,9 @@ impl Page {
     /// [`Failure`] when it cannot be read or a table has no place in it.
     pub(crate) fn read() -> Result<Self, Failure> {
         let page = fs::read_to_string(PAGE).map_err(Failure::file(Path::new(PAGE)))?;
-        for table in Table::ALL {
-            if place(&page, table).is_none() {
-                let begin = begin(table);
+        for name in names() {
+            if place(&page, name).is_none() {
+                let begin = begin(name);
                 return Err(Failure::Bench(format!("{PAGE}: no {begin} … {END}")));
             }
         }
@@ -116,20 +127,29 @@ impl Page {
     /// # Errors
     /// [`Failure`] when it cannot be written.
     pub(crate) fn update(self, file: &BenchFile) -> Result<(), Failure> {
-        let page = with_tables(self.0, file);
+        let page = with_curves(with_tables(self.0, file), file);
+        if file.curves.len() == CURVES.len() {
+            let figure = curves::figure(&file.curves).to_svg();
+            files::write(Path::new(FIGURE), figure.as_bytes())?;
+        }
         Ok(files::write(Path::new(PAGE), page.as_bytes())?)
     }
 }
 
 const END: &str = "<!-- /bench -->";
 
-fn begin(table: Table) -> String {
-    format!("<!-- bench: {} -->\n", table.name())
+/// Of everything that is written into the page.
+fn names() -> impl Iterator<Item = &'static str> {
+    Table::ALL.map(Table::name).into_iter().chain([CURVES_NAME])
 }
 
-/// From where to where the table goes, without its marks.
-fn place(page: &str, table: Table) -> Option<(usize, usize)> {
-    let begin = begin(table);
+fn begin(name: &str) -> String {
+    format!("<!-- bench: {name} -->\n")
+}
+
+/// From where to where the table of this name goes, without its marks.
+fn place(page: &str, name: &str) -> Option<(usize, usize)> {
+    let begin = begin(name);
     let from = page.find(&begin)? + begin.len();
     Some((from, from + page[from..].find(END)?))
 }
@@ -140,7 +160,7 @@ fn with_tables(mut page: String, file: &BenchFile) -> String {
         let records: Vec<&Record> = file.benches.iter().filter(of_table).collect();
         let wanted = BENCHES.iter().filter(|bench| bench.table == table).count();
         if records.len() == wanted {
-            if let Some((from, to)) = place(&page, table) {
+            if let Some((from, to)) = place(&page, table.name()) {
                 page.replace_range(from..to, &markdown(file, &records));
             }
         } else if !records.is_empty() {
@@ -151,18 +171,39 @@ fn with_tables(mut page: String, file: &BenchFile) -> String {
     page
 }
 
-fn markdown(file: &BenchFile, records: &[&Record]) -> String {
-    let (host, toolchain) = (&file.host, file.toolchain.unwrap_or("unknown compiler"));
-    let has_memory = records.iter().any(|record| record.memory_bytes.is_some());
-    let [head, rule] = if has_memory { [" memory |", "---|"] } else { [""; 2] };
-    let mut text = format!(
-        "\n{}, {} cores, {}; {toolchain}; {}.\n\n\
-         | benchmark | size | median | smallest | limit | reached |{head}\n\
-         |---|---|---|---|---|---|{rule}\n",
+fn with_curves(mut page: String, file: &BenchFile) -> String {
+    if file.curves.len() == CURVES.len() {
+        if let Some((from, to)) = place(&page, CURVES_NAME) {
+            let text = format!("\n{}\n\n{}", origin(file), curves::markdown(&file.curves));
+            page.replace_range(from..to, &text);
+        }
+    } else if !file.curves.is_empty() {
+        output::warn(&format_args!("{PAGE}: table {CURVES_NAME} stays: not all of it was run"));
+    }
+    page
+}
+
+/// The line that says where and when something was measured.
+fn origin(file: &BenchFile) -> String {
+    let host = &file.host;
+    format!(
+        "{}, {} cores, {}; {}; {}.",
         host.host.cpu.as_deref().unwrap_or("unknown processor"),
         host.host.cores,
         host.instruction_set,
+        file.toolchain.unwrap_or("unknown compiler"),
         file.started.split('T').next().unwrap_or(""),
+    )
+}
+
+fn markdown(file: &BenchFile, records: &[&Record]) -> String {
+    let has_memory = records.iter().any(|record| record.memory_bytes.is_some());
+    let [head, rule] = if has_memory { [" memory |", "---|"] } else { [""; 2] };
+    let mut text = format!(
+        "\n{}\n\n\
+         | benchmark | size | median | smallest | limit | reached |{head}\n\
+         |---|---|---|---|---|---|{rule}\n",
+        origin(file),
     );
     for record in records {
         // Writing to a String cannot fail.
@@ -216,7 +257,7 @@ fn markdown(file: &BenchFile, records: &[&Record]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{digits, place, text, time, with_tables};
+    use super::{digits, names, place, text, time, with_tables};
     use crate::bench::definitions::{BENCHES, Bench, Table};
     use crate::bench::peers::PeerTime;
     use crate::bench::{BenchFile, BenchHost, Record};
@@ -237,12 +278,12 @@ mod tests {
     #[test]
     fn every_table_has_its_place() {
         let page = include_str!("../../../docs/performance.md");
-        for table in Table::ALL {
-            assert!(place(page, table).is_some(), "{}", table.name());
+        for name in names() {
+            assert!(place(page, name).is_some(), "{name}");
         }
-        assert_eq!(place("<!-- bench: steps -->\nold", Table::Steps), None);
+        assert_eq!(place("<!-- bench: steps -->\nold", Table::Steps.name()), None);
         let page = "a\n<!-- bench: steps -->\nold\n<!-- /bench -->";
-        assert_eq!(place(page, Table::Steps), Some((24, 28)));
+        assert_eq!(place(page, Table::Steps.name()), Some((24, 28)));
     }
 
     fn record(bench: &'static Bench) -> Record {
@@ -280,6 +321,7 @@ mod tests {
             host: BenchHost { host, instruction_set: "AVX2" },
             benches: BENCHES.iter().filter(|bench| is_run(bench)).map(record).collect(),
             limits: Vec::new(),
+            curves: Vec::new(),
         }
     }
 

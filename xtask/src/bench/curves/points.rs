@@ -1,0 +1,170 @@
+//! The points of the curves: work of a given size, timed in a process of its own.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use flatmin_curvature::gauss_newton_sharpness;
+use flatmin_linalg::{Parallelism, stream};
+use flatmin_models::Model as _;
+use flatmin_optim::{
+    DiagonalKernel, Kernel, Method, ReluKernel, Sampling, Schedule, StoppingRule, TrainOptions,
+    Update, train,
+};
+use flatmin_theory::{Batch, Gram, Minimum, Sampling as Draws, ThresholdOptions, threshold_with};
+use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::measure::median_and_minimum;
+use crate::manifest::peak_memory_bytes;
+
+/// What the process of a point says.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// The median, of a step or a call.
+    pub(crate) seconds: f64,
+    pub(crate) minimum: f64,
+    /// Peak of the process.
+    pub(crate) memory_bytes: Option<u64>,
+    /// What of it the process had before there was work.
+    pub(crate) idle_bytes: Option<u64>,
+}
+
+/// Times work again and again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timer {
+    /// Once and no more.
+    is_quick: bool,
+    idle_bytes: Option<u64>,
+}
+
+/// Repetitions of fast work go on for so long before the clock is read again.
+const SAMPLE_SECONDS: f64 = 0.02;
+
+/// About as long all repetitions take.
+const TOTAL_SECONDS: f64 = 0.5;
+
+impl Timer {
+    /// To be made before the work is prepared.
+    pub(super) fn new(is_quick: bool) -> Self {
+        Self { is_quick, idle_bytes: peak_memory_bytes() }
+    }
+
+    /// Times `work`, which is so many steps or calls.
+    fn repeat(self, count: usize, mut work: impl FnMut()) -> Point {
+        let once = seconds(&mut work);
+        let repetitions = if self.is_quick { 1.0 } else { (SAMPLE_SECONDS / once).ceil().max(1.0) };
+        let sample = || {
+            let mut done = 0.0;
+            let time = seconds(&mut || {
+                while done < repetitions {
+                    work();
+                    done += 1.0;
+                }
+            });
+            time / repetitions / count as f64
+        };
+        self.samples(once * repetitions, sample)
+    }
+
+    /// Times work that uses up what `prepare` makes.
+    fn anew<T>(self, prepare: impl Fn() -> T, mut work: impl FnMut(T)) -> Point {
+        let mut sample = || {
+            let mut prepared = Some(prepare());
+            seconds(&mut || prepared.take().into_iter().for_each(&mut work))
+        };
+        let once = sample();
+        self.samples(once, sample)
+    }
+
+    /// Median and minimum of 3 to 25 samples that take about so long each.
+    fn samples(self, each: f64, mut sample: impl FnMut() -> f64) -> Point {
+        let is_enough = |count: usize| {
+            count >= 25 || self.is_quick || count >= 3 && count as f64 * each > TOTAL_SECONDS
+        };
+        let mut values = vec![sample()];
+        while !is_enough(values.len()) {
+            values.push(sample());
+        }
+        let (seconds, minimum) = median_and_minimum(values);
+        let (memory_bytes, idle_bytes) = (peak_memory_bytes(), self.idle_bytes);
+        Point { seconds, minimum, memory_bytes, idle_bytes }
+    }
+}
+
+fn seconds(work: &mut dyn FnMut()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
+
+fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Point {
+    let rates = [LEARNING_RATE; SAMPLES];
+    timer.repeat(SAMPLES, || {
+        black_box(kernel.single_steps(order, &rates, CLIP_NORM));
+    })
+}
+
+pub(super) fn sgd_relu_inputs(input_dim: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, order } = relu_of(SAMPLES, 100, input_dim);
+    sgd_steps(timer, &order, ReluKernel::new(model, &data, &initial))
+}
+
+pub(super) fn sgd_relu_width(width: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, order } = relu_of(SAMPLES, width, 100);
+    sgd_steps(timer, &order, ReluKernel::new(model, &data, &initial))
+}
+
+pub(super) fn sgd_diagonal_inputs(input_dim: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, order } = diagonal_of(input_dim);
+    sgd_steps(timer, &order, DiagonalKernel::new(model, &data, &initial))
+}
+
+pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
+    let mut kernel = ReluKernel::new(model, &data, &initial);
+    timer.repeat(1, || {
+        black_box(kernel.full_step(UPDATE));
+    })
+}
+
+/// A whole run of SGD, its loop and its checks for convergence included.
+pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, .. } = relu_of(SAMPLES, 100, 100);
+    let options = TrainOptions {
+        method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
+        learning_rate: LEARNING_RATE,
+        schedule: Schedule::Constant,
+        clip_norm: CLIP_NORM,
+        max_steps: steps as u64,
+        stopping: StoppingRule::never(),
+        checkpoints: vec![],
+    };
+    timer.repeat(1, || {
+        let mut rng = stream(0, "curve order", 0);
+        black_box(train(&model, &data, &initial, &options, &mut rng, |_| ()).ok());
+    })
+}
+
+pub(super) fn metrics_relu_samples(samples: usize, timer: Timer) -> Point {
+    let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
+    timer.repeat(1, || {
+        black_box(gauss_newton_sharpness(&model, &initial, data.inputs()).ok());
+    })
+}
+
+/// From the Gram matrix, eigendecomposition included, on all cores.
+pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Point {
+    let parallelism = Parallelism::Rayon;
+    let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
+    let gram = || {
+        let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
+        Gram::from_means(model.gram(&initial, data.inputs())).expect("gradients are finite")
+    };
+    timer.anew(gram, |gram| {
+        let minimum = Minimum::from_gram(gram, parallelism).expect("gradients are finite");
+        let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
+        black_box(threshold_with(&minimum, batch, &options).ok());
+    })
+}

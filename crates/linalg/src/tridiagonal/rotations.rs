@@ -14,7 +14,7 @@ const WAVE: usize = 4;
 const WAVES: usize = 16;
 
 /// From so many rows on more waves are.
-const LARGE: usize = 2048;
+const LARGE: usize = 512;
 
 /// Up to [`WAVE`] sweeps of rotations. Those that a sweep does not have do nothing.
 struct Wave {
@@ -61,7 +61,7 @@ const CACHED: usize = 1 << 17;
 
 impl Sweeps {
     pub(super) fn new(matrix: RowMatrix, parallelism: Parallelism) -> Self {
-        // Large matrices come from memory and go back there each time.
+        // Every time the matrix goes to slabs and back.
         let most = if matrix.rows() < LARGE { WAVES } else { 4 * WAVES };
         Self { matrix, waves: Vec::new(), most, parallelism }
     }
@@ -162,10 +162,13 @@ impl Rotate<'_> {
         let inner = WAVE * height;
         slab[..inner].fill(0.0);
         slab[inner + (last - first + 1) * height..].fill(0.0);
-        for (i, row) in rows.chunks_exact(n).enumerate() {
-            let lines = slab[inner..].chunks_exact_mut(height);
-            for (line, value) in lines.zip(&row[first..=last]) {
-                line[i] = *value;
+        let count = last - first + 1;
+        for start in (0..count).step_by(LANES) {
+            let columns = start..count.min(start + LANES);
+            for (i, row) in rows.chunks_exact(n).enumerate() {
+                for c in columns.clone() {
+                    slab[inner + c * height + i] = row[first + c];
+                }
             }
         }
         let registers = S::as_mut_simd_f64s(slab).0;
@@ -176,10 +179,12 @@ impl Rotate<'_> {
                 offset += R;
             }
         }
-        for (i, row) in rows.chunks_exact_mut(n).enumerate() {
-            let lines = slab[inner..].chunks_exact(height);
-            for (line, value) in lines.zip(&mut row[first..=last]) {
-                *value = line[i];
+        for start in (0..count).step_by(LANES) {
+            let columns = start..count.min(start + LANES);
+            for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+                for c in columns.clone() {
+                    row[first + c] = slab[inner + c * height + i];
+                }
             }
         }
     }

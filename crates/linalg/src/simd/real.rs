@@ -1,0 +1,244 @@
+//! The numbers that vector kernels compute with.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::ops::IndexMut;
+
+use pulp::Simd;
+
+/// `f64` or `f32`, and what the registers of an instruction set do with them: a kernel that is generic over
+/// it exists once for both.
+pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
+    /// 0.
+    const ZERO: Self;
+
+    /// Number of partial sums of every reduction: as many as a register of AVX-512 holds.
+    const LANES: usize;
+
+    /// As many numbers as there are lanes.
+    type Array: Copy
+        + Debug
+        + Send
+        + Sync
+        + Default
+        + AsRef<[Self]>
+        + AsMut<[Self]>
+        + IndexMut<usize, Output = Self>;
+
+    /// A register.
+    type Register<S: Simd>: Copy + Debug + Send + Sync + 'static;
+
+    /// At least as many registers as all lanes take.
+    type Registers<S: Simd>: Copy + Debug + IndexMut<usize, Output = Self::Register<S>>;
+
+    /// The nearest number of this type.
+    fn from_f64(value: f64) -> Self;
+
+    /// The same number.
+    fn to_f64(self) -> f64;
+
+    /// `self · factor + addend`, fused.
+    #[must_use]
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// The nearest numbers of this type; not copied where they are of it already.
+    fn rounded(values: &[f64]) -> Cow<'_, [Self]>;
+
+    /// Numbers by the length of an [`Array`](Self::Array), without a rest that fills none.
+    fn arrays(values: &[Self]) -> &[Self::Array];
+
+    /// As [`arrays`](Self::arrays).
+    fn arrays_mut(values: &mut [Self]) -> &mut [Self::Array];
+
+    /// Numbers as registers, without a rest that fills none.
+    fn registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
+
+    /// As [`registers`](Self::registers).
+    fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
+
+    /// The same register for all.
+    fn same<S: Simd>(register: Self::Register<S>) -> Self::Registers<S>;
+
+    /// The same value in all lanes of a register.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Register<S>;
+
+    /// Lane by lane.
+    fn add_registers<S: Simd>(
+        simd: S,
+        a: Self::Register<S>,
+        b: Self::Register<S>,
+    ) -> Self::Register<S>;
+
+    /// Lane by lane.
+    fn mul_registers<S: Simd>(
+        simd: S,
+        a: Self::Register<S>,
+        b: Self::Register<S>,
+    ) -> Self::Register<S>;
+
+    /// `a · b + c` lane by lane, fused.
+    fn mul_add_registers<S: Simd>(
+        simd: S,
+        a: Self::Register<S>,
+        b: Self::Register<S>,
+        c: Self::Register<S>,
+    ) -> Self::Register<S>;
+
+    /// `if_true` where `condition > 0`, else zero, lane by lane.
+    fn where_positive<S: Simd>(
+        simd: S,
+        condition: Self::Register<S>,
+        if_true: Self::Register<S>,
+    ) -> Self::Register<S>;
+
+    /// The sum over the register: halved until one lane is left.
+    fn sum_register<S: Simd>(simd: S, a: Self::Register<S>) -> Self;
+}
+
+/// There are no other types.
+pub trait Sealed {}
+
+macro_rules! real {
+    (
+        $real:ty, $lanes:literal, $register:ident, $as_registers:ident, $as_registers_mut:ident,
+        $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $greater_than:ident, $select:ident,
+        $reduce_sum:ident, $from:expr, $to:expr, $rounded:expr
+    ) => {
+        impl Sealed for $real {}
+
+        impl Real for $real {
+            const ZERO: Self = 0.0;
+            const LANES: usize = $lanes;
+            type Array = [Self; $lanes];
+            type Register<S: Simd> = S::$register;
+            type Registers<S: Simd> = [S::$register; $lanes];
+
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                $from(value)
+            }
+
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                $to(self)
+            }
+
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                <$real>::mul_add(self, factor, addend)
+            }
+
+            fn rounded(values: &[f64]) -> Cow<'_, [Self]> {
+                $rounded(values)
+            }
+
+            #[inline(always)]
+            fn arrays(values: &[Self]) -> &[Self::Array] {
+                values.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn arrays_mut(values: &mut [Self]) -> &mut [Self::Array] {
+                values.as_chunks_mut().0
+            }
+
+            #[inline(always)]
+            fn registers<S: Simd>(values: &[Self]) -> &[S::$register] {
+                S::$as_registers(values).0
+            }
+
+            #[inline(always)]
+            fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [S::$register] {
+                S::$as_registers_mut(values).0
+            }
+
+            #[inline(always)]
+            fn same<S: Simd>(register: S::$register) -> Self::Registers<S> {
+                [register; $lanes]
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$register {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn add_registers<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn mul_registers<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$mul(a, b)
+            }
+
+            #[inline(always)]
+            fn mul_add_registers<S: Simd>(
+                simd: S,
+                a: S::$register,
+                b: S::$register,
+                c: S::$register,
+            ) -> S::$register {
+                simd.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn where_positive<S: Simd>(
+                simd: S,
+                condition: S::$register,
+                if_true: S::$register,
+            ) -> S::$register {
+                let zero = simd.$splat(0.0);
+                simd.$select(simd.$greater_than(condition, zero), if_true, zero)
+            }
+
+            #[inline(always)]
+            fn sum_register<S: Simd>(simd: S, a: S::$register) -> Self {
+                simd.$reduce_sum(a)
+            }
+        }
+    };
+}
+
+real!(
+    f64,
+    8,
+    f64s,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    splat_f64s,
+    add_f64s,
+    mul_f64s,
+    mul_add_f64s,
+    greater_than_f64s,
+    select_f64s,
+    reduce_sum_f64s,
+    std::convert::identity,
+    std::convert::identity,
+    Cow::Borrowed
+);
+
+real!(
+    f32,
+    16,
+    f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    splat_f32s,
+    add_f32s,
+    mul_f32s,
+    mul_add_f32s,
+    greater_than_f32s,
+    select_f32s,
+    reduce_sum_f32s,
+    nearest,
+    f64::from,
+    |values: &[f64]| Cow::Owned(values.iter().copied().map(nearest).collect())
+);
+
+/// Infinite beyond the largest float32.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what is asked for")]
+fn nearest(value: f64) -> f32 {
+    value as f32
+}

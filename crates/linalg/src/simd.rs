@@ -266,7 +266,7 @@ impl<'a, S: Simd, E: Real> GroupsMut<'a, S, E> {
     #[inline(always)]
     #[expect(clippy::len_without_is_empty, reason = "a count for loops, not a collection")]
     pub fn len(&self) -> usize {
-        self.0.len() / Self::REGISTERS
+        self.0.len() / Lanes::<S, E>::REGISTERS
     }
 
     /// Group `index`.

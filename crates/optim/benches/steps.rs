@@ -49,7 +49,7 @@ fn steps(criterion: &mut Criterion) {
         "n=300,m=100,d=100",
         &order,
         vec![
-            ("fused", Box::new(ReluKernel::new(model, &data, &initial))),
+            ("fused", Box::new(ReluKernel::<f64>::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );
@@ -60,7 +60,7 @@ fn steps(criterion: &mut Criterion) {
         "n=300,d=1000",
         &order,
         vec![
-            ("fused", Box::new(DiagonalKernel::new(model, &data, &initial))),
+            ("fused", Box::new(DiagonalKernel::<f64>::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );

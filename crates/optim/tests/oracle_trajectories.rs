@@ -182,10 +182,10 @@ fn the_plain_kernel_follows_the_reference() {
 #[test]
 fn the_fused_kernels_follow_the_reference() {
     for file in RELU {
-        check(&relu(file), |m, d, p| Box::new(ReluKernel::new(m, d, p)));
+        check(&relu(file), |m, d, p| Box::new(ReluKernel::<f64>::new(m, d, p)));
     }
     for file in DIAGONAL {
-        check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::new(m, d, p)));
+        check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::<f64>::new(m, d, p)));
     }
     for file in MLP {
         check(&mlp(file), |m, d, p| Box::new(MlpKernel::new(&m, d, p)));

@@ -59,10 +59,10 @@ fn bits(values: &[f64]) -> Vec<u64> {
 fn single_steps_have_the_same_bits_on_every_instruction_set() {
     let cuts: [&[usize]; 4] = [&[60], &[1, 58, 1], &[20, 0, 40], &[7, 9, 3, 41]];
     let (model, data, initial) = relu();
-    let whole = after_single_steps(&mut ReluKernel::new(model, &data, &initial), 17, &[60]);
+    let whole = after_single_steps(&mut ReluKernel::<f64>::new(model, &data, &initial), 17, &[60]);
     for cut in cuts {
         let run = |arch| {
-            let mut kernel = ReluKernel::with_arch(arch, model, &data, &initial);
+            let mut kernel = ReluKernel::<f64>::with_arch(arch, model, &data, &initial);
             after_single_steps(&mut kernel, 17, cut)
         };
         let reference = run(Arch::Scalar);
@@ -75,10 +75,11 @@ fn single_steps_have_the_same_bits_on_every_instruction_set() {
         }
     }
     let (model, data, initial) = diagonal();
-    let reference = after_single_steps(&mut DiagonalKernel::new(model, &data, &initial), 10, &[60]);
+    let reference =
+        after_single_steps(&mut DiagonalKernel::<f64>::new(model, &data, &initial), 10, &[60]);
     for arch in architectures() {
         for cut in cuts {
-            let mut kernel = DiagonalKernel::with_arch(arch, model, &data, &initial);
+            let mut kernel = DiagonalKernel::<f64>::with_arch(arch, model, &data, &initial);
             let run = after_single_steps(&mut kernel, 10, cut);
             assert_eq!(bits(&run), bits(&reference), "{arch:?} {cut:?}");
         }
@@ -89,7 +90,7 @@ fn single_steps_have_the_same_bits_on_every_instruction_set() {
 fn relu_batches_have_the_same_bits_on_every_instruction_set() {
     let (model, data, initial) = relu();
     let run = |arch| {
-        let mut kernel = ReluKernel::with_arch(arch, model, &data, &initial);
+        let mut kernel = ReluKernel::<f64>::with_arch(arch, model, &data, &initial);
         let update = Update { learning_rate: 0.1, clip_norm: 1.0 };
         for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8, 9, 10, 11, 12, 13]] {
             kernel.batch_step(batch, update);
@@ -106,7 +107,7 @@ fn relu_batches_have_the_same_bits_on_every_instruction_set() {
 fn diagonal_batches_have_the_same_bits_on_every_instruction_set() {
     let (model, data, initial) = diagonal();
     let run = |arch| {
-        let mut kernel = DiagonalKernel::with_arch(arch, model, &data, &initial);
+        let mut kernel = DiagonalKernel::<f64>::with_arch(arch, model, &data, &initial);
         for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8]] {
             kernel.batch_step(batch, Update { learning_rate: 0.1, clip_norm: 1.0 });
         }

@@ -90,12 +90,12 @@ impl Work {
         match self {
             Self::ReluSgd | Self::ReluGd => {
                 let steps = flatmin_workloads::relu();
-                let kernel = ReluKernel::new(steps.model, &steps.data, &steps.initial);
+                let kernel = ReluKernel::<f64>::new(steps.model, &steps.data, &steps.initial);
                 self.steps(&steps, kernel)
             }
             Self::DiagonalSgd | Self::DiagonalGd => {
                 let steps = flatmin_workloads::diagonal();
-                let kernel = DiagonalKernel::new(steps.model, &steps.data, &steps.initial);
+                let kernel = DiagonalKernel::<f64>::new(steps.model, &steps.data, &steps.initial);
                 self.steps(&steps, kernel)
             }
             Self::Product => product(),
@@ -317,7 +317,7 @@ mod tests {
             assert!(difference(&prepared.start, &prepared.answer, &prepared.start) > 0.99);
         }
         let Steps { model, data, initial, order } = flatmin_workloads::relu();
-        let mut kernel = ReluKernel::new(model, &data, &initial);
+        let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
         let segment = kernel.single_steps(&order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
         assert!((1..segment.steps).contains(&segment.clipped_steps), "{segment:?}");
         let product = Work::Product.prepare();

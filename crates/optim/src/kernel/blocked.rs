@@ -1,80 +1,87 @@
-//! The layer that inputs go into, eight steps of batch size 1 at a time.
+//! The layer that inputs go into, a block of steps of batch size 1 at a time: as many as there are lanes.
 //!
 //! A step moves the weights of neuron j by a multiple `c_j` of its input, so that within a block of steps
 //! the products with the inputs are known without the moved weights:
 //! `w_j(t)·x_t = w_j·x_t + Σ_{s<t} c_j(s) x_s·x_t`. The weights are therefore read and written once a block:
-//! moved along the eight inputs of the last block, and multiplied with the eight of the next one, at
-//! the speed of dense products. A sweep a step would have to wait for the second-level cache.
+//! moved along the inputs of the last block, and multiplied with those of the next one, at the speed of
+//! dense products. A sweep a step would have to wait for the second-level cache.
 
-use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, LANES, Lanes, padded};
-use flatmin_models::Dataset;
+#![expect(
+    clippy::needless_range_loop,
+    reason = "registers are picked by constant indices, as the compiler needs them"
+)]
+
+use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use pulp::Simd;
 
-use super::grouped::{self, BLOCK, Grouped, Product, Strides, Tiles, Update};
+use super::grouped::{self, Grouped, Product, Strides, Tiles, Update};
 
-/// Eight inputs, and what their steps do to the layer.
+/// A block of inputs, and what their steps do to the layer.
 #[derive(Debug)]
-pub(super) struct Blocked {
+pub(super) struct Blocked<E: Real = f64> {
     /// Neurons, filled up to whole groups.
     stride: usize,
     /// The inputs of the steps in hand and of those before, interleaved.
-    inputs: AlignedVec,
-    previous_inputs: AlignedVec,
+    inputs: AlignedVec<E>,
+    previous_inputs: AlignedVec<E>,
     /// `x_s·x_t` of the steps in hand.
-    gram: [[f64; BLOCK]; BLOCK],
+    gram: Vec<E::Array>,
     /// A row of neurons for each step: products with the weights at the start of the block.
-    products: AlignedVec,
+    products: AlignedVec<E>,
     /// A row of neurons for each step: the multiple of the input that their weights move by.
-    coefficients: AlignedVec,
+    coefficients: AlignedVec<E>,
     /// Whether they have not been moved yet.
     is_pending: bool,
 }
 
 /// One step of a block.
-pub(super) struct BlockedStep<'b, S: Simd> {
+pub(super) struct BlockedStep<'b, S: Simd, E: Real = f64> {
     /// `x_s·x_t` for this step t; at t the squared norm of its input.
-    pub(super) gram: [f64; BLOCK],
+    pub(super) gram: &'b [E],
     /// Products with the weights at the start of the block.
-    pub(super) products: GroupsMut<'b, S>,
+    pub(super) products: GroupsMut<'b, S, E>,
     /// The coefficients of the steps before, row by row.
-    pub(super) before: Groups<'b, S>,
+    before: Groups<'b, S, E>,
     /// Those of this step, to be set.
-    pub(super) coefficients: GroupsMut<'b, S>,
+    pub(super) coefficients: GroupsMut<'b, S, E>,
 }
 
-impl Blocked {
+impl<E: Real> Blocked<E> {
     pub(super) fn new(width: usize, input_dim: usize) -> Self {
-        let inputs = || AlignedVec::zeros(input_dim * BLOCK);
-        let neurons = || AlignedVec::zeros(padded(width) * BLOCK);
+        let stride = padded_for::<E>(width);
+        let inputs = || AlignedVec::zeros(input_dim * E::LANES);
+        let neurons = || AlignedVec::zeros(stride * E::LANES);
         Self {
-            stride: padded(width),
+            stride,
             inputs: inputs(),
             previous_inputs: inputs(),
-            gram: [[0.0; BLOCK]; BLOCK],
+            gram: vec![E::Array::default(); E::LANES],
             products: neurons(),
             coefficients: neurons(),
             is_pending: false,
         }
     }
 
-    /// Moves the weights by the steps of the last block, and starts one of at most eight samples.
+    /// Moves the weights by the steps of the last block, and starts one of the listed samples; `inputs`
+    /// are those of all, row by row.
     #[inline(always)]
     pub(super) fn begin<S: Simd>(
         &mut self,
         simd: S,
-        weights: &mut Grouped,
-        data: &Dataset,
+        weights: &mut Grouped<E>,
+        inputs: &[E],
         samples: &[u32],
     ) {
-        std::mem::swap(&mut self.inputs, &mut self.previous_inputs);
-        let inputs = samples.iter().map(|&sample| data.inputs().row(sample as usize));
-        grouped::interleave(&mut self.inputs, inputs);
         let (stride, depth) = (self.stride, weights.columns());
-        let mut tiles = Tiles::new::<S>(stride / LANES);
+        std::mem::swap(&mut self.inputs, &mut self.previous_inputs);
+        let rows = samples.iter().map(|&sample| &inputs[sample as usize * depth..][..depth]);
+        grouped::interleave(&mut self.inputs, rows);
+        let mut tiles = Tiles::new::<S>(stride / E::LANES);
         while let Some((first, count)) = tiles.next() {
-            let rows = &mut weights.values_mut()[first * LANES * depth..][..count * LANES * depth];
+            let panel = E::LANES * depth;
+            let rows = &mut weights.values_mut()[first * panel..][..count * panel];
             if self.is_pending {
-                let coefficients = &self.coefficients[first * LANES..];
+                let coefficients = &self.coefficients[first * E::LANES..];
                 let block = &self.previous_inputs;
                 Update { rows, depth, coefficients, stride, block }.run(simd);
             }
@@ -82,25 +89,25 @@ impl Blocked {
                 rows,
                 depth,
                 block: &self.inputs,
-                out: &mut self.products[first * LANES..],
-                strides: Strides { group: LANES, column: stride },
-                columns: BLOCK,
+                out: &mut self.products[first * E::LANES..],
+                strides: Strides { group: E::LANES, column: stride },
+                columns: E::LANES,
                 is_added: false,
             }
             .run(simd);
         }
-        self.gram = gram(simd, &self.inputs);
+        gram(simd, &self.inputs, &mut self.gram);
         // Steps that are missing in the block move nothing.
-        self.coefficients.fill(0.0);
+        self.coefficients.fill(E::ZERO);
         self.is_pending = true;
     }
 
     /// Step `t` of the block.
     #[inline(always)]
-    pub(super) fn step<S: Simd>(&mut self, t: usize) -> BlockedStep<'_, S> {
+    pub(super) fn step<S: Simd>(&mut self, t: usize) -> BlockedStep<'_, S, E> {
         let (before, rest) = self.coefficients.split_at_mut(t * self.stride);
         BlockedStep {
-            gram: self.gram[t],
+            gram: self.gram[t].as_ref(),
             products: GroupsMut::new(&mut self.products[t * self.stride..][..self.stride]),
             before: Groups::new(before),
             coefficients: GroupsMut::new(&mut rest[..self.stride]),
@@ -109,7 +116,7 @@ impl Blocked {
 
     /// Moves the weights by the steps of the last block.
     #[inline(always)]
-    pub(super) fn finish<S: Simd>(&mut self, simd: S, weights: &mut Grouped) {
+    pub(super) fn finish<S: Simd>(&mut self, simd: S, weights: &mut Grouped<E>) {
         if self.is_pending {
             let (depth, stride) = (weights.columns(), self.stride);
             let (coefficients, block) = (&*self.coefficients, &*self.inputs);
@@ -119,10 +126,10 @@ impl Blocked {
     }
 }
 
-impl<S: Simd> BlockedStep<'_, S> {
+impl<S: Simd, E: Real> BlockedStep<'_, S, E> {
     /// Products of the inputs of step `t` with group `k` of the moved weights.
     #[inline(always)]
-    pub(super) fn product(&self, simd: S, t: usize, k: usize) -> Lanes<S> {
+    pub(super) fn product(&self, simd: S, t: usize, k: usize) -> Lanes<S, E> {
         let groups = self.coefficients.len();
         let mut product = self.products.get(simd, k);
         for (s, entry) in self.gram[..t].iter().enumerate() {
@@ -135,19 +142,23 @@ impl<S: Simd> BlockedStep<'_, S> {
 
 /// The Gram matrix of a block.
 #[inline(always)]
-fn gram<S: Simd>(simd: S, block: &[f64]) -> [[f64; BLOCK]; BLOCK] {
-    let entries = block.as_chunks::<BLOCK>().0;
-    let groups = Groups::<S>::new(block);
-    let mut sums = [Lanes::splat(simd, 0.0); BLOCK];
-    for (k, entry) in entries.iter().enumerate() {
-        let lanes = groups.get(simd, k);
-        for (sum, value) in sums.iter_mut().zip(entry) {
-            *sum = lanes.mul_add(simd, Lanes::splat(simd, *value), *sum);
+fn gram<S: Simd, E: Real>(simd: S, block: &[E], gram: &mut [E::Array]) {
+    /// Rows that are summed up together.
+    const ROWS: usize = 8;
+    let entries = E::arrays(block);
+    let groups = Groups::<S, E>::new(block);
+    let mut first = 0;
+    while first < E::LANES {
+        let mut sums = [Lanes::splat(simd, E::ZERO); ROWS];
+        for (k, entry) in entries.iter().enumerate() {
+            let lanes = groups.get(simd, k);
+            for r in 0..ROWS {
+                sums[r] = lanes.mul_add(simd, Lanes::splat(simd, entry[first + r]), sums[r]);
+            }
         }
+        for r in 0..ROWS {
+            GroupsMut::<S, E>::new(gram[first + r].as_mut()).set(0, sums[r]);
+        }
+        first += ROWS;
     }
-    let mut gram = [[0.0; BLOCK]; BLOCK];
-    for (row, sum) in gram.iter_mut().zip(sums) {
-        GroupsMut::<S>::new(row).set(0, sum);
-    }
-    gram
 }

@@ -7,7 +7,7 @@
 //! `c = (1/B) Σ r_i x_i` while the row is still in the first-level cache. The gradient is
 //! `(c ⊙ b, c ⊙ a)`.
 
-use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
+use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -16,24 +16,24 @@ use super::{Kernel, Segment, Step, Update};
 /// Inputs handled together by the pass over a batch.
 const ROWS: usize = 4;
 
-/// The fused kernel of [`DiagonalLinear`].
+/// The fused kernel of [`DiagonalLinear`], in arithmetic of type `E`.
 #[derive(Debug)]
-pub struct DiagonalKernel<'a> {
+pub struct DiagonalKernel<'a, E = f64> {
     arch: Arch,
     data: &'a Dataset,
     input_dim: usize,
     stride: usize,
     /// Inputs, rows padded with zeros.
-    inputs: AlignedVec,
-    a: AlignedVec,
-    b: AlignedVec,
+    inputs: AlignedVec<E>,
+    a: AlignedVec<E>,
+    b: AlignedVec<E>,
     /// `β = a ⊙ b`, and `c`, for batches.
-    coefficients: AlignedVec,
-    correlation: AlignedVec,
+    coefficients: AlignedVec<E>,
+    correlation: AlignedVec<E>,
     all: Vec<u32>,
 }
 
-impl<'a> DiagonalKernel<'a> {
+impl<'a, E: Real> DiagonalKernel<'a, E> {
     /// A kernel that starts from `parameters`.
     ///
     /// # Panics
@@ -55,7 +55,7 @@ impl<'a> DiagonalKernel<'a> {
         let input_dim = model.input_dim();
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
         let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
-        let stride = padded(input_dim);
+        let stride = padded_for::<E>(input_dim);
         let (a, b) = model.split(parameters);
         Self {
             arch,
@@ -72,7 +72,7 @@ impl<'a> DiagonalKernel<'a> {
     }
 }
 
-impl Kernel for DiagonalKernel<'_> {
+impl<E: Real> Kernel for DiagonalKernel<'_, E> {
     fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
         assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
         self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
@@ -90,18 +90,19 @@ impl Kernel for DiagonalKernel<'_> {
     }
 
     fn parameters(&self) -> Vec<f64> {
-        [&self.a[..self.input_dim], &self.b[..self.input_dim]].concat()
+        let layers = [&self.a, &self.b].into_iter().flat_map(|layer| &layer[..self.input_dim]);
+        layers.map(|value| value.to_f64()).collect()
     }
 }
 
-struct SingleSteps<'k, 'a> {
-    kernel: &'k mut DiagonalKernel<'a>,
+struct SingleSteps<'k, 'a, E> {
+    kernel: &'k mut DiagonalKernel<'a, E>,
     order: &'k [u32],
     learning_rates: &'k [f64],
     clip_norm: f64,
 }
 
-impl WithSimd for SingleSteps<'_, '_> {
+impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
     type Output = Segment;
 
     #[inline(always)]
@@ -111,10 +112,11 @@ impl WithSimd for SingleSteps<'_, '_> {
         let Some(&first) = order.first() else { return segment };
         let stride = kernel.stride;
         let inputs = &kernel.inputs;
-        let input = |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
-        let mut a = GroupsMut::<S>::new(&mut kernel.a);
-        let mut b = GroupsMut::<S>::new(&mut kernel.b);
-        let zero = Lanes::splat(simd, 0.0);
+        let input =
+            |sample: u32| Groups::<S, E>::new(&inputs[sample as usize * stride..][..stride]);
+        let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
+        let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
+        let zero = Lanes::splat(simd, E::ZERO);
         // A multiple of zero leaves the layers as they are.
         let (mut out, mut squares) = sweep(simd, &mut a, &mut b, input(first), input(first), zero);
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
@@ -122,7 +124,7 @@ impl WithSimd for SingleSteps<'_, '_> {
             let gradient_norm = residual.abs() * squares.sqrt();
             let (factor, clipped) = Update { learning_rate, clip_norm }.factor(gradient_norm);
             segment.add(Step { loss: 0.5 * residual * residual, gradient_norm, clipped });
-            let multiple = Lanes::splat(simd, -(factor * residual));
+            let multiple = Lanes::splat(simd, E::from_f64(-(factor * residual)));
             let next = order.get(t + 1).copied().unwrap_or(sample);
             (out, squares) = sweep(simd, &mut a, &mut b, input(sample), input(next), multiple);
         }
@@ -133,15 +135,15 @@ impl WithSimd for SingleSteps<'_, '_> {
 /// Moves both layers by `multiple · x ⊙ (b, a)`; then the output `Σ a_j b_j x'_j` and
 /// `Σ x'_j²(a_j² + b_j²)` at the next input x'.
 #[inline(always)]
-fn sweep<S: Simd>(
+fn sweep<S: Simd, E: Real>(
     simd: S,
-    a: &mut GroupsMut<'_, S>,
-    b: &mut GroupsMut<'_, S>,
-    x: Groups<'_, S>,
-    next: Groups<'_, S>,
-    multiple: Lanes<S>,
+    a: &mut GroupsMut<'_, S, E>,
+    b: &mut GroupsMut<'_, S, E>,
+    x: Groups<'_, S, E>,
+    next: Groups<'_, S, E>,
+    multiple: Lanes<S, E>,
 ) -> (f64, f64) {
-    let zero = Lanes::splat(simd, 0.0);
+    let zero = Lanes::splat(simd, E::ZERO);
     let (mut out, mut squares) = (zero, zero);
     for k in 0..x.len() {
         let (old_a, old_b) = (a.get(simd, k), b.get(simd, k));
@@ -155,16 +157,16 @@ fn sweep<S: Simd>(
         let eigenvalue = new_a.mul_add(simd, new_a, new_b.mul(simd, new_b));
         squares = eigenvalue.mul_add(simd, x.mul(simd, x), squares);
     }
-    (out.sum(simd), squares.sum(simd))
+    (out.sum(simd).to_f64(), squares.sum(simd).to_f64())
 }
 
-struct BatchStep<'k, 'a> {
-    kernel: &'k mut DiagonalKernel<'a>,
+struct BatchStep<'k, 'a, E> {
+    kernel: &'k mut DiagonalKernel<'a, E>,
     batch: &'k [u32],
     update: Update,
 }
 
-impl WithSimd for BatchStep<'_, '_> {
+impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
     type Output = Step;
 
     #[inline(always)]
@@ -172,19 +174,19 @@ impl WithSimd for BatchStep<'_, '_> {
         let Self { kernel, batch, update } = self;
         let stride = kernel.stride;
         let scale = 1.0 / batch.len() as f64;
-        let mut a = GroupsMut::<S>::new(&mut kernel.a);
-        let mut b = GroupsMut::<S>::new(&mut kernel.b);
-        let mut coefficients = GroupsMut::<S>::new(&mut kernel.coefficients);
-        let mut correlation = GroupsMut::<S>::new(&mut kernel.correlation);
-        let groups = stride / flatmin_linalg::simd::LANES;
-        let zero = Lanes::splat(simd, 0.0);
+        let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
+        let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
+        let mut coefficients = GroupsMut::<S, E>::new(&mut kernel.coefficients);
+        let mut correlation = GroupsMut::<S, E>::new(&mut kernel.correlation);
+        let groups = stride / E::LANES;
+        let zero = Lanes::splat(simd, E::ZERO);
         for k in 0..groups {
             coefficients.set(k, a.get(simd, k).mul(simd, b.get(simd, k)));
             correlation.set(k, zero);
         }
-        let coefficients = Groups::<S>::new(&kernel.coefficients);
+        let coefficients = Groups::<S, E>::new(&kernel.coefficients);
         let inputs = &kernel.inputs;
-        let row = |sample: u32| Groups::<S>::new(&inputs[sample as usize * stride..][..stride]);
+        let row = |sample: u32| Groups::<S, E>::new(&inputs[sample as usize * stride..][..stride]);
         let mut loss = 0.0;
         for samples in batch.chunks(ROWS) {
             // Short blocks repeat their first row with a residual of zero.
@@ -201,9 +203,10 @@ impl WithSimd for BatchStep<'_, '_> {
             }
             let mut factors = [zero; ROWS];
             for r in 0..samples.len() {
-                let residual = sums[r].sum(simd) - kernel.data.targets()[samples[r] as usize];
+                let output = sums[r].sum(simd).to_f64();
+                let residual = output - kernel.data.targets()[samples[r] as usize];
                 loss += 0.5 * scale * residual * residual;
-                factors[r] = Lanes::splat(simd, scale * residual);
+                factors[r] = Lanes::splat(simd, E::from_f64(scale * residual));
             }
             for k in 0..groups {
                 let mut sum = correlation.get(simd, k);
@@ -219,9 +222,9 @@ impl WithSimd for BatchStep<'_, '_> {
             let eigenvalue = a.mul_add(simd, a, b.mul(simd, b));
             squares = eigenvalue.mul_add(simd, c.mul(simd, c), squares);
         }
-        let gradient_norm = squares.sum(simd).sqrt();
+        let gradient_norm = squares.sum(simd).to_f64().sqrt();
         let (factor, clipped) = update.factor(gradient_norm);
-        let factor = Lanes::splat(simd, -factor);
+        let factor = Lanes::splat(simd, E::from_f64(-factor));
         for k in 0..groups {
             let step = correlation.get(simd, k).mul(simd, factor);
             let (old_a, old_b) = (a.get(simd, k), b.get(simd, k));

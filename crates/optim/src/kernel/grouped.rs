@@ -1,9 +1,10 @@
-//! Products with matrices whose rows lie in groups of eight.
+//! Products with matrices whose rows lie in groups, as many to a group as there are lanes: L, eight of float64
+//! numbers, sixteen of float32.
 //!
-//! Entry (j, k) of a [`Grouped`] matrix is lane j mod 8 of column k of group j / 8: registers run over
+//! Entry (j, k) of a [`Grouped`] matrix is lane j mod L of column k of group j / L: registers run over
 //! rows, nothing is summed across lanes, and a group is contiguous however many columns there are.
-//! The other factor comes as a *block* of eight vectors, interleaved: entry k of vector c is
-//! `block[8 k + c]`.
+//! The other factor comes as a *block* of L vectors, interleaved: entry k of vector c is
+//! `block[L k + c]`.
 //!
 //! Every entry of a result is one chain of fused multiply-adds in the order of the terms, so that neither the
 //! instruction set nor the cut into tiles can change a bit. A tile has as many rows as there are registers for
@@ -14,26 +15,23 @@
     reason = "registers are picked by constant indices, as the compiler needs them"
 )]
 
-use flatmin_linalg::simd::{AlignedVec, LANES, padded};
+use flatmin_linalg::simd::{AlignedVec, Lanes, Real, padded_for};
 use pulp::{NullaryFnOnce, Simd};
 
-/// Vectors in a block.
-pub(super) const BLOCK: usize = LANES;
-
-/// A matrix with its rows in groups of eight, the last group filled up with zeros.
+/// A matrix with its rows in groups, the last group filled up with zeros.
 #[derive(Debug)]
-pub(super) struct Grouped {
-    values: AlignedVec,
+pub(super) struct Grouped<E = f64> {
+    values: AlignedVec<E>,
     rows: usize,
     columns: usize,
 }
 
-impl Grouped {
+impl<E: Real> Grouped<E> {
     pub(super) fn zeros(rows: usize, columns: usize) -> Self {
-        Self { values: AlignedVec::zeros(padded(rows) * columns), rows, columns }
+        Self { values: AlignedVec::zeros(padded_for::<E>(rows) * columns), rows, columns }
     }
 
-    /// From values row by row.
+    /// From values row by row, rounded to this type.
     pub(super) fn from_rows(values: &[f64], rows: usize, columns: usize) -> Self {
         let mut grouped = Self::zeros(rows, columns);
         grouped.load_rows(values, columns);
@@ -42,11 +40,11 @@ impl Grouped {
 
     /// Takes values row by row, from one start of a row to the next `stride` entries.
     pub(super) fn load_rows(&mut self, values: &[f64], stride: usize) {
-        let columns = self.columns;
+        let len = E::LANES * self.columns;
         for (j, row) in values.chunks(stride).take(self.rows).enumerate() {
-            let group = &mut self.values[j / LANES * LANES * columns..][..LANES * columns];
-            for (column, value) in group.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
-                column[j % LANES] = *value;
+            let group = &mut self.values[j / E::LANES * len..][..len];
+            for (column, value) in E::arrays_mut(group).iter_mut().zip(row) {
+                column[j % E::LANES] = E::from_f64(*value);
             }
         }
     }
@@ -54,15 +52,15 @@ impl Grouped {
     /// Gives the values row by row, as [`load_rows`](Self::load_rows) takes them.
     pub(super) fn store_rows(&self, values: &mut [f64], stride: usize) {
         for (j, row) in values.chunks_mut(stride).take(self.rows).enumerate() {
-            for (value, column) in row.iter_mut().zip(self.group(j / LANES).as_chunks::<LANES>().0)
-            {
-                *value = column[j % LANES];
+            for (value, column) in row.iter_mut().zip(E::arrays(self.group(j / E::LANES))) {
+                *value = column[j % E::LANES].to_f64();
             }
         }
     }
 
-    fn group(&self, group: usize) -> &[f64] {
-        &self.values[group * LANES * self.columns..][..LANES * self.columns]
+    fn group(&self, group: usize) -> &[E] {
+        let len = E::LANES * self.columns;
+        &self.values[group * len..][..len]
     }
 
     pub(super) fn columns(&self) -> usize {
@@ -70,18 +68,18 @@ impl Grouped {
     }
 
     /// Group by group, each column by column.
-    pub(super) fn values(&self) -> &[f64] {
+    pub(super) fn values(&self) -> &[E] {
         &self.values
     }
 
-    pub(super) fn values_mut(&mut self) -> &mut [f64] {
+    pub(super) fn values_mut(&mut self) -> &mut [E] {
         &mut self.values
     }
 }
 
-/// Interleaves up to eight vectors of the same length; missing ones are zero.
-pub(super) fn interleave<'v>(block: &mut [f64], vectors: impl Iterator<Item = &'v [f64]>) {
-    let entries = block.as_chunks_mut::<BLOCK>().0;
+/// Interleaves vectors of the same length, at most as many as there are lanes; missing ones are zero.
+pub(super) fn interleave<'v, E: Real>(block: &mut [E], vectors: impl Iterator<Item = &'v [E]>) {
+    let entries = E::arrays_mut(block);
     let mut count = 0;
     for vector in vectors {
         for (entry, value) in entries.iter_mut().zip(vector) {
@@ -89,14 +87,14 @@ pub(super) fn interleave<'v>(block: &mut [f64], vectors: impl Iterator<Item = &'
         }
         count += 1;
     }
-    if count < BLOCK {
+    if count < E::LANES {
         for entry in entries {
-            entry[count..].fill(0.0);
+            entry.as_mut()[count..].fill(E::ZERO);
         }
     }
 }
 
-/// Where the columns of a result go: entry (j, c) to lane j mod 8 at `group · (j / 8) + column · c`.
+/// Where the columns of a result go: entry (j, c) to lane j mod L at `group · (j / L) + column · c`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strides {
     pub(super) group: usize,
@@ -105,34 +103,35 @@ pub(super) struct Strides {
 
 /// `A B`, or `C + A B`, for some groups of rows A of `depth` columns and a block B of as many entries.
 #[derive(Debug)]
-pub(super) struct Product<'a> {
-    pub(super) rows: &'a [f64],
+pub(super) struct Product<'a, E = f64> {
+    pub(super) rows: &'a [E],
     pub(super) depth: usize,
-    pub(super) block: &'a [f64],
-    pub(super) out: &'a mut [f64],
+    pub(super) block: &'a [E],
+    pub(super) out: &'a mut [E],
     pub(super) strides: Strides,
     /// Vectors of the block that are wanted, from the first one on.
     pub(super) columns: usize,
     pub(super) is_added: bool,
 }
 
-impl Product<'_> {
+impl<E: Real> Product<'_, E> {
     #[inline(always)]
     pub(super) fn run<S: Simd>(self, simd: S) {
         let Self { rows, depth, block, out, strides, columns, is_added } = self;
-        let panel = depth * LANES;
+        let panel = depth * E::LANES;
         let mut cut = Tiles::new::<S>(rows.len() / panel);
         while let Some((first, count)) = cut.next() {
             let rows = &rows[first * panel..][..count * panel];
             let out = &mut out[first * strides.group..];
             let product = Product { rows, depth, block, out, strides, columns, is_added };
-            match (S::F64_LANES, count) {
-                (8, 1) => simd.vectorize(Multiply::<S, 1, 1, 8> { simd, product }),
-                (8, 2) => simd.vectorize(Multiply::<S, 2, 2, 8> { simd, product }),
-                (8, _) => simd.vectorize(Multiply::<S, 3, 3, 8> { simd, product }),
-                (4, _) => simd.vectorize(Multiply::<S, 1, 2, 4> { simd, product }),
-                (2, _) => simd.vectorize(Multiply::<S, 1, 4, 2> { simd, product }),
-                _ => simd.vectorize(Multiply::<S, 1, 8, 1> { simd, product }),
+            match (Lanes::<S, E>::REGISTERS, count) {
+                (1, 1) => simd.vectorize(Multiply::<S, E, 1, 1, 8> { simd, product }),
+                (1, 2) => simd.vectorize(Multiply::<S, E, 2, 2, 8> { simd, product }),
+                (1, _) => simd.vectorize(Multiply::<S, E, 3, 3, 8> { simd, product }),
+                (2, _) => simd.vectorize(Multiply::<S, E, 1, 2, 4> { simd, product }),
+                (4, _) => simd.vectorize(Multiply::<S, E, 1, 4, 2> { simd, product }),
+                (8, _) => simd.vectorize(Multiply::<S, E, 1, 8, 1> { simd, product }),
+                _ => simd.vectorize(Multiply::<S, E, 1, 16, 1> { simd, product }),
             }
         }
     }
@@ -141,23 +140,23 @@ impl Product<'_> {
 /// `A += C Bᵀ` for groups of rows A of `depth` columns, a block B of as many entries, and the coefficients C of
 /// its vectors: of vector c, one for each row, from `c · stride` on.
 #[derive(Debug)]
-pub(super) struct Update<'a> {
-    pub(super) rows: &'a mut [f64],
+pub(super) struct Update<'a, E = f64> {
+    pub(super) rows: &'a mut [E],
     pub(super) depth: usize,
-    pub(super) coefficients: &'a [f64],
+    pub(super) coefficients: &'a [E],
     pub(super) stride: usize,
-    pub(super) block: &'a [f64],
+    pub(super) block: &'a [E],
 }
 
-impl Update<'_> {
+impl<E: Real> Update<'_, E> {
     #[inline(always)]
     pub(super) fn run<S: Simd>(self, simd: S) {
         let Self { rows, depth, coefficients, stride, block } = self;
-        let panel = depth * LANES;
+        let panel = depth * E::LANES;
         let mut cut = Tiles::new::<S>(rows.len() / panel);
         while let Some((first, count)) = cut.next() {
             let rows = &mut rows[first * panel..][..count * panel];
-            let coefficients = &coefficients[first * LANES..];
+            let coefficients = &coefficients[first * E::LANES..];
             Update { rows, depth, coefficients, stride, block }.tile(simd, count);
         }
     }
@@ -166,13 +165,14 @@ impl Update<'_> {
     #[inline(always)]
     fn tile<S: Simd>(self, simd: S, count: usize) {
         let update = self;
-        match (S::F64_LANES, count) {
-            (8, 1) => simd.vectorize(Move::<S, 1, 1, 8> { simd, update }),
-            (8, 2) => simd.vectorize(Move::<S, 2, 2, 8> { simd, update }),
-            (8, _) => simd.vectorize(Move::<S, 3, 3, 8> { simd, update }),
-            (4, _) => simd.vectorize(Move::<S, 1, 2, 4> { simd, update }),
-            (2, _) => simd.vectorize(Move::<S, 1, 4, 2> { simd, update }),
-            _ => simd.vectorize(Move::<S, 1, 8, 1> { simd, update }),
+        match (Lanes::<S, E>::REGISTERS, count) {
+            (1, 1) => simd.vectorize(Move::<S, E, 1, 1, 8> { simd, update }),
+            (1, 2) => simd.vectorize(Move::<S, E, 2, 2, 8> { simd, update }),
+            (1, _) => simd.vectorize(Move::<S, E, 3, 3, 8> { simd, update }),
+            (2, _) => simd.vectorize(Move::<S, E, 1, 2, 4> { simd, update }),
+            (4, _) => simd.vectorize(Move::<S, E, 1, 4, 2> { simd, update }),
+            (8, _) => simd.vectorize(Move::<S, E, 1, 8, 1> { simd, update }),
+            _ => simd.vectorize(Move::<S, E, 1, 16, 1> { simd, update }),
         }
     }
 }
@@ -188,7 +188,7 @@ pub(super) struct Tiles {
 impl Tiles {
     #[inline(always)]
     pub(super) fn new<S: Simd>(groups: usize) -> Self {
-        Self { first: 0, end: groups, highest: if S::F64_LANES == LANES { 3 } else { 1 } }
+        Self { first: 0, end: groups, highest: if Lanes::<S>::REGISTERS == 1 { 3 } else { 1 } }
     }
 
     /// The first group of the next tile, and their number: as even as possible.
@@ -205,13 +205,13 @@ impl Tiles {
 }
 
 /// A tile of `G` groups in `R` registers, `C` columns at a time.
-struct Multiply<'a, S, const G: usize, const R: usize, const C: usize> {
+struct Multiply<'a, S, E, const G: usize, const R: usize, const C: usize> {
     simd: S,
-    product: Product<'a>,
+    product: Product<'a, E>,
 }
 
-impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
-    for Multiply<'_, S, G, R, C>
+impl<S: Simd, E: Real, const G: usize, const R: usize, const C: usize> NullaryFnOnce
+    for Multiply<'_, S, E, G, R, C>
 {
     type Output = ();
 
@@ -220,26 +220,26 @@ impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
         let Self { simd, product } = self;
         let Product { rows, depth, block, out, strides, columns, is_added } = product;
         let registers = R / G;
-        let rows = S::as_simd_f64s(rows).0;
+        let rows = E::registers::<S>(rows);
         let len = depth * registers;
         let mut groups = [&rows[..0]; G];
         for g in 0..G {
             groups[g] = &rows[g * len..][..len];
         }
-        let block = &block.as_chunks::<BLOCK>().0[..depth];
+        let block = &E::arrays(block)[..depth];
         let mut first = 0;
         while first < columns {
-            let mut sums = [[simd.splat_f64s(0.0); R]; C];
+            let mut sums = [[E::splat(simd, E::ZERO); R]; C];
             for k in 0..depth {
                 let entries = &block[k];
-                let mut a = [simd.splat_f64s(0.0); R];
+                let mut a = [E::splat(simd, E::ZERO); R];
                 for r in 0..R {
                     a[r] = groups[r / registers][k * registers + r % registers];
                 }
                 for c in 0..C {
-                    let b = simd.splat_f64s(entries[first + c]);
+                    let b = E::splat(simd, entries[first + c]);
                     for r in 0..R {
-                        sums[c][r] = simd.mul_add_f64s(a[r], b, sums[c][r]);
+                        sums[c][r] = E::mul_add_registers(simd, a[r], b, sums[c][r]);
                     }
                 }
             }
@@ -249,10 +249,10 @@ impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
                 }
                 for g in 0..G {
                     let start = g * strides.group + (first + c) * strides.column;
-                    let out = S::as_mut_simd_f64s(&mut out[start..][..LANES]).0;
+                    let out = E::registers_mut::<S>(&mut out[start..][..E::LANES]);
                     for r in 0..registers {
                         let sum = sums[c][g * registers + r];
-                        out[r] = if is_added { simd.add_f64s(out[r], sum) } else { sum };
+                        out[r] = if is_added { E::add_registers(simd, out[r], sum) } else { sum };
                     }
                 }
             }
@@ -262,13 +262,13 @@ impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
 }
 
 /// A tile of `G` groups in `R` registers, moved along `C` vectors at a time.
-struct Move<'a, S, const G: usize, const R: usize, const C: usize> {
+struct Move<'a, S, E, const G: usize, const R: usize, const C: usize> {
     simd: S,
-    update: Update<'a>,
+    update: Update<'a, E>,
 }
 
-impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
-    for Move<'_, S, G, R, C>
+impl<S: Simd, E: Real, const G: usize, const R: usize, const C: usize> NullaryFnOnce
+    for Move<'_, S, E, G, R, C>
 {
     type Output = ();
 
@@ -278,31 +278,31 @@ impl<S: Simd, const G: usize, const R: usize, const C: usize> NullaryFnOnce
         let Update { rows, depth, coefficients, stride, block } = update;
         let registers = R / G;
         let len = depth * registers;
-        let mut rest = S::as_mut_simd_f64s(rows).0;
-        let mut groups: [&mut [S::f64s]; G] = std::array::from_fn(|_| Default::default());
+        let mut rest = E::registers_mut::<S>(rows);
+        let mut groups: [&mut [E::Register<S>]; G] = std::array::from_fn(|_| Default::default());
         for g in 0..G {
             let (group, others) = rest.split_at_mut(len);
             groups[g] = group;
             rest = others;
         }
-        let block = &block.as_chunks::<BLOCK>().0[..depth];
+        let block = &E::arrays(block)[..depth];
         let mut first = 0;
-        while first < BLOCK {
-            let mut factors = [[simd.splat_f64s(0.0); R]; C];
+        while first < E::LANES {
+            let mut factors = [[E::splat(simd, E::ZERO); R]; C];
             for c in 0..C {
-                let row = &coefficients[(first + c) * stride..][..G * LANES];
-                factors[c].copy_from_slice(S::as_simd_f64s(row).0);
+                let row = &coefficients[(first + c) * stride..][..G * E::LANES];
+                factors[c].copy_from_slice(E::registers::<S>(row));
             }
             for k in 0..depth {
                 let entries = &block[k];
-                let mut a = [simd.splat_f64s(0.0); R];
+                let mut a = [E::splat(simd, E::ZERO); R];
                 for r in 0..R {
                     a[r] = groups[r / registers][k * registers + r % registers];
                 }
                 for c in 0..C {
-                    let b = simd.splat_f64s(entries[first + c]);
+                    let b = E::splat(simd, entries[first + c]);
                     for r in 0..R {
-                        a[r] = simd.mul_add_f64s(factors[c][r], b, a[r]);
+                        a[r] = E::mul_add_registers(simd, factors[c][r], b, a[r]);
                     }
                 }
                 for r in 0..R {

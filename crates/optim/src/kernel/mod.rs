@@ -116,22 +116,52 @@ pub trait Kernel: Send {
 
 /// A model that can be trained.
 pub trait Trainable: Model {
-    /// The fastest kernel there is for this model, starting from `parameters`.
+    /// The fastest kernel there is for this model, starting from `parameters`, in float64.
     ///
     /// # Panics
     /// When the parameters or the inputs do not fit the model.
     fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a>;
+
+    /// The same with parameters, inputs and arithmetic in float32, where there is one: it starts from
+    /// `parameters` rounded to float32. The few numbers that there is one of in a step or a sample, residuals, losses, the
+    /// gradient norm and the factor of the gradient, are float64.
+    ///
+    /// # Panics
+    /// As [`kernel`](Self::kernel).
+    fn float32_kernel<'a>(
+        &self,
+        _data: &'a Dataset,
+        _parameters: &[f64],
+    ) -> Option<Box<dyn Kernel + 'a>> {
+        None
+    }
 }
 
 impl Trainable for TwoLayerRelu {
     fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
-        Box::new(ReluKernel::new(*self, data, parameters))
+        Box::new(ReluKernel::<f64>::new(*self, data, parameters))
+    }
+
+    fn float32_kernel<'a>(
+        &self,
+        data: &'a Dataset,
+        parameters: &[f64],
+    ) -> Option<Box<dyn Kernel + 'a>> {
+        Some(Box::new(ReluKernel::<f32>::new(*self, data, parameters)))
     }
 }
 
 impl Trainable for DiagonalLinear {
     fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
-        Box::new(DiagonalKernel::new(*self, data, parameters))
+        Box::new(DiagonalKernel::<f64>::new(*self, data, parameters))
+    }
+
+    fn float32_kernel<'a>(
+        &self,
+        data: &'a Dataset,
+        parameters: &[f64],
+    ) -> Option<Box<dyn Kernel + 'a>> {
+        Some(Box::new(DiagonalKernel::<f32>::new(*self, data, parameters)))
     }
 }
 

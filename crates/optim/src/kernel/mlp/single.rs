@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::activate::activate;
 use super::{Layer, MlpKernel, Neurons};
 use crate::kernel::blocked::Blocked;
-use crate::kernel::grouped::{BLOCK, Grouped};
+use crate::kernel::grouped::Grouped;
 use crate::kernel::sweep::{ROWS, read_rows, sort_rows, update_rows};
 use crate::kernel::{Segment, Step, Update};
 
@@ -66,12 +66,13 @@ impl WithSimd for SingleSteps<'_, '_> {
         let Self { kernel, order, learning_rates, clip_norm } = self;
         let mut segment = Segment::default();
         let MlpKernel { data, activation, layers, single, .. } = kernel;
+        let inputs = data.inputs().values();
         let SingleBuffers { here, next, lists, coefficients, first, blocked } = single;
         let (activation, last) = (*activation, layers.len() - 1);
         // Before the first step every row is only read.
-        let Some(block) = order.chunks(BLOCK).next() else { return segment };
+        let Some(block) = order.chunks(LANES).next() else { return segment };
         first.load_rows(&layers[0].weights, layers[0].stride);
-        blocked.begin(simd, first, data, block);
+        blocked.begin(simd, first, inputs, block);
         multiply(simd, blocked, 0, &mut here[0].values);
         for (l, layer) in layers.iter().enumerate() {
             let (below, neurons) = here.split_at_mut(l);
@@ -121,13 +122,13 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let deltas = Groups::<S>::new(&here[l].deltas);
                 let (below, neurons) = next.split_at_mut(l);
                 let Some(below) = below.last() else {
-                    let mut moves = blocked.step::<S>(t % BLOCK).coefficients;
+                    let mut moves = blocked.step::<S>(t % LANES).coefficients;
                     take_moves(simd, deltas, -factor, &mut moves, layer);
-                    if (t + 1) % BLOCK == 0 && !following.is_empty() {
-                        let samples = &following[..BLOCK.min(following.len())];
-                        blocked.begin(simd, first, data, samples);
+                    if (t + 1) % LANES == 0 && !following.is_empty() {
+                        let samples = &following[..LANES.min(following.len())];
+                        blocked.begin(simd, first, inputs, samples);
                     }
-                    multiply(simd, blocked, (t + 1) % BLOCK, &mut neurons[0].values);
+                    multiply(simd, blocked, (t + 1) % LANES, &mut neurons[0].values);
                     finish_forward(simd, activation, layer, &mut neurons[0], l == last);
                     continue;
                 };

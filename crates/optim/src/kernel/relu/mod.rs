@@ -1,13 +1,15 @@
 //! Fused steps of the two-layer ReLU network.
 //!
-//! Batch size 1 ([`single`]): eight steps a sweep over the hidden weights. Larger batches ([`batch`]): two
-//! dense products with residuals, mask and gradient fused between them. Both keep the weights in groups of eight
-//! neurons ([`grouped`](super::grouped)).
+//! Batch size 1 ([`single`]): as many steps a sweep over the hidden weights as there are lanes. Larger batches
+//! ([`batch`]): two dense products with residuals, mask and gradient fused between them. Both keep the weights in
+//! groups of neurons ([`grouped`](super::grouped)).
 
 mod batch;
 mod single;
 
-use flatmin_linalg::simd::{self, AlignedVec, padded};
+use std::borrow::Cow;
+
+use flatmin_linalg::simd::{self, AlignedVec, Real, padded_for};
 use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
 use pulp::Arch;
 
@@ -17,20 +19,22 @@ use super::blocked::Blocked;
 use super::grouped::Grouped;
 use super::{Kernel, Segment, Step, Update};
 
-/// The fused kernel of [`TwoLayerRelu`].
+/// The fused kernel of [`TwoLayerRelu`], in arithmetic of type `E`.
 #[derive(Debug)]
-pub struct ReluKernel<'a> {
+pub struct ReluKernel<'a, E: Real = f64> {
     arch: Arch,
     data: &'a Dataset,
+    /// Those of the data, row by row.
+    inputs: Cow<'a, [E]>,
     width: usize,
-    hidden: Grouped,
+    hidden: Grouped<E>,
     /// Output weights, padded with zeros.
-    output: AlignedVec,
-    blocked: Blocked,
-    batch: Option<BatchBuffers>,
+    output: AlignedVec<E>,
+    blocked: Blocked<E>,
+    batch: Option<BatchBuffers<E>>,
 }
 
-impl<'a> ReluKernel<'a> {
+impl<'a, E: Real> ReluKernel<'a, E> {
     /// A kernel that starts from `parameters`.
     ///
     /// # Panics
@@ -55,9 +59,10 @@ impl<'a> ReluKernel<'a> {
         Self {
             arch,
             data,
+            inputs: E::rounded(data.inputs().values()),
             width,
             hidden: Grouped::from_rows(hidden, width, input_dim),
-            output: AlignedVec::from_rows(output, width, padded(width)),
+            output: AlignedVec::from_rows(output, width, padded_for::<E>(width)),
             blocked: Blocked::new(width, input_dim),
             batch: None,
         }
@@ -69,14 +74,14 @@ impl<'a> ReluKernel<'a> {
             Some(batch) if batch.count() == count => batch,
             _ => BatchBuffers::new(count, self.width, self.hidden.columns()),
         };
-        batch.load(samples, self.data);
+        batch.load(samples, self.data.targets(), &self.inputs);
         let step = self.arch.dispatch(BatchStep { kernel: self, batch: &mut batch, update });
         self.batch = Some(batch);
         step
     }
 }
 
-impl Kernel for ReluKernel<'_> {
+impl<E: Real> Kernel for ReluKernel<'_, E> {
     fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
         assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
         self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
@@ -94,7 +99,7 @@ impl Kernel for ReluKernel<'_> {
         let input_dim = self.hidden.columns();
         let mut parameters = vec![0.0; self.width * input_dim];
         self.hidden.store_rows(&mut parameters, input_dim);
-        parameters.extend_from_slice(&self.output[..self.width]);
+        parameters.extend(self.output[..self.width].iter().map(|value| value.to_f64()));
         parameters
     }
 }

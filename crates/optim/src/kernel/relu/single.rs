@@ -1,33 +1,32 @@
-//! Steps on single samples, eight a sweep over the hidden weights ([`Blocked`]).
+//! Steps on single samples, a block of them a sweep over the hidden weights ([`Blocked`]).
 //!
 //! Between two sweeps the steps work on vectors of the size of the width. The gradient norm needs no pass over the
 //! weights: `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`.
 
-use flatmin_linalg::simd::{GroupsMut, Lanes};
+use flatmin_linalg::simd::{GroupsMut, Lanes, Real};
 use pulp::{Simd, WithSimd};
 
 use super::ReluKernel;
 use crate::kernel::blocked::Blocked;
-use crate::kernel::grouped::BLOCK;
 use crate::kernel::{Segment, Step, Update};
 
-pub(super) struct SingleSteps<'k, 'a> {
-    pub(super) kernel: &'k mut ReluKernel<'a>,
+pub(super) struct SingleSteps<'k, 'a, E: Real> {
+    pub(super) kernel: &'k mut ReluKernel<'a, E>,
     pub(super) order: &'k [u32],
     pub(super) learning_rates: &'k [f64],
     pub(super) clip_norm: f64,
 }
 
-impl WithSimd for SingleSteps<'_, '_> {
+impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
     type Output = Segment;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Segment {
         let Self { kernel, order, learning_rates, clip_norm } = self;
-        let ReluKernel { data, hidden, output, blocked, .. } = kernel;
+        let ReluKernel { data, inputs, hidden, output, blocked, .. } = kernel;
         let mut segment = Segment::default();
-        for (samples, rates) in order.chunks(BLOCK).zip(learning_rates.chunks(BLOCK)) {
-            blocked.begin(simd, hidden, data, samples);
+        for (samples, rates) in order.chunks(E::LANES).zip(learning_rates.chunks(E::LANES)) {
+            blocked.begin(simd, hidden, inputs, samples);
             for (t, (&sample, &learning_rate)) in samples.iter().zip(rates).enumerate() {
                 let target = data.targets()[sample as usize];
                 let update = Update { learning_rate, clip_norm };
@@ -42,17 +41,17 @@ impl WithSimd for SingleSteps<'_, '_> {
 /// Step `t` of the block: output, gradient norm, clipping, update of the output weights, and the
 /// coefficients for the hidden ones, which are zero for inactive neurons.
 #[inline(always)]
-fn step<S: Simd>(
+fn step<S: Simd, E: Real>(
     simd: S,
-    blocked: &mut Blocked,
+    blocked: &mut Blocked<E>,
     t: usize,
-    output: &mut [f64],
+    output: &mut [E],
     target: f64,
     update: Update,
 ) -> Step {
     let mut step = blocked.step::<S>(t);
-    let mut output = GroupsMut::<S>::new(output);
-    let zero = Lanes::splat(simd, 0.0);
+    let mut output = GroupsMut::<S, E>::new(output);
+    let zero = Lanes::splat(simd, E::ZERO);
     let (mut out, mut z_squares, mut a_squares) = (zero, zero, zero);
     for k in 0..output.len() {
         let z = step.product(simd, t, k);
@@ -63,11 +62,12 @@ fn step<S: Simd>(
         z_squares = active_z.mul_add(simd, active_z, z_squares);
         a_squares = active_a.mul_add(simd, active_a, a_squares);
     }
-    let residual = out.sum(simd) - target;
-    let squares = a_squares.mul_add(simd, Lanes::splat(simd, step.gram[t]), z_squares);
-    let gradient_norm = residual.abs() * squares.sum(simd).sqrt();
+    let residual = out.sum(simd).to_f64() - target;
+    let input_squares = Lanes::splat(simd, step.gram[t]);
+    let squares = a_squares.mul_add(simd, input_squares, z_squares);
+    let gradient_norm = residual.abs() * squares.sum(simd).to_f64().sqrt();
     let (factor, clipped) = update.factor(gradient_norm);
-    let multiple = Lanes::splat(simd, -(factor * residual));
+    let multiple = Lanes::splat(simd, E::from_f64(-(factor * residual)));
     for k in 0..output.len() {
         let z = step.products.get(simd, k);
         let active_z = z.where_positive(simd, z);

@@ -71,12 +71,12 @@ fn sgd_steps(order: &[u32], kernel: &mut dyn flatmin_optim::Kernel) {
 
 fn sgd_steps_relu() {
     let Steps { model, data, initial, order } = flatmin_workloads::relu();
-    sgd_steps(&order, &mut ReluKernel::new(model, &data, &initial));
+    sgd_steps(&order, &mut ReluKernel::<f64>::new(model, &data, &initial));
 }
 
 fn sgd_steps_diagonal() {
     let Steps { model, data, initial, order } = flatmin_workloads::diagonal();
-    sgd_steps(&order, &mut DiagonalKernel::new(model, &data, &initial));
+    sgd_steps(&order, &mut DiagonalKernel::<f64>::new(model, &data, &initial));
 }
 
 fn sgd_steps_mlp() {
@@ -87,7 +87,7 @@ fn sgd_steps_mlp() {
 
 fn gd_step_relu() {
     let Steps { model, data, initial, .. } = flatmin_workloads::relu();
-    let mut kernel = ReluKernel::new(model, &data, &initial);
+    let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
     counted(&mut || {
         black_box(kernel.full_step(black_box(UPDATE)));
     });

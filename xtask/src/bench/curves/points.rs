@@ -108,22 +108,22 @@ fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Point {
 
 pub(super) fn sgd_relu_inputs(input_dim: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, order } = relu_of(SAMPLES, 100, input_dim);
-    sgd_steps(timer, &order, ReluKernel::new(model, &data, &initial))
+    sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
 }
 
 pub(super) fn sgd_relu_width(width: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, order } = relu_of(SAMPLES, width, 100);
-    sgd_steps(timer, &order, ReluKernel::new(model, &data, &initial))
+    sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
 }
 
 pub(super) fn sgd_diagonal_inputs(input_dim: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, order } = diagonal_of(input_dim);
-    sgd_steps(timer, &order, DiagonalKernel::new(model, &data, &initial))
+    sgd_steps(timer, &order, DiagonalKernel::<f64>::new(model, &data, &initial))
 }
 
 pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
-    let mut kernel = ReluKernel::new(model, &data, &initial);
+    let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
     timer.repeat(1, || {
         black_box(kernel.full_step(UPDATE));
     })

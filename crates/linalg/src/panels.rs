@@ -211,8 +211,8 @@ pub fn weighted_moments(
     }
 }
 
-/// `xᵀ (L + Lᵀ) x` for every column x of `vectors` (m × n), with `L` m × m lower triangular. What is above its
-/// diagonal is not read.
+/// `xᵀ (L + Lᵀ) x` for every column x of `vectors` (m × n), with `L` m × m lower triangular and zero above
+/// its diagonal.
 ///
 /// Costs m²n operations. An entry passes through at most [`quadratic_rounding_terms`] roundings.
 ///
@@ -279,22 +279,9 @@ fn block_forms(lower: MatRef<'_, f64>, columns: MatRef<'_, f64>, group: usize, v
         for first in (start..stop).step_by(panel) {
             let last = (first + panel).min(stop);
             let right = columns.get(first..last, ..);
-            if first > start {
-                let left = lower.get(first..last, start..first).transpose();
-                let image = images.as_mut().subrows_mut(0, first - start);
-                matmul_in_chains(image, Accum::Add, left, right, Part::Whole, panel);
-            }
-            let block = lower.get(first..last, first..last);
-            let block =
-                Mat::from_fn(
-                    last - first,
-                    last - first,
-                    |i, j| {
-                        if i >= j { block[(i, j)] } else { 0.0 }
-                    },
-                );
-            let image = images.as_mut().subrows_mut(first - start, last - first);
-            matmul_in_chains(image, Accum::Add, block.transpose(), right, Part::Whole, panel);
+            let left = lower.get(first..last, start..last).transpose();
+            let image = images.as_mut().subrows_mut(0, last - start);
+            matmul_in_chains(image, Accum::Add, left, right, Part::Whole, panel);
         }
         if stop < m {
             let left = lower.get(stop.., start..stop).transpose();

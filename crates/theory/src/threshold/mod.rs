@@ -38,7 +38,8 @@ use crate::{Batch, Minimum, TheoryError, ToMinimum};
 /// How exact a threshold is wanted, and of which optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdOptions {
-    /// Relative width of the interval at which the iteration stops. What rounding adds comes on top: nothing is
+    /// Relative width of the interval at which the iteration stops. From 512 rows on a twentieth of it may be what
+    /// the smallest eigenvalues would add, which are then left out. What rounding adds comes on top: nothing is
     /// gained by less than 1e-14.
     pub relative_width: f64,
     /// Heavy-ball momentum β in [0, 1): `v' = βv − η·grad`, `θ' = θ + v'`.
@@ -66,7 +67,8 @@ impl Default for ThresholdOptions {
 /// **What it guarantees.** For SGD without momentum the interval contains the η* of the real numbers
 /// that the given floating-point numbers are: every rounding on the way is bounded, under the standard
 /// model of floating-point arithmetic (no overflow; underflow below 1e-80 relative is neglected) and
-/// however the products underneath order their sums. Three parts make its width: the requested one;
+/// however the products underneath order their sums. Three parts make its width: the requested one, with
+/// what the smallest eigenvalues would add where it allows to leave them out;
 /// the rounding of the last product; and the error of the eigendecomposition, by the two facts that
 /// μ* = 2/η* is at most `(1+ω)²/(1−ω)` times its value for rows whose Gauss–Newton matrix is within a
 /// factor `1±ω` of the diagonal one used, and that μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂`

@@ -88,7 +88,7 @@ impl<E: Real> BatchBuffers<E> {
             return;
         }
         self.whole = whole;
-        let input_dim = inputs.len() / targets.len();
+        let input_dim = self.hidden_gradient.len() / self.output_gradient.len();
         let row = |position| &inputs[samples.get(position) * input_dim..][..input_dim];
         let blocks = self.inputs.chunks_exact_mut(E::LANES * input_dim);
         for (b, block) in blocks.enumerate() {

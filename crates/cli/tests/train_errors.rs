@@ -66,7 +66,7 @@ fn unknown_keys_are_named_with_the_nearest_one() {
         "batch_size",
         "b",
         "line 8: unknown key \"b\" in [optimizer]; known here: method, learning_rate, batch_size, \
-         sampling, clip_norm, schedule, max_steps",
+         sampling, clip_norm, schedule, precision, max_steps",
     );
     edited("seed", "sed", "line 1: unknown key \"sed\"; did you mean \"seed\"?");
     edited(

@@ -23,7 +23,7 @@ pub use order::{BatchOrder, OrderError};
 pub use sampling::{BatchSampler, SamplerState, Sampling, SamplingError};
 pub use schedule::Schedule;
 pub use train::{
-    Method, Observation, Outcome, Run, StoppingRule, TrainError, TrainOptions, log_spaced_steps,
-    train,
+    Method, Observation, Outcome, Precision, Run, StoppingRule, TrainError, TrainOptions,
+    log_spaced_steps, train,
 };
 pub use trainer::{TrainState, Trainer};

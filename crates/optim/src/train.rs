@@ -48,6 +48,18 @@ impl StoppingRule {
     }
 }
 
+/// The numbers that steps are taken in. Whatever is measured of a run is float64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// float64.
+    #[default]
+    Float64,
+    /// Parameters, inputs and arithmetic in float32, see [`Trainable::float32_kernel`]: steps are faster, and the loss
+    /// stays above a floor, where a step is less than half the distance of neighbouring parameters.
+    Float32,
+}
+
 /// A training run's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
@@ -61,6 +73,8 @@ pub struct TrainOptions {
     pub clip_norm: f64,
     /// Most steps.
     pub max_steps: u64,
+    /// The numbers that the steps are taken in.
+    pub precision: Precision,
     /// When to stop before that.
     pub stopping: StoppingRule,
     /// Steps after which the observer is called, ascending; step 0 is the start.
@@ -79,6 +93,9 @@ pub enum TrainError {
         /// Its value.
         value: f64,
     },
+    /// The model is trained in float64 only.
+    #[error("this model cannot be trained in float32")]
+    NoFloat32,
     /// The batch size does not fit the data.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

@@ -6,8 +6,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchOrder, BatchSampler, Kernel, Method, Outcome, SamplerState, Segment, TrainError,
-    TrainOptions, Trainable, Update,
+    BatchOrder, BatchSampler, Kernel, Method, Outcome, Precision, SamplerState, Segment,
+    TrainError, TrainOptions, Trainable, Update,
 };
 
 /// Parameters larger than this (ℓ2 norm) have diverged.
@@ -27,7 +27,9 @@ const SAMPLES: usize = 1 << 16;
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};
 /// use flatmin_models::{Dataset, DiagonalLinear};
-/// use flatmin_optim::{Method, Sampling, Schedule, StoppingRule, TrainOptions, Trainer};
+/// use flatmin_optim::{
+///     Method, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
+/// };
 ///
 /// let model = DiagonalLinear::new(2)?;
 /// let data = Dataset::new(RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 1.0])?, vec![1.0, 0.5])?;
@@ -37,6 +39,7 @@ const SAMPLES: usize = 1 << 16;
 ///     schedule: Schedule::Constant,
 ///     clip_norm: f64::INFINITY,
 ///     max_steps: 1000,
+///     precision: Precision::Float64,
 ///     stopping: StoppingRule::default(),
 ///     checkpoints: Vec::new(),
 /// };
@@ -158,7 +161,7 @@ impl<'a, M: Trainable, R: Rng> Trainer<'a, M, R> {
             model,
             data,
             options,
-            kernel: model.kernel(data, initial),
+            kernel: kernel(model, data, initial, options.precision)?,
             batches,
             step: 0,
             total: Segment::default(),
@@ -255,7 +258,8 @@ impl<'a, M: Trainable, R: Rng> Trainer<'a, M, R> {
         }
         let passed = screened && {
             // A full batch has just seen the whole loss.
-            let full = self.options.method == Method::GradientDescent;
+            let full = self.options.method == Method::GradientDescent
+                && self.options.precision == Precision::Float64;
             let loss = if full {
                 mean_loss
             } else {
@@ -341,6 +345,7 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
         if state.passed_checks >= self.options.stopping.checks.max(1) {
             return refuse("it has met the stopping rule");
         }
+        let kernel = kernel(self.model, self.data, &state.parameters, self.options.precision)?;
         match &mut self.batches.source {
             Source::Drawn { sampler, rng } => {
                 if !sampler.restore(&state.sampler) {
@@ -350,7 +355,7 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
             }
             Source::All | Source::Given(_) => {}
         }
-        self.kernel = self.model.kernel(self.data, &state.parameters);
+        self.kernel = kernel;
         self.step = state.step;
         self.passed_checks = state.passed_checks;
         self.total = state.total;
@@ -363,6 +368,18 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
             self.end(Outcome::OutOfSteps);
         }
         Ok(())
+    }
+}
+
+fn kernel<'a, M: Trainable>(
+    model: &M,
+    data: &'a Dataset,
+    parameters: &[f64],
+    precision: Precision,
+) -> Result<Box<dyn Kernel + 'a>, TrainError> {
+    match precision {
+        Precision::Float64 => Ok(model.kernel(data, parameters)),
+        Precision::Float32 => model.float32_kernel(data, parameters).ok_or(TrainError::NoFloat32),
     }
 }
 

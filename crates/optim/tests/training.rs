@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use flatmin_linalg::simd::Real;
 use flatmin_linalg::{Stream, stream};
-use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu, data};
+use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
 use flatmin_optim::{
-    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, ReluKernel, Sampling,
-    Schedule, Segment, StoppingRule, TrainError, TrainOptions, Trainable, Trainer, Update,
-    log_spaced_steps, train,
+    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, PlainKernel, Precision,
+    ReluKernel, Sampling, Schedule, Segment, StoppingRule, TrainError, TrainOptions, Trainable,
+    Trainer, Update, log_spaced_steps, train,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -55,31 +56,31 @@ fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-#[test]
-fn single_steps_have_the_same_bits_on_every_instruction_set() {
+/// Where steps that are taken together in other numbers may differ.
+fn check_single_steps<E: Real>(tolerance: f64) {
     let cuts: [&[usize]; 4] = [&[60], &[1, 58, 1], &[20, 0, 40], &[7, 9, 3, 41]];
     let (model, data, initial) = relu();
-    let whole = after_single_steps(&mut ReluKernel::<f64>::new(model, &data, &initial), 17, &[60]);
+    let whole = after_single_steps(&mut ReluKernel::<E>::new(model, &data, &initial), 17, &[60]);
     for cut in cuts {
         let run = |arch| {
-            let mut kernel = ReluKernel::<f64>::with_arch(arch, model, &data, &initial);
+            let mut kernel = ReluKernel::<E>::with_arch(arch, model, &data, &initial);
             after_single_steps(&mut kernel, 17, cut)
         };
         let reference = run(Arch::Scalar);
         for arch in architectures() {
             assert_eq!(bits(&run(arch)), bits(&reference), "{arch:?} {cut:?}");
         }
-        // Steps are taken eight at a time from the start of a call.
+        // Steps are taken in blocks from the start of a call.
         for (cut_value, value) in reference.iter().zip(&whole) {
-            assert!((cut_value - value).abs() <= 1e-13, "{cut_value} {value} {cut:?}");
+            assert!((cut_value - value).abs() <= tolerance, "{cut_value} {value} {cut:?}");
         }
     }
     let (model, data, initial) = diagonal();
-    let reference =
-        after_single_steps(&mut DiagonalKernel::<f64>::new(model, &data, &initial), 10, &[60]);
+    let mut kernel = DiagonalKernel::<E>::new(model, &data, &initial);
+    let reference = after_single_steps(&mut kernel, 10, &[60]);
     for arch in architectures() {
         for cut in cuts {
-            let mut kernel = DiagonalKernel::<f64>::with_arch(arch, model, &data, &initial);
+            let mut kernel = DiagonalKernel::<E>::with_arch(arch, model, &data, &initial);
             let run = after_single_steps(&mut kernel, 10, cut);
             assert_eq!(bits(&run), bits(&reference), "{arch:?} {cut:?}");
         }
@@ -87,35 +88,73 @@ fn single_steps_have_the_same_bits_on_every_instruction_set() {
 }
 
 #[test]
-fn relu_batches_have_the_same_bits_on_every_instruction_set() {
-    let (model, data, initial) = relu();
-    let run = |arch| {
-        let mut kernel = ReluKernel::<f64>::with_arch(arch, model, &data, &initial);
-        let update = Update { learning_rate: 0.1, clip_norm: 1.0 };
-        for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8, 9, 10, 11, 12, 13]] {
-            kernel.batch_step(batch, update);
-            kernel.full_step(update);
-        }
-        bits(&kernel.parameters())
-    };
-    for arch in architectures() {
-        assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
+fn single_steps_have_the_same_bits_on_every_instruction_set() {
+    check_single_steps::<f64>(1e-13);
+    check_single_steps::<f32>(5e-5);
+}
+
+fn after_batches(mut kernel: impl Kernel) -> Vec<f64> {
+    let update = Update { learning_rate: 0.1, clip_norm: 1.0 };
+    for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8, 9, 0, 1, 2, 3]] {
+        kernel.batch_step(batch, update);
+        kernel.full_step(update);
     }
+    kernel.parameters()
 }
 
 #[test]
-fn diagonal_batches_have_the_same_bits_on_every_instruction_set() {
-    let (model, data, initial) = diagonal();
-    let run = |arch| {
-        let mut kernel = DiagonalKernel::<f64>::with_arch(arch, model, &data, &initial);
-        for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8]] {
-            kernel.batch_step(batch, Update { learning_rate: 0.1, clip_norm: 1.0 });
+fn batches_have_the_same_bits_on_every_instruction_set() {
+    fn check<E: Real>() {
+        let (model, data, initial) = relu();
+        let run =
+            |arch| bits(&after_batches(ReluKernel::<E>::with_arch(arch, model, &data, &initial)));
+        for arch in architectures() {
+            assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
         }
-        bits(&kernel.parameters())
-    };
-    for arch in architectures() {
-        assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
+        let (model, data, initial) = diagonal();
+        let run = |arch| {
+            bits(&after_batches(DiagonalKernel::<E>::with_arch(arch, model, &data, &initial)))
+        };
+        for arch in architectures() {
+            assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
+        }
     }
+    check::<f64>();
+    check::<f32>();
+}
+
+/// The kernels in float32 are within `largest` of the definition in float64, and beyond `least`: the steps
+/// were rounded.
+#[track_caller]
+fn assert_rounded(float32: &[f64], definition: &[f64], [least, largest]: [f64; 2]) {
+    let rounded: Vec<f64> = float32.iter().map(|value| f32::from_f64(*value).into()).collect();
+    assert_eq!(bits(&rounded), bits(float32));
+    let differences = float32.iter().zip(definition).map(|(a, b)| (a - b).abs());
+    let difference = differences.fold(0.0, f64::max);
+    assert!(difference > least && difference < largest, "difference {difference}");
+}
+
+#[test]
+fn kernels_in_float32_follow_the_definition_in_float64() {
+    // Entries are of size 1 and spaced by up to 2⁻²³ = 1.2e-7; a step rounds each of them, and perturbations
+    // grow little over so few steps.
+    let bounds = [1e-9, 60.0 * 1.2e-7];
+    let (model, data, initial) = relu();
+    let (fast, plain) = (
+        || ReluKernel::<f32>::new(model, &data, &initial),
+        || PlainKernel::new(model, &data, &initial),
+    );
+    let single = |kernel: &mut dyn Kernel| after_single_steps(kernel, 17, &[60]);
+    assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
+    assert_rounded(&after_batches(fast()), &after_batches(plain()), bounds);
+    let (model, data, initial) = diagonal();
+    let (fast, plain) = (
+        || DiagonalKernel::<f32>::new(model, &data, &initial),
+        || PlainKernel::new(model, &data, &initial),
+    );
+    let single = |kernel: &mut dyn Kernel| after_single_steps(kernel, 10, &[60]);
+    assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
+    assert_rounded(&after_batches(fast()), &after_batches(plain()), bounds);
 }
 
 fn options(method: Method, learning_rate: f64, max_steps: u64) -> TrainOptions {
@@ -125,6 +164,7 @@ fn options(method: Method, learning_rate: f64, max_steps: u64) -> TrainOptions {
         schedule: Schedule::Constant,
         clip_norm: f64::INFINITY,
         max_steps,
+        precision: Precision::Float64,
         stopping: StoppingRule::default(),
         checkpoints: log_spaced_steps(4, max_steps),
     }
@@ -148,6 +188,33 @@ fn a_run_converges_runs_out_of_steps_or_diverges() {
         check(0.05, 7, Outcome::OutOfSteps);
         check(50.0, 100_000, Outcome::Diverged);
     }
+}
+
+#[test]
+fn float32_has_a_floor_of_the_loss() {
+    let (model, data, initial) = diagonal();
+    for method in [SGD, Method::GradientDescent] {
+        let check = |precision, loss, expected| {
+            let stopping = StoppingRule { loss, screening_loss: 1e3 * loss, checks: 20 };
+            let options = TrainOptions { precision, stopping, ..options(method, 0.01, 200_000) };
+            let outcome = outcome(&model, &data, &initial, &options);
+            assert_eq!(outcome, expected, "{method:?} {precision:?} {loss}");
+        };
+        check(Precision::Float32, 1e-9, Outcome::Converged);
+        check(Precision::Float32, 1e-18, Outcome::OutOfSteps);
+        check(Precision::Float64, 1e-18, Outcome::Converged);
+    }
+}
+
+#[test]
+fn a_model_without_a_float32_kernel_is_refused() {
+    let (_, data, _) = relu();
+    let model = Mlp::new(&[11, 3, 1], Activation::Tanh, true).unwrap();
+    let options = TrainOptions { precision: Precision::Float32, ..options(SGD, 0.1, 10) };
+    let initial = vec![0.0; model.parameter_count()];
+    let rng = stream(0, "batches", 0);
+    let error = Trainer::new(&model, &data, &initial, &options, rng).unwrap_err();
+    assert_eq!(error, TrainError::NoFloat32);
 }
 
 #[test]
@@ -241,8 +308,9 @@ fn a_run_that_goes_on_from_its_state_is_the_same_run() {
             assert_eq!(start(interval), whole, "{what:?}, every {interval}");
         }
     };
-    for method in methods {
-        let options = TrainOptions { clip_norm: 1.0, ..options(method, 0.05, 700) };
+    let precisions = [Precision::Float64, Precision::Float32];
+    for (method, precision) in methods.into_iter().flat_map(|m| precisions.map(|p| (m, p))) {
+        let options = TrainOptions { clip_norm: 1.0, precision, ..options(method, 0.05, 700) };
         let rng = || stream(3, "batches", 0);
         let run = |interval| {
             let start =

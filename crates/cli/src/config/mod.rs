@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flatmin_files::{read_small, said};
 use flatmin_models::data::ClassTargets;
-use flatmin_optim::{Sampling, Schedule, StoppingRule};
+use flatmin_optim::{Precision, Sampling, Schedule, StoppingRule};
 use serde::Serialize;
 use toml::de::DeTable;
 
@@ -82,6 +82,14 @@ pub(crate) struct OptimizerConfig {
     /// Infinite for no clipping.
     pub(crate) clip_norm: f64,
     pub(crate) schedule: Schedule,
+    /// Not in the digest where it is float64: the digests of runs are older than the choice.
+    #[serde(skip_serializing_if = "is_float64")]
+    pub(crate) precision: Precision,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_float64(precision: &Precision) -> bool {
+    *precision == Precision::Float64
 }
 
 /// Which samples make up the steps.
@@ -165,6 +173,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "sampling",
             "clip_norm",
             "schedule",
+            "precision",
             "max_steps",
         ],
     ),
@@ -181,6 +190,9 @@ const SAMPLINGS: &[(&str, Sampling)] = &[
 
 const SCHEDULES: &[(&str, Schedule)] =
     &[("constant", Schedule::Constant), ("cosine", Schedule::Cosine), ("step", Schedule::Step)];
+
+const PRECISIONS: &[(&str, Precision)] =
+    &[("float64", Precision::Float64), ("float32", Precision::Float32)];
 
 impl Config {
     /// Reads a configuration and checks what can be checked without the files it names. Their paths
@@ -214,7 +226,7 @@ impl Config {
         }
         let initial = initial(&root, &model, &file)?;
         let order = file("order")?;
-        let optimizer = optimizer(&root, order.is_some())?;
+        let optimizer = optimizer(&root, &model, order.is_some())?;
         let seed = root.integer("seed", 0, u64::MAX)?;
         let random = [
             (matches!(data, DataConfig::Synthetic { .. }), "the synthetic data"),
@@ -358,7 +370,11 @@ fn initial(
     }
 }
 
-fn optimizer(root: &Table<'_>, has_order: bool) -> Result<OptimizerConfig, ConfigError> {
+fn optimizer(
+    root: &Table<'_>,
+    model: &ModelConfig,
+    has_order: bool,
+) -> Result<OptimizerConfig, ConfigError> {
     let table = root.table("optimizer")?;
     let what = "a table with at least learning_rate";
     let table = table.ok_or_else(|| root.missing("[optimizer]", what))?;
@@ -400,11 +416,18 @@ fn optimizer(root: &Table<'_>, has_order: bool) -> Result<OptimizerConfig, Confi
             BatchesConfig::All { max_steps }
         }
     };
+    let precision = table.choice("precision", PRECISIONS)?.unwrap_or_default();
+    if precision == Precision::Float32 && matches!(model, ModelConfig::Perceptron { .. }) {
+        let reason = "precision \"float32\" is for two-layer-relu and diagonal-linear only: a perceptron is \
+                      trained in float64, leave it out";
+        return Err(table.error("precision", reason));
+    }
     Ok(OptimizerConfig {
         batches,
         learning_rate,
         clip_norm: table.positive("clip_norm")?.unwrap_or(f64::INFINITY),
         schedule: table.choice("schedule", SCHEDULES)?.unwrap_or(Schedule::Constant),
+        precision,
     })
 }
 

@@ -347,7 +347,9 @@ impl Lines {
 pub(crate) mod readers {
     use flatmin_linalg::{RowMatrix, stream};
     use flatmin_models::{Dataset, DiagonalLinear};
-    use flatmin_optim::{Method, Sampling, Schedule, StoppingRule, TrainOptions, Trainer};
+    use flatmin_optim::{
+        Method, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
+    };
 
     /// Reads a summary and says what it says.
     pub(crate) fn summary(bytes: &[u8]) -> Result<String, String> {
@@ -368,6 +370,7 @@ pub(crate) mod readers {
             schedule: Schedule::Cosine,
             clip_norm: 1.0,
             max_steps: 30,
+            precision: Precision::Float64,
             stopping: StoppingRule::default(),
             checkpoints: vec![0, 5, 30],
         };

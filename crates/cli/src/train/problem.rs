@@ -252,6 +252,7 @@ impl Problem {
             schedule: config.optimizer.schedule,
             clip_norm: config.optimizer.clip_norm,
             max_steps,
+            precision: config.optimizer.precision,
             stopping: config.stopping.unwrap_or_else(StoppingRule::never),
             checkpoints,
         };

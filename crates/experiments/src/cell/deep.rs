@@ -10,7 +10,8 @@ use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
 use flatmin_optim::{
-    Method, Outcome, Schedule, Segment, StoppingRule, TrainOptions, log_spaced_steps, train,
+    Method, Outcome, Precision, Schedule, Segment, StoppingRule, TrainOptions, log_spaced_steps,
+    train,
 };
 use flatmin_theory::TheoryError;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -202,6 +203,7 @@ impl DeepSpec {
             schedule: Schedule::Constant,
             clip_norm: self.clip_norm,
             max_steps: self.max_steps,
+            precision: Precision::Float64,
             stopping: StoppingRule::default(),
             checkpoints,
         };

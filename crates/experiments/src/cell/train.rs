@@ -4,7 +4,7 @@ use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::data::{self, DatasetError, Split};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::{
-    Method, Outcome, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
+    Method, Outcome, Precision, Sampling, Schedule, Segment, StoppingRule, TrainOptions, Trainable,
     log_spaced_steps, train,
 };
 use serde::{Deserialize, Serialize};
@@ -264,6 +264,7 @@ impl TrainSpec {
             schedule: self.schedule,
             clip_norm: self.clip_norm,
             max_steps: self.max_steps,
+            precision: Precision::Float64,
             stopping: StoppingRule::default(),
             checkpoints,
         };

@@ -50,6 +50,7 @@ fn steps(criterion: &mut Criterion) {
         &order,
         vec![
             ("fused", Box::new(ReluKernel::<f64>::new(model, &data, &initial))),
+            ("float32", Box::new(ReluKernel::<f32>::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );
@@ -61,6 +62,7 @@ fn steps(criterion: &mut Criterion) {
         &order,
         vec![
             ("fused", Box::new(DiagonalKernel::<f64>::new(model, &data, &initial))),
+            ("float32", Box::new(DiagonalKernel::<f32>::new(model, &data, &initial))),
             ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
         ],
     );

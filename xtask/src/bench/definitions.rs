@@ -198,6 +198,27 @@ pub(crate) const BENCHES: &[Bench] = &[
         )
     },
     criterion(
+        "sgd_step_relu_float32",
+        RELU,
+        Table::Steps,
+        "steps",
+        "sgd_epoch_relu/n=300,m=100,d=100/float32",
+    ),
+    criterion(
+        "sgd_step_diagonal_float32",
+        DIAGONAL,
+        Table::Steps,
+        "steps",
+        "sgd_epoch_diagonal/n=300,d=1000/float32",
+    ),
+    criterion(
+        "gd_step_relu_float32",
+        RELU,
+        Table::Steps,
+        "steps",
+        "gd_step_relu/n=300,m=100,d=100/float32",
+    ),
+    criterion(
         "sgd_step_mlp",
         "64-64-64-1, tanh, n = 300",
         Table::Steps,

@@ -226,7 +226,7 @@ enum Columns<'a, const N: usize> {
     Across(MatRef<'a, f64, usize, usize, ContiguousFwd>),
 }
 
-impl<'a, const N: usize> Columns<'a, N> {
+impl<const N: usize> Columns<'_, N> {
     /// Their terms `start..start + terms`.
     #[inline(always)]
     fn terms(self, start: usize, terms: usize) -> Self {

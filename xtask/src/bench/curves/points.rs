@@ -7,8 +7,8 @@ use flatmin_curvature::gauss_newton_sharpness;
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::Model as _;
 use flatmin_optim::{
-    DiagonalKernel, Kernel, Method, ReluKernel, Sampling, Schedule, StoppingRule, TrainOptions,
-    Update, train,
+    DiagonalKernel, Kernel, Method, Precision, ReluKernel, Sampling, Schedule, StoppingRule,
+    TrainOptions, Update, train,
 };
 use flatmin_theory::{Batch, Gram, Minimum, Sampling as Draws, ThresholdOptions, threshold_with};
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
@@ -133,6 +133,7 @@ pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Point {
 pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, .. } = relu_of(SAMPLES, 100, 100);
     let options = TrainOptions {
+        precision: Precision::default(),
         method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
         learning_rate: LEARNING_RATE,
         schedule: Schedule::Constant,

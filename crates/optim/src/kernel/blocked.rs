@@ -6,11 +6,6 @@
 //! moved along the inputs of the last block, and multiplied with those of the next one, at the speed of
 //! dense products. A sweep a step would have to wait for the second-level cache.
 
-#![expect(
-    clippy::needless_range_loop,
-    reason = "registers are picked by constant indices, as the compiler needs them"
-)]
-
 use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use pulp::Simd;
 

@@ -29,7 +29,9 @@ fn record<'a>(file: &'a Value, name: &str) -> &'a Value {
 fn an_unknown_name_is_wrong_usage_and_the_names_are_told() {
     for name in ["sgd_step", ""] {
         let assert = bench(&["--only", &format!("start_up,{name}")]).assert().code(2).stdout("");
-        assert.stderr(contains("sgd_step_relu, sweep_of_weights_a_step")).stderr(contains("start_up"));
+        assert
+            .stderr(contains("sgd_step_relu, sweep_of_weights_a_step"))
+            .stderr(contains("start_up"));
     }
     bench(&["--quick", "--update-docs"]).assert().code(2).stdout("");
 }

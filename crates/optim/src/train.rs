@@ -48,7 +48,7 @@ impl StoppingRule {
     }
 }
 
-/// The numbers that steps are taken in. Whatever is measured of a run is float64.
+/// The numbers that steps are taken in. Losses and parameters are handed out in float64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

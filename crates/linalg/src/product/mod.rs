@@ -103,7 +103,7 @@ pub(crate) fn matmul_in_chains(
     assert!((1..=LONGEST_CHAIN).contains(&chain), "length of a chain");
     let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
     let (arch, factor) = (simd::arch(), 1.0);
-    if !is_inner(m, n, chain, a, b) {
+    if k == 0 || !is_inner(m, n, chain, a, b) {
         run(arch, Job { c, accumulate, a, b, factor, part, chain });
         return;
     }

@@ -88,8 +88,9 @@ impl Sweeps {
         let last = self.waves.iter().map(|wave| wave.last).max().unwrap_or(0);
         if first < last {
             let waves = &self.waves;
-            // As many rows as the cache holds, in whole groups.
-            let rows = (CACHED / n / LANES * LANES).clamp(LANES, SLAB);
+            // As many groups of rows as the cache holds: one, two or four, which is what fills registers.
+            let groups = (CACHED / n / LANES).clamp(1, SLAB / LANES);
+            let rows = LANES << groups.ilog2();
             let slab = || AlignedVec::zeros(rows * (last - first + 1 + 2 * WAVE));
             let rotate = |slab: &mut AlignedVec, rows: &mut [f64]| {
                 simd::arch().dispatch(Rotate { rows, n, waves, first, last, slab });
@@ -230,5 +231,40 @@ fn rotate<S: Simd, const R: usize>(
     }
     for w in 0..WAVE {
         slab[(column + w) * per_column + offset..][..R].copy_from_slice(&held[w]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CACHED, LANES, SLAB, Sweeps};
+    use crate::{Parallelism, RowMatrix};
+
+    /// Some sweeps on rows of length `n`.
+    fn swept(rows: &[usize], n: usize) -> Vec<f64> {
+        let matrix = RowMatrix::from_fn(rows.len(), n, |i, j| {
+            ((rows[i] * 7919 + j * 104_729) % 1009) as f64 / 504.5 - 1.0
+        });
+        let mut sweeps = Sweeps::new(matrix, Parallelism::Sequential);
+        let (sine, cosine) = (0.6, 0.8);
+        for sweep in 0..7 {
+            sweeps.sweep(sweep * 3, &vec![(cosine, sine); n - 30]);
+        }
+        let order: Vec<usize> = (0..n).collect();
+        sweeps.in_order(&order).values().to_vec()
+    }
+
+    /// At the last of these lengths three groups of rows fit into the cache, at the others one, two and
+    /// four.
+    #[test]
+    fn rows_are_rotated_alike_in_slabs_of_every_height() {
+        for fit in [1, 2, SLAB / LANES, 3] {
+            let n = CACHED / (fit * LANES);
+            let rows: Vec<usize> = (0..61).collect();
+            let together = swept(&rows, n);
+            for i in [0, 23, 24, 31, 32, 60] {
+                let alone = swept(&[i], n);
+                assert_eq!(alone, together[i * n..][..n], "row {i} of length {n}");
+            }
+        }
     }
 }

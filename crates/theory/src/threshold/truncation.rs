@@ -63,7 +63,11 @@ impl<'a> Kept<'a> {
         // The heaviest sample is at least as heavy as the mean one.
         let mut count = 0;
         let mut mean = 0.0;
-        while count < eigenvalues.len() - 1 && mean + eigenvalues[count] <= room {
+        // Far below μ, where the denominator of δ is about μ: what is spent is then what was counted on.
+        let small = lower / 16.0;
+        let curvature = response.curvature.max(0.0);
+        let fits = |mean: f64, next: f64| mean + next <= room && curvature * next <= small;
+        while count < eigenvalues.len() - 1 && fits(mean, eigenvalues[count]) {
             mean += eigenvalues[count];
             count += 1;
         }

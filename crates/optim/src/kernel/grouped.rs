@@ -6,9 +6,9 @@
 //! The other factor comes as a *block* of L vectors, interleaved: entry k of vector c is
 //! `block[L k + c]`.
 //!
-//! Every entry of a result is one chain of fused multiply-adds in the order of the terms, so that neither the
-//! instruction set nor the cut into tiles can change a bit. A tile has as many rows as there are registers for
-//! its eight columns: the operands are read where they lie, from the first-level cache, once a tile.
+//! Every sum is one chain of fused multiply-adds in the order of the terms, so that neither the
+//! instruction set nor the cut into tiles can change a bit. The operands are read where they lie, from the
+//! first-level cache, once a tile.
 
 #![expect(
     clippy::needless_range_loop,
@@ -124,15 +124,7 @@ impl<E: Real> Product<'_, E> {
             let rows = &rows[first * panel..][..count * panel];
             let out = &mut out[first * strides.group..];
             let product = Product { rows, depth, block, out, strides, columns, is_added };
-            match (Lanes::<S, E>::REGISTERS, count) {
-                (1, 1) => simd.vectorize(Multiply::<S, E, 1, 1, 8> { simd, product }),
-                (1, 2) => simd.vectorize(Multiply::<S, E, 2, 2, 8> { simd, product }),
-                (1, _) => simd.vectorize(Multiply::<S, E, 3, 3, 8> { simd, product }),
-                (2, _) => simd.vectorize(Multiply::<S, E, 1, 2, 4> { simd, product }),
-                (4, _) => simd.vectorize(Multiply::<S, E, 1, 4, 2> { simd, product }),
-                (8, _) => simd.vectorize(Multiply::<S, E, 1, 8, 1> { simd, product }),
-                _ => simd.vectorize(Multiply::<S, E, 1, 16, 1> { simd, product }),
-            }
+            on_tile::<S, E, _>(simd, count, product);
         }
     }
 }
@@ -157,22 +149,8 @@ impl<E: Real> Update<'_, E> {
         while let Some((first, count)) = cut.next() {
             let rows = &mut rows[first * panel..][..count * panel];
             let coefficients = &coefficients[first * E::LANES..];
-            Update { rows, depth, coefficients, stride, block }.tile(simd, count);
-        }
-    }
-
-    /// The update of a tile of so many groups.
-    #[inline(always)]
-    fn tile<S: Simd>(self, simd: S, count: usize) {
-        let update = self;
-        match (Lanes::<S, E>::REGISTERS, count) {
-            (1, 1) => simd.vectorize(Move::<S, E, 1, 1, 8> { simd, update }),
-            (1, 2) => simd.vectorize(Move::<S, E, 2, 2, 8> { simd, update }),
-            (1, _) => simd.vectorize(Move::<S, E, 3, 3, 8> { simd, update }),
-            (2, _) => simd.vectorize(Move::<S, E, 1, 2, 4> { simd, update }),
-            (4, _) => simd.vectorize(Move::<S, E, 1, 4, 2> { simd, update }),
-            (8, _) => simd.vectorize(Move::<S, E, 1, 8, 1> { simd, update }),
-            _ => simd.vectorize(Move::<S, E, 1, 16, 1> { simd, update }),
+            let update = Update { rows, depth, coefficients, stride, block };
+            on_tile::<S, E, _>(simd, count, update);
         }
     }
 }
@@ -204,21 +182,47 @@ impl Tiles {
     }
 }
 
-/// A tile of `G` groups in `R` registers, `C` columns at a time.
-struct Multiply<'a, S, E, const G: usize, const R: usize, const C: usize> {
-    simd: S,
-    product: Product<'a, E>,
+/// What is done with a tile.
+trait OnTile<S: Simd> {
+    /// On `G` groups in `R` registers, with `C` vectors of the block at a time.
+    fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S);
 }
 
-impl<S: Simd, E: Real, const G: usize, const R: usize, const C: usize> NullaryFnOnce
-    for Multiply<'_, S, E, G, R, C>
+/// Does it with a tile of `count` groups, in a function of its own for each size: what is inlined
+/// would grow beyond all bounds. Tiles are as high, and take as many vectors at a time, as there are registers.
+#[inline(always)]
+fn on_tile<S: Simd, E: Real, T: OnTile<S>>(simd: S, count: usize, job: T) {
+    match (Lanes::<S, E>::REGISTERS, count) {
+        (1, 1) => simd.vectorize(Tile::<S, T, 1, 1, 8> { simd, job }),
+        (1, 2) => simd.vectorize(Tile::<S, T, 2, 2, 8> { simd, job }),
+        (1, _) => simd.vectorize(Tile::<S, T, 3, 3, 8> { simd, job }),
+        (2, _) => simd.vectorize(Tile::<S, T, 1, 2, 4> { simd, job }),
+        (4, _) => simd.vectorize(Tile::<S, T, 1, 4, 2> { simd, job }),
+        (8, _) => simd.vectorize(Tile::<S, T, 1, 8, 1> { simd, job }),
+        _ => simd.vectorize(Tile::<S, T, 1, 16, 1> { simd, job }),
+    }
+}
+
+struct Tile<S, T, const G: usize, const R: usize, const C: usize> {
+    simd: S,
+    job: T,
+}
+
+impl<S: Simd, T: OnTile<S>, const G: usize, const R: usize, const C: usize> NullaryFnOnce
+    for Tile<S, T, G, R, C>
 {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { simd, product } = self;
-        let Product { rows, depth, block, out, strides, columns, is_added } = product;
+        self.job.run_on::<G, R, C>(self.simd);
+    }
+}
+
+impl<S: Simd, E: Real> OnTile<S> for Product<'_, E> {
+    #[inline(always)]
+    fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S) {
+        let Self { rows, depth, block, out, strides, columns, is_added } = self;
         let registers = R / G;
         let rows = E::registers::<S>(rows);
         let len = depth * registers;
@@ -261,21 +265,10 @@ impl<S: Simd, E: Real, const G: usize, const R: usize, const C: usize> NullaryFn
     }
 }
 
-/// A tile of `G` groups in `R` registers, moved along `C` vectors at a time.
-struct Move<'a, S, E, const G: usize, const R: usize, const C: usize> {
-    simd: S,
-    update: Update<'a, E>,
-}
-
-impl<S: Simd, E: Real, const G: usize, const R: usize, const C: usize> NullaryFnOnce
-    for Move<'_, S, E, G, R, C>
-{
-    type Output = ();
-
+impl<S: Simd, E: Real> OnTile<S> for Update<'_, E> {
     #[inline(always)]
-    fn call(self) {
-        let Self { simd, update } = self;
-        let Update { rows, depth, coefficients, stride, block } = update;
+    fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S) {
+        let Self { rows, depth, coefficients, stride, block } = self;
         let registers = R / G;
         let len = depth * registers;
         let mut rest = E::registers_mut::<S>(rows);

@@ -123,8 +123,8 @@ pub trait Trainable: Model {
     fn kernel<'a>(&self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a>;
 
     /// The same with parameters, inputs and arithmetic in float32, where there is one: it starts from
-    /// `parameters` rounded to float32. The few numbers that there is one of in a step or a sample, residuals, losses, the
-    /// gradient norm and the factor of the gradient, are float64.
+    /// `parameters` rounded to float32. Sums over coordinates are float32; what a step computes from
+    /// them, residuals, losses, the gradient norm and the factor of the gradient, is float64.
     ///
     /// # Panics
     /// As [`kernel`](Self::kernel).

@@ -1,8 +1,8 @@
 //! Fused steps of the multilayer perceptron.
 //!
-//! Batch size 1 ([`single`]): layer by layer, the update of step t and the forward pass of step t + 1
-//! are one sweep over the weights; the pull-back `W_lᵀ δ_l` is the only other time they are read. The
-//! first layer, which is the largest where inputs are long, takes eight steps a sweep. The
+//! Batch size 1 ([`single`]): the first layer, which is the largest where inputs are long, takes eight
+//! steps a sweep over its weights. In the others the update of step t and the forward pass of step t + 1 are one
+//! sweep; the pull-back `W_lᵀ δ_l` is the only other time their weights are read. The
 //! gradient norm needs no pass of its own: the gradient by `W_l` is `δ_l h_{l−1}ᵀ`, of norm
 //! `‖δ_l‖ ‖h_{l−1}‖`. Neurons of a ReLU layer that are off have `δ = 0`: their weights are neither
 //! pulled back nor updated.

@@ -270,6 +270,7 @@ impl TrainSpec {
         };
         let mut rng = stream(self.seed, "batches", 0);
         let (mut path, mut since_last) = (Vec::new(), Segment::default());
+        let mut seen_last = None;
         let run = train(&setup.model, &setup.train, &setup.initial, &options, &mut rng, |seen| {
             since_last = seen.since_last;
             if self.checkpoints_per_decade > 0 {
@@ -278,11 +279,15 @@ impl TrainSpec {
                 let place = Place::new(&setup.model, seen.parameters, setup.train.inputs());
                 let measured = measure(&place, seen.step, seen.parameters, seen.since_last);
                 path.extend(measured.ok().filter(Measurement::is_finite));
+                seen_last = Some((seen.step, place));
             }
         })?;
         let finite = run.outcome != Outcome::Diverged;
-        let place = finite.then(|| Place::new(&setup.model, &run.parameters, setup.train.inputs()));
-        // Where the run ended at a checkpoint, it has been measured there.
+        // Where the run ended at a checkpoint, the place is known and has been measured.
+        let place = finite.then(|| match seen_last {
+            Some((step, place)) if step == run.steps => place,
+            _ => Place::new(&setup.model, &run.parameters, setup.train.inputs()),
+        });
         let measured = path.pop_if(|point| point.step == run.steps);
         let last = match (&place, measured) {
             (Some(place), None) => Some(measure(place, run.steps, &run.parameters, since_last)?),

@@ -178,6 +178,7 @@ impl Shape {
         let [low, high] = if self.skew > 0.0 {
             [skewed(tail), skewed(1.0 - tail)]
         } else {
+            // The second tail is that of 1 − tail, as rounded for the first.
             [-skewed(1.0 - tail), -skewed(1.0 - (1.0 - tail))]
         };
         let mixed = |student: f64, skewed: f64| noise * ((1.0 - share) * student + share * skewed);

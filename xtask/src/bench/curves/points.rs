@@ -52,6 +52,8 @@ impl Timer {
     /// Times `work`, which is so many steps or calls.
     fn repeat(self, count: usize, mut work: impl FnMut()) -> Point {
         let once = seconds(&mut work);
+        // A clock may be too coarse for a single call.
+        let once = once.max(1e-9);
         let repetitions = if self.is_quick { 1.0 } else { (SAMPLE_SECONDS / once).ceil().max(1.0) };
         let sample = || {
             let mut done = 0.0;

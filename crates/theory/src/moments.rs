@@ -1,7 +1,16 @@
 //! The exact recursion of second moments.
 
-use faer::{Accum, Mat, MatRef};
-use flatmin_linalg::{RowMatrix, matmul, product};
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
+)]
+
+use std::ops::Range;
+
+use faer::{Mat, MatRef};
+use flatmin_linalg::panels::{quadratic_forms, weighted_moments};
+use flatmin_linalg::{Parallelism, RowMatrix, simd};
+use pulp::{Simd, WithSimd};
 
 use crate::{LinearisedSgd, TheoryError};
 
@@ -37,10 +46,14 @@ pub struct SecondMoments {
     momentum: f64,
     noise_coefficient: f64,
     eigenvalues: Vec<f64>,
-    rows: Mat<f64>,
+    rows: RowMatrix,
+    /// Lower triangles, zero above: of P, C, Cᵀ and S.
     position: Mat<f64>,
     cross: Mat<f64>,
+    cross_transposed: Mat<f64>,
     velocity: Mat<f64>,
+    /// `Σ (g_iᵀP g_i) g_i g_iᵀ` before the last step, lower triangle.
+    noise: Mat<f64>,
     steps: usize,
 }
 
@@ -56,10 +69,12 @@ impl SecondMoments {
             momentum: sgd.momentum(),
             noise_coefficient: sgd.noise_coefficient(),
             eigenvalues: eigenvalues.to_vec(),
-            rows: rows.as_mat().to_owned(),
+            rows: rows.clone(),
             position: Mat::identity(rank, rank),
             cross: Mat::zeros(rank, rank),
+            cross_transposed: Mat::zeros(rank, rank),
             velocity: Mat::zeros(rank, rank),
+            noise: Mat::zeros(rank, rank),
             steps: 0,
         }
     }
@@ -70,7 +85,11 @@ impl SecondMoments {
     /// [`TheoryError::Length`] or [`TheoryError::MatrixNotFinite`] for a wrong shape or entry.
     pub fn starting_from(sgd: &LinearisedSgd<'_>, start: &RowMatrix) -> Result<Self, TheoryError> {
         let mut moments = Self::new(sgd);
-        moments.position = symmetric_part("the second moment", start, moments.rank())?;
+        let mut position = symmetric_part("the second moment", start, moments.rank())?;
+        for column in 0..moments.rank() {
+            position.col_mut(column).subrows_mut(0, column).fill(0.0);
+        }
+        moments.position = position;
         Ok(moments)
     }
 
@@ -84,48 +103,55 @@ impl SecondMoments {
         self.steps
     }
 
-    /// Moves on by one step. Costs two n × r × r products.
+    /// Moves on by one step. Costs two products of nr² operations: everything in them is symmetric.
     pub fn step(&mut self) {
-        let (n, rank) = (self.rows.nrows(), self.rank());
-        let (eta, beta, p) = (self.learning_rate, self.momentum, self.noise_coefficient);
-        // (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ.
-        let mut noise = Mat::zeros(rank, rank);
-        if p > 0.0 && rank > 0 {
-            let rows = self.rows.as_ref();
-            let mut product = product(rows, self.position.as_ref());
-            // Now row i becomes (g_iᵀP g_i) g_i.
-            let mut forms = vec![0.0_f64; n];
-            for (column, g) in product.col_iter().zip(rows.col_iter()) {
-                for ((form, product), g) in forms.iter_mut().zip(column.iter()).zip(g.iter()) {
-                    *form += product * g;
-                }
-            }
-            for (column, g) in product.col_iter_mut().zip(rows.col_iter()) {
-                for ((product, form), g) in column.iter_mut().zip(&forms).zip(g.iter()) {
-                    *product = form * g;
-                }
-            }
-            let scale = 1.0 / n as f64;
-            matmul(noise.as_mut(), Accum::Replace, rows.transpose(), product.as_ref(), scale);
+        let rank = self.rank();
+        if self.noise_coefficient > 0.0 && rank > 0 {
+            self.sum_noise();
         }
-        // Scaled before they meet, so that no product overflows on its way.
+        let (eta, n) = (self.learning_rate, self.rows.rows() as f64);
         let rates: Vec<f64> = self.eigenvalues.iter().map(|lambda| eta * lambda).collect();
-        let old = (self.position.clone(), self.cross.clone(), self.velocity.clone());
-        for l in 0..rank {
-            for k in 0..rank {
-                let (a, b) = (rates[k], rates[l]);
-                let (x, s) = (old.0[(k, l)], old.2[(k, l)]);
-                let (xv, vx) = (old.1[(k, l)], old.1[(l, k)]);
-                let noise = p * (eta * (eta * noise[(k, l)]) - a * b * x);
-                // F_k M_kl: the rows for δ' and v'.
-                let (top, top_v) = ((1.0 - a) * x + beta * vx, (1.0 - a) * xv + beta * s);
-                let (low, low_v) = (beta * vx - a * x, beta * s - a * xv);
-                self.position[(k, l)] = top * (1.0 - b) + top_v * beta + noise;
-                self.cross[(k, l)] = top_v * beta - top * b + noise;
-                self.velocity[(k, l)] = low_v * beta - low * b + noise;
-            }
+        for k in 0..rank {
+            simd::arch().dispatch(ColumnStep {
+                rate: rates[k],
+                rates: &rates[k..],
+                momentum: self.momentum,
+                // Scaled before they meet, so that no product overflows on its way.
+                noise: &self.noise.col_as_slice(k)[k..],
+                noise_scale: eta / n,
+                learning_rate: eta,
+                noise_coefficient: self.noise_coefficient,
+                position: &mut self.position.col_as_slice_mut(k)[k..],
+                cross: &mut self.cross.col_as_slice_mut(k)[k..],
+                cross_transposed: &mut self.cross_transposed.col_as_slice_mut(k)[k..],
+                velocity: &mut self.velocity.col_as_slice_mut(k)[k..],
+            });
         }
         self.steps += 1;
+    }
+
+    /// Makes `noise` that of P.
+    fn sum_noise(&mut self) {
+        let Self { rows, position, noise, .. } = self;
+        // L + Lᵀ = P.
+        let scale_diagonal = |position: &mut Mat<f64>, factor: f64| {
+            for k in 0..position.ncols() {
+                position[(k, k)] *= factor;
+            }
+        };
+        scale_diagonal(position, 0.5);
+        let columns = rows.as_mat().transpose();
+        let forms = quadratic_forms(position.as_ref(), columns, Parallelism::Sequential);
+        scale_diagonal(position, 2.0);
+        let weigh = |samples: Range<usize>, columns: Range<usize>, out: &mut [f64]| {
+            for (i, out) in samples.zip(out.chunks_exact_mut(columns.len())) {
+                for (out, value) in out.iter_mut().zip(&rows.row(i)[columns.clone()]) {
+                    *out = forms[i] * value;
+                }
+            }
+        };
+        let moments = noise.as_mut();
+        weighted_moments(moments, rows.as_mat(), weigh, |_, _| {}, Parallelism::Sequential);
     }
 
     /// `E‖δ‖² = tr P`.
@@ -140,29 +166,81 @@ impl SecondMoments {
     /// [`TheoryError::Length`] or [`TheoryError::MatrixNotFinite`] for a wrong shape or entry.
     pub fn quadratic_form(&self, form: &RowMatrix) -> Result<f64, TheoryError> {
         let form = symmetric_part("the quadratic form", form, self.rank())?;
-        let columns = form.col_iter().zip(self.position.col_iter());
-        Ok(columns.flat_map(|(y, p)| y.iter().zip(p.iter())).map(|(y, p)| y * p).sum())
+        let mut sum = 0.0;
+        for k in 0..self.rank() {
+            let (y, p) = (&form.col_as_slice(k)[k..], &self.position.col_as_slice(k)[k..]);
+            sum += y[0] * p[0] + 2.0 * simd::dot(&y[1..], &p[1..]);
+        }
+        Ok(sum)
     }
 
     /// `P = E[δδᵀ]`, r × r in the eigenbasis of G.
     pub fn position(&self) -> RowMatrix {
-        to_rows(self.position.as_ref())
+        to_rows(self.position.as_ref(), self.position.as_ref())
     }
 
     /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. What it is without momentum:
     /// v is the last step then.
     pub fn cross(&self) -> RowMatrix {
-        to_rows(self.cross.as_ref())
+        to_rows(self.cross.as_ref(), self.cross_transposed.as_ref())
     }
 
     /// `S = E[vvᵀ]`, r × r in the eigenbasis of G.
     pub fn velocity(&self) -> RowMatrix {
-        to_rows(self.velocity.as_ref())
+        to_rows(self.velocity.as_ref(), self.velocity.as_ref())
     }
 }
 
-fn to_rows(matrix: MatRef<'_, f64>) -> RowMatrix {
-    RowMatrix::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
+/// One step of the entries of column l of P, C, Cᵀ and S from the diagonal down, in place: entry (k, l) of the new
+/// ones needs nothing but entry (k, l) of the old ones.
+struct ColumnStep<'a> {
+    /// `ηλ_l`.
+    rate: f64,
+    /// The `ηλ_k`.
+    rates: &'a [f64],
+    momentum: f64,
+    learning_rate: f64,
+    noise_coefficient: f64,
+    /// η/n.
+    noise_scale: f64,
+    noise: &'a [f64],
+    position: &'a mut [f64],
+    cross: &'a mut [f64],
+    cross_transposed: &'a mut [f64],
+    velocity: &'a mut [f64],
+}
+
+impl WithSimd for ColumnStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { rate: b, momentum: beta, learning_rate: eta, noise_coefficient: p, .. } = self;
+        let Self { rates, noise, position, cross, cross_transposed, velocity, .. } = self;
+        let len = rates.len();
+        // Known to be of one length, so that the loop is one over whole vectors.
+        let (noise, position, cross) = (&noise[..len], &mut position[..len], &mut cross[..len]);
+        let (cross_transposed, velocity) = (&mut cross_transposed[..len], &mut velocity[..len]);
+        for k in 0..len {
+            let (a, x, s) = (rates[k], position[k], velocity[k]);
+            let (xv, vx) = (cross[k], cross_transposed[k]);
+            let noise = p * (eta * (self.noise_scale * noise[k]) - a * b * x);
+            // F_k M_kl: the rows for δ' and v'; and those of F_l M_lk.
+            let (top, top_v) = ((1.0 - a) * x + beta * vx, (1.0 - a) * xv + beta * s);
+            let (low, low_v) = (beta * vx - a * x, beta * s - a * xv);
+            let (other_top, other_top_v) = ((1.0 - b) * x + beta * xv, (1.0 - b) * vx + beta * s);
+            position[k] = top * (1.0 - b) + top_v * beta + noise;
+            cross[k] = top_v * beta - top * b + noise;
+            cross_transposed[k] = other_top_v * beta - other_top * a + noise;
+            velocity[k] = low_v * beta - low * b + noise;
+        }
+    }
+}
+
+/// The matrix with these lower triangles: its own, and that of its transpose.
+fn to_rows(lower: MatRef<'_, f64>, transposed: MatRef<'_, f64>) -> RowMatrix {
+    let entry = |i, j| if i >= j { lower[(i, j)] } else { transposed[(j, i)] };
+    RowMatrix::from_fn(lower.nrows(), lower.ncols(), entry)
 }
 
 /// `(A + Aᵀ)/2` of a finite matrix of dimension `rank`.

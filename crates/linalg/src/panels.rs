@@ -10,7 +10,7 @@ use std::ops::Range;
 use faer::{Accum, ColRef, Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
-use crate::product::{LONGEST_CHAIN, Part, matmul_in_chains};
+use crate::product::{LONGEST_CHAIN, Part, lower_forms, matmul_in_chains};
 use crate::simd;
 
 /// Whether one large problem may use several cores.
@@ -34,6 +34,9 @@ const LARGE_BLOCK: usize = 256;
 
 /// From so many rows on matrices are large.
 const LARGE: usize = 2048;
+
+/// Quadratic forms of one task: whole tiles on every machine.
+const FORMS_AT_ONCE: usize = 120;
 
 /// Rows of a product of which the forms are taken at once, about: its other operand is packed as often.
 const STRIP: usize = 384;
@@ -223,11 +226,35 @@ pub fn quadratic_forms(
     vectors: MatRef<'_, f64>,
     parallelism: Parallelism,
 ) -> Vec<f64> {
-    quadratic_blocks(lower, vectors, 1, parallelism)
+    let m = lower.nrows();
+    assert_eq!((m, m), (lower.ncols(), vectors.nrows()), "shapes of a quadratic form");
+    let by_columns;
+    let lower = if lower.try_as_col_major().is_some() {
+        lower
+    } else {
+        by_columns = lower.to_owned();
+        by_columns.as_ref()
+    };
+    let task = FORMS_AT_ONCE * if m < LARGE { 1 } else { 2 };
+    let some = |(index, values): (usize, &mut [f64])| {
+        let columns = vectors.subcols(index * task, values.len());
+        lower_forms(lower, columns, panel(m), values);
+        for value in values {
+            *value *= 2.0;
+        }
+    };
+    let mut values = vec![0.0; vectors.ncols()];
+    match parallelism {
+        Parallelism::Sequential => values.chunks_mut(task).enumerate().for_each(some),
+        Parallelism::Rayon => {
+            values.par_chunks_mut(task).enumerate().with_max_len(1).for_each(some);
+        }
+    }
+    values
 }
 
 /// The lower triangle of `Xᵀ (L + Lᵀ) X` for every group X of `group` columns of `vectors` (m × n), row by
-/// row and group by group; `L` as in [`quadratic_forms`], which is this for groups of one.
+/// row and group by group; `L` as in [`quadratic_forms`], to which groups of one go.
 ///
 /// Costs m²n + mn·`group` operations. An entry passes through at most [`quadratic_rounding_terms`]
 /// roundings.
@@ -243,6 +270,9 @@ pub fn quadratic_blocks(
     let m = lower.nrows();
     assert_eq!((m, m), (lower.ncols(), vectors.nrows()), "shapes of a quadratic form");
     assert!(group > 0 && vectors.ncols().is_multiple_of(group), "columns in groups");
+    if group == 1 {
+        return quadratic_forms(lower, vectors, parallelism);
+    }
     let entries = group * (group + 1) / 2;
     let task = ((if m < LARGE { BLOCK } else { LARGE_BLOCK }) / group).max(1);
     let block = |(index, values): (usize, &mut [f64])| {
@@ -364,6 +394,9 @@ mod tests {
             let lower = Mat::from_fn(m, m, |i, j| if i < j { 0.0 } else { full[(i, j)] });
             let vectors = matrix(m, n);
             let forms = quadratic_forms(lower.as_ref(), vectors.as_ref(), Parallelism::Sequential);
+            let by_rows = lower.transpose().to_owned();
+            let (lower_by_rows, sequential) = (by_rows.transpose(), Parallelism::Sequential);
+            assert_eq!(forms, quadratic_forms(lower_by_rows, vectors.as_ref(), sequential));
             let threaded = quadratic_forms(lower.as_ref(), vectors.as_ref(), Parallelism::Rayon);
             for j in 0..n {
                 let mut expected = 0.0;

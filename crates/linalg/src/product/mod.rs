@@ -17,6 +17,7 @@
     reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
 )]
 
+mod forms;
 mod inner;
 mod pack;
 mod tile;
@@ -25,6 +26,8 @@ use faer::{Accum, Mat, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
 use crate::simd;
+
+pub(crate) use forms::lower_forms;
 
 /// Terms of a chain, unless fewer are asked for.
 const DEPTH: usize = 256;

@@ -129,7 +129,11 @@ fn direct<S: Simd, const R: usize, const N: usize>(simd: S, job: Job<'_>) {
 
 /// Packs in panels of `R` registers; the last one has as few as its rows need.
 #[inline(always)]
-fn pack_rows<S: Simd, const R: usize>(simd: S, out: &mut [f64], source: MatRef<'_, f64>) {
+pub(super) fn pack_rows<S: Simd, const R: usize>(
+    simd: S,
+    out: &mut [f64],
+    source: MatRef<'_, f64>,
+) {
     let height = R * S::F64_LANES;
     let whole = source.nrows() / height * height;
     if whole > 0 {
@@ -252,6 +256,18 @@ struct Place {
     columns: usize,
 }
 
+impl Part {
+    /// Whether all of a tile is wanted.
+    #[inline(always)]
+    fn has_all(self, place: Place) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Lower => place.column + place.columns <= place.row + 1,
+            Self::Upper => place.row + place.rows <= place.column + 1,
+        }
+    }
+}
+
 /// What is written to.
 struct Target<'a> {
     c: MatMut<'a, f64>,
@@ -312,24 +328,26 @@ impl Target<'_> {
         let Place { row, rows, column: first, columns } = place;
         let is_replaced = self.accumulate == Accum::Replace;
         let factor = self.factor;
+        let is_high = rows == R * S::F64_LANES;
+        if is_high && columns == N && self.part.has_all(place) {
+            let tile = self.c.as_mut().submatrix_mut(row, first, rows, N);
+            if let Some(mut tile) = tile.try_as_col_major_mut() {
+                for j in 0..N {
+                    let out = tile.as_mut().col_mut(j).as_slice_mut();
+                    write_column(simd, out, is_replaced, factor, sums[j]);
+                }
+                return;
+            }
+        }
         for j in 0..N {
             if j == columns {
                 break;
             }
             let wanted = self.part.rows(first + j, row + rows);
             let mut out = self.c.as_mut().col_mut(first + j).subrows_mut(row, rows);
-            let is_whole =
-                wanted.start <= row && wanted.end == row + rows && rows == R * S::F64_LANES;
+            let is_whole = is_high && wanted.start <= row && wanted.end == row + rows;
             if is_whole && let Some(out) = out.as_mut().try_as_col_major_mut() {
-                let out = S::as_mut_simd_f64s(out.as_slice_mut()).0;
-                let factor = simd.splat_f64s(factor);
-                for r in 0..R {
-                    out[r] = if is_replaced {
-                        simd.mul_f64s(factor, sums[j][r])
-                    } else {
-                        simd.mul_add_f64s(factor, sums[j][r], out[r])
-                    };
-                }
+                write_column(simd, out.as_slice_mut(), is_replaced, factor, sums[j]);
                 continue;
             }
             let mut values = [0.0; MOST];
@@ -343,6 +361,26 @@ impl Target<'_> {
                 }
             }
         }
+    }
+}
+
+/// Writes the sums of a column of a tile.
+#[inline(always)]
+fn write_column<S: Simd, const R: usize>(
+    simd: S,
+    out: &mut [f64],
+    is_replaced: bool,
+    factor: f64,
+    sums: [S::f64s; R],
+) {
+    let out = &mut S::as_mut_simd_f64s(out).0[..R];
+    let factor = simd.splat_f64s(factor);
+    for r in 0..R {
+        out[r] = if is_replaced {
+            simd.mul_f64s(factor, sums[r])
+        } else {
+            simd.mul_add_f64s(factor, sums[r], out[r])
+        };
     }
 }
 

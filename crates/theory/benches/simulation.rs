@@ -9,7 +9,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_theory::{
     Batch, EdgeOptions, LinearisedSgd, LyapunovOptions, Minimum, Sampling, SecondMoments,
-    SimulationOptions, Start, almost_sure_edge, lyapunov_exponent, simulate, trace_bound,
+    SimulationOptions, Start, almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
+    trace_bound,
 };
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -60,6 +61,12 @@ fn replicas(criterion: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| simulate(&sgd, &form, options).expect("a finite form"));
         });
+        if batch_size == 1 {
+            let rates = [0.8, 0.95, 1.05, 1.2].map(|factor| factor * sgd.learning_rate());
+            group.bench_function(format!("{name}, four learning rates"), |b| {
+                b.iter(|| simulate_at(&sgd, &rates, &form, options).expect("a finite form"));
+            });
+        }
     }
     let plain = RowMatrix::from_fn(SAMPLES, SAMPLES, |i, j| ((i * 7 + j) % 11) as f64 / 11.0);
     group.bench_function("plain B=1", |b| {

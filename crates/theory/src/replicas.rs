@@ -1,6 +1,13 @@
 //! Many independent runs of linearised SGD.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
+)]
+
+use flatmin_linalg::simd::{AlignedVec, LANES, Lanes};
 use flatmin_linalg::{RowMatrix, Stream, product, simd, stream, symmetric_eigen};
+use pulp::{Simd, WithSimd};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -125,17 +132,21 @@ fn run(
     let mut steps = options.steps.to_vec();
     steps.sort_unstable();
     steps.dedup();
+    let mut weights = AlignedVec::zeros(simd::padded(rank));
+    weights[..rank].copy_from_slice(&eigen.values);
     let mut simulation = Simulation {
         sgds,
         stepper: Stepper::new(sgd, rotated.values(), rank),
-        weights: eigen.values,
+        rank,
+        weights,
         start,
         steps,
     };
     let mut totals = vec![vec![[Tally::default(); 4]; simulation.steps.len()]; sgds.len()];
+    let mut room = simulation.room(BLOCK.min(replicas));
     for first in (0..replicas).step_by(BLOCK) {
         let rng = stream(seed, "linearised SGD replicas", (first / BLOCK) as u64);
-        simulation.block(BLOCK.min(replicas - first), rng, &mut totals);
+        simulation.block(BLOCK.min(replicas - first), rng, &mut room, &mut totals);
     }
     let snapshots = |totals: Vec<[Tally; 4]>| {
         let snapshot = |(step, total): (&usize, [Tally; 4])| {
@@ -152,8 +163,9 @@ fn run(
 struct Simulation<'a> {
     sgds: &'a [LinearisedSgd<'a>],
     stepper: Stepper,
-    /// The eigenvalues of the form.
-    weights: Vec<f64>,
+    rank: usize,
+    /// The eigenvalues of the form, filled up with zeros like a position.
+    weights: AlignedVec,
     start: Start,
     /// Ascending, distinct.
     steps: Vec<usize>,
@@ -162,11 +174,24 @@ struct Simulation<'a> {
 impl Simulation<'_> {
     /// Runs `count` replicas and adds what a [`Snapshot`] holds to `totals`, rate by rate and step by
     /// step.
-    fn block(&mut self, count: usize, mut rng: Stream, totals: &mut [Vec<[Tally; 4]>]) {
-        let starts: Vec<State> = (0..count).map(|_| self.start(&mut rng)).collect();
+    fn block(
+        &mut self,
+        count: usize,
+        mut rng: Stream,
+        room: &mut Room,
+        totals: &mut [Vec<[Tally; 4]>],
+    ) {
+        for start in &mut room.starts[..count] {
+            self.start(&mut rng, start);
+        }
+        let starts = &room.starts[..count];
         let measured: Vec<[f64; 2]> = starts.iter().map(|state| self.measure(state)).collect();
-        let copies = |_| starts.iter().map(State::copy).collect();
-        let mut states: Vec<Vec<State>> = (0..self.sgds.len()).map(copies).collect();
+        for states in &mut room.states {
+            states.truncate(count);
+            for (state, start) in states.iter_mut().zip(starts) {
+                state.copy_from(start);
+            }
+        }
         let mut done = 0;
         for index in 0..self.steps.len() {
             while done < self.steps[index] {
@@ -174,13 +199,10 @@ impl Simulation<'_> {
                 self.stepper.draw(more, count, |_, sampler, samples| {
                     sampler.draw(&mut rng, samples);
                 });
-                for (sgd, states) in self.sgds.iter().zip(&mut states) {
-                    self.stepper.set_learning_rate(sgd);
-                    self.stepper.advance(states);
-                }
+                self.stepper.advance_at(self.sgds, &mut room.states);
                 done += more;
             }
-            for (states, totals) in states.iter().zip(&mut *totals) {
+            for (states, totals) in room.states.iter().zip(&mut *totals) {
                 let mut tallies = [Tally::default(); 4];
                 for (state, [form_start, norm_start]) in states.iter().zip(&measured) {
                     let [form, norm] = self.measure(state);
@@ -196,15 +218,24 @@ impl Simulation<'_> {
         }
     }
 
-    /// A replica at its start.
-    fn start(&self, rng: &mut Stream) -> State {
-        let mut state = self.stepper.state();
-        let position = &mut state.position[..self.weights.len()];
+    /// Room for blocks of at most so many replicas, the last of which may be smaller.
+    fn room(&self, count: usize) -> Room {
+        let states = || (0..count).map(|_| self.stepper.state()).collect();
+        Room { starts: states(), states: self.sgds.iter().map(|_| states()).collect() }
+    }
+
+    /// Puts a replica to its start.
+    fn start(&self, rng: &mut Stream, state: &mut State) {
+        let position = &mut state.position[..self.rank];
         match self.start {
             Start::Signs => {
-                // A product instead of a branch, which would be mispredicted every other time.
-                for x in position {
-                    *x = 2.0 * f64::from(u8::from(rng.random::<bool>())) - 1.0;
+                for some in position.chunks_mut(64) {
+                    let mut bits: u64 = rng.random();
+                    for x in some {
+                        // A product instead of a branch, which would be mispredicted every other time.
+                        *x = 2.0 * f64::from(u8::from(bits & 1 == 1)) - 1.0;
+                        bits >>= 1;
+                    }
                 }
             }
             Start::Gaussian => {
@@ -213,14 +244,49 @@ impl Simulation<'_> {
                 }
             }
         }
-        state
     }
 
     /// `δᵀYδ` and `‖δ‖²`.
     fn measure(&self, state: &State) -> [f64; 2] {
-        let position = &state.position[..self.weights.len()];
-        let weighted: Vec<f64> = self.weights.iter().zip(position).map(|(y, x)| y * x).collect();
-        [simd::dot(&weighted, position), simd::norm_squared(position)]
+        simd::arch().dispatch(Measure { weights: &self.weights, position: &state.position })
+    }
+}
+
+/// Room for the replicas of a block.
+struct Room {
+    starts: Vec<State>,
+    /// For each learning rate.
+    states: Vec<Vec<State>>,
+}
+
+/// `Σ y_k x_k²` and `Σ x_k²`, in one pass.
+struct Measure<'a> {
+    /// Of the length of the position, which is filled up with zeros.
+    weights: &'a [f64],
+    position: &'a [f64],
+}
+
+impl WithSimd for Measure<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [f64; 2] {
+        let (weights, position) =
+            (S::as_simd_f64s(self.weights).0, S::as_simd_f64s(self.position).0);
+        let registers = position.len();
+        let weights = &weights[..registers];
+        let mut sums = [Lanes::splat(simd, 0.0); 2];
+        let group = LANES / S::F64_LANES;
+        let mut i = 0;
+        while i < registers {
+            for lane in 0..group {
+                let (y, x) = (weights[i + lane], position[i + lane]);
+                sums[0].accumulate(simd, lane, simd.mul_f64s(y, x), x);
+                sums[1].accumulate(simd, lane, x, x);
+            }
+            i += group;
+        }
+        sums.map(|sum| sum.sum(simd))
     }
 }
 
@@ -298,19 +364,25 @@ mod tests {
 
     #[test]
     fn learning_rates_together_have_the_bits_of_each_on_its_own() {
-        let jacobian = RowMatrix::from_fn(6, 4, |i, k| ((i * 5 + k * k * 3) % 7) as f64 - 2.5);
+        let jacobian = RowMatrix::from_fn(19, 11, |i, k| {
+            ((i * 37 + k * k * 11 + i * i * k) % 103) as f64 / 50.0 - 1.0
+        });
         let minimum = Minimum::new(&jacobian).unwrap();
-        let form = RowMatrix::from_fn(4, 4, |i, k| if i == k { 2.0 + i as f64 } else { 0.3 });
+        assert_eq!(minimum.eigenvalues().len(), 11);
+        let form = RowMatrix::from_fn(11, 11, |i, k| if i == k { 2.0 + i as f64 } else { 0.3 });
         // Batches without replacement: the order that one leaves is where the next one starts.
-        for (size, sampling, momentum) in
-            [(1, Sampling::WithReplacement, 0.9), (3, Sampling::WithoutReplacement, 0.0)]
-        {
+        for (size, sampling, momentum) in [
+            (1, Sampling::WithReplacement, 0.0),
+            (1, Sampling::WithReplacement, 0.9),
+            (3, Sampling::WithoutReplacement, 0.0),
+        ] {
             let batch = Batch::new(size, sampling).unwrap();
             let sgd = LinearisedSgd::new(&minimum, batch, 0.5).unwrap();
             let sgd = sgd.with_momentum(momentum).unwrap();
             for start in [Start::Signs, Start::Gaussian] {
                 let options = SimulationOptions { start, ..OPTIONS };
-                let rates = [0.01, 0.02, 0.05];
+                // Four that share rows, and one on its own.
+                let rates = [0.001, 0.002, 0.005, 0.003, 0.004];
                 let together = simulate_at(&sgd, &rates, &form, options).unwrap();
                 let alone = rates.map(|rate| {
                     simulate(&sgd.with_learning_rate(rate).unwrap(), &form, options).unwrap()

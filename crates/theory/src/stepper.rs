@@ -25,13 +25,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn copy(&self) -> Self {
-        let copy = |values: &AlignedVec| {
-            let mut out = AlignedVec::zeros(values.len());
-            out.copy_from_slice(values);
-            out
-        };
-        Self { position: copy(&self.position), velocity: copy(&self.velocity) }
+    /// Takes the values of another state of the same shape.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.position.copy_from_slice(&other.position);
+        self.velocity.copy_from_slice(&other.velocity);
     }
 }
 
@@ -86,11 +83,6 @@ impl Stepper {
         State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
     }
 
-    /// Takes the learning rate of `sgd`, which differs from the one at hand in nothing else.
-    pub(crate) fn set_learning_rate(&mut self, sgd: &LinearisedSgd<'_>) {
-        self.factor = factor(sgd);
-    }
-
     /// Draws the batches of so many steps of so many replicas, in place of those drawn before.
     ///
     /// `draw` appends the next batch of the replica of the given index. It is asked step by step,
@@ -112,24 +104,62 @@ impl Stepper {
     /// Moves the states of all replicas through the steps drawn. O(B r) a step and state.
     pub(crate) fn advance(&mut self, states: &mut [State]) {
         let replicas = states.len();
-        let size = self.sampler.batch.size();
-        let steps = self.samples.len() / (replicas * size).max(1);
         let mut done = 0;
-        if size == 1 && steps > 0 {
-            let (rows, factor, momentum) = (&self.rows, self.factor, self.momentum);
+        if self.has_single_steps() {
             let (fours, _) = states.as_chunks_mut::<ABREAST>();
             for states in fours {
-                let samples = &self.samples[done..];
-                let singles =
-                    SingleSteps { rows, factor, momentum, samples, stride: replicas, states };
-                simd::arch().dispatch(singles);
+                let samples = Samples::Apart(&self.samples[done..]);
+                self.single_steps([self.factor; ABREAST], samples, replicas, states.each_mut());
                 done += ABREAST;
             }
         }
         for (replica, state) in states.iter_mut().enumerate().skip(done) {
-            for step in 0..steps {
-                self.step(state, step * replicas + replica);
+            self.advance_one(replica, replicas, state);
+        }
+    }
+
+    /// The same for replicas at several learning rates, those of `sgds`, which differ in nothing else:
+    /// `states[k]` are those at the k-th rate. To the same bits, but a row is read once for several rates.
+    pub(crate) fn advance_at(&mut self, sgds: &[LinearisedSgd<'_>], states: &mut [Vec<State>]) {
+        let mut done = 0;
+        if self.has_single_steps() {
+            let ((sgds, _), (fours, _)) = (sgds.as_chunks(), states.as_chunks_mut::<ABREAST>());
+            for (sgds, [a, b, c, d]) in sgds.iter().zip(fours) {
+                let replicas = a.len();
+                for (replica, (((a, b), c), d)) in a.iter_mut().zip(b).zip(c).zip(d).enumerate() {
+                    let samples = Samples::Shared(&self.samples[replica..]);
+                    self.single_steps(sgds.each_ref().map(factor), samples, replicas, [a, b, c, d]);
+                }
+                done += ABREAST;
             }
+        }
+        for (sgd, states) in sgds.iter().zip(states).skip(done) {
+            self.factor = factor(sgd);
+            self.advance(states);
+        }
+    }
+
+    /// Whether steps are drawn, with batches of one.
+    fn has_single_steps(&self) -> bool {
+        self.sampler.batch.size() == 1 && !self.samples.is_empty()
+    }
+
+    fn single_steps(
+        &self,
+        factors: [f64; ABREAST],
+        samples: Samples<'_>,
+        stride: usize,
+        states: [&mut State; ABREAST],
+    ) {
+        let (rows, momentum) = (&self.rows, self.momentum);
+        simd::arch().dispatch(SingleSteps { rows, factors, momentum, samples, stride, states });
+    }
+
+    /// Moves the state of one replica of so many through the steps drawn.
+    fn advance_one(&mut self, replica: usize, replicas: usize, state: &mut State) {
+        let batches = self.samples.len() / self.sampler.batch.size().max(1);
+        for batch in (replica..batches).step_by(replicas) {
+            self.step(state, batch);
         }
     }
 
@@ -164,16 +194,25 @@ fn factor(sgd: &LinearisedSgd<'_>) -> f64 {
     -sgd.scaled_learning_rate() / sgd.batch().size() as f64
 }
 
+/// The samples of the steps of several states; those of a step lie a stride after those of the one before.
+#[derive(Debug, Clone, Copy)]
+enum Samples<'a> {
+    /// One after another for the states.
+    Apart(&'a [u32]),
+    /// One for all of them.
+    Shared(&'a [u32]),
+}
+
 /// Steps of several states with batches of one: the update of one step and the product of the next
 /// are one sweep over a state, to the same bits as one after the other.
 struct SingleSteps<'a> {
     rows: &'a Rows,
-    factor: f64,
+    /// Of each state.
+    factors: [f64; ABREAST],
     momentum: f64,
-    /// Those of a step are `stride` after those of the one before.
-    samples: &'a [u32],
+    samples: Samples<'a>,
     stride: usize,
-    states: &'a mut [State; ABREAST],
+    states: [&'a mut State; ABREAST],
 }
 
 impl WithSimd for SingleSteps<'_> {
@@ -181,28 +220,39 @@ impl WithSimd for SingleSteps<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor, momentum, samples, stride, states } = self;
+        match self.samples {
+            Samples::Apart(samples) => self.run::<S, ABREAST>(simd, samples),
+            Samples::Shared(samples) => self.run::<S, 1>(simd, samples),
+        }
+    }
+}
+
+impl SingleSteps<'_> {
+    /// With `ROWS` rows a step: one for each state, or one for all.
+    #[inline(always)]
+    fn run<S: Simd, const ROWS: usize>(self, simd: S, samples: &[u32]) {
+        let Self { rows, factors, momentum, stride, states, .. } = self;
         let registers = rows.width / S::F64_LANES;
         let mut positions: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
         let mut velocities: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
-        for (k, state) in states.iter_mut().enumerate() {
+        for (k, state) in states.into_iter().enumerate() {
             positions[k] = S::as_mut_simd_f64s(&mut state.position).0;
             velocities[k] = S::as_mut_simd_f64s(&mut state.velocity).0;
         }
         let has_momentum = !velocities[0].is_empty();
         let (momentum, one) = (simd.splat_f64s(momentum), simd.splat_f64s(1.0));
-        let mut now = pick::<S>(rows, registers, samples);
+        let mut now: [_; ROWS] = pick::<S, ROWS>(rows, registers, samples);
         let mut sums = products(simd, registers, &positions, now);
         let mut rest = samples;
         loop {
             let mut scales = [one; ABREAST];
             for k in 0..ABREAST {
-                scales[k] = simd.splat_f64s(factor * sums[k].sum(simd));
+                scales[k] = simd.splat_f64s(factors[k] * sums[k].sum(simd));
             }
-            let is_last = rest.len() < stride + ABREAST;
+            let is_last = rest.len() < stride + ROWS;
             // After the last step the products are thrown away.
             rest = if is_last { rest } else { &rest[stride..] };
-            let next = pick::<S>(rows, registers, rest);
+            let next = pick::<S, ROWS>(rows, registers, rest);
             sums = if has_momentum {
                 accelerate(simd, registers, &mut velocities, momentum, scales, now);
                 let [a, b, c, d] = &velocities;
@@ -219,16 +269,22 @@ impl WithSimd for SingleSteps<'_> {
     }
 }
 
+/// The row of the k-th of several states, among one for each or one for all.
+#[inline(always)]
+fn of<T: Copy, const ROWS: usize>(rows: [T; ROWS], k: usize) -> T {
+    rows[if ROWS == 1 { 0 } else { k }]
+}
+
 /// The rows of the first samples.
 #[inline(always)]
-fn pick<'a, S: Simd>(
+fn pick<'a, S: Simd, const ROWS: usize>(
     rows: &'a Rows,
     registers: usize,
     samples: &[u32],
-) -> [&'a [S::f64s]; ABREAST] {
+) -> [&'a [S::f64s]; ROWS] {
     let values = S::as_simd_f64s(&rows.values).0;
-    let mut picked = [&values[..0]; ABREAST];
-    for k in 0..ABREAST {
+    let mut picked = [&values[..0]; ROWS];
+    for k in 0..ROWS {
         picked[k] = &values[samples[k] as usize * registers..][..registers];
     }
     picked
@@ -236,16 +292,16 @@ fn pick<'a, S: Simd>(
 
 /// `g_kᵀδ_k`, lane by lane.
 #[inline(always)]
-fn products<S: Simd>(
+fn products<S: Simd, const ROWS: usize>(
     simd: S,
     registers: usize,
     positions: &[&mut [S::f64s]; ABREAST],
-    rows: [&[S::f64s]; ABREAST],
+    rows: [&[S::f64s]; ROWS],
 ) -> [Lanes<S>; ABREAST] {
     let group = LANES / S::F64_LANES;
     let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
     for k in 0..ABREAST {
-        let (x, g) = (&positions[k][..registers], &rows[k][..registers]);
+        let (x, g) = (&positions[k][..registers], &of(rows, k)[..registers]);
         let mut i = 0;
         while i < registers {
             for lane in 0..group {
@@ -259,16 +315,16 @@ fn products<S: Simd>(
 
 /// `v_k = β v_k + scale_k g_k`.
 #[inline(always)]
-fn accelerate<S: Simd>(
+fn accelerate<S: Simd, const ROWS: usize>(
     simd: S,
     registers: usize,
     velocities: &mut [&mut [S::f64s]; ABREAST],
     momentum: S::f64s,
     scales: [S::f64s; ABREAST],
-    rows: [&[S::f64s]; ABREAST],
+    rows: [&[S::f64s]; ROWS],
 ) {
     for k in 0..ABREAST {
-        let (v, g) = (&mut velocities[k][..registers], &rows[k][..registers]);
+        let (v, g) = (&mut velocities[k][..registers], &of(rows, k)[..registers]);
         for i in 0..registers {
             v[i] = simd.mul_add_f64s(g[i], scales[k], simd.mul_f64s(v[i], momentum));
         }
@@ -277,21 +333,18 @@ fn accelerate<S: Simd>(
 
 /// `δ_k += scale_k change_k`, then `g_kᵀδ_k` for the next g.
 #[inline(always)]
-fn move_on<S: Simd>(
+fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
     simd: S,
     registers: usize,
     positions: &mut [&mut [S::f64s]; ABREAST],
     scales: [S::f64s; ABREAST],
-    changes: [&[S::f64s]; ABREAST],
-    next: [&[S::f64s]; ABREAST],
+    changes: [&[S::f64s]; CHANGES],
+    next: [&[S::f64s]; ROWS],
 ) -> [Lanes<S>; ABREAST] {
     let group = LANES / S::F64_LANES;
     let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
     // Slices of a length that the loop knows need no checks inside it.
-    let (mut changes, mut next) = (changes, next);
-    for k in 0..ABREAST {
-        (changes[k], next[k]) = (&changes[k][..registers], &next[k][..registers]);
-    }
+    let (changes, next) = (cut(changes, registers), cut(next, registers));
     let [a, b, c, d] = positions;
     let positions =
         [&mut a[..registers], &mut b[..registers], &mut c[..registers], &mut d[..registers]];
@@ -299,15 +352,39 @@ fn move_on<S: Simd>(
     while i < registers {
         for lane in 0..group {
             let j = i + lane;
+            // Read before anything is written: what is shared is read once.
+            let (change, next) = (at(simd, changes, j), at(simd, next, j));
             for k in 0..ABREAST {
-                let x = simd.mul_add_f64s(changes[k][j], scales[k], positions[k][j]);
+                let x = simd.mul_add_f64s(of(change, k), scales[k], positions[k][j]);
                 positions[k][j] = x;
-                sums[k].accumulate(simd, lane, next[k][j], x);
+                sums[k].accumulate(simd, lane, of(next, k), x);
             }
         }
         i += group;
     }
     sums
+}
+
+#[inline(always)]
+fn cut<T, const COUNT: usize>(mut slices: [&[T]; COUNT], len: usize) -> [&[T]; COUNT] {
+    for k in 0..COUNT {
+        slices[k] = &slices[k][..len];
+    }
+    slices
+}
+
+/// The registers at one place of some slices.
+#[inline(always)]
+fn at<S: Simd, const COUNT: usize>(
+    simd: S,
+    slices: [&[S::f64s]; COUNT],
+    index: usize,
+) -> [S::f64s; COUNT] {
+    let mut registers = [simd.splat_f64s(0.0); COUNT];
+    for k in 0..COUNT {
+        registers[k] = slices[k][index];
+    }
+    registers
 }
 
 /// Draws the samples of one batch after another.

@@ -1,5 +1,6 @@
 //! What stability theory says of the minimum that a run ends at.
 
+use flatmin_linalg::RowMatrix;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
     Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovExponent,
@@ -236,9 +237,10 @@ impl Study {
             result.single_runs = Some(SingleRuns { exponent, edge });
         }
         if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
+            let form = lyapunov_function(minimum, single, &ThresholdOptions::default())?.matrix;
             for momentum in [0.0, MOMENTUM] {
-                let dynamics = dynamics(minimum, single, momentum, replicas, seed)?;
-                result.dynamics.extend(dynamics);
+                let sgd = LinearisedSgd::new(minimum, single, 0.0)?.with_momentum(momentum)?;
+                result.dynamics.extend(dynamics(&sgd, &form, replicas, seed)?);
             }
             let options = EdgeOptions { momentum: MOMENTUM, ..EdgeOptions::with_seed(seed) };
             result.momentum_edge = Some(almost_sure_edge(minimum, single, options)?.into());
@@ -305,24 +307,23 @@ fn batch_study(
     }))
 }
 
+/// The dynamics of `sgd` at several learning rates, with the Lyapunov function `form` of its minimum.
 fn dynamics(
-    minimum: &Minimum,
-    batch: Batch,
-    momentum: f64,
+    sgd: &LinearisedSgd<'_>,
+    form: &RowMatrix,
     replicas: usize,
     seed: u64,
 ) -> Result<Vec<DynamicsStudy>, CellError> {
+    let (minimum, momentum) = (sgd.minimum(), sgd.momentum());
     let plain = momentum <= 0.0;
     let rank = minimum.eigenvalues().len() as f64;
     let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-    let threshold = threshold_with(minimum, batch, &options)?.midpoint();
-    let form = lyapunov_function(minimum, batch, &ThresholdOptions::default())?.matrix;
+    let threshold = threshold_with(minimum, sgd.batch(), &options)?.midpoint();
     let trace: f64 = (0..form.rows()).map(|k| form.row(k)[k]).sum();
-    let sgd = LinearisedSgd::new(minimum, batch, threshold)?.with_momentum(momentum)?;
     let rates = FACTORS.map(|factor| factor * threshold);
     let run = |start, replicas| {
         let options = SimulationOptions { replicas, steps: &SIMULATED_STEPS, start, seed };
-        simulate_at(&sgd, &rates, &form, options)
+        simulate_at(sgd, &rates, form, options)
     };
     let signs = if plain { run(Start::Signs, replicas)? } else { vec![Vec::new(); rates.len()] };
     let gaussian = run(Start::Gaussian, (replicas / 4).max(2))?;
@@ -343,7 +344,7 @@ fn dynamics(
             let gaussian = gaussian[index].iter().find(|snapshot| snapshot.step == step);
             path.push(DynamicsPoint {
                 step,
-                form: if plain { Some(moments.quadratic_form(&form)? / trace) } else { None },
+                form: if plain { Some(moments.quadratic_form(form)? / trace) } else { None },
                 norm_squared: moments.norm_squared() / rank,
                 simulated_form: signs.map(|s| mean(s.form_change, trace)),
                 simulated_norm_squared: gaussian.map(|s| mean(s.norm_squared_change, rank)),

@@ -24,6 +24,10 @@ const MOST_DIRECTIONS: usize = 200;
 /// Most certificates that are tried for one threshold.
 const MOST_ATTEMPTS: usize = 8;
 
+/// The part of the width, for p = 1, by which the level of a supersolution is put above the root: the further, the
+/// fewer products, and the lower end takes next to nothing of the width.
+const LEVEL: f64 = 0.75;
+
 /// The part of the root of M from which on its largest diagonal entry is taken out.
 const DOMINANT: f64 = 0.5;
 
@@ -50,7 +54,7 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * width.sqrt(),
-        offset: (0.25 * width).max(least_offset),
+        offset: (LEVEL * width).max(least_offset),
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -170,7 +174,7 @@ impl Search<'_, '_> {
             if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
-            self.offset = self.offset.max(0.25 * self.width + 2.0 * certificate.rayleigh_rounding);
+            self.offset = self.offset.max(LEVEL * self.width + 2.0 * certificate.rayleigh_rounding);
             best.products = self.products;
             attempts += 1;
             let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;

@@ -46,6 +46,10 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
             let mut block = images.as_mut().subcols_mut(first, width);
             self.operator.apply(vectors.subcols(first, width), block.as_mut());
             for (j, column) in block.as_ref().col_iter().enumerate() {
+                // Without branches, which takes a third of the time of a search.
+                if column.iter().fold(true, |all, v| all & v.is_finite()) {
+                    continue;
+                }
                 if let Some((row, &value)) = column.iter().enumerate().find(|(_, v)| !v.is_finite())
                 {
                     return Err(EstimateError::NotFinite { product: self.used + j, row, value });
@@ -60,9 +64,7 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
         }
         let exponent = self.exponent();
         if exponent != 0 {
-            for column in images.as_mut().col_iter_mut() {
-                column.iter_mut().for_each(|v| *v = libm::scalbn(*v, -exponent));
-            }
+            scale(&mut images, -exponent);
         }
         Ok(images)
     }
@@ -75,6 +77,19 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
     ) -> Result<Mat<f64>, EstimateError> {
         let axis = |i: usize, j: usize| if i == first + j { 1.0 } else { 0.0 };
         self.of(Mat::from_fn(self.dim(), count, axis).as_ref())
+    }
+}
+
+/// Multiplies all entries by `2^exponent`.
+fn scale(matrix: &mut Mat<f64>, exponent: i32) {
+    // One multiplication rounds as scalbn does, as long as the factor is a normal number.
+    let factor = libm::scalbn(1.0, exponent);
+    for column in matrix.as_mut().col_iter_mut() {
+        if factor.is_normal() {
+            column.iter_mut().for_each(|v| *v *= factor);
+        } else {
+            column.iter_mut().for_each(|v| *v = libm::scalbn(*v, exponent));
+        }
     }
 }
 

@@ -85,10 +85,9 @@ fn scale(matrix: &mut Mat<f64>, exponent: i32) {
     // One multiplication rounds as scalbn does, as long as the factor is a normal number.
     let factor = libm::scalbn(1.0, exponent);
     for column in columns_mut(matrix.as_mut()) {
-        if factor.is_normal() {
-            column.iter_mut().for_each(|v| *v *= factor);
-        } else {
-            column.iter_mut().for_each(|v| *v = libm::scalbn(*v, exponent));
+        for value in column {
+            *value =
+                if factor.is_normal() { *value * factor } else { libm::scalbn(*value, exponent) };
         }
     }
 }
@@ -97,7 +96,9 @@ fn scale(matrix: &mut Mat<f64>, exponent: i32) {
 pub(crate) fn gaussian(dim: usize, count: usize, rng: &mut impl Rng) -> Mat<f64> {
     let mut vectors = Mat::zeros(dim, count);
     for column in columns_mut(vectors.as_mut()) {
-        column.iter_mut().for_each(|v| *v = StandardNormal.sample(&mut *rng));
+        for value in column {
+            *value = StandardNormal.sample(&mut *rng);
+        }
     }
     vectors
 }
@@ -145,7 +146,9 @@ pub(crate) fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>, j: usize) -> f64 {
 /// Multiplies column `j` by `factor`.
 pub(crate) fn scale_column(mut matrix: MatMut<'_, f64>, j: usize, factor: f64) {
     for column in columns_mut(matrix.as_mut().subcols_mut(j, 1)) {
-        column.iter_mut().for_each(|v| *v *= factor);
+        for value in column {
+            *value *= factor;
+        }
     }
 }
 
@@ -153,4 +156,24 @@ pub(crate) fn scale_column(mut matrix: MatMut<'_, f64>, j: usize, factor: f64) {
 /// `vectors`, with the triangular factor. Needs no more columns than rows.
 pub(crate) fn orthonormal(vectors: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
     thin_qr(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::scale;
+
+    #[test]
+    fn scaling_by_a_power_of_two_rounds_once() {
+        let values = [0.0, -1.0, 1.0 / 3.0, f64::MAX, 3e-310, -1.7 * f64::MIN_POSITIVE, 1e160];
+        for exponent in [-2100, -1074, -1023, -1022, -500, -1, 0, 1, 500, 1023, 1024, 2000] {
+            let mut matrix = Mat::from_fn(values.len(), 1, |i, _| values[i]);
+            scale(&mut matrix, exponent);
+            for (i, value) in values.iter().enumerate() {
+                let expected = libm::scalbn(*value, exponent);
+                assert_eq!(matrix[(i, 0)].to_bits(), expected.to_bits(), "{value} 2^{exponent}");
+            }
+        }
+    }
 }

@@ -98,7 +98,7 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
     let largest = matrix.col_iter().flat_map(faer::ColRef::iter);
     let largest = largest.fold(0.0_f64, |largest, v| largest.max(v.abs()));
     let exponent = if largest > 0.0 { libm::ilogb(largest) } else { 0 };
-    let mut work = Mat::from_fn(m, n, |i, j| libm::scalbn(matrix[(i, j)], -exponent));
+    let mut work = scaled(matrix, -exponent);
     let mut upper = Mat::zeros(n, n);
     for first in (0..n).step_by(PANEL) {
         let width = PANEL.min(n - first);
@@ -130,7 +130,19 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
         }
         keep(Block { first, vectors, triangle });
     }
-    Mat::from_fn(n, n, |i, j| libm::scalbn(upper[(i, j)], exponent))
+    scaled(upper.as_ref(), exponent)
+}
+
+/// `2^exponent A`.
+fn scaled(matrix: MatRef<'_, f64>, exponent: i32) -> Mat<f64> {
+    let (m, n) = (matrix.nrows(), matrix.ncols());
+    // One multiplication rounds as scalbn does, as long as the factor is a normal number.
+    let factor = libm::scalbn(1.0, exponent);
+    if factor.is_normal() {
+        Mat::from_fn(m, n, |i, j| factor * matrix[(i, j)])
+    } else {
+        Mat::from_fn(m, n, |i, j| libm::scalbn(matrix[(i, j)], exponent))
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Estimators of a trace, tried many times on operators whose trace is known.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use faer::{Mat, MatMut, MatRef};
 use flatmin_curvature::{gauss_newton, hessian};
 use flatmin_linalg::{
@@ -95,7 +98,23 @@ impl Spectrum {
         self != Self::PerceptronHessian
     }
 
-    fn matrix(self, dim: usize, seed: u64) -> Result<Dense, CellError> {
+    /// The operator that [`Self::form`] gives, formed once for all the cells that try it.
+    fn matrix(self, dim: usize, seed: u64) -> Result<Arc<Dense>, CellError> {
+        static FORMED: Mutex<VecDeque<(Key, Arc<Dense>)>> = Mutex::new(VecDeque::new());
+        let key = (self, dim, seed);
+        // Held while a matrix is formed, so that no other thread forms it too. Nothing in it can be half
+        // done after a panic.
+        let mut formed = FORMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, matrix)) = formed.iter().find(|(known, _)| *known == key) {
+            return Ok(Arc::clone(matrix));
+        }
+        let matrix = Arc::new(self.form(dim, seed)?);
+        formed.truncate(MOST_FORMED - 1);
+        formed.push_front((key, Arc::clone(&matrix)));
+        Ok(matrix)
+    }
+
+    fn form(self, dim: usize, seed: u64) -> Result<Dense, CellError> {
         let spread = |k: usize| 1.0 + k as f64 / dim as f64;
         Ok(match self {
             Self::Flat => self.rotated(dim, seed, spread),
@@ -155,6 +174,12 @@ impl Estimator {
     }
 }
 
+/// Matrices kept for the cells to come, those of all spectra: 4 MB at dimension 300.
+const MOST_FORMED: usize = Spectrum::ALL.len();
+
+/// What a matrix is made of.
+type Key = (Spectrum, usize, u64);
+
 /// A symmetric matrix.
 struct Dense(Mat<f64>);
 
@@ -191,7 +216,7 @@ impl EstimatorSpec {
         let purpose = format!("estimates {spectrum} {estimator} {}", self.products);
         for replica in 0..self.replicas {
             let mut rng = stream(self.seed, &purpose, replica as u64);
-            let estimate = trace(&matrix, &options, &mut rng)?;
+            let estimate = trace(matrix.as_ref(), &options, &mut rng)?;
             covered += usize::from(estimate.interval(0.95).contains(exact));
             errors.push((estimate.value - exact).abs() / exact.abs());
             standard_errors.push(estimate.standard_error / exact.abs());

@@ -22,7 +22,8 @@ use super::{Estimate, EstimateError};
 use crate::cholesky::cholesky;
 use crate::reflect::thin_r;
 use crate::{
-    Operator, divide_by_lower, divide_by_transposed_lower, product, symmetric_eigenvalues,
+    Operator, columns, columns_mut, divide_by_lower, divide_by_transposed_lower, product, simd,
+    symmetric_eigenvalues,
 };
 
 /// Symmetric 2 × 2 matrices, as (11, 12, 22).
@@ -252,8 +253,10 @@ fn factorise(
     // The larger shifts are for operators whose own products are not accurate to the last digit.
     for digits in [4.0, 4e3, 4e6] {
         let shift = digits * f64::EPSILON * size / (dim as f64).sqrt();
-        let shifted =
-            Mat::from_fn(dim, count, |i, j| shift.mul_add(vectors[(i, j)], images[(i, j)]));
+        let mut shifted = images.to_owned();
+        for (sum, vector) in columns_mut(shifted.as_mut()).into_iter().zip(columns(vectors)) {
+            simd::axpy(shift, vector, sum);
+        }
         let forms = inner(vectors, shifted.as_ref());
         let forms = Mat::from_fn(count, count, |i, j| 0.5 * (forms[(i, j)] + forms[(j, i)]));
         if let Some(factor) = cholesky(forms.as_ref()) {

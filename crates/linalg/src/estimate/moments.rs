@@ -10,6 +10,7 @@ use faer::{Mat, MatRef};
 
 use super::products::{dot, inner};
 use super::{Estimate, EstimateError, Shape};
+use crate::{columns, columns_mut, simd};
 
 /// Rounding error of sums and products, relative to what was added up. It is that of a few dozen
 /// independent roundings: errors of accumulation are far from their worst case.
@@ -95,10 +96,8 @@ impl Forms {
         let count = vectors.ncols();
         let sum: f64 = (0..count).map(|j| dot(vectors, images.as_ref(), j)).sum();
         let centre = *self.centre.get_or_insert(sum / count as f64 / self.dim as f64);
-        for (image, vector) in images.col_iter_mut().zip(vectors.col_iter()) {
-            for (image, vector) in image.iter_mut().zip(vector.iter()) {
-                *image = (-centre).mul_add(*vector, *image);
-            }
+        for (image, vector) in columns_mut(images.as_mut()).into_iter().zip(columns(vectors)) {
+            simd::axpy(-centre, vector, image);
         }
         let mixed = inner(vectors, images.as_ref());
         let gram = inner(images.as_ref(), images.as_ref());

@@ -5,7 +5,7 @@ use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::EstimateError;
-use crate::{Operator, matmul, product, simd, thin_qr};
+use crate::{Operator, columns, columns_mut, matmul, product, simd, thin_qr};
 
 /// Vectors of one call of [`Operator::apply`] at most, which bounds the memory an operator needs.
 pub(crate) const BLOCK: usize = 32;
@@ -45,7 +45,11 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
             let width = BLOCK.min(vectors.ncols() - first);
             let mut block = images.as_mut().subcols_mut(first, width);
             self.operator.apply(vectors.subcols(first, width), block.as_mut());
-            for (j, column) in block.as_ref().col_iter().enumerate() {
+            for (j, column) in columns(block.as_ref()).into_iter().enumerate() {
+                // Nearly always, and without branches.
+                if column.iter().fold(true, |all, v| all & v.is_finite()) {
+                    continue;
+                }
                 if let Some((row, &value)) = column.iter().enumerate().find(|(_, v)| !v.is_finite())
                 {
                     return Err(EstimateError::NotFinite { product: self.used + j, row, value });
@@ -60,9 +64,7 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
         }
         let exponent = self.exponent();
         if exponent != 0 {
-            for column in images.as_mut().col_iter_mut() {
-                column.iter_mut().for_each(|v| *v = libm::scalbn(*v, -exponent));
-            }
+            scale(&mut images, -exponent);
         }
         Ok(images)
     }
@@ -78,11 +80,25 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
     }
 }
 
+/// Multiplies all entries by `2^exponent`.
+fn scale(matrix: &mut Mat<f64>, exponent: i32) {
+    // One multiplication rounds as scalbn does, as long as the factor is a normal number.
+    let factor = libm::scalbn(1.0, exponent);
+    for column in columns_mut(matrix.as_mut()) {
+        for value in column {
+            *value =
+                if factor.is_normal() { *value * factor } else { libm::scalbn(*value, exponent) };
+        }
+    }
+}
+
 /// `dim × count` independent standard normal numbers, drawn vector by vector.
 pub(crate) fn gaussian(dim: usize, count: usize, rng: &mut impl Rng) -> Mat<f64> {
     let mut vectors = Mat::zeros(dim, count);
-    for column in vectors.as_mut().col_iter_mut() {
-        column.iter_mut().for_each(|v| *v = StandardNormal.sample(&mut *rng));
+    for column in columns_mut(vectors.as_mut()) {
+        for value in column {
+            *value = StandardNormal.sample(&mut *rng);
+        }
     }
     vectors
 }
@@ -129,11 +145,35 @@ pub(crate) fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>, j: usize) -> f64 {
 
 /// Multiplies column `j` by `factor`.
 pub(crate) fn scale_column(mut matrix: MatMut<'_, f64>, j: usize, factor: f64) {
-    matrix.as_mut().col_mut(j).iter_mut().for_each(|v| *v *= factor);
+    for column in columns_mut(matrix.as_mut().subcols_mut(j, 1)) {
+        for value in column {
+            *value *= factor;
+        }
+    }
 }
 
 /// An orthonormal basis (thin, by Householder reflections) of a space that holds the columns of
 /// `vectors`, with the triangular factor. Needs no more columns than rows.
 pub(crate) fn orthonormal(vectors: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
     thin_qr(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::scale;
+
+    #[test]
+    fn scaling_by_a_power_of_two_rounds_once() {
+        let values = [0.0, -1.0, 1.0 / 3.0, f64::MAX, 3e-310, -1.7 * f64::MIN_POSITIVE, 1e160];
+        for exponent in [-2100, -1074, -1023, -1022, -500, -1, 0, 1, 500, 1023, 1024, 2000] {
+            let mut matrix = Mat::from_fn(values.len(), 1, |i, _| values[i]);
+            scale(&mut matrix, exponent);
+            for (i, value) in values.iter().enumerate() {
+                let expected = libm::scalbn(*value, exponent);
+                assert_eq!(matrix[(i, 0)].to_bits(), expected.to_bits(), "{value} 2^{exponent}");
+            }
+        }
+    }
 }

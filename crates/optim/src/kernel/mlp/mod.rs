@@ -8,12 +8,13 @@
 //! pulled back nor updated.
 //!
 //! Larger batches ([`batch`]): the gradient is summed up, by sweeps like the above for a few samples and
-//! by dense products for more. The sweeps give the same bits on every instruction set, dense
-//! products the same to rounding.
+//! by dense products ([`dense`]) for more.
 
 mod activate;
 mod batch;
+mod dense;
 mod single;
+mod tile;
 
 use flatmin_linalg::simd::{self, AlignedVec, padded};
 use flatmin_models::{Activation, Dataset, Mlp, Model as _};

@@ -26,7 +26,10 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let widths = (1..=18_usize, collection::vec(1..=18_usize, 0..=3), 1..=3_usize);
+    // Past a tile of four registers, and the last layer past one.
+    let width = || prop_oneof![3 => 1..=18_usize, 1 => 19..=75_usize];
+    let output_dim = prop_oneof![3 => 1..=3_usize, 1 => 4..=20_usize];
+    let widths = (width(), collection::vec(width(), 0..=3), output_dim);
     let rest = (
         proptest::sample::select(&ACTIVATIONS[..]),
         any::<bool>(),
@@ -62,7 +65,7 @@ fn problem(case: &Case) -> (Mlp, Dataset, Vec<f64>) {
     (model, Dataset::with_outputs(inputs, &targets).unwrap(), initial)
 }
 
-/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 18; a few steps double
+/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 75; a few steps double
 /// the rounding of the first at most.
 const TOLERANCE: f64 = 1e-11;
 
@@ -161,6 +164,7 @@ fn steps_have_the_same_bits_on_every_instruction_set() {
             for batch in [&[0_u32, 3, 4, 9, 1][..], &[2], &[5, 6, 7, 8], &order[..11]] {
                 kernel.batch_step(batch, update);
             }
+            kernel.full_step(update);
             kernel
         };
         let whole = run(Arch::Scalar, cuts[0]).parameters();
@@ -174,6 +178,38 @@ fn steps_have_the_same_bits_on_every_instruction_set() {
             for (cut_value, value) in reference.parameters().iter().zip(&whole) {
                 assert!((cut_value - value).abs() <= 1e-12, "{activation:?} {cut:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn dense_steps_have_the_same_bits_on_every_instruction_set() {
+    for (activation, widths, samples) in [
+        (Activation::Relu, vec![64, 50, 50, 1], 200),
+        (Activation::Tanh, vec![64, 50, 1], 261),
+        (Activation::Gelu, vec![30, 41, 17], 61),
+    ] {
+        let case = Case {
+            widths,
+            activation,
+            has_biases: true,
+            samples,
+            batch_size: 1,
+            clip_norm: 1.0,
+            seed: 7,
+        };
+        let (model, data, initial) = problem(&case);
+        let batch: Vec<u32> = (0..29).map(|t| (7 * t + t * t) % 61).collect();
+        let run = |arch: Arch| {
+            let mut kernel = MlpKernel::with_arch(arch, &model, &data, &initial);
+            let update = Update { learning_rate: 0.1, clip_norm: 1.0 };
+            let steps = [kernel.full_step(update), kernel.batch_step(&batch, update)];
+            let seen = steps.map(|step| [step.loss.to_bits(), step.gradient_norm.to_bits()]);
+            (seen, bits(&kernel))
+        };
+        let reference = run(Arch::Scalar);
+        for arch in architectures() {
+            assert_eq!(run(arch), reference, "{activation:?} {arch:?}");
         }
     }
 }

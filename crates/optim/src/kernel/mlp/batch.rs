@@ -1,23 +1,23 @@
 //! Steps on several samples.
 
-use faer::{Accum, MatMut, MatRef};
-use flatmin_linalg::matmul;
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
-use flatmin_models::Activation;
+use flatmin_models::{Activation, Dataset};
 use pulp::{Simd, WithSimd};
 
 use super::activate::activate;
+use super::dense::{self, Dense};
 use super::single::mask;
 use super::{Layer, MlpKernel, Neurons};
 use crate::kernel::sweep::{ROWS, products};
 use crate::kernel::{Step, Update};
 
-/// Samples that go through the network together: their neurons stay in the second-level cache.
-const BLOCK: usize = 256;
+/// Samples that go through the network together: their neurons stay in the second-level cache. What they add to the
+/// gradient is summed apart.
+const BLOCK: usize = 128;
 
-/// From this number of samples on dense products are about as fast as sweeps: 20 µs for 16 samples of
-/// widths 64-64-64-1 (Intel Xeon), where sweeps take 7 µs for 4 and grow with the number.
-const DENSE: usize = 12;
+/// From this number of samples on dense products are faster than sweeps: for 4, 6 and 11 samples of widths 64-64-64-1
+/// they take 5.2, 5.8 and 8.2 µs (AMD EPYC), and sweeps 4.2, 6.4 and 9.8 µs.
+const DENSE: usize = 6;
 
 /// Buffers for steps on several samples.
 #[derive(Debug)]
@@ -28,9 +28,11 @@ pub(super) struct BatchBuffers {
     inputs: AlignedVec,
     layers: Vec<Neurons>,
     gradients: Vec<Gradient>,
+    /// The weights of each layer with a row for each of its inputs.
+    transposed: Vec<AlignedVec>,
 }
 
-/// The gradient by the parameters of a layer, padded like them.
+/// The gradient by the parameters of a layer, padded like them; by biases also where there are none.
 #[derive(Debug)]
 struct Gradient {
     weights: AlignedVec,
@@ -49,6 +51,7 @@ impl BatchBuffers {
             inputs: AlignedVec::zeros(capacity * stride),
             layers: layers.iter().map(|layer| Neurons::new(layer, capacity)).collect(),
             gradients: layers.iter().map(gradient).collect(),
+            transposed: layers.iter().map(dense::room_for_transposed).collect(),
         }
     }
 
@@ -72,106 +75,248 @@ impl WithSimd for BatchStep<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Step {
         let Self { kernel, buffers, samples, count: total, update } = self;
-        let BatchBuffers { inputs: gathered, layers: neurons, gradients, .. } = buffers;
-        let (stride, activation) = (kernel.stride, kernel.activation);
-        let scale = 1.0 / total as f64;
-        let last = kernel.layers.len() - 1;
+        let (stride, is_dense) = (kernel.stride, total >= DENSE);
+        if is_dense {
+            for (layer, out) in kernel.layers.iter().zip(&mut buffers.transposed) {
+                if layer.outputs > 1 {
+                    dense::transpose(layer, out);
+                }
+            }
+            for gradient in &mut buffers.gradients {
+                gradient.biases.fill(0.0);
+            }
+        }
         let (mut loss, mut squares) = (0.0, 0.0);
         let mut start = 0;
         while start < total {
             let count = BLOCK.min(total - start);
-            let inputs = match samples {
-                None => &kernel.inputs[start * stride..][..count * stride],
-                Some(samples) => {
-                    let rows = gathered.chunks_exact_mut(stride);
-                    for (row, sample) in rows.zip(&samples[start..start + count]) {
-                        let input = &kernel.inputs[*sample as usize * stride..][..stride];
-                        row.copy_from_slice(input);
-                    }
-                    &gathered[..count * stride]
-                }
+            let block = match samples {
+                None => Block::Range(start, count),
+                Some(samples) => Block::List(&samples[start..start + count]),
             };
-            for (l, layer) in kernel.layers.iter().enumerate() {
-                let (below, neurons) = neurons.split_at_mut(l);
-                let below = below.last().map_or(inputs, |below| &below.values);
-                let of_layer = Products { layer, count, is_dense: total >= DENSE };
-                of_layer.forward(simd, below, &mut neurons[0].values);
-                of_layer.finish_forward(simd, activation, &mut neurons[0], l == last);
+            let BatchBuffers { inputs: gathered, layers: neurons, gradients, transposed, .. } =
+                &mut *buffers;
+            let inputs = block.inputs(&kernel.inputs, stride, gathered);
+            let passes = Passes { layers: &kernel.layers, activation: kernel.activation, count };
+            if is_dense {
+                passes.dense_forward(simd, inputs, transposed, neurons);
+            } else {
+                passes.forward(simd, inputs, neurons);
             }
-            let outputs = kernel.layers[last].outputs;
-            let top = &mut neurons[last];
-            for position in 0..count {
-                let sample = match samples {
-                    None => start + position,
-                    Some(samples) => samples[start + position] as usize,
-                };
-                let row = position * padded(outputs);
-                let targets = kernel.data.targets_of(sample..sample + 1);
-                for (o, target) in targets.iter().enumerate() {
-                    let residual = top.values[row + o] - target;
-                    loss += 0.5 * scale * residual * residual;
-                    top.deltas[row + o] = scale * residual;
-                }
+            if let Some(top) = neurons.last_mut() {
+                loss += residuals(kernel.data, block, 1.0 / total as f64, top);
             }
-            for (l, layer) in kernel.layers.iter().enumerate().rev() {
-                let of_layer = Products { layer, count, is_dense: total >= DENSE };
-                let (below, neurons) = neurons.split_at_mut(l);
-                let deltas = &neurons[0].deltas;
-                let input = match below.last_mut() {
-                    None => inputs,
-                    Some(below) => {
-                        of_layer.pull(simd, deltas, &mut below.deltas);
-                        let used = count * layer.stride;
-                        mask(simd, &below.slopes[..used], &mut below.deltas[..used]);
-                        &below.values
-                    }
-                };
-                squares += of_layer.gradient(simd, deltas, input, start > 0, &mut gradients[l]);
+            if is_dense {
+                passes.dense_backward(simd, inputs, start > 0, neurons, gradients);
+            } else {
+                squares += passes.backward(simd, inputs, neurons, gradients);
             }
             start += count;
         }
-        if total >= DENSE {
-            squares = 0.0;
-            for gradient in &*gradients {
-                squares += simd::norm_squared(&gradient.weights);
-                squares += simd::norm_squared(&gradient.biases);
+        if is_dense {
+            for (layer, gradient) in kernel.layers.iter().zip(&buffers.gradients) {
+                let biases = if layer.has_biases { &gradient.biases[..] } else { &[] };
+                squares += dense::norm_squared(simd, &gradient.weights, biases);
             }
         }
         let gradient_norm = squares.sqrt();
         let (factor, clipped) = update.factor(gradient_norm);
-        for (layer, gradient) in kernel.layers.iter_mut().zip(&*gradients) {
+        for (layer, gradient) in kernel.layers.iter_mut().zip(&buffers.gradients) {
             simd::axpy(-factor, &gradient.weights, &mut layer.weights);
-            simd::axpy(-factor, &gradient.biases, &mut layer.biases);
+            if layer.has_biases {
+                simd::axpy(-factor, &gradient.biases, &mut layer.biases);
+            }
         }
         Step { loss, gradient_norm, clipped }
     }
 }
 
-/// The products of a layer with `count` samples. Both kinds take the padding along as zeros: whole
+/// Samples that go through the network together.
+#[derive(Debug, Clone, Copy)]
+enum Block<'s> {
+    /// Their first one and their number.
+    Range(usize, usize),
+    List(&'s [u32]),
+}
+
+impl Block<'_> {
+    /// Their padded inputs, gathered where they do not lie one after another.
+    #[inline(always)]
+    fn inputs<'b>(self, all: &'b [f64], stride: usize, gathered: &'b mut [f64]) -> &'b [f64] {
+        match self {
+            Self::Range(start, count) => &all[start * stride..][..count * stride],
+            Self::List(samples) => {
+                for (row, sample) in gathered.chunks_exact_mut(stride).zip(samples) {
+                    row.copy_from_slice(&all[*sample as usize * stride..][..stride]);
+                }
+                &gathered[..samples.len() * stride]
+            }
+        }
+    }
+}
+
+/// Writes the deltas of the last layer, `scale` times its residuals; returns the loss.
+#[inline(always)]
+fn residuals(data: &Dataset, block: Block<'_>, scale: f64, top: &mut Neurons) -> f64 {
+    let outputs = data.output_dim();
+    let Neurons { values, deltas, .. } = top;
+    let rows = values.chunks_exact(padded(outputs)).zip(deltas.chunks_exact_mut(padded(outputs)));
+    let mut loss = 0.0;
+    match block {
+        Block::Range(start, count) => {
+            let targets = data.targets_of(start..start + count).chunks_exact(outputs);
+            for ((values, deltas), targets) in rows.zip(targets) {
+                residuals_of(values, targets, scale, deltas, &mut loss);
+            }
+        }
+        Block::List(samples) => {
+            for ((values, deltas), sample) in rows.zip(samples) {
+                let sample = *sample as usize;
+                let targets = data.targets_of(sample..sample + 1);
+                residuals_of(values, targets, scale, deltas, &mut loss);
+            }
+        }
+    }
+    loss
+}
+
+/// As [`residuals`], of a sample.
+#[inline(always)]
+fn residuals_of(values: &[f64], targets: &[f64], scale: f64, deltas: &mut [f64], loss: &mut f64) {
+    for ((delta, value), target) in deltas.iter_mut().zip(values).zip(targets) {
+        let residual = value - target;
+        *loss += 0.5 * scale * residual * residual;
+        *delta = scale * residual;
+    }
+}
+
+/// Both passes of `count` samples through the layers.
+#[derive(Clone, Copy)]
+struct Passes<'l> {
+    layers: &'l [Layer],
+    activation: Activation,
+    count: usize,
+}
+
+impl Passes<'_> {
+    #[inline(always)]
+    fn dense_forward<S: Simd>(
+        self,
+        simd: S,
+        inputs: &[f64],
+        transposed: &[AlignedVec],
+        neurons: &mut [Neurons],
+    ) {
+        let Self { layers, activation, count } = self;
+        for (l, (layer, transposed)) in layers.iter().zip(transposed).enumerate() {
+            let (below, neurons) = neurons.split_at_mut(l);
+            let below = below.last().map_or(inputs, |below| &below.values);
+            let activation = (l + 1 < layers.len()).then_some(activation);
+            let layer = Dense { layer, count };
+            layer.forward(simd, activation, transposed, below, &mut neurons[0]);
+        }
+    }
+
+    /// Adds to the gradients by the biases, and to those by the weights where `is_added`.
+    #[inline(always)]
+    fn dense_backward<S: Simd>(
+        self,
+        simd: S,
+        inputs: &[f64],
+        is_added: bool,
+        neurons: &mut [Neurons],
+        gradients: &mut [Gradient],
+    ) {
+        let Self { layers, activation, count } = self;
+        for (l, layer) in layers.iter().enumerate().rev() {
+            let (below, neurons) = neurons.split_at_mut(l);
+            let deltas = &neurons[0].deltas;
+            let (gradients_below, gradients) = gradients.split_at_mut(l);
+            if l + 1 == layers.len() {
+                let rows = padded(layer.outputs);
+                add_rows_to(simd, &deltas[..count * rows], &mut gradients[0].biases);
+            }
+            let layer = Dense { layer, count };
+            let input = match (below.last_mut(), gradients_below.last_mut()) {
+                (Some(below), Some(gradient)) => {
+                    layer.pull(simd, activation, deltas, below, &mut gradient.biases);
+                    &below.values
+                }
+                _ => inputs,
+            };
+            layer.gradient(simd, deltas, input, is_added, &mut gradients[0].weights);
+        }
+    }
+
+    #[inline(always)]
+    fn forward<S: Simd>(self, simd: S, inputs: &[f64], neurons: &mut [Neurons]) {
+        let Self { layers, activation, count } = self;
+        for (l, layer) in layers.iter().enumerate() {
+            let (below, neurons) = neurons.split_at_mut(l);
+            let below = below.last().map_or(inputs, |below| &below.values);
+            let of_layer = Products { layer, count };
+            of_layer.forward(simd, below, &mut neurons[0].values);
+            of_layer.finish_forward(simd, activation, &mut neurons[0], l + 1 == layers.len());
+        }
+    }
+
+    /// Returns the squared norm of the gradient.
+    #[inline(always)]
+    fn backward<S: Simd>(
+        self,
+        simd: S,
+        inputs: &[f64],
+        neurons: &mut [Neurons],
+        gradients: &mut [Gradient],
+    ) -> f64 {
+        let Self { layers, count, .. } = self;
+        let mut squares = 0.0;
+        for (l, layer) in layers.iter().enumerate().rev() {
+            let of_layer = Products { layer, count };
+            let (below, neurons) = neurons.split_at_mut(l);
+            let deltas = &neurons[0].deltas;
+            let input = match below.last_mut() {
+                None => inputs,
+                Some(below) => {
+                    of_layer.pull(simd, deltas, &mut below.deltas);
+                    let used = count * layer.stride;
+                    mask(simd, &below.slopes[..used], &mut below.deltas[..used]);
+                    &below.values
+                }
+            };
+            squares += of_layer.gradient(simd, deltas, input, &mut gradients[l]);
+        }
+        squares
+    }
+}
+
+/// Adds the rows to `sum`, one by one.
+#[inline(always)]
+fn add_rows_to<S: Simd>(simd: S, rows: &[f64], sum: &mut [f64]) {
+    let mut sum = GroupsMut::<S>::new(sum);
+    let one = Lanes::splat(simd, 1.0);
+    for row in rows.chunks_exact(sum.len() * simd::LANES) {
+        let row = Groups::<S>::new(row);
+        for k in 0..row.len() {
+            sum.set(k, row.get(simd, k).mul_add(simd, one, sum.get(simd, k)));
+        }
+    }
+}
+
+/// The products of a layer with a few samples, by sweeps over its weights. Padding is taken along as zeros: whole
 /// registers are fastest.
 #[derive(Clone, Copy)]
 struct Products<'l> {
     layer: &'l Layer,
     count: usize,
-    is_dense: bool,
 }
 
 impl Products<'_> {
     /// `Z = H Wᵀ`.
     #[inline(always)]
     fn forward<S: Simd>(self, simd: S, below: &[f64], values: &mut [f64]) {
-        let Self { layer, count, is_dense } = self;
+        let Self { layer, count } = self;
         let (stride, rows) = (layer.stride, padded(layer.outputs));
-        if is_dense {
-            matmul(
-                MatMut::from_column_major_slice_mut(&mut values[..count * rows], rows, count),
-                Accum::Replace,
-                MatRef::from_row_major_slice(&layer.weights, rows, stride),
-                MatRef::from_column_major_slice(&below[..count * stride], stride, count),
-                1.0,
-            );
-            return;
-        }
         let weights = S::as_simd_f64s(&layer.weights).0;
         let below = S::as_simd_f64s(below).0;
         let registers = stride / S::F64_LANES;
@@ -220,20 +365,9 @@ impl Products<'_> {
     /// `P = Δ W`.
     #[inline(always)]
     fn pull<S: Simd>(self, simd: S, deltas: &[f64], pulled: &mut [f64]) {
-        let Self { layer, count, is_dense } = self;
+        let Self { layer, count } = self;
         let (stride, rows) = (layer.stride, padded(layer.outputs));
         let pulled = &mut pulled[..count * stride];
-        if is_dense {
-            let (weights, outputs) = (&layer.weights[..layer.outputs * stride], layer.outputs);
-            matmul(
-                MatMut::from_column_major_slice_mut(pulled, stride, count),
-                Accum::Replace,
-                MatRef::from_column_major_slice(weights, stride, outputs),
-                MatRef::from_column_major_slice_with_stride(deltas, outputs, count, rows),
-                1.0,
-            );
-            return;
-        }
         pulled.fill(0.0);
         let weights = S::as_simd_f64s(&layer.weights).0;
         let pulled = S::as_mut_simd_f64s(pulled).0;
@@ -261,44 +395,20 @@ impl Products<'_> {
         }
     }
 
-    /// `Δᵀ H`, and the sums of the rows of Δ; added to the gradient where there is one already. Returns
-    /// the squared norm of the sum, but not of dense products.
+    /// `Δᵀ H`, and the sums of the rows of Δ. Returns the squared norm.
     #[inline(always)]
     fn gradient<S: Simd>(
         self,
         simd: S,
         deltas: &[f64],
         input: &[f64],
-        is_added: bool,
         gradient: &mut Gradient,
     ) -> f64 {
-        let Self { layer, count, is_dense } = self;
+        let Self { layer, count } = self;
         let (stride, rows) = (layer.stride, padded(layer.outputs));
         if layer.has_biases {
-            if !is_added {
-                gradient.biases.fill(0.0);
-            }
-            let mut biases = GroupsMut::<S>::new(&mut gradient.biases);
-            let one = Lanes::splat(simd, 1.0);
-            for deltas in deltas[..count * rows].chunks_exact(rows) {
-                let deltas = Groups::<S>::new(deltas);
-                for k in 0..deltas.len() {
-                    biases.set(k, deltas.get(simd, k).mul_add(simd, one, biases.get(simd, k)));
-                }
-            }
-        }
-        if is_dense {
-            let outputs = layer.outputs;
-            let sum = &mut gradient.weights[..outputs * stride];
-            matmul(
-                MatMut::from_column_major_slice_mut(sum, stride, outputs),
-                if is_added { Accum::Add } else { Accum::Replace },
-                MatRef::from_column_major_slice(&input[..count * stride], stride, count),
-                MatRef::from_column_major_slice_with_stride(deltas, outputs, count, rows)
-                    .transpose(),
-                1.0,
-            );
-            return 0.0;
+            gradient.biases.fill(0.0);
+            add_rows_to(simd, &deltas[..count * rows], &mut gradient.biases);
         }
         // Few samples are one block: nothing is added to.
         let mut squares = Lanes::splat(simd, 0.0);

@@ -8,12 +8,13 @@
 //! pulled back nor updated.
 //!
 //! Larger batches ([`batch`]): the gradient is summed up, by sweeps like the above for a few samples and
-//! by dense products for more. The sweeps give the same bits on every instruction set, dense
-//! products the same to rounding.
+//! by dense products ([`dense`]) for more.
 
 mod activate;
 mod batch;
+mod dense;
 mod single;
+mod tile;
 
 use flatmin_linalg::simd::{self, AlignedVec, padded};
 use flatmin_models::{Activation, Dataset, Mlp, Model as _};
@@ -36,7 +37,8 @@ pub struct MlpKernel<'a> {
     stride: usize,
     /// `‖x_i‖²`.
     input_norms_squared: Vec<f64>,
-    single: SingleBuffers,
+    /// Made for the first steps of their kind, as below.
+    single: Option<SingleBuffers>,
     batch: Option<BatchBuffers>,
 }
 
@@ -105,11 +107,11 @@ impl<'a> MlpKernel<'a> {
             arch,
             data,
             activation: model.activation(),
-            single: SingleBuffers::new(&layers),
             layers,
             input_norms_squared: inputs.chunks_exact(stride).map(simd::norm_squared).collect(),
             inputs,
             stride,
+            single: None,
             batch: None,
         }
     }
@@ -153,7 +155,12 @@ impl Layer {
 impl Kernel for MlpKernel<'_> {
     fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
         assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
-        self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
+        let mut buffers = self.single.take().unwrap_or_else(|| SingleBuffers::new(&self.layers));
+        let (arch, lent) = (self.arch, &mut buffers);
+        let steps = SingleSteps { kernel: self, buffers: lent, order, learning_rates, clip_norm };
+        let segment = arch.dispatch(steps);
+        self.single = Some(buffers);
+        segment
     }
 
     fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {

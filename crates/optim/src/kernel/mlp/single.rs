@@ -16,6 +16,7 @@ use crate::kernel::{Segment, Step, Update};
 pub(super) struct SingleBuffers {
     here: Vec<Neurons>,
     next: Vec<Neurons>,
+    /// Of all layers but the first.
     lists: Vec<Rows>,
     /// What the rows of a layer are moved by, as multiples of its input; as long as any layer.
     coefficients: AlignedVec,
@@ -43,7 +44,7 @@ impl SingleBuffers {
         Self {
             here: neurons(),
             next: neurons(),
-            lists: layers.iter().map(list).collect(),
+            lists: layers[1..].iter().map(list).collect(),
             coefficients: AlignedVec::zeros(padded(widest)),
             first: Grouped::zeros(width, input_dim),
             blocked: Blocked::new(width, input_dim),
@@ -53,6 +54,7 @@ impl SingleBuffers {
 
 pub(super) struct SingleSteps<'k, 'a> {
     pub(super) kernel: &'k mut MlpKernel<'a>,
+    pub(super) buffers: &'k mut SingleBuffers,
     pub(super) order: &'k [u32],
     pub(super) learning_rates: &'k [f64],
     pub(super) clip_norm: f64,
@@ -63,11 +65,11 @@ impl WithSimd for SingleSteps<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Segment {
-        let Self { kernel, order, learning_rates, clip_norm } = self;
+        let Self { kernel, buffers, order, learning_rates, clip_norm } = self;
         let mut segment = Segment::default();
-        let MlpKernel { data, activation, layers, single, .. } = kernel;
+        let MlpKernel { data, activation, layers, .. } = kernel;
         let inputs = data.inputs().values();
-        let SingleBuffers { here, next, lists, coefficients, first, blocked } = single;
+        let SingleBuffers { here, next, lists, coefficients, first, blocked } = buffers;
         let (activation, last) = (*activation, layers.len() - 1);
         // Before the first step every row is only read.
         let Some(block) = order.chunks(LANES).next() else { return segment };
@@ -80,7 +82,7 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let weights = S::as_simd_f64s(&layer.weights).0;
                 let below = S::as_simd_f64s(&below.values).0;
                 let values = &mut neurons[0].values;
-                read_rows(simd, weights, below.len(), &lists[l].rows, below, values);
+                read_rows(simd, weights, below.len(), &lists[l - 1].rows, below, values);
             }
             finish_forward(simd, activation, layer, &mut neurons[0], l == last);
         }
@@ -96,7 +98,7 @@ impl WithSimd for SingleSteps<'_, '_> {
             let mut squares = 0.0;
             for (l, layer) in layers.iter().enumerate().rev() {
                 if activation == Activation::Relu && 0 < l && l < last {
-                    let list = &mut lists[l];
+                    let list = &mut lists[l - 1];
                     list.active = sort_rows(&mut list.rows, &here[l].slopes[..layer.outputs]);
                 }
                 let (below, neurons) = here.split_at_mut(l);
@@ -104,7 +106,7 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let input_squares = match below.last_mut() {
                     None => kernel.input_norms_squared[sample as usize],
                     Some(below) => {
-                        let active = &lists[l].rows[..lists[l].active];
+                        let active = &lists[l - 1].rows[..lists[l - 1].active];
                         pull(simd, &layer.weights, active, deltas, &mut below.deltas);
                         mask(simd, &below.slopes, &mut below.deltas);
                         norm_squared(simd, &below.values)
@@ -138,7 +140,7 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let weights = S::as_mut_simd_f64s(&mut layer.weights).0;
                 let previous = S::as_simd_f64s(&here[l - 1].values).0;
                 let below = S::as_simd_f64s(&below.values).0;
-                let (active, idle) = lists[l].rows.split_at(lists[l].active);
+                let (active, idle) = lists[l - 1].rows.split_at(lists[l - 1].active);
                 let (count, z) = (below.len(), &mut *neurons[0].values);
                 update_rows(simd, weights, count, active, [previous, below], coefficients, z);
                 read_rows(simd, weights, count, idle, below, z);

@@ -1,0 +1,221 @@
+//! The products of a layer with many samples, as dense products.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "registers are picked by constant indices, as the compiler needs them"
+)]
+
+use flatmin_linalg::simd::{AlignedVec, Groups, LANES, Lanes, dot_lanes, padded};
+use flatmin_models::Activation;
+use pulp::Simd;
+
+use super::activate::activate;
+use super::tile::{End, Factors, Lines, Product};
+use super::{Layer, Neurons};
+use crate::kernel::sweep::{ROWS, products};
+
+/// A layer on `count` samples. Padding is taken along as zeros.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dense<'l> {
+    pub(super) layer: &'l Layer,
+    pub(super) count: usize,
+}
+
+impl Dense<'_> {
+    /// From the values below to values and slopes; of ReLU, whose slopes are known from the values, to values. The last
+    /// layer has no activation.
+    #[inline(always)]
+    pub(super) fn forward<S: Simd>(
+        self,
+        simd: S,
+        activation: Option<Activation>,
+        transposed: &[f64],
+        below: &[f64],
+        neurons: &mut Neurons,
+    ) {
+        let Self { layer, count } = self;
+        let rows = padded(layer.outputs);
+        let used = count * rows;
+        if layer.outputs == 1 {
+            self.forward_to_one(simd, below, &mut neurons.values[..used]);
+        } else {
+            let biases = S::as_simd_f64s(&layer.biases).0;
+            let product = Product {
+                rows: S::as_simd_f64s(transposed).0,
+                pitch: pitch(layer) / S::F64_LANES,
+                registers: rows / S::F64_LANES,
+                factors: Factors {
+                    values: below,
+                    stride: layer.stride,
+                    lines: Lines::Rows,
+                    terms: layer.inputs,
+                },
+                count,
+                out: S::as_mut_simd_f64s(&mut neurons.values[..used]).0,
+                end: match activation {
+                    Some(Activation::Relu) => End::Rectify(biases),
+                    _ => End::Shift(biases),
+                },
+            };
+            product.run(simd);
+        }
+        match activation {
+            None => {}
+            Some(Activation::Relu) if layer.outputs > 1 => {}
+            Some(activation) => {
+                activate(activation, &mut neurons.values[..used], &mut neurons.slopes[..used]);
+            }
+        }
+    }
+
+    /// The pre-activations of a single neuron: of a padded row of the transposed weights but one entry would be used.
+    #[inline(always)]
+    fn forward_to_one<S: Simd>(self, simd: S, below: &[f64], values: &mut [f64]) {
+        let Self { layer, count } = self;
+        let registers = layer.stride / S::F64_LANES;
+        let below = &S::as_simd_f64s(below).0[..count * registers];
+        let weights = &S::as_simd_f64s(&layer.weights).0[..registers];
+        let bias = layer.biases[0];
+        let mut values = values.chunks_exact_mut(LANES);
+        let mut blocks = below.chunks_exact(ROWS * registers);
+        for block in &mut blocks {
+            let mut picked = [&block[..registers]; ROWS];
+            for r in 0..ROWS {
+                picked[r] = &block[r * registers..][..registers];
+            }
+            let sums = products(simd, picked, weights);
+            for (sum, value) in sums.into_iter().zip(&mut values) {
+                value[0] = sum.sum(simd) + bias;
+            }
+        }
+        let rest = blocks.remainder().chunks_exact(registers);
+        for (row, value) in rest.zip(values) {
+            let [sum] = products(simd, [row], weights);
+            value[0] = sum.sum(simd) + bias;
+        }
+    }
+
+    /// From deltas to those below; their sums over the samples are added to `biases`.
+    #[inline(always)]
+    pub(super) fn pull<S: Simd>(
+        self,
+        simd: S,
+        activation: Activation,
+        deltas: &[f64],
+        below: &mut Neurons,
+        biases: &mut [f64],
+    ) {
+        let Self { layer, count } = self;
+        let used = count * layer.stride;
+        let biases = S::as_mut_simd_f64s(biases).0;
+        let product = Product {
+            rows: S::as_simd_f64s(&layer.weights).0,
+            pitch: layer.stride / S::F64_LANES,
+            registers: layer.stride / S::F64_LANES,
+            factors: Factors {
+                values: deltas,
+                stride: padded(layer.outputs),
+                lines: Lines::Rows,
+                terms: layer.outputs,
+            },
+            count,
+            out: S::as_mut_simd_f64s(&mut below.deltas[..used]).0,
+            end: match activation {
+                Activation::Relu => End::Mask(S::as_simd_f64s(&below.values[..used]).0, biases),
+                _ => End::Scale(S::as_simd_f64s(&below.slopes[..used]).0, biases),
+            },
+        };
+        product.run(simd);
+    }
+
+    /// The gradient by the weights; added to what there is where `is_added`.
+    #[inline(always)]
+    pub(super) fn gradient<S: Simd>(
+        self,
+        simd: S,
+        deltas: &[f64],
+        below: &[f64],
+        is_added: bool,
+        gradient: &mut [f64],
+    ) {
+        let Self { layer, count } = self;
+        let product = Product {
+            rows: S::as_simd_f64s(&below[..count * layer.stride]).0,
+            pitch: layer.stride / S::F64_LANES,
+            registers: layer.stride / S::F64_LANES,
+            factors: Factors {
+                values: deltas,
+                stride: padded(layer.outputs),
+                lines: Lines::Columns,
+                terms: count,
+            },
+            count: layer.outputs,
+            out: S::as_mut_simd_f64s(gradient).0,
+            end: if is_added { End::Add } else { End::Replace },
+        };
+        product.run(simd);
+    }
+}
+
+/// Entries from a row of transposed weights to the next: an odd number of cache lines, or rows would compete for the
+/// same few places of a cache.
+fn pitch(layer: &Layer) -> usize {
+    ((padded(layer.outputs) / LANES) | 1) * LANES
+}
+
+/// Room for the transposed weights of a layer.
+pub(super) fn room_for_transposed(layer: &Layer) -> AlignedVec {
+    AlignedVec::zeros(layer.stride * pitch(layer))
+}
+
+/// Writes the weights of a layer with a row for each of its inputs.
+#[inline(always)]
+pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
+    const SIDE: usize = 4;
+    let (stride, pitch) = (layer.stride, pitch(layer));
+    let (outputs, inputs) = (layer.outputs.div_ceil(SIDE), layer.inputs.div_ceil(SIDE));
+    // What is beyond is zero.
+    let blocks = layer.weights.chunks_exact(SIDE * stride).take(outputs);
+    for (b, block) in blocks.enumerate() {
+        let mut lines = [&block[..stride]; SIDE];
+        for r in 0..SIDE {
+            lines[r] = &block[r * stride..][..stride];
+        }
+        for (k, out) in out.chunks_exact_mut(SIDE * pitch).take(inputs).enumerate() {
+            let mut square = [[0.0; SIDE]; SIDE];
+            for r in 0..SIDE {
+                square[r].copy_from_slice(&lines[r][k * SIDE..][..SIDE]);
+            }
+            for c in 0..SIDE {
+                let mut column = [0.0; SIDE];
+                for r in 0..SIDE {
+                    column[r] = square[r][c];
+                }
+                out[c * pitch + b * SIDE..][..SIDE].copy_from_slice(&column);
+            }
+        }
+    }
+}
+
+/// The squared norm of the gradient by the parameters of a layer.
+#[inline(always)]
+pub(super) fn norm_squared<S: Simd>(simd: S, weights: &[f64], biases: &[f64]) -> f64 {
+    // So many sums that none waits for the one before. Rows and columns are padded, so that there are whole blocks.
+    const SUMS: usize = 4;
+    let weights = Groups::<S>::new(weights);
+    let mut sums = [Lanes::splat(simd, 0.0); SUMS];
+    let mut k = 0;
+    while k + SUMS <= weights.len() {
+        for s in 0..SUMS {
+            let group = weights.get(simd, k + s);
+            sums[s] = group.mul_add(simd, group, sums[s]);
+        }
+        k += SUMS;
+    }
+    let biases = Groups::<S>::new(biases);
+    let mut total = dot_lanes(simd, biases, biases).sum(simd);
+    for sum in sums {
+        total += sum.sum(simd);
+    }
+    total
+}

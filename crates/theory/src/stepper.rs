@@ -367,8 +367,8 @@ fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
 
 #[inline(always)]
 fn cut<T, const COUNT: usize>(mut slices: [&[T]; COUNT], len: usize) -> [&[T]; COUNT] {
-    for k in 0..COUNT {
-        slices[k] = &slices[k][..len];
+    for slice in &mut slices {
+        *slice = &slice[..len];
     }
     slices
 }

@@ -1,6 +1,38 @@
 //! Activation functions with their first two derivatives.
 
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
+#![expect(
+    clippy::inline_always,
+    reason = "a loop that is not inlined loses the instruction set it was dispatched to"
+)]
+
+use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, PI};
+
+use faer::Mat;
+use flatmin_linalg::simd;
+use pulp::{Simd, WithSimd};
+
+/// `1.5 · 2⁵²`: what is added to it is rounded to an integer, which its last bits then hold.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+
+/// ln 2 less [`LN_2`].
+const LN_2_REST: f64 = 2.319_046_813_846_3e-17;
+
+/// `1/(k + 2)!` for k = 12, …, 0.
+const INVERSE_FACTORIALS: [f64; 13] = [
+    1.0 / 87_178_291_200.0,
+    1.0 / 6_227_020_800.0,
+    1.0 / 479_001_600.0,
+    1.0 / 39_916_800.0,
+    1.0 / 3_628_800.0,
+    1.0 / 362_880.0,
+    1.0 / 40_320.0,
+    1.0 / 5_040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+];
 
 /// The function between two layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,11 +59,63 @@ pub(super) struct Activated {
 }
 
 impl Activation {
-    /// σ(z) and σ'(z).
-    #[inline]
-    pub fn value_and_slope(self, z: f64) -> (f64, f64) {
-        let Activated { value, slope, .. } = self.at(z);
-        (value, slope)
+    /// Replaces pre-activations by σ of them, and writes the σ'. What is zero stays zero, but for GELU's slopes.
+    ///
+    /// The loops have no branches and no calls (but for GELU), so that they are compiled to the
+    /// instruction set of the function that they are inlined into; every operation is rounded as IEEE 754
+    /// says, so that all of them give the same bits.
+    #[inline(always)]
+    pub fn activate(self, values: &mut [f64], slopes: &mut [f64]) {
+        let pairs = values.iter_mut().zip(slopes);
+        match self {
+            Self::Tanh => {
+                for (value, slope) in pairs {
+                    *value = tanh(*value);
+                    *slope = (1.0 - *value) * (1.0 + *value);
+                }
+            }
+            Self::Relu => {
+                for (value, slope) in pairs {
+                    *slope = if *value > 0.0 { 1.0 } else { 0.0 };
+                    *value = if *value > 0.0 { *value } else { 0.0 };
+                }
+            }
+            Self::Identity => {
+                for (_, slope) in pairs {
+                    *slope = 1.0;
+                }
+            }
+            Self::Gelu => {
+                for (value, slope) in pairs {
+                    Activated { value: *value, slope: *slope, .. } = self.at(*value);
+                }
+            }
+        }
+    }
+
+    /// Replaces the pre-activations of a layer by σ of them; σ' of them, and σ'' where it does not vanish everywhere.
+    pub(super) fn activate_layer(self, values: &mut Mat<f64>) -> (Mat<f64>, Mat<f64>) {
+        let mut slopes = Mat::zeros(values.nrows(), values.ncols());
+        let mut bends = if self.is_piecewise_linear() { Mat::new() } else { slopes.clone() };
+        for j in 0..values.ncols() {
+            let (values, slopes) = (values.col_as_slice_mut(j), slopes.col_as_slice_mut(j));
+            if self == Self::Gelu {
+                let slopes = slopes.iter_mut().zip(bends.col_as_slice_mut(j));
+                for (value, (slope, bend)) in values.iter_mut().zip(slopes) {
+                    let at = self.at(*value);
+                    (*value, *slope, *bend) = (at.value, at.slope, at.bend);
+                }
+                continue;
+            }
+            simd::arch().dispatch(Activate { activation: self, values, slopes });
+            if self == Self::Tanh {
+                let pairs = values.iter().zip(slopes);
+                for (bend, (value, slope)) in bends.col_as_slice_mut(j).iter_mut().zip(pairs) {
+                    *bend = tanh_bend(*value, *slope);
+                }
+            }
+        }
+        (slopes, bends)
     }
 
     /// Whether σ'' vanishes wherever it is defined.
@@ -39,13 +123,14 @@ impl Activation {
         matches!(self, Self::Relu | Self::Identity)
     }
 
+    /// At one point, to within rounding of what [`activate`](Self::activate) gives.
     #[inline]
     pub(super) fn at(self, z: f64) -> Activated {
         match self {
             Self::Tanh => {
                 let value = libm::tanh(z);
                 let slope = (1.0 - value) * (1.0 + value);
-                Activated { value, slope, bend: -2.0 * value * slope }
+                Activated { value, slope, bend: tanh_bend(value, slope) }
             }
             Self::Relu => {
                 let slope = if z > 0.0 { 1.0 } else { 0.0 };
@@ -66,9 +151,118 @@ impl Activation {
     }
 }
 
+/// σ'' of tanh from σ and σ'.
+#[inline(always)]
+fn tanh_bend(value: f64, slope: f64) -> f64 {
+    -2.0 * value * slope
+}
+
+/// [`Activation::activate`] on whole slices.
+struct Activate<'a> {
+    activation: Activation,
+    values: &'a mut [f64],
+    slopes: &'a mut [f64],
+}
+
+impl WithSimd for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.activation.activate(self.values, self.slopes);
+    }
+}
+
+/// `tanh x` to a few units in the last place: `e/(e + 2)` with `e = exp(2|x|) − 1`.
+///
+/// With `2|x| = k ln 2 + r`, `|r| ≤ ln 2 / 2`, `e = 2^k (exp(r) − 1) + (2^k − 1)`, where the series of
+/// `exp(r) − 1` to r¹⁴ is off by less than 2⁻⁵⁸ of it. With AVX-512
+/// 1.3 ns where `libm::tanh` takes 14 ns (Intel Xeon).
+#[inline(always)]
+fn tanh(x: f64) -> f64 {
+    // From 20 on it is 1; written so that NaN passes.
+    let size = if x.abs() > 20.0 { 20.0 } else { x.abs() };
+    let double = 2.0 * size;
+    let shifted = double.mul_add(LOG2_E, ROUND);
+    let k = shifted - ROUND;
+    let r = (-k).mul_add(LN_2_REST, (-k).mul_add(LN_2, double));
+    let series = series(r);
+    let small = (series * r).mul_add(r, r);
+    // 2^k: its exponent is k plus the bias of 1023, and k ≤ 58.
+    let power = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52));
+    let e = power.mul_add(small, power - 1.0);
+    (e / (e + 2.0)).copysign(x)
+}
+
+/// `Σ_k r^k/(k + 2)!` to r¹², as a tree of pairs: one operation after another, it would be what is waited for.
+#[inline(always)]
+fn series(r: f64) -> f64 {
+    let [c12, c11, c10, c9, c8, c7, c6, c5, c4, c3, c2, c1, c0] = INVERSE_FACTORIALS;
+    let r2 = r * r;
+    let r4 = r2 * r2;
+    let low = c3.mul_add(r, c2).mul_add(r2, c1.mul_add(r, c0));
+    let middle = c7.mul_add(r, c6).mul_add(r2, c5.mul_add(r, c4));
+    let high = c11.mul_add(r, c10).mul_add(r2, c9.mul_add(r, c8));
+    c12.mul_add(r4, high).mul_add(r4 * r4, middle.mul_add(r4, low))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Activation;
+    use faer::Mat;
+
+    use super::{Activation, INVERSE_FACTORIALS, tanh};
+
+    #[test]
+    fn layers_agree_with_single_points() {
+        for activation in
+            [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::Identity]
+        {
+            let z = Mat::from_fn(11, 3, |i, j| (i as f64 - 5.0) * 0.7 + 0.1 * j as f64);
+            let mut values = z.clone();
+            let (slopes, bends) = activation.activate_layer(&mut values);
+            for (i, j) in (0..11).flat_map(|i| (0..3).map(move |j| (i, j))) {
+                let at = activation.at(z[(i, j)]);
+                assert!((values[(i, j)] - at.value).abs() <= 1e-15, "{activation:?}");
+                assert!((slopes[(i, j)] - at.slope).abs() <= 1e-15, "{activation:?}");
+                let bend = if activation.is_piecewise_linear() { 0.0 } else { bends[(i, j)] };
+                assert!((bend - at.bend).abs() <= 2e-15, "{activation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_is_within_a_few_units_in_the_last_place() {
+        let mut worst = 0.0_f64;
+        for k in 0..400_000_u32 {
+            // From 1e-20 to 100, evenly in the logarithm, with both signs.
+            let size = libm::exp10(-20.0 + 22.0 * f64::from(k) / 400_000.0);
+            let x = if k % 2 == 0 { size } else { -size };
+            let exact = libm::tanh(x);
+            worst = worst.max(((tanh(x) - exact) / exact).abs());
+        }
+        assert!(worst <= 4.0 * f64::EPSILON, "{worst}");
+    }
+
+    #[test]
+    fn tanh_of_the_ends_is_its_limit() {
+        assert_eq!(tanh(0.0).to_bits(), 0.0_f64.to_bits());
+        assert_eq!(tanh(-0.0).to_bits(), (-0.0_f64).to_bits());
+        for x in [20.0, 1e300, f64::INFINITY] {
+            assert_eq!(tanh(x).to_bits(), 1.0_f64.to_bits());
+            assert_eq!(tanh(-x).to_bits(), (-1.0_f64).to_bits());
+        }
+        assert!(tanh(f64::NAN).is_nan());
+        assert!((tanh(f64::from_bits(1)) - f64::from_bits(1)).abs() <= 0.0);
+    }
+
+    #[test]
+    fn coefficients_are_inverse_factorials() {
+        let mut factorial = 1.0;
+        for (k, coefficient) in INVERSE_FACTORIALS.iter().rev().enumerate() {
+            factorial *= (k + 2) as f64;
+            assert!((coefficient * factorial - 1.0).abs() <= f64::EPSILON, "{k}");
+        }
+    }
 
     #[test]
     fn derivatives_are_those_of_the_values() {

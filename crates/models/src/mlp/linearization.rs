@@ -209,28 +209,12 @@ impl<'a> MlpLinearization<'a> {
 impl Hidden {
     /// The hidden layers and the outputs on every row of `inputs`.
     fn forward(model: &Mlp, parameters: &[f64], inputs: MatRef<'_, f64>) -> (Vec<Self>, Mat<f64>) {
-        let bends = !model.activation.is_piecewise_linear();
         let mut hidden: Vec<Self> = Vec::with_capacity(model.depth() - 1);
         for layer in &model.layers[..model.depth() - 1] {
             let below = hidden.last().map_or(inputs, |hidden| hidden.values.as_ref());
             let mut values = affine(layer, parameters, below);
-            let mut slopes = Mat::zeros(values.nrows(), values.ncols());
-            let mut bend = if bends { slopes.clone() } else { Mat::new() };
-            for j in 0..values.ncols() {
-                let pairs = values.col_as_slice_mut(j).iter_mut().zip(slopes.col_as_slice_mut(j));
-                if bends {
-                    for ((value, slope), bend) in pairs.zip(bend.col_as_slice_mut(j)) {
-                        let at = model.activation.at(*value);
-                        (*value, *slope, *bend) = (at.value, at.slope, at.bend);
-                    }
-                } else {
-                    for (value, slope) in pairs {
-                        let at = model.activation.at(*value);
-                        (*value, *slope) = (at.value, at.slope);
-                    }
-                }
-            }
-            hidden.push(Self { values, slopes, bends: bend });
+            let (slopes, bends) = model.activation.activate_layer(&mut values);
+            hidden.push(Self { values, slopes, bends });
         }
         let last = &model.layers[model.depth() - 1];
         let below = hidden.last().map_or(inputs, |hidden| hidden.values.as_ref());

@@ -4,7 +4,6 @@ use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, padded};
 use flatmin_models::{Activation, Dataset};
 use pulp::{Simd, WithSimd};
 
-use super::activate::activate;
 use super::dense::{self, Dense};
 use super::single::mask;
 use super::{Layer, MlpKernel, Neurons};
@@ -358,7 +357,7 @@ impl Products<'_> {
             }
         }
         if !is_last {
-            activate(activation, &mut neurons.values[..used], &mut neurons.slopes[..used]);
+            activation.activate(&mut neurons.values[..used], &mut neurons.slopes[..used]);
         }
     }
 

@@ -9,7 +9,6 @@ use flatmin_linalg::simd::{AlignedVec, Groups, LANES, Lanes, dot_lanes, padded};
 use flatmin_models::Activation;
 use pulp::Simd;
 
-use super::activate::activate;
 use super::tile::{End, Factors, Lines, Product};
 use super::{Layer, Neurons};
 use crate::kernel::sweep::{ROWS, products};
@@ -63,7 +62,7 @@ impl Dense<'_> {
             None => {}
             Some(Activation::Relu) if layer.outputs > 1 => {}
             Some(activation) => {
-                activate(activation, &mut neurons.values[..used], &mut neurons.slopes[..used]);
+                activation.activate(&mut neurons.values[..used], &mut neurons.slopes[..used]);
             }
         }
     }

@@ -10,7 +10,6 @@
 //! Larger batches ([`batch`]): the gradient is summed up, by sweeps like the above for a few samples and
 //! by dense products ([`dense`]) for more.
 
-mod activate;
 mod batch;
 mod dense;
 mod single;

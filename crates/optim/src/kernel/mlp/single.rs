@@ -4,7 +4,6 @@ use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, LANES, Lanes, dot_lane
 use flatmin_models::Activation;
 use pulp::{Simd, WithSimd};
 
-use super::activate::activate;
 use super::{Layer, MlpKernel, Neurons};
 use crate::kernel::blocked::Blocked;
 use crate::kernel::grouped::Grouped;
@@ -205,7 +204,7 @@ fn finish_forward<S: Simd>(
         }
     }
     if !is_last {
-        activate(activation, &mut neurons.values, &mut neurons.slopes);
+        activation.activate(&mut neurons.values, &mut neurons.slopes);
     }
 }
 

@@ -9,10 +9,10 @@ use faer::{Accum, Mat, MatRef};
 use flatmin_curvature::{CurvatureOptions, gauss_newton_sharpness, hessian_with};
 use flatmin_linalg::{Operator as _, Parallelism, RowMatrix, matmul};
 use flatmin_models::{Activation, Model as _};
-use flatmin_optim::{DiagonalKernel, Kernel as _, MlpKernel, ReluKernel, Update};
+use flatmin_optim::{DiagonalKernel, MlpKernel, ReluKernel, Update};
 use flatmin_theory::{
-    Batch, Gram, LinearisedSgd, Minimum, Sampling, SimulationOptions, Start, ThresholdOptions,
-    simulate, threshold_with, trace_bound,
+    Batch, Gram, LinearisedSgd, Minimum, Sampling, SecondMoments, SimulationOptions, Start,
+    ThresholdOptions, simulate, threshold_with, trace_bound,
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
@@ -52,9 +52,11 @@ pub(crate) const KERNELS: &[Kernel] = &[
     kernel("sgd_step_diagonal", "300 steps, d = 1000", sgd_steps_diagonal),
     kernel("sgd_step_mlp", "300 steps, 64-64-64-1, tanh", sgd_steps_mlp),
     kernel("gd_step_relu", "a step, n = 300, m = d = 100", gd_step_relu),
+    kernel("gd_step_mlp", "a step, n = 300, 64-64-64-1, tanh", gd_step_mlp),
     kernel("product", "300 × 100 × 100", dense_product),
     kernel("eigendecomposition", "n = 150", eigendecomposition),
     kernel("threshold", "products with M and certificate, n = 150", threshold),
+    kernel("second_moments", "a step, n = r = 150", second_moments),
     kernel("replicas", "100 replicas × 20 steps, n = r = 150", replicas),
     kernel("metrics_relu", "n = 300, m = d = 100", metrics_relu),
     kernel("hessian_vector_product", "64-128-128-10, tanh, n = 300", hessian_vector_product),
@@ -85,12 +87,21 @@ fn sgd_steps_mlp() {
     sgd_steps(&order, &mut MlpKernel::new(&model, &data, &initial));
 }
 
-fn gd_step_relu() {
-    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
-    let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
+fn gd_step(kernel: &mut dyn flatmin_optim::Kernel) {
     counted(&mut || {
         black_box(kernel.full_step(black_box(UPDATE)));
     });
+}
+
+fn gd_step_relu() {
+    let Steps { model, data, initial, .. } = flatmin_workloads::relu();
+    gd_step(&mut ReluKernel::<f64>::new(model, &data, &initial));
+}
+
+fn gd_step_mlp() {
+    let Steps { model, data, initial, .. } =
+        flatmin_workloads::mlp(&[64, 64, 64, 1], Activation::Tanh);
+    gd_step(&mut MlpKernel::new(&model, &data, &initial));
 }
 
 /// Inputs times weights: a forward pass.
@@ -142,10 +153,23 @@ fn threshold() {
     });
 }
 
+fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
+    let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
+    LinearisedSgd::new(minimum, one_sample(), learning_rate).expect("a moderate rate")
+}
+
+fn second_moments() {
+    let minimum = minimum();
+    let mut moments = SecondMoments::new(&sgd(&minimum));
+    counted(&mut || {
+        moments.step();
+        black_box(&mut moments);
+    });
+}
+
 fn replicas() {
     let minimum = minimum();
-    let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
-    let sgd = LinearisedSgd::new(&minimum, one_sample(), learning_rate).expect("a moderate rate");
+    let sgd = sgd(&minimum);
     let rank = minimum.eigenvalues().len();
     let form = RowMatrix::from_fn(rank, rank, |i, j| f64::from(u8::from(i == j)));
     let options = SimulationOptions { replicas: 100, steps: &[20], start: Start::Signs, seed: 0 };

@@ -7,6 +7,7 @@
 mod kernels;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
@@ -154,7 +155,7 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
         .args(["instructions", "--run", kernel.name])
         // Where variables lie on the stack depends on the environment, and what the C library does on that.
         .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .envs(["PATH", "VALGRIND_LIB"].into_iter().filter_map(kept))
         .env(simd::VARIABLE, InstructionSet::Avx2.name());
     let output = command.output().map_err(|source| match source.kind() {
         ErrorKind::NotFound => Failure::Valgrind(source),
@@ -168,6 +169,11 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
     total(&profile).filter(|total| *total > 0).ok_or_else(|| {
         Failure::Instructions(format!("{}: callgrind did not find what to count", kernel.name))
     })
+}
+
+/// A variable of this process and its value, where it is set.
+fn kept(name: &str) -> Option<(&str, OsString)> {
+    std::env::var_os(name).map(|value| (name, value))
 }
 
 /// The total of a profile of callgrind whose only event is an instruction read.

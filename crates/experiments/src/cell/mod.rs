@@ -37,7 +37,7 @@ pub use train::{
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
 /// stored results of older code are not taken for new ones.
-pub const CODE_VERSION: u32 = 6;
+pub const CODE_VERSION: u32 = 7;
 
 /// What a cell computes, completely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

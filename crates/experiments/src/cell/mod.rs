@@ -10,6 +10,7 @@ mod interpolator;
 mod norms;
 mod place;
 mod study;
+mod test_data;
 mod train;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use flatmin_optim::{
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use super::test_data::TestData;
 use super::{CellError, Study, StudyResult};
 
 /// Variance of one coordinate of `Unif[−1, 1]^d`.
@@ -186,7 +187,7 @@ impl TrainResult {
 struct Setup<M> {
     model: M,
     train: Dataset,
-    test: Dataset,
+    test: TestData,
     initial: Vec<f64>,
 }
 
@@ -242,7 +243,7 @@ impl TrainSpec {
             Ok::<_, CellError>(Measurement {
                 step,
                 train_loss: curvature.loss,
-                test_loss: setup.test.loss(&setup.model, parameters),
+                test_loss: setup.test.loss(&setup.model, parameters)?,
                 empirical: curvature.sharpness.into(),
                 batch_sharpness: curvature.batch_sharpness,
                 threshold,
@@ -306,7 +307,7 @@ impl TrainSpec {
             outcome: run.outcome,
             steps: run.steps,
             clipped_steps: run.total.clipped_steps,
-            zero_test_loss: setup.test.zero_loss(),
+            zero_test_loss: setup.test.zero_loss()?,
             mean_input_norm_squared: simd::norm_squared(setup.train.inputs().values()) / n,
             path,
             last,
@@ -374,7 +375,7 @@ impl ReluProblem {
         Ok(Setup {
             model,
             train: make(self.sample_count, Split::Training)?,
-            test: make(self.test_count, Split::Test)?,
+            test: TestData::Held(make(self.test_count, Split::Test)?),
             initial: model.initial_parameters(&mut stream(seed, "relu initial parameters", 0)),
         })
     }
@@ -391,7 +392,7 @@ impl DiagonalProblem {
         Ok(Setup {
             model,
             train: self.dataset(self.sample_count, Split::Training, seed)?,
-            test: self.dataset(self.test_count, Split::Test, seed)?,
+            test: TestData::drawn(*self, seed),
             initial,
         })
     }

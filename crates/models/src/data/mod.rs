@@ -95,13 +95,45 @@ pub fn sparse_linear_dataset(
     split: Split,
     seed: u64,
 ) -> Result<Dataset, DatasetError> {
+    let mut blocks =
+        sparse_linear_blocks(nonzero, input_dim, sample_count, sample_count.max(1), split, seed);
+    blocks.next().unwrap_or(Err(DatasetError::Empty))
+}
+
+/// The samples of [`sparse_linear_dataset`] in the same order, so many at a time: for those that are looked at once, and
+/// need not be held.
+///
+/// ```
+/// use flatmin_models::data::{Split, sparse_linear_blocks, sparse_linear_dataset};
+/// let all = sparse_linear_dataset(3, 20, 50, Split::Test, 0)?;
+/// let blocks = sparse_linear_blocks(3, 20, 50, 16, Split::Test, 0);
+/// let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(blocks.iter().map(|block| block.sample_count()).collect::<Vec<_>>(), [16, 16, 16, 2]);
+/// assert_eq!(blocks[3].inputs().row(1), all.inputs().row(49));
+/// # Ok::<(), flatmin_models::data::DatasetError>(())
+/// ```
+///
+/// # Panics
+/// When `block_size` is zero.
+pub fn sparse_linear_blocks(
+    nonzero: usize,
+    input_dim: usize,
+    sample_count: usize,
+    block_size: usize,
+    split: Split,
+    seed: u64,
+) -> impl Iterator<Item = Result<Dataset, DatasetError>> {
     let purpose = match split {
         Split::Training => "diagonal training inputs",
         Split::Test => "diagonal test inputs",
     };
-    let inputs = cube_inputs(sample_count, input_dim, &mut stream(seed, purpose, 0));
-    let targets = linear_targets(&inputs, &sparse_coefficients(input_dim, nonzero));
-    Dataset::new(inputs, targets)
+    let mut rng = stream(seed, purpose, 0);
+    let coefficients = sparse_coefficients(input_dim, nonzero);
+    (0..sample_count).step_by(block_size).map(move |start| {
+        let inputs = cube_inputs(block_size.min(sample_count - start), input_dim, &mut rng);
+        let targets = linear_targets(&inputs, &coefficients);
+        Dataset::new(inputs, targets)
+    })
 }
 
 impl Dataset {

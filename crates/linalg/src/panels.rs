@@ -228,6 +228,9 @@ pub fn quadratic_forms(
 ) -> Vec<f64> {
     let m = lower.nrows();
     assert_eq!((m, m), (lower.ncols(), vectors.nrows()), "shapes of a quadratic form");
+    if m == 0 {
+        return vec![0.0; vectors.ncols()];
+    }
     let by_columns;
     let lower = if lower.try_as_col_major().is_some() {
         lower
@@ -361,8 +364,8 @@ mod tests {
     use faer::{Mat, MatMut};
 
     use super::{
-        Parallelism, panel, quadratic_blocks, quadratic_forms, rounding_terms,
-        summarize_symmetric_product, symmetric_product, weighted_moments,
+        FORMS_AT_ONCE, LARGE, Parallelism, panel, quadratic_blocks, quadratic_forms,
+        rounding_terms, summarize_symmetric_product, symmetric_product, weighted_moments,
     };
 
     fn matrix(rows: usize, columns: usize) -> Mat<f64> {
@@ -389,7 +392,8 @@ mod tests {
 
     #[test]
     fn quadratic_forms_agree_with_their_definition() {
-        for (m, n) in [(1, 3), (5, 300), (150, 131)] {
+        // The last one in several tasks of a large matrix.
+        for (m, n) in [(0, 2), (1, 3), (5, 300), (150, 131), (LARGE, 2 * FORMS_AT_ONCE + 1)] {
             let full = matrix(m, m);
             let lower = Mat::from_fn(m, m, |i, j| if i < j { 0.0 } else { full[(i, j)] });
             let vectors = matrix(m, n);

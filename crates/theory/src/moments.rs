@@ -47,10 +47,13 @@ pub struct SecondMoments {
     noise_coefficient: f64,
     eigenvalues: Vec<f64>,
     rows: RowMatrix,
-    /// Lower triangles, zero above: of P, C, Cᵀ and S.
+    /// P. Of it, as of the next ones, the lower triangle, with zeros above.
     position: Mat<f64>,
+    /// C.
     cross: Mat<f64>,
+    /// Cᵀ.
     cross_transposed: Mat<f64>,
+    /// S.
     velocity: Mat<f64>,
     /// `Σ (g_iᵀP g_i) g_i g_iᵀ` before the last step, lower triangle.
     noise: Mat<f64>,

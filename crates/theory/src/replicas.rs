@@ -228,16 +228,7 @@ impl Simulation<'_> {
     fn start(&self, rng: &mut Stream, state: &mut State) {
         let position = &mut state.position[..self.rank];
         match self.start {
-            Start::Signs => {
-                for some in position.chunks_mut(64) {
-                    let mut bits: u64 = rng.random();
-                    for x in some {
-                        // A product instead of a branch, which would be mispredicted every other time.
-                        *x = 2.0 * f64::from(u8::from(bits & 1 == 1)) - 1.0;
-                        bits >>= 1;
-                    }
-                }
-            }
+            Start::Signs => random_signs(rng, position),
             Start::Gaussian => {
                 for x in position {
                     *x = StandardNormal.sample(rng);
@@ -249,6 +240,18 @@ impl Simulation<'_> {
     /// `δᵀYδ` and `‖δ‖²`.
     fn measure(&self, state: &State) -> [f64; 2] {
         simd::arch().dispatch(Measure { weights: &self.weights, position: &state.position })
+    }
+}
+
+/// Independent signs, a random bit each.
+fn random_signs(rng: &mut Stream, signs: &mut [f64]) {
+    for some in signs.chunks_mut(64) {
+        let mut bits: u64 = rng.random();
+        for x in some {
+            // A product instead of a branch, which would be mispredicted every other time.
+            *x = 2.0 * f64::from(u8::from(bits & 1 == 1)) - 1.0;
+            bits >>= 1;
+        }
     }
 }
 
@@ -325,9 +328,9 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_linalg::RowMatrix;
+    use flatmin_linalg::{RowMatrix, stream};
 
-    use super::{SimulationOptions, Start, Tally, simulate, simulate_at};
+    use super::{MOST_DRAWN, SimulationOptions, Start, Tally, random_signs, simulate, simulate_at};
     use crate::{Batch, LinearisedSgd, Minimum, Sampling, TheoryError};
 
     const OPTIONS: SimulationOptions<'_> =
@@ -344,6 +347,26 @@ mod tests {
         assert!((mean.standard_error - (14.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-6);
         all.push(f64::INFINITY);
         assert!(all.replica_mean().standard_error.is_infinite());
+    }
+
+    #[test]
+    fn signs_are_independent() {
+        const DRAWS: i32 = 10_000;
+        let mut rng = stream(0, "signs test", 0);
+        let mut signs = [0.0; 130];
+        // Of each sign, and of its product with the next one and with that of the next word.
+        let mut sums = [[0.0; 3]; 130];
+        for _ in 0..DRAWS {
+            random_signs(&mut rng, &mut signs);
+            for (k, [alone, next, word]) in sums.iter_mut().enumerate() {
+                *alone += signs[k];
+                *next += signs[k] * signs[(k + 1) % 130];
+                *word += signs[k] * signs[(k + 64) % 130];
+            }
+        }
+        // 390 sums of standard deviation 100: five of them are exceeded once in 4000 runs.
+        assert!(signs.iter().all(|sign| (sign.abs() - 1.0).abs() <= 0.0));
+        assert!(sums.as_flattened().iter().all(|sum| sum.abs() < 500.0), "{sums:?}");
     }
 
     #[test]
@@ -380,7 +403,8 @@ mod tests {
             let sgd = LinearisedSgd::new(&minimum, batch, 0.5).unwrap();
             let sgd = sgd.with_momentum(momentum).unwrap();
             for start in [Start::Signs, Start::Gaussian] {
-                let options = SimulationOptions { start, ..OPTIONS };
+                let steps = &[3, MOST_DRAWN + 5];
+                let options = SimulationOptions { steps, start, ..OPTIONS };
                 // Four that share rows, and one on its own.
                 let rates = [0.001, 0.002, 0.005, 0.003, 0.004];
                 let together = simulate_at(&sgd, &rates, &form, options).unwrap();

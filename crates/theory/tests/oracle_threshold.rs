@@ -146,6 +146,33 @@ fn many_blocks_of_nearly_the_same_strength_converge() {
     check(&|i| 1.0 - 1e-9 * i as f64 / samples as f64);
 }
 
+/// Samples that hardly overlap, with squared norms that differ by about the width asked for: the top eigenvalues of M
+/// lie as near to each other as the level of a supersolution to them, and mix into its vector.
+#[test]
+fn eigenvalues_a_width_apart_are_told_from_the_root_as_far_as_asked() {
+    let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+    for relative_width in [1e-6, 1e-8, 1e-10] {
+        let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
+        for spread in [3.0, 10.0, 30.0, 100.0, 300.0, 1000.0] {
+            for (n, overlap, seed) in [(40, 1e-2, 0), (40, 1e-3, 1), (120, 1e-4, 0), (120, 1e-3, 2)]
+            {
+                let mut rng = stream(seed, "a width apart", 0);
+                let jacobian = RowMatrix::from_fn(n, n, |i, j| {
+                    let random: f64 = rng.random();
+                    if i == j {
+                        (1.0 + spread * relative_width * random).sqrt()
+                    } else {
+                        overlap * (random - 0.5) / n as f64
+                    }
+                });
+                let found = threshold_with(&jacobian, batch, &options).unwrap();
+                let case = (relative_width, spread, n, overlap, seed);
+                assert_eq!(found.status, ThresholdStatus::Converged, "{case:?}: {found:?}");
+            }
+        }
+    }
+}
+
 /// Long random gradients are nearly orthogonal, so that M is nearly diagonal; with lengths that grow
 /// evenly its top eigenvalues lie 1/n apart. A Krylov space of M alone takes hundreds of products.
 #[test]

@@ -52,7 +52,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
     kernel("sgd_step_diagonal", "300 steps, d = 1000", sgd_steps_diagonal),
     kernel("sgd_step_mlp", "300 steps, 64-64-64-1, tanh", sgd_steps_mlp),
     kernel("gd_step_relu", "a step, n = 300, m = d = 100", gd_step_relu),
-    kernel("gd_step_mlp", "a step, n = 300, 64-64-64-1, tanh", gd_step_mlp),
+    kernel("gd_step_mlp", "a step, n = 300, 64-64-64-1, ReLU", gd_step_mlp),
     kernel("product", "300 × 100 × 100", dense_product),
     kernel("eigendecomposition", "n = 150", eigendecomposition),
     kernel("threshold", "products with M and certificate, n = 150", threshold),
@@ -100,7 +100,7 @@ fn gd_step_relu() {
 
 fn gd_step_mlp() {
     let Steps { model, data, initial, .. } =
-        flatmin_workloads::mlp(&[64, 64, 64, 1], Activation::Tanh);
+        flatmin_workloads::mlp(&[64, 64, 64, 1], Activation::Relu);
     gd_step(&mut MlpKernel::new(&model, &data, &initial));
 }
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use faer::{Mat, MatMut, MatRef};
-use flatmin_curvature::{gauss_newton, hessian};
+use flatmin_curvature::{CurvatureOptions, gauss_newton_with, hessian_with};
 use flatmin_linalg::{
-    Operator, TraceMethod, TraceOptions, matmul, product, stream, thin_qr, trace,
+    Operator, Parallelism, TraceMethod, TraceOptions, matmul, product, stream, thin_qr, trace,
 };
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Mlp, TwoLayerRelu};
@@ -115,6 +115,11 @@ impl Spectrum {
     }
 
     fn form(self, dim: usize, seed: u64) -> Result<Dense, CellError> {
+        // Cells run side by side: one thread each.
+        let sequential = CurvatureOptions {
+            parallelism: Parallelism::Sequential,
+            ..CurvatureOptions::default()
+        };
         let spread = |k: usize| 1.0 + k as f64 / dim as f64;
         Ok(match self {
             Self::Flat => self.rotated(dim, seed, spread),
@@ -126,7 +131,7 @@ impl Spectrum {
                 let data = data::relu_dataset(side, side, 12 * side, Split::Training, seed)?;
                 let mut rng = stream(seed, "estimator network", 0);
                 let parameters = model.initial_parameters(&mut rng);
-                Dense::of(&gauss_newton(&model, &parameters, &data)?)
+                Dense::of(&gauss_newton_with(&model, &parameters, &data, &sequential)?)
             }
             Self::PerceptronHessian => {
                 let side = (dim / 2).isqrt().max(1);
@@ -134,7 +139,7 @@ impl Spectrum {
                 let data = data::relu_dataset(side, side, 4 * side, Split::Training, seed)?;
                 let mut rng = stream(seed, "estimator network", 0);
                 let parameters = model.initial_parameters(&mut rng);
-                Dense::of(&hessian(&model, &parameters, &data)?)
+                Dense::of(&hessian_with(&model, &parameters, &data, &sequential)?)
             }
         })
     }

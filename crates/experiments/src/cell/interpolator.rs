@@ -86,7 +86,7 @@ pub enum Evidence {
     },
     /// ℓ1: a dual vector ν.
     Dual {
-        /// `‖Xᵀν‖_∞`, at most 1 up to rounding.
+        /// An upper bound on `‖Xᵀν‖_∞`: at most 1.
         dual_norm: f64,
         /// `‖β̂‖_1 − yᵀν`.
         gap: f64,

@@ -392,7 +392,7 @@ impl DiagonalProblem {
         Ok(Setup {
             model,
             train: self.dataset(self.sample_count, Split::Training, seed)?,
-            test: TestData::drawn(*self, seed),
+            test: TestData::drawn(*self, seed)?,
             initial,
         })
     }

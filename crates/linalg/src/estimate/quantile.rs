@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn narrowing_spares_values_and_changes_nothing() {
+    fn narrowing_spares_values_and_changes_no_more_than_rounding() {
         for tail in [0.4, 0.16, 0.025, 0.005, 1e-6, 1e-12] {
             for degrees in [0.5, 0.9, 1.0, 3.7, 12.0, 99.0, 2.5e3, 9.9e3] {
                 let beta = IncompleteBeta::new(0.5 * degrees, 0.5);

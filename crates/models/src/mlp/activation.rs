@@ -59,13 +59,17 @@ pub(super) struct Activated {
 }
 
 impl Activation {
-    /// Replaces pre-activations by σ of them, and writes the σ'. What is zero stays zero, but for GELU's slopes.
+    /// Replaces pre-activations by σ of them, and writes the σ'. A pre-activation of zero stays zero.
     ///
     /// The loops have no branches and no calls (but for GELU), so that they are compiled to the
     /// instruction set of the function that they are inlined into; every operation is rounded as IEEE 754
     /// says, so that all of them give the same bits.
+    ///
+    /// # Panics
+    /// When the lengths differ.
     #[inline(always)]
     pub fn activate(self, values: &mut [f64], slopes: &mut [f64]) {
+        assert_eq!(values.len(), slopes.len(), "lengths of values and slopes");
         let pairs = values.iter_mut().zip(slopes);
         match self {
             Self::Tanh => {

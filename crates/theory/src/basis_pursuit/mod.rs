@@ -10,6 +10,7 @@ use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
 use self::homotopy::homotopy;
 use crate::TheoryError;
+use crate::minimum::rounding;
 
 /// Largest `‖Xβ − y‖_∞ / ‖y‖_∞` and `|‖β‖_1 − yᵀν| / ‖β‖_1` of an accepted solution.
 pub const BASIS_PURSUIT_TOLERANCE: f64 = 1e-9;
@@ -31,7 +32,7 @@ pub struct BasisPursuit {
     pub residual: f64,
     /// The dual certificate ν, n.
     pub dual: Vec<f64>,
-    /// `‖Xᵀν‖_∞`, at most 1 up to rounding.
+    /// An upper bound on `‖Xᵀν‖_∞`, rounding included: at most 1.
     pub dual_norm: f64,
     /// The duality gap `‖β‖_1 − yᵀν`.
     pub gap: f64,
@@ -112,18 +113,18 @@ fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), TheoryError> {
 impl BasisPursuit {
     /// Measures a pair of candidates; the dual one is shrunk until it is feasible.
     fn new(inputs: &RowMatrix, targets: &[f64], coefficients: Vec<f64>, dual: Vec<f64>) -> Self {
-        let max = |values: &[f64]| values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-        let residuals: Vec<f64> = (0..inputs.rows())
-            .map(|i| simd::dot(inputs.row(i), &coefficients) - targets[i])
-            .collect();
-        let size = max(&correlations(inputs, &dual));
+        let residuals = (0..inputs.rows())
+            .map(|i| (simd::dot(inputs.row(i), &coefficients) - targets[i]).abs());
+        let residual = largest(residuals);
+        // With room for the rounding of the division, which is one of every entry of ν.
+        let size = largest_correlation(inputs, &dual, 8) * (1.0 + rounding(8));
         let dual: Vec<f64> =
-            if size > 1.0 { dual.iter().map(|v| v / size).collect() } else { dual };
+            if size <= 1.0 { dual } else { dual.iter().map(|v| v / size).collect() };
         let l1_norm = coefficients.iter().map(|b| b.abs()).sum();
         Self {
             l1_norm,
-            residual: max(&residuals),
-            dual_norm: max(&correlations(inputs, &dual)),
+            residual,
+            dual_norm: largest_correlation(inputs, &dual, 0),
             gap: l1_norm - simd::dot(targets, &dual),
             coefficients,
             dual,
@@ -150,6 +151,29 @@ fn correlations(inputs: &RowMatrix, dual: &[f64]) -> Vec<f64> {
         simd::axpy(*weight, inputs.row(i), &mut sums);
     }
     sums
+}
+
+/// A number that `‖Xᵀν‖_∞` does not exceed, rounding included: a sum of n terms is off by at most
+/// `γ_n Σ_i |x_ij ν_i|`, which counts where columns or entries of ν are of very different size; `more` roundings of
+/// every term are allowed for.
+fn largest_correlation(inputs: &RowMatrix, dual: &[f64], more: usize) -> f64 {
+    let mut sizes = vec![0.0; inputs.columns()];
+    for (i, weight) in dual.iter().enumerate() {
+        for (size, value) in sizes.iter_mut().zip(inputs.row(i)) {
+            *size += (weight * value).abs();
+        }
+    }
+    // The sizes and the bound are rounded too.
+    let gamma = rounding(2 * inputs.rows() + 8 + more);
+    let sums = correlations(inputs, dual);
+    largest(sums.iter().zip(sizes).map(|(sum, size)| sum.abs() + gamma * size))
+}
+
+/// The largest of numbers that are not negative; NaN where one of them is.
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    // A NaN is larger than nothing, and stays by the sum.
+    values
+        .fold(0.0, |largest, value| if value <= largest { largest } else { value + 0.0 * largest })
 }
 
 /// The problem in units that suit a solver with absolute tolerances: every equation is multiplied
@@ -375,6 +399,45 @@ mod tests {
             error.to_string(),
             "entry (0, 0) of the targets is NaN, expected a finite number"
         );
+    }
+
+    /// `Σ a_i b_i` with about twice the digits: errors of products and sums are summed too (Ogita, Rump and Oishi 2005).
+    fn accurate_sum(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+        let (mut sum, mut error) = (0.0_f64, 0.0);
+        for (a, b) in pairs {
+            let product = a * b;
+            let next = sum + product;
+            let part = next - sum;
+            error += (sum - (next - part)) + (product - part) + a.mul_add(b, -product);
+            sum = next;
+        }
+        sum + error
+    }
+
+    #[test]
+    fn certificates_hold_beyond_rounding() {
+        let mut certified = 0;
+        for (seed, span) in (0..2000).zip([1.0, 3.0, 6.0, 20.0].into_iter().cycle()) {
+            let mut rng = stream(seed, "scaled columns", 0);
+            let (n, d) = (rng.random_range(2..7), rng.random_range(5..12));
+            let scales: Vec<f64> =
+                (0..d).map(|_| libm::exp10(rng.random_range(-span..span))).collect();
+            let values = cube_inputs(n, d, &mut rng);
+            let inputs = RowMatrix::from_fn(n, d, |i, j| values.row(i)[j] * scales[j]);
+            let coefficients: Vec<f64> =
+                scales.iter().map(|scale| rng.random_range(-1.0..1.0) / scale).collect();
+            let targets = linear_targets(&inputs, &coefficients);
+            // Where scales are far apart rounding hides what is true.
+            let Ok(found) = basis_pursuit(&inputs, &targets) else { continue };
+            certified += 1;
+            assert!(found.dual_norm <= 1.0, "{seed}: {found:?}");
+            for j in 0..d {
+                let column = (0..n).map(|i| inputs.row(i)[j]);
+                let exact = accurate_sum(column.zip(found.dual.iter().copied()));
+                assert!(exact.abs() <= 1.0, "{seed}, {j}: {exact}");
+            }
+        }
+        assert!(certified > 1000, "{certified}");
     }
 
     /// Random numbers, or signs, which tie; some columns repeated, up to sign, some rows repeated or

@@ -24,9 +24,10 @@ const MOST_DIRECTIONS: usize = 200;
 /// Most certificates that are tried for one threshold.
 const MOST_ATTEMPTS: usize = 8;
 
-/// The part of the width, for p = 1, by which the level of a supersolution is put above the root: the further, the
-/// fewer products, and the lower end takes next to nothing of the width.
-const LEVEL: f64 = 0.75;
+/// The part of the width by which the level of a supersolution is put above the root. The further, the fewer products;
+/// but eigenvalues as near to the root as that have a large part in it, and the lower end, its Rayleigh quotient, lies
+/// below the root by about as much.
+const LEVEL: f64 = 0.4;
 
 /// The part of the root of M from which on its largest diagonal entry is taken out.
 const DOMINANT: f64 = 0.5;
@@ -198,7 +199,7 @@ impl Search<'_, '_> {
         // With momentum ρ may fall by less than μ grows: the room must be there in ρ.
         let stiffness = (response.stiffness(nu) / (pole + nu)).max(1.0);
         let least = cone.least_offset().max(0.4 * FINEST);
-        let mut offset = (0.4 * self.width).max(least * stiffness);
+        let mut offset = (LEVEL * self.width).max(least * stiffness);
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);

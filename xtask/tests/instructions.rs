@@ -43,8 +43,9 @@ fn a_count_that_was_changed_is_found_and_one_that_was_not_is_the_same_again() {
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     let count = said.strip_prefix("xtask: product: ").and_then(|said| said.split_once(' '));
     let count: u64 = count.unwrap().0.parse().unwrap();
-    // At least the fused operations, four to an instruction.
-    assert!((300 * 100 * 100 / 4..300 * 100 * 100).contains(&count), "{said}");
+    // At least the fused operations, four to an instruction; with debug assertions some four times as many, but
+    // nothing like what a process takes.
+    assert!((300 * 100 * 100 / 4..2 * 300 * 100 * 100).contains(&count), "{said}");
     // A longer environment changes nothing.
     let assert = compare(folder.path(), count).env("UNKNOWN", "x".repeat(999)).assert().code(0);
     assert.stdout(contains("+0.00 %")).stderr(is_empty());

@@ -116,6 +116,13 @@ proptest! {
             same(a, b, case.clip_norm, &format!("full step {t}"))?;
         }
         same_parameters(&fast, &plain, "all samples")?;
+        // What a step with many samples left behind is nothing to one with few.
+        for size in [1, 5, 6, 300] {
+            let batch: Vec<u32> = (0..size).map(|_| rng.random_range(0..n)).collect();
+            let (a, b) = (fast.batch_step(&batch, update), plain.batch_step(&batch, update));
+            same(a, b, case.clip_norm, &format!("batch of {size} after all samples"))?;
+        }
+        same_parameters(&fast, &plain, "batches after all samples")?;
         let order: Vec<u32> = (0..6).map(|_| rng.random_range(0..n)).collect();
         let rates: Vec<f64> = (0..6).map(|t| learning_rate / f64::from(1 + t)).collect();
         let a = fast.single_steps(&order, &rates, case.clip_norm);

@@ -38,6 +38,13 @@ struct Gradient {
     biases: AlignedVec,
 }
 
+impl Gradient {
+    /// The gradient by the biases that the layer has: of others the sums may be there, and are no part of it.
+    fn biases_of(&self, layer: &Layer) -> &[f64] {
+        if layer.has_biases { &self.biases } else { &[] }
+    }
+}
+
 impl BatchBuffers {
     pub(super) fn new(layers: &[Layer], stride: usize, count: usize) -> Self {
         let capacity = count.min(BLOCK);
@@ -114,8 +121,7 @@ impl WithSimd for BatchStep<'_, '_> {
         }
         if is_dense {
             for (layer, gradient) in kernel.layers.iter().zip(&buffers.gradients) {
-                let biases = if layer.has_biases { &gradient.biases[..] } else { &[] };
-                squares += dense::norm_squared(simd, &gradient.weights, biases);
+                squares += dense::norm_squared(simd, &gradient.weights, gradient.biases_of(layer));
             }
         }
         let gradient_norm = squares.sqrt();
@@ -433,7 +439,7 @@ impl Products<'_> {
                 start += ROWS;
             }
         }
-        let biases = Groups::<S>::new(&gradient.biases);
+        let biases = Groups::<S>::new(gradient.biases_of(layer));
         for k in 0..biases.len() {
             let sum = biases.get(simd, k);
             squares = sum.mul_add(simd, sum, squares);

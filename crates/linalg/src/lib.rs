@@ -27,6 +27,7 @@ mod linop;
 mod matrix;
 mod operator;
 pub mod panels;
+mod power;
 mod probe;
 mod product;
 mod reflect;

@@ -4,6 +4,7 @@
 
 use faer::{Accum, Mat, MatMut, MatRef};
 
+use crate::power::PowerOfTwo;
 use crate::{columns_mut, matmul, product, simd};
 
 /// Columns whose reflections are applied to the rest together.
@@ -135,14 +136,8 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
 
 /// `2^exponent A`.
 fn scaled(matrix: MatRef<'_, f64>, exponent: i32) -> Mat<f64> {
-    let (m, n) = (matrix.nrows(), matrix.ncols());
-    // One multiplication rounds as scalbn does, as long as the factor is a normal number.
-    let factor = libm::scalbn(1.0, exponent);
-    if factor.is_normal() {
-        Mat::from_fn(m, n, |i, j| factor * matrix[(i, j)])
-    } else {
-        Mat::from_fn(m, n, |i, j| libm::scalbn(matrix[(i, j)], exponent))
-    }
+    let power = PowerOfTwo::new(exponent);
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| power.times(matrix[(i, j)]))
 }
 
 #[cfg(test)]

@@ -221,8 +221,7 @@ impl<'a> Scaled<'a> {
     /// `‖Xβ − y‖_∞`, or NaN.
     fn residual(&self, primal: &[f64]) -> f64 {
         let rows = self.targets.iter().enumerate();
-        let residuals = rows.map(|(i, y)| (simd::dot(self.inputs.row(i), primal) - y).abs());
-        residuals.fold(0.0, |m: f64, r| if r <= m { m } else { r })
+        largest(rows.map(|(i, y)| (simd::dot(self.inputs.row(i), primal) - y).abs()))
     }
 
     /// `min Σ u_j + v_j` subject to `X(u − v) = y`, `u, v ≥ 0`; returns `u − v`.

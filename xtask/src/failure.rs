@@ -7,9 +7,9 @@ use std::process::ExitStatus;
 use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
-use flatmin_files::shown;
+use flatmin_host::shown;
+use flatmin_ledger::{LedgerError, Statement};
 use flatmin_linalg::simd::InstructionSetError;
-use flatmin_theory::{Statement, TheoryError};
 
 /// Why a task could not be done. The message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     File { path: PathBuf, source: io::Error },
     /// A file could not be written.
     #[error(transparent)]
-    Written(#[from] flatmin_files::FileError),
+    Written(#[from] flatmin_host::FileError),
     /// A stored cell is in a format of a later version.
     #[error(
         "{}: its format {schema} is newer than {known}, which this version reads; use a newer \
@@ -41,7 +41,7 @@ pub(crate) enum Failure {
     MissingCell(#[from] MissingCell),
     /// A statement could not be tried.
     #[error("{statement} cannot be checked: {source}")]
-    Statement { statement: Statement, source: TheoryError },
+    Statement { statement: Statement, source: LedgerError },
     /// The worker threads could not be started.
     #[error("threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),

@@ -1,11 +1,11 @@
-//! JSON files; [`flatmin_files`] writes them whole or not at all.
+//! JSON files; [`flatmin_host`] writes them whole or not at all.
 
 use std::path::Path;
 
-use flatmin_files::FileError;
+use flatmin_host::FileError;
 use serde::Serialize;
 
-pub(crate) use flatmin_files::{is_sealed, make_writable, seal, sweep, write};
+pub(crate) use flatmin_host::{is_sealed, make_writable, seal, sweep, write};
 
 use crate::failure::Failure;
 
@@ -15,8 +15,8 @@ use crate::failure::Failure;
 /// # Errors
 /// [`FileError`].
 pub(crate) fn write_own(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    flatmin_files::refuse_link(path)?;
-    flatmin_files::write(path, bytes)
+    flatmin_host::refuse_link(path)?;
+    flatmin_host::write(path, bytes)
 }
 
 /// Writes a value as JSON.

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use flatmin_files::shown;
+use flatmin_host::shown;
 
 use crate::exit;
 use crate::failure::Failure;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use flatmin_theory::{Entry, Statement};
+use flatmin_ledger::{Entry, Statement};
 
 use crate::exit;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ const PARTS: [(char, &str); 3] = [
 const HEAD: &str = "\
 # The ledger
 
-Written by `cargo xtask ledger` from the entries of `flatmin_theory::Statement`; a test fails when it is not current. `cargo xtask verify` tries every
+Written by `cargo xtask ledger` from the entries of `flatmin_ledger::Statement`; a test fails when it is not current. `cargo xtask verify` tries every
 entry and its mutant on random instances that are hard on purpose: heavy-tailed and nearly equal gradients, zeros, repetitions, low rank, tight frames,
 networks fitted by SGD. The statement must hold on all of them, and every comparison of the mutant must fail on some.
 
@@ -90,7 +90,7 @@ fn section(statement: Statement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_theory::Statement;
+    use flatmin_ledger::Statement;
 
     use super::page;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use flatmin_experiments::report::Report;
-use flatmin_files::is_printable;
+use flatmin_host::is_printable;
 
 /// Facts, claims with what was measured, and the summary table of every experiment.
 pub(crate) fn page(report: &Report) -> String {

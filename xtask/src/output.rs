@@ -19,7 +19,7 @@ const LONGEST: usize = 4000;
 
 /// A line on standard error, without control characters. If nobody can read it, there is nobody to tell.
 pub(crate) fn note(line: &dyn Display) {
-    let line = flatmin_files::shortened(&line.to_string(), LONGEST);
+    let line = flatmin_host::shortened(&line.to_string(), LONGEST);
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

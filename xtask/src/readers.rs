@@ -4,7 +4,7 @@
 
 use flatmin_experiments::cell::{CellResult, CellSpec};
 use flatmin_experiments::report::{Report, Section};
-use flatmin_files::said;
+use flatmin_host::said;
 
 use crate::progress::duration;
 use crate::verified::Ledger;

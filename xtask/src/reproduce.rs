@@ -12,7 +12,7 @@ use flatmin_experiments::command::RunOptions;
 use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
 use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Profile, Settings, Verdict, claims, expand};
-use flatmin_files::{read_own, shown};
+use flatmin_host::{read_own, shown};
 use serde::{Deserialize, Serialize};
 
 use crate::exit;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
-use flatmin_files::Lock;
+use flatmin_host::Lock;
 
 use crate::failure::Failure;
 use crate::output;

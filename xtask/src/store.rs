@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
-use flatmin_files::{Lock, read_own, said, short};
+use flatmin_host::{Lock, read_own, said, short};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use flatmin_experiments::report::Section;
-use flatmin_files::{FileError, read_own, said, short};
+use flatmin_host::{FileError, read_own, said, short};
 use serde::Deserialize;
 
 use crate::{files, output};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use flatmin_theory::{Statement, TOLERANCE, Tally, Verification};
+use flatmin_ledger::{Statement, TOLERANCE, Tally, Verification};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
@@ -88,7 +88,7 @@ fn run(options: &Options, statements: &[Statement]) -> Result<Vec<Verification>,
     let progress = Progress::new(total, total as f64, "instances");
     let try_part = |(statement, part): &(Statement, Range<u64>)| {
         progress.started(statement.id());
-        let found = flatmin_theory::verify(*statement, options.seed, part.clone())
+        let found = flatmin_ledger::verify(*statement, options.seed, part.clone())
             .map_err(|source| Failure::Statement { statement: *statement, source });
         let count = part.end - part.start;
         progress.finished(count, count as f64);
@@ -331,7 +331,7 @@ fn failures(verification: &Verification) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_theory::{Attained, Statement, Tally, Verification};
+    use flatmin_ledger::{Attained, Statement, Tally, Verification};
 
     use super::{failures, number, row};
 

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
 mod support;
-#[path = "../../crates/files/tests/support/trouble.rs"]
+#[path = "../../crates/host/tests/support/trouble.rs"]
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 
 mod support;
 #[cfg(target_os = "linux")]
-#[path = "../../crates/files/tests/support/trouble.rs"]
+#[path = "../../crates/host/tests/support/trouble.rs"]
 mod trouble;
 
 use std::fs;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command as Process, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use flatmin_files::Lock;
+use flatmin_host::Lock;
 use support::{
     CHEAP, assert_nothing_half_written, assert_same, cells, counts, everything, said, smoke, spawn,
 };

@@ -1,6 +1,6 @@
 //! The types of numbers, and their conversion to `f64`.
 
-use flatmin_files::short;
+use flatmin_host::short;
 use half::{bf16, f16};
 
 use crate::Reason;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{short, shown};
+use flatmin_host::{short, shown};
 
 /// Why numbers could not be had from a file. The message is one line, `FILE: reason`.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::npy::{self, Header};
 use crate::npz::{self, Npz, rewind, same_len};
 use crate::safetensors::Tensors;
 use crate::{Array, ArrayError, Reason};
-use flatmin_files::printable;
+use flatmin_host::printable;
 
 /// A file that holds arrays. Its format is told by its first bytes, not by its name.
 #[derive(Debug)]

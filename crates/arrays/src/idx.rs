@@ -13,7 +13,7 @@ use crate::element::{Element, Endianness};
 use crate::npy::{self, Header};
 use crate::npz::{LARGEST_COMPRESSED, same_len};
 use crate::{Order, Reason};
-use flatmin_files::{printable, said};
+use flatmin_host::{printable, said};
 
 /// First bytes of every gzip file.
 pub(crate) const GZIP: &[u8] = b"\x1f\x8b";

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use flatmin_files::{said, short};
+use flatmin_host::{said, short};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use flatmin_arrays::ArrayError;
-pub(crate) use flatmin_files::shown;
+pub(crate) use flatmin_host::shown;
 use flatmin_linalg::simd::InstructionSetError;
 use flatmin_theory::TheoryError;
 
@@ -49,8 +49,8 @@ pub(crate) enum Failure {
     File { path: PathBuf, source: io::Error },
 }
 
-impl From<flatmin_files::FileError> for Failure {
-    fn from(error: flatmin_files::FileError) -> Self {
+impl From<flatmin_host::FileError> for Failure {
+    fn from(error: flatmin_host::FileError) -> Self {
         Self::File { path: error.path, source: error.source }
     }
 }

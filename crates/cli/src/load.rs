@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use flatmin_arrays::ArrayFile;
-use flatmin_files::short;
+use flatmin_host::short;
 use flatmin_linalg::RowMatrix;
 use flatmin_models::Dataset;
 use flatmin_optim::BatchOrder;

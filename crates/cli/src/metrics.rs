@@ -128,8 +128,8 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
     let parameters = load::parameters(&options.parameters, network)?;
     let fail = |reason: String| Failure::input(&options.parameters, reason);
     let gram = network.gram(&parameters, data.inputs());
-    let sharpness = flatmin_curvature::gram_sharpness(gram.as_ref())
-        .map_err(|error| fail(error.to_string()))?;
+    let sharpness =
+        flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(|error| fail(error.to_string()))?;
     let population = network
         .population(&parameters, options.input_variance)
         .map_err(|error| fail(error.to_string()))?;

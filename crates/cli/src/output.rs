@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::ValueEnum;
-use flatmin_files::is_printable;
+use flatmin_host::is_printable;
 use flatmin_linalg::Sharpness;
 use flatmin_theory::Threshold;
 use serde::{Serialize, Serializer};
@@ -32,7 +32,7 @@ const LONGEST: usize = 4000;
 ///
 /// Messages escape the names that they hold; here it is seen to for all of them.
 pub(crate) fn note(line: &dyn Display) {
-    let line = flatmin_files::shortened(&line.to_string(), LONGEST);
+    let line = flatmin_host::shortened(&line.to_string(), LONGEST);
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -152,7 +152,7 @@ mod tests {
     fn json_means_the_same_without_what_a_terminal_would_act_on() {
         let value = serde_json::json!({"a\u{1b}\u{9b}\u{7f}": ["\u{202e}é\n", "\u{e0041}"]});
         let text = harmless(&format!("{value:#}"));
-        assert!(text.chars().all(|c| c == '\n' || flatmin_files::is_printable(c)), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || flatmin_host::is_printable(c)), "{text}");
         assert!(text.contains("\\u009b\\u007f") && text.contains("\\udb40\\udc41"), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }

@@ -30,7 +30,7 @@ fn runs() -> Runs {
 #[track_caller]
 fn harmless(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
-    let fit = |c: char| c == '\n' || flatmin_files::is_printable(c);
+    let fit = |c: char| c == '\n' || flatmin_host::is_printable(c);
     assert!(text.chars().all(fit), "{text:?}");
 }
 
@@ -129,7 +129,7 @@ fn the_files_of_another_run_are_not_echoed_raw() {
     for evil in ["\u{202e}", "\u{9b}2J", "\u{7f}"] {
         // Whoever writes such a file can make its checksum right.
         let changed = fields.replace(&version, &format!("\"{evil}\"")) + "\n}\n";
-        fs::write(&path, flatmin_files::seal(&changed)).unwrap();
+        fs::write(&path, flatmin_host::seal(&changed)).unwrap();
         for format in ["text", "json"] {
             let arguments = ["run.toml", "--resume", "--format", format];
             let output = runs.train(&arguments).output().unwrap();

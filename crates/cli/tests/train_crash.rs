@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
 mod support;
-#[path = "../../files/tests/support/trouble.rs"]
+#[path = "../../host/tests/support/trouble.rs"]
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -13,11 +13,8 @@
 
 mod operator;
 
-use faer::{ColRef, MatRef};
-use flatmin_linalg::{
-    EigenError, LanczosOptions, LanczosStatus, Sharpness, largest_eigenpair, simd,
-    symmetric_eigenvalues,
-};
+use faer::MatRef;
+use flatmin_linalg::{EigenError, Sharpness, gram_sharpness};
 use flatmin_models::{Dataset, Model};
 
 pub use operator::{
@@ -48,53 +45,6 @@ pub fn gauss_newton_sharpness(
     inputs: &flatmin_linalg::RowMatrix,
 ) -> Result<Sharpness, EigenError> {
     gram_sharpness(model.gram(parameters, inputs).as_ref())
-}
-
-/// Sharpness of `G` from the Gram matrix `K = JJᵀ/n` (n × n, symmetric).
-///
-/// # Errors
-/// [`EigenError`] when an entry is not finite or the eigenproblem fails.
-pub fn gram_sharpness(gram: MatRef<'_, f64>) -> Result<Sharpness, EigenError> {
-    let trace = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
-    let squares = gram.col_iter().flat_map(ColRef::iter).map(|value| value * value);
-    let frobenius_norm = f64::sqrt(squares.sum());
-    Ok(Sharpness { trace, frobenius_norm, lambda_max: lambda_max(gram)? })
-}
-
-/// Below this size the dense eigenproblem is as fast as Lanczos.
-const DENSE_SIZE: usize = 64;
-
-/// The largest eigenvalue of a positive semidefinite matrix.
-///
-/// Large matrices go through Lanczos, whose residual of 1e-10 bounds the relative error by as much
-/// (it is about the square of that where the eigenvalue is isolated); whenever it does not converge,
-/// or closes in an invariant space that may miss the top, the dense eigenproblem decides.
-fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
-    let n = gram.nrows();
-    if n > DENSE_SIZE {
-        let columns: Option<Vec<&[f64]>> =
-            gram.col_iter().map(|column| Some(column.try_as_col_major()?.as_slice())).collect();
-        let options = LanczosOptions { relative_residual: 1e-10, ..LanczosOptions::default() };
-        if let Some(columns) = columns {
-            let apply = |v: &[f64], out: &mut [f64]| {
-                for (out, column) in out.iter_mut().zip(&columns) {
-                    *out = simd::dot(column, v);
-                }
-            };
-            let pair = largest_eigenpair(&start(n), apply, options)?;
-            if pair.status == LanczosStatus::Converged {
-                return Ok(pair.value);
-            }
-        }
-    }
-    // Positive semidefinite: a negative top is rounding of zero.
-    Ok(symmetric_eigenvalues(gram)?.last().copied().unwrap_or(0.0).max(0.0))
-}
-
-/// Weights without structure (the fractional parts of multiples of the golden ratio), so that no
-/// eigenvector of a structured matrix is orthogonal to them.
-fn start(n: usize) -> Vec<f64> {
-    (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect()
 }
 
 /// Batch sharpness for batches of one: `Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²`, the expected curvature of a
@@ -199,25 +149,4 @@ pub fn training_curvature_of_gram(
         batch_sharpness: batch_sharpness_of_outputs(residuals, gram, output_dim),
         loss: residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use faer::Mat;
-
-    use super::{DENSE_SIZE, gram_sharpness, start};
-
-    /// The identity and a direction that the start of the iteration does not have: its space closes
-    /// at once, without the largest eigenvalue.
-    #[test]
-    fn an_eigenvalue_that_the_iteration_cannot_see_is_found() {
-        let n = DENSE_SIZE + 6;
-        let start = start(n);
-        let mut hidden = vec![0.0; n];
-        let length = (start[0] * start[0] + start[1] * start[1]).sqrt();
-        (hidden[0], hidden[1]) = (start[1] / length, -start[0] / length);
-        let gram = Mat::from_fn(n, n, |i, j| f64::from(u8::from(i == j)) + hidden[i] * hidden[j]);
-        let sharpness = gram_sharpness(gram.as_ref()).unwrap();
-        assert!((sharpness.lambda_max - 2.0).abs() < 1e-13, "{sharpness:?}");
-    }
 }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use flatmin_arrays::{ArrayError, ArrayFile};
-use flatmin_files::is_printable;
+use flatmin_host::is_printable;
 
 /// Most characters of a message: it names things in the file, and these may be as long as it.
 const LONGEST_MESSAGE: usize = 4000;

@@ -55,7 +55,7 @@ pub use panels::Parallelism;
 pub use probe::{OperatorError, Probe, probe};
 pub use product::{matmul, matmul_lower, product};
 pub use reflect::thin_qr;
-pub use sharpness::Sharpness;
+pub use sharpness::{Sharpness, gram_sharpness};
 pub use stream::{Stream, stream};
 pub use symmetric::{
     Decomposition, Eigen, EigenError, decompose, symmetric_eigen, symmetric_eigenvalues,

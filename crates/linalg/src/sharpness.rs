@@ -1,5 +1,11 @@
 //! The three sharpness measures of one matrix.
 
+use faer::{ColRef, MatRef};
+
+use crate::lanczos::{LanczosOptions, LanczosStatus, largest_eigenpair};
+use crate::simd;
+use crate::symmetric::{EigenError, symmetric_eigenvalues};
+
 /// Trace, Frobenius norm and largest eigenvalue of one positive semidefinite matrix.
 ///
 /// Which matrix (empirical or population Gauss–Newton) is said where it is made. The loss carries
@@ -12,4 +18,72 @@ pub struct Sharpness {
     pub frobenius_norm: f64,
     /// `λ_max(G)`.
     pub lambda_max: f64,
+}
+
+/// Sharpness of `G` from the Gram matrix `K = JJᵀ/n` (n × n, symmetric).
+///
+/// # Errors
+/// [`EigenError`] when an entry is not finite or the eigenproblem fails.
+pub fn gram_sharpness(gram: MatRef<'_, f64>) -> Result<Sharpness, EigenError> {
+    let trace = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
+    let squares = gram.col_iter().flat_map(ColRef::iter).map(|value| value * value);
+    let frobenius_norm = f64::sqrt(squares.sum());
+    Ok(Sharpness { trace, frobenius_norm, lambda_max: lambda_max(gram)? })
+}
+
+/// Below this size the dense eigenproblem is as fast as Lanczos.
+const DENSE_SIZE: usize = 64;
+
+/// The largest eigenvalue of a positive semidefinite matrix.
+///
+/// Large matrices go through Lanczos, whose residual of 1e-10 bounds the relative error by as much
+/// (it is about the square of that where the eigenvalue is isolated); whenever it does not converge,
+/// or closes in an invariant space that may miss the top, the dense eigenproblem decides.
+fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
+    let n = gram.nrows();
+    if n > DENSE_SIZE {
+        let columns: Option<Vec<&[f64]>> =
+            gram.col_iter().map(|column| Some(column.try_as_col_major()?.as_slice())).collect();
+        let options = LanczosOptions { relative_residual: 1e-10, ..LanczosOptions::default() };
+        if let Some(columns) = columns {
+            let apply = |v: &[f64], out: &mut [f64]| {
+                for (out, column) in out.iter_mut().zip(&columns) {
+                    *out = simd::dot(column, v);
+                }
+            };
+            let pair = largest_eigenpair(&start(n), apply, options)?;
+            if pair.status == LanczosStatus::Converged {
+                return Ok(pair.value);
+            }
+        }
+    }
+    // Positive semidefinite: a negative top is rounding of zero.
+    Ok(symmetric_eigenvalues(gram)?.last().copied().unwrap_or(0.0).max(0.0))
+}
+
+/// Weights without structure (the fractional parts of multiples of the golden ratio), so that no
+/// eigenvector of a structured matrix is orthogonal to them.
+fn start(n: usize) -> Vec<f64> {
+    (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+
+    use super::{DENSE_SIZE, gram_sharpness, start};
+
+    /// The identity and a direction that the start of the iteration does not have: its space closes
+    /// at once, without the largest eigenvalue.
+    #[test]
+    fn an_eigenvalue_that_the_iteration_cannot_see_is_found() {
+        let n = DENSE_SIZE + 6;
+        let start = start(n);
+        let mut hidden = vec![0.0; n];
+        let length = (start[0] * start[0] + start[1] * start[1]).sqrt();
+        (hidden[0], hidden[1]) = (start[1] / length, -start[0] / length);
+        let gram = Mat::from_fn(n, n, |i, j| f64::from(u8::from(i == j)) + hidden[i] * hidden[j]);
+        let sharpness = gram_sharpness(gram.as_ref()).unwrap();
+        assert!((sharpness.lambda_max - 2.0).abs() < 1e-13, "{sharpness:?}");
+    }
 }

@@ -66,7 +66,7 @@ pub fn spectral_bound(eigenvalues: &[f64], noise_coefficient: f64) -> f64 {
 }
 
 /// The η with `p Σ_k ηλ_k / (2 − qηλ_k) = 1` and `qηλ_max < 2`.
-pub(crate) fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
+pub fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
     let lambda_max = eigenvalues.iter().fold(0.0_f64, |m, v| m.max(*v));
     if lambda_max <= 0.0 {
         return f64::INFINITY;

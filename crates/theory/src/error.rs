@@ -2,8 +2,6 @@
 
 use flatmin_linalg::EigenError;
 
-use crate::{Domain, Statement};
-
 /// Why a threshold, a bound or a check cannot be computed.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -136,16 +134,6 @@ pub enum TheoryError {
         /// The length that fits the rest.
         expected: usize,
     },
-    /// A statement was tried on an instance that it does not speak about.
-    #[error("{} speaks about {expected:?} instances, got {got:?}", statement.id())]
-    WrongInstance {
-        /// The statement.
-        statement: Statement,
-        /// What it speaks about.
-        expected: Domain,
-        /// What was given.
-        got: Domain,
-    },
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
@@ -185,22 +173,5 @@ pub enum TheoryError {
         got: usize,
         /// The smallest value that works.
         least: usize,
-    },
-    /// No linear function of the inputs takes the values of the targets.
-    #[error("no coefficients interpolate the targets")]
-    NoInterpolator,
-    /// The linear-programming solver gave up.
-    #[error("the linear-programming solver reached no answer")]
-    LinearProgram,
-    /// The solver's answer does not come with sufficient evidence that it is a solution.
-    #[error(
-        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
-         gap of {gap:e}"
-    )]
-    NotCertified {
-        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
-        residual: f64,
-        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
-        gap: f64,
     },
 }

@@ -47,7 +47,7 @@ impl Gram {
         Self::new(matrix, Scale::Sums)
     }
 
-    /// From `K = JJᵀ/n`, as [`Model::gram`](flatmin_models::Model::gram) returns it.
+    /// From `K = JJᵀ/n`, as `Model::gram` of flatmin-models returns it.
     ///
     /// # Errors
     /// As [`Gram::from_sums`].

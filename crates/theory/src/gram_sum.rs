@@ -1,7 +1,7 @@
 //! Gram matrices of Jacobians that are never held as a whole.
 
 use faer::{Mat, MatMut, MatRef};
-use flatmin_curvature::gram_sharpness;
+use flatmin_linalg::gram_sharpness;
 use flatmin_linalg::panels::{add_symmetric_product, rounding_terms};
 use flatmin_linalg::{Parallelism, RowMatrix, Sharpness};
 

@@ -11,11 +11,6 @@
 //! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
 //!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs), for one
 //!   output;
-//! - [`basis_pursuit`]: the interpolator of minimum ℓ1 norm of a linear problem, with a certificate;
-//! - [`Statement`]: the ledger, one value per statement, with its text, a check on instances and a
-//!   mutant that the same instances must refute; [`verify`] tries one on random instances;
-//! - [`relu_norm_checks`] and [`diagonal_norm_checks`]: the statements about norms, for use on
-//!   trained networks.
 //!
 //! ```
 //! use flatmin_linalg::RowMatrix;
@@ -33,16 +28,13 @@
 //! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
 
 mod alignment;
-mod basis_pursuit;
 mod batch;
 mod bounds;
 mod dense;
 mod edge;
 mod error;
-mod generalization;
 mod gram;
 mod gram_sum;
-mod ledger;
 mod linearised;
 mod lyapunov;
 mod minimum;
@@ -52,28 +44,20 @@ mod stepper;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
-pub use basis_pursuit::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, basis_pursuit};
 pub use batch::{Batch, Sampling};
 pub use bounds::{
     Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,
-    sharp_frobenius_bound, spectral_bound, sufficient_bound, trace_bound,
+    sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,
     uncentered_alignment_bound,
 };
 pub use dense::dense_threshold;
 pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_edge};
 pub use error::TheoryError;
-pub use generalization::rademacher_bound;
 pub use gram::Gram;
 pub use gram_sum::GramSum;
-pub use ledger::{
-    Attained, Comparison, DiagonalInstance, DiagonalStepInstance, Domain, Entry, Form, Instance,
-    InterpolationInstance, MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance,
-    Relation, ReluInstance, ReluStepInstance, SampleInstance, Statement, TOLERANCE, Tally,
-    UnknownStatement, Verification, diagonal_norm_checks, relu_norm_checks, verify,
-};
 pub use linearised::LinearisedSgd;
 pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
-pub use minimum::{Minimum, ToMinimum};
+pub use minimum::{Minimum, ToMinimum, rounding};
 pub use moments::SecondMoments;
 pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate, simulate_at};
 pub use threshold::{

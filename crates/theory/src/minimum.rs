@@ -13,7 +13,7 @@ pub(crate) const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
 
 /// `γ_k = k u / (1 − k u)`: relative error of a sum of products whose terms pass through at most k
 /// roundings.
-pub(crate) fn rounding(terms: usize) -> f64 {
+pub fn rounding(terms: usize) -> f64 {
     let error = terms as f64 * UNIT_ROUNDOFF;
     error / (1.0 - error)
 }
@@ -238,7 +238,7 @@ impl Minimum {
     }
 
     /// The exponent e, eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
-    pub(crate) fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
+    pub fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
         (self.exponent, &self.scaled_eigenvalues, &self.scaled_rows)
     }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use flatmin_files::shown;
+use flatmin_host::shown;
 use flatmin_linalg::simd::{self, InstructionSet};
 use serde::{Deserialize, Serialize};
 

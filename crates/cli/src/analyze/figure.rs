@@ -84,7 +84,7 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
     };
     let name = options.file.file_name().map_or_else(
         || shown(&options.file),
-        |name| flatmin_files::printable(&name.to_string_lossy()),
+        |name| flatmin_host::printable(&name.to_string_lossy()),
     );
     let sampling = options.batches.sampling.words();
     let momentum = match options.momentum {

@@ -111,13 +111,13 @@ pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
     let input = Input::open(options)?;
     // Before long work: an answer that cannot be written is worth nothing.
     if let Some(path) = &options.figure {
-        flatmin_files::check_writable(path)?;
+        flatmin_host::check_writable(path)?;
     }
     let minimum = input.minimum(parallelism)?;
     let analysis = Analysis::new(options, minimum, parallelism)?;
     if let Some(path) = &options.figure {
         let figure = figure::draw(options, &analysis, parallelism)?;
-        flatmin_files::write(path, figure.to_svg().as_bytes())?;
+        flatmin_host::write(path, figure.to_svg().as_bytes())?;
     }
     match options.format {
         Format::Text => output::print(&text::render(options, &analysis))?,

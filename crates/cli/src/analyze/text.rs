@@ -31,7 +31,7 @@ fn header(text: &mut String, options: &Options, analysis: &Analysis) {
     let minimum = &analysis.found.minimum;
     let (n, rank) = (minimum.sample_count(), minimum.eigenvalues().len());
     let k = minimum.output_count();
-    let array = analysis.found.array.as_deref().map(flatmin_files::short);
+    let array = analysis.found.array.as_deref().map(flatmin_host::short);
     let array = array.map_or(String::new(), |name| format!(", array \"{name}\""));
     let _ = write!(text, "{}{array}: {}", shown(&options.file), count(n, "sample"));
     if k > 1 {
@@ -88,7 +88,7 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
             .iter()
             .map(|block| {
                 vec![
-                    flatmin_files::short(block.name),
+                    flatmin_host::short(block.name),
                     format!("{}..{}", block.first, block.end),
                     digits(block.sharpness.trace),
                     digits(block.sharpness.frobenius_norm),

@@ -6,7 +6,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{read_small, said};
+use flatmin_host::{read_small, said};
 use flatmin_models::data::ClassTargets;
 use flatmin_optim::{Precision, Sampling, Schedule, StoppingRule};
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flatmin_files::read_small;
+use flatmin_host::read_small;
 use flatmin_models::{Activation, DiagonalLinear, Mlp, SizeError, TwoLayerRelu};
 use serde::Serialize;
 use toml::de::DeTable;

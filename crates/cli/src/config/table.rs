@@ -1,6 +1,6 @@
 //! A table of a TOML file, read key by key, with errors that say the line and the remedy.
 
-use flatmin_files::short;
+use flatmin_host::short;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 /// What is wrong with a configuration: one line.

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use flatmin_files::{read_own, said, short};
+use flatmin_host::{read_own, said, short};
 use flatmin_optim::TrainState;
 use serde::{Deserialize, Serialize};
 
@@ -111,15 +111,15 @@ impl Folder {
     ) -> Result<(Self, Start), Failure> {
         // The folder may have come from elsewhere: a link in it would have another file written to.
         for name in FILES {
-            flatmin_files::refuse_link(&path.join(name))?;
+            flatmin_host::refuse_link(&path.join(name))?;
         }
         // Not more than a look: a folder with another run is left as it is.
         look(path, resume)?;
-        flatmin_files::make_writable(path)?;
+        flatmin_host::make_writable(path)?;
         let metrics = open_locked(&path.join(METRICS))?;
         // Another process may have begun or ended a run since.
         let found = look(path, resume)?;
-        flatmin_files::sweep(path)?;
+        flatmin_host::sweep(path)?;
         let (hasher, bytes) = (blake3::Hasher::new(), 0);
         let mut folder = Self { path: path.to_owned(), digests, metrics, hasher, bytes };
         if found.is_none() {
@@ -148,7 +148,7 @@ impl Folder {
     fn changed_result(&self) -> Result<Option<(&'static str, String)>, Failure> {
         let path = self.file(RUN);
         let bytes = read_own(&path, LARGEST_SUMMARY, "the summary of a run")?;
-        let of_run = flatmin_files::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
+        let of_run = flatmin_host::is_sealed(&bytes).then(|| serde_json::from_slice(&bytes));
         let Some(Ok(OfRun { files })) = of_run else {
             return Ok(Some((RUN, "its checksum does not match its content".to_owned())));
         };
@@ -196,7 +196,7 @@ impl Folder {
     /// another run in it.
     fn check_ours(&self) -> Result<(), Failure> {
         let path = self.file(METRICS);
-        if flatmin_files::is_at(&self.metrics, &path).map_err(Failure::file(&path))? {
+        if flatmin_host::is_at(&self.metrics, &path).map_err(Failure::file(&path))? {
             return Ok(());
         }
         let reason = "was removed or replaced while the run went on; put it back and go on with \
@@ -246,7 +246,7 @@ impl Folder {
 
     /// Writes a file in it, as long as it is the folder that this process locked.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        flatmin_files::write_if(&self.file(name), bytes, || self.check_ours())
+        flatmin_host::write_if(&self.file(name), bytes, || self.check_ours())
     }
 
     /// The checkpoint, if it is one of this run.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use flatmin_arrays::NamedArray;
-use flatmin_files::{is_printable, read_own, said};
+use flatmin_host::{is_printable, read_own, said};
 use flatmin_linalg::Stream;
 use flatmin_optim::{Outcome, Trainer};
 use serde::ser::SerializeMap as _;
@@ -256,7 +256,7 @@ fn finish<N: Network>(
     };
     let text = serde_json::to_string_pretty(&summary);
     let text = text.map_err(|error| Failure::file(&path)(error.into()))?;
-    folder.write(folder::RUN, flatmin_files::seal(&text).as_bytes())
+    folder.write(folder::RUN, flatmin_host::seal(&text).as_bytes())
 }
 
 /// Says how a run that has ended did so, from its summary.

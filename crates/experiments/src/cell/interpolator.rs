@@ -1,11 +1,11 @@
 //! Reference interpolators of a diagonal problem.
 
 use faer::Mat;
+use flatmin_ledger::basis_pursuit;
 use flatmin_linalg::{EigenError, product, simd, symmetric_eigen};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, DiagonalLinear};
 use flatmin_optim::{Method, Sampling};
-use flatmin_theory::basis_pursuit;
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;

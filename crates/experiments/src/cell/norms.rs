@@ -1,8 +1,8 @@
 //! The norm equivalence theorems on random networks.
 
+use flatmin_ledger::{Comparison, Relation, diagonal_norm_checks, relu_norm_checks};
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
-use flatmin_theory::{Comparison, Relation, diagonal_norm_checks, relu_norm_checks};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 

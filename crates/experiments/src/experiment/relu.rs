@@ -1,6 +1,6 @@
 //! Tables and figures of the ReLU experiments.
 
-use flatmin_theory::rademacher_bound;
+use flatmin_ledger::rademacher_bound;
 
 use super::grid::{self, GD, RELU_CLIP, SGD, TIGHT_CLIP};
 use super::select::{Trained, dots_and_medians, group_by, method_name, of_method, trained};

@@ -5,9 +5,8 @@ use flatmin_linalg::{RowMatrix, stream, symmetric_eigen, symmetric_eigenvalues};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Comparison, Form, OutputsInstance, Statement};
-use crate::{
-    Minimum, TheoryError, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
-};
+use crate::LedgerError;
+use flatmin_theory::{Minimum, ThresholdOptions, dense_threshold, lyapunov_function, threshold};
 
 /// How far from the threshold, relative, its two sides are looked at.
 const AWAY: f64 = 0.01;
@@ -57,7 +56,7 @@ impl PerronForm<'_> {
     /// The largest eigenvalue of Φ as a matrix in the orthonormal basis `E_aa`, `(E_ab + E_ba)/√2` of each
     /// block. The mutant takes the outputs of a sample for samples of their own: it leaves out all entries
     /// between different outputs.
-    fn root(&self, form: Form, rate: f64) -> Result<f64, TheoryError> {
+    fn root(&self, form: Form, rate: f64) -> Result<f64, LedgerError> {
         let (k, n) = (self.outputs, self.samples());
         let units: Vec<(usize, usize, usize)> = (0..n)
             .flat_map(|i| (0..k).flat_map(move |a| (0..=a).map(move |b| (i, a, b))))
@@ -87,7 +86,7 @@ impl PerronForm<'_> {
 pub(super) fn check(
     form: Form,
     instance: &OutputsInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let OutputsInstance { jacobian, output_count, batch } = instance;
     let minimum = Minimum::with_outputs(jacobian, *output_count)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
@@ -131,7 +130,7 @@ fn check_certificate(
     form: Form,
     perron: &PerronForm<'_>,
     exact: f64,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
     let k = perron.outputs;
     let mut rng = stream(0, "positive definite tuple", 0);
@@ -178,7 +177,7 @@ fn check_lyapunov(
     minimum: &Minimum,
     perron: &PerronForm<'_>,
     instance: &OutputsInstance,
-) -> Result<Comparison, TheoryError> {
+) -> Result<Comparison, LedgerError> {
     // The error of Y* is about the square root of that of the threshold.
     const NEGLIGIBLE: f64 = 1e-7;
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };

@@ -5,7 +5,8 @@ use std::fmt;
 use flatmin_linalg::RowMatrix;
 use flatmin_models::{DiagonalLinear, Model as _, TwoLayerRelu};
 
-use crate::{Batch, Sampling, TheoryError};
+use crate::LedgerError;
+use flatmin_theory::{Batch, Sampling, TheoryError};
 
 /// A minimum with a way of drawing batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +53,12 @@ impl ReluInstance {
     /// A network with N independent `inputs` on the sphere of radius √d (N × d).
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when parameters or inputs do not fit the model.
+    /// [`LedgerError::Length`] when parameters or inputs do not fit the model.
     pub fn new(
         model: TwoLayerRelu,
         parameters: Vec<f64>,
         inputs: RowMatrix,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         length("the parameter vector", parameters.len(), model.parameter_count())?;
         length("an input", inputs.columns(), model.input_dim())?;
         Ok(Self { model, parameters, inputs })
@@ -78,14 +79,14 @@ impl ReluStepInstance {
     /// A step on the sample `input` (d) with any `residual` `f(x) − y`.
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when parameters or input do not fit the model.
+    /// [`LedgerError::Length`] when parameters or input do not fit the model.
     pub fn new(
         model: TwoLayerRelu,
         parameters: Vec<f64>,
         input: Vec<f64>,
         residual: f64,
         learning_rate: f64,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         length("the parameter vector", parameters.len(), model.parameter_count())?;
         length("an input", input.len(), model.input_dim())?;
         Ok(Self { model, parameters, input, residual, learning_rate })
@@ -104,12 +105,12 @@ impl SampleInstance {
     /// largest `path_norm` that the networks may have.
     ///
     /// # Errors
-    /// [`TheoryError::NoSamples`] without inputs, [`TheoryError::Length`] when there are too many or
+    /// [`LedgerError::NoSamples`] without inputs, [`LedgerError::Length`] when there are too many or
     /// their dimension is another.
-    pub fn new(inputs: RowMatrix, path_norm: f64) -> Result<Self, TheoryError> {
+    pub fn new(inputs: RowMatrix, path_norm: f64) -> Result<Self, LedgerError> {
         const MOST: usize = 8;
         if inputs.rows() == 0 {
-            return Err(TheoryError::NoSamples);
+            return Err(LedgerError::NoSamples);
         }
         length("a sample of inputs", inputs.rows(), inputs.rows().min(MOST))?;
         length("an input", inputs.columns(), inputs.columns().clamp(1, 2))?;
@@ -131,13 +132,13 @@ impl DiagonalInstance {
     /// on `[−√3 s, √3 s]`, so that their variance is `input_variance` = s².
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when parameters or inputs do not fit the model.
+    /// [`LedgerError::Length`] when parameters or inputs do not fit the model.
     pub fn new(
         model: DiagonalLinear,
         parameters: Vec<f64>,
         input_variance: f64,
         inputs: RowMatrix,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         length("the parameter vector", parameters.len(), model.parameter_count())?;
         length("an input", inputs.columns(), model.input_dim())?;
         Ok(Self { model, parameters, input_variance, inputs })
@@ -159,7 +160,7 @@ impl DiagonalStepInstance {
     /// numbers.
     ///
     /// # Errors
-    /// [`TheoryError::EmptyBatch`] without inputs, [`TheoryError::Length`] when the parts do not
+    /// [`LedgerError::EmptyBatch`] without inputs, [`LedgerError::Length`] when the parts do not
     /// fit together.
     pub fn new(
         model: DiagonalLinear,
@@ -167,9 +168,9 @@ impl DiagonalStepInstance {
         inputs: RowMatrix,
         residuals: Vec<f64>,
         learning_rate: f64,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         if inputs.rows() == 0 {
-            return Err(TheoryError::EmptyBatch);
+            return Err(LedgerError::Theory(TheoryError::EmptyBatch));
         }
         length("the parameter vector", parameters.len(), model.parameter_count())?;
         length("an input", inputs.columns(), model.input_dim())?;
@@ -191,12 +192,12 @@ impl RecoveryInstance {
     /// inputs with variance `input_variance` = s². At most 10 coordinates: the check lists supports.
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when the parts do not fit together or there are too many coordinates.
+    /// [`LedgerError::Length`] when the parts do not fit together or there are too many coordinates.
     pub fn new(
         inputs: RowMatrix,
         coefficients: Vec<f64>,
         input_variance: f64,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         const MOST: usize = 10;
         length("the coefficient vector", coefficients.len(), inputs.columns().min(MOST))?;
         Ok(Self { inputs, coefficients, input_variance })
@@ -216,12 +217,12 @@ impl InterpolationInstance {
     /// with one symmetric law of variance `input_variance` = s².
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when the parts do not fit together.
+    /// [`LedgerError::Length`] when the parts do not fit together.
     pub fn new(
         coefficients: Vec<f64>,
         designs: Vec<RowMatrix>,
         input_variance: f64,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, LedgerError> {
         for design in &designs {
             length("an input", design.columns(), coefficients.len())?;
         }
@@ -229,8 +230,8 @@ impl InterpolationInstance {
     }
 }
 
-fn length(what: &'static str, got: usize, expected: usize) -> Result<(), TheoryError> {
-    if got == expected { Ok(()) } else { Err(TheoryError::Length { what, got, expected }) }
+fn length(what: &'static str, got: usize, expected: usize) -> Result<(), LedgerError> {
+    if got == expected { Ok(()) } else { Err(LedgerError::Length { what, got, expected }) }
 }
 
 /// What a statement speaks about.

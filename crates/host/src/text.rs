@@ -9,7 +9,7 @@ use std::path::Path;
 /// direction of what follows, and characters that take no room.
 ///
 /// ```
-/// assert_eq!(flatmin_files::printable("a\u{1b}[31m\nη"), "a\\u{1b}[31m\\u{a}η");
+/// assert_eq!(flatmin_host::printable("a\u{1b}[31m\nη"), "a\\u{1b}[31m\\u{a}η");
 /// ```
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

@@ -55,7 +55,7 @@ impl FileError {
 /// ```
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("numbers.txt");
-/// flatmin_files::write(&path, b"1 2 3")?;
+/// flatmin_host::write(&path, b"1 2 3")?;
 /// assert_eq!(std::fs::read(&path)?, b"1 2 3");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -7,10 +7,8 @@ use flatmin_models::data::linear_targets;
 use super::diagonal::{dense_sharpness, population_trace};
 use super::monte_carlo::mean_is;
 use super::{Comparison, Form, InterpolationInstance, RecoveryInstance, Statement};
-use crate::{
-    BASIS_PURSUIT_TOLERANCE, BasisPursuit, TheoryError, basis_pursuit, lambda_max_bound,
-    trace_bound,
-};
+use crate::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, LedgerError, basis_pursuit};
+use flatmin_theory::{lambda_max_bound, trace_bound};
 
 /// A pivot below this part of the largest makes a system singular.
 const SINGULAR: f64 = 1e-4;
@@ -24,7 +22,7 @@ const SAME: f64 = 1e-7;
 pub(super) fn check_recovery(
     form: Form,
     instance: &RecoveryInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let RecoveryInstance { inputs, coefficients, input_variance } = instance;
     let model = match DiagonalLinear::new(coefficients.len()) {
         Ok(model) if l1_norm(coefficients) > 0.0 => model,
@@ -38,9 +36,9 @@ pub(super) fn check_recovery(
     let pursued = match basis_pursuit(inputs, &linear_targets(inputs, coefficients)) {
         Ok(found) => Some(found),
         Err(
-            TheoryError::NotCertified { .. }
-            | TheoryError::LinearProgram
-            | TheoryError::NoInterpolator,
+            LedgerError::NotCertified { .. }
+            | LedgerError::LinearProgram
+            | LedgerError::NoInterpolator,
         ) => None,
         Err(error) => return Err(error),
     };
@@ -114,7 +112,7 @@ pub(super) fn check_recovery(
 pub(super) fn check_error(
     form: Form,
     instance: &InterpolationInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     const DESIGNS_LOOKED_AT: usize = 2;
     let InterpolationInstance { coefficients, designs, input_variance } = instance;
     let Ok(model) = DiagonalLinear::new(coefficients.len()) else { return Ok(Vec::new()) };
@@ -154,7 +152,7 @@ fn check_stability(
     model: DiagonalLinear,
     [interpolator, target]: [&[f64]; 2],
     input_variance: f64,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let largest = |values: &[f64]| values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let at_most = |name, lhs, rhs| Comparison::at_most(Statement::D4, name, lhs, rhs);
     let of_interpolator = dense_sharpness(model, &layers(interpolator, 1.0), input_variance)?;
@@ -273,7 +271,7 @@ mod tests {
 
     use super::{basic_interpolators, check_recovery, layers, projection, solve};
     use crate::TOLERANCE;
-    use crate::ledger::{Form, RecoveryInstance};
+    use crate::{Form, RecoveryInstance};
     #[test]
     fn a_system_is_solved_or_singular() {
         let solution = solve(vec![vec![0.0, 1.0, 3.0], vec![2.0, 1.0, 5.0]]).unwrap();

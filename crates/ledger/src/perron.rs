@@ -7,8 +7,9 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use super::batches::batches;
 use super::{Comparison, Form, MinimumInstance, Statement};
-use crate::{
-    Batch, Minimum, TheoryError, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+use crate::LedgerError;
+use flatmin_theory::{
+    Batch, Minimum, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
 };
 
 /// What is compared past a threshold is compared at `1 + PAST` times it.
@@ -20,7 +21,7 @@ const PAST: f64 = 0.01;
 pub(super) fn check_exact(
     form: Form,
     instance: &MinimumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let MinimumInstance { jacobian, batch } = instance;
     let minimum = Minimum::new(jacobian)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
@@ -58,7 +59,7 @@ fn coordinates(jacobian: &RowMatrix) -> RowMatrix {
 
 /// The largest eigenvalue of `T(P) = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀPg_i) g_ig_iᵀ]`
 /// on symmetric matrices, formed in the orthonormal basis `E_kk`, `(E_kl + E_lk)/√2`.
-fn largest_growth(rows: &RowMatrix, p: f64, rate: f64) -> Result<f64, TheoryError> {
+fn largest_growth(rows: &RowMatrix, p: f64, rate: f64) -> Result<f64, LedgerError> {
     let dim = rows.columns();
     let pairs: Vec<(usize, usize)> = (0..dim).flat_map(|l| (l..dim).map(move |k| (k, l))).collect();
     let gauss_newton: Mat<f64> =
@@ -122,7 +123,7 @@ struct PerronForm {
 
 impl PerronForm {
     /// None where the statement does not speak: without noise or without curvature.
-    fn new(instance: &MinimumInstance) -> Result<Option<Self>, TheoryError> {
+    fn new(instance: &MinimumInstance) -> Result<Option<Self>, LedgerError> {
         let minimum = Minimum::new(&instance.jacobian)?;
         let p = instance.batch.noise_coefficient(minimum.sample_count())?;
         let threshold = dense_threshold(&minimum, instance.batch)?;
@@ -149,7 +150,7 @@ impl PerronForm {
         })
     }
 
-    fn root(&self, form: Form, rate: f64) -> Result<f64, TheoryError> {
+    fn root(&self, form: Form, rate: f64) -> Result<f64, LedgerError> {
         let values = symmetric_eigenvalues(self.matrix(form, rate).as_ref())?;
         Ok(values.last().copied().unwrap_or(0.0))
     }
@@ -161,7 +162,7 @@ impl PerronForm {
 pub(super) fn check_perron(
     form: Form,
     instance: &MinimumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let Some(perron) = PerronForm::new(instance)? else { return Ok(Vec::new()) };
     let statement = Statement::S9;
     let matrix = perron.matrix(form, perron.threshold);
@@ -196,7 +197,7 @@ pub(super) fn check_perron(
 pub(super) fn check_certificate(
     form: Form,
     instance: &MinimumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let Some(perron) = PerronForm::new(instance)? else { return Ok(Vec::new()) };
     let statement = Statement::S10;
     let matrix = perron.matrix(Form::Stated, perron.threshold);
@@ -241,7 +242,7 @@ pub(super) fn check_certificate(
 pub(super) fn check_lyapunov(
     form: Form,
     instance: &MinimumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let minimum = Minimum::new(&instance.jacobian)?;
     let (exponent, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();

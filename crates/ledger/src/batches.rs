@@ -1,6 +1,6 @@
 //! All batches of a small sample, one by one.
 
-use crate::{Batch, Sampling};
+use flatmin_theory::{Batch, Sampling};
 
 /// No more batches than this are listed.
 const MOST: usize = 500;
@@ -62,7 +62,7 @@ fn list(
 #[cfg(test)]
 mod tests {
     use super::batches;
-    use crate::{Batch, Sampling};
+    use flatmin_theory::{Batch, Sampling};
 
     fn check(samples: usize, size: usize, sampling: Sampling, expected: usize) {
         let listed = batches(samples, Batch::new(size, sampling).unwrap()).unwrap();

@@ -1,10 +1,13 @@
 //! The ledger: statements as values, each with a check and a mutant.
 
+mod basis_pursuit;
 mod batches;
 mod comparison;
 mod complexity;
 mod diagonal;
 mod entry;
+mod error;
+mod generalization;
 mod generate;
 mod instance;
 mod interpolation;
@@ -17,9 +20,12 @@ mod stability;
 mod trained;
 mod verify;
 
+pub use basis_pursuit::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, basis_pursuit};
 pub use comparison::{Comparison, Relation};
 pub use diagonal::diagonal_norm_checks;
 pub use entry::Entry;
+pub use error::LedgerError;
+pub use generalization::rademacher_bound;
 pub use instance::{
     DiagonalInstance, DiagonalStepInstance, Domain, Instance, InterpolationInstance,
     MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
@@ -30,8 +36,6 @@ pub use verify::{Attained, Tally, Verification, verify};
 
 use std::fmt;
 use std::str::FromStr;
-
-use crate::TheoryError;
 
 /// What rounding may take from a comparison, relative.
 ///
@@ -149,9 +153,9 @@ impl Statement {
     /// carries the random inputs.
     ///
     /// # Errors
-    /// [`TheoryError::WrongInstance`] when the statement does not speak about such instances, and
+    /// [`LedgerError::WrongInstance`] when the statement does not speak about such instances, and
     /// whatever keeps the two sides from being computed.
-    pub fn check(self, form: Form, instance: &Instance) -> Result<Vec<Comparison>, TheoryError> {
+    pub fn check(self, form: Form, instance: &Instance) -> Result<Vec<Comparison>, LedgerError> {
         match (self.entry().domain, instance) {
             (Domain::Minimum, Instance::Minimum(minimum)) => match self {
                 Self::S8 => perron::check_exact(form, minimum),
@@ -175,7 +179,7 @@ impl Statement {
             (Domain::Interpolation, Instance::Interpolation(target)) => {
                 interpolation::check_error(form, target)
             }
-            (expected, instance) => Err(TheoryError::WrongInstance {
+            (expected, instance) => Err(LedgerError::WrongInstance {
                 statement: self,
                 expected,
                 got: instance.domain(),

@@ -7,7 +7,7 @@ const END: &str = "\"\n}\n";
 /// of all bytes before this line.
 ///
 /// ```
-/// use flatmin_files::{is_sealed, seal};
+/// use flatmin_host::{is_sealed, seal};
 ///
 /// let sealed = seal("{\n  \"a\": 1\n}\n");
 /// assert!(sealed.starts_with("{\n  \"a\": 1,\n  \"checksum\": \""));

@@ -2,16 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../../theory/tests/support/mod.rs"]
 mod support;
 
+use flatmin_ledger::{
+    DiagonalInstance, DiagonalStepInstance, Domain, Form, Instance, InterpolationInstance,
+    MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
+    ReluStepInstance, SampleInstance, Statement, TOLERANCE, verify,
+};
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
-use flatmin_theory::{
-    Batch, DiagonalInstance, DiagonalStepInstance, Domain, Form, Instance, InterpolationInstance,
-    MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
-    ReluStepInstance, SampleInstance, Sampling, Statement, TOLERANCE, verify,
-};
+use flatmin_theory::{Batch, Sampling};
 use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_assert, prop_oneof, sample};

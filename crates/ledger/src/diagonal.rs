@@ -6,7 +6,8 @@ use flatmin_models::{DiagonalLinear, Model as _};
 
 use super::monte_carlo::mean_is;
 use super::{Comparison, DiagonalInstance, DiagonalStepInstance, Form, Statement};
-use crate::{TheoryError, lambda_max_bound, trace_bound};
+use crate::LedgerError;
+use flatmin_theory::{lambda_max_bound, trace_bound};
 
 /// The statement D1 on a network whose population Gauss–Newton matrix has this sharpness, for
 /// inputs with independent coordinates of mean zero and variance `input_variance` = s².
@@ -26,7 +27,7 @@ pub(super) fn check(
     statement: Statement,
     form: Form,
     instance: &DiagonalInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let DiagonalInstance { model, parameters, input_variance, .. } = instance;
     let population = dense_sharpness(*model, parameters, *input_variance)?;
     match statement {
@@ -135,7 +136,7 @@ pub(super) fn dense_sharpness(
     model: DiagonalLinear,
     parameters: &[f64],
     input_variance: f64,
-) -> Result<Sharpness, TheoryError> {
+) -> Result<Sharpness, LedgerError> {
     let d = model.input_dim();
     let radius = (input_variance * d as f64).sqrt();
     let points = RowMatrix::from_fn(d, d, |i, j| if i == j { radius } else { 0.0 });

@@ -5,17 +5,18 @@ use flatmin_linalg::{RowMatrix, simd, stream, symmetric_eigenvalues};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Comparison, Form, MinimumInstance, Statement};
-use crate::bounds::spectral_root;
-use crate::{
-    Alignment, Bounds, Minimum, TheoryError, alignment, bounds, centered_alignment_bound,
-    dense_threshold, sufficient_bound,
+use crate::LedgerError;
+use flatmin_theory::spectral_root;
+use flatmin_theory::{
+    Alignment, Bounds, Minimum, alignment, bounds, centered_alignment_bound, dense_threshold,
+    sufficient_bound,
 };
 
 pub(super) fn check(
     statement: Statement,
     form: Form,
     instance: &MinimumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let minimum = Minimum::new(&instance.jacobian)?;
     let bounds = bounds(&minimum, instance.batch)?;
     if statement == Statement::S1 {
@@ -138,7 +139,7 @@ fn check_gradient_descent(
     form: Form,
     jacobian: &RowMatrix,
     bound: f64,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     const PAST: f64 = 1e-3;
     let (n, p) = (jacobian.rows() as f64, jacobian.columns());
     let rate = form.pick(1.0, 2.0) * bound;
@@ -146,7 +147,7 @@ fn check_gradient_descent(
         return Ok(Vec::new());
     }
     let product = jacobian.as_mat().transpose() * jacobian.as_mat();
-    let radius = |rate: f64| -> Result<f64, TheoryError> {
+    let radius = |rate: f64| -> Result<f64, LedgerError> {
         let propagator = Mat::from_fn(p, p, |i, j| {
             let identity = if i == j { 1.0 } else { 0.0 };
             identity - rate / n * product[(i, j)]
@@ -172,7 +173,8 @@ mod tests {
     use flatmin_linalg::RowMatrix;
 
     use super::{Form, MinimumInstance, Statement, check};
-    use crate::{Batch, Sampling, TOLERANCE};
+    use crate::TOLERANCE;
+    use flatmin_theory::{Batch, Sampling};
 
     /// The relative distance of the two sides of a statement on an instance.
     fn gap(statement: Statement, name: &str, rows: &[Vec<f64>], batch_size: usize) -> f64 {

@@ -9,8 +9,8 @@ use flatmin_linalg::{
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
 use self::homotopy::homotopy;
-use crate::TheoryError;
-use crate::minimum::rounding;
+use crate::LedgerError;
+use flatmin_theory::rounding;
 
 /// Largest `‖Xβ − y‖_∞ / ‖y‖_∞` and `|‖β‖_1 − yᵀν| / ‖β‖_1` of an accepted solution.
 pub const BASIS_PURSUIT_TOLERANCE: f64 = 1e-9;
@@ -52,9 +52,9 @@ pub struct BasisPursuit {
 /// method takes up to 2 s and 60 MB there. Serves D3.
 ///
 /// # Errors
-/// [`TheoryError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
+/// [`LedgerError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
 /// solver fails, or residual and gap are not within [`BASIS_PURSUIT_TOLERANCE`].
-pub fn basis_pursuit(inputs: &RowMatrix, targets: &[f64]) -> Result<BasisPursuit, TheoryError> {
+pub fn basis_pursuit(inputs: &RowMatrix, targets: &[f64]) -> Result<BasisPursuit, LedgerError> {
     check(inputs, targets)?;
     let d = inputs.columns();
     if targets.iter().all(|y| *y == 0.0) {
@@ -72,7 +72,7 @@ fn along_path(problem: &Scaled) -> Option<BasisPursuit> {
 }
 
 /// Solves the linear programs over `β = u − v`, `u, v ≥ 0`.
-fn linear_program(problem: &Scaled) -> Result<BasisPursuit, TheoryError> {
+fn linear_program(problem: &Scaled) -> Result<BasisPursuit, LedgerError> {
     let mut primal = problem.primal()?;
     if let Some(support) = Support::of(problem, &primal) {
         let refit = support.least_squares(problem);
@@ -87,10 +87,10 @@ fn linear_program(problem: &Scaled) -> Result<BasisPursuit, TheoryError> {
     problem.accept(&primal, &problem.dual()?)
 }
 
-fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), TheoryError> {
+fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), LedgerError> {
     let (n, d) = (inputs.rows(), inputs.columns());
     if targets.len() != n {
-        return Err(TheoryError::Length {
+        return Err(LedgerError::Length {
             what: "the vector of targets",
             got: targets.len(),
             expected: n,
@@ -99,12 +99,12 @@ fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), TheoryError> {
     let bad = |values: &[f64]| values.iter().position(|v| !v.is_finite());
     if let Some(k) = bad(inputs.values()) {
         let (row, column, value) = (k / d, k % d, inputs.values()[k]);
-        return Err(TheoryError::MatrixNotFinite { what: "the inputs", row, column, value });
+        return Err(LedgerError::NotFinite { what: "the inputs", row, column, value });
     }
     match bad(targets) {
         Some(row) => {
             let value = targets[row];
-            Err(TheoryError::MatrixNotFinite { what: "the targets", row, column: 0, value })
+            Err(LedgerError::NotFinite { what: "the targets", row, column: 0, value })
         }
         None => Ok(()),
     }
@@ -132,14 +132,14 @@ impl BasisPursuit {
     }
 
     /// Whether the evidence suffices.
-    fn accept(&self, targets: &[f64]) -> Result<(), TheoryError> {
+    fn accept(&self, targets: &[f64]) -> Result<(), LedgerError> {
         let size = targets.iter().fold(0.0_f64, |m, y| m.max(y.abs()));
         let (residual, gap) = (self.residual / size, self.gap / self.l1_norm);
         // Written so that a NaN is refused. A negative gap means that β is not feasible.
         if residual <= BASIS_PURSUIT_TOLERANCE && gap.abs() <= BASIS_PURSUIT_TOLERANCE {
             Ok(())
         } else {
-            Err(TheoryError::NotCertified { residual, gap })
+            Err(LedgerError::NotCertified { residual, gap })
         }
     }
 }
@@ -210,7 +210,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// The pair in the original units, where it is evidence enough.
-    fn accept(&self, primal: &[f64], dual: &[f64]) -> Result<BasisPursuit, TheoryError> {
+    fn accept(&self, primal: &[f64], dual: &[f64]) -> Result<BasisPursuit, LedgerError> {
         let (inputs, targets) = self.original;
         let coefficients = primal.iter().map(|b| libm::scalbn(*b, self.target_exponent));
         let dual = dual.iter().zip(&self.row_exponents).map(|(v, e)| libm::scalbn(*v, -e));
@@ -225,7 +225,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// `min Σ u_j + v_j` subject to `X(u − v) = y`, `u, v ≥ 0`; returns `u − v`.
-    fn primal(&self) -> Result<Vec<f64>, TheoryError> {
+    fn primal(&self) -> Result<Vec<f64>, LedgerError> {
         let mut problem = Problem::new(OptimizationDirection::Minimize);
         let mut parts = || -> Vec<Variable> {
             let one = |_| problem.add_var(1.0, (0.0, f64::INFINITY));
@@ -243,7 +243,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// `max yᵀν` subject to `−1 ≤ Xᵀν ≤ 1`; returns ν.
-    fn dual(&self) -> Result<Vec<f64>, TheoryError> {
+    fn dual(&self) -> Result<Vec<f64>, LedgerError> {
         let mut problem = Problem::new(OptimizationDirection::Maximize);
         let free = (f64::NEG_INFINITY, f64::INFINITY);
         let dual: Vec<Variable> = self.targets.iter().map(|y| problem.add_var(*y, free)).collect();
@@ -258,14 +258,14 @@ impl<'a> Scaled<'a> {
     }
 }
 
-fn solve(problem: &Problem) -> Result<Solution, TheoryError> {
+fn solve(problem: &Problem) -> Result<Solution, LedgerError> {
     match problem.solve() {
-        Ok(outcome) => outcome.into_solution().map_err(|_| TheoryError::LinearProgram),
+        Ok(outcome) => outcome.into_solution().map_err(|_| LedgerError::LinearProgram),
         // The primal has no solution, or the dual grows without bound: the same thing.
         Err(microlp::Error::Infeasible | microlp::Error::Unbounded) => {
-            Err(TheoryError::NoInterpolator)
+            Err(LedgerError::NoInterpolator)
         }
-        Err(_) => Err(TheoryError::LinearProgram),
+        Err(_) => Err(LedgerError::LinearProgram),
     }
 }
 
@@ -330,7 +330,7 @@ mod tests {
     use rand::RngExt;
 
     use super::{BASIS_PURSUIT_TOLERANCE, Scaled, along_path, basis_pursuit, linear_program};
-    use crate::TheoryError;
+    use crate::LedgerError;
 
     fn check(rows: usize, columns: usize, inputs: &[f64], targets: &[f64], expected: &[f64]) {
         let inputs = RowMatrix::new(rows, columns, inputs.to_vec()).unwrap();
@@ -375,12 +375,12 @@ mod tests {
     #[test]
     fn what_cannot_be_solved_is_an_error() {
         let inputs = RowMatrix::new(2, 2, vec![1.0, 2.0, 2.0, 4.0]).unwrap();
-        assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(TheoryError::NoInterpolator));
+        assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(LedgerError::NoInterpolator));
         let nothing = RowMatrix::zeros(1, 2);
-        assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(TheoryError::NoInterpolator));
+        assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(LedgerError::NoInterpolator));
         // Within the solver's tolerance of 1e-7; the dual program, which grows without bound, tells.
         let error = basis_pursuit(&inputs, &[1.0, 2.0 + 5e-8]).unwrap_err();
-        assert_eq!(error, TheoryError::NoInterpolator);
+        assert_eq!(error, LedgerError::NoInterpolator);
         let error = basis_pursuit(&inputs, &[1.0]).unwrap_err();
         assert_eq!(error.to_string(), "the vector of targets has 1 values, expected 2");
     }
@@ -491,7 +491,7 @@ mod tests {
                     let tolerance = 2.0 * BASIS_PURSUIT_TOLERANCE * expected.l1_norm;
                     prop_assert!(apart <= tolerance, "{found:?} {expected:?}");
                 }
-                Err(error) => prop_assert!(error != TheoryError::NoInterpolator, "{found:?}"),
+                Err(error) => prop_assert!(error != LedgerError::NoInterpolator, "{found:?}"),
             }
         }
     }

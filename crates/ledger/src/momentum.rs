@@ -6,7 +6,8 @@ use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
 
 use super::perron::second_order;
 use super::{Comparison, Form, MinimumInstance, MomentumInstance, Statement};
-use crate::{Minimum, TheoryError, ThresholdOptions, threshold_with};
+use crate::LedgerError;
+use flatmin_theory::{Minimum, ThresholdOptions, threshold_with};
 
 /// Slower modes, relative to the fastest, are lost in the rounding of a dense operator.
 const SLOWEST: f64 = 1e-9;
@@ -18,7 +19,7 @@ const SLOWEST: f64 = 1e-9;
 pub(super) fn check(
     form: Form,
     instance: &MomentumInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum } = instance;
     let minimum = Minimum::new(jacobian)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
@@ -73,7 +74,7 @@ struct HeavyBall<'a> {
 impl HeavyBall<'_> {
     /// The edge of strict stability by bisection, from 0 to where gradient descent turns,
     /// `2(1+β)/λ_max`.
-    fn dense_threshold(&self) -> Result<f64, TheoryError> {
+    fn dense_threshold(&self) -> Result<f64, LedgerError> {
         let fastest = self.eigenvalues.last().copied().unwrap_or(0.0);
         let (mut low, mut high) = (0.0, 2.0 * (1.0 + self.momentum) / fastest);
         while high - low > 1e-13 * high {
@@ -90,7 +91,7 @@ impl HeavyBall<'_> {
     /// Whether the second moments of z = (δ, v) all decay. Their map T preserves positive semidefinite
     /// matrices, so they do just when `X − T(X) = I` has a positive solution: it is then
     /// `I + T(I) + T²(I) + …`.
-    fn is_stable(&self, rate: f64) -> Result<bool, TheoryError> {
+    fn is_stable(&self, rate: f64) -> Result<bool, LedgerError> {
         let dim = 2 * self.eigenvalues.len();
         let pairs: Vec<(usize, usize)> =
             (0..dim).flat_map(|l| (l..dim).map(move |k| (k, l))).collect();
@@ -156,7 +157,7 @@ impl HeavyBall<'_> {
     }
 
     /// No `L_kl` has a real eigenvalue from 1 on, and `ρ(M) < 1`.
-    fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, TheoryError> {
+    fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, LedgerError> {
         let rank = self.eigenvalues.len();
         for (k, l) in (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))) {
             let Ok(values) = self.pair(form, rate, k, l).eigenvalues() else { return Ok(false) };
@@ -184,7 +185,7 @@ impl HeavyBall<'_> {
     }
 
     /// ρ(M), `M_ij = (pη²/n) Σ_kl ĝ_ik ĝ_jk W_kl ĝ_il ĝ_jl`, `W_kl = (c⊗c)ᵀ (I − L_kl)⁻¹ (b⊗b)`.
-    fn perron_root(&self, form: Form, rate: f64) -> Result<f64, TheoryError> {
+    fn perron_root(&self, form: Form, rate: f64) -> Result<f64, LedgerError> {
         let (n, rank) = (self.rows.rows(), self.eigenvalues.len());
         let response = Mat::from_fn(rank, rank, |k, l| {
             let system = Mat::<f64>::identity(4, 4) - self.pair(form, rate, k, l);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use flatmin_linalg::stream;
 
 use super::{Comparison, Form, Instance, Statement, TOLERANCE};
-use crate::TheoryError;
+use crate::LedgerError;
 
 /// By how much a comparison of a mutant must fail, relative: beyond any doubt about rounding.
 const REFUTED: f64 = 1e-6;
@@ -164,7 +164,7 @@ pub fn verify(
     statement: Statement,
     seed: u64,
     instances: Range<u64>,
-) -> Result<Verification, TheoryError> {
+) -> Result<Verification, LedgerError> {
     let mut tallies = BTreeMap::new();
     let count = instances.end.saturating_sub(instances.start);
     for number in instances {

@@ -9,7 +9,8 @@ use flatmin_models::{Model as _, TwoLayerRelu};
 
 use super::monte_carlo::mean_is;
 use super::{Comparison, Form, ReluInstance, ReluStepInstance, Statement};
-use crate::{TheoryError, lambda_max_bound, trace_bound};
+use crate::LedgerError;
+use flatmin_theory::{lambda_max_bound, trace_bound};
 
 /// The statements R1–R4 on a network whose population Gauss–Newton matrix has this sharpness.
 ///
@@ -33,7 +34,7 @@ pub(super) fn check(
     statement: Statement,
     form: Form,
     instance: &ReluInstance,
-) -> Result<Vec<Comparison>, TheoryError> {
+) -> Result<Vec<Comparison>, LedgerError> {
     let ReluInstance { model, parameters, .. } = instance;
     let network = Network::new(*model, parameters, dense_sharpness(*model, parameters)?);
     let mut comparisons = network.compare(statement, form);
@@ -187,7 +188,7 @@ impl Network {
 }
 
 /// The sharpness of the population matrix with its largest eigenvalue from the dense matrix.
-fn dense_sharpness(model: TwoLayerRelu, parameters: &[f64]) -> Result<Sharpness, TheoryError> {
+fn dense_sharpness(model: TwoLayerRelu, parameters: &[f64]) -> Result<Sharpness, LedgerError> {
     let population = model.population(parameters);
     let p = model.parameter_count();
     let mut matrix = Mat::zeros(p, p);

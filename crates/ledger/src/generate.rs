@@ -14,7 +14,7 @@ use super::{
     MinimumInstance, MomentumInstance, OutputsInstance, RecoveryInstance, ReluInstance,
     ReluStepInstance, SampleInstance,
 };
-use crate::{Batch, Sampling};
+use flatmin_theory::{Batch, Sampling};
 
 /// Sizes are drawn from `1..=MAX_SIZE`.
 const MAX_SIZE: usize = 7;

@@ -16,7 +16,7 @@ pub(crate) const LOCK: &str = ".lock-";
 /// On a file system without locks everybody gets it, see [`excludes`](Self::excludes).
 ///
 /// ```
-/// use flatmin_files::Lock;
+/// use flatmin_host::Lock;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let held = Lock::try_take(folder.path(), "a")?.expect("nobody else knows this folder");

@@ -1,4 +1,4 @@
-//! One array, and its numbers.
+//! One array in a file and its numbers.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -6,39 +6,30 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::element::{Element, Endianness};
-use crate::npy::Header;
+use crate::header::{Header, MAX_AXES, Order};
 use crate::{ArrayError, Reason};
 
-/// Bytes that are read at once.
+/// Number of bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Most numbers that [`Array::values`] holds in memory: 8 GiB.
-pub const MOST_VALUES: usize = 1 << 30;
+/// Most numbers that [`Array::values`] reads into memory, which take 8 GiB.
+pub const MAX_VALUES: usize = 1 << 30;
 
-/// Most numbers of a compressed array that are taken at once: as `f64` they are eight times as large as
-/// the bytes they may have come from, which a small file can expand to.
-pub const MOST_COMPRESSED_VALUES: usize = 1 << 26;
+/// Most numbers of a compressed array that are read at once.
+///
+/// A small file may expand to many bytes, and each of them may become an `f64` of eight bytes.
+pub const MAX_COMPRESSED_VALUES: usize = 1 << 26;
 
-/// Most axes of an array, as numpy has it.
-pub(crate) const MOST_AXES: usize = 64;
-
-/// The order in which the numbers of a matrix lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Row by row: the last index runs fastest.
-    C,
-    /// Column by column: the first index runs fastest.
-    Fortran,
-}
-
-/// Where the numbers are.
+/// The place that the numbers are read from.
 #[derive(Debug)]
 pub(crate) enum Data {
+    /// A file, from the byte `start` on.
     File { file: File, start: u64 },
+    /// The expanded bytes of a compressed array.
     Memory(Vec<u8>),
 }
 
-/// An array in a file: its shape and type are known, its numbers are read when asked for.
+/// An array in a file. Its shape and type are known; its numbers are read on request.
 #[derive(Debug)]
 pub struct Array {
     path: PathBuf,
@@ -48,12 +39,12 @@ pub struct Array {
     endianness: Endianness,
     order: Order,
     data: Data,
-    /// Bytes read and not yet converted.
+    /// Room for the bytes of one chunk, used again from chunk to chunk.
     buffer: Vec<u8>,
 }
 
 impl Array {
-    /// An array whose numbers are known to be there.
+    /// Makes an array from a header whose promised number of bytes has been compared with the data.
     pub(crate) fn new(
         path: &Path,
         name: Option<&str>,
@@ -61,10 +52,10 @@ impl Array {
         data: Data,
     ) -> Result<Self, Reason> {
         let Header { shape, element, endianness, order, .. } = header;
-        if shape.len() > MOST_AXES {
-            return Err(Reason::Axes { axes: shape.len(), limit: MOST_AXES });
+        if shape.len() > MAX_AXES {
+            return Err(Reason::Axes { axes: shape.len(), limit: MAX_AXES });
         }
-        // The numbers are there, so that only an array without any can have such lengths.
+        // All promised bytes exist, so only an array of size zero can have such lengths.
         let shape: Option<Vec<usize>> =
             shape.into_iter().map(|length| usize::try_from(length).ok()).collect();
         let shape = shape.ok_or(Reason::Lengths)?;
@@ -77,41 +68,41 @@ impl Array {
         Ok(Self { path, name, shape, element, endianness, order, data, buffer: Vec::new() })
     }
 
-    /// The file it is in.
+    /// The path of the file that holds the array.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its name, where the file has names.
+    /// The name of the array; `None` in formats that hold a single array.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Its lengths; empty for a single number.
+    /// The lengths of the axes; empty for a single number.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The type of its numbers in the file.
+    /// The type of the numbers in the file.
     pub fn element(&self) -> Element {
         self.element
     }
 
-    /// How its numbers lie in the file.
+    /// The order in which the numbers are stored in the file.
     pub fn order(&self) -> Order {
         self.order
     }
 
-    /// An error about this array, for the caller's own reasons.
+    /// Makes an error that names this array.
     fn error(&self, reason: Reason) -> ArrayError {
         ArrayError { path: self.path.clone(), array: self.name.clone(), reason }
     }
 
-    /// That so many numbers may be held in memory.
+    /// Checks that `count` numbers may be held in memory.
     fn check_count(&self, count: usize) -> Result<(), ArrayError> {
         let (limit, remedy) = match self.data {
-            Data::File { .. } => (MOST_VALUES, ""),
-            Data::Memory(_) => (MOST_COMPRESSED_VALUES, " of a compressed array; expand it first"),
+            Data::File { .. } => (MAX_VALUES, ""),
+            Data::Memory(_) => (MAX_COMPRESSED_VALUES, " of a compressed array; expand it first"),
         };
         if count > limit {
             return Err(self.error(Reason::TooMany { count, limit, remedy }));
@@ -119,11 +110,13 @@ impl Array {
         Ok(())
     }
 
-    /// All numbers, row by row (the last index runs fastest) whatever their order in the file.
+    /// Reads all numbers. They are returned row by row (the last index runs fastest), whatever their
+    /// order in the file.
     ///
     /// # Errors
-    /// When there are more than [`MOST_VALUES`], or [`MOST_COMPRESSED_VALUES`] of a compressed array, the
-    /// file cannot be read, or an integer is no `f64`.
+    /// [`Reason::TooMany`] for more than [`MAX_VALUES`] numbers ([`MAX_COMPRESSED_VALUES`] of a compressed
+    /// array), [`Reason::Io`] when the file cannot be read, and [`Reason::Inexact`] for an integer that
+    /// no `f64` equals.
     pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
         let count = self.shape.iter().product();
         self.check_count(count)?;
@@ -135,15 +128,17 @@ impl Array {
         Ok(fortran_order(&self.shape).map(|position| values[position]).collect())
     }
 
-    /// Some columns of an array seen as a matrix whose columns are the last of two or more axes, and whose
-    /// rows are all axes before it, the last of these running fastest: row by row for [`Order::C`], column by
-    /// column for [`Order::Fortran`]. Replaces `values`.
+    /// Reads some columns of the array into `values`, whose former content is dropped.
+    ///
+    /// An array of shape `n₁ × … × n_k × p` is seen as a matrix of `n₁⋯n_k` rows and p columns; the index of
+    /// axis k runs fastest over the rows. The numbers come row by row for [`Order::C`], and column by
+    /// column for [`Order::Fortran`].
     ///
     /// # Errors
-    /// As [`values`](Self::values).
+    /// [`Reason::Io`] and [`Reason::Inexact`], as for [`values`](Self::values).
     ///
     /// # Panics
-    /// When the columns are not there.
+    /// When `columns` is not a range within the last axis.
     pub fn read_columns(
         &mut self,
         columns: Range<usize>,
@@ -180,21 +175,22 @@ impl Array {
         read.map_err(|(position, value)| self.failed(position, value))
     }
 
-    /// Some rows of an array seen as a matrix of its first axis × (everything else), in the given order.
+    /// Reads some rows of the array, in the given order.
     ///
-    /// An array of several axes in Fortran order is read as a whole for this.
+    /// An array of shape `n × n₂ × … × n_k` is seen as a matrix of n rows and `n₂⋯n_k` columns. An array of
+    /// several axes in Fortran order is read as a whole.
     ///
     /// # Errors
-    /// As [`values`](Self::values).
+    /// As for [`values`](Self::values).
     ///
     /// # Panics
-    /// When a row is not there.
+    /// When a row is out of range.
     pub fn read_rows(&mut self, rows: &[usize]) -> Result<Vec<f64>, ArrayError> {
-        let there = self.shape.first().copied().unwrap_or(1);
+        let row_count = self.shape.first().copied().unwrap_or(1);
         let columns: usize = self.shape.iter().skip(1).product();
         let count = rows.len().saturating_mul(columns);
         self.check_count(count)?;
-        assert!(rows.iter().all(|row| *row < there), "rows of an array");
+        assert!(rows.iter().all(|row| *row < row_count), "rows of an array");
         if self.order == Order::Fortran && self.shape.len() > 1 {
             let all = self.values()?;
             let row = |row: &usize| &all[row * columns..][..columns];
@@ -208,7 +204,7 @@ impl Array {
         Ok(values)
     }
 
-    /// Reads numbers from the `position`-th on, in the order of the file.
+    /// Reads consecutive numbers in the order of the file, starting with the number at `position`.
     fn read(&mut self, position: usize, values: &mut [f64]) -> Result<(), (usize, Failed)> {
         let (element, endianness, size) = (self.element, self.endianness, self.element.size());
         let mut done = 0;
@@ -240,7 +236,7 @@ impl Array {
         })
     }
 
-    /// The indices of a number in the order of the file, as `[row, column]`.
+    /// The indices of the number at `position` in the order of the file, written as `[row, column]`.
     fn index(&self, mut position: usize) -> String {
         let mut index = vec![0; self.shape.len()];
         let mut take = |axis: usize, n: usize| {
@@ -255,9 +251,9 @@ impl Array {
     }
 }
 
-/// Where the entries of an array, in C order, lie in Fortran order.
+/// The positions in Fortran order of the entries of an array, which are visited in C order.
 fn fortran_order(shape: &[usize]) -> impl Iterator<Item = usize> {
-    // Entry k has the indices of k in C order; in the file its position is Σ i_d s_d.
+    // The entry with the indices i has the position Σ i_d s_d, with the stride s_d = n_1 ⋯ n_{d−1}.
     let mut index = vec![0; shape.len()];
     (0..shape.iter().product()).map(move |_| {
         let position = shape.iter().zip(&index).rev().fold(0, |p, (n, i)| p * n + i);
@@ -272,6 +268,7 @@ fn fortran_order(shape: &[usize]) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Why a number could not be read.
 enum Failed {
     Io(io::Error),
     Inexact(i128),

@@ -5,12 +5,12 @@ use half::{bf16, f16};
 
 use crate::Reason;
 
-/// A type of real numbers that is read; every value of it becomes an `f64` exactly, or is refused.
+/// The type of the numbers in a file. Every number becomes an `f64` exactly, or is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     /// IEEE half precision.
     Float16,
-    /// The upper half of a float32.
+    /// The upper half of an IEEE single-precision number (bfloat16).
     BFloat16,
     /// IEEE single precision.
     Float32,
@@ -34,7 +34,7 @@ pub enum Element {
     UInt64,
 }
 
-/// Order of the bytes of a number.
+/// The order of the bytes of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endianness {
     Little,
@@ -42,7 +42,7 @@ pub(crate) enum Endianness {
 }
 
 impl Element {
-    /// Bytes of one number.
+    /// The number of bytes of one number.
     pub fn size(self) -> usize {
         match self {
             Self::Int8 | Self::UInt8 => 1,
@@ -52,7 +52,7 @@ impl Element {
         }
     }
 
-    /// The type of an `.npy` type string, such as `<f4`.
+    /// Parses the type string of an `.npy` header, such as `<f4`.
     pub(crate) fn from_descr(descr: &str) -> Result<(Self, Endianness), Reason> {
         let (order, code) = descr.split_at_checked(1).unwrap_or(("", descr));
         let element = match code {
@@ -72,18 +72,20 @@ impl Element {
         let endianness = match order {
             "<" => Endianness::Little,
             ">" => Endianness::Big,
-            // Only single bytes have no order.
+            // Only types of a single byte have no byte order.
             "|" if code.ends_with('1') => Endianness::Little,
             _ => return Err(Reason::Header(format!("has the unknown type \"{}\"", short(descr)))),
         };
         Ok((element, endianness))
     }
 
-    /// Converts the numbers in `bytes`, in order, into `values`. Fails with the position and value of the first
-    /// integer that is no `f64`.
+    /// Converts the numbers in `bytes` into `values`, in order.
+    ///
+    /// # Errors
+    /// The position and the value of the first integer that no `f64` equals.
     ///
     /// # Panics
-    /// When the lengths do not fit.
+    /// When `bytes` and `values` do not have the same number of entries.
     pub(crate) fn convert(
         self,
         endianness: Endianness,
@@ -147,7 +149,7 @@ impl Element {
     }
 }
 
-/// Why an `.npy` type is not read.
+/// The error for an `.npy` type that is not supported.
 fn refuse(descr: &str, code: &str) -> Reason {
     let (what, remedy) = match code.as_bytes().first() {
         Some(b'c') => ("complex numbers", "save their real part if that is what is meant"),

@@ -1,4 +1,4 @@
-//! What can be wrong with an array file.
+//! Errors of array files.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 
 use flatmin_host::{short, shown};
 
-/// Why numbers could not be had from a file. The message is one line, `FILE: reason`.
+/// An array could not be read from a file. The message is one line, `FILE: reason`.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}{reason}", shown(path), Inside(array.as_deref()))]
 pub struct ArrayError {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// The array in it, where one was chosen by name.
+    /// The name of the array, where one was chosen by name.
     pub array: Option<String>,
-    /// What is wrong.
+    /// The cause.
     pub reason: Reason,
 }
 
 impl ArrayError {
-    /// An error about the file as a whole.
+    /// Makes an error about the file as a whole.
     pub(crate) fn file(path: &Path, reason: Reason) -> Self {
         Self { path: path.to_owned(), array: None, reason }
     }
 }
 
-/// What is wrong with a file or an array in it.
+/// The cause of an [`ArrayError`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -38,28 +38,28 @@ pub enum Reason {
     /// The path is a pipe or a device.
     #[error("is not a regular file; write the array to a file first")]
     NotAFile,
-    /// The operating system refuses.
+    /// The operating system reported an error.
     #[error("cannot be read: {0}")]
     Io(io::Error),
-    /// There is nothing in it.
+    /// The file is empty.
     #[error("is empty")]
     Empty,
-    /// None of the formats.
+    /// The file has none of the supported formats.
     #[error("is not a .npy, .npz, .safetensors or IDX file: it starts with {start}")]
     Format {
         /// The first bytes, escaped.
         start: String,
     },
-    /// The header of an .npy file or array makes no sense.
+    /// The header of an `.npy` file or array is invalid.
     #[error("its .npy header {0}")]
     Header(String),
-    /// A zip archive that cannot be read.
+    /// A zip archive is invalid.
     #[error("its zip archive cannot be read: {0}")]
     Archive(String),
-    /// A file without arrays that could hold some.
+    /// The file holds no array.
     #[error("holds no array")]
     NoArray,
-    /// A zip archive without arrays.
+    /// A zip archive holds no `.npy` array.
     #[error(
         "is a zip archive without .npy arrays{}",
         if *.pickle {
@@ -69,22 +69,22 @@ pub enum Reason {
         }
     )]
     NoArrays {
-        /// Whether it holds pickled objects, as files of PyTorch do.
+        /// True for an archive with pickled objects, such as those of `torch.save`.
         pickle: bool,
     },
-    /// A safetensors header that makes no sense.
+    /// The header of a safetensors file is invalid.
     #[error("its safetensors header {0}")]
     SafeTensors(String),
-    /// An IDX header that makes no sense.
+    /// The header of an IDX file is invalid.
     #[error("its IDX header {0}")]
     Idx(String),
-    /// A gzip file that cannot be expanded, or holds something else.
+    /// A gzip file cannot be expanded, or does not hold an IDX file.
     #[error("its gzip data {0}")]
     Gzip(String),
-    /// Several arrays, and none was chosen.
+    /// The file holds several arrays, and none was chosen.
     #[error("holds several arrays, name one of them: {}", list(names))]
     Ambiguous {
-        /// Their names.
+        /// The names of the arrays.
         names: Vec<String>,
     },
     /// No array has the chosen name.
@@ -92,84 +92,94 @@ pub enum Reason {
     NoSuchArray {
         /// The chosen name.
         name: String,
-        /// The names there are.
+        /// The names of the arrays in the file.
         names: Vec<String>,
     },
-    /// A name was given for an array of a file with only one, which has none.
+    /// A name was given, but the only array of the file has none.
     #[error("holds one array, which has no name; ask for it without \"{}\"", short(name))]
     Unnamed {
         /// The given name.
         name: String,
     },
-    /// More axes than any array has.
+    /// The array has more axes than are supported.
     #[error("has {axes} axes, expected at most {limit}")]
     Axes {
-        /// Number of lengths.
+        /// The number of axes.
         axes: usize,
         /// The limit.
         limit: usize,
     },
-    /// An array without numbers whose other lengths are too large.
+    /// The array has an axis of length 0, and other lengths whose product is too large.
     #[error("has lengths whose product is out of range")]
     Lengths,
-    /// Fewer bytes than the header promises.
+    /// The file holds fewer bytes than the header promises.
     #[error("is truncated: {promised} bytes of numbers promised, {found} there")]
     Truncated {
-        /// Bytes that shape and type need.
+        /// The number of bytes that the shape and the type need.
         promised: u128,
-        /// Bytes that there are.
+        /// The number of bytes in the file.
         found: u64,
     },
-    /// More bytes than the header promises.
+    /// The file holds more bytes than the header promises.
     #[error("has {found} bytes of numbers, {promised} promised by its header")]
     TooLong {
-        /// Bytes that shape and type need.
+        /// The number of bytes that the shape and the type need.
         promised: u128,
-        /// Bytes that there are.
+        /// The number of bytes in the file.
         found: u64,
     },
-    /// A compressed array that is too large to be held in memory.
+    /// An array in a zip archive has another size than the directory of the archive says.
+    #[error(
+        "has {found} bytes in its archive, but the directory of the archive promises {promised}"
+    )]
+    EntrySize {
+        /// The size that the directory gives, in bytes.
+        promised: u64,
+        /// The size that was found, in bytes.
+        found: u64,
+    },
+    /// A compressed array is too large to be held in memory.
     #[error(
         "is compressed and expands to {size} bytes, more than the {limit} that are read into \
          memory; save it uncompressed ({remedy})"
     )]
     TooLarge {
-        /// Bytes when expanded.
+        /// The size of the expanded array in bytes.
         size: u128,
         /// The limit.
         limit: u64,
-        /// What does that.
+        /// A program or function that does that.
         remedy: &'static str,
     },
-    /// More numbers than are held in memory.
+    /// The array has more numbers than are held in memory.
     #[error("has {count} numbers, more than the {limit} that are held in memory{remedy}")]
     TooMany {
-        /// How many.
+        /// The number of numbers.
         count: usize,
         /// The limit.
         limit: usize,
-        /// What to do, where there is something.
+        /// The rest of the sentence: a remedy, or nothing.
         remedy: &'static str,
     },
-    /// Numbers of a type that is not read.
+    /// The numbers have a type that is not supported.
     #[error("holds {what}; {remedy}")]
     Element {
         /// The type, in words, with its code.
         what: String,
-        /// What to do.
+        /// A remedy.
         remedy: &'static str,
     },
-    /// An integer that is no `f64`.
+    /// No `f64` equals an integer of the array.
     #[error("entry {index} is the integer {value}, which float64 cannot hold exactly")]
     Inexact {
-        /// Where, as `[row, column]`.
+        /// The indices of the integer, as `[row, column]`.
         index: String,
         /// The integer.
         value: i128,
     },
 }
 
-/// The first names of a list.
+/// Formats the first names of a list.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| short(name)).collect();
@@ -180,7 +190,7 @@ fn list(names: &[String]) -> String {
     text
 }
 
-/// `array "name": `, or nothing.
+/// Displays `array "name": `, or nothing.
 struct Inside<'a>(Option<&'a str>);
 
 impl fmt::Display for Inside<'_> {

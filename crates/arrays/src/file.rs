@@ -1,18 +1,19 @@
-//! A file with arrays in it.
+//! A file that holds arrays.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use crate::array::Data;
+use crate::header::{Header, check_len};
 use crate::idx;
-use crate::npy::{self, Header};
-use crate::npz::{self, Npz, rewind, same_len};
+use crate::npy;
+use crate::npz::{self, Npz};
 use crate::safetensors::Tensors;
 use crate::{Array, ArrayError, Reason};
 use flatmin_host::printable;
 
-/// A file that holds arrays. Its format is told by its first bytes, not by its name.
+/// A file that holds arrays. The first bytes of the file say which format it has, not its name.
 #[derive(Debug)]
 pub struct ArrayFile {
     path: PathBuf,
@@ -21,7 +22,7 @@ pub struct ArrayFile {
 
 #[derive(Debug)]
 enum Content {
-    /// The only array, without a name.
+    /// A single array without a name.
     Single(Header, Data),
     Npz(Box<Npz>),
     SafeTensors(Tensors),
@@ -31,14 +32,14 @@ impl ArrayFile {
     /// Opens a file and reads its table of contents.
     ///
     /// # Errors
-    /// When there is no such regular file, when it cannot be read, or when it is none of the formats or
-    /// its headers make no sense.
+    /// [`ArrayError`] when there is no such regular file, when it cannot be read, when it has none of the
+    /// formats, or when its headers are invalid.
     pub fn open(path: &Path) -> Result<Self, ArrayError> {
         let content = open(path).map_err(|reason| ArrayError::file(path, reason))?;
         Ok(Self { path: path.into(), content })
     }
 
-    /// The names of the arrays; empty for an `.npy` or IDX file, whose only array has none.
+    /// The names of the arrays; empty for an `.npy` or IDX file, whose only array has no name.
     pub fn names(&self) -> Vec<String> {
         match &self.content {
             Content::Single(..) => Vec::new(),
@@ -47,14 +48,15 @@ impl ArrayFile {
         }
     }
 
-    /// The array with this name. Without one: the array of an `.npy` or IDX file, the only one there is, or
-    /// the first of the `usual` names that there is.
+    /// Chooses an array and checks its header.
     ///
-    /// Reads an array of an archive once to compare its checksum.
+    /// With `name` this is the array of that name. Without it, it is the only array of the file or, among
+    /// several, the one with the first of the `usual` names that the file has. An array of an archive is
+    /// read once to compare its checksum.
     ///
     /// # Errors
-    /// When the choice is not possible, or when the array is damaged, too large to expand, or of a
-    /// type that is not read.
+    /// [`Reason::NoSuchArray`], [`Reason::Unnamed`] or [`Reason::Ambiguous`] when there is no such choice;
+    /// other reasons when the array is damaged, too large to expand, or has a type that is not supported.
     pub fn array(self, name: Option<&str>, usual: &[&str]) -> Result<Array, ArrayError> {
         let Self { path, content } = self;
         let choose = |names: Vec<String>| match name {
@@ -92,7 +94,7 @@ fn open(path: &Path) -> Result<Content, Reason> {
         io::ErrorKind::NotFound => Reason::Missing,
         _ => Reason::Io(error),
     };
-    // Before opening: that waits for the other end of a pipe.
+    // Before the file is opened, because opening a pipe waits for its other end.
     let metadata = fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
         return Err(Reason::Folder);
@@ -104,20 +106,20 @@ fn open(path: &Path) -> Result<Content, Reason> {
     let file_len = file.metadata().map_err(Reason::Io)?.len();
     let mut start = Vec::new();
     (&mut file).take(9).read_to_end(&mut start).map_err(Reason::Io)?;
-    rewind(&mut file)?;
+    file.rewind().map_err(Reason::Io)?;
     if start.is_empty() {
         return Err(Reason::Empty);
     }
     if start.starts_with(npy::MAGIC) {
-        let header = Header::read(&mut file)?;
-        same_len(header.data_len(), file_len.saturating_sub(header.len))?;
+        let header = npy::read_header(&mut file)?;
+        check_len(header.data_len(), file_len.saturating_sub(header.len))?;
         let start = header.len;
         return Ok(Content::Single(header, Data::File { file, start }));
     }
     if npz::MAGICS.iter().any(|magic| start.starts_with(magic)) {
         return Npz::open(file, file_len).map(|npz| Content::Npz(Box::new(npz)));
     }
-    // A file of this name is taken at its word, so that what is wrong with its header is said.
+    // A file with this extension is read as such, so that the error says what its header lacks.
     let named = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
     if named || Tensors::is_likely(&start, file_len) {
         return Tensors::open(file, file_len).map(Content::SafeTensors);

@@ -1,31 +1,30 @@
 //! The IDX format of MNIST and its relatives, plain or compressed with gzip.
 //!
-//! Four bytes, 0, 0, the type of the numbers and the number of axes; a length of four bytes for each
-//! axis; the numbers, row by row. Everything is big-endian.
+//! A file starts with four bytes: 0, 0, the type of the numbers and the number of axes. A length of
+//! four bytes for each axis follows, then the numbers, row by row. Everything is big-endian.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::array::{Data, MOST_AXES};
+use crate::Reason;
+use crate::array::Data;
 use crate::element::{Element, Endianness};
-use crate::npy::{self, Header};
-use crate::npz::{LARGEST_COMPRESSED, same_len};
-use crate::{Order, Reason};
+use crate::header::{Header, MAX_AXES, Order, check_len};
 use flatmin_host::{printable, said};
 
-/// First bytes of every gzip file.
+/// The first bytes of every gzip file.
 pub(crate) const GZIP: &[u8] = b"\x1f\x8b";
 
-/// Whether the first bytes of a file can be those of this format.
+/// True when the first bytes of a file can be those of an IDX file.
 ///
-/// A safetensors file cannot start so unless there are no axes: its header would be longer than is read.
+/// A safetensors file starts like this only if its header is longer than the longest that is read.
 pub(crate) fn is_likely(start: &[u8]) -> bool {
     matches!(start, [0, 0, 0x08..=0x0e, ..])
 }
 
-/// Reads a header from the beginning of an array, which is left at its first number.
+/// Reads the header of an array, and leaves the reader at the first number.
 pub(crate) fn read(reader: &mut impl Read) -> Result<Header, Reason> {
     let mut start = [0; 4];
     fill(reader, &mut start)?;
@@ -47,8 +46,8 @@ pub(crate) fn read(reader: &mut impl Read) -> Result<Header, Reason> {
     if axes == 0 {
         return Err(Reason::Idx("has no axes, expected at least one".into()));
     }
-    if axes > MOST_AXES {
-        return Err(Reason::Axes { axes, limit: MOST_AXES });
+    if axes > MAX_AXES {
+        return Err(Reason::Axes { axes, limit: MAX_AXES });
     }
     let mut shape = Vec::with_capacity(axes);
     for _ in 0..axes {
@@ -60,15 +59,15 @@ pub(crate) fn read(reader: &mut impl Read) -> Result<Header, Reason> {
     Ok(Header { shape, element, endianness: Endianness::Big, order: Order::C, len })
 }
 
-/// The array of a plain file that stands at its beginning.
+/// Reads the header of a plain file from its beginning.
 pub(crate) fn open(mut file: File, file_len: u64) -> Result<(Header, Data), Reason> {
     let header = read(&mut file)?;
-    same_len(header.data_len(), file_len.saturating_sub(header.len))?;
+    check_len(header.data_len(), file_len.saturating_sub(header.len))?;
     let start = header.len;
     Ok((header, Data::File { file, start }))
 }
 
-/// The array of a compressed file that stands at its beginning, expanded into memory.
+/// Reads a compressed file from its beginning, and expands it into memory.
 pub(crate) fn open_gzip(file: File) -> Result<(Header, Data), Reason> {
     let mut reader = MultiGzDecoder::new(BufReader::new(file));
     let mut start = Vec::new();
@@ -80,15 +79,11 @@ pub(crate) fn open_gzip(file: File) -> Result<(Header, Data), Reason> {
         )));
     }
     let header = read(&mut start.as_slice().chain(&mut reader))?;
-    let promised = npy::data_len(&header.shape, header.element);
-    let limit = LARGEST_COMPRESSED;
-    let Some(len) = u64::try_from(promised).ok().filter(|len| *len <= limit) else {
-        return Err(Reason::TooLarge { size: promised, limit, remedy: "gunzip" });
-    };
+    let len = header.expanded_len("gunzip")?;
     let mut bytes = Vec::new();
-    // One more than promised, so that reading on to the end compares the checksum.
+    // One byte more than promised: the checksum is compared at the end of the data.
     (&mut reader).take(len + 1).read_to_end(&mut bytes).map_err(damage)?;
-    same_len(promised, bytes.len() as u64)?;
+    check_len(len.into(), bytes.len() as u64)?;
     Ok((header, Data::Memory(bytes)))
 }
 
@@ -109,7 +104,8 @@ fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), Reason> {
             Ok(0) => return Err(Reason::Idx("is cut off".into())),
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Of a plain file these are the system's own; those of a compressed one say its damage.
+            // For a compressed file the error says what is damaged; for a plain file it is the
+            // operating system's.
             Err(error) => return Err(damage(error)),
         }
     }
@@ -141,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_a_reason() {
+    fn invalid_headers_are_refused_with_a_reason() {
         let check = |bytes: &[u8], reason: &str| {
             let error = read(&mut &*bytes).unwrap_err().to_string();
             assert!(error.contains(reason), "{bytes:?}: {error}");

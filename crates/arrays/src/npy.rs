@@ -4,133 +4,113 @@ use std::io::{self, Read};
 
 use py_literal::Value;
 
-use crate::element::{Element, Endianness};
-use crate::{Order, Reason};
+use crate::Reason;
+use crate::element::Element;
+use crate::header::{Header, Order};
 
-/// First bytes of every `.npy` file.
+/// The first bytes of every `.npy` file.
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Longest header that is read, as numpy has it. Those of plain arrays take about a hundred bytes; the
-/// parser takes seconds for a list of 64 KiB in four brackets.
-const LONGEST: usize = 10_000;
+/// Most bytes of a header; `NumPy` has the same limit.
+///
+/// Headers of plain arrays have about a hundred bytes. For a list of 64 KiB in four brackets the parser
+/// would take seconds.
+const MAX_HEADER_BYTES: usize = 10_000;
 
-/// Deepest nesting of brackets: a tuple in a dictionary takes two, records four. The parser's time
-/// grows exponentially with it.
-const DEEPEST: usize = 4;
+/// Deepest nesting of brackets in a header: a tuple in a dictionary takes two, records take four.
+///
+/// The time that the parser takes grows exponentially with the depth.
+const MAX_DEPTH: usize = 4;
 
-/// What an `.npy` header says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) shape: Vec<u64>,
-    pub(crate) element: Element,
-    pub(crate) endianness: Endianness,
-    pub(crate) order: Order,
-    /// Bytes before the numbers.
-    pub(crate) len: u64,
-}
-
-impl Header {
-    /// Reads a header from the beginning of an array, which is left at its first number.
-    pub(crate) fn read(reader: &mut impl Read) -> Result<Self, Reason> {
-        let mut start = [0; 8];
-        fill(reader, &mut start)?;
-        let [.., major, minor] = start;
-        if &start[..6] != MAGIC {
-            return Err(invalid("does not start as such"));
+/// Reads the header of an array, and leaves the reader at the first number.
+pub(crate) fn read_header(reader: &mut impl Read) -> Result<Header, Reason> {
+    let mut start = [0; 8];
+    fill(reader, &mut start)?;
+    let [.., major, minor] = start;
+    if &start[..6] != MAGIC {
+        return Err(invalid("does not start as such"));
+    }
+    let (size, preamble) = match (major, minor) {
+        (1, 0) => {
+            let mut size = [0; 2];
+            fill(reader, &mut size)?;
+            (usize::from(u16::from_le_bytes(size)), 10)
         }
-        let (size, preamble) = match (major, minor) {
-            (1, 0) => {
-                let mut size = [0; 2];
-                fill(reader, &mut size)?;
-                (usize::from(u16::from_le_bytes(size)), 10)
-            }
-            (2 | 3, 0) => {
-                let mut size = [0; 4];
-                fill(reader, &mut size)?;
-                (usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX), 12)
-            }
-            _ => {
-                let text = format!("has version {major}.{minor}, expected 1.0, 2.0 or 3.0");
-                return Err(Reason::Header(text));
-            }
-        };
-        if size > LONGEST {
-            let text = format!("is {size} bytes long, expected at most {LONGEST}");
+        (2 | 3, 0) => {
+            let mut size = [0; 4];
+            fill(reader, &mut size)?;
+            (usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX), 12)
+        }
+        _ => {
+            let text = format!("has version {major}.{minor}, expected 1.0, 2.0 or 3.0");
             return Err(Reason::Header(text));
         }
-        let mut text = vec![0; size];
-        fill(reader, &mut text)?;
-        let text = std::str::from_utf8(&text).map_err(|_| invalid("is not UTF-8"))?;
-        let header = Self::parse(text)?;
-        Ok(Self { len: (preamble + size) as u64, ..header })
+    };
+    if size > MAX_HEADER_BYTES {
+        let text = format!("is {size} bytes long, expected at most {MAX_HEADER_BYTES}");
+        return Err(Reason::Header(text));
     }
-
-    fn parse(text: &str) -> Result<Self, Reason> {
-        let deepest = text.bytes().scan(0_usize, |depth, byte| {
-            match byte {
-                b'(' | b'[' | b'{' => *depth += 1,
-                b')' | b']' | b'}' => *depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            Some(*depth)
-        });
-        if deepest.max().unwrap_or(0) > DEEPEST {
-            return Err(invalid("is nested too deeply"));
-        }
-        let Ok(Value::Dict(entries)) = text.trim_end_matches('\n').parse::<Value>() else {
-            return Err(invalid("is not a Python dictionary"));
-        };
-        let (mut descr, mut order, mut shape) = (None, None, None);
-        for (key, value) in entries {
-            let slot = match &key {
-                Value::String(key) if key == "descr" => &mut descr,
-                Value::String(key) if key == "fortran_order" => &mut order,
-                Value::String(key) if key == "shape" => &mut shape,
-                _ => return Err(invalid("has a key other than descr, fortran_order and shape")),
-            };
-            if slot.replace(value).is_some() {
-                return Err(invalid("has a key twice"));
-            }
-        }
-        let (Some(descr), Some(order), Some(shape)) = (descr, order, shape) else {
-            return Err(invalid("lacks one of descr, fortran_order and shape"));
-        };
-        let (element, endianness) = match descr {
-            Value::String(descr) => Element::from_descr(&descr)?,
-            Value::List(_) => {
-                let what = "records with named fields".to_owned();
-                let remedy = "save one of the fields as a plain array";
-                return Err(Reason::Element { what, remedy });
-            }
-            _ => return Err(invalid("has a type that is no text")),
-        };
-        let order = match order {
-            Value::Boolean(true) => Order::Fortran,
-            Value::Boolean(false) => Order::C,
-            _ => return Err(invalid("has a fortran_order that is not True or False")),
-        };
-        let Value::Tuple(lengths) = shape else {
-            return Err(invalid("has a shape that is not a tuple"));
-        };
-        let length = |value: &Value| match value {
-            Value::Integer(length) => u64::try_from(length).ok(),
-            _ => None,
-        };
-        let shape: Option<Vec<u64>> = lengths.iter().map(length).collect();
-        let shape = shape.ok_or_else(|| invalid("has a shape that is not made of lengths"))?;
-        Ok(Self { shape, element, endianness, order, len: 0 })
-    }
-
-    /// Bytes that the numbers take.
-    pub(crate) fn data_len(&self) -> u128 {
-        data_len(&self.shape, self.element)
-    }
+    let mut text = vec![0; size];
+    fill(reader, &mut text)?;
+    let text = std::str::from_utf8(&text).map_err(|_| invalid("is not UTF-8"))?;
+    let header = parse(text)?;
+    Ok(Header { len: (preamble + size) as u64, ..header })
 }
 
-/// Bytes that an array takes; saturates.
-pub(crate) fn data_len(shape: &[u64], element: Element) -> u128 {
-    let size = element.size() as u128;
-    shape.iter().fold(size, |product, length| product.saturating_mul(u128::from(*length)))
+fn parse(text: &str) -> Result<Header, Reason> {
+    let deepest = text.bytes().scan(0_usize, |depth, byte| {
+        match byte {
+            b'(' | b'[' | b'{' => *depth += 1,
+            b')' | b']' | b'}' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        Some(*depth)
+    });
+    if deepest.max().unwrap_or(0) > MAX_DEPTH {
+        return Err(invalid("is nested too deeply"));
+    }
+    let Ok(Value::Dict(entries)) = text.trim_end_matches('\n').parse::<Value>() else {
+        return Err(invalid("is not a Python dictionary"));
+    };
+    let (mut descr, mut order, mut shape) = (None, None, None);
+    for (key, value) in entries {
+        let slot = match &key {
+            Value::String(key) if key == "descr" => &mut descr,
+            Value::String(key) if key == "fortran_order" => &mut order,
+            Value::String(key) if key == "shape" => &mut shape,
+            _ => return Err(invalid("has a key other than descr, fortran_order and shape")),
+        };
+        if slot.replace(value).is_some() {
+            return Err(invalid("has a key twice"));
+        }
+    }
+    let (Some(descr), Some(order), Some(shape)) = (descr, order, shape) else {
+        return Err(invalid("lacks one of descr, fortran_order and shape"));
+    };
+    let (element, endianness) = match descr {
+        Value::String(descr) => Element::from_descr(&descr)?,
+        Value::List(_) => {
+            let what = "records with named fields".to_owned();
+            let remedy = "save one of the fields as a plain array";
+            return Err(Reason::Element { what, remedy });
+        }
+        _ => return Err(invalid("has a type that is no text")),
+    };
+    let order = match order {
+        Value::Boolean(true) => Order::Fortran,
+        Value::Boolean(false) => Order::C,
+        _ => return Err(invalid("has a fortran_order that is not True or False")),
+    };
+    let Value::Tuple(lengths) = shape else {
+        return Err(invalid("has a shape that is not a tuple"));
+    };
+    let length = |value: &Value| match value {
+        Value::Integer(length) => u64::try_from(length).ok(),
+        _ => None,
+    };
+    let shape: Option<Vec<u64>> = lengths.iter().map(length).collect();
+    let shape = shape.ok_or_else(|| invalid("has a shape that is not made of lengths"))?;
+    Ok(Header { shape, element, endianness, order, len: 0 })
 }
 
 fn invalid(text: &str) -> Reason {
@@ -148,9 +128,10 @@ fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), Reason> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Header;
+    use super::read_header;
+    use crate::Reason;
     use crate::element::{Element, Endianness};
-    use crate::{Order, Reason};
+    use crate::header::{Header, Order};
 
     fn bytes(text: &str) -> Vec<u8> {
         let size = u16::try_from(text.len()).unwrap();
@@ -158,7 +139,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Header, Reason> {
-        Header::read(&mut bytes(text).as_slice())
+        read_header(&mut bytes(text).as_slice())
     }
 
     #[test]
@@ -173,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_a_reason() {
+    fn invalid_headers_are_refused_with_a_reason() {
         let check = |text: &str, reason: &str| {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
@@ -202,7 +183,7 @@ mod tests {
     #[test]
     fn long_headers_are_not_read() {
         let start = [b"\x93NUMPY\x02\x00".as_slice(), &u32::MAX.to_le_bytes()].concat();
-        let error = Header::read(&mut start.as_slice()).unwrap_err().to_string();
+        let error = read_header(&mut start.as_slice()).unwrap_err().to_string();
         assert!(error.contains("4294967295 bytes long"), "{error}");
         let error = read(&format!("[[[[{}", "1,".repeat(5000))).unwrap_err().to_string();
         assert!(error.contains("10004 bytes long, expected at most 10000"), "{error}");

@@ -1,11 +1,11 @@
 //! Arrays in zip archives, as `numpy.savez` writes them.
 //!
-//! The name of an entry is a label: nothing is ever written to where it points.
+//! The name of an entry is only a label. Nothing is written to the path that it may contain.
 
 mod directory;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
 use flatmin_host::{said, short};
@@ -14,19 +14,17 @@ use zip::{CompressionMethod, ZipArchive};
 
 use self::directory::Budget;
 use crate::array::Data;
-use crate::npy::Header;
+use crate::header::{Header, check_len};
+use crate::npy;
 use crate::{Array, ArrayError, Reason};
 
-/// Most bytes of numbers to which a compressed array may expand: they are held in memory. Uncompressed
-/// arrays are read where they lie, whatever their size.
-pub const LARGEST_COMPRESSED: u64 = 256 << 20;
-
-/// What the names of arrays end in.
+/// The end of the file names of arrays.
 const SUFFIX: &str = ".npy";
 
-/// Beginnings of zip archives: with entries, and empty.
+/// The first bytes of a zip archive with entries, and of an empty one.
 pub(crate) const MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
+/// A zip archive with at least one array.
 #[derive(Debug)]
 pub(crate) struct Npz {
     archive: ZipArchive<Budget<BufReader<File>>>,
@@ -42,7 +40,7 @@ impl Npz {
         let archive = ZipArchive::new(Budget::new(reader, file_len)).map_err(reason)?;
         let start = archive.central_directory_start();
         let mut npz = Self { archive, file, file_len };
-        if let Some(name) = directory::twice(&mut npz.file, start).map_err(Reason::Io)? {
+        if let Some(name) = directory::duplicate_name(&mut npz.file, start).map_err(Reason::Io)? {
             return Err(Reason::Archive(format!("it holds \"{}\" twice", short(&name))));
         }
         if npz.names().next().is_none() {
@@ -52,7 +50,7 @@ impl Npz {
         Ok(npz)
     }
 
-    /// The names of the arrays, in the order of the archive.
+    /// The names of the arrays in the order of the archive.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.archive.file_names().filter_map(|name| name.strip_suffix(SUFFIX))
     }
@@ -69,17 +67,13 @@ impl Npz {
         if !entry.is_file() {
             return Err(Reason::Archive("the entry is a link or a folder, not a file".into()));
         }
-        let header = Header::read(&mut entry)?;
+        let header = npy::read_header(&mut entry)?;
         let promised = header.data_len();
         if entry.compression() == CompressionMethod::Stored {
             let found = entry.size().saturating_sub(header.len);
-            same_len(promised, found)?;
-            // The checksum is of the one, the numbers are read up to the other.
-            if entry.compressed_size() != entry.size() {
-                return Err(Reason::Archive(
-                    "the lengths of an entry contradict each other".into(),
-                ));
-            }
+            check_len(promised, found)?;
+            // The checksum covers the compressed size; the numbers are read up to the other one.
+            check_entry(entry.size(), entry.compressed_size())?;
             let start = entry.data_start().ok_or_else(|| Reason::Archive("no data".into()))?;
             if start.saturating_add(entry.size()) > self.file_len {
                 let found = self.file_len.saturating_sub(start).saturating_sub(header.len);
@@ -92,29 +86,24 @@ impl Npz {
             let file = self.file.try_clone().map_err(Reason::Io)?;
             return Ok((header, Data::File { file, start }));
         }
-        let limit = LARGEST_COMPRESSED;
-        let Some(len) = u64::try_from(promised).ok().filter(|len| *len <= limit) else {
-            let remedy = "numpy.save or numpy.savez";
-            return Err(Reason::TooLarge { size: promised, limit, remedy });
-        };
+        let len = header.expanded_len("numpy.save or numpy.savez")?;
         let mut bytes = Vec::new();
-        // One more than promised, so that reading on to the end compares the checksum.
+        // One byte more than promised: the checksum is compared at the end of the data.
         let read = (&mut entry).take(len + 1).read_to_end(&mut bytes);
         read.map_err(|error| Reason::Archive(error.to_string()))?;
-        same_len(promised, bytes.len() as u64)?;
+        let found = bytes.len() as u64;
+        check_len(promised, found)?;
+        check_entry(entry.size(), header.len + found)?;
         Ok((header, Data::Memory(bytes)))
     }
 }
 
-/// Whether as many bytes are there as the header promises.
-pub(crate) fn same_len(promised: u128, found: u64) -> Result<(), Reason> {
-    match u128::from(found).cmp(&promised) {
-        std::cmp::Ordering::Less => Err(Reason::Truncated { promised, found }),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(Reason::TooLong { promised, found }),
-    }
+/// Checks that an entry has the size in bytes that the directory of its archive promises.
+fn check_entry(promised: u64, found: u64) -> Result<(), Reason> {
+    if found == promised { Ok(()) } else { Err(Reason::EntrySize { promised, found }) }
 }
 
+/// The reason that an error of the zip library stands for.
 fn reason(error: ZipError) -> Reason {
     match error {
         ZipError::Io(error)
@@ -127,9 +116,4 @@ fn reason(error: ZipError) -> Reason {
         }
         error => Reason::Archive(said(&error)),
     }
-}
-
-/// Goes to the start of a file.
-pub(crate) fn rewind(file: &mut File) -> Result<(), Reason> {
-    file.seek(SeekFrom::Start(0)).map(|_| ()).map_err(Reason::Io)
 }

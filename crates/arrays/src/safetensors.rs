@@ -13,31 +13,32 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::array::Data;
 use crate::element::{Element, Endianness};
-use crate::npy::Header;
-use crate::{Array, ArrayError, Order, Reason};
+use crate::header::{Header, Order, check_len};
+use crate::{Array, ArrayError, Reason};
 
-/// Longest header that is read: those of large models, with thousands of tensors, take a megabyte.
-const LONGEST: u64 = 8 << 20;
+/// Most bytes of a header. The header of a large model, with thousands of tensors, has a megabyte.
+const MAX_METADATA_BYTES: u64 = 8 << 20;
 
+/// A safetensors file whose header has been read.
 #[derive(Debug)]
 pub(crate) struct Tensors {
     metadata: Metadata,
     file: File,
-    /// Where the numbers start.
+    /// The position of the first number in the file.
     start: u64,
 }
 
 impl Tensors {
-    /// Whether the first bytes of a file can be those of this format: the length of a header that is a
-    /// JSON object.
+    /// True when the first bytes of a file can be those of this format: the length of a header, and the
+    /// beginning of a JSON object.
     pub(crate) fn is_likely(start: &[u8], file_len: u64) -> bool {
         start.split_first_chunk::<8>().is_some_and(|(len, json)| {
             let len = u64::from_le_bytes(*len);
-            json.first() == Some(&b'{') && len <= file_len.max(LONGEST)
+            json.first() == Some(&b'{') && len <= file_len.max(MAX_METADATA_BYTES)
         })
     }
 
-    /// Reads the header of a file that stands at its beginning.
+    /// Reads the header from the beginning of a file.
     pub(crate) fn open(mut file: File, file_len: u64) -> Result<Self, Reason> {
         let invalid = |text: String| Reason::SafeTensors(text);
         let cut_off = |error: io::Error| match error.kind() {
@@ -47,15 +48,15 @@ impl Tensors {
         let mut len = [0; 8];
         file.read_exact(&mut len).map_err(cut_off)?;
         let len = u64::from_le_bytes(len);
-        if len > LONGEST {
-            let text = format!("is {len} bytes long, expected at most {LONGEST}");
+        if len > MAX_METADATA_BYTES {
+            let text = format!("is {len} bytes long, expected at most {MAX_METADATA_BYTES}");
             return Err(invalid(text));
         }
         let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact(&mut header).map_err(cut_off)?;
         let makes_no_sense =
             |error: serde_json::Error| invalid(format!("makes no sense: {}", said(&error)));
-        // JSON leaves open which of two is meant.
+        // JSON does not say which of two equal keys counts.
         let Twice(twice) = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         if let Some(name) = twice {
             return Err(invalid(format!("names \"{}\" twice", short(&name))));
@@ -63,11 +64,11 @@ impl Tensors {
         let metadata: Metadata = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         let start = 8 + len;
         let (promised, found) = (metadata.data_len() as u64, file_len.saturating_sub(start));
-        crate::npz::same_len(u128::from(promised), found)?;
+        check_len(u128::from(promised), found)?;
         Ok(Self { metadata, file, start })
     }
 
-    /// The names of the tensors, in the order of the file.
+    /// The names of the tensors in the order of the file.
     pub(crate) fn names(&self) -> Vec<String> {
         self.metadata.offset_keys()
     }
@@ -85,7 +86,7 @@ impl Tensors {
     }
 }
 
-/// A key that a JSON object has twice.
+/// The first key that a JSON object has twice.
 struct Twice(Option<String>);
 
 impl<'de> Deserialize<'de> for Twice {

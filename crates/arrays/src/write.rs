@@ -1,4 +1,4 @@
-//! Arrays as an `.npz` archive.
+//! Writing arrays as an `.npz` archive.
 
 use std::io::{self, Cursor, Write as _};
 
@@ -6,19 +6,21 @@ use npyz::WriterBuilder as _;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// An array to be written: its name, its lengths (none for a single number) and its numbers, row by row.
+/// An array to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedArray<'a> {
-    /// The name.
+    /// The name of the array.
     pub name: &'a str,
-    /// The lengths of its axes.
+    /// The lengths of the axes; empty for a single number.
     pub shape: Vec<usize>,
-    /// The numbers; the last index runs fastest.
+    /// The numbers, row by row; the last index runs fastest.
     pub values: &'a [f64],
 }
 
-/// The bytes of an `.npz` archive with these arrays as float64, uncompressed, in C order, as
-/// `numpy.load` reads it. The same arrays give the same bytes: no time is stored.
+/// The bytes of an `.npz` archive with these arrays, which `numpy.load` reads.
+///
+/// The arrays are stored as float64 in C order, without compression. Equal arrays give equal bytes, since
+/// no time is stored.
 ///
 /// ```
 /// use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
@@ -32,8 +34,8 @@ pub struct NamedArray<'a> {
 /// ```
 ///
 /// # Errors
-/// When an array has not as many numbers as its lengths say, or a name is longer than 65535 bytes or
-/// taken twice.
+/// [`io::Error`] when the number of values of an array is not the product of its lengths, when a name
+/// has more than 65535 bytes, or when two arrays have the same name.
 pub fn npz_bytes(arrays: &[NamedArray<'_>]) -> io::Result<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for NamedArray { name, shape, values } in arrays {
@@ -42,7 +44,7 @@ pub fn npz_bytes(arrays: &[NamedArray<'_>]) -> io::Result<Vec<u8>> {
             let message = format!("array {name:?} of shape {shape:?} has {} numbers", values.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        // Lengths of 4 GiB and more take a wider field.
+        // Entries of 4 GiB and more need 64-bit fields for their sizes.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(values.len() >= 1 << 28);

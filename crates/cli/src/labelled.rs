@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flatmin_arrays::{Array, ArrayFile, MOST_VALUES};
+use flatmin_arrays::{Array, ArrayFile, MAX_VALUES};
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::Dataset;
 use flatmin_models::data::digits::{self, DigitsSplit};
@@ -130,9 +130,9 @@ impl<'a> Opened<'a> {
         targets: ClassTargets,
     ) -> Result<Labelled, Failure> {
         let count = samples.len().saturating_mul(class_count);
-        if targets == ClassTargets::OneHot && count > MOST_VALUES {
+        if targets == ClassTargets::OneHot && count > MAX_VALUES {
             let reason = format!(
-                "{} samples of {class_count} classes have too many targets (at most {MOST_VALUES}); \
+                "{} samples of {class_count} classes have too many targets (at most {MAX_VALUES}); \
                  set a smaller sample_count in [data]",
                 samples.len()
             );

@@ -1,42 +1,44 @@
-//! What the directory of a zip archive says, before the library believes it.
+//! Checks of the directory of a zip archive that the zip library does not make.
 //!
-//! The library takes memory for as many entries as an archive claims to have, and of two entries with
-//! one name it keeps the last without a word.
+//! The library allocates memory for as many entries as an archive claims to have. Of two entries with
+//! the same name it silently keeps the last.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::Reason;
 
-/// Bytes of the record that ends an archive, without its comment.
-const END: u64 = 22;
+/// The size of the record at the end of an archive, without its comment.
+const END_BYTES: u64 = 22;
 
-/// Bytes of the record before it that says where the larger fields are.
-const LOCATOR: u64 = 20;
+/// The size of the record before it, which locates the record with the 64-bit fields.
+const LOCATOR_BYTES: u64 = 20;
 
-/// Longest comment.
-const COMMENT: u64 = 0xffff;
+/// The size of the longest comment.
+const MAX_COMMENT_BYTES: u64 = 0xffff;
 
-/// Bytes of an entry of the directory, without its name.
-const ENTRY: u64 = 46;
+/// The size of an entry of the directory, without its name.
+const ENTRY_BYTES: u64 = 46;
 
-/// That an archive ends in its record, and has room for as many entries as it claims.
+/// Checks that an archive ends with its record, and has room for as many entries as it claims.
 pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), Reason> {
     let invalid = |text: &str| Reason::Archive(text.to_owned());
-    let start = file_len.saturating_sub(COMMENT + END + LOCATOR);
+    let start = file_len.saturating_sub(MAX_COMMENT_BYTES + END_BYTES + LOCATOR_BYTES);
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(start)).map_err(Reason::Io)?;
-    file.take(COMMENT + END + LOCATOR).read_to_end(&mut tail).map_err(Reason::Io)?;
+    file.take(MAX_COMMENT_BYTES + END_BYTES + LOCATOR_BYTES)
+        .read_to_end(&mut tail)
+        .map_err(Reason::Io)?;
     if !tail.windows(4).any(|bytes| bytes == b"PK\x05\x06") {
         return Err(invalid("it has no directory; is it cut off?"));
     }
-    // Every place that may be taken for a locator, whichever is.
+    // The library may take any of these places for the locator.
     for position in 0..tail.len() {
         let Some(locator) = tail.get(position..position + 20) else { break };
         if !locator.starts_with(b"PK\x06\x07") {
             continue;
         }
-        // Where the record is said to be, and where it lies when something stands before the archive.
+        // The place that the locator gives, and the actual place when other data precede the archive.
         let said = u64_at(locator, 8);
         let before = (start + position as u64).saturating_sub(56);
         for place in [said, before] {
@@ -48,24 +50,27 @@ pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), 
             file.take(56).read_to_end(&mut record).map_err(Reason::Io)?;
             if record.len() == 56
                 && record.starts_with(b"PK\x06\x06")
-                && [24, 32].iter().any(|at| u64_at(&record, *at) > file_len / ENTRY)
+                && [24, 32].iter().any(|at| u64_at(&record, *at) > file_len / ENTRY_BYTES)
             {
                 return Err(invalid("it claims more entries than it has room for"));
             }
         }
     }
-    file.seek(SeekFrom::Start(0)).map(|_| ()).map_err(Reason::Io)
+    file.rewind().map_err(Reason::Io)
 }
 
-/// A name that two entries of the directory at `start` have.
-pub(super) fn twice(file: &mut (impl Read + Seek), start: u64) -> io::Result<Option<String>> {
+/// The first name that two entries of the directory at `start` have.
+pub(super) fn duplicate_name(
+    file: &mut (impl Read + Seek),
+    start: u64,
+) -> io::Result<Option<String>> {
     file.seek(SeekFrom::Start(start))?;
     let mut reader = BufReader::new(file);
     let mut names = BTreeSet::new();
     loop {
         let mut entry = Vec::new();
-        (&mut reader).take(ENTRY).read_to_end(&mut entry)?;
-        if entry.len() as u64 != ENTRY || !entry.starts_with(b"PK\x01\x02") {
+        (&mut reader).take(ENTRY_BYTES).read_to_end(&mut entry)?;
+        if entry.len() as u64 != ENTRY_BYTES || !entry.starts_with(b"PK\x01\x02") {
             return Ok(None);
         }
         let [name, extra, comment] = [28, 30, 32].map(|at| u64::from(u16_at(&entry, at)));
@@ -86,10 +91,10 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// A file of which only so many bytes are read in all.
+/// A reader that fails when more bytes than its budget have been read in all.
 ///
-/// The library looks for the end of an archive from behind, and tries every record that may be it; a
-/// file can be made of such records, each with the same long directory.
+/// The library searches for the record at the end of an archive from behind, and tries every candidate.
+/// A file can consist of such candidates that all share the same long directory.
 #[derive(Debug)]
 pub(super) struct Budget<R> {
     inner: R,
@@ -97,7 +102,7 @@ pub(super) struct Budget<R> {
 }
 
 impl<R> Budget<R> {
-    /// Enough for a few passes over a file of this length.
+    /// Makes a reader with a budget for a few passes over a file of this length.
     pub(super) fn new(inner: R, file_len: u64) -> Self {
         Self { inner, left: file_len.saturating_mul(8).saturating_add(1 << 20) }
     }

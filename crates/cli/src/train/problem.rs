@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flatmin_arrays::MOST_VALUES;
+use flatmin_arrays::MAX_VALUES;
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, Model as _};
@@ -142,11 +142,11 @@ pub(crate) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyM
 
 /// That a matrix of these sizes can be held.
 fn check_product(path: &Path, a: (&str, usize), b: (&str, usize)) -> Result<(), Failure> {
-    if a.1.checked_mul(b.1).is_some_and(|count| count <= MOST_VALUES) {
+    if a.1.checked_mul(b.1).is_some_and(|count| count <= MAX_VALUES) {
         return Ok(());
     }
     let reason = format!(
-        "a matrix of {} × {} = {} × {} numbers is too large (at most {MOST_VALUES} numbers)",
+        "a matrix of {} × {} = {} × {} numbers is too large (at most {MAX_VALUES} numbers)",
         a.0, b.0, a.1, b.1
     );
     Err(Failure::input(path, reason))

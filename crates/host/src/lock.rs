@@ -1,4 +1,4 @@
-//! Names that one process at a time holds.
+//! Names that one process holds at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::FileError;
 
-/// Files of locks start with this; those that a killed run left are removed by [`sweep`](crate::sweep).
+/// Names of lock files start with this. [`sweep`](crate::sweep) removes those of killed programs.
 pub(crate) const LOCK: &str = ".lock-";
 
-/// A name in a folder that one process (and in it one thread) at a time holds, by an advisory lock on
-/// a file `.lock-<name>`. The system releases the lock when its holder ends, however it ends; the file
-/// is removed with the lock, and by [`sweep`](crate::sweep) after a kill.
+/// A name in a folder that one process, and one thread in it, holds at a time. It is an advisory lock on
+/// the file `.lock-<name>`. The system releases the lock when its holder ends, however it ends. The file
+/// is removed with the lock, or by [`sweep`](crate::sweep) if the holder was killed.
 ///
-/// On a file system without locks everybody gets it, see [`excludes`](Self::excludes).
+/// On a file system without locks everybody gets the name, see [`excludes`](Self::excludes).
 ///
 /// ```
 /// use flatmin_host::Lock;
@@ -28,29 +28,30 @@ pub(crate) const LOCK: &str = ".lock-";
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    /// Keeps the lock.
+    /// The open file that keeps the lock.
     _file: File,
     excludes: bool,
 }
 
-/// What became of the lock of an open file.
+/// The result of locking an open file.
 enum Attempt {
     Taken(Lock),
-    /// By another.
+    /// Another process holds the lock.
     Held,
-    /// By its last holder, after the file was opened here: a lock on it would exclude nobody.
+    /// The last holder removed the file after it was opened here: a lock on it would exclude nobody.
     Removed,
 }
 
 impl Lock {
-    /// Takes a name in a folder, or nothing while another process holds it.
+    /// Takes a name in a folder, or gives `None` while another process holds it.
     ///
     /// # Errors
-    /// [`FileError`] when the file of the lock cannot be made.
+    /// [`FileError`] when the lock file cannot be made.
     pub fn try_take(folder: &Path, name: &str) -> Result<Option<Self>, FileError> {
         Self::try_take_file(&folder.join(format!("{LOCK}{name}")))
     }
 
+    /// Takes the lock of this file.
     pub(crate) fn try_take_file(path: &Path) -> Result<Option<Self>, FileError> {
         loop {
             let attempt = open(path).and_then(|file| Self::lock(file, path));
@@ -75,7 +76,7 @@ impl Lock {
         Ok(Attempt::Taken(Self { path: path.to_owned(), _file: file, excludes }))
     }
 
-    /// Whether nobody else can hold it: false on a file system without locks.
+    /// True if nobody else can hold the name; false on a file system without locks.
     pub fn excludes(&self) -> bool {
         self.excludes
     }
@@ -83,16 +84,16 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is held, so that it is never the file of another holder. One that stays is empty,
-        // and taken again.
+        // The file is removed while the lock is held, so that it is never the file of another holder.
+        // Where it cannot be removed it stays, empty, and is taken again.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens the file of a lock: for writing, which network file systems want for it, and where it is
-/// another user's for reading.
+/// Opens a lock file: for writing, which network file systems need for a lock, or for reading if it
+/// belongs to another user.
 fn open(path: &Path) -> io::Result<File> {
     match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -102,11 +103,11 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether an open file is still the one at a path: neither removed nor replaced. Always true on
-/// systems that cannot tell.
+/// True if an open file is still the one at a path, neither removed nor replaced. Always true on systems
+/// that cannot tell.
 ///
 /// # Errors
-/// When the one or the other cannot be asked.
+/// When the metadata of the file or of the path cannot be read.
 pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! Reading files that may be anything.
+//! Reading files of unknown origin in bounded memory.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -6,18 +6,18 @@ use std::path::Path;
 
 use crate::FileError;
 
-/// The bytes of a regular file that has no more than `most`; `expected` says in words what it should
-/// be. A link is followed, see [`read_own`].
+/// The bytes of a regular file of at most `most` bytes. `expected` says in the error message what the
+/// file should be. A link is followed, unlike in [`read_own`].
 ///
 /// # Errors
-/// [`FileError`] when there is no such file, it cannot be read, is a folder, a device or a pipe, or is
-/// longer. No more than `most` bytes are read.
+/// [`FileError`] when there is no such file, when it cannot be read, when it is a folder, a device or a
+/// pipe, and when it is longer. At most `most + 1` bytes are read.
 pub fn read_small(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
     read(path, most, expected).map_err(FileError::at(path))
 }
 
-/// As [`read_small`], but a link is refused: for files that are only ever written by flatmin itself, in a
-/// folder that may have come from elsewhere.
+/// Reads a file like [`read_small`], but refuses a link: for files that only flatmin writes, in a folder
+/// that may have come from elsewhere.
 ///
 /// # Errors
 /// As [`read_small`], and for a link.
@@ -26,10 +26,10 @@ pub fn read_own(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileE
     read_small(path, most, expected)
 }
 
-/// That a path is not a link, which leads out of the folder it is in.
+/// Refuses a path that is a link, since it may lead out of its folder.
 ///
 /// # Errors
-/// [`FileError`] when it is one.
+/// [`FileError`] when the path is a link.
 pub fn refuse_link(path: &Path) -> Result<(), FileError> {
     if path.is_symlink() {
         let error = invalid("is a link, expected a file of its own: remove it".to_owned());
@@ -39,7 +39,7 @@ pub fn refuse_link(path: &Path) -> Result<(), FileError> {
 }
 
 fn read(path: &Path, most: u64, expected: &str) -> io::Result<Vec<u8>> {
-    // Before opening: that waits for the other end of a pipe.
+    // Checked before opening, because opening a pipe waits for its other end.
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(invalid(format!("is a folder, expected {expected}")));
@@ -48,7 +48,7 @@ fn read(path: &Path, most: u64, expected: &str) -> io::Result<Vec<u8>> {
         return Err(invalid(format!("is a device or a pipe, expected {expected}")));
     }
     let mut bytes = Vec::new();
-    // Files of the system have no length, and any may grow.
+    // The length in the metadata is not enough: files of the system have none, and any file may grow.
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(invalid(format!("has more than {most} bytes, too many for {expected}")));

@@ -1,10 +1,10 @@
-//! JSON files that tell whether a byte of them was changed.
+//! A checksum as the last line of a JSON file.
 
 const KEY: &str = "  \"checksum\": \"";
 const END: &str = "\"\n}\n";
 
-/// Adds a last line `"checksum"` to the JSON of an object with fields, over several lines: the BLAKE3
-/// of all bytes before this line.
+/// Adds a line `"checksum"` to the end of an indented JSON object: the BLAKE3 digest of all bytes before
+/// that line. The object must have fields.
 ///
 /// ```
 /// use flatmin_host::{is_sealed, seal};
@@ -23,7 +23,7 @@ pub fn seal(json: &str) -> String {
     text
 }
 
-/// Whether these bytes are as [`seal`] wrote them, every one.
+/// True if these are the bytes that [`seal`] gave, none of them changed.
 pub fn is_sealed(bytes: &[u8]) -> bool {
     let length = KEY.len() + 2 * blake3::OUT_LEN + END.len();
     let Some((before, line)) = bytes.split_at_checked(bytes.len().saturating_sub(length)) else {

@@ -1,12 +1,12 @@
-//! Text from elsewhere, on a terminal.
+//! Making text from elsewhere fit for a terminal.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-/// Text on one line without control characters: those of a name in a file must not reach a terminal.
+/// Text on one line without control characters: those in a name from a file must not reach a terminal.
 ///
-/// Escaped are the control characters of ASCII and of Latin 1, separators of lines, marks that turn the
-/// direction of what follows, and characters that take no room.
+/// It escapes the control characters of ASCII and Latin 1, line separators, marks that change the
+/// direction of the text, and characters of zero width.
 ///
 /// ```
 /// assert_eq!(flatmin_host::printable("a\u{1b}[31m\nη"), "a\\u{1b}[31m\\u{a}η");
@@ -24,8 +24,8 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
-/// Whether a character shows itself and alters nothing else on a terminal: those that do not are escaped
-/// by [`printable`].
+/// True if a character is visible and changes nothing else on a terminal. [`printable`] escapes all
+/// others.
 pub fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
@@ -34,12 +34,12 @@ pub fn is_printable(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The beginning of a name, printable: those in a file may be as long as it.
+/// The first 100 characters of a name, [`printable`]: a name in a file may be as long as the file.
 pub fn short(name: &str) -> String {
     shortened(name, 100)
 }
 
-/// The beginning of a text, [`printable`]: at most so many characters of it, before they are escaped.
+/// The first `most` characters of a text, [`printable`], with `…` if there are more.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => printable(text),
@@ -47,7 +47,7 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// What a parser says of a file, [`printable`]: the beginning, since it repeats texts of the file.
+/// The first 400 characters of the message of a parser, [`printable`]: it may repeat text of the file.
 pub fn said(message: &dyn Display) -> String {
     shortened(&message.to_string(), 400)
 }

@@ -1,6 +1,7 @@
 //! Batches on the command line.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use flatmin_theory::Sampling;
 
 use crate::values;
@@ -18,40 +19,23 @@ pub(crate) struct Batches {
     )]
     pub(crate) batch_size: Vec<usize>,
     /// How the samples of a batch are drawn.
-    #[arg(long, value_enum, default_value_t = SamplingName::WithoutReplacement)]
-    pub(crate) sampling: SamplingName,
+    #[arg(long, default_value_t = Sampling::WithoutReplacement, value_parser = sampling())]
+    pub(crate) sampling: Sampling,
 }
 
-/// How the samples of a batch are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SamplingName {
-    /// Every sample independently; a batch may hold one twice.
-    WithReplacement,
-    /// Distinct samples, as data loaders draw them.
-    WithoutReplacement,
+impl Batches {
+    /// The sampling as text says it.
+    pub(crate) fn sampling_words(&self) -> String {
+        self.sampling.name().replace('-', " ")
+    }
 }
 
-impl SamplingName {
-    pub(crate) fn sampling(self) -> Sampling {
-        match self {
-            Self::WithReplacement => Sampling::WithReplacement,
-            Self::WithoutReplacement => Sampling::WithoutReplacement,
-        }
-    }
-
-    /// As JSON says it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::WithReplacement => "with_replacement",
-            Self::WithoutReplacement => "without_replacement",
-        }
-    }
-
-    /// As text says it.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::WithReplacement => "with replacement",
-            Self::WithoutReplacement => "without replacement",
-        }
-    }
+/// Reads the name of a sampling that has thresholds.
+fn sampling() -> impl TypedValueParser<Value = Sampling> {
+    let choices = [
+        (Sampling::WithReplacement, "Every sample independently; a batch may hold one twice"),
+        (Sampling::WithoutReplacement, "Distinct samples, as data loaders draw them"),
+    ];
+    PossibleValuesParser::new(choices.map(|(s, help)| PossibleValue::new(s.name()).help(help)))
+        .try_map(|name| name.parse())
 }

@@ -7,7 +7,7 @@ use faer::Mat;
 use flatmin_linalg::Parallelism;
 use flatmin_models::Dataset;
 use flatmin_optim::{Step, Update};
-use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
+use flatmin_theory::{Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions, threshold_with};
 use serde::Serialize;
 
 use crate::batches::Batches;
@@ -79,7 +79,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct BatchReport {
     batch_size: usize,
-    sampling: &'static str,
+    sampling: Sampling,
     noise_coefficient: Number,
     threshold: Interval,
 }
@@ -175,14 +175,15 @@ fn thresholds(
         .map_err(&theory)?;
     let mut batches = Vec::new();
     for &batch_size in &options.batches.batch_size {
-        let batch = Batch::new(batch_size, options.batches.sampling.sampling()).map_err(&theory)?;
+        let batch = Batch::new(batch_size, options.batches.sampling).map_err(&theory)?;
         let noise = batch.noise_coefficient(n).map_err(&theory)?;
         let thresholds =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&minimum, batch, &thresholds).map_err(&theory)?;
+        let threshold =
+            threshold_with(&minimum, &Optimizer::sgd(), &batch, &thresholds).map_err(&theory)?;
         batches.push(BatchReport {
             batch_size,
-            sampling: options.batches.sampling.name(),
+            sampling: options.batches.sampling,
             noise_coefficient: Number(noise),
             threshold: threshold.into(),
         });
@@ -229,7 +230,7 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
     let thresholds = format!(
         "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
          drawn {}\n{}",
-        options.batches.sampling.words(),
+        options.batches.sampling_words(),
         table(&["batch size", "certified interval"], &rows)
     );
     format!(

@@ -5,7 +5,7 @@ mod support;
 use flatmin_linalg::RowMatrix;
 use flatmin_models::{Activation, Dataset, Mlp, Model as _};
 use flatmin_optim::{Kernel as _, PlainKernel, Update};
-use flatmin_theory::{Batch, Minimum, Sampling, threshold};
+use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, threshold};
 use serde_json::Value;
 use support::{Numbers, Runs, array, assert_close, flatmin, table, write_npz};
 
@@ -111,13 +111,13 @@ fn several_outputs_are_trained_as_the_plain_definition_says() {
     let jacobian = RowMatrix::new(data.sample_count() * k, p, rows).unwrap();
     let minimum = Minimum::with_outputs(&jacobian, k).unwrap();
     let single = Batch::new(1, Sampling::WithoutReplacement).unwrap();
-    let exact = threshold(&minimum, single).unwrap();
+    let exact = threshold(&minimum, &Optimizer::sgd(), &single).unwrap();
     let measured = report["batches"][0]["threshold"].clone();
     let ends = ["lower", "upper"].map(|end| measured[end].as_f64().unwrap());
     assert_close(&ends, &[exact.lower, exact.upper], 1e-9, "threshold");
     // Along the way it is that of the batches trained with, all samples here.
     let all = Batch::new(6, Sampling::WithoutReplacement).unwrap();
-    let exact = threshold(&minimum, all).unwrap();
+    let exact = threshold(&minimum, &Optimizer::sgd(), &all).unwrap();
     assert_close(&last["threshold_lower"][10..], &[exact.lower], 2e-6, "threshold along the way");
     assert_close(&last["threshold_upper"][10..], &[exact.upper], 2e-6, "threshold along the way");
     let text = String::from_utf8(metrics(&runs, "run/parameters.npz", "text")).unwrap();

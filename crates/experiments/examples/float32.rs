@@ -22,7 +22,7 @@ use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::{
     Method, Outcome, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainable, train,
 };
-use flatmin_theory::{Batch, Gram, Minimum, ThresholdOptions, threshold_with};
+use flatmin_theory::{Batch, Gram, Minimum, Optimizer, ThresholdOptions, threshold_with};
 
 const SAMPLES: usize = 300;
 const TEST_SAMPLES: usize = 3000;
@@ -157,12 +157,8 @@ impl Setting {
             train(&model, &data, &initial, &options, &mut stream(seed, "batches", 0), |_| {})?;
         let curvature = training_curvature(&model, &run.parameters, &data)?;
         let batch = match self.method {
-            Method::GradientDescent => {
-                Batch::new(SAMPLES, flatmin_theory::Sampling::WithoutReplacement)?
-            }
-            Method::Sgd { batch_size, .. } => {
-                Batch::new(batch_size, flatmin_theory::Sampling::WithReplacement)?
-            }
+            Method::GradientDescent => Batch::new(SAMPLES, Sampling::WithoutReplacement)?,
+            Method::Sgd { batch_size, .. } => Batch::new(batch_size, Sampling::WithReplacement)?,
         };
         let gram = Gram::from_means(model.gram(&run.parameters, data.inputs()))?;
         let minimum = Minimum::from_gram(gram, Parallelism::Sequential)?;
@@ -176,7 +172,7 @@ impl Setting {
                 sharpness.trace,
                 sharpness.frobenius_norm,
                 sharpness.lambda_max,
-                threshold_with(&minimum, batch, &within)?.midpoint(),
+                threshold_with(&minimum, &Optimizer::sgd(), &batch, &within)?.midpoint(),
                 test.loss(&model, &run.parameters),
             ],
         })

@@ -19,7 +19,7 @@ use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::{Model as _, TwoLayerRelu, data};
 use flatmin_theory::{
-    Batch, Gram, Minimum, Sampling, ThresholdOptions, dense_threshold, threshold_with,
+    Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions, dense_threshold, threshold_with,
 };
 
 const SIZES: &[usize] = &[10, 20, 40, 60, 100, 300, 1000, 2000];
@@ -52,11 +52,11 @@ fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Resul
     let parallelism = Parallelism::Rayon;
     let minimum = Minimum::from_gram(Gram::from_means(matrix)?, parallelism)?;
     let (width, products) = if method == "dense" {
-        dense_threshold(&minimum, batch)?;
+        dense_threshold(&minimum, &batch)?;
         (f64::NAN, 0)
     } else {
         let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&minimum, batch, &options)?;
+        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &options)?;
         (threshold.relative_width(), threshold.iterations)
     };
     let seconds = start.elapsed().as_secs_f64();

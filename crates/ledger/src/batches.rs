@@ -13,11 +13,12 @@ pub(super) struct WeightedBatch {
 }
 
 /// Every batch of `sample_count` samples, where order does not matter; none when there are more than
-/// 500, or no batch at all.
+/// 500, no batch at all, or batches that depend on each other.
 pub(super) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
     let most_copies = match batch.sampling() {
         Sampling::WithReplacement => batch.size(),
         Sampling::WithoutReplacement => 1,
+        Sampling::Reshuffling => return None,
     };
     let mut listed = Vec::new();
     let mut counts = Vec::with_capacity(sample_count);

@@ -1,7 +1,7 @@
 //! Why a statement cannot be tried, or a linear problem not be interpolated.
 
 use flatmin_linalg::EigenError;
-use flatmin_theory::TheoryError;
+use flatmin_theory::{OptimizerError, TheoryError};
 
 use crate::{Domain, Statement};
 
@@ -12,6 +12,9 @@ pub enum LedgerError {
     /// The minimum of an instance has no threshold, bound or simulation.
     #[error(transparent)]
     Theory(#[from] TheoryError),
+    /// An instance has settings that make no optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),

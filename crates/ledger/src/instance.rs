@@ -6,7 +6,7 @@ use flatmin_linalg::RowMatrix;
 use flatmin_models::{DiagonalLinear, Model as _, TwoLayerRelu};
 
 use crate::LedgerError;
-use flatmin_theory::{Batch, Sampling, TheoryError};
+use flatmin_theory::{Batch, TheoryError};
 
 /// A minimum with a way of drawing batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -358,10 +358,7 @@ struct Drawn(Batch);
 
 impl fmt::Display for Drawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sampling = match self.0.sampling() {
-            Sampling::WithReplacement => "with",
-            Sampling::WithoutReplacement => "without",
-        };
-        write!(f, "B = {} {sampling} replacement", self.0.size())
+        let sampling = self.0.sampling().name().replace('-', " ");
+        write!(f, "B = {} {sampling}", self.0.size())
     }
 }

@@ -7,7 +7,7 @@ use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
 use super::perron::second_order;
 use super::{Comparison, Form, MinimumInstance, MomentumInstance, Statement};
 use crate::LedgerError;
-use flatmin_theory::{Minimum, ThresholdOptions, threshold_with};
+use flatmin_theory::{Minimum, Optimizer, threshold};
 
 /// Slower modes, relative to the fastest, are lost in the rounding of a dense operator.
 const SLOWEST: f64 = 1e-9;
@@ -31,13 +31,12 @@ pub(super) fn check(
         return Ok(Vec::new());
     }
     let heavy_ball = HeavyBall { eigenvalues, rows, p, momentum: *momentum };
-    let mut options = ThresholdOptions { momentum: *momentum, ..ThresholdOptions::default() };
-    let mut factor = 1.0;
-    if form == Form::Mutant {
-        options.momentum = 0.0;
-        factor = 1.0 - momentum;
-    }
-    let reported = threshold_with(&minimum, *batch, &options)?;
+    let sgd = Optimizer::sgd();
+    let (optimizer, factor) = match form {
+        Form::Stated => (sgd.momentum(*momentum)?, 1.0),
+        Form::Mutant => (sgd, 1.0 - momentum),
+    };
+    let reported = threshold(&minimum, &optimizer, batch)?;
     let exact = heavy_ball.dense_threshold()?;
     let scaled = |rate: f64| factor * libm::scalbn(rate, 2 * exponent);
     let name = "interval and dense threshold";

@@ -6,7 +6,9 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Comparison, Form, OutputsInstance, Statement};
 use crate::LedgerError;
-use flatmin_theory::{Minimum, ThresholdOptions, dense_threshold, lyapunov_function, threshold};
+use flatmin_theory::{
+    Minimum, Optimizer, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+};
 
 /// How far from the threshold, relative, its two sides are looked at.
 const AWAY: f64 = 0.01;
@@ -90,14 +92,14 @@ pub(super) fn check(
     let OutputsInstance { jacobian, output_count, batch } = instance;
     let minimum = Minimum::with_outputs(jacobian, *output_count)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
-    let exact = dense_threshold(&minimum, *batch)?;
+    let exact = dense_threshold(&minimum, batch)?;
     let (exponent, eigenvalues, rows) = minimum.scaled();
     if exact.is_infinite() {
         return Ok(Vec::new());
     }
     let at_most = |name, lhs, rhs| Comparison::at_most(Statement::S13, name, lhs, rhs);
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
-    let reported = threshold(&minimum, *batch)?;
+    let reported = threshold(&minimum, &Optimizer::sgd(), batch)?;
     let name = "reported interval";
     let mut comparisons = vec![
         at_most(name, lower * reported.lower, exact),
@@ -181,7 +183,7 @@ fn check_lyapunov(
     // The error of Y* is about the square root of that of the threshold.
     const NEGLIGIBLE: f64 = 1e-7;
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
-    let function = lyapunov_function(minimum, instance.batch, &options)?;
+    let function = lyapunov_function(minimum, &instance.batch, &options)?;
     let y = function.matrix.as_mat();
     let (rank, n) = (perron.eigenvalues.len(), perron.samples() as f64);
     let mut second = Mat::from_fn(rank, rank, |k, l| {

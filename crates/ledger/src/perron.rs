@@ -9,7 +9,7 @@ use super::batches::batches;
 use super::{Comparison, Form, MinimumInstance, Statement};
 use crate::LedgerError;
 use flatmin_theory::{
-    Batch, Minimum, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+    Batch, Minimum, Optimizer, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
 };
 
 /// What is compared past a threshold is compared at `1 + PAST` times it.
@@ -25,7 +25,7 @@ pub(super) fn check_exact(
     let MinimumInstance { jacobian, batch } = instance;
     let minimum = Minimum::new(jacobian)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
-    let threshold = threshold(&minimum, *batch)?;
+    let threshold = threshold(&minimum, &Optimizer::sgd(), batch)?;
     if threshold.lower.is_infinite() {
         return Ok(Vec::new());
     }
@@ -38,8 +38,8 @@ pub(super) fn check_exact(
     let mut comparisons = vec![at_most(name, at, 1.0), at_most(name, 1.0 + 1e-7, past)];
     let larger = Batch::new(batch.size() + 1, batch.sampling())?;
     if larger.noise_coefficient(minimum.sample_count()).is_ok() {
-        let exact = dense_threshold(&minimum, *batch)?;
-        let with_larger = dense_threshold(&minimum, larger)?;
+        let exact = dense_threshold(&minimum, batch)?;
+        let with_larger = dense_threshold(&minimum, &larger)?;
         let (lhs, rhs) = form.pick((exact, with_larger), (with_larger, exact));
         comparisons.push(at_most("threshold and batch size", lhs, rhs));
     }
@@ -126,7 +126,7 @@ impl PerronForm {
     fn new(instance: &MinimumInstance) -> Result<Option<Self>, LedgerError> {
         let minimum = Minimum::new(&instance.jacobian)?;
         let p = instance.batch.noise_coefficient(minimum.sample_count())?;
-        let threshold = dense_threshold(&minimum, instance.batch)?;
+        let threshold = dense_threshold(&minimum, &instance.batch)?;
         let speaks = p > 0.0 && threshold.is_finite();
         Ok(speaks.then_some(Self { minimum, p, threshold }))
     }
@@ -205,7 +205,7 @@ pub(super) fn check_certificate(
     let mut rng = stream(0, "positive vector", 0);
     let random: Vec<f64> = (0..n).map(|_| rng.random_range(0.01..1.0)).collect();
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
-    let reported = threshold(&perron.minimum, instance.batch)?;
+    let reported = threshold(&perron.minimum, &Optimizer::sgd(), &instance.batch)?;
     let name = "reported interval";
     let mut comparisons = vec![
         Comparison::at_most(statement, name, lower * reported.lower, perron.threshold),
@@ -255,7 +255,7 @@ pub(super) fn check_lyapunov(
     let p = instance.batch.noise_coefficient(minimum.sample_count())?;
     // As narrow as rounding allows: the identity is tested to more digits than the default gives.
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
-    let function = lyapunov_function(&minimum, instance.batch, &options)?;
+    let function = lyapunov_function(&minimum, &instance.batch, &options)?;
     let threshold = libm::scalbn(function.threshold.midpoint(), 2 * exponent);
     let weights = function.matrix.as_mat().to_owned();
     let gauss_newton = Mat::from_fn(rank, rank, |k, l| if k == l { eigenvalues[k] } else { 0.0 });

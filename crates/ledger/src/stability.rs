@@ -18,12 +18,12 @@ pub(super) fn check(
     instance: &MinimumInstance,
 ) -> Result<Vec<Comparison>, LedgerError> {
     let minimum = Minimum::new(&instance.jacobian)?;
-    let bounds = bounds(&minimum, instance.batch)?;
+    let bounds = bounds(&minimum, &instance.batch)?;
     if statement == Statement::S1 {
         return check_gradient_descent(form, &instance.jacobian, bounds.lambda_max);
     }
     let p = instance.batch.noise_coefficient(minimum.sample_count())?;
-    let threshold = dense_threshold(&minimum, instance.batch)?;
+    let threshold = dense_threshold(&minimum, &instance.batch)?;
     let at_most = |name, lhs, rhs| Comparison::at_most(statement, name, lhs, rhs);
     Ok(match statement {
         Statement::S2 => {

@@ -3,18 +3,7 @@
 use rand::seq::{SliceRandom as _, index};
 use rand::{Rng, RngExt as _};
 
-/// How batches are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sampling {
-    /// Every index independently uniform; a batch may hold a sample twice.
-    WithReplacement,
-    /// A uniform subset of distinct indices, independent from step to step.
-    WithoutReplacement,
-    /// A new random order of all samples every epoch, cut into batches; what is left over at the
-    /// end of an epoch is dropped. The closed-form stability theory does not cover it.
-    Reshuffling,
-}
+pub use flatmin_theory::Sampling;
 
 /// A batch size that the data set cannot fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,7 +11,7 @@ use faer::Mat;
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::{Model as _, TwoLayerRelu, data};
 use flatmin_theory::{
-    Batch, Gram, Minimum, Sampling, ThresholdOptions, dense_threshold, threshold_with,
+    Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions, dense_threshold, threshold_with,
 };
 
 const SEQUENTIAL: &[usize] = &[20, 100, 300];
@@ -43,7 +43,9 @@ fn exact(criterion: &mut Criterion) {
                 group.bench_function(id, |bench| {
                     bench.iter(|| {
                         let minimum = minimum(gram.clone(), parallelism);
-                        black_box(threshold_with(&minimum, batch, &options).unwrap())
+                        black_box(
+                            threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap(),
+                        )
                     });
                 });
             }
@@ -59,7 +61,7 @@ fn dense(criterion: &mut Criterion) {
         let minimum = minimum(gram(samples), Parallelism::Sequential);
         let id = BenchmarkId::from_parameter(format!("n={samples},B=1"));
         group.bench_function(id, |bench| {
-            bench.iter(|| black_box(dense_threshold(&minimum, batch).unwrap()));
+            bench.iter(|| black_box(dense_threshold(&minimum, &batch).unwrap()));
         });
     }
 }

@@ -1,17 +1,76 @@
 //! How a step of SGD draws its samples, and how much noise that makes.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::TheoryError;
 
-/// How the samples of a batch are drawn, independently from step to step.
+/// How the samples of a batch are drawn.
 ///
-/// Reshuffling once per epoch is a third way to train. Its batches depend on each other, so none of
-/// the closed forms of this crate covers it: it has no value here on purpose.
+/// On the command line and in settings a sampling is called `with-replacement`,
+/// `without-replacement` or `reshuffling`; that is what [`Display`](fmt::Display) writes and
+/// [`FromStr`] reads. The feature `serde` stores the same words with underscores.
+///
+/// ```
+/// use flatmin_theory::Sampling;
+/// let sampling: Sampling = "without-replacement".parse()?;
+/// assert_eq!(sampling, Sampling::WithoutReplacement);
+/// assert_eq!(Sampling::Reshuffling.to_string(), "reshuffling");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Sampling {
-    /// Every sample independently uniform; a batch may hold one twice.
+    /// Every sample is drawn independently and uniformly; a batch may hold a sample twice.
     WithReplacement,
-    /// A uniform subset of distinct samples.
+    /// A batch is a uniform subset of distinct samples, drawn anew at every step.
     WithoutReplacement,
+    /// A new random order of all samples every epoch, cut into batches. The batches of an epoch
+    /// depend on each other, so that no closed form of this crate covers them: functions that
+    /// need one return [`TheoryError::DependentBatches`].
+    Reshuffling,
+}
+
+impl Sampling {
+    /// Every sampling with its name, in the order in which choices are listed.
+    pub const ALL: &[(&str, Self)] = &[
+        ("with-replacement", Self::WithReplacement),
+        ("without-replacement", Self::WithoutReplacement),
+        ("reshuffling", Self::Reshuffling),
+    ];
+
+    /// The name of the sampling, in kebab case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WithReplacement => "with-replacement",
+            Self::WithoutReplacement => "without-replacement",
+            Self::Reshuffling => "reshuffling",
+        }
+    }
+}
+
+impl fmt::Display for Sampling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that names no [`Sampling`]. Its message lists the choices.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown sampling '{text}', expected with-replacement, without-replacement or reshuffling")]
+pub struct UnknownSampling {
+    text: String,
+}
+
+impl FromStr for Sampling {
+    type Err = UnknownSampling;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSampling> {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(name, _)| *name == text).map(|(_, sampling)| *sampling);
+        found.ok_or_else(|| UnknownSampling { text: text.to_owned() })
+    }
 }
 
 /// A batch size with the way the batch is drawn.
@@ -31,12 +90,12 @@ impl Batch {
     }
 
     /// Number B of samples in a batch.
-    pub fn size(self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// How they are drawn.
-    pub fn sampling(self) -> Sampling {
+    pub fn sampling(&self) -> Sampling {
         self.sampling
     }
 
@@ -50,11 +109,13 @@ impl Batch {
     ///
     /// # Errors
     /// [`TheoryError::NoSamples`] when `sample_count` is zero, [`TheoryError::BatchTooLarge`] when
-    /// it is below the batch size and sampling is without replacement.
-    pub fn noise_coefficient(self, sample_count: usize) -> Result<f64, TheoryError> {
-        let Self { size, sampling } = self;
+    /// it is below the batch size and sampling is without replacement,
+    /// [`TheoryError::DependentBatches`] for [`Sampling::Reshuffling`].
+    pub fn noise_coefficient(&self, sample_count: usize) -> Result<f64, TheoryError> {
+        let Self { size, sampling } = *self;
         match sampling {
             _ if sample_count == 0 => Err(TheoryError::NoSamples),
+            Sampling::Reshuffling => Err(TheoryError::DependentBatches),
             Sampling::WithReplacement => Ok(1.0 / size as f64),
             Sampling::WithoutReplacement if size > sample_count => {
                 Err(TheoryError::BatchTooLarge { batch_size: size, sample_count })
@@ -125,6 +186,23 @@ mod tests {
             check_rounding(n, 1 + (b - 1) % n);
             check_rounding((n >> (b % 62)).max(2), 1);
         }
+    }
+
+    #[test]
+    fn a_sampling_is_read_as_it_is_written() {
+        for (name, sampling) in Sampling::ALL {
+            assert_eq!(sampling.to_string(), *name);
+            assert_eq!(name.parse(), Ok(*sampling));
+        }
+        let error = "shuffled".parse::<Sampling>().unwrap_err().to_string();
+        assert!(error.contains("'shuffled'"), "{error}");
+        assert!(Sampling::ALL.iter().all(|(name, _)| error.contains(name)), "{error}");
+    }
+
+    #[test]
+    fn reshuffled_batches_have_no_noise_coefficient() {
+        let error = Batch::new(1, Sampling::Reshuffling).unwrap().noise_coefficient(3).unwrap_err();
+        assert!(error.to_string().contains("depend on each other"), "{error}");
     }
 
     #[test]

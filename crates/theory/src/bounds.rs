@@ -181,7 +181,7 @@ impl Bounds {
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when an eigenproblem fails.
-pub fn bounds(minimum: &Minimum, batch: Batch) -> Result<Bounds, TheoryError> {
+pub fn bounds(minimum: &Minimum, batch: &Batch) -> Result<Bounds, TheoryError> {
     let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
     Ok(Bounds::new(minimum, &alignment(minimum)?, noise_coefficient))
 }

@@ -16,7 +16,7 @@ use crate::{Batch, Minimum, TheoryError};
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when the eigenproblem fails.
-pub fn dense_threshold(minimum: &Minimum, batch: Batch) -> Result<f64, TheoryError> {
+pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, TheoryError> {
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let (exponent, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();
@@ -67,7 +67,7 @@ mod tests {
         let jacobian = RowMatrix::new(rows, columns, values.to_vec()).unwrap();
         let minimum = Minimum::new(&jacobian).unwrap();
         let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
-        let threshold = dense_threshold(&minimum, batch).unwrap();
+        let threshold = dense_threshold(&minimum, &batch).unwrap();
         assert!((threshold / expected - 1.0).abs() < 1e-14, "{threshold}, expected {expected}");
     }
 
@@ -91,6 +91,6 @@ mod tests {
     fn no_curvature_is_stable_at_every_learning_rate() {
         let minimum = Minimum::new(&RowMatrix::zeros(3, 2)).unwrap();
         let batch = Batch::new(2, Sampling::WithoutReplacement).unwrap();
-        assert_eq!(dense_threshold(&minimum, batch), Ok(f64::INFINITY));
+        assert_eq!(dense_threshold(&minimum, &batch), Ok(f64::INFINITY));
     }
 }

@@ -2,6 +2,8 @@
 
 use flatmin_linalg::EigenError;
 
+use crate::{Optimizer, OptimizerError};
+
 /// Why a threshold, a bound or a check cannot be computed.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -124,6 +126,25 @@ pub enum TheoryError {
         /// The number n of samples.
         sample_count: usize,
     },
+    /// Settings that make no optimizer.
+    #[error(transparent)]
+    OptimizerSettings(#[from] OptimizerError),
+    /// Reshuffled epochs, whose batches are not independent.
+    #[error(
+        "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \
+         with-replacement or without-replacement"
+    )]
+    DependentBatches,
+    /// An optimizer that the question has no answer for yet.
+    #[error(
+        "{what} is known for SGD with and without heavy-ball momentum, not yet for {optimizer}"
+    )]
+    Optimizer {
+        /// What was asked for.
+        what: &'static str,
+        /// The optimizer.
+        optimizer: Optimizer,
+    },
     /// A part of an instance has the wrong length.
     #[error("{what} has {got} values, expected {expected}")]
     Length {
@@ -144,12 +165,6 @@ pub enum TheoryError {
     )]
     LearningRate {
         /// The learning rate.
-        value: f64,
-    },
-    /// A momentum outside [0, 1).
-    #[error("the momentum is {value}, expected a number in [0, 1)")]
-    Momentum {
-        /// The momentum.
         value: f64,
     },
     /// An entry of a matrix other than the Jacobian is NaN or infinite.

@@ -257,7 +257,7 @@ mod tests {
     use flatmin_linalg::{Parallelism, RowMatrix};
 
     use super::GramSum;
-    use crate::{Batch, Minimum, Sampling, TheoryError, threshold};
+    use crate::{Batch, Minimum, Optimizer, Sampling, TheoryError, threshold};
 
     fn jacobian(n: usize, p: usize) -> RowMatrix {
         RowMatrix::from_fn(n, p, |i, j| ((i * 31 + j * 17 + i * j) % 101) as f64 / 50.0 - 1.0)
@@ -278,7 +278,8 @@ mod tests {
         let streamed = sum(jacobian, width).minimum().unwrap();
         let whole = Minimum::new(jacobian).unwrap();
         let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-        let thresholds = [&streamed, &whole].map(|m| threshold(m, batch).unwrap());
+        let thresholds =
+            [&streamed, &whole].map(|m| threshold(m, &Optimizer::sgd(), &batch).unwrap());
         assert!(
             thresholds[0].lower <= thresholds[1].upper
                 && thresholds[1].lower <= thresholds[0].upper,

@@ -1,5 +1,6 @@
 //! Stability of minima for SGD and GD: executable statements and their mutants.
 //!
+//! - [`Optimizer`]: SGD with momentum, Nesterov's momentum and weight decay, in PyTorch's conventions;
 //! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
 //! - [`Minimum`]: a zero-loss minimum, of a network with one output or several, given by its Jacobian,
 //!   by blocks of its columns ([`GramSum`]), or by its [`Gram`] matrix;
@@ -14,14 +15,14 @@
 //!
 //! ```
 //! use flatmin_linalg::RowMatrix;
-//! use flatmin_theory::{Batch, Minimum, Sampling, bounds, threshold};
+//! use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, bounds, threshold};
 //! // Two samples with gradients (1, 0) and (0, 2), one at a time.
 //! let minimum = Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?)?;
 //! let batch = Batch::new(1, Sampling::WithReplacement)?;
-//! let threshold = threshold(&minimum, batch)?;
+//! let threshold = threshold(&minimum, &Optimizer::sgd(), &batch)?;
 //! assert!((threshold.midpoint() - 0.5).abs() < 1e-10);
 //! // The trace allows 2/tr G = 0.8, the largest eigenvalue 1.
-//! assert!((bounds(&minimum, batch)?.trace - 0.8).abs() < 1e-15);
+//! assert!((bounds(&minimum, &batch)?.trace - 0.8).abs() < 1e-15);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -39,12 +40,13 @@ mod linearised;
 mod lyapunov;
 mod minimum;
 mod moments;
+mod optimizer;
 mod replicas;
 mod stepper;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
-pub use batch::{Batch, Sampling};
+pub use batch::{Batch, Sampling, UnknownSampling};
 pub use bounds::{
     Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,
     sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,
@@ -59,6 +61,7 @@ pub use linearised::LinearisedSgd;
 pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
 pub use minimum::{Minimum, ToMinimum, rounding};
 pub use moments::SecondMoments;
+pub use optimizer::{Optimizer, OptimizerError, StateSpace};
 pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate, simulate_at};
 pub use threshold::{
     LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,

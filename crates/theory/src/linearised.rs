@@ -2,7 +2,7 @@
 
 use flatmin_linalg::simd;
 
-use crate::{Batch, Minimum, TheoryError};
+use crate::{Batch, Minimum, Optimizer, TheoryError};
 
 /// The largest `η max_i ‖g_i‖²` that is simulated: a step then grows by a factor that several steps
 /// in a row cannot overflow.
@@ -67,13 +67,10 @@ impl<'a> LinearisedSgd<'a> {
     /// The same with heavy-ball momentum β.
     ///
     /// # Errors
-    /// [`TheoryError::Momentum`] unless `0 ≤ β < 1`.
+    /// [`OptimizerError::Momentum`](crate::OptimizerError::Momentum) unless `0 ≤ β < 1`.
     pub fn with_momentum(self, momentum: f64) -> Result<Self, TheoryError> {
-        if (0.0..1.0).contains(&momentum) {
-            Ok(Self { momentum, ..self })
-        } else {
-            Err(TheoryError::Momentum { value: momentum })
-        }
+        Optimizer::sgd().momentum(momentum)?;
+        Ok(Self { momentum, ..self })
     }
 
     /// The same with another learning rate.
@@ -121,7 +118,7 @@ mod tests {
     use flatmin_linalg::RowMatrix;
 
     use super::LinearisedSgd;
-    use crate::{Batch, Minimum, Sampling, TheoryError};
+    use crate::{Batch, Minimum, OptimizerError, Sampling, TheoryError};
 
     fn minimum() -> Minimum {
         Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0]).unwrap()).unwrap()
@@ -138,7 +135,8 @@ mod tests {
         assert!(LinearisedSgd::new(&minimum, batch, f64::NAN).is_err());
         let sgd = LinearisedSgd::new(&minimum, batch, 0.0).unwrap();
         for value in [-0.1, 1.0, f64::INFINITY] {
-            assert_eq!(sgd.with_momentum(value).unwrap_err(), TheoryError::Momentum { value });
+            let error = sgd.with_momentum(value).unwrap_err();
+            assert_eq!(error, OptimizerError::Momentum { value }.into());
         }
         assert!(sgd.with_momentum(f64::NAN).is_err());
         let three = Batch::new(3, Sampling::WithoutReplacement).unwrap();

@@ -28,7 +28,7 @@ fn bounds_agree() {
         let (minimum, batch) = minimum_and_batch(&case);
         let noise = batch.noise_coefficient(minimum.sample_count()).unwrap();
         assert!((noise - number(&case, "noise_coefficient")).abs() <= 1e-15, "{}", case["id"]);
-        let bounds = bounds(&minimum, batch).unwrap();
+        let bounds = bounds(&minimum, &batch).unwrap();
         for (field, value) in [
             ("s2", bounds.trace),
             ("s3", bounds.frobenius_norm),
@@ -49,7 +49,7 @@ fn alignment_agrees() {
         // No alignment is defined for an all-zero Jacobian, and no bound turns.
         let is_flat = case["chi_min"].is_null();
         let (minimum, batch) = minimum_and_batch(&case);
-        let bounds = bounds(&minimum, batch).unwrap();
+        let bounds = bounds(&minimum, &batch).unwrap();
         if is_flat {
             assert!(bounds.centered_alignment.is_infinite(), "{}", case["id"]);
             continue;
@@ -98,7 +98,7 @@ fn the_dense_threshold_agrees() {
         if minimum.eigenvalues().len() > 15 {
             continue;
         }
-        let threshold = dense_threshold(&minimum, batch).unwrap();
+        let threshold = dense_threshold(&minimum, &batch).unwrap();
         assert_close(&case, "threshold", threshold, number(&case, "rel_tol"));
         compared += 1;
     }

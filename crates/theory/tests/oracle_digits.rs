@@ -8,7 +8,7 @@ mod decimal;
 
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{
-    Batch, Minimum, Sampling, Threshold, ThresholdOptions, ThresholdStatus, bounds,
+    Batch, Minimum, Optimizer, Sampling, Threshold, ThresholdOptions, ThresholdStatus, bounds,
     dense_threshold, threshold_with,
 };
 use serde_json::Value;
@@ -58,12 +58,9 @@ impl Case {
     }
 
     fn interval(&self, relative_width: f64) -> Threshold {
-        let options = ThresholdOptions {
-            relative_width,
-            momentum: self.momentum,
-            ..ThresholdOptions::default()
-        };
-        threshold_with(&self.minimum, self.batch, &options).unwrap()
+        let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
+        let optimizer = Optimizer::sgd().momentum(self.momentum).unwrap();
+        threshold_with(&self.minimum, &optimizer, &self.batch, &options).unwrap()
     }
 
     /// Whether the threshold is a normal number; only then a relative width means anything.
@@ -104,7 +101,7 @@ fn bounds_and_the_dense_operator_agree_with_the_threshold() {
         // Outward by a relative 1e-13, and by units of the last place where η* is subnormal.
         let below = |rate: f64| (rate * (1.0 - 1e-13)).next_down().next_down() <= exact;
         let above = |rate: f64| exact <= (rate * (1.0 + 1e-13)).next_up().next_up();
-        let bounds = bounds(&case.minimum, case.batch).unwrap();
+        let bounds = bounds(&case.minimum, &case.batch).unwrap();
         let what = format!("{}: {exact:e}, {bounds:?}", case.what);
         assert!(below(bounds.sufficient), "{what}");
         for bound in [
@@ -118,7 +115,7 @@ fn bounds_and_the_dense_operator_agree_with_the_threshold() {
         ] {
             assert!(above(bound), "{what}");
         }
-        let dense = dense_threshold(&case.minimum, case.batch).unwrap();
+        let dense = dense_threshold(&case.minimum, &case.batch).unwrap();
         assert!(below(dense) && above(dense), "{what}, dense {dense:e}");
     }
 }

@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn at_the_threshold_the_moments_neither_grow_nor_vanish((jacobian, batch) in instance()) {
         let minimum = Minimum::new(&jacobian).unwrap();
-        let threshold = dense_threshold(&minimum, batch).unwrap();
+        let threshold = dense_threshold(&minimum, &batch).unwrap();
         if threshold.is_finite() {
             let radius = |rate: f64| {
                 let operator = dense_operator(&jacobian, batch, rate, 0.0);

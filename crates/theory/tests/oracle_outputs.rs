@@ -8,8 +8,8 @@ mod momentum;
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix, Stream, stream, symmetric_eigenvalues};
 use flatmin_theory::{
-    Batch, Gram, GramSum, LinearisedSgd, Minimum, Sampling, TheoryError, ThresholdOptions,
-    ThresholdStatus, bounds, dense_threshold, threshold, threshold_with,
+    Batch, Gram, GramSum, LinearisedSgd, Minimum, Optimizer, Sampling, TheoryError,
+    ThresholdOptions, ThresholdStatus, bounds, dense_threshold, threshold, threshold_with,
 };
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -113,8 +113,8 @@ fn normal(rng: &mut Stream) -> f64 {
 fn intervals_contain_the_dense_threshold_and_are_narrow() {
     for (index, case) in Case::all(560) {
         let minimum = case.minimum();
-        let exact = dense_threshold(&minimum, case.batch).unwrap();
-        let found = threshold(&minimum, case.batch).unwrap();
+        let exact = dense_threshold(&minimum, &case.batch).unwrap();
+        let found = threshold(&minimum, &Optimizer::sgd(), &case.batch).unwrap();
         let what = case.describe(index);
         if exact.is_infinite() {
             assert!(found.lower.is_infinite(), "{what}: {found:?}");
@@ -132,8 +132,8 @@ fn what_rounding_leaves_is_narrow() {
     for (index, case) in Case::all(560) {
         let minimum = case.minimum();
         let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
-        let found = threshold_with(&minimum, case.batch, &options).unwrap();
-        let exact = dense_threshold(&minimum, case.batch).unwrap();
+        let found = threshold_with(&minimum, &Optimizer::sgd(), &case.batch, &options).unwrap();
+        let exact = dense_threshold(&minimum, &case.batch).unwrap();
         let what = case.describe(index);
         if exact.is_finite() {
             let contains =
@@ -179,7 +179,7 @@ fn second_moments_turn_at_the_interval() {
         if matches!(case.family, 8..=10) || case.jacobian.columns() > 8 {
             continue;
         }
-        let found = threshold(&case.minimum(), case.batch).unwrap();
+        let found = threshold(&case.minimum(), &Optimizer::sgd(), &case.batch).unwrap();
         if found.lower.is_finite() {
             let (at, past) =
                 (largest_growth(&case, found.lower), largest_growth(&case, 1.01 * found.upper));
@@ -196,7 +196,8 @@ fn second_moments_turn_at_the_interval() {
 fn one_output_is_what_it_was_to_the_bit() {
     for (_, case) in Case::all(140).filter(|(_, case)| case.outputs == 1) {
         let minima = [Minimum::with_outputs(&case.jacobian, 1), Minimum::new(&case.jacobian)];
-        let [a, b] = minima.map(|minimum| threshold(&minimum.unwrap(), case.batch).unwrap());
+        let [a, b] = minima
+            .map(|minimum| threshold(&minimum.unwrap(), &Optimizer::sgd(), &case.batch).unwrap());
         assert_eq!(a, b);
     }
 }
@@ -218,7 +219,8 @@ fn a_rotation_of_the_outputs_changes_nothing() {
         }
     });
     let [a, b] = [jacobian, turned].map(|jacobian| {
-        threshold(&Minimum::with_outputs(&jacobian, k).unwrap(), case.batch).unwrap()
+        threshold(&Minimum::with_outputs(&jacobian, k).unwrap(), &Optimizer::sgd(), &case.batch)
+            .unwrap()
     });
     assert!((a.midpoint() / b.midpoint() - 1.0).abs() < 1e-10, "{a:?} {b:?}");
 }
@@ -231,7 +233,7 @@ fn outputs_that_share_nothing_have_the_threshold_of_the_strongest() {
     let minimum = Minimum::with_outputs(&jacobian, 2).unwrap();
     for size in [1, 2, 3] {
         let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
-        let found = threshold(&minimum, batch).unwrap();
+        let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
         assert!(found.lower <= 0.5 && 0.5 <= found.upper, "{found:?}");
         assert!(found.relative_width() < 2e-10, "{found:?}");
     }
@@ -241,8 +243,8 @@ fn outputs_that_share_nothing_have_the_threshold_of_the_strongest() {
 fn bounds_keep_their_order() {
     for (index, case) in Case::all(560) {
         let minimum = case.minimum();
-        let exact = dense_threshold(&minimum, case.batch).unwrap();
-        let bounds = bounds(&minimum, case.batch).unwrap();
+        let exact = dense_threshold(&minimum, &case.batch).unwrap();
+        let bounds = bounds(&minimum, &case.batch).unwrap();
         let least = [bounds.trace, bounds.sharp_frobenius_norm, bounds.lambda_max]
             .into_iter()
             .fold(f64::INFINITY, f64::min);
@@ -269,8 +271,8 @@ fn momentum_agrees_with_the_dense_operator() {
         let batch = Batch::new(rng.random_range(1..=3), Sampling::WithReplacement).unwrap();
         let momentum = [0.0, 0.3, 0.7, 0.9][usize::try_from(index).unwrap() % 4];
         let minimum = Minimum::with_outputs(&jacobian, k).unwrap();
-        let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-        let found = threshold_with(&minimum, batch, &options).unwrap();
+        let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+        let found = threshold(&minimum, &optimizer, &batch).unwrap();
         let noise = batch.noise_coefficient(n).unwrap();
         let radius = |rate| momentum_radius(&jacobian, k, noise, rate, momentum);
         assert!(found.relative_width() < 1e-8, "{found:?}");
@@ -305,10 +307,10 @@ fn gram_matrices_and_sums_of_blocks_agree_with_the_jacobian() {
         from(Gram::from_means(means).unwrap()),
     ];
     let batch = Batch::new(2, Sampling::WithoutReplacement).unwrap();
-    let exact = dense_threshold(&minima[0], batch).unwrap();
+    let exact = dense_threshold(&minima[0], &batch).unwrap();
     for minimum in &minima {
         assert_eq!((minimum.sample_count(), minimum.output_count()), (n, k));
-        let found = threshold(minimum, batch).unwrap();
+        let found = threshold(minimum, &Optimizer::sgd(), &batch).unwrap();
         assert!(found.lower <= exact && exact <= found.upper, "{found:?}, {exact}");
     }
 }
@@ -325,5 +327,5 @@ fn what_is_not_known_for_several_outputs_is_refused() {
     assert!(GramSum::with_outputs(2, 0, Parallelism::Sequential).is_err());
     // Batches are of samples, not of rows.
     let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
-    assert!(threshold(&minimum, batch).is_err());
+    assert!(threshold(&minimum, &Optimizer::sgd(), &batch).is_err());
 }

@@ -13,7 +13,7 @@ use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix, stream};
 use flatmin_models::{Model as _, TwoLayerRelu, data};
 use flatmin_theory::{
-    Batch, Gram, Minimum, Sampling, Stability, TheoryError, Threshold, ThresholdOptions,
+    Batch, Gram, Minimum, Optimizer, Sampling, Stability, TheoryError, Threshold, ThresholdOptions,
     ThresholdStatus, bounds, dense_threshold, lyapunov_function, threshold, threshold_with,
 };
 use rand::RngExt as _;
@@ -26,7 +26,7 @@ use crate::oracles::{assert_close, cases, minimum_and_batch, number};
 fn every_interval_contains_its_reference_and_is_narrow() {
     for case in cases() {
         let (minimum, batch) = minimum_and_batch(&case);
-        let found = threshold(&minimum, batch).unwrap();
+        let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
         let expected = number(&case, "threshold");
         let id = &case["id"];
         assert_eq!(found.status, ThresholdStatus::Converged, "{id}: {found:?}");
@@ -49,7 +49,7 @@ fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
             continue;
         };
         let (minimum, batch) = minimum_and_batch(&case);
-        let found = threshold_with(&minimum, batch, &options).unwrap();
+        let found = threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
         let exact = Decimal::parse(decimal);
         let id = &case["id"];
         let contains = Decimal::of(found.lower) <= exact && exact <= Decimal::of(found.upper);
@@ -74,8 +74,8 @@ fn momentum_agrees_with_the_dense_operator() {
         let jacobian = random_jacobian(rows, columns, index);
         let batch = Batch::new(1 + usize::try_from(index % 3).unwrap(), Sampling::WithReplacement);
         let (batch, momentum) = (batch.unwrap(), [0.0, 0.3, 0.7, 0.9][(index % 4) as usize]);
-        let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-        let found = threshold_with(&jacobian, batch, &options).unwrap();
+        let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+        let found = threshold(&jacobian, &optimizer, &batch).unwrap();
         let noise = batch.noise_coefficient(rows).unwrap();
         let radius = |rate| momentum_radius(&jacobian, 1, noise, rate, momentum);
         assert!(found.relative_width() < 1e-8, "{found:?}");
@@ -92,8 +92,8 @@ fn little_momentum_is_none() {
     for size in [1, 3] {
         let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
         let at = |momentum| {
-            let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-            threshold_with(&jacobian, batch, &options).unwrap().midpoint()
+            let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+            threshold(&jacobian, &optimizer, &batch).unwrap().midpoint()
         };
         assert!((at(1e-12) / at(0.0) - 1.0).abs() < 1e-9);
     }
@@ -104,10 +104,10 @@ fn any_positive_width_may_be_asked_for() {
     let jacobian = random_jacobian(6, 4, 7);
     for size in [1, 2, 5] {
         let batch = Batch::new(size, Sampling::WithReplacement).unwrap();
-        let exact = dense_threshold(&Minimum::new(&jacobian).unwrap(), batch).unwrap();
+        let exact = dense_threshold(&Minimum::new(&jacobian).unwrap(), &batch).unwrap();
         for relative_width in [1e-300, 1e-6, 1e-3, 0.5, 2.0, 1e10, f64::MAX] {
             let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
-            let found = threshold_with(&jacobian, batch, &options).unwrap();
+            let found = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap();
             let contains =
                 found.lower <= exact * (1.0 + 1e-13) && exact <= found.upper * (1.0 + 1e-13);
             assert!(contains, "{relative_width:e}: {found:?}, {exact}");
@@ -131,7 +131,7 @@ fn many_blocks_of_nearly_the_same_strength_converge() {
         for (size, sampling) in [(1, Sampling::WithoutReplacement), (7, Sampling::WithReplacement)]
         {
             let batch = Batch::new(size, sampling).unwrap();
-            let found = threshold(&minimum, batch).unwrap();
+            let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
             // A sample of norm 1 alone: K = 1/n.
             let p = batch.noise_coefficient(samples).unwrap();
             let exact = 2.0 / ((1.0 - p) / n + p);
@@ -165,7 +165,7 @@ fn eigenvalues_a_width_apart_are_told_from_the_root_as_far_as_asked() {
                         overlap * (random - 0.5) / n as f64
                     }
                 });
-                let found = threshold_with(&jacobian, batch, &options).unwrap();
+                let found = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap();
                 let case = (relative_width, spread, n, overlap, seed);
                 assert_eq!(found.status, ThresholdStatus::Converged, "{case:?}: {found:?}");
             }
@@ -193,10 +193,10 @@ fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
     let minimum = Minimum::from_gram(gram, Parallelism::Sequential).unwrap();
     for size in [1, 8, 100] {
         let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
-        let found = threshold(&minimum, batch).unwrap();
+        let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
         assert_eq!(found.status, ThresholdStatus::Converged, "{found:?}");
         assert!(found.iterations < 120, "B = {size}: {found:?}");
-        let bounds = bounds(&minimum, batch).unwrap();
+        let bounds = bounds(&minimum, &batch).unwrap();
         let order = [bounds.sufficient, found.midpoint(), bounds.spectral];
         assert!(order.is_sorted(), "B = {size}: {order:?}");
     }
@@ -215,7 +215,7 @@ fn nearly_orthonormal_gradients_have_narrow_intervals() {
             // all rounding must not be the end.
             for relative_width in [1e-10, 1e-13] {
                 let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
-                let found = threshold_with(&jacobian, batch, &options).unwrap();
+                let found = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap();
                 assert!(found.relative_width() < 2e-10, "{n} {size} {batch_size}: {found:?}");
             }
         }
@@ -228,13 +228,14 @@ fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
     for jacobian in [rows(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0]), rows(&[0.6, 0.8])] {
         for momentum in [0.3, 0.9, 0.999] {
             for relative_width in [1e-2, 1e-4, 1e-6, 1e-10, 1e-14] {
-                let options =
-                    ThresholdOptions { momentum, relative_width, ..ThresholdOptions::default() };
+                let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+                let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
                 let batch = Batch::new(2, Sampling::WithReplacement).unwrap();
-                let found = threshold_with(&jacobian, batch, &options).unwrap();
-                assert_eq!(found.status, ThresholdStatus::Converged, "{options:?}: {found:?}");
+                let found = threshold_with(&jacobian, &optimizer, &batch, &options).unwrap();
+                let case = format!("{optimizer}, {options:?}: {found:?}");
+                assert_eq!(found.status, ThresholdStatus::Converged, "{case}");
                 // Constants of the size of 1/(1 − β) are rounded; ζ, about 5e5, must not enter.
-                assert!(found.relative_width() <= relative_width + 1e-10, "{options:?}: {found:?}");
+                assert!(found.relative_width() <= relative_width + 1e-10, "{case}");
             }
         }
     }
@@ -245,8 +246,8 @@ fn degenerate_minima_are_ordinary() {
     let check = |jacobian: &RowMatrix, size: usize, expected: f64| {
         for momentum in [0.0, 0.5] {
             let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
-            let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-            let found = threshold_with(jacobian, batch, &options).unwrap();
+            let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+            let found = threshold(jacobian, &optimizer, &batch).unwrap();
             if momentum > 0.0 {
                 assert!(!found.lower.is_nan() && found.lower <= found.upper, "{found:?}");
                 continue;
@@ -272,7 +273,8 @@ fn degenerate_minima_are_ordinary() {
     check(&rows(&[1.0, 0.0, 0.0, 2.0], 2), 2, 1.0);
     // Gradients of 1e-160: every learning rate that a number can be is stable.
     let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
-    let found = threshold(&rows(&[1e-160, 0.0, 0.0, 2e-160], 2), batch).unwrap();
+    let found =
+        threshold(&rows(&[1e-160, 0.0, 0.0, 2e-160], 2), &Optimizer::sgd(), &batch).unwrap();
     assert_eq!(found.stability(f64::MAX), Stability::Stable);
 }
 
@@ -280,18 +282,25 @@ fn degenerate_minima_are_ordinary() {
 fn wrong_options_and_matrices_are_refused() {
     let jacobian = random_jacobian(3, 2, 0);
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-    for momentum in [-0.1, 1.0, f64::NAN] {
-        let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-        let error = threshold_with(&jacobian, batch, &options).unwrap_err();
-        assert!(matches!(error, TheoryError::Momentum { .. }), "{error}");
+    for optimizer in [
+        Optimizer::sgd().momentum(0.9).unwrap().nesterov().unwrap(),
+        Optimizer::sgd().momentum(0.9).unwrap().dampening(0.1).unwrap(),
+        Optimizer::sgd().weight_decay(0.1).unwrap(),
+        Optimizer::sgd().decoupled_weight_decay(0.1).unwrap(),
+    ] {
+        let error = threshold(&jacobian, &optimizer, &batch).unwrap_err();
+        assert!(matches!(error, TheoryError::Optimizer { .. }), "{error}");
     }
+    let reshuffled = Batch::new(1, Sampling::Reshuffling).unwrap();
+    let error = threshold(&jacobian, &Optimizer::sgd(), &reshuffled).unwrap_err();
+    assert_eq!(error, TheoryError::DependentBatches);
     for relative_width in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
-        let error = threshold_with(&jacobian, batch, &options).unwrap_err();
+        let error = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap_err();
         assert!(matches!(error, TheoryError::RelativeWidth { .. }), "{error}");
     }
     let batch = Batch::new(4, Sampling::WithoutReplacement).unwrap();
-    let error = threshold(&jacobian, batch).unwrap_err();
+    let error = threshold(&jacobian, &Optimizer::sgd(), &batch).unwrap_err();
     assert_eq!(error, TheoryError::BatchTooLarge { batch_size: 4, sample_count: 3 });
     // Every 2 × 2 minor of this matrix is nonnegative, its determinant is not.
     let indefinite = Mat::from_fn(3, 3, |i, j| match (i, j) {
@@ -318,7 +327,7 @@ fn threads_change_no_bit() {
     let found = |parallelism| {
         let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
         let minimum = Minimum::from_gram(gram(), parallelism).unwrap();
-        threshold_with(&minimum, batch, &options).unwrap()
+        threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap()
     };
     assert_eq!(found(Parallelism::Sequential), found(Parallelism::Rayon));
 }
@@ -329,11 +338,15 @@ fn sums_means_and_the_jacobian_give_the_same_threshold() {
     let sums = jacobian.as_mat() * jacobian.as_mat().transpose();
     let means: Mat<f64> = faer::Scale(1.0 / 9.0) * &sums;
     let batch = Batch::new(2, Sampling::WithoutReplacement).unwrap();
-    let expected = threshold(&jacobian, batch).unwrap();
+    let expected = threshold(&jacobian, &Optimizer::sgd(), &batch).unwrap();
     let overlap = |found: Threshold| found.lower <= expected.upper && expected.lower <= found.upper;
-    assert!(overlap(threshold(&Gram::from_sums(sums).unwrap(), batch).unwrap()));
-    assert!(overlap(threshold(&Gram::from_means(means).unwrap(), batch).unwrap()));
-    let dense = dense_threshold(&Minimum::new(&jacobian).unwrap(), batch).unwrap();
+    assert!(overlap(
+        threshold(&Gram::from_sums(sums).unwrap(), &Optimizer::sgd(), &batch).unwrap()
+    ));
+    assert!(overlap(
+        threshold(&Gram::from_means(means).unwrap(), &Optimizer::sgd(), &batch).unwrap()
+    ));
+    let dense = dense_threshold(&Minimum::new(&jacobian).unwrap(), &batch).unwrap();
     assert!((expected.midpoint() / dense - 1.0).abs() < 1e-10);
 }
 
@@ -344,8 +357,8 @@ fn a_network_of_many_samples_keeps_the_order_of_the_bounds() {
     let mut last = 0.0;
     for size in [1, 2, 5, 20, 100, 199, 200] {
         let batch = Batch::new(size, Sampling::WithoutReplacement).unwrap();
-        let found = threshold(&minimum, batch).unwrap();
-        let bounds = bounds(&minimum, batch).unwrap();
+        let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
+        let bounds = bounds(&minimum, &batch).unwrap();
         assert!(found.relative_width() < 2e-10, "{found:?}");
         assert!(bounds.sufficient <= found.upper && found.lower <= bounds.spectral);
         assert!(found.midpoint() >= last, "B = {size}");
@@ -361,7 +374,7 @@ fn the_lyapunov_function_decays_exactly_below_the_threshold() {
     let jacobian = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.6, 1.1, -0.4, 0.7]).unwrap();
     let minimum = Minimum::new(&jacobian).unwrap();
     let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
-    let function = lyapunov_function(&minimum, batch, &ThresholdOptions::default()).unwrap();
+    let function = lyapunov_function(&minimum, &batch, &ThresholdOptions::default()).unwrap();
     let gauss_newton = jacobian.as_mat().transpose() * jacobian.as_mat();
     let gauss_newton: Mat<f64> = faer::Scale(1.0 / 3.0) * gauss_newton;
     let eigen = flatmin_linalg::symmetric_eigen(gauss_newton.as_ref()).unwrap();

@@ -176,7 +176,7 @@ fn the_exponent_is_not_positive_at_the_mean_square_threshold() {
         (3, Sampling::WithoutReplacement),
     ] {
         let batch = Batch::new(size, sampling).unwrap();
-        let threshold = dense_threshold(&minimum, batch).unwrap();
+        let threshold = dense_threshold(&minimum, &batch).unwrap();
         let sgd = LinearisedSgd::new(&minimum, batch, threshold).unwrap();
         let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
         assert!(exponent.upper(5.0) < 0.0, "{exponent:?}");
@@ -204,7 +204,7 @@ fn mean_square_stability_implies_almost_sure_stability() {
             _ => (rng.random_range(1..=n), Sampling::WithoutReplacement),
         };
         let batch = Batch::new(size, sampling).unwrap();
-        let threshold = dense_threshold(&minimum, batch).unwrap();
+        let threshold = dense_threshold(&minimum, &batch).unwrap();
         let sgd = LinearisedSgd::new(&minimum, batch, threshold).unwrap();
         let options = LyapunovOptions { steps: 2000, ..OPTIONS };
         let exponent = lyapunov_exponent(&sgd, options).unwrap();

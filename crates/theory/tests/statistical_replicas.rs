@@ -103,7 +103,7 @@ fn the_lyapunov_function_turns_at_the_threshold() {
     let jacobian = RowMatrix::from_fn(4, 6, |i, j| if i == j { 1.0 } else { 0.0 });
     let minimum = Minimum::new(&jacobian).unwrap();
     let batch = Batch::new(2, Sampling::WithReplacement).unwrap();
-    let threshold = dense_threshold(&minimum, batch).unwrap();
+    let threshold = dense_threshold(&minimum, &batch).unwrap();
     let form = RowMatrix::from_fn(4, 4, |i, j| if i == j { 1.0 } else { 0.0 });
     for (factor, sign) in [(0.8, -1.0), (0.95, -1.0), (1.05, 1.0), (1.2, 1.0)] {
         let sgd = LinearisedSgd::new(&minimum, batch, factor * threshold).unwrap();

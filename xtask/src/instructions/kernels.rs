@@ -11,8 +11,8 @@ use flatmin_linalg::{Operator as _, Parallelism, RowMatrix, matmul};
 use flatmin_models::{Activation, Model as _};
 use flatmin_optim::{DiagonalKernel, MlpKernel, ReluKernel, Update};
 use flatmin_theory::{
-    Batch, Gram, LinearisedSgd, Minimum, Sampling, SecondMoments, SimulationOptions, Start,
-    ThresholdOptions, simulate, threshold_with, trace_bound,
+    Batch, Gram, LinearisedSgd, Minimum, Optimizer, Sampling, SecondMoments, SimulationOptions,
+    Start, ThresholdOptions, simulate, threshold_with, trace_bound,
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
@@ -149,7 +149,9 @@ fn threshold() {
     let sequential = Parallelism::Sequential;
     let options = ThresholdOptions { parallelism: sequential, ..ThresholdOptions::default() };
     counted(&mut || {
-        black_box(threshold_with(black_box(&minimum), one_sample(), &options).ok());
+        black_box(
+            threshold_with(black_box(&minimum), &Optimizer::sgd(), &one_sample(), &options).ok(),
+        );
     });
 }
 

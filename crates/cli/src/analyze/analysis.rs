@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
-    Alignment, Batch, Bounds, Stability, Threshold, ThresholdOptions, ThresholdStatus, alignment,
-    threshold_with,
+    Alignment, Batch, Bounds, Optimizer, Sampling, Stability, Threshold, ThresholdOptions,
+    ThresholdStatus, alignment, threshold_with,
 };
 use serde::Serialize;
 
@@ -65,19 +65,20 @@ impl Analysis {
     ) -> Result<BatchAnalysis, Failure> {
         let failed = Failure::theory(&options.file);
         let minimum = &self.found.minimum;
-        let batch = Batch::new(batch_size, options.batches.sampling.sampling()).map_err(&failed)?;
+        let batch = Batch::new(batch_size, options.batches.sampling).map_err(&failed)?;
         let noise_coefficient =
             batch.noise_coefficient(minimum.sample_count()).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
                 Failure::input(&options.file, format!("{error}; {remedy}"))
             })?;
+        let optimizer = Optimizer::sgd().momentum(options.momentum);
+        let optimizer = optimizer.map_err(|error| failed(error.into()))?;
         let settings = ThresholdOptions {
             relative_width: options.tolerance,
-            momentum: options.momentum,
             parallelism,
             ..ThresholdOptions::default()
         };
-        let threshold = threshold_with(minimum, batch, &settings).map_err(&failed)?;
+        let threshold = threshold_with(minimum, &optimizer, &batch, &settings).map_err(&failed)?;
         let threshold = threshold.for_loss_scale(self.loss_scale);
         let bounds = Bounds::new(minimum, &self.alignment, noise_coefficient);
         let judge = |rate: &f64| (*rate, threshold.stability(*rate));
@@ -158,7 +159,7 @@ impl BatchAnalysis {
         let Threshold { iterations, status, .. } = self.threshold;
         BatchReport {
             batch_size: self.batch_size,
-            sampling: options.batches.sampling.name(),
+            sampling: options.batches.sampling,
             noise_coefficient: self.noise_coefficient,
             threshold: self.threshold.into(),
             relative_width: self.threshold.relative_width(),
@@ -238,7 +239,7 @@ pub(crate) struct BlockReport<'a> {
 #[derive(Debug, Serialize)]
 struct BatchReport {
     batch_size: usize,
-    sampling: &'static str,
+    sampling: Sampling,
     noise_coefficient: f64,
     threshold: Interval,
     relative_width: f64,

@@ -86,7 +86,7 @@ fn figure(options: &Options, analysis: &Analysis, batches: &[&BatchAnalysis]) ->
         || shown(&options.file),
         |name| flatmin_host::printable(&name.to_string_lossy()),
     );
-    let sampling = options.batches.sampling.words();
+    let sampling = options.batches.sampling_words();
     let momentum = match options.momentum {
         momentum if momentum > 0.0 => format!(", momentum {}", significant(momentum, 6)),
         _ => String::new(),

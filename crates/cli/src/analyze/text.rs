@@ -105,7 +105,7 @@ fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
     let _ = write!(
         text,
         "\nLargest stable learning rate η* of SGD (mean square, exact), batches drawn {}",
-        options.batches.sampling.words()
+        options.batches.sampling_words()
     );
     if options.momentum > 0.0 {
         let _ = write!(text, ", momentum {}", significant(options.momentum, 15));

@@ -182,12 +182,6 @@ const TABLES: &[(&str, &[&str])] = &[
     ("output", &["checkpoint_every"]),
 ];
 
-const SAMPLINGS: &[(&str, Sampling)] = &[
-    ("with-replacement", Sampling::WithReplacement),
-    ("without-replacement", Sampling::WithoutReplacement),
-    ("reshuffling", Sampling::Reshuffling),
-];
-
 const SCHEDULES: &[(&str, Schedule)] =
     &[("constant", Schedule::Constant), ("cosine", Schedule::Cosine), ("step", Schedule::Step)];
 
@@ -403,7 +397,7 @@ fn optimizer(
         let max_steps =
             max_steps.ok_or_else(|| table.missing("max_steps", "the number of steps"))?;
         let batch_size = size(&table, "batch_size", 1)?;
-        let sampling = table.choice("sampling", SAMPLINGS)?;
+        let sampling = table.choice("sampling", Sampling::ALL)?;
         if is_sgd {
             let batch_size =
                 batch_size.ok_or_else(|| table.missing("batch_size", "the samples of a step"))?;

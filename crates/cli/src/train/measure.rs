@@ -4,7 +4,7 @@ use flatmin_curvature::training_curvature;
 use flatmin_linalg::EigenError;
 use flatmin_models::Dataset;
 use flatmin_optim::Segment;
-use flatmin_theory::{Batch, Gram, TheoryError, ThresholdOptions, threshold_with};
+use flatmin_theory::{Batch, Gram, Optimizer, TheoryError, ThresholdOptions, threshold_with};
 use serde::{Serialize, Serializer};
 
 use crate::network::Network;
@@ -193,7 +193,7 @@ impl<N: Network> Measure<'_, N> {
         };
         let options =
             ThresholdOptions { relative_width: RELATIVE_WIDTH, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&gram, batch, &options)?;
+        let threshold = threshold_with(&gram, &Optimizer::sgd(), &batch, &options)?;
         Ok(Some((threshold.lower, threshold.upper)))
     }
 }

@@ -353,12 +353,10 @@ fn check_columns(columns: &[Column], n: usize, k: usize) -> Result<(), String> {
 }
 
 fn theory_batch(batch_size: usize, sampling: Sampling) -> Option<Batch> {
-    let sampling = match sampling {
-        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
-        Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
-        Sampling::Reshuffling => return None,
-    };
-    Batch::new(batch_size, sampling).ok()
+    match sampling {
+        Sampling::Reshuffling => None,
+        independent => Batch::new(batch_size, independent).ok(),
+    }
 }
 
 fn config_digest(config: &Config) -> serde_json::Result<String> {

@@ -116,6 +116,9 @@ pub enum CellError {
     /// A question to the theory has no answer.
     #[error(transparent)]
     Theory(#[from] flatmin_theory::TheoryError),
+    /// Settings make no optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] flatmin_theory::OptimizerError),
     /// Basis pursuit, or a statement about norms, has no answer.
     #[error(transparent)]
     Ledger(#[from] flatmin_ledger::LedgerError),

@@ -7,7 +7,7 @@ use flatmin_curvature::{TrainingCurvature, training_curvature_of_gram};
 use flatmin_linalg::{Parallelism, RowMatrix};
 use flatmin_models::{Dataset, Model};
 use flatmin_optim::Method;
-use flatmin_theory::{Gram, Minimum, ThresholdOptions, threshold_with};
+use flatmin_theory::{Gram, Minimum, Optimizer, ThresholdOptions, threshold_with};
 
 use super::CellError;
 use super::study::theory_batch;
@@ -55,7 +55,8 @@ impl Place {
         let Method::Sgd { batch_size, sampling } = method else { return Ok(None) };
         let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
         let options = ThresholdOptions { relative_width: 1e-6, ..ThresholdOptions::default() };
-        let threshold = threshold_with(self.minimum()?, batch, &options)?.midpoint();
+        let threshold =
+            threshold_with(self.minimum()?, &Optimizer::sgd(), &batch, &options)?.midpoint();
         Ok(threshold.is_finite().then_some(threshold))
     }
 }

@@ -4,10 +4,10 @@ use flatmin_linalg::RowMatrix;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
     Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovExponent,
-    LyapunovOptions, Minimum, SecondMoments, SimulationOptions, Start, Threshold, ThresholdOptions,
-    alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound, lambda_max_bound,
-    lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at, spectral_bound,
-    sufficient_bound, threshold_with, trace_bound,
+    LyapunovOptions, Minimum, Optimizer, SecondMoments, SimulationOptions, Start, Threshold,
+    ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound,
+    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at,
+    spectral_bound, sufficient_bound, threshold, threshold_with, trace_bound,
 };
 use serde::{Deserialize, Serialize};
 
@@ -191,12 +191,10 @@ pub(crate) fn theory_batch(
     batch_size: usize,
     sampling: Sampling,
 ) -> Result<Option<Batch>, CellError> {
-    let sampling = match sampling {
-        Sampling::WithReplacement => flatmin_theory::Sampling::WithReplacement,
-        Sampling::WithoutReplacement => flatmin_theory::Sampling::WithoutReplacement,
-        Sampling::Reshuffling => return Ok(None),
-    };
-    Ok(Some(Batch::new(batch_size, sampling)?))
+    Ok(match sampling {
+        Sampling::Reshuffling => None,
+        independent => Some(Batch::new(batch_size, independent)?),
+    })
 }
 
 impl Study {
@@ -219,7 +217,7 @@ impl Study {
                 batch_study(minimum, &alignment, size, sampling).transpose()
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let single = Batch::new(1, flatmin_theory::Sampling::WithReplacement)?;
+        let single = Batch::new(1, Sampling::WithReplacement)?;
         let stable = batches.first().and_then(|study| study.threshold_lower);
         let mut result = StudyResult {
             rank: minimum.eigenvalues().len(),
@@ -237,7 +235,7 @@ impl Study {
             result.single_runs = Some(SingleRuns { exponent, edge });
         }
         if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
-            let form = lyapunov_function(minimum, single, &ThresholdOptions::default())?.matrix;
+            let form = lyapunov_function(minimum, &single, &ThresholdOptions::default())?.matrix;
             for momentum in [0.0, MOMENTUM] {
                 let sgd = LinearisedSgd::new(minimum, single, 0.0)?.with_momentum(momentum)?;
                 result.dynamics.extend(dynamics(&sgd, &form, replicas, seed)?);
@@ -287,7 +285,8 @@ fn batch_study(
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
-    let Threshold { lower, upper, .. } = threshold_with(minimum, batch, &options)?;
+    let Threshold { lower, upper, .. } =
+        threshold_with(minimum, &Optimizer::sgd(), &batch, &options)?;
     let sharpness = minimum.sharpness();
     let largest = minimum.largest_gradient_norm_squared();
     let norm = sharpness.frobenius_norm;
@@ -317,8 +316,8 @@ fn dynamics(
     let (minimum, momentum) = (sgd.minimum(), sgd.momentum());
     let plain = momentum <= 0.0;
     let rank = minimum.eigenvalues().len() as f64;
-    let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-    let threshold = threshold_with(minimum, sgd.batch(), &options)?.midpoint();
+    let optimizer = Optimizer::sgd().momentum(momentum)?;
+    let threshold = threshold(minimum, &optimizer, &sgd.batch())?.midpoint();
     let trace: f64 = (0..form.rows()).map(|k| form.row(k)[k]).sum();
     let rates = FACTORS.map(|factor| factor * threshold);
     let run = |start, replicas| {

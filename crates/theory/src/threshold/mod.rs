@@ -33,17 +33,15 @@ use self::perron::Operator;
 use self::response::Response;
 use self::truncation::Kept;
 use crate::minimum::rounding;
-use crate::{Batch, Minimum, TheoryError, ToMinimum};
+use crate::{Batch, Minimum, Optimizer, TheoryError, ToMinimum};
 
-/// How exact a threshold is wanted, and of which optimizer.
+/// How exact a threshold is wanted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdOptions {
     /// Relative width of the interval at which the iteration stops. From 512 rows on a twentieth of it may be what
     /// the smallest eigenvalues would add, which are then left out. What rounding adds comes on top: nothing is
     /// gained by less than 1e-14.
     pub relative_width: f64,
-    /// Heavy-ball momentum β in [0, 1): `v' = βv − η·grad`, `θ' = θ + v'`.
-    pub momentum: f64,
     /// Whether the products may use several cores. The result is the same to the bit.
     pub parallelism: Parallelism,
     /// Most products with M.
@@ -51,14 +49,9 @@ pub struct ThresholdOptions {
 }
 
 impl Default for ThresholdOptions {
-    /// A relative width of 1e-10, no momentum, one core, at most 2000 products.
+    /// A relative width of 1e-10, one core, at most 2000 products.
     fn default() -> Self {
-        Self {
-            relative_width: 1e-10,
-            momentum: 0.0,
-            parallelism: Parallelism::Sequential,
-            max_products: 2000,
-        }
+        Self { relative_width: 1e-10, parallelism: Parallelism::Sequential, max_products: 2000 }
     }
 }
 
@@ -154,7 +147,7 @@ impl Threshold {
     }
 }
 
-/// The largest mean-square stable learning rate at a minimum given as a [`Minimum`], a Jacobian or a
+/// The largest learning rate at which `optimizer` is mean-square stable, at a minimum given as a [`Minimum`], a Jacobian or a
 /// [`Gram`](crate::Gram) matrix, to 1e-10 where rounding allows (S8–S10).
 ///
 /// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and for a network about 20 products
@@ -163,11 +156,11 @@ impl Threshold {
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
-/// use flatmin_theory::{Batch, Sampling, Stability, threshold};
+/// use flatmin_theory::{Batch, Optimizer, Sampling, Stability, threshold};
 /// // Two samples with gradients (1, 0) and (0, 2), one at a time: η* = 2/max ‖g_i‖².
 /// let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?;
 /// let batch = Batch::new(1, Sampling::WithReplacement)?;
-/// let threshold = threshold(&jacobian, batch)?;
+/// let threshold = threshold(&jacobian, &Optimizer::sgd(), &batch)?;
 /// assert!(threshold.lower <= 0.5 && 0.5 <= threshold.upper);
 /// assert!(threshold.relative_width() < 2e-10);
 /// assert_eq!(threshold.stability(0.51), Stability::Unstable);
@@ -175,29 +168,34 @@ impl Threshold {
 /// ```
 ///
 /// # Errors
-/// As [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`].
-pub fn threshold<M>(minimum: &M, batch: Batch) -> Result<Threshold, TheoryError>
+/// As [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`]; [`TheoryError::Optimizer`] for an
+/// optimizer other than SGD with or without heavy-ball momentum.
+pub fn threshold<M>(
+    minimum: &M,
+    optimizer: &Optimizer,
+    batch: &Batch,
+) -> Result<Threshold, TheoryError>
 where
     M: ToMinimum + ?Sized,
 {
-    threshold_with(minimum, batch, &ThresholdOptions::default())
+    threshold_with(minimum, optimizer, batch, &ThresholdOptions::default())
 }
 
 /// As [`threshold`], with options.
 ///
 /// # Errors
-/// As [`threshold`]; [`TheoryError::Momentum`] and [`TheoryError::RelativeWidth`] for options that
-/// make no sense.
+/// As [`threshold`]; [`TheoryError::RelativeWidth`] for a width that is not a positive number.
 pub fn threshold_with<M>(
     minimum: &M,
-    batch: Batch,
+    optimizer: &Optimizer,
+    batch: &Batch,
     options: &ThresholdOptions,
 ) -> Result<Threshold, TheoryError>
 where
     M: ToMinimum + ?Sized,
 {
     let minimum = minimum.to_minimum()?;
-    Ok(solve(&minimum, batch, options)?.0)
+    Ok(solve(&minimum, optimizer, batch, options)?.0)
 }
 
 /// The Lyapunov function `V(δ) = δᵀ Y* δ` of S14, sharp for η*.
@@ -213,27 +211,24 @@ pub struct LyapunovFunction {
     pub matrix: RowMatrix,
 }
 
-/// The Lyapunov function of a minimum, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14); with
+/// The Lyapunov function of a minimum for plain SGD, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14); with
 /// several outputs `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q.
 ///
 /// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
 /// matrix is that of the top mode alone.
 ///
 /// # Errors
-/// As [`threshold_with`]; [`TheoryError::Momentum`] also for any momentum: S14 is about plain SGD.
+/// As [`threshold_with`].
 pub fn lyapunov_function(
     minimum: &Minimum,
-    batch: Batch,
+    batch: &Batch,
     options: &ThresholdOptions,
 ) -> Result<LyapunovFunction, TheoryError> {
-    if options.momentum.abs() > 0.0 {
-        return Err(TheoryError::Momentum { value: options.momentum });
-    }
     // The error of the vector is about the square root of that of the threshold.
     let wanted = options.relative_width;
     let relative_width = if wanted > 1e-13 { 1e-13 } else { wanted };
-    let (threshold, bracket) =
-        solve(minimum, batch, &ThresholdOptions { relative_width, ..*options })?;
+    let options = ThresholdOptions { relative_width, ..*options };
+    let (threshold, bracket) = solve(minimum, &Optimizer::sgd(), batch, &options)?;
     let (_, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();
     let matrix = match bracket {
@@ -264,15 +259,14 @@ struct Bracket {
 
 fn solve(
     minimum: &Minimum,
-    batch: Batch,
+    optimizer: &Optimizer,
+    batch: &Batch,
     options: &ThresholdOptions,
 ) -> Result<(Threshold, Option<Bracket>), TheoryError> {
     let n = minimum.sample_count();
     let p = batch.noise_coefficient(n)?;
-    let &ThresholdOptions { relative_width, momentum, parallelism, .. } = options;
-    if !(0.0..1.0).contains(&momentum) {
-        return Err(TheoryError::Momentum { value: momentum });
-    }
+    let momentum = optimizer.heavy_ball("the threshold")?;
+    let &ThresholdOptions { relative_width, parallelism, .. } = options;
     if !(relative_width > 0.0 && relative_width.is_finite()) {
         return Err(TheoryError::RelativeWidth { value: relative_width });
     }
@@ -395,14 +389,14 @@ fn first_order_error(
 #[cfg(test)]
 mod tests {
     use super::threshold;
-    use crate::{Batch, Minimum, Sampling};
+    use crate::{Batch, Minimum, Optimizer, Sampling};
     use flatmin_linalg::RowMatrix;
 
     #[test]
     fn a_scaled_loss_has_the_threshold_divided_outward() {
         let minimum = Minimum::new(&RowMatrix::new(1, 1, vec![1.0]).unwrap()).unwrap();
         let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-        let plain = threshold(&minimum, batch).unwrap();
+        let plain = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
         assert_eq!(plain.for_loss_scale(1.0), plain);
         for loss_scale in [0.3, 3.0, 5.0, 7.0] {
             let scaled = plain.for_loss_scale(loss_scale);
@@ -410,7 +404,9 @@ mod tests {
             assert!(scaled.lower.mul_add(loss_scale, -plain.lower) < 0.0, "{loss_scale}");
             assert!(scaled.upper.mul_add(loss_scale, -plain.upper) > 0.0, "{loss_scale}");
         }
-        let flat = threshold(&Minimum::new(&RowMatrix::zeros(1, 1)).unwrap(), batch).unwrap();
+        let flat =
+            threshold(&Minimum::new(&RowMatrix::zeros(1, 1)).unwrap(), &Optimizer::sgd(), &batch)
+                .unwrap();
         let scaled = flat.for_loss_scale(2.0);
         assert!(scaled.lower.is_infinite() && scaled.upper.is_infinite());
     }

@@ -142,7 +142,7 @@ mod tests {
     use crate::threshold::perron::Operator;
     use crate::threshold::response::Response;
     use crate::threshold::{ThresholdOptions, search, threshold_with};
-    use crate::{Batch, Minimum, Sampling};
+    use crate::{Batch, Minimum, Optimizer, Sampling};
 
     /// Columns that shrink by `ratio`.
     fn minimum(samples: usize, outputs: usize, parameters: usize, ratio: f64) -> Minimum {
@@ -161,7 +161,7 @@ mod tests {
             let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
             let p = batch.noise_coefficient(40).unwrap();
             let options = ThresholdOptions::default();
-            let exact = threshold_with(&minimum, batch, &options).unwrap();
+            let exact = threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
             let unit = libm::scalbn(1.0, -2 * minimum.scaled().0);
             let [lower, upper] = [exact.upper, exact.lower].map(|rate| 2.0 * unit / rate);
             for count in [5, 10, 20] {
@@ -190,9 +190,11 @@ mod tests {
                 Kept::affordable(minimum, &response, &options).eigenvalues.len()
             };
             assert!((10..80).contains(&response(&minimum)), "{}", response(&minimum));
-            let narrow = threshold_with(&minimum, batch, &ThresholdOptions::default()).unwrap();
+            let narrow =
+                threshold_with(&minimum, &Optimizer::sgd(), &batch, &ThresholdOptions::default())
+                    .unwrap();
             let options = ThresholdOptions { relative_width: 1e-3, ..Default::default() };
-            let wide = threshold_with(&minimum, batch, &options).unwrap();
+            let wide = threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
             assert!(wide.lower <= narrow.lower && narrow.upper <= wide.upper);
             assert!(wide.relative_width() <= 1e-3, "{}", wide.relative_width());
         }
@@ -204,7 +206,7 @@ mod tests {
         let (_, eigenvalues, rows) = minimum.scaled();
         for (momentum, relative_width) in [(0.0, 1e-10), (0.9, 1e-3)] {
             let response = Response::new(eigenvalues, 1.0, momentum);
-            let options = ThresholdOptions { relative_width, momentum, ..Default::default() };
+            let options = ThresholdOptions { relative_width, ..Default::default() };
             let kept = Kept::affordable(&minimum, &response, &options);
             assert!(matches!(kept.rows, Cow::Borrowed(same) if std::ptr::eq(same, rows)));
             assert_eq!(kept.options(&options), options);

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use flatmin_linalg::RowMatrix;
-use flatmin_theory::{Batch, Minimum, Sampling, Threshold, ThresholdOptions, threshold_with};
+use flatmin_theory::{
+    Batch, Minimum, Optimizer, Sampling, Threshold, ThresholdOptions, threshold_with,
+};
 use proptest::prelude::{Just, Strategy, prop_assert};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_oneof};
@@ -46,9 +48,9 @@ pub(crate) fn at_any_scale(
 }
 
 pub(crate) fn of_minimum(minimum: &Minimum, batch: Batch, momentum: f64) -> Threshold {
-    let options =
-        ThresholdOptions { relative_width: 1e-15, momentum, ..ThresholdOptions::default() };
-    threshold_with(minimum, batch, &options).unwrap()
+    let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+    let options = ThresholdOptions { relative_width: 1e-15, ..ThresholdOptions::default() };
+    threshold_with(minimum, &optimizer, &batch, &options).unwrap()
 }
 
 /// Both may contain one number.

@@ -1,7 +1,7 @@
 //! What rounding takes is in the interval, and no more than that.
 
 use flatmin_linalg::RowMatrix;
-use flatmin_theory::{Minimum, ThresholdOptions, threshold_with};
+use flatmin_theory::{Minimum, Optimizer, ThresholdOptions, threshold_with};
 
 use super::cases::{interval, of_minimum, with_replacement, without_replacement};
 
@@ -51,13 +51,10 @@ fn asking_for_less_than_rounding_leaves_gives_no_wider_intervals() {
                 // Narrow, or it does not return.
                 let batch = with_replacement(size);
                 let found = interval(&jacobian, 1, batch, momentum);
-                let options = |relative_width| ThresholdOptions {
-                    relative_width,
-                    momentum,
-                    ..ThresholdOptions::default()
-                };
+                let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
                 for relative_width in [1e-14, 1e-300] {
-                    let other = threshold_with(&jacobian, batch, &options(relative_width)).unwrap();
+                    let options = ThresholdOptions { relative_width, ..Default::default() };
+                    let other = threshold_with(&jacobian, &optimizer, &batch, &options).unwrap();
                     assert_eq!(other, found, "{relative_width:e}");
                 }
             }

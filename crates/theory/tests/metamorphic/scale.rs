@@ -3,8 +3,8 @@
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix};
 use flatmin_theory::{
-    Bounds, Gram, GramSum, Minimum, Threshold, ThresholdOptions, ThresholdStatus, alignment,
-    bounds, threshold_with,
+    Bounds, Gram, GramSum, Minimum, Optimizer, Threshold, ThresholdStatus, alignment, bounds,
+    threshold,
 };
 use proptest::prelude::{Just, prop_assert, prop_assert_eq, proptest};
 use proptest::{collection, prop_oneof};
@@ -53,7 +53,7 @@ proptest! {
         };
         prop_assert_eq!(b, expected);
         let [a, b] = [&case.jacobian, &other].map(|jacobian| {
-            all_bounds(&bounds(&Minimum::with_outputs(jacobian, case.outputs).unwrap(), case.batch).unwrap())
+            all_bounds(&bounds(&Minimum::with_outputs(jacobian, case.outputs).unwrap(), &case.batch).unwrap())
         });
         for (a, b) in a.into_iter().zip(b) {
             prop_assert_eq!(libm::scalbn(a, -2 * exponent).to_bits(), b.to_bits());
@@ -89,7 +89,7 @@ proptest! {
         let jacobian = scaled(&case.jacobian, exponent);
         let minimum = Minimum::with_outputs(&jacobian, case.outputs).unwrap();
         let found = of_minimum(&minimum, case.batch, 0.0);
-        let bounds = bounds(&minimum, case.batch).unwrap();
+        let bounds = bounds(&minimum, &case.batch).unwrap();
         prop_assert!(all_bounds(&bounds).iter().all(|bound| *bound >= 0.0), "{bounds:?}");
         let slack = |rate: f64| (rate * (1.0 + 1e-12)).next_up();
         prop_assert!(bounds.sufficient <= slack(found.upper), "{bounds:?} {found:?}");
@@ -166,7 +166,7 @@ fn gradients_of_any_length_share_a_minimum() {
     assert!(found.relative_width() < 1e-12, "{found:?}");
     assert_eq!(found.status, ThresholdStatus::Converged);
     assert!(
-        all_bounds(&bounds(&minimum, with_replacement(1)).unwrap())
+        all_bounds(&bounds(&minimum, &with_replacement(1)).unwrap())
             .iter()
             .all(|bound| *bound > 0.0)
     );
@@ -183,8 +183,8 @@ fn the_ends_of_the_range_are_ordinary() {
             for batch in [with_replacement(1), with_replacement(usize::MAX), without_replacement(2)]
             {
                 for momentum in [0.0, 0.9] {
-                    let options = ThresholdOptions { momentum, ..ThresholdOptions::default() };
-                    let found = threshold_with(&jacobian, batch, &options).unwrap();
+                    let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+                    let found = threshold(&jacobian, &optimizer, &batch).unwrap();
                     assert!(found.lower <= upper && lower <= found.upper, "{value:e}: {found:?}");
                     assert!(!found.lower.is_nan() && found.lower < f64::INFINITY, "{found:?}");
                 }

@@ -10,7 +10,9 @@ use flatmin_optim::{
     DiagonalKernel, Kernel, Method, Precision, ReluKernel, Sampling, Schedule, StoppingRule,
     TrainOptions, Update, train,
 };
-use flatmin_theory::{Batch, Gram, Minimum, Sampling as Draws, ThresholdOptions, threshold_with};
+use flatmin_theory::{
+    Batch, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions, threshold_with,
+};
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +170,6 @@ pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Point {
     timer.anew(gram, |gram| {
         let minimum = Minimum::from_gram(gram, parallelism).expect("gradients are finite");
         let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
-        black_box(threshold_with(&minimum, batch, &options).ok());
+        black_box(threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).ok());
     })
 }

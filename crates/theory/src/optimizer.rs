@@ -1,0 +1,407 @@
+//! Optimizers as values, in PyTorch's conventions (S15).
+//!
+//! A new optimizer is a field of [`Optimizer`] with its checks, its words and its row of
+//! [`StateSpace`]; everything else in the crate asks [`Optimizer::state_space`] or, where a closed
+//! form covers fewer optimizers, [`Optimizer::heavy_ball`].
+
+use std::fmt;
+
+use flatmin_linalg::RowMatrix;
+
+use crate::TheoryError;
+
+/// A linear optimizer: SGD with the momentum and weight decay of `torch.optim.SGD`.
+///
+/// With gradient g at θ, learning rate η, momentum β, dampening τ and weight decay w, one step is
+///
+/// ```text
+/// d = g + w θ                     (coupled decay; d = g otherwise)
+/// u' = β u + (1−τ) d              (momentum buffer; u' = d for β = 0)
+/// θ' = θ − η u'                   (heavy ball)
+/// θ' = θ − η (d + β u')           (Nesterov)
+/// ```
+///
+/// and decoupled decay subtracts η w θ besides, as SGDW and AdamW do. PyTorch does not dampen the
+/// very first step; stability does not depend on it.
+///
+/// Every method returns the optimizer with one more setting and refuses what PyTorch refuses, so
+/// that a value of this type is always one that can be run.
+///
+/// ```
+/// use flatmin_theory::Optimizer;
+/// let optimizer = Optimizer::sgd().momentum(0.9)?.nesterov()?.weight_decay(1e-4)?;
+/// assert_eq!(optimizer.to_string(), "SGD with Nesterov momentum 0.9 and weight decay 0.0001");
+/// assert!(Optimizer::sgd().nesterov().is_err());
+/// # Ok::<(), flatmin_theory::OptimizerError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+pub struct Optimizer(Settings);
+
+/// The settings of an [`Optimizer`] before they are checked, and as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+struct Settings {
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    decoupled_weight_decay: f64,
+}
+
+/// Why settings make no optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptimizerError {
+    /// A momentum outside [0, 1).
+    #[error("the momentum is {value}, expected a number in [0, 1)")]
+    Momentum {
+        /// The momentum.
+        value: f64,
+    },
+    /// A dampening outside [0, 1).
+    #[error("the dampening is {value}, expected a number in [0, 1)")]
+    Dampening {
+        /// The dampening.
+        value: f64,
+    },
+    /// A weight decay that is negative or not finite.
+    #[error("the weight decay is {value}, expected a finite number, at least 0")]
+    WeightDecay {
+        /// The weight decay.
+        value: f64,
+    },
+    /// Nesterov's method without momentum or with dampening.
+    #[error(
+        "Nesterov's method needs a momentum above 0 and no dampening, got momentum {momentum} and \
+         dampening {dampening}"
+    )]
+    Nesterov {
+        /// The momentum.
+        momentum: f64,
+        /// The dampening.
+        dampening: f64,
+    },
+    /// Coupled and decoupled weight decay at once.
+    #[error("weight decay is either coupled ({coupled}) or decoupled ({decoupled}), not both")]
+    BothDecays {
+        /// The coupled decay.
+        coupled: f64,
+        /// The decoupled decay.
+        decoupled: f64,
+    },
+}
+
+/// An optimizer as a linear system: `z' = A z − η b · H (cᵀz)`.
+///
+/// z has one entry for each number that the optimizer keeps of a parameter: δ = θ − θ*, and with
+/// momentum the last velocity v = −η u. H is the Gauss–Newton matrix of the batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateSpace {
+    /// A, s × s with s = 1 or 2.
+    pub transition: RowMatrix,
+    /// b, of length s.
+    pub input: Vec<f64>,
+    /// c, of length s.
+    pub output: Vec<f64>,
+}
+
+impl Optimizer {
+    /// Plain SGD.
+    pub fn sgd() -> Self {
+        Self::default()
+    }
+
+    /// With momentum β: heavy-ball momentum, unless [`nesterov`](Self::nesterov) is chosen.
+    ///
+    /// # Errors
+    /// [`OptimizerError::Momentum`] unless `0 ≤ β < 1`; [`OptimizerError::Nesterov`] for β = 0
+    /// with Nesterov's method.
+    pub fn momentum(self, momentum: f64) -> Result<Self, OptimizerError> {
+        Settings { momentum, ..self.0 }.check()
+    }
+
+    /// With dampening τ of the gradient in the momentum buffer. Without momentum it has no effect,
+    /// as in PyTorch.
+    ///
+    /// # Errors
+    /// [`OptimizerError::Dampening`] unless `0 ≤ τ < 1`; [`OptimizerError::Nesterov`] for τ > 0
+    /// with Nesterov's method.
+    pub fn dampening(self, dampening: f64) -> Result<Self, OptimizerError> {
+        Settings { dampening, ..self.0 }.check()
+    }
+
+    /// With Nesterov's momentum in place of the heavy ball. Set the momentum first.
+    ///
+    /// # Errors
+    /// [`OptimizerError::Nesterov`] without momentum and with dampening.
+    pub fn nesterov(self) -> Result<Self, OptimizerError> {
+        Settings { nesterov: true, ..self.0 }.check()
+    }
+
+    /// With coupled weight decay w: `w θ` is added to the gradient.
+    ///
+    /// # Errors
+    /// [`OptimizerError::WeightDecay`] unless w is finite and at least 0;
+    /// [`OptimizerError::BothDecays`] when there is decoupled decay already.
+    pub fn weight_decay(self, weight_decay: f64) -> Result<Self, OptimizerError> {
+        Settings { weight_decay, ..self.0 }.check()
+    }
+
+    /// With decoupled weight decay w: a step subtracts `η w θ` besides, past the momentum.
+    ///
+    /// # Errors
+    /// As [`weight_decay`](Self::weight_decay), with the two decays exchanged.
+    pub fn decoupled_weight_decay(self, weight_decay: f64) -> Result<Self, OptimizerError> {
+        Settings { decoupled_weight_decay: weight_decay, ..self.0 }.check()
+    }
+
+    /// The momentum β; 0 without.
+    pub fn momentum_coefficient(&self) -> f64 {
+        self.0.momentum
+    }
+
+    /// The dampening τ; 0 without.
+    pub fn dampening_coefficient(&self) -> f64 {
+        self.0.dampening
+    }
+
+    /// True for Nesterov's momentum.
+    pub fn is_nesterov(&self) -> bool {
+        self.0.nesterov
+    }
+
+    /// The coupled weight decay w; 0 without.
+    pub fn coupled_decay(&self) -> f64 {
+        self.0.weight_decay
+    }
+
+    /// The decoupled weight decay w; 0 without.
+    pub fn decoupled_decay(&self) -> f64 {
+        self.0.decoupled_weight_decay
+    }
+
+    /// The optimizer as a linear system at learning rate η.
+    ///
+    /// | optimizer | A | b | c |
+    /// |---|---|---|---|
+    /// | SGD | 1 | 1 | 1 |
+    /// | momentum β, dampening τ | `[[1, β], [0, β]]` | (1−τ, 1−τ) | (1, 0) |
+    /// | Nesterov | `[[1, β²], [0, β]]` | (1+β, 1) | (1, 0) |
+    ///
+    /// Coupled decay w takes `η w b cᵀ` off A, decoupled decay `η w` off its first entry. Source:
+    /// theory S15.
+    ///
+    /// ```
+    /// use flatmin_theory::Optimizer;
+    /// let system = Optimizer::sgd().momentum(0.5)?.nesterov()?.state_space(0.1);
+    /// assert_eq!(system.transition.values(), [1.0, 0.25, 0.0, 0.5]);
+    /// assert_eq!(system.input, [1.5, 1.0]);
+    /// # Ok::<(), flatmin_theory::OptimizerError>(())
+    /// ```
+    pub fn state_space(&self, learning_rate: f64) -> StateSpace {
+        let Settings { momentum, dampening, nesterov, .. } = self.0;
+        let (mut transition, input) = match (momentum > 0.0, nesterov) {
+            (false, _) => (vec![1.0], vec![1.0]),
+            (true, false) => (vec![1.0, momentum, 0.0, momentum], vec![1.0 - dampening; 2]),
+            (true, true) => {
+                (vec![1.0, momentum * momentum, 0.0, momentum], vec![1.0 + momentum, 1.0])
+            }
+        };
+        let size = input.len();
+        transition[0] -= learning_rate * self.0.decoupled_weight_decay;
+        for (row, b) in input.iter().enumerate() {
+            transition[row * size] -= learning_rate * self.0.weight_decay * b;
+        }
+        StateSpace {
+            transition: RowMatrix::from_fn(size, size, |i, j| transition[i * size + j]),
+            output: (0..size).map(|k| if k == 0 { 1.0 } else { 0.0 }).collect(),
+            input,
+        }
+    }
+
+    /// The momentum β of SGD with or without heavy-ball momentum; any other optimizer is refused
+    /// by name.
+    ///
+    /// `what` says in the message what was asked for.
+    pub(crate) fn heavy_ball(&self, what: &'static str) -> Result<f64, TheoryError> {
+        let Settings { momentum, dampening, .. } = self.0;
+        let is_others = (Settings { momentum, dampening, ..Settings::default() }) != self.0;
+        // Without momentum there is no buffer to dampen.
+        if is_others || (momentum > 0.0 && dampening > 0.0) {
+            return Err(TheoryError::Optimizer { what, optimizer: *self });
+        }
+        Ok(momentum)
+    }
+}
+
+impl Settings {
+    fn check(self) -> Result<Optimizer, OptimizerError> {
+        let Self { momentum, dampening, weight_decay, decoupled_weight_decay, .. } = self;
+        if !(0.0..1.0).contains(&momentum) {
+            return Err(OptimizerError::Momentum { value: momentum });
+        }
+        if !(0.0..1.0).contains(&dampening) {
+            return Err(OptimizerError::Dampening { value: dampening });
+        }
+        for value in [weight_decay, decoupled_weight_decay] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(OptimizerError::WeightDecay { value });
+            }
+        }
+        if self.nesterov && !(momentum > 0.0 && dampening <= 0.0) {
+            return Err(OptimizerError::Nesterov { momentum, dampening });
+        }
+        if weight_decay > 0.0 && decoupled_weight_decay > 0.0 {
+            let (coupled, decoupled) = (weight_decay, decoupled_weight_decay);
+            return Err(OptimizerError::BothDecays { coupled, decoupled });
+        }
+        Ok(Optimizer(self))
+    }
+}
+
+impl TryFrom<Settings> for Optimizer {
+    type Error = OptimizerError;
+
+    fn try_from(settings: Settings) -> Result<Self, OptimizerError> {
+        settings.check()
+    }
+}
+
+impl From<Optimizer> for Settings {
+    fn from(optimizer: Optimizer) -> Self {
+        optimizer.0
+    }
+}
+
+impl fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = self.0;
+        let momentum = if settings.nesterov { "Nesterov momentum" } else { "momentum" };
+        let parts: Vec<String> = [
+            (momentum, settings.momentum),
+            ("dampening", settings.dampening),
+            ("weight decay", settings.weight_decay),
+            ("decoupled weight decay", settings.decoupled_weight_decay),
+        ]
+        .into_iter()
+        .filter(|(_, value)| *value > 0.0)
+        .map(|(words, value)| format!("{words} {value}"))
+        .collect();
+        match parts.split_last() {
+            None => f.write_str("SGD"),
+            Some((last, [])) => write!(f, "SGD with {last}"),
+            Some((last, others)) => write!(f, "SGD with {} and {last}", others.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Optimizer, OptimizerError, Settings};
+
+    fn all() -> Vec<Optimizer> {
+        let sgd = Optimizer::sgd();
+        let heavy = sgd.momentum(0.9).unwrap();
+        let dampened = heavy.dampening(0.3).unwrap();
+        let nesterov = heavy.nesterov().unwrap();
+        let plain = [sgd, heavy, dampened, nesterov];
+        let coupled = plain.map(|optimizer| optimizer.weight_decay(0.2).unwrap());
+        let decoupled = plain.map(|optimizer| optimizer.decoupled_weight_decay(0.2).unwrap());
+        [plain, coupled, decoupled].concat()
+    }
+
+    /// θ after each of `steps` steps of PyTorch's rule on the loss `curvature·θ²/2`, written down
+    /// as its documentation does.
+    fn pytorch(settings: Settings, learning_rate: f64, curvature: f64, steps: usize) -> Vec<f64> {
+        // Started with a velocity of zero: PyTorch's first step is not dampened.
+        let (mut theta, mut buffer) = (1.0, 0.0);
+        (0..steps)
+            .map(|_| {
+                let mut gradient = curvature * theta;
+                theta -= learning_rate * settings.decoupled_weight_decay * theta;
+                // The gradient is that of θ before the decay.
+                let before = gradient / curvature;
+                if settings.weight_decay > 0.0 {
+                    gradient += settings.weight_decay * before;
+                }
+                if settings.momentum > 0.0 {
+                    buffer = settings.momentum * buffer + (1.0 - settings.dampening) * gradient;
+                    if settings.nesterov {
+                        gradient += settings.momentum * buffer;
+                    } else {
+                        gradient = buffer;
+                    }
+                }
+                theta -= learning_rate * gradient;
+                theta
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_linear_system_takes_the_steps_of_pytorch() {
+        let (learning_rate, curvature) = (0.3, 1.7);
+        for optimizer in all() {
+            let system = optimizer.state_space(learning_rate);
+            let mut state = vec![0.0; system.input.len()];
+            state[0] = 1.0;
+            for (step, theta) in
+                pytorch(optimizer.0, learning_rate, curvature, 30).into_iter().enumerate()
+            {
+                let seen: f64 = state.iter().zip(&system.output).map(|(z, c)| z * c).sum();
+                state = (0..state.len())
+                    .map(|i| {
+                        let row = system.transition.row(i).iter().zip(&state);
+                        let coasted: f64 = row.map(|(a, z)| a * z).sum();
+                        coasted - learning_rate * system.input[i] * curvature * seen
+                    })
+                    .collect();
+                assert!((state[0] - theta).abs() < 1e-13, "{optimizer}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn dampening_does_nothing_without_momentum() {
+        let optimizer = Optimizer::sgd().dampening(0.5).unwrap();
+        assert_eq!(optimizer.state_space(0.1), Optimizer::sgd().state_space(0.1));
+    }
+
+    #[test]
+    fn only_the_heavy_ball_has_a_closed_form() {
+        for optimizer in all() {
+            let found = optimizer.heavy_ball("the threshold");
+            let name = optimizer.to_string();
+            match name.as_str() {
+                "SGD" => assert_eq!(found, Ok(0.0)),
+                "SGD with momentum 0.9" => assert_eq!(found, Ok(0.9)),
+                _ => assert!(found.unwrap_err().to_string().ends_with(&name), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_pytorch_refuses_is_refused() {
+        let sgd = Optimizer::sgd();
+        for value in [-0.1, 1.0, f64::INFINITY] {
+            assert_eq!(sgd.momentum(value), Err(OptimizerError::Momentum { value }));
+            assert_eq!(sgd.dampening(value), Err(OptimizerError::Dampening { value }));
+        }
+        assert!(sgd.momentum(f64::NAN).is_err() && sgd.weight_decay(f64::NAN).is_err());
+        for value in [-0.1, f64::INFINITY] {
+            assert_eq!(sgd.weight_decay(value), Err(OptimizerError::WeightDecay { value }));
+            assert!(sgd.decoupled_weight_decay(value).is_err());
+        }
+        let nesterov = sgd.momentum(0.5).unwrap().nesterov().unwrap();
+        assert!(sgd.nesterov().is_err());
+        assert!(nesterov.momentum(0.0).is_err() && nesterov.dampening(0.1).is_err());
+        let decayed = sgd.weight_decay(0.1).unwrap();
+        let error = OptimizerError::BothDecays { coupled: 0.1, decoupled: 0.2 };
+        assert_eq!(decayed.decoupled_weight_decay(0.2), Err(error));
+        // A decay of zero is none.
+        assert_eq!(decayed.decoupled_weight_decay(0.0), Ok(decayed));
+    }
+}

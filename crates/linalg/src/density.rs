@@ -122,10 +122,10 @@ pub fn spectral_density(
         }
         let eigen = krylov.eigen()?;
         let nodes = eigen.values.iter().enumerate();
-        let exponent = products.exponent();
+        let unit = products.unit();
         let nodes: Vec<Node> = nodes
             .map(|(j, value)| Node {
-                value: libm::scalbn(*value, exponent),
+                value: unit.times(*value),
                 weight: eigen.vectors[(0, j)] * eigen.vectors[(0, j)],
             })
             .collect();

@@ -4,7 +4,9 @@ use faer::{Mat, MatRef};
 use rand::Rng;
 
 use crate::estimate::products::{Products, gaussian};
-use crate::{EigenError, EstimateError, Krylov, LanczosStatus, Operator, simd};
+use crate::{
+    DEFAULT_RELATIVE_RESIDUAL, EigenError, EstimateError, Krylov, LanczosStatus, Operator, simd,
+};
 
 /// Which eigenpairs [`top_eigenpairs`] looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,9 +37,14 @@ pub struct EigenpairOptions {
 }
 
 impl Default for EigenpairOptions {
-    /// The largest one, to a residual of 1e-9, with at most 1000 products.
+    /// The largest one, to [`DEFAULT_RELATIVE_RESIDUAL`], with at most 1000 products.
     fn default() -> Self {
-        Self { count: 1, end: End::Largest, relative_residual: 1e-9, max_products: 1000 }
+        Self {
+            count: 1,
+            end: End::Largest,
+            relative_residual: DEFAULT_RELATIVE_RESIDUAL,
+            max_products: 1000,
+        }
     }
 }
 
@@ -144,7 +151,7 @@ pub fn top_eigenpairs(
             break;
         }
     }
-    let exponent = search.products.exponent();
+    let unit = search.products.unit();
     let status = if search.out_of_products {
         LanczosStatus::OutOfProducts
     } else if search.locked.len() >= dim {
@@ -155,8 +162,8 @@ pub fn top_eigenpairs(
     let mut pairs = Vec::with_capacity(count);
     for index in search.chosen() {
         let mut pair = search.locked[index].clone();
-        pair.value = libm::scalbn(pair.value, exponent);
-        pair.residual = libm::scalbn(pair.residual, exponent);
+        pair.value = unit.times(pair.value);
+        pair.residual = unit.times(pair.residual);
         if !(pair.value.is_finite() && pair.residual.is_finite()) {
             return Err(EstimateError::OutOfRange.into());
         }

@@ -4,6 +4,12 @@ use faer::Mat;
 
 use crate::{Eigen, EigenError, simd, symmetric_eigen};
 
+/// The relative residual at which eigenpairs are accepted by default: `‖Av − λv‖ ≤ 1e-9 |λ|`.
+///
+/// It bounds the relative error of λ, which is about its square, 1e-15 or so, where the next
+/// eigenvalue is not close.
+pub const DEFAULT_RELATIVE_RESIDUAL: f64 = 1e-9;
+
 /// When [`largest_eigenpair`] stops.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LanczosOptions {
@@ -14,10 +20,9 @@ pub struct LanczosOptions {
 }
 
 impl Default for LanczosOptions {
-    /// A residual of 1e-9 of λ, which bounds the error of λ by the same and makes it about 1e-15
-    /// where the next eigenvalue is not close; at most 300 products.
+    /// [`DEFAULT_RELATIVE_RESIDUAL`] and at most 300 products.
     fn default() -> Self {
-        Self { relative_residual: 1e-9, max_products: 300 }
+        Self { relative_residual: DEFAULT_RELATIVE_RESIDUAL, max_products: 300 }
     }
 }
 

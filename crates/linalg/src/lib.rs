@@ -18,6 +18,7 @@
 //! This crate knows neither models nor data. Everything in it is deterministic, and
 //! sequential unless asked otherwise.
 
+mod bisection;
 mod cholesky;
 mod density;
 mod eigenpairs;
@@ -27,17 +28,21 @@ mod linop;
 mod matrix;
 mod operator;
 pub mod panels;
-mod power;
+mod power_of_two;
 mod probe;
 mod product;
 mod reflect;
+pub mod rounding;
 mod sharpness;
 pub mod simd;
 mod stream;
 mod symmetric;
 mod tridiagonal;
 
-pub use cholesky::{divide_by_lower, divide_by_transposed_lower};
+pub use bisection::Bisection;
+pub use cholesky::{
+    cholesky, cholesky_margin, divide_by_lower, divide_by_transposed_lower, is_positive_definite,
+};
 pub use density::{
     DensityError, DensityOptions, Node, ProbeMean, SpectralDensity, spectral_density,
 };
@@ -47,11 +52,14 @@ pub use estimate::{
     TraceOptions, TraceRun, TraceStatus, TraceTarget, estimate_trace, frobenius_norm_squared,
     trace,
 };
-pub use lanczos::{Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair};
+pub use lanczos::{
+    DEFAULT_RELATIVE_RESIDUAL, Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair,
+};
 pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator, columns, columns_mut};
 pub use panels::Parallelism;
+pub use power_of_two::PowerOfTwo;
 pub use probe::{OperatorError, Probe, probe};
 pub use product::{matmul, matmul_lower, product};
 pub use reflect::thin_qr;

@@ -2,10 +2,9 @@
 //!
 //! Everything is built from [`simd`] and [`matmul`], and so has the same bits on every machine.
 
-use faer::{Accum, Mat, MatMut, MatRef};
+use faer::{Accum, ColRef, Mat, MatMut, MatRef};
 
-use crate::power::PowerOfTwo;
-use crate::{columns_mut, matmul, product, simd};
+use crate::{PowerOfTwo, columns_mut, matmul, product, simd};
 
 /// Columns whose reflections are applied to the rest together.
 pub(crate) const PANEL: usize = 32;
@@ -96,10 +95,9 @@ struct Block {
 fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
     let (m, n) = (matrix.nrows(), matrix.ncols());
     assert!(m >= n, "a thin QR decomposition of {m} rows and {n} columns");
-    let largest = matrix.col_iter().flat_map(faer::ColRef::iter);
-    let largest = largest.fold(0.0_f64, |largest, v| largest.max(v.abs()));
-    let exponent = if largest > 0.0 { libm::ilogb(largest) } else { 0 };
-    let mut work = scaled(matrix, -exponent);
+    let entries = matrix.col_iter().flat_map(ColRef::iter);
+    let unit = PowerOfTwo::of_largest(entries).unwrap_or_default();
+    let mut work = scaled(matrix, unit.inverse());
     let mut upper = Mat::zeros(n, n);
     for first in (0..n).step_by(PANEL) {
         let width = PANEL.min(n - first);
@@ -131,13 +129,12 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
         }
         keep(Block { first, vectors, triangle });
     }
-    scaled(upper.as_ref(), exponent)
+    scaled(upper.as_ref(), unit)
 }
 
-/// `2^exponent A`.
-fn scaled(matrix: MatRef<'_, f64>, exponent: i32) -> Mat<f64> {
-    let power = PowerOfTwo::new(exponent);
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| power.times(matrix[(i, j)]))
+/// The matrix `unit · A`.
+fn scaled(matrix: MatRef<'_, f64>, unit: PowerOfTwo) -> Mat<f64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| unit.times(matrix[(i, j)]))
 }
 
 #[cfg(test)]

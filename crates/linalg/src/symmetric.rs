@@ -1,14 +1,15 @@
-//! Dense symmetric eigenproblems through one guarded door.
+//! Dense symmetric eigenproblems, with input and result checked.
 //!
-//! The solver underneath (faer) fails on matrices of extreme scale and does not look at its input.
-//! Here input is checked, scaled by a power of two (exact), and the result is checked against the
-//! trace and the Frobenius norm, which an eigendecomposition preserves, before it is handed out.
+//! The solver underneath is the crate's own: reduction to tridiagonal form and QL iteration, with
+//! the same bits on every machine and for any number of threads. It expects entries near one. Here
+//! the input is checked and scaled by a power of two, which is exact. The result is compared with
+//! the trace and the Frobenius norm of the matrix, which an eigendecomposition preserves, before it
+//! is returned.
 
 use faer::{Mat, MatRef};
 
-use crate::RowMatrix;
-use crate::panels::Parallelism;
-use crate::tridiagonal::{self, Room};
+use crate::tridiagonal::{self, WorkMatrix};
+use crate::{Parallelism, PowerOfTwo, RowMatrix};
 
 /// Eigenvalues in ascending order with orthonormal eigenvectors (columns).
 #[derive(Debug, Clone)]
@@ -60,16 +61,17 @@ pub enum EigenError {
 ///
 /// Costs O(n³). The 0 × 0 matrix has none.
 ///
+/// ```
+/// use faer::mat;
+/// let values = flatmin_linalg::symmetric_eigenvalues(mat![[2.0, 1.0], [1.0, 2.0]].as_ref())?;
+/// assert!((values[0] - 1.0).abs() < 1e-14 && (values[1] - 3.0).abs() < 1e-14);
+/// # Ok::<(), flatmin_linalg::EigenError>(())
+/// ```
+///
 /// # Errors
 /// [`EigenError`]: not square, not finite, no convergence, or a result that fails its check.
 pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, EigenError> {
-    let guard = Guard::new(matrix)?;
-    if guard.is_zero() {
-        return Ok(vec![0.0; matrix.nrows()]);
-    }
-    let mut room = Room::new(matrix, -guard.exponent);
-    let values = tridiagonal::eigenvalues(&mut room);
-    guard.finish(values.ok_or(EigenError::NoConvergence(matrix.nrows()))?, &room)
+    Problem::new(matrix)?.eigenvalues()
 }
 
 /// Eigenvalues and eigenvectors of a symmetric matrix. The lower triangle is read.
@@ -79,64 +81,52 @@ pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, EigenE
 /// # Errors
 /// As [`symmetric_eigenvalues`].
 pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, EigenError> {
-    let guard = Guard::new(matrix)?;
-    let n = matrix.nrows();
-    if guard.is_zero() {
-        return Ok(Eigen { values: vec![0.0; n], vectors: Mat::identity(n, n) });
-    }
-    let mut room = Room::new(matrix, -guard.exponent);
-    let eigen = tridiagonal::eigen(&mut room, Parallelism::Sequential);
-    let (values, vectors) = eigen.ok_or(EigenError::NoConvergence(n))?;
-    let values = guard.finish(values, &room)?;
+    let (values, vectors) = Problem::new(matrix)?.eigen(Parallelism::Sequential)?;
     Ok(Eigen { values, vectors: vectors.as_mat().to_owned() })
 }
 
-/// What [`decompose`] makes of a symmetric matrix.
+/// The eigendecomposition of a symmetric matrix, with the matrix itself; see [`decompose`].
 #[derive(Debug)]
 pub struct Decomposition {
     /// Eigenvalues, ascending.
     pub values: Vec<f64>,
     /// Eigenvectors as columns, in the order of `values`.
     pub vectors: RowMatrix,
-    room: Room,
+    work: WorkMatrix,
 }
 
 impl Decomposition {
-    /// The matrix itself, bit by bit; only the lower triangle means something.
+    /// The matrix that was decomposed, bit by bit. Only its lower triangle is meaningful.
     pub fn lower(&self) -> MatRef<'_, f64> {
-        self.room.lower()
+        self.work.original_lower()
     }
 }
 
-/// As [`symmetric_eigen`], for a large matrix that is needed afterwards too: never holds more than two n × n
-/// matrices, the one given and the two that are returned included. The values and vectors are the same to the
-/// bit, for any number of threads.
+/// Eigenvalues and eigenvectors of a large symmetric matrix that is needed afterwards too.
+///
+/// The results have the bits of [`symmetric_eigen`], for any number of threads. Never holds more
+/// than two n × n matrices: the one given becomes one of the two that are returned.
 ///
 /// # Errors
 /// As [`symmetric_eigenvalues`].
 pub fn decompose(matrix: Mat<f64>, parallelism: Parallelism) -> Result<Decomposition, EigenError> {
-    let guard = Guard::new(matrix.as_ref())?;
-    let n = matrix.nrows();
-    let mut room = Room::new(matrix.as_ref(), -guard.exponent);
+    let mut problem = Problem::new(matrix.as_ref())?;
     drop(matrix);
-    let (values, vectors) = if guard.is_zero() {
-        (vec![0.0; n], RowMatrix::from_fn(n, n, |i, j| f64::from(u8::from(i == j))))
-    } else {
-        let eigen = tridiagonal::eigen(&mut room, parallelism);
-        let (values, vectors) = eigen.ok_or(EigenError::NoConvergence(n))?;
-        (guard.finish(values, &room)?, vectors)
-    };
-    room.restore();
-    Ok(Decomposition { values, vectors, room })
+    let (values, vectors) = problem.eigen(parallelism)?;
+    let mut work = problem.work;
+    work.restore();
+    Ok(Decomposition { values, vectors, work })
 }
 
-/// A checked matrix, to be scaled to entries of order one.
-struct Guard {
-    exponent: i32,
-    largest: f64,
+/// A symmetric matrix that has been checked, divided by a power of two near its largest entry.
+struct Problem {
+    work: WorkMatrix,
+    size: usize,
+    /// `None` when the matrix is zero.
+    unit: Option<PowerOfTwo>,
 }
 
-impl Guard {
+impl Problem {
     fn new(matrix: MatRef<'_, f64>) -> Result<Self, EigenError> {
         let (rows, columns) = (matrix.nrows(), matrix.ncols());
         if rows != columns {
@@ -152,42 +142,48 @@ impl Guard {
                 largest = largest.max(value.abs());
             }
         }
-        let exponent = if largest > 0.0 { libm::ilogb(largest) } else { 0 };
-        Ok(Self { exponent, largest })
+        let unit = PowerOfTwo::of_largest(&[largest]);
+        let work = WorkMatrix::new(matrix, unit.unwrap_or_default().inverse());
+        Ok(Self { work, size: rows, unit })
     }
 
-    fn is_zero(&self) -> bool {
-        self.largest <= 0.0
+    fn eigenvalues(&mut self) -> Result<Vec<f64>, EigenError> {
+        let Some(unit) = self.unit else { return Ok(vec![0.0; self.size]) };
+        let values = tridiagonal::eigenvalues(&mut self.work);
+        self.finish(values.ok_or(EigenError::NoConvergence(self.size))?, unit)
+    }
+
+    fn eigen(&mut self, parallelism: Parallelism) -> Result<(Vec<f64>, RowMatrix), EigenError> {
+        let n = self.size;
+        let Some(unit) = self.unit else {
+            let identity = RowMatrix::from_fn(n, n, |i, j| f64::from(u8::from(i == j)));
+            return Ok((vec![0.0; n], identity));
+        };
+        let eigen = tridiagonal::eigen(&mut self.work, parallelism);
+        let (values, vectors) = eigen.ok_or(EigenError::NoConvergence(n))?;
+        Ok((self.finish(values, unit)?, vectors))
     }
 
     /// Checks the eigenvalues of the scaled matrix and scales them back.
-    fn finish(&self, mut values: Vec<f64>, room: &Room) -> Result<Vec<f64>, EigenError> {
-        let n = values.len();
-        let (trace, squares) = (room.trace, room.squares);
-        let computed_trace: f64 = values.iter().sum();
-        let computed_squares: f64 = values.iter().map(|v| v * v).sum();
-        let norm = squares.sqrt();
+    fn finish(&self, mut values: Vec<f64>, unit: PowerOfTwo) -> Result<Vec<f64>, EigenError> {
+        let n = values.len() as f64;
+        let norm = self.work.squares.sqrt();
         // A backward-stable solver moves each eigenvalue by a modest multiple of n·ε·‖A‖, and the
         // trace by at most √n times that.
-        let tolerance = 16.0 * n as f64 * f64::EPSILON * norm;
-        let slack = tolerance * (n as f64).sqrt();
-        // Not `>`: a NaN must fail.
-        if !((computed_trace - trace).abs() <= slack) {
-            return Err(EigenError::Inconsistent {
-                invariant: "the trace",
-                computed: libm::scalbn(computed_trace, self.exponent),
-                expected: libm::scalbn(trace, self.exponent),
-            });
-        }
-        if !((computed_squares.sqrt() - norm).abs() <= slack) {
-            return Err(EigenError::Inconsistent {
-                invariant: "the Frobenius norm",
-                computed: libm::scalbn(computed_squares.sqrt(), self.exponent),
-                expected: libm::scalbn(norm, self.exponent),
-            });
+        let slack = 16.0 * n * f64::EPSILON * norm * n.sqrt();
+        let squares: f64 = values.iter().map(|v| v * v).sum();
+        for (invariant, computed, expected) in [
+            ("the trace", values.iter().sum(), self.work.trace),
+            ("the Frobenius norm", squares.sqrt(), norm),
+        ] {
+            // Not `>`: a NaN must fail.
+            if !((computed - expected).abs() <= slack) {
+                let (computed, expected) = (unit.times(computed), unit.times(expected));
+                return Err(EigenError::Inconsistent { invariant, computed, expected });
+            }
         }
         for value in &mut values {
-            *value = libm::scalbn(*value, self.exponent);
+            *value = unit.times(*value);
         }
         values.sort_by(f64::total_cmp);
         Ok(values)
@@ -199,7 +195,7 @@ mod tests {
     use faer::{Mat, mat};
 
     use super::{EigenError, decompose, symmetric_eigen, symmetric_eigenvalues};
-    use crate::panels::Parallelism;
+    use crate::Parallelism;
 
     #[test]
     fn a_known_spectrum_is_found_at_every_scale() {

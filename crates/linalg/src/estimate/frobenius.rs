@@ -67,7 +67,7 @@ pub fn frobenius_norm_squared(
             let images = products.of_axes(first, BLOCK.min(dim - first))?;
             sum += (0..images.ncols()).map(|j| norm_squared(images.as_ref(), j)).sum::<f64>();
         }
-        return Estimate::exact(sum, 2 * products.exponent(), products.used());
+        return Estimate::exact(sum, products.unit().squared(), products.used());
     }
     let sketch = match options.method {
         FrobeniusMethod::Deflated if budget >= 3 * FEWEST => budget / 3,
@@ -93,7 +93,7 @@ pub fn frobenius_norm_squared(
     let (trace, standard_error, shape) = spread(&forms, &overlaps, rest);
     let value = known + trace;
     let standard_error = libm::hypot(standard_error, ROUNDING * value);
-    Estimate::scaled(value, standard_error, shape, 2 * products.exponent(), products.used())
+    Estimate::scaled(value, standard_error, shape, products.unit().squared(), products.used())
 }
 
 /// The mean of the forms `M_ii = g_iᵀBg_i` for positive semidefinite B on a space of dimension

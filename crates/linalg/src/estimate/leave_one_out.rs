@@ -22,8 +22,8 @@ use super::{Estimate, EstimateError};
 use crate::cholesky::cholesky;
 use crate::reflect::thin_r;
 use crate::{
-    Operator, columns, columns_mut, divide_by_lower, divide_by_transposed_lower, product, simd,
-    symmetric_eigenvalues,
+    Operator, PowerOfTwo, columns, columns_mut, divide_by_lower, divide_by_transposed_lower,
+    product, simd, symmetric_eigenvalues,
 };
 
 /// Symmetric 2 × 2 matrices, as (11, 12, 22).
@@ -94,7 +94,7 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     let rounding = ROUNDING * size;
     let rest = dim - count + 1;
     let moments = combine(count, rest, |i, j| tables.left_out(i, j));
-    moments.estimate(total, rounding, products.exponent(), products.used())
+    moments.estimate(total, rounding, products.unit(), products.used())
 }
 
 /// Inner products of what `XTrace` leaves out, all count × count: S are the lost directions, W the
@@ -193,12 +193,10 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     let images = products.of(vectors.as_ref())?;
     let size = (0..count).map(|i| norm_squared(images.as_ref(), i)).sum::<f64>().sqrt();
     if !(size > 0.0) {
-        return Estimate::exact(0.0, 0, products.used());
+        return Estimate::exact(0.0, PowerOfTwo::default(), products.used());
     }
-    let (factor, shifted, shift) =
-        factorise(vectors.as_ref(), images.as_ref(), size).map_err(|form| {
-            EstimateError::NotPositive { form: libm::scalbn(form, products.exponent()) }
-        })?;
+    let (factor, shifted, shift) = factorise(vectors.as_ref(), images.as_ref(), size)
+        .map_err(|form| EstimateError::NotPositive { form: products.unit().times(form) })?;
     drop(images);
     // With H = LLᵀ: Z = Y L⁻ᵀ.
     let mut root = shifted;
@@ -238,7 +236,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     let rest = dim - count + 1;
     let moments = combine(count, rest, left_out);
     let rounding = shift * dim as f64;
-    moments.estimate(total - rounding, rounding, products.exponent(), products.used())
+    moments.estimate(total - rounding, rounding, products.unit(), products.used())
 }
 
 /// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift, which is as small as

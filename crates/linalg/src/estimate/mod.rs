@@ -17,7 +17,7 @@ pub use frobenius::{FrobeniusMethod, FrobeniusOptions, frobenius_norm_squared};
 pub(crate) use quantile::student;
 pub use trace::{TraceMethod, TraceOptions, trace};
 
-use crate::Operator;
+use crate::{Operator, PowerOfTwo};
 
 /// A Monte Carlo estimate with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,16 +108,16 @@ pub enum EstimateError {
 }
 
 impl Estimate {
-    /// Takes results back from units of `2^exponent`.
+    /// An estimate computed in units of `unit`.
     fn scaled(
         value: f64,
         standard_error: f64,
         shape: Shape,
-        exponent: i32,
+        unit: PowerOfTwo,
         products: usize,
     ) -> Result<Self, EstimateError> {
-        let back = libm::scalbn(value, exponent);
-        let standard_error = libm::scalbn(standard_error, exponent);
+        let back = unit.times(value);
+        let standard_error = unit.times(standard_error);
         let vanished = value.abs() > 0.0 && !(back.abs() > 0.0);
         if vanished || !back.is_finite() || !standard_error.is_finite() {
             return Err(EstimateError::OutOfRange);
@@ -125,10 +125,10 @@ impl Estimate {
         Ok(Self { value: back, standard_error, products, shape })
     }
 
-    fn exact(value: f64, exponent: i32, products: usize) -> Result<Self, EstimateError> {
+    fn exact(value: f64, unit: PowerOfTwo, products: usize) -> Result<Self, EstimateError> {
         let degrees = f64::INFINITY;
         let shape = Shape { degrees, skew: 0.0, coupling: 0.5, noise_degrees: degrees };
-        Self::scaled(value, 0.0, shape, exponent, products)
+        Self::scaled(value, 0.0, shape, unit, products)
     }
 
     /// The interval that covers the truth with probability `confidence`, as near as can be told.

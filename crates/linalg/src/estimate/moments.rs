@@ -10,7 +10,7 @@ use faer::{Mat, MatRef};
 
 use super::products::{dot, inner};
 use super::{Estimate, EstimateError, Shape};
-use crate::{columns, columns_mut, simd};
+use crate::{PowerOfTwo, columns, columns_mut, simd};
 
 /// Rounding error of sums and products, relative to what was added up. It is that of a few dozen
 /// independent roundings: errors of accumulation are far from their worst case.
@@ -35,12 +35,12 @@ pub(super) struct Moments {
 
 impl Moments {
     /// The estimate `known + trace`, whose rounding error is about `rounding`; all in units of
-    /// `2^exponent`.
+    /// `unit`.
     pub(super) fn estimate(
         &self,
         known: f64,
         rounding: f64,
-        exponent: i32,
+        unit: PowerOfTwo,
         products: usize,
     ) -> Result<Estimate, EstimateError> {
         let m = self.count as f64;
@@ -65,7 +65,7 @@ impl Moments {
         let value = known + self.trace;
         let standard_error =
             libm::hypot(variance.max(0.0).sqrt(), rounding.max(ROUNDING * value.abs()));
-        Estimate::scaled(value, standard_error, shape, exponent, products)
+        Estimate::scaled(value, standard_error, shape, unit, products)
     }
 }
 

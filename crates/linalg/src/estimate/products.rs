@@ -1,12 +1,11 @@
 //! Counted and checked products of an operator, and the random vectors they are asked for.
 
-use faer::{Accum, Mat, MatMut, MatRef};
+use faer::{Accum, ColRef, Mat, MatMut, MatRef};
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::EstimateError;
-use crate::power::PowerOfTwo;
-use crate::{Operator, columns, columns_mut, matmul, product, simd, thin_qr};
+use crate::{Operator, PowerOfTwo, columns, columns_mut, matmul, product, simd, thin_qr};
 
 /// Vectors of one call of [`Operator::apply`] at most, which bounds the memory an operator needs.
 pub(crate) const BLOCK: usize = 32;
@@ -16,13 +15,13 @@ pub(crate) const BLOCK: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Products<'a, O: ?Sized> {
     operator: &'a O,
-    exponent: Option<i32>,
+    unit: Option<PowerOfTwo>,
     used: usize,
 }
 
 impl<'a, O: Operator + ?Sized> Products<'a, O> {
     pub(crate) fn new(operator: &'a O) -> Self {
-        Self { operator, exponent: None, used: 0 }
+        Self { operator, unit: None, used: 0 }
     }
 
     pub(crate) fn dim(&self) -> usize {
@@ -34,9 +33,9 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
         self.used
     }
 
-    /// What takes a scaled number that is linear in A back.
-    pub(crate) fn exponent(&self) -> i32 {
-        self.exponent.unwrap_or(0)
+    /// The power of two 2^e by which results that are linear in A are multiplied at the end.
+    pub(crate) fn unit(&self) -> PowerOfTwo {
+        self.unit.unwrap_or_default()
     }
 
     /// The images of the columns of `vectors`.
@@ -58,18 +57,13 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
             }
             self.used += width;
         }
-        if self.exponent.is_none() {
-            let entries = images.as_ref().col_iter().flat_map(faer::ColRef::iter);
-            let largest = entries.fold(0.0_f64, |m, v| m.max(v.abs()));
-            self.exponent = (largest > 0.0).then(|| libm::ilogb(largest));
+        if self.unit.is_none() {
+            self.unit = PowerOfTwo::of_largest(images.col_iter().flat_map(ColRef::iter));
         }
-        let exponent = self.exponent();
-        if exponent != 0 {
-            let power = PowerOfTwo::new(-exponent);
-            for column in columns_mut(images.as_mut()) {
-                for value in column {
-                    *value = power.times(*value);
-                }
+        if self.unit().exponent() != 0 {
+            let inverse = self.unit().inverse();
+            for value in columns_mut(images.as_mut()).into_iter().flatten() {
+                *value = inverse.times(*value);
             }
         }
         Ok(images)

@@ -148,7 +148,7 @@ fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimat
         let images = products.of_axes(first, BLOCK.min(dim - first))?;
         sum += (0..images.ncols()).map(|j| images[(first + j, j)]).sum::<f64>();
     }
-    Estimate::exact(sum, products.exponent(), products.used())
+    Estimate::exact(sum, products.unit(), products.used())
 }
 
 /// `tr QᵀAQ` for `sketch` orthonormal directions Q of the range of A, and the mean of `count` forms
@@ -194,5 +194,5 @@ fn deflated<O: Operator + ?Sized>(
         forms.add(vectors.as_ref(), images);
     }
     let rounding = ROUNDING * (captured + size / count as f64);
-    forms.moments().estimate(known, rounding, products.exponent(), products.used())
+    forms.moments().estimate(known, rounding, products.unit(), products.used())
 }

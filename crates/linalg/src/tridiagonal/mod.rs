@@ -25,7 +25,7 @@ use self::rotations::Sweeps;
 use crate::panels::Parallelism;
 use crate::reflect::{PANEL, apply, triangle};
 use crate::simd::{self, AlignedVec, LANES, padded};
-use crate::{RowMatrix, matmul, matmul_lower};
+use crate::{PowerOfTwo, RowMatrix, matmul, matmul_lower};
 
 /// Most sweeps of the QL iteration for one eigenvalue.
 const SWEEPS: usize = 60;
@@ -42,7 +42,7 @@ const SQUARE: usize = 16;
 /// A symmetric matrix twice: as it is in the upper triangle, and, times a power of two, in the lower one, where
 /// its decomposition takes place.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct WorkMatrix {
     /// Column by column. Rows and columns are padded with zeros.
     values: AlignedVec,
     n: usize,
@@ -55,9 +55,9 @@ pub(crate) struct Room {
     pub(crate) squares: f64,
 }
 
-impl Room {
-    /// Reads the lower triangle of `matrix` and scales it by `2^exponent`.
-    pub(crate) fn new(matrix: MatRef<'_, f64>, exponent: i32) -> Self {
+impl WorkMatrix {
+    /// Reads the lower triangle of `matrix` and multiplies it by `unit`.
+    pub(crate) fn new(matrix: MatRef<'_, f64>, unit: PowerOfTwo) -> Self {
         let n = matrix.nrows();
         // Columns a power of two apart would share their place in the caches.
         let stride = padded(n) + if padded(n).is_multiple_of(512) { LANES } else { 0 };
@@ -70,7 +70,7 @@ impl Room {
             let mut below = 0.0;
             for i in j..n {
                 let value = matrix[(i, j)];
-                let scaled = if exponent == 0 { value } else { libm::scalbn(value, exponent) };
+                let scaled = unit.times(value);
                 if i == j {
                     trace += scaled;
                     squares += scaled * scaled;
@@ -92,7 +92,7 @@ impl Room {
         Self { values, n, stride, blocks, trace, squares }
     }
 
-    /// Gives up the decomposition for the matrix as it was, see [`lower`](Self::lower).
+    /// Gives up the decomposition for the matrix as it was, see [`original_lower`](Self::original_lower).
     pub(crate) fn restore(&mut self) {
         for (j, block) in self.blocks.chunks_exact(PANEL).enumerate() {
             let first = j / PANEL * PANEL;
@@ -106,7 +106,7 @@ impl Room {
     }
 
     /// The restored matrix; only the lower triangle means something.
-    pub(crate) fn lower(&self) -> MatRef<'_, f64> {
+    pub(crate) fn original_lower(&self) -> MatRef<'_, f64> {
         let values = &self.values[..self.n * self.stride];
         MatRef::from_column_major_slice_with_stride(values, self.n, self.n, self.stride).transpose()
     }
@@ -114,14 +114,17 @@ impl Room {
 
 /// The eigenvalues of a symmetric matrix with entries near one, in no order. None where the iteration
 /// does not converge.
-pub(crate) fn eigenvalues(room: &mut Room) -> Option<Vec<f64>> {
-    let mut form = Tridiagonal::new(room, Parallelism::Sequential);
+pub(crate) fn eigenvalues(work: &mut WorkMatrix) -> Option<Vec<f64>> {
+    let mut form = Tridiagonal::new(work, Parallelism::Sequential);
     form.iterate(|_, _| {}).then_some(form.diagonal)
 }
 
 /// Eigenvalues in ascending order, and eigenvectors as columns. Holds one more n × n matrix, the eigenvectors.
-pub(crate) fn eigen(room: &mut Room, parallelism: Parallelism) -> Option<(Vec<f64>, RowMatrix)> {
-    let mut form = Tridiagonal::new(room, parallelism);
+pub(crate) fn eigen(
+    work: &mut WorkMatrix,
+    parallelism: Parallelism,
+) -> Option<(Vec<f64>, RowMatrix)> {
+    let mut form = Tridiagonal::new(work, parallelism);
     let mut vectors = Sweeps::new(form.basis(), parallelism);
     if !form.iterate(|first, rotations| vectors.sweep(first, rotations)) {
         return None;
@@ -138,17 +141,17 @@ struct Tridiagonal<'a> {
     /// Beside the diagonal, and a zero.
     off_diagonal: Vec<f64>,
     /// Column k holds the vector of reflection k below row k, and zeros above as far as its panel goes.
-    room: &'a mut Room,
+    work: &'a mut WorkMatrix,
     factors: Vec<f64>,
     parallelism: Parallelism,
 }
 
 impl<'a> Tridiagonal<'a> {
-    fn new(room: &'a mut Room, parallelism: Parallelism) -> Self {
-        let n = room.n;
+    fn new(work: &'a mut WorkMatrix, parallelism: Parallelism) -> Self {
+        let n = work.n;
         let zeros = || vec![0.0; n];
         let mut form =
-            Self { diagonal: zeros(), off_diagonal: zeros(), room, factors: zeros(), parallelism };
+            Self { diagonal: zeros(), off_diagonal: zeros(), work, factors: zeros(), parallelism };
         for first in (0..n).step_by(PANEL) {
             form.reduce(first, PANEL.min(n - first));
         }
@@ -157,7 +160,7 @@ impl<'a> Tridiagonal<'a> {
 
     /// Reduces `width` columns and takes them out of the rest.
     fn reduce(&mut self, first: usize, width: usize) {
-        let (n, stride) = (self.room.n, self.room.stride);
+        let (n, stride) = (self.work.n, self.work.stride);
         let mut images = AlignedVec::zeros(stride * width);
         simd::arch().dispatch(Panel { form: self, images: &mut images, first, width });
         let next = first + width;
@@ -165,7 +168,7 @@ impl<'a> Tridiagonal<'a> {
             return;
         }
         // A ← A − [V W] [W V]ᵀ.
-        let (vectors, rest) = self.room.values.split_at_mut(next * stride);
+        let (vectors, rest) = self.work.values.split_at_mut(next * stride);
         let vectors = &vectors[first * stride..];
         let pick = |lines: &[f64], j: usize, i: usize| lines[j * stride + next + i];
         let factors = [false, true].map(|is_swapped| {
@@ -208,9 +211,9 @@ impl<'a> Tridiagonal<'a> {
 
     /// Q, n × n.
     fn basis(&self) -> RowMatrix {
-        let (n, stride) = (self.room.n, self.room.stride);
+        let (n, stride) = (self.work.n, self.work.stride);
         let all = MatRef::from_column_major_slice_with_stride(
-            &self.room.values[..n * stride],
+            &self.work.values[..n * stride],
             n,
             n,
             stride,
@@ -332,7 +335,7 @@ fn transpose(values: &mut [f64], n: usize) {
 mod tests {
     use faer::{Mat, MatRef};
 
-    use super::{PANEL, Parallelism, Room, eigen, eigenvalues};
+    use super::{PANEL, Parallelism, PowerOfTwo, WorkMatrix, eigen, eigenvalues};
     use crate::product;
 
     fn symmetric(n: usize) -> Mat<f64> {
@@ -342,18 +345,19 @@ mod tests {
 
     fn check(matrix: MatRef<'_, f64>) {
         let n = matrix.nrows();
-        let mut room = Room::new(matrix, 0);
-        let (values, vectors) = eigen(&mut room, Parallelism::Sequential).unwrap();
-        room.restore();
+        let mut work = WorkMatrix::new(matrix, PowerOfTwo::default());
+        let (values, vectors) = eigen(&mut work, Parallelism::Sequential).unwrap();
+        work.restore();
         for j in 0..n {
             for i in j..n {
-                assert_eq!(room.lower()[(i, j)].to_bits(), matrix[(i, j)].to_bits());
+                assert_eq!(work.original_lower()[(i, j)].to_bits(), matrix[(i, j)].to_bits());
             }
         }
-        let threaded = eigen(&mut Room::new(matrix, 0), Parallelism::Rayon).unwrap();
+        let threaded =
+            eigen(&mut WorkMatrix::new(matrix, PowerOfTwo::default()), Parallelism::Rayon).unwrap();
         assert!(threaded.0 == values && threaded.1 == vectors, "{n}: threads change bits");
         let vectors = vectors.as_mat();
-        let mut alone = eigenvalues(&mut Room::new(matrix, 0)).unwrap();
+        let mut alone = eigenvalues(&mut WorkMatrix::new(matrix, PowerOfTwo::default())).unwrap();
         alone.sort_by(f64::total_cmp);
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&values), bits(&alone), "{n}");
@@ -405,8 +409,8 @@ mod tests {
             1 => -0.5,
             _ => 0.0,
         };
-        let mut room = Room::new(Mat::from_fn(n, n, laplace).as_ref(), 0);
-        let (values, _) = eigen(&mut room, Parallelism::Sequential).unwrap();
+        let mut work = WorkMatrix::new(Mat::from_fn(n, n, laplace).as_ref(), PowerOfTwo::default());
+        let (values, _) = eigen(&mut work, Parallelism::Sequential).unwrap();
         for (k, value) in values.iter().enumerate() {
             let angle = std::f64::consts::PI * (k + 1) as f64 / (n + 1) as f64;
             assert!((value - (1.0 - libm::cos(angle))).abs() < 1e-14, "{k}");

@@ -31,11 +31,11 @@ impl WithSimd for Panel<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { form, images, first, width } = self;
-        let (n, stride) = (form.room.n, form.room.stride);
+        let (n, stride) = (form.work.n, form.work.stride);
         let len = padded(n);
         for j in 0..width {
             let k = first + j;
-            let (before, column) = form.room.values.split_at_mut(k * stride);
+            let (before, column) = form.work.values.split_at_mut(k * stride);
             let before = &before[first * stride..];
             let column = &mut column[..len];
             // What the reflections before it in the panel have left of column k.
@@ -63,12 +63,12 @@ impl WithSimd for Panel<'_, '_> {
             let from = (k + 1) / LANES;
             let (done, image) = images.split_at_mut(j * stride);
             let image = &mut image[..len];
-            let vectors = &form.room.values[first * stride..];
-            let vector = &form.room.values[k * stride..][..len];
+            let vectors = &form.work.values[first * stride..];
+            let vector = &form.work.values[k * stride..][..len];
             if n - k <= PARTED {
-                symmetric_image(simd, &form.room.values, stride, vector, image, from, len / LANES);
+                symmetric_image(simd, &form.work.values, stride, vector, image, from, len / LANES);
             } else {
-                parted_image(&form.room.values, stride, vector, image, from, form.parallelism);
+                parted_image(&form.work.values, stride, vector, image, from, form.parallelism);
             }
             let mut sums = [[0.0; PANEL]; 2];
             for i in 0..j {

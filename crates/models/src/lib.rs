@@ -20,6 +20,6 @@ mod relu;
 pub use data::Dataset;
 pub use diagonal::DiagonalLinear;
 pub use linearization::Linearization;
-pub use mlp::{Activation, Mlp};
+pub use mlp::{Activation, Mlp, UnknownActivation};
 pub use model::{Model, SizeError};
 pub use relu::{PopulationGaussNewton, TwoLayerRelu};

@@ -10,6 +10,7 @@
 //! This crate knows neither figures nor files.
 
 mod kernel;
+mod names;
 mod order;
 mod sampling;
 mod schedule;
@@ -19,6 +20,7 @@ mod trainer;
 pub use kernel::{
     DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Segment, Step, Trainable, Update,
 };
+pub use names::UnknownName;
 pub use order::{BatchOrder, OrderError};
 pub use sampling::{BatchSampler, SamplerState, Sampling, SamplingError};
 pub use schedule::Schedule;

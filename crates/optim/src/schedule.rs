@@ -2,7 +2,17 @@
 
 use std::f64::consts::PI;
 
+use crate::names::named;
+
 /// The learning rate as a fraction of its initial value, over a run of known length.
+///
+/// ```
+/// use flatmin_optim::Schedule;
+/// let schedule: Schedule = "cosine".parse()?;
+/// assert_eq!(schedule, Schedule::Cosine);
+/// assert_eq!(schedule.to_string(), "cosine");
+/// # Ok::<(), flatmin_optim::UnknownName>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
@@ -13,6 +23,8 @@ pub enum Schedule {
     /// 1, then 1/10 from half of the run, then 1/100 from three quarters.
     Step,
 }
+
+named!("schedule", Schedule, ["constant" => Constant, "cosine" => Cosine, "step" => Step]);
 
 impl Schedule {
     /// The factor at step `step` (from 0) of a run of `max_steps`.

@@ -3,6 +3,7 @@
 use flatmin_models::Dataset;
 use rand::Rng;
 
+use crate::names::named;
 use crate::trainer::Trainer;
 use crate::{Sampling, SamplingError, Schedule, Segment, Trainable};
 
@@ -49,6 +50,12 @@ impl StoppingRule {
 }
 
 /// The numbers that steps are taken in. Losses and parameters are handed out in float64.
+///
+/// ```
+/// use flatmin_optim::Precision;
+/// assert_eq!("float32".parse(), Ok(Precision::Float32));
+/// assert_eq!(Precision::default().to_string(), "float64");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -59,6 +66,8 @@ pub enum Precision {
     /// stays above a floor, where a step is less than half the distance of neighbouring parameters.
     Float32,
 }
+
+named!("precision", Precision, ["float64" => Float64, "float32" => Float32]);
 
 /// A training run's settings.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,6 +6,8 @@
 )]
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, PI};
+use std::fmt;
+use std::str::FromStr;
 
 use faer::Mat;
 use flatmin_linalg::simd;
@@ -35,7 +37,20 @@ const INVERSE_FACTORIALS: [f64; 13] = [
 ];
 
 /// The function between two layers.
+///
+/// Its name is what [`Display`](fmt::Display) writes and [`FromStr`] reads, and what the feature
+/// `serde` stores.
+///
+/// ```
+/// use flatmin_models::Activation;
+/// let activation: Activation = "gelu".parse()?;
+/// assert_eq!(activation, Activation::Gelu);
+/// assert_eq!(activation.to_string(), "gelu");
+/// # Ok::<(), flatmin_models::UnknownActivation>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Activation {
     /// `tanh z`.
     Tanh,
@@ -45,6 +60,29 @@ pub enum Activation {
     Gelu,
     /// `z`: a deep linear network.
     Identity,
+}
+
+/// A text that names no [`Activation`]. Its message lists the choices.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown activation '{text}', expected tanh, relu, gelu or identity")]
+pub struct UnknownActivation {
+    text: String,
+}
+
+impl FromStr for Activation {
+    type Err = UnknownActivation;
+
+    fn from_str(text: &str) -> Result<Self, UnknownActivation> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        let found = found.map(|(_, activation)| *activation);
+        found.ok_or_else(|| UnknownActivation { text: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// An activation at one point.
@@ -59,6 +97,24 @@ pub(super) struct Activated {
 }
 
 impl Activation {
+    /// Every activation with its name, in the order in which choices are listed.
+    pub const ALL: &[(&str, Self)] = &[
+        ("tanh", Self::Tanh),
+        ("relu", Self::Relu),
+        ("gelu", Self::Gelu),
+        ("identity", Self::Identity),
+    ];
+
+    /// The name of the activation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tanh => "tanh",
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::Identity => "identity",
+        }
+    }
+
     /// Replaces pre-activations by σ of them, and writes the σ'. A pre-activation of zero stays zero.
     ///
     /// The loops have no branches and no calls (but for GELU), so that they are compiled to the
@@ -217,10 +273,18 @@ mod tests {
     use super::{Activation, INVERSE_FACTORIALS, tanh};
 
     #[test]
+    fn activations_are_read_as_they_are_written() {
+        for (name, activation) in Activation::ALL {
+            assert_eq!(activation.to_string(), *name);
+            assert_eq!(name.parse(), Ok(*activation));
+        }
+        let error = "swish".parse::<Activation>().unwrap_err().to_string();
+        assert_eq!(error, "unknown activation 'swish', expected tanh, relu, gelu or identity");
+    }
+
+    #[test]
     fn layers_agree_with_single_points() {
-        for activation in
-            [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::Identity]
-        {
+        for (_, activation) in Activation::ALL {
             let z = Mat::from_fn(11, 3, |i, j| (i as f64 - 5.0) * 0.7 + 0.1 * j as f64);
             let mut values = z.clone();
             let (slopes, bends) = activation.activate_layer(&mut values);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DiagonalInitial, DiagonalProblem, Problem, ReluProblem, Study, TrainSpec,
+    CellResult, CellSpec, DiagonalInitial, DiagonalProblem, Problem, ReluProblem, StabilityStudy, TrainSpec,
 };
 use flatmin_optim::{Method, Sampling, Schedule};
 use serde_json::Value;
@@ -202,7 +202,7 @@ fn a_run_of_the_experiments_is_the_same_to_the_bit() {
         clip_norm: 1.0,
         max_steps: 5000,
         checkpoints_per_decade: 4,
-        study: Study::None,
+        study: StabilityStudy::None,
         seed: 3,
     };
     check_cell(

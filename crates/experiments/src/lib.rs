@@ -11,6 +11,7 @@ pub mod command;
 mod experiment;
 mod profile;
 pub mod report;
+mod statistics;
 pub mod table;
 
 pub use claim::{Claim, Measured, Verdict, short_number};

@@ -47,7 +47,11 @@ impl Value {
     /// The median of some numbers; missing of none.
     pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Self {
         let values: Vec<f64> = values.into_iter().collect();
-        if values.is_empty() { Self::Missing } else { Self::Number(crate::claim::median(&values)) }
+        if values.is_empty() {
+            Self::Missing
+        } else {
+            Self::Number(crate::statistics::median(&values))
+        }
     }
 
     /// The text of a CSV field. A number that is not finite is `inf`, `-inf` or `nan`.

@@ -5,13 +5,14 @@
 use std::sync::LazyLock;
 
 use flatmin_experiments::cell::{
-    BatchStudy, CellResult, CellSpec, DiagonalInitial, DynamicsPoint, DynamicsStudy,
-    InterpolatorResult, InterpolatorSpec, MeasuredSharpness, Measurement, MinimizedNorm, Problem,
-    Results, SingleRuns, StoredEdge, StoredExponent, StoredMean, Study, StudyResult, TrainResult,
-    TrainSpec,
+    BatchThresholds, CellResult, CellSpec, DiagonalInitial, InterpolatorResult, InterpolatorSpec,
+    Measurement, MinimizedNorm, Problem, Results, SimulatedDynamics, SimulatedPoint, SingleRuns,
+    StabilityResult, StabilityStudy, StoredEdge, StoredExponent, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_linalg::Sharpness;
 use flatmin_optim::{Method, Outcome, Sampling};
+use flatmin_theory::ReplicaMean;
 
 /// Samples per step.
 fn batch_size(spec: &TrainSpec) -> usize {
@@ -23,13 +24,13 @@ fn batch_size(spec: &TrainSpec) -> usize {
 }
 
 /// A minimum as the theory wants it, a little inside the edge.
-fn ideal_study(spec: &TrainSpec) -> StudyResult {
+fn ideal_study(spec: &TrainSpec) -> StabilityResult {
     let rate = spec.learning_rate;
     let single = rate * if is_relu(spec) { 1.2 - 20.0 * rate } else { 2.0 };
     let batch = |batch_size: u32| {
         let threshold = single * f64::from(batch_size).sqrt();
         let times = |factor: f64| Some(factor * threshold);
-        BatchStudy {
+        BatchThresholds {
             batch_size: batch_size as usize,
             sampling: Sampling::WithoutReplacement,
             noise_coefficient: 1.0 / f64::from(batch_size),
@@ -48,15 +49,15 @@ fn ideal_study(spec: &TrainSpec) -> StudyResult {
     let (lower, upper) = (Some(1.05 * single.max(rate)), Some(1.07 * single.max(rate)));
     let edge = StoredEdge { lower, upper, decided: true };
     let dynamics = match spec.study {
-        Study::None | Study::Threshold => Vec::new(),
-        Study::Dynamics { .. } => [0.0, 0.9]
+        StabilityStudy::None | StabilityStudy::Threshold => Vec::new(),
+        StabilityStudy::Dynamics { .. } => [0.0, 0.9]
             .into_iter()
             .flat_map(|momentum| {
                 [0.8, 0.95, 1.05, 1.2].map(|factor| ideal_dynamics(spec, momentum, factor))
             })
             .collect(),
     };
-    StudyResult {
+    StabilityResult {
         rank: 300,
         batches: [1, 8, 64].map(batch).to_vec(),
         single_runs: (!is_gd(spec)).then_some(SingleRuns { exponent, edge }),
@@ -85,7 +86,7 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
             norm
         }
     };
-    let empirical = MeasuredSharpness { trace, frobenius_norm: trace, lambda_max: 0.5 / rate };
+    let empirical = Sharpness { trace, frobenius_norm: trace, lambda_max: 0.5 / rate };
     let last = Measurement {
         step: 1000,
         train_loss: 1e-13,
@@ -108,16 +109,16 @@ fn ideal(spec: &TrainSpec) -> TrainResult {
         path: Vec::new(),
         last: Some(last),
         population: Some(empirical),
-        study: (spec.study != Study::None).then(|| Box::new(ideal_study(spec))),
+        study: (spec.study != StabilityStudy::None).then(|| Box::new(ideal_study(spec))),
     }
 }
 
 /// Growth at exactly the rate that the distance to the threshold says.
-fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> DynamicsStudy {
+fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> SimulatedDynamics {
     let path = [0_usize, 2, 20].map(|step| {
         let exact = 1.0 + 0.01 * step as f64 * (factor - 1.0);
-        let simulated = (step > 0).then_some(StoredMean { value: exact, standard_error: 1e-4 });
-        DynamicsPoint {
+        let simulated = (step > 0).then_some(ReplicaMean { value: exact, standard_error: 1e-4 });
+        SimulatedPoint {
             step,
             form: Some(exact),
             norm_squared: exact,
@@ -127,7 +128,7 @@ fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> DynamicsStudy
     });
     let exponent = StoredExponent { value: Some(factor - 1.0), standard_error: 1e-4 };
     let threshold = spec.learning_rate;
-    DynamicsStudy { momentum, threshold, factor, exponent, path: path.to_vec() }
+    SimulatedDynamics { momentum, threshold, factor, exponent, path: path.to_vec() }
 }
 
 /// The experiments on the paper's own models; those on deep networks have their own tests.
@@ -274,7 +275,7 @@ fn each_other_claim_can_fail() {
 
 #[test]
 fn dynamics_on_the_wrong_side_break_claim_8() {
-    let check = |expected, change: &dyn Fn(f64, &mut DynamicsPoint)| {
+    let check = |expected, change: &dyn Fn(f64, &mut SimulatedPoint)| {
         let changed = |spec: &TrainSpec, result: &mut TrainResult| {
             let studied = result.study.iter_mut().filter(|_| is_relu(spec));
             for dynamics in studied.flat_map(|study| &mut study.dynamics) {
@@ -287,7 +288,7 @@ fn dynamics_on_the_wrong_side_break_claim_8() {
     };
     check(Verdict::Holds, &|_, _| {});
     // Both moved, so that they agree: growth below, no growth above.
-    let moved = |point: &mut DynamicsPoint, value: f64| {
+    let moved = |point: &mut SimulatedPoint, value: f64| {
         point.form = Some(value);
         if let Some(mean) = &mut point.simulated_form {
             mean.value = value;
@@ -342,7 +343,10 @@ fn the_batch_size_law_can_fail_or_stay_open() {
 }
 
 /// Changes what is known of batches of one size at every minimum.
-fn batches(size: usize, change: impl Fn(&mut BatchStudy)) -> impl Fn(&TrainSpec, &mut TrainResult) {
+fn batches(
+    size: usize,
+    change: impl Fn(&mut BatchThresholds),
+) -> impl Fn(&TrainSpec, &mut TrainResult) {
     move |_, result| {
         let batches = result.study.iter_mut().flat_map(|study| &mut study.batches);
         batches.filter(|batch| batch.batch_size == size).for_each(&change);
@@ -351,7 +355,7 @@ fn batches(size: usize, change: impl Fn(&mut BatchStudy)) -> impl Fn(&TrainSpec,
 
 #[test]
 fn each_link_in_the_order_of_thresholds_can_break() {
-    let check = |name: &str, size: usize, change: fn(&mut BatchStudy)| {
+    let check = |name: &str, size: usize, change: fn(&mut BatchThresholds)| {
         assert_eq!(of("7", batches(size, change)), Verdict::Fails, "{name}, B = {size}");
     };
     for size in [1, 8, 64] {
@@ -372,7 +376,7 @@ fn each_link_in_the_order_of_thresholds_can_break() {
     // A bound that never turns is a bound.
     assert_eq!(of("7", batches(8, |b| (b.s2, b.s4) = (None, None))), Verdict::Holds);
     // Inside the interval nothing is known to be out of order.
-    let inside = |b: &mut BatchStudy| b.s7 = b.threshold_upper;
+    let inside = |b: &mut BatchThresholds| b.s7 = b.threshold_upper;
     assert_eq!(of("7", batches(8, inside)), Verdict::Holds);
 }
 

@@ -4,9 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DeepMeasurement, DeepResult, DeepSpec, MeasuredSharpness, Results,
+    CellResult, CellSpec, DeepMeasurement, DeepResult, DeepSpec, Results,
 };
 use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_linalg::Sharpness;
 use flatmin_optim::{Method, Outcome};
 
 const EXPERIMENTS: [Experiment; 2] = [Experiment::DeepSharpness, Experiment::ProgressiveSharpening];
@@ -30,7 +31,7 @@ fn ideal(spec: &DeepSpec) -> DeepResult {
             step,
             train_loss: 1e-6,
             test_loss: 1e-2,
-            empirical: MeasuredSharpness { trace, frobenius_norm: lambda_max, lambda_max },
+            empirical: Sharpness { trace, frobenius_norm: lambda_max, lambda_max },
             hessian_lambda_max: is_followed(spec).then_some(lambda_max),
             batch_sharpness: Some(trace),
             threshold: (!is_gd(spec)).then_some(1.1 * rate),

@@ -11,6 +11,7 @@ use crate::symmetric::{EigenError, symmetric_eigenvalues};
 /// Which matrix (empirical or population Gauss–Newton) is said where it is made. The loss carries
 /// the factor ½: `R(θ) = (1/2n) Σ (f(x_i;θ) − y_i)²`, so the Gauss–Newton matrix has no factor 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sharpness {
     /// `tr G`.
     pub trace: f64,

@@ -51,6 +51,7 @@ pub struct SimulationOptions<'a> {
 /// the rare replicas that carry the expectation may all be missing, and then the standard error
 /// does not know.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReplicaMean {
     /// The mean.
     pub value: f64,

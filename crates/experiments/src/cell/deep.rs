@@ -1,26 +1,28 @@
 //! Training runs of deep networks.
 
 use faer::{MatMut, MatRef};
-use flatmin_curvature::{CurvatureError, CurvatureOptions, hessian_with};
+use flatmin_curvature::{CurvatureOptions, hessian_with};
 use flatmin_linalg::{
-    EigenError, Eigenpair, LanczosOptions, LanczosStatus, Operator as _, Parallelism,
+    Eigenpair, LanczosOptions, LanczosStatus, Operator as _, Parallelism, Sharpness,
     largest_eigenpair, stream,
 };
 use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
 use flatmin_optim::{
-    Method, Outcome, Precision, Schedule, Segment, StoppingRule, TrainOptions, log_spaced_steps,
-    train,
+    Method, Observation, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
 };
-use flatmin_theory::TheoryError;
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
-use super::{CellError, MeasuredSharpness};
+use super::error::CellError;
+use super::linearised::LinearisedPoint;
+use super::streams;
+use super::training::{
+    Checkpoint, MeasuredRun, TrainingProblem, checkpoints, clipped_fraction, train_measured,
+};
 
-/// What a deep network learns.
+/// The task that a deep network learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeepTask {
@@ -29,7 +31,7 @@ pub enum DeepTask {
         /// Dimension d of the inputs.
         input_dim: usize,
     },
-    /// Whether a handwritten digit is even (+1) or odd (−1).
+    /// The parity of a handwritten digit: +1 for even, −1 for odd.
     DigitParity,
 }
 
@@ -43,20 +45,20 @@ pub enum DeepActivation {
     Tanh,
 }
 
-/// One training run of a perceptron, completely.
+/// The complete description of one training run of a perceptron.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DeepSpec {
-    /// What is learned.
+    /// The task.
     pub task: DeepTask,
     /// Number of affine layers.
     pub depth: usize,
     /// Neurons of every hidden layer.
     pub width: usize,
-    /// Their activation.
+    /// Activation of the hidden layers.
     pub activation: DeepActivation,
-    /// Training inputs n.
+    /// Number n of training inputs.
     pub sample_count: usize,
-    /// Test inputs.
+    /// Number of test inputs.
     pub test_count: usize,
     /// The optimizer.
     pub method: Method,
@@ -64,12 +66,12 @@ pub struct DeepSpec {
     pub learning_rate: f64,
     /// Gradient-norm clipping.
     pub clip_norm: f64,
-    /// Most steps.
+    /// Largest number of steps.
     pub max_steps: u64,
-    /// Log-spaced checkpoints a decade, at which the Hessian is measured too; none but the end when
-    /// zero.
+    /// Log-spaced checkpoints a decade, at which the Hessian is measured too. Zero measures the end
+    /// only, without its Hessian.
     pub checkpoints_per_decade: u32,
-    /// Fixes the data, the start and the batches.
+    /// Seed of the data, the start and the batches.
     pub seed: u64,
 }
 
@@ -80,15 +82,16 @@ pub struct DeepMeasurement {
     pub step: u64,
     /// Training loss `(1/2n) Σ r_i²`.
     pub train_loss: f64,
-    /// The same mean over the test set.
+    /// Test loss, the mean over the test set.
     pub test_loss: f64,
     /// Sharpness of the empirical Gauss–Newton matrix.
-    pub empirical: MeasuredSharpness,
-    /// Largest eigenvalue of the Hessian of the training loss, where checkpoints are asked for.
+    pub empirical: Sharpness,
+    /// Largest eigenvalue of the Hessian of the training loss; present where the specification asks
+    /// for checkpoints.
     pub hessian_lambda_max: Option<f64>,
     /// Batch sharpness; absent where every residual is zero.
     pub batch_sharpness: Option<f64>,
-    /// The exact threshold η* of SGD as it is run, to 1e-6; absent for gradient descent.
+    /// The exact threshold η* of the SGD that trains, to 1e-6; absent for gradient descent.
     pub threshold: Option<f64>,
     /// `‖θ‖`.
     pub norm: f64,
@@ -112,7 +115,7 @@ pub struct DeepResult {
 }
 
 impl DeepResult {
-    /// Whether the stopping rule was met.
+    /// Says that the stopping rule was met.
     pub fn converged(&self) -> bool {
         self.outcome == Outcome::Converged
     }
@@ -123,7 +126,11 @@ impl DeepResult {
     }
 }
 
-impl DeepMeasurement {
+impl Checkpoint for DeepMeasurement {
+    fn step(&self) -> u64 {
+        self.step
+    }
+
     fn is_finite(&self) -> bool {
         let sharpness = self.empirical;
         [self.train_loss, self.test_loss, self.norm, sharpness.frobenius_norm]
@@ -188,15 +195,8 @@ impl DeepSpec {
         let model = self.model()?;
         let counts = (self.sample_count, self.test_count);
         let dataset = |split| self.task.dataset(counts, split, self.seed);
-        let (train_data, test) = (dataset(Split::Training)?, dataset(Split::Test)?);
-        let initial =
-            model.initial_parameters(&mut stream(self.seed, "deep initial parameters", 0));
-        let follows = self.checkpoints_per_decade > 0;
-        let checkpoints = if follows {
-            log_spaced_steps(self.checkpoints_per_decade, self.max_steps)
-        } else {
-            Vec::new()
-        };
+        let (data, test) = (dataset(Split::Training)?, dataset(Split::Test)?);
+        let initial = model.initial_parameters(&mut stream(self.seed, streams::DEEP_INITIAL, 0));
         let options = TrainOptions {
             method: self.method,
             learning_rate: self.learning_rate,
@@ -205,54 +205,39 @@ impl DeepSpec {
             max_steps: self.max_steps,
             precision: Precision::Float64,
             stopping: StoppingRule::default(),
-            checkpoints,
+            checkpoints: checkpoints(self.checkpoints_per_decade, self.max_steps),
         };
-        let measure = |step, parameters: &[f64], since: Segment| {
-            let place = Place::new(&model, parameters, train_data.inputs());
-            let curvature = place.curvature(&model, parameters, &train_data)?;
-            let hessian_lambda_max = if follows {
-                Some(hessian_lambda_max(&model, parameters, &train_data, self.seed)?)
+        let problem = TrainingProblem { model, data, initial };
+        let (model, data) = (&problem.model, &problem.data);
+        let measure = |point: &LinearisedPoint, seen: Observation<'_>| {
+            let parameters = seen.parameters;
+            let curvature = point.curvature(model, parameters, data)?;
+            let hessian_lambda_max = if self.checkpoints_per_decade > 0 {
+                Some(hessian_lambda_max(model, parameters, data, self.seed)?)
             } else {
                 None
             };
-            Ok::<_, CellError>(DeepMeasurement {
-                step,
+            Ok(DeepMeasurement {
+                step: seen.step,
                 train_loss: curvature.loss,
-                test_loss: test.loss(&model, parameters),
-                empirical: curvature.sharpness.into(),
+                test_loss: test.loss(model, parameters),
+                empirical: curvature.sharpness,
                 hessian_lambda_max,
                 batch_sharpness: curvature.batch_sharpness,
-                threshold: place.threshold(self.method)?,
+                threshold: point.threshold(self.method)?,
                 norm: parameters.iter().map(|value| value * value).sum::<f64>().sqrt(),
-                clipped_fraction: since.clipped_steps as f64 / since.steps.max(1) as f64,
+                clipped_fraction: clipped_fraction(seen.since_last),
             })
         };
-        let mut rng = stream(self.seed, "batches", 0);
-        let (mut path, mut since_last, mut failure) = (Vec::new(), Segment::default(), None);
-        let run = train(&model, &train_data, &initial, &options, &mut rng, |seen| {
-            since_last = seen.since_last;
-            if follows {
-                match measure(seen.step, seen.parameters, seen.since_last) {
-                    Ok(measured) => path.extend(Some(measured).filter(DeepMeasurement::is_finite)),
-                    // A state that cannot be measured any more is left out; the outcome says what
-                    // happened.
-                    Err(error) if is_overflow(&error) => {}
-                    Err(error) => failure = failure.take().or(Some(error)),
-                }
-            }
-        })?;
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        // Where the run ended at a checkpoint, it has been measured there.
-        let measured = path.pop_if(|point| point.step == run.steps);
-        let last = match (run.outcome, measured) {
-            (Outcome::Diverged, _) => None,
-            (_, None) => Some(measure(run.steps, &run.parameters, since_last)?),
-            (_, measured) => measured,
-        };
-        let zero_test_loss = test.zero_loss();
-        Ok(DeepResult { outcome: run.outcome, steps: run.steps, zero_test_loss, path, last })
+        let MeasuredRun { run, path, end } =
+            train_measured(&problem, &options, self.seed, measure)?;
+        Ok(DeepResult {
+            outcome: run.outcome,
+            steps: run.steps,
+            zero_test_loss: test.zero_loss(),
+            path,
+            last: end.map(|(last, _)| last),
+        })
     }
 
     pub(super) fn label(&self) -> String {
@@ -277,16 +262,6 @@ impl DeepSpec {
     }
 }
 
-/// Whether parameters, or what is computed from them, left the range of numbers.
-fn is_overflow(error: &CellError) -> bool {
-    matches!(
-        error,
-        CellError::Eigen(EigenError::NotFinite { .. })
-            | CellError::Curvature(CurvatureError::NotFinite { .. })
-            | CellError::Theory(TheoryError::NotFinite { .. } | TheoryError::GramNotFinite { .. })
-    )
-}
-
 /// The largest eigenvalue of the Hessian of the training loss, to 1e-6.
 fn hessian_lambda_max(
     model: &Mlp,
@@ -298,7 +273,7 @@ fn hessian_lambda_max(
     let options =
         CurvatureOptions { parallelism: Parallelism::Sequential, ..CurvatureOptions::default() };
     let operator = hessian_with(model, parameters, data, &options)?;
-    let mut rng = stream(seed, "deep Hessian start", 0);
+    let mut rng = stream(seed, streams::DEEP_HESSIAN, 0);
     let start: Vec<f64> = (0..operator.dim()).map(|_| StandardNormal.sample(&mut rng)).collect();
     let apply = |vector: &[f64], image: &mut [f64]| {
         let rows = vector.len();

@@ -13,8 +13,9 @@ use flatmin_models::{Activation, Mlp, TwoLayerRelu};
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::CellError;
-use crate::claim::median;
+use super::error::CellError;
+use super::streams;
+use crate::statistics::median;
 
 /// An operator of moderate dimension, formed, so that its trace is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,7 +130,7 @@ impl Spectrum {
                 let side = dim.isqrt().max(1);
                 let model = TwoLayerRelu::new(side, side)?;
                 let data = data::relu_dataset(side, side, 12 * side, Split::Training, seed)?;
-                let mut rng = stream(seed, "estimator network", 0);
+                let mut rng = stream(seed, streams::ESTIMATOR_NETWORK, 0);
                 let parameters = model.initial_parameters(&mut rng);
                 Dense::of(&gauss_newton_with(&model, &parameters, &data, &sequential)?)
             }
@@ -137,7 +138,7 @@ impl Spectrum {
                 let side = (dim / 2).isqrt().max(1);
                 let model = Mlp::new(&[side, side, side, 1], Activation::Tanh, true)?;
                 let data = data::relu_dataset(side, side, 4 * side, Split::Training, seed)?;
-                let mut rng = stream(seed, "estimator network", 0);
+                let mut rng = stream(seed, streams::ESTIMATOR_NETWORK, 0);
                 let parameters = model.initial_parameters(&mut rng);
                 Dense::of(&hessian_with(&model, &parameters, &data, &sequential)?)
             }
@@ -146,7 +147,7 @@ impl Spectrum {
 
     /// Eigenvalues `eigenvalue(k)` in a random basis.
     fn rotated(self, dim: usize, seed: u64, eigenvalue: impl Fn(usize) -> f64) -> Dense {
-        let mut rng = stream(seed, &format!("estimator basis {}", self.name()), 0);
+        let mut rng = stream(seed, &streams::estimator_basis(self.name()), 0);
         let gaussian: Mat<f64> = Mat::from_fn(dim, dim, |_, _| StandardNormal.sample(&mut rng));
         let (basis, _) = thin_qr(gaussian.as_ref());
         let scaled = Mat::from_fn(dim, dim, |i, k| basis[(i, k)] * eigenvalue(k));
@@ -215,10 +216,8 @@ impl EstimatorSpec {
         let exact: f64 = (0..dim).map(|i| matrix.0[(i, i)]).sum();
         let options = TraceOptions { method: self.estimator.method(), max_products: self.products };
         let (mut covered, mut errors, mut standard_errors) = (0, Vec::new(), Vec::new());
-        // Estimates of different operators, estimators and budgets have different vectors, so that their
-        // luck is independent.
         let (spectrum, estimator) = (self.spectrum.name(), self.estimator.name());
-        let purpose = format!("estimates {spectrum} {estimator} {}", self.products);
+        let purpose = streams::estimates(spectrum, estimator, self.products);
         for replica in 0..self.replicas {
             let mut rng = stream(self.seed, &purpose, replica as u64);
             let estimate = trace(matrix.as_ref(), &options, &mut rng)?;

@@ -2,15 +2,15 @@
 
 use faer::Mat;
 use flatmin_ledger::basis_pursuit;
-use flatmin_linalg::{EigenError, product, simd, symmetric_eigen};
+use flatmin_linalg::{EigenError, Sharpness, product, simd, symmetric_eigen};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, DiagonalLinear};
 use flatmin_optim::{Method, Sampling};
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
-use super::train::CUBE_VARIANCE;
-use super::{CellError, DiagonalProblem, MeasuredSharpness};
+use super::error::CellError;
+use super::linearised::LinearisedPoint;
+use super::problem::{CUBE_VARIANCE, DiagonalProblem};
 
 /// SGD with one sample a step; all samplings of the closed forms are the same then.
 const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
@@ -48,7 +48,7 @@ pub struct InterpolatorResult {
     /// `‖β̂‖_∞`.
     pub max_norm: f64,
     /// Sharpness of the population Gauss–Newton matrix at the balanced network of β̂.
-    pub population: MeasuredSharpness,
+    pub population: Sharpness,
     /// Largest |residual|: it interpolates.
     pub largest_residual: f64,
     /// Why the norm is the smallest one.
@@ -111,8 +111,9 @@ impl InterpolatorSpec {
         let residuals = (0..dataset.sample_count())
             .map(|i| (simd::dot(dataset.inputs().row(i), &beta) - dataset.targets()[i]).abs());
         let target = data::sparse_coefficients(problem.input_dim, problem.nonzero);
-        let threshold =
-            |parameters: &[f64]| Place::new(&model, parameters, dataset.inputs()).threshold(SGD);
+        let threshold = |parameters: &[f64]| {
+            LinearisedPoint::new(&model, parameters, dataset.inputs()).threshold(SGD)
+        };
         let thresholds = if self.with_thresholds {
             Some(BalancedThresholds {
                 interpolator: threshold(&balanced)?,
@@ -127,7 +128,7 @@ impl InterpolatorSpec {
             coefficient_error: beta.iter().zip(&target).map(|(b, t)| (b - t).powi(2)).sum(),
             l1_norm: l1(&beta),
             max_norm: max(&beta),
-            population: model.population_sharpness(&balanced, CUBE_VARIANCE).into(),
+            population: model.population_sharpness(&balanced, CUBE_VARIANCE),
             largest_residual: residuals.fold(0.0, f64::max),
             evidence,
             target_norm_squared: simd::norm_squared(&target),

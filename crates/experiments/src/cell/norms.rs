@@ -1,46 +1,37 @@
 //! The norm equivalence theorems on random networks.
 
 use flatmin_ledger::{Comparison, Relation, diagonal_norm_checks, relu_norm_checks};
-use flatmin_linalg::{Stream, stream};
+use flatmin_linalg::{Sharpness, Stream, stream};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::train::CUBE_VARIANCE;
-use super::{CellError, MeasuredSharpness};
-
-/// Which networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkFamily {
-    /// Two-layer ReLU networks.
-    Relu,
-    /// Diagonal linear networks (the width plays no part).
-    Diagonal,
-}
+use super::error::CellError;
+use super::problem::{CUBE_VARIANCE, NetworkFamily};
+use super::streams;
 
 /// Random networks of one size, from balanced to strongly unbalanced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NormSpec {
     /// The family.
     pub family: NetworkFamily,
-    /// Width m (ReLU).
+    /// Width m (ReLU); it plays no part for diagonal networks.
     pub width: usize,
     /// Input dimension d.
     pub input_dim: usize,
     /// Number of networks. The first one is balanced, the case of equality.
     pub networks: usize,
-    /// Fixes the parameters.
+    /// Seed of the parameters.
     pub seed: u64,
 }
 
 /// One network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NormRow {
-    /// Whether it was made balanced, so that the bounds must be attained.
+    /// Says that it was made balanced, so that it must attain the bounds.
     pub balanced: bool,
     /// Sharpness of the population Gauss–Newton matrix.
-    pub population: MeasuredSharpness,
+    pub population: Sharpness,
     /// Path norm (ReLU); ‖β‖_1 (diagonal).
     pub norm: f64,
     /// `‖W‖_F² + ‖a‖²` (ReLU); ‖β‖_2 (diagonal).
@@ -63,7 +54,7 @@ pub struct NormResult {
 
 impl NormSpec {
     pub(super) fn run(&self) -> Result<NormResult, CellError> {
-        let mut rng = stream(self.seed, &format!("norms {} {}", self.width, self.input_dim), 0);
+        let mut rng = stream(self.seed, &streams::norms(self.width, self.input_dim), 0);
         let rows = (0..self.networks).map(|k| match self.family {
             NetworkFamily::Relu => self.relu(k, &mut rng),
             NetworkFamily::Diagonal => self.diagonal(k, &mut rng),
@@ -71,47 +62,41 @@ impl NormSpec {
         Ok(NormResult { rows: rows.collect::<Result<_, _>>()? })
     }
 
+    /// A factor by which a neuron is moved away from balance: up to 10^±spread, where the spread
+    /// grows with the index of the network from 0 to 1.5.
+    fn imbalance(&self, index: usize, rng: &mut Stream) -> f64 {
+        let spread = 1.5 * index as f64 / self.networks as f64;
+        libm::exp10(spread * rng.random_range(-1.0..=1.0))
+    }
+
     fn relu(&self, index: usize, rng: &mut Stream) -> Result<NormRow, CellError> {
         let model = TwoLayerRelu::new(self.width, self.input_dim)?;
         let mut parameters = model.initial_parameters(rng);
         let d = self.input_dim;
-        let balanced = index == 0;
         let (hidden, output) = parameters.split_at_mut(self.width * d);
         for (w, a) in hidden.chunks_exact_mut(d).zip(output) {
             let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt();
-            // From balance, ‖w‖ = √d|a|, the neuron is moved by a factor of up to 10^±spread.
-            let spread = if balanced { 0.0 } else { 1.5 * index as f64 / self.networks as f64 };
-            let factor = libm::exp10(spread * rng.random_range(-1.0..=1.0));
-            let scale = (d as f64).sqrt() * a.abs() * factor / norm;
-            for w in w.iter_mut() {
-                *w *= scale;
-            }
+            // In balance ‖w‖ = √d|a|.
+            let scale = (d as f64).sqrt() * a.abs() * self.imbalance(index, rng) / norm;
+            w.iter_mut().for_each(|w| *w *= scale);
         }
         let population = model.population(&parameters).sharpness(rng)?;
         let checks = relu_norm_checks(&model, &parameters, &population);
         let (hidden, output) =
             (model.hidden_norm_squared(&parameters), model.output_norm_squared(&parameters));
         let norm = model.path_norm(&parameters);
-        let attained = (d as f64).sqrt() * norm;
-        Ok(row(
-            balanced,
-            population.into(),
-            [norm, hidden + output],
-            &checks,
-            &[(population.trace, attained)],
-        )
-        .with_third((hidden / (2.0 * std::f64::consts::PI)).max(output / 4.0)))
+        let third_norm = (hidden / (2.0 * std::f64::consts::PI)).max(output / 4.0);
+        let attained = [(population.trace, (d as f64).sqrt() * norm)];
+        let norms = [norm, hidden + output, third_norm];
+        Ok(row(index == 0, population, norms, &checks, &attained))
     }
 
     fn diagonal(&self, index: usize, rng: &mut Stream) -> Result<NormRow, CellError> {
         let model = DiagonalLinear::new(self.input_dim)?;
         let mut parameters = model.initial_parameters(rng);
-        let balanced = index == 0;
         let (a, b) = parameters.split_at_mut(self.input_dim);
         for (a, b) in a.iter().zip(b) {
-            let spread = if balanced { 0.0 } else { 1.5 * index as f64 / self.networks as f64 };
-            let factor = libm::exp10(spread * rng.random_range(-1.0..=1.0));
-            *b = b.signum() * a.abs() * factor;
+            *b = b.signum() * a.abs() * self.imbalance(index, rng);
         }
         let population = model.population_sharpness(&parameters, CUBE_VARIANCE);
         let checks = diagonal_norm_checks(&model, &parameters, CUBE_VARIANCE, &population);
@@ -120,18 +105,16 @@ impl NormSpec {
         let l2 = beta.iter().map(|b| b * b).sum::<f64>().sqrt();
         let max = beta.iter().fold(0.0_f64, |m, b| m.max(b.abs()));
         let scale = 2.0 * CUBE_VARIANCE;
-        Ok(row(
-            balanced,
-            population.into(),
-            [l1, l2],
-            &checks,
-            &[
-                (population.trace, scale * l1),
-                (population.frobenius_norm, scale * l2),
-                (population.lambda_max, scale * max),
-            ],
-        )
-        .with_third(max))
+        let attained = [
+            (population.trace, scale * l1),
+            (population.frobenius_norm, scale * l2),
+            (population.lambda_max, scale * max),
+        ];
+        Ok(row(index == 0, population, [l1, l2, max], &checks, &attained))
+    }
+
+    pub(super) fn cost(&self) -> f64 {
+        0.02
     }
 
     pub(super) fn label(&self) -> String {
@@ -146,17 +129,11 @@ impl NormSpec {
     }
 }
 
-impl NormRow {
-    fn with_third(self, third_norm: f64) -> Self {
-        Self { third_norm, ..self }
-    }
-}
-
-/// Sums up the comparisons; `attained` are equalities that a balanced network owes.
+/// Sums up the comparisons; `attained` are the equalities that hold for balanced networks.
 fn row(
     balanced: bool,
-    population: MeasuredSharpness,
-    [norm, second_norm]: [f64; 2],
+    population: Sharpness,
+    [norm, second_norm, third_norm]: [f64; 3],
     checks: &[Comparison],
     attained: &[(f64, f64)],
 ) -> NormRow {
@@ -165,17 +142,15 @@ fn row(
         let of_relation = checks.iter().filter(move |check| check.relation == relation);
         of_relation.map(|check| if check.slack.is_nan() { -1.0 } else { check.slack })
     };
-    let owed = attained.iter().filter(|_| balanced).map(|(l, r)| (l / r - 1.0).abs());
+    let attained = attained.iter().filter(|_| balanced).map(|(l, r)| (l / r - 1.0).abs());
+    let equalities = slacks(Relation::Equal).map(f64::abs).chain(attained);
     NormRow {
         balanced,
         population,
         norm,
         second_norm,
-        third_norm: 0.0,
+        third_norm,
         smallest_slack: slacks(Relation::AtMost).fold(f64::INFINITY, f64::min),
-        largest_equality_error: slacks(Relation::Equal)
-            .map(f64::abs)
-            .chain(owed)
-            .fold(0.0, f64::max),
+        largest_equality_error: equalities.fold(0.0, f64::max),
     }
 }

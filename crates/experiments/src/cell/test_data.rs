@@ -6,10 +6,10 @@ use flatmin_linalg::simd;
 use flatmin_models::data::{DatasetError, Split, sparse_linear_blocks};
 use flatmin_models::{Dataset, Model};
 
-use super::DiagonalProblem;
+use super::problem::DiagonalProblem;
 
 /// Samples of a sparse linear problem that are drawn at a time.
-const BLOCK: usize = 128;
+const SAMPLES_AT_ONCE: usize = 128;
 
 /// Test data of a problem.
 pub(super) enum TestData {
@@ -69,7 +69,9 @@ fn pass(
 ) -> Result<(Vec<f64>, Vec<f64>), DatasetError> {
     let DiagonalProblem { nonzero, input_dim, test_count, .. } = *problem;
     let (mut measured, mut targets) = (Vec::new(), Vec::new());
-    for block in sparse_linear_blocks(nonzero, input_dim, test_count, BLOCK, Split::Test, seed) {
+    for block in
+        sparse_linear_blocks(nonzero, input_dim, test_count, SAMPLES_AT_ONCE, Split::Test, seed)
+    {
         let block = block?;
         measured.extend(measure(&block));
         targets.extend_from_slice(block.targets());
@@ -87,12 +89,12 @@ mod tests {
     use flatmin_models::data::{Split, sparse_linear_dataset};
     use flatmin_models::{DiagonalLinear, Model as _};
 
-    use super::super::train::{DiagonalInitial, DiagonalProblem};
-    use super::{BLOCK, TestData};
+    use super::super::problem::{DiagonalInitial, DiagonalProblem};
+    use super::{SAMPLES_AT_ONCE, TestData};
 
     #[test]
     fn drawn_data_have_the_losses_of_held_ones() {
-        let (test_count, input_dim) = (2 * BLOCK + 3, 1000);
+        let (test_count, input_dim) = (2 * SAMPLES_AT_ONCE + 3, 1000);
         let initial = DiagonalInitial::Gaussian;
         let problem =
             DiagonalProblem { input_dim, nonzero: 3, sample_count: 5, test_count, initial };

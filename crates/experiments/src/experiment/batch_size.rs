@@ -7,7 +7,7 @@ use super::relu::RUNS_NOTE;
 use super::runs::run_table;
 use super::select::{Trained, dots_and_medians, group_by, trained};
 use super::{MissingCell, Presentation};
-use crate::cell::{BatchStudy, Problem, Results, StudyResult, theory_batch};
+use crate::cell::{BatchThresholds, Problem, Results, StabilityResult, theory_batch};
 use crate::claim::short_number;
 use crate::table::{Table, Value, column};
 use crate::{Experiment, Settings};
@@ -83,7 +83,7 @@ fn bound_curve(runs: &[Trained<'_>], label: &str) -> Reference {
 }
 
 /// A bound of one minimum; absent where infinite.
-type Bound = fn(&BatchStudy) -> Option<f64>;
+type Bound = fn(&BatchThresholds) -> Option<f64>;
 
 /// The bounds on the learning rate that are set beside the exact threshold.
 const BOUNDS: [(&str, Style, Bound); 6] = [
@@ -96,25 +96,29 @@ const BOUNDS: [(&str, Style, Bound); 6] = [
 ];
 
 /// The runs with a single sample a step whose minimum was studied for batches of every size.
-fn fixed_minima<'r>(runs: &[Trained<'r>]) -> Vec<(u64, &'r StudyResult)> {
+fn fixed_minima<'r>(runs: &[Trained<'r>]) -> Vec<(u64, &'r StabilityResult)> {
     let single = runs.iter().filter(|run| drawing(run).0 == 1);
     let studied = single.filter_map(|run| Some((run.spec.seed, run.result.study.as_deref()?)));
-    let sizes = |study: &StudyResult| study.batches.iter().map(|batch| batch.batch_size).max();
+    let sizes = |study: &StabilityResult| study.batches.iter().map(|batch| batch.batch_size).max();
     let largest = runs.iter().map(|run| drawing(run).0).max();
     studied.filter(|(_, study)| sizes(study) == largest).collect()
 }
 
 /// The study for batches of one size and sampling. A single sample is drawn in the same way by both.
-fn batch_study(study: &StudyResult, size: usize, sampling: Sampling) -> Option<&BatchStudy> {
+fn batch_study(
+    study: &StabilityResult,
+    size: usize,
+    sampling: Sampling,
+) -> Option<&BatchThresholds> {
     let mut batches = study.batches.iter();
     batches.find(|batch| batch.batch_size == size && (size == 1 || batch.sampling == sampling))
 }
 
 /// A value against B at a fixed minimum.
 fn over_sizes(
-    study: Option<&StudyResult>,
+    study: Option<&StabilityResult>,
     sampling: Sampling,
-    value: impl Fn(&BatchStudy) -> Option<f64>,
+    value: impl Fn(&BatchThresholds) -> Option<f64>,
 ) -> Vec<(f64, f64)> {
     let batches = study.into_iter().flat_map(|study| &study.batches);
     batches
@@ -124,15 +128,15 @@ fn over_sizes(
 }
 
 /// The exact threshold of one minimum against B.
-fn threshold_panel(study: Option<&StudyResult>) -> Panel {
-    let threshold = |batch: &BatchStudy| Some(batch.threshold());
+fn threshold_panel(study: Option<&StabilityResult>) -> Panel {
+    let threshold = |batch: &BatchThresholds| Some(batch.threshold());
     let series = SAMPLINGS.map(|(sampling, name, style)| Series {
         label: name.to_owned(),
         style,
         mark: Mark::LineAndPoints,
         points: over_sizes(study, sampling, threshold),
     });
-    let single = study.and_then(StudyResult::single);
+    let single = study.and_then(StabilityResult::single);
     let mut references = Vec::new();
     if let Some(single) = single {
         let (at_one, sizes) = (single.threshold(), over_sizes(study, SAMPLINGS[0].0, threshold));
@@ -157,10 +161,10 @@ fn threshold_panel(study: Option<&StudyResult>) -> Panel {
 }
 
 /// Every bound over the exact threshold of one minimum, against B.
-fn bounds_panel(study: Option<&StudyResult>) -> Panel {
+fn bounds_panel(study: Option<&StabilityResult>) -> Panel {
     let mut series = Vec::new();
     for (label, style, bound) in BOUNDS {
-        let scaled = |batch: &BatchStudy| Some(bound(batch)? / batch.threshold());
+        let scaled = |batch: &BatchThresholds| Some(bound(batch)? / batch.threshold());
         let [(with, ..), (without, ..)] = SAMPLINGS;
         for (mark, sampling) in [(Mark::Line, with), (Mark::OpenPoints, without)] {
             let (label, points) = (label.to_owned(), over_sizes(study, sampling, scaled));
@@ -248,7 +252,7 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
 
 /// The table of runs, with how their batches were drawn, and what such batches do at the minimum that
 /// the run with a single sample a step and the same seed found.
-fn table(runs: &[Trained<'_>], fixed: &[(u64, &StudyResult)]) -> Table {
+fn table(runs: &[Trained<'_>], fixed: &[(u64, &StabilityResult)]) -> Table {
     let mut table = run_table(runs);
     let added = [
         column("batch_size", "samples", "samples per step; all of them for GD"),
@@ -306,7 +310,7 @@ fn table(runs: &[Trained<'_>], fixed: &[(u64, &StudyResult)]) -> Table {
 }
 
 /// Medians a sampling and batch size, beside the exact threshold of one minimum.
-fn summary(runs: &[Trained<'_>], study: Option<&StudyResult>) -> Table {
+fn summary(runs: &[Trained<'_>], study: Option<&StabilityResult>) -> Table {
     let columns = vec![
         column("sampling", "word", "how a batch is drawn"),
         column("batch_size", "samples", "samples per step; all without replacement are GD"),
@@ -339,7 +343,7 @@ fn summary(runs: &[Trained<'_>], study: Option<&StudyResult>) -> Table {
                 of(&|run| run.result.relative_test_error()),
                 study
                     .and_then(|study| batch_study(study, drawing(group.first()?).0, sampling))
-                    .map(BatchStudy::threshold)
+                    .map(BatchThresholds::threshold)
                     .into(),
             ]);
         }

@@ -13,7 +13,8 @@ use super::select::{
 use super::too_weak::Origin;
 use super::{Experiment, MissingCell, batch_size as batches, linear_stability as linearised};
 use crate::cell::{Evidence, FACTORS, MinimizedNorm, Results, SIMULATED_STEPS};
-use crate::claim::{mean_and_standard_error, median, short_number, spearman};
+use crate::claim::short_number;
+use crate::statistics::{mean_and_standard_error, median, spearman};
 use crate::{Claim, Measured, Settings, Verdict};
 
 /// Judges the claims whose experiments are all among `experiments`.

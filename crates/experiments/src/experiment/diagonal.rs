@@ -8,7 +8,7 @@ use super::select::{
 };
 use super::{MissingCell, Presentation};
 use crate::cell::{DiagonalInitial, InterpolatorResult, MinimizedNorm, Problem, Results};
-use crate::claim::median;
+use crate::statistics::median;
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Panel, Reference, ReferenceKind, Series};

@@ -5,7 +5,7 @@ use flatmin_optim::{Method, Sampling, Schedule};
 use super::{deep, estimators};
 use crate::cell::{
     CellSpec, DiagonalInitial, DiagonalProblem, FACTORS, InterpolatorSpec, MOMENTUM, MinimizedNorm,
-    NetworkFamily, NormSpec, Problem, ReluProblem, Study, TrainSpec,
+    NetworkFamily, NormSpec, Problem, ReluProblem, StabilityStudy, TrainSpec,
 };
 use crate::claim::short_number;
 use crate::{Experiment, Profile, Settings};
@@ -119,7 +119,7 @@ fn relu_cell(settings: &Settings, method: Method, level: f64, seed: u64) -> Trai
         clip_norm: RELU_CLIP,
         max_steps: if sgd { budget.sgd } else { budget.gd },
         checkpoints_per_decade: if followed { CHECKPOINTS_PER_DECADE } else { 0 },
-        study: if on_grid { study(settings, seed, simulated) } else { Study::None },
+        study: if on_grid { study(settings, seed, simulated) } else { StabilityStudy::None },
         seed,
     }
 }
@@ -135,12 +135,12 @@ fn simulation(settings: &Settings) -> (u64, usize) {
 }
 
 /// What is asked of a minimum on a grid of learning rates.
-fn study(settings: &Settings, seed: u64, simulated: bool) -> Study {
+fn study(settings: &Settings, seed: u64, simulated: bool) -> StabilityStudy {
     let (seeds, replicas) = simulation(settings);
     if simulated && seed.wrapping_sub(settings.seed) < seeds {
-        Study::Dynamics { replicas }
+        StabilityStudy::Dynamics { replicas }
     } else {
-        Study::Threshold
+        StabilityStudy::Threshold
     }
 }
 
@@ -196,7 +196,7 @@ pub(super) fn batch_size(settings: &Settings) -> Vec<CellSpec> {
                     method: if whole { GD } else { Method::Sgd { batch_size, sampling } },
                     max_steps: budget.sgd.min(budget.gd * n as u64 / batch_size as u64),
                     checkpoints_per_decade: 0,
-                    study: Study::None,
+                    study: StabilityStudy::None,
                     ..single
                 });
             }
@@ -217,7 +217,7 @@ pub(super) fn relu_schedule(settings: &Settings) -> Vec<CellSpec> {
                     cells.push(if plain {
                         cell
                     } else {
-                        let (checkpoints_per_decade, study) = (0, Study::None);
+                        let (checkpoints_per_decade, study) = (0, StabilityStudy::None);
                         TrainSpec { schedule, clip_norm, checkpoints_per_decade, study, ..cell }
                     });
                 }
@@ -275,9 +275,11 @@ pub(super) fn linear_stability(settings: &Settings) -> Vec<CellSpec> {
 /// The learning rate of such a run.
 fn simulated_rate(cell: &CellSpec) -> Option<f64> {
     match cell {
-        CellSpec::Train(TrainSpec { study: Study::Dynamics { .. }, learning_rate, .. }) => {
-            Some(*learning_rate)
-        }
+        CellSpec::Train(TrainSpec {
+            study: StabilityStudy::Dynamics { .. },
+            learning_rate,
+            ..
+        }) => Some(*learning_rate),
         _ => None,
     }
 }
@@ -335,7 +337,7 @@ pub(super) fn too_weak(settings: &Settings) -> Vec<CellSpec> {
             for method in [SGD, GD] {
                 let cell = diagonal_cell(settings, method, rate, seed);
                 let main = sample_count == diagonal_sample_count(profile);
-                let study = if main { cell.study } else { Study::None };
+                let study = if main { cell.study } else { StabilityStudy::None };
                 let problem = Problem::Diagonal(problem);
                 cells.push(CellSpec::Train(TrainSpec { problem, study, ..cell }));
             }
@@ -384,7 +386,7 @@ pub(super) fn diagonal_balance(settings: &Settings) -> Vec<CellSpec> {
                 clip_norm: BALANCE_CLIP,
                 max_steps: if method == GD { budget.gd } else { budget.balance },
                 checkpoints_per_decade: 0,
-                study: Study::None,
+                study: StabilityStudy::None,
                 seed,
             })
             .collect()

@@ -1,10 +1,12 @@
 //! Tables and figure of the experiment on SGD linearised at trained minima.
 
+use flatmin_theory::ReplicaMean;
+
 use super::select::{Trained, trained};
 use super::{MissingCell, Presentation};
 use crate::cell::{
-    DynamicsPoint, DynamicsStudy, FACTORS, MOMENTUM, Problem, Results, SIMULATED_STEPS, StoredEdge,
-    StoredExponent, StoredMean, StudyResult,
+    FACTORS, MOMENTUM, Problem, Results, SIMULATED_STEPS, SimulatedDynamics, SimulatedPoint,
+    StabilityResult, StoredEdge, StoredExponent,
 };
 use crate::claim::short_number;
 use crate::table::{Column, Table, Value};
@@ -27,20 +29,20 @@ const OFFSET: f64 = 0.17;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Studied<'r> {
     run: Trained<'r>,
-    study: &'r StudyResult,
+    study: &'r StabilityResult,
     /// Index into [`KINDS`].
     kind: usize,
 }
 
 impl<'r> Studied<'r> {
     /// The dynamics with this momentum, by ascending factor.
-    fn with_momentum(&self, momentum: f64) -> impl Iterator<Item = &'r DynamicsStudy> {
+    fn with_momentum(&self, momentum: f64) -> impl Iterator<Item = &'r SimulatedDynamics> {
         let dynamics = self.study.dynamics.iter();
         dynamics.filter(move |dynamics| dynamics.momentum.total_cmp(&momentum).is_eq())
     }
 
     /// Without momentum at `factor` times the threshold.
-    pub(super) fn plain(&self, factor: f64) -> Option<&'r DynamicsStudy> {
+    pub(super) fn plain(&self, factor: f64) -> Option<&'r SimulatedDynamics> {
         self.with_momentum(0.0).find(|dynamics| dynamics.factor.total_cmp(&factor).is_eq())
     }
 
@@ -61,12 +63,12 @@ impl<'r> Studied<'r> {
 }
 
 /// The path of a study at one step.
-pub(super) fn at(dynamics: &DynamicsStudy, step: usize) -> Option<&DynamicsPoint> {
+pub(super) fn at(dynamics: &SimulatedDynamics, step: usize) -> Option<&SimulatedPoint> {
     dynamics.path.iter().find(|point| point.step == step)
 }
 
 /// `(simulated − exact) / standard error`.
-pub(super) fn deviation(simulated: StoredMean, exact: f64) -> f64 {
+pub(super) fn deviation(simulated: ReplicaMean, exact: f64) -> f64 {
     (simulated.value - exact) / simulated.standard_error
 }
 
@@ -124,8 +126,8 @@ fn estimates(label: &str, style: Style, points: &[(f64, f64, f64)]) -> [Series; 
     [series(Mark::Intervals, bars(points)), series(Mark::OpenPoints, centers)]
 }
 
-type Exact = fn(&DynamicsPoint) -> Option<f64>;
-type Simulated = fn(&DynamicsPoint) -> Option<StoredMean>;
+type Exact = fn(&SimulatedPoint) -> Option<f64>;
+type Simulated = fn(&SimulatedPoint) -> Option<ReplicaMean>;
 
 /// A quantity along the steps at one minimum: exact lines, and replicas with error bars.
 fn along(

@@ -7,7 +7,7 @@ use crate::cell::{
     CellResult, CellSpec, InterpolatorResult, InterpolatorSpec, MinimizedNorm, NormResult,
     NormSpec, Results, TrainResult, TrainSpec,
 };
-use crate::claim::median;
+use crate::statistics::median;
 use flatmin_figures::{Mark, Series, Style};
 
 /// A training run with its specification.

@@ -6,8 +6,8 @@ use super::grid::{GD, SGD};
 use super::runs::outcome_name;
 use super::select::{Trained, dots_and_medians, group_by, method_name, trained};
 use super::{MissingCell, Presentation};
-use crate::cell::{BatchStudy, Problem, Results, SingleRuns, StudyResult};
-use crate::claim::median;
+use crate::cell::{BatchThresholds, Problem, Results, SingleRuns, StabilityResult};
+use crate::statistics::median;
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
@@ -47,9 +47,9 @@ impl Family {
 pub(super) struct Studied<'r> {
     pub(super) family: Family,
     pub(super) run: Trained<'r>,
-    pub(super) study: &'r StudyResult,
+    pub(super) study: &'r StabilityResult,
     /// The study for batches of one.
-    pub(super) single: &'r BatchStudy,
+    pub(super) single: &'r BatchThresholds,
 }
 
 /// Everything studied. Runs that diverged ended nowhere and are left out.
@@ -88,7 +88,7 @@ impl<'r> Studied<'r> {
     }
 
     /// The study for batches of a size, drawn without replacement.
-    fn batches_of(&self, size: usize) -> Option<&'r BatchStudy> {
+    fn batches_of(&self, size: usize) -> Option<&'r BatchThresholds> {
         let mut batches = self.study.batches.iter();
         batches.find(|b| b.batch_size == size && b.sampling == Sampling::WithoutReplacement)
     }
@@ -115,7 +115,7 @@ pub(super) fn of_family<'r>(
 struct Bound {
     label: &'static str,
     style: Style,
-    value: fn(&BatchStudy) -> Option<f64>,
+    value: fn(&BatchThresholds) -> Option<f64>,
 }
 
 const BOUNDS: [Bound; 7] = [

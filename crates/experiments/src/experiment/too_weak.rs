@@ -1,5 +1,6 @@
 //! Tables and figure of the experiment on interpolators that gradient descent cannot exclude.
 
+use flatmin_linalg::Sharpness;
 use flatmin_optim::Method;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 
@@ -7,10 +8,8 @@ use super::grid;
 use super::relu::{GD_STYLE, SGD_STYLE};
 use super::select::{group_by, interpolators, trained};
 use super::{MissingCell, Presentation};
-use crate::cell::{
-    Evidence, InterpolatorResult, MeasuredSharpness, MinimizedNorm, Problem, Results,
-};
-use crate::claim::{mean_and_standard_error, median};
+use crate::cell::{Evidence, InterpolatorResult, MinimizedNorm, Problem, Results};
+use crate::statistics::{mean_and_standard_error, median};
 use crate::table::{Column, Table, Value};
 use crate::{Experiment, Settings};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
@@ -104,7 +103,7 @@ pub(super) fn search(settings: &Settings, results: &Results) -> Result<Search, M
     };
     let target_norm_squared = target(|i| i.target_norm_squared);
     let unit = target(|i| 1.0 / (i.input_variance * i.target_l1_norm));
-    let edges = |population: MeasuredSharpness| {
+    let edges = |population: Sharpness| {
         let gd = lambda_max_bound(population.lambda_max);
         (gd / unit, trace_bound(population.trace, 1.0) / unit)
     };

@@ -9,7 +9,8 @@ use super::super::select::group_by;
 use super::super::{Experiment, MissingCell};
 use super::verdict;
 use crate::cell::{DeepTask, Results};
-use crate::claim::{median, short_number};
+use crate::claim::short_number;
+use crate::statistics::median;
 use crate::{Claim, Measured, Settings};
 
 /// What `λ_max · η/2` may be at the end of a converged run of gradient descent. At an excess δ over 1 the

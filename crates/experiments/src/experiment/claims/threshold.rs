@@ -5,8 +5,9 @@ use super::super::select::{group_by, trained};
 use super::super::threshold::{Family, Studied, almost_sure_margin, of_family, studied};
 use super::super::{Experiment, MissingCell};
 use super::{smallest, verdict};
-use crate::cell::{Results, StudyResult};
-use crate::claim::{median, short_number};
+use crate::cell::{Results, StabilityResult};
+use crate::claim::short_number;
+use crate::statistics::median;
 use crate::{Claim, Measured, Settings};
 
 /// Relative rounding allowed between closed forms: S6 and S2 agree for p = 1, and are summed in
@@ -28,7 +29,7 @@ struct Link {
 struct Order([Link; 6]);
 
 impl Order {
-    fn of<'r>(studies: impl Iterator<Item = &'r StudyResult>) -> Self {
+    fn of<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> Self {
         let mut order = Self(
             [
                 "η*/S7",
@@ -44,7 +45,7 @@ impl Order {
         order
     }
 
-    fn add(&mut self, study: &StudyResult) {
+    fn add(&mut self, study: &StabilityResult) {
         let infinite = |rate: Option<f64>| rate.unwrap_or(f64::INFINITY);
         let mut batches: Vec<_> = study.batches.iter().collect();
         batches.sort_by(|a, b| b.noise_coefficient.total_cmp(&a.noise_coefficient));

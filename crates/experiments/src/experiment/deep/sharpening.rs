@@ -8,7 +8,8 @@ use super::super::{Experiment, MissingCell, Presentation};
 use super::{DeepRun, Quantity, deep_runs, relative_test_error};
 use crate::Settings;
 use crate::cell::{DeepMeasurement, Results};
-use crate::claim::{median, short_number};
+use crate::claim::short_number;
+use crate::statistics::median;
 use crate::table::{Table, Value, column};
 
 /// The course of a quantity along a run, in units of 2/η.

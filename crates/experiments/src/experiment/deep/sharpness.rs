@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Settings;
 use crate::cell::{DeepTask, Results};
-use crate::claim::median;
+use crate::statistics::median;
 use crate::table::{Table, Value, column};
 
 /// A quantity of a run that has one.

@@ -1,30 +1,30 @@
-//! What stability theory says of the minimum that a run ends at.
+//! The questions of stability theory about the minimum that a run ends at, and the answers.
 
 use flatmin_linalg::RowMatrix;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
     Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovExponent,
-    LyapunovOptions, Minimum, Optimizer, SecondMoments, SimulationOptions, Start, Threshold,
-    ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound, frobenius_bound,
-    lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at,
-    spectral_bound, sufficient_bound, threshold, threshold_with, trace_bound,
+    LyapunovOptions, Minimum, Optimizer, ReplicaMean, SecondMoments, SimulationOptions, Start,
+    Threshold, ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound,
+    frobenius_bound, lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound,
+    simulate_at, spectral_bound, sufficient_bound, threshold, threshold_with, trace_bound,
 };
 use serde::{Deserialize, Serialize};
 
-use super::CellError;
-use super::place::Place;
+use super::error::CellError;
+use super::linearised::{LinearisedPoint, theory_batch};
 
-/// What is asked of the minimum.
+/// The questions asked of a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Study {
+pub enum StabilityStudy {
     /// Nothing.
     None,
     /// Exact thresholds beside every bound for a few batch sizes; for SGD also the Lyapunov exponent
     /// and the edge of almost-sure stability.
     Threshold,
-    /// The same for batches of every size, and SGD linearised there, simulated and exact, with and
-    /// without momentum.
+    /// As [`Self::Threshold`] for batches of every size; also the second moments of linearised SGD,
+    /// simulated and exact, with and without momentum.
     Dynamics {
         /// Replicas of the simulation.
         replicas: usize,
@@ -44,7 +44,7 @@ const EXACT_STEPS: [usize; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
 /// where infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the statements are documented in the ledger")]
-pub struct BatchStudy {
+pub struct BatchThresholds {
     /// Batch size B.
     pub batch_size: usize,
     /// How batches are drawn.
@@ -83,11 +83,11 @@ impl From<LyapunovExponent> for StoredExponent {
 /// The edge of almost-sure stability, as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StoredEdge {
-    /// A learning rate below it.
+    /// A learning rate below the edge.
     pub lower: Option<f64>,
-    /// One above it.
+    /// A learning rate above the edge.
     pub upper: Option<f64>,
-    /// Whether both ends are decided by three standard errors.
+    /// True where both ends are decided by three standard errors.
     pub decided: bool,
 }
 
@@ -101,7 +101,7 @@ impl From<AlmostSureEdge> for StoredEdge {
     }
 }
 
-/// What a single run of SGD (B = 1) sees of a minimum.
+/// Almost-sure stability of a minimum: what a single run of SGD (B = 1) sees.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SingleRuns {
     /// The Lyapunov exponent at the learning rate of the run.
@@ -110,19 +110,10 @@ pub struct SingleRuns {
     pub edge: StoredEdge,
 }
 
-/// A mean over replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StoredMean {
-    /// The mean.
-    pub value: f64,
-    /// Its standard error.
-    pub standard_error: f64,
-}
-
 /// Linearised SGD (B = 1) at one learning rate after some steps, relative to the start: V is the
 /// Lyapunov function of S14 (absent with momentum), the start has second moment I.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct DynamicsPoint {
+pub struct SimulatedPoint {
     /// Steps done.
     pub step: usize,
     /// `E V(δ_t) / V(δ_0)`, exact.
@@ -130,14 +121,14 @@ pub struct DynamicsPoint {
     /// `E‖δ_t‖² / E‖δ_0‖²`, exact.
     pub norm_squared: f64,
     /// `E V(δ_t) / V(δ_0)` over replicas that start from random signs in the eigenbasis of Y*.
-    pub simulated_form: Option<StoredMean>,
+    pub simulated_form: Option<ReplicaMean>,
     /// `(E‖δ_t‖² − E‖δ_0‖²) / r + 1` over replicas that start from N(0, I).
-    pub simulated_norm_squared: Option<StoredMean>,
+    pub simulated_norm_squared: Option<ReplicaMean>,
 }
 
 /// Linearised SGD (B = 1) at one multiple of the threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DynamicsStudy {
+pub struct SimulatedDynamics {
     /// Heavy-ball momentum β.
     pub momentum: f64,
     /// The middle of the interval for η* with this momentum.
@@ -146,33 +137,33 @@ pub struct DynamicsStudy {
     pub factor: f64,
     /// The Lyapunov exponent there.
     pub exponent: StoredExponent,
-    /// Along the way.
-    pub path: Vec<DynamicsPoint>,
+    /// Second moments at a few steps.
+    pub path: Vec<SimulatedPoint>,
 }
 
-/// Everything found at one minimum.
+/// All answers at one minimum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StudyResult {
+pub struct StabilityResult {
     /// Rank r of the Gauss–Newton matrix.
     pub rank: usize,
-    /// For batches of one first.
-    pub batches: Vec<BatchStudy>,
-    /// For SGD.
+    /// Thresholds and bounds for every batch size and sampling; batches of one come first.
+    pub batches: Vec<BatchThresholds>,
+    /// Almost-sure stability; present where SGD led to the minimum.
     pub single_runs: Option<SingleRuns>,
-    /// Where asked for.
-    pub dynamics: Vec<DynamicsStudy>,
-    /// The edge with momentum, where asked for.
+    /// Linearised SGD; empty unless asked for.
+    pub dynamics: Vec<SimulatedDynamics>,
+    /// The almost-sure edge with momentum; absent unless asked for.
     pub momentum_edge: Option<StoredEdge>,
 }
 
-impl StudyResult {
-    /// The study for batches of one.
-    pub fn single(&self) -> Option<&BatchStudy> {
+impl StabilityResult {
+    /// Thresholds and bounds for batches of one.
+    pub fn single(&self) -> Option<&BatchThresholds> {
         self.batches.first()
     }
 }
 
-impl BatchStudy {
+impl BatchThresholds {
     /// The middle of the interval for η*; infinite where it is.
     pub fn threshold(&self) -> f64 {
         match (self.threshold_lower, self.threshold_upper) {
@@ -186,30 +177,19 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// The batch as the theory knows it; `None` where no closed form covers it.
-pub(crate) fn theory_batch(
-    batch_size: usize,
-    sampling: Sampling,
-) -> Result<Option<Batch>, CellError> {
-    Ok(match sampling {
-        Sampling::Reshuffling => None,
-        independent => Some(Batch::new(batch_size, independent)?),
-    })
-}
-
-impl Study {
-    /// Runs the study at `place`, where `method` with this learning rate came to rest.
+impl StabilityStudy {
+    /// Runs the study at `point`, where `method` with this learning rate came to rest.
     pub(super) fn run(
         self,
-        place: &Place,
+        point: &LinearisedPoint,
         method: Method,
         learning_rate: f64,
         seed: u64,
-    ) -> Result<Option<StudyResult>, CellError> {
+    ) -> Result<Option<StabilityResult>, CellError> {
         if self == Self::None {
             return Ok(None);
         }
-        let minimum = place.minimum()?;
+        let minimum = point.minimum()?;
         let alignment = alignment(minimum)?;
         let batches = self
             .batches(minimum.sample_count())
@@ -219,7 +199,7 @@ impl Study {
             .collect::<Result<Vec<_>, _>>()?;
         let single = Batch::new(1, Sampling::WithReplacement)?;
         let stable = batches.first().and_then(|study| study.threshold_lower);
-        let mut result = StudyResult {
+        let mut result = StabilityResult {
             rank: minimum.eigenvalues().len(),
             batches,
             single_runs: None,
@@ -280,7 +260,7 @@ fn batch_study(
     alignment: &Alignment,
     batch_size: usize,
     sampling: Sampling,
-) -> Result<Option<BatchStudy>, CellError> {
+) -> Result<Option<BatchThresholds>, CellError> {
     let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
@@ -290,7 +270,7 @@ fn batch_study(
     let sharpness = minimum.sharpness();
     let largest = minimum.largest_gradient_norm_squared();
     let norm = sharpness.frobenius_norm;
-    Ok(Some(BatchStudy {
+    Ok(Some(BatchThresholds {
         batch_size,
         sampling,
         noise_coefficient: p,
@@ -312,7 +292,7 @@ fn dynamics(
     form: &RowMatrix,
     replicas: usize,
     seed: u64,
-) -> Result<Vec<DynamicsStudy>, CellError> {
+) -> Result<Vec<SimulatedDynamics>, CellError> {
     let (minimum, momentum) = (sgd.minimum(), sgd.momentum());
     let plain = momentum <= 0.0;
     let rank = minimum.eigenvalues().len() as f64;
@@ -335,13 +315,13 @@ fn dynamics(
             while moments.steps() < step {
                 moments.step();
             }
-            let mean = |change: flatmin_theory::ReplicaMean, scale: f64| StoredMean {
+            let mean = |change: ReplicaMean, scale: f64| ReplicaMean {
                 value: 1.0 + change.value / scale,
                 standard_error: change.standard_error / scale,
             };
             let signs = signs[index].iter().find(|snapshot| snapshot.step == step);
             let gaussian = gaussian[index].iter().find(|snapshot| snapshot.step == step);
-            path.push(DynamicsPoint {
+            path.push(SimulatedPoint {
                 step,
                 form: if plain { Some(moments.quadratic_form(form)? / trace) } else { None },
                 norm_squared: moments.norm_squared() / rank,
@@ -350,7 +330,7 @@ fn dynamics(
             });
         }
         let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
-        studies.push(DynamicsStudy { momentum, threshold, factor, exponent, path });
+        studies.push(SimulatedDynamics { momentum, threshold, factor, exponent, path });
     }
     Ok(studies)
 }

@@ -1,0 +1,69 @@
+//! Why a cell could not be computed.
+
+use flatmin_curvature::CurvatureError;
+use flatmin_linalg::EigenError;
+use flatmin_theory::TheoryError;
+
+/// A cell could not be computed: a defect of its specification or of this program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CellError {
+    /// A size of zero.
+    #[error(transparent)]
+    Size(#[from] flatmin_models::SizeError),
+    /// The training settings cannot be run.
+    #[error(transparent)]
+    Train(#[from] flatmin_optim::TrainError),
+    /// The data set could not be made.
+    #[error(transparent)]
+    Dataset(#[from] flatmin_models::data::DatasetError),
+    /// The digits could not be used.
+    #[error(transparent)]
+    Digits(#[from] flatmin_models::data::digits::DigitsError),
+    /// Samples of the digits could not be chosen.
+    #[error(transparent)]
+    Labelled(#[from] flatmin_models::data::LabelledError),
+    /// Curvature could not be measured.
+    #[error(transparent)]
+    Curvature(#[from] CurvatureError),
+    /// A trace could not be estimated.
+    #[error(transparent)]
+    Estimate(#[from] flatmin_linalg::EstimateError),
+    /// An eigenproblem failed.
+    #[error(transparent)]
+    Eigen(#[from] EigenError),
+    /// The largest eigenvalue of a Hessian was not reached.
+    #[error(
+        "the largest eigenvalue of the Hessian is {value} with a residual of {residual} after \
+         {products} products"
+    )]
+    NotConverged {
+        /// What was reached.
+        value: f64,
+        /// How far it may be off.
+        residual: f64,
+        /// Products used.
+        products: usize,
+    },
+    /// A question to the theory has no answer.
+    #[error(transparent)]
+    Theory(#[from] TheoryError),
+    /// The settings make no optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] flatmin_theory::OptimizerError),
+    /// Basis pursuit, or a statement about norms, has no answer.
+    #[error(transparent)]
+    Ledger(#[from] flatmin_ledger::LedgerError),
+}
+
+impl CellError {
+    /// Says that the parameters, or what is computed from them, left the range of numbers.
+    pub(super) fn is_overflow(&self) -> bool {
+        matches!(
+            self,
+            Self::Eigen(EigenError::NotFinite { .. })
+                | Self::Curvature(CurvatureError::NotFinite { .. })
+                | Self::Theory(TheoryError::NotFinite { .. } | TheoryError::GramNotFinite { .. })
+        )
+    }
+}

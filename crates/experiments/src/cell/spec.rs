@@ -1,0 +1,107 @@
+//! Specifications and results of cells of every kind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::deep::{DeepResult, DeepSpec};
+use super::error::CellError;
+use super::estimator::{EstimatorResult, EstimatorSpec};
+use super::interpolator::{InterpolatorResult, InterpolatorSpec};
+use super::key::CellKey;
+use super::norms::{NormResult, NormSpec};
+use super::shallow::{TrainResult, TrainSpec};
+
+/// Version of the code that computes cells. A change that can alter any result raises it, so that
+/// stored results of older code are not taken for new ones.
+pub const CODE_VERSION: u32 = 7;
+
+/// The complete description of what a cell computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CellSpec {
+    /// One training run of a two-layer ReLU or diagonal linear network.
+    Train(TrainSpec),
+    /// A reference interpolator of a diagonal problem.
+    Interpolator(InterpolatorSpec),
+    /// The norm equivalence theorems on random networks of one size.
+    Norms(NormSpec),
+    /// One training run of a deep network.
+    Deep(DeepSpec),
+    /// Many estimates of one trace.
+    Estimator(EstimatorSpec),
+}
+
+/// The result of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CellResult {
+    /// The result of [`CellSpec::Train`].
+    Train(TrainResult),
+    /// The result of [`CellSpec::Interpolator`].
+    Interpolator(InterpolatorResult),
+    /// The result of [`CellSpec::Norms`].
+    Norms(NormResult),
+    /// The result of [`CellSpec::Deep`].
+    Deep(DeepResult),
+    /// The result of [`CellSpec::Estimator`].
+    Estimator(EstimatorResult),
+}
+
+/// Results by cell.
+pub type Results = BTreeMap<CellKey, CellResult>;
+
+impl CellSpec {
+    /// Computes the cell, sequentially and deterministically.
+    ///
+    /// # Errors
+    /// [`CellError`] when the specification cannot be run. Divergence is a result, not an error.
+    pub fn run(&self) -> Result<CellResult, CellError> {
+        Ok(match self {
+            Self::Train(spec) => CellResult::Train(spec.run()?),
+            Self::Interpolator(spec) => CellResult::Interpolator(spec.run()?),
+            Self::Norms(spec) => CellResult::Norms(spec.run()?),
+            Self::Deep(spec) => CellResult::Deep(spec.run()?),
+            Self::Estimator(spec) => CellResult::Estimator(spec.run()?),
+        })
+    }
+
+    /// The canonical form that is hashed: compact JSON with the fields in declaration order.
+    ///
+    /// # Panics
+    /// Never: a specification is plain data.
+    pub fn canonical_json(&self) -> String {
+        // Plain structs of numbers, strings and enums: nothing here can fail to serialise, and
+        // every float in a specification is finite.
+        serde_json::to_string(self).expect("a specification is plain data")
+    }
+
+    /// The cell's name by content: BLAKE3 of the code version and the canonical form.
+    pub fn key(&self) -> CellKey {
+        let version = format!("flatmin cell {CODE_VERSION}\n");
+        CellKey::of(&[version.as_bytes(), self.canonical_json().as_bytes()])
+    }
+
+    /// A short description for progress and errors, such as `ReLU SGD B=1 η=0.01 seed 3`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Train(spec) => spec.label(),
+            Self::Interpolator(spec) => spec.label(),
+            Self::Norms(spec) => spec.label(),
+            Self::Deep(spec) => spec.label(),
+            Self::Estimator(spec) => spec.label(),
+        }
+    }
+
+    /// The expected running time in seconds on one core, to start the longest cells first and to
+    /// say how much time is left. Single cells may be off by a factor of three.
+    pub fn cost(&self) -> f64 {
+        match self {
+            Self::Train(spec) => spec.cost(),
+            Self::Interpolator(spec) => spec.cost(),
+            Self::Norms(spec) => spec.cost(),
+            Self::Deep(spec) => spec.cost(),
+            Self::Estimator(spec) => spec.cost(),
+        }
+    }
+}

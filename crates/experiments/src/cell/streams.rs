@@ -1,0 +1,32 @@
+//! The purposes of the named random streams of cells. A changed name changes every result.
+
+/// The samples of every batch of a training run.
+pub(super) const BATCHES: &str = "batches";
+/// The initial parameters of a two-layer ReLU network.
+pub(super) const RELU_INITIAL: &str = "relu initial parameters";
+/// The initial parameters of a diagonal linear network.
+pub(super) const DIAGONAL_INITIAL: &str = "diagonal initial parameters";
+/// The initial parameters of a deep network.
+pub(super) const DEEP_INITIAL: &str = "deep initial parameters";
+/// The start vector of Lanczos' method for the population matrix of a ReLU network.
+pub(super) const RELU_POPULATION: &str = "relu population start";
+/// The start vector of Lanczos' method for the Hessian of a deep network.
+pub(super) const DEEP_HESSIAN: &str = "deep Hessian start";
+/// The parameters of the networks whose traces are estimated.
+pub(super) const ESTIMATOR_NETWORK: &str = "estimator network";
+
+/// The random basis of an operator whose trace is estimated.
+pub(super) fn estimator_basis(spectrum: &str) -> String {
+    format!("estimator basis {spectrum}")
+}
+
+/// The random vectors of estimates. Estimates of different operators, estimators and budgets have
+/// different vectors, so that their luck is independent.
+pub(super) fn estimates(spectrum: &str, estimator: &str, products: usize) -> String {
+    format!("estimates {spectrum} {estimator} {products}")
+}
+
+/// The parameters of the networks on which the norm theorems are tried.
+pub(super) fn norms(width: usize, input_dim: usize) -> String {
+    format!("norms {width} {input_dim}")
+}

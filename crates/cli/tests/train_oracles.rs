@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, DiagonalInitial, DiagonalProblem, Problem, ReluProblem, StabilityStudy, TrainSpec,
+    CellResult, CellSpec, DiagonalInitial, DiagonalProblem, Problem, ReluProblem, StabilityStudy,
+    TrainSpec,
 };
 use flatmin_optim::{Method, Sampling, Schedule};
 use serde_json::Value;

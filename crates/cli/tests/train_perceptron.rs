@@ -80,7 +80,7 @@ fn several_outputs_are_trained_as_the_plain_definition_says() {
     let (x, y) = (RowMatrix::new(6, 2, x).unwrap(), RowMatrix::new(6, 2, y).unwrap());
     let data = Dataset::with_outputs(x, &y).unwrap();
     let start: Vec<f64> = initial(2).into_iter().flat_map(|(_, (_, values))| values).collect();
-    let mut kernel = PlainKernel::new(model.clone(), &data, &start);
+    let mut kernel = PlainKernel::new(&model, &data, &start);
     let update = Update { learning_rate: 0.1, clip_norm: f64::INFINITY };
     let losses: Vec<f64> = (0..10).map(|_| kernel.full_step(update).loss).collect();
     let mut written = Vec::new();

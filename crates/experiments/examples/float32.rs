@@ -145,6 +145,7 @@ impl Setting {
         }
         let options = TrainOptions {
             method: self.method,
+            optimizer: Optimizer::sgd(),
             learning_rate: self.learning_rate,
             schedule: Schedule::Constant,
             clip_norm,

@@ -51,7 +51,7 @@ fn steps(criterion: &mut Criterion) {
         vec![
             ("fused", Box::new(ReluKernel::<f64>::new(model, &data, &initial))),
             ("float32", Box::new(ReluKernel::<f32>::new(model, &data, &initial))),
-            ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
+            ("plain", Box::new(PlainKernel::new(&model, &data, &initial))),
         ],
     );
     let Steps { model, data, initial, order } = diagonal();
@@ -63,7 +63,7 @@ fn steps(criterion: &mut Criterion) {
         vec![
             ("fused", Box::new(DiagonalKernel::<f64>::new(model, &data, &initial))),
             ("float32", Box::new(DiagonalKernel::<f32>::new(model, &data, &initial))),
-            ("plain", Box::new(PlainKernel::new(model, &data, &initial))),
+            ("plain", Box::new(PlainKernel::new(&model, &data, &initial))),
         ],
     );
     for (widths, activation, size) in [
@@ -80,7 +80,7 @@ fn steps(criterion: &mut Criterion) {
             &order,
             vec![
                 ("fused", Box::new(MlpKernel::new(&model, &data, &initial))),
-                ("plain", Box::new(PlainKernel::new(model.clone(), &data, &initial))),
+                ("plain", Box::new(PlainKernel::new(&model, &data, &initial))),
             ],
         );
     }

@@ -11,16 +11,19 @@
 
 mod kernel;
 mod names;
+mod optimizer;
 mod order;
 mod sampling;
 mod schedule;
 mod train;
+mod trainable;
 mod trainer;
 
 pub use kernel::{
-    DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Segment, Step, Trainable, Update,
+    DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Segment, Step, Update,
 };
 pub use names::UnknownName;
+pub use optimizer::{Optimizer, OptimizerState};
 pub use order::{BatchOrder, OrderError};
 pub use sampling::{BatchSampler, SamplerState, Sampling, SamplingError};
 pub use schedule::Schedule;
@@ -28,4 +31,5 @@ pub use train::{
     Method, Observation, Outcome, Precision, Run, StoppingRule, TrainError, TrainOptions,
     log_spaced_steps, train,
 };
+pub use trainable::Trainable;
 pub use trainer::{TrainState, Trainer};

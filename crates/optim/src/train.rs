@@ -5,9 +5,9 @@ use rand::Rng;
 
 use crate::names::named;
 use crate::trainer::Trainer;
-use crate::{Sampling, SamplingError, Schedule, Segment, Trainable};
+use crate::{Optimizer, Sampling, SamplingError, Schedule, Segment, Trainable};
 
-/// The optimizer.
+/// The samples of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -72,8 +72,11 @@ named!("precision", Precision, ["float64" => Float64, "float32" => Float32]);
 /// A training run's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
-    /// The optimizer.
+    /// The samples of the steps.
     pub method: Method,
+    /// How a step follows from the gradient. Every optimizer but plain SGD takes its steps by the
+    /// plain definition, in float64.
+    pub optimizer: Optimizer,
     /// The initial learning rate η.
     pub learning_rate: f64,
     /// Its schedule over `max_steps`.
@@ -105,6 +108,12 @@ pub enum TrainError {
     /// The model is trained in float64 only.
     #[error("this model cannot be trained in float32")]
     NoFloat32,
+    /// The optimizer is not plain SGD, and the precision is float32.
+    #[error("{optimizer} takes its steps in float64 only; in float32 there is SGD alone")]
+    Float32Optimizer {
+        /// The optimizer.
+        optimizer: Optimizer,
+    },
     /// The batch size does not fit the data.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -192,7 +201,7 @@ pub fn log_spaced_steps(per_decade: u32, max_steps: u64) -> Vec<u64> {
 /// # Panics
 /// When the parameters or the inputs do not fit the model.
 pub fn train(
-    model: &impl Trainable,
+    model: &(impl Trainable + ?Sized),
     data: &Dataset,
     initial: &[f64],
     options: &TrainOptions,

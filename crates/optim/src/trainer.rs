@@ -6,8 +6,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchOrder, BatchSampler, Kernel, Method, Outcome, Precision, SamplerState, Segment,
-    TrainError, TrainOptions, Trainable, Update,
+    BatchOrder, BatchSampler, Kernel, Method, Optimizer, OptimizerState, Outcome, PlainKernel,
+    Precision, SamplerState, Segment, TrainError, TrainOptions, Trainable, Update,
 };
 
 /// Parameters larger than this (ℓ2 norm) have diverged.
@@ -28,13 +28,14 @@ const SAMPLES: usize = 1 << 16;
 /// use flatmin_linalg::{RowMatrix, stream};
 /// use flatmin_models::{Dataset, DiagonalLinear};
 /// use flatmin_optim::{
-///     Method, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
+///     Method, Optimizer, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
 /// };
 ///
 /// let model = DiagonalLinear::new(2)?;
 /// let data = Dataset::new(RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 1.0])?, vec![1.0, 0.5])?;
 /// let options = TrainOptions {
 ///     method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
+///     optimizer: Optimizer::sgd(),
 ///     learning_rate: 0.1,
 ///     schedule: Schedule::Constant,
 ///     clip_norm: f64::INFINITY,
@@ -62,7 +63,7 @@ const SAMPLES: usize = 1 << 16;
 /// assert_eq!(second.total(), whole.total());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Trainer<'a, M, R> {
+pub struct Trainer<'a, M: ?Sized, R> {
     model: &'a M,
     data: &'a Dataset,
     options: &'a TrainOptions,
@@ -93,6 +94,9 @@ pub struct TrainState {
     /// In words of 32 bits from the start of the stream.
     stream_position: u128,
     parameters: Vec<f64>,
+    /// Not stored where it is empty: states are older than the choice of an optimizer.
+    #[serde(default, skip_serializing_if = "OptimizerState::is_empty")]
+    optimizer: OptimizerState,
 }
 
 impl TrainState {
@@ -108,12 +112,13 @@ impl TrainState {
 
     fn is_finite(&self) -> bool {
         let sums = [self.total, self.since_checkpoint, self.since_check];
-        let mut sums = sums.iter().flat_map(|sum| [sum.loss_sum, sum.max_gradient_norm]);
-        self.parameters.iter().copied().all(f64::is_finite) && sums.all(f64::is_finite)
+        let sums = sums.iter().flat_map(|sum| [sum.loss_sum, sum.max_gradient_norm]);
+        let numbers = self.parameters.iter().copied();
+        numbers.chain(sums).all(f64::is_finite) && self.optimizer.is_finite()
     }
 }
 
-impl<M, R> std::fmt::Debug for Trainer<'_, M, R> {
+impl<M: ?Sized, R> std::fmt::Debug for Trainer<'_, M, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer")
             .field("options", self.options)
@@ -123,7 +128,7 @@ impl<M, R> std::fmt::Debug for Trainer<'_, M, R> {
     }
 }
 
-impl<'a, M: Trainable, R: Rng> Trainer<'a, M, R> {
+impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
     /// A run of `model` on `data` from `initial`, whose batches are drawn from `rng`.
     ///
     /// # Errors
@@ -161,7 +166,7 @@ impl<'a, M: Trainable, R: Rng> Trainer<'a, M, R> {
             model,
             data,
             options,
-            kernel: kernel(model, data, initial, options.precision)?,
+            kernel: kernel(model, data, options, initial, &OptimizerState::default())?,
             batches,
             step: 0,
             total: Segment::default(),
@@ -277,7 +282,7 @@ impl<'a, M: Trainable, R: Rng> Trainer<'a, M, R> {
     }
 }
 
-impl<'a, M: Trainable> Trainer<'a, M, Stream> {
+impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
     /// A run whose batches are given: step t takes row t of `order`. The method must be SGD with the
     /// order's batch size; its sampling is not used.
     ///
@@ -317,6 +322,7 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
             sampler,
             stream_position: position,
             parameters: self.kernel.parameters(),
+            optimizer: self.kernel.optimizer_state(),
         };
         state.is_finite().then_some(state)
     }
@@ -334,6 +340,9 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
         if !state.is_finite() {
             return refuse("a number in it is not finite");
         }
+        if !state.optimizer.fits(&self.options.optimizer, state.parameters.len(), state.step) {
+            return refuse("it has another optimizer");
+        }
         if state.step > self.options.max_steps || state.total.steps != state.step {
             return refuse("it has done another number of steps");
         }
@@ -345,7 +354,8 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
         if state.passed_checks >= self.options.stopping.checks.max(1) {
             return refuse("it has met the stopping rule");
         }
-        let kernel = kernel(self.model, self.data, &state.parameters, self.options.precision)?;
+        let TrainState { parameters, optimizer, .. } = state;
+        let kernel = kernel(self.model, self.data, self.options, parameters, optimizer)?;
         match &mut self.batches.source {
             Source::Drawn { sampler, rng } => {
                 if !sampler.restore(&state.sampler) {
@@ -371,15 +381,23 @@ impl<'a, M: Trainable> Trainer<'a, M, Stream> {
     }
 }
 
-fn kernel<'a, M: Trainable>(
-    model: &M,
+fn kernel<'a, M: Trainable + ?Sized>(
+    model: &'a M,
     data: &'a Dataset,
+    options: &TrainOptions,
     parameters: &[f64],
-    precision: Precision,
+    state: &OptimizerState,
 ) -> Result<Box<dyn Kernel + 'a>, TrainError> {
-    match precision {
-        Precision::Float64 => Ok(model.kernel(data, parameters)),
-        Precision::Float32 => model.float32_kernel(data, parameters).ok_or(TrainError::NoFloat32),
+    let (optimizer, state) = (options.optimizer, state.clone());
+    match options.precision {
+        Precision::Float64 if optimizer == Optimizer::sgd() => Ok(model.kernel(data, parameters)),
+        Precision::Float64 => {
+            Ok(Box::new(PlainKernel::with_optimizer(model, data, parameters, optimizer, state)))
+        }
+        Precision::Float32 if optimizer == Optimizer::sgd() => {
+            model.float32_kernel(data, parameters).ok_or(TrainError::NoFloat32)
+        }
+        Precision::Float32 => Err(TrainError::Float32Optimizer { optimizer }),
     }
 }
 

@@ -98,7 +98,7 @@ proptest! {
     fn steps_are_those_of_the_plain_definition(case in case()) {
         let (model, data, initial) = problem(&case);
         let mut fast = MlpKernel::new(&model, &data, &initial);
-        let mut plain = PlainKernel::new(model, &data, &initial);
+        let mut plain = PlainKernel::new(&model, &data, &initial);
         // The wider, the sharper: a step that grows from one to the next would make rounding grow with it.
         let learning_rate = 0.1 / case.widths.iter().sum::<usize>() as f64;
         let update = Update { learning_rate, clip_norm: case.clip_norm };

@@ -7,58 +7,17 @@
     reason = "helpers of tests on small files"
 )]
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+mod npz;
 
 use flatmin_curvature::gauss_newton_sharpness;
-use flatmin_linalg::RowMatrix;
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 use flatmin_optim::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Update};
 
-type Arrays = BTreeMap<String, (Vec<u64>, Vec<f64>)>;
-
-fn read_npz(name: &str) -> Arrays {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
-    let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
-    let mut arrays = Arrays::new();
-    for index in 0..archive.len() {
-        let mut bytes = Vec::new();
-        let mut file = archive.by_index(index).unwrap();
-        file.read_to_end(&mut bytes).unwrap();
-        let npy = npyz::NpyFile::new(bytes.as_slice()).unwrap();
-        let shape = npy.shape().to_vec();
-        let values = match npy.dtype() {
-            npyz::DType::Plain(plain) => match (plain.type_char(), plain.num_bytes().unwrap()) {
-                (npyz::TypeChar::Float, 8) => npy.into_vec::<f64>().unwrap(),
-                (npyz::TypeChar::Int, 8) => {
-                    npy.into_vec::<i64>().unwrap().into_iter().map(|v| v as f64).collect()
-                }
-                (npyz::TypeChar::Bool, _) => {
-                    let flags = npy.into_vec::<bool>().unwrap();
-                    flags.into_iter().map(|v| f64::from(u8::from(v))).collect()
-                }
-                other => panic!("unexpected type {other:?} in {}", file.name()),
-            },
-            other @ (npyz::DType::Record(_) | npyz::DType::Array(..)) => {
-                panic!("unexpected type {other:?} in {}", file.name())
-            }
-        };
-        arrays.insert(file.name().trim_end_matches(".npy").to_owned(), (shape, values));
-    }
-    arrays
-}
+use self::npz::{Arrays, matrix, read_npz};
 
 /// Arrays of parameters, joined in the model's order.
 fn parameters(arrays: &Arrays, names: &[&str], name: impl Fn(&str) -> String) -> Vec<f64> {
     names.iter().flat_map(|n| arrays[&name(n)].1.clone()).collect()
-}
-
-fn matrix(arrays: &Arrays, name: &str) -> RowMatrix {
-    let (shape, values) = &arrays[name];
-    let shape: Vec<usize> = shape.iter().map(|n| usize::try_from(*n).unwrap()).collect();
-    RowMatrix::new(shape[0], shape[1], values.clone()).unwrap()
 }
 
 /// Agreement to 1e-10 of the larger of 1 and the reference: the files' own second implementation
@@ -76,9 +35,9 @@ struct Case<M> {
     model: fn(&Arrays) -> M,
 }
 
-fn check<M: Model + Clone>(
+fn check<M: Model>(
     case: &Case<M>,
-    kernel: for<'a> fn(M, &'a Dataset, &[f64]) -> Box<dyn Kernel + 'a>,
+    kernel: for<'a> fn(&'a M, &'a Dataset, &[f64]) -> Box<dyn Kernel + 'a>,
 ) {
     let arrays = read_npz(case.file);
     let model = (case.model)(&arrays);
@@ -88,7 +47,7 @@ fn check<M: Model + Clone>(
     let update =
         Update { learning_rate: arrays["learning_rate"].1[0], clip_norm: arrays["clip_norm"].1[0] };
     let full_batch = case.file.contains("_gd_");
-    let mut kernel = kernel(model.clone(), &data, &initial);
+    let mut kernel = kernel(&model, &data, &initial);
     let losses = &arrays["loss"].1;
     assert_close(&[data.loss(&model, &initial)], &losses[..1], "initial loss");
     for t in 0..order.rows() {
@@ -182,13 +141,13 @@ fn the_plain_kernel_follows_the_reference() {
 #[test]
 fn the_fused_kernels_follow_the_reference() {
     for file in RELU {
-        check(&relu(file), |m, d, p| Box::new(ReluKernel::<f64>::new(m, d, p)));
+        check(&relu(file), |m, d, p| Box::new(ReluKernel::<f64>::new(*m, d, p)));
     }
     for file in DIAGONAL {
-        check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::<f64>::new(m, d, p)));
+        check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::<f64>::new(*m, d, p)));
     }
     for file in MLP {
-        check(&mlp(file), |m, d, p| Box::new(MlpKernel::new(&m, d, p)));
+        check(&mlp(file), |m, d, p| Box::new(MlpKernel::new(m, d, p)));
     }
 }
 

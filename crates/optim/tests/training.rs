@@ -6,9 +6,9 @@ use flatmin_linalg::simd::Real;
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
 use flatmin_optim::{
-    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, PlainKernel, Precision,
-    ReluKernel, Sampling, Schedule, Segment, StoppingRule, TrainError, TrainOptions, Trainable,
-    Trainer, Update, log_spaced_steps, train,
+    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Optimizer, Outcome, PlainKernel,
+    Precision, ReluKernel, Sampling, Schedule, Segment, StoppingRule, TrainError, TrainOptions,
+    Trainable, Trainer, Update, log_spaced_steps, train,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -142,7 +142,7 @@ fn kernels_in_float32_follow_the_definition_in_float64() {
     let (model, data, initial) = relu();
     let (fast, plain) = (
         || ReluKernel::<f32>::new(model, &data, &initial),
-        || PlainKernel::new(model, &data, &initial),
+        || PlainKernel::new(&model, &data, &initial),
     );
     let single = |kernel: &mut dyn Kernel| after_single_steps(kernel, 17, &[60]);
     assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
@@ -150,7 +150,7 @@ fn kernels_in_float32_follow_the_definition_in_float64() {
     let (model, data, initial) = diagonal();
     let (fast, plain) = (
         || DiagonalKernel::<f32>::new(model, &data, &initial),
-        || PlainKernel::new(model, &data, &initial),
+        || PlainKernel::new(&model, &data, &initial),
     );
     let single = |kernel: &mut dyn Kernel| after_single_steps(kernel, 10, &[60]);
     assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
@@ -160,6 +160,7 @@ fn kernels_in_float32_follow_the_definition_in_float64() {
 fn options(method: Method, learning_rate: f64, max_steps: u64) -> TrainOptions {
     TrainOptions {
         method,
+        optimizer: Optimizer::sgd(),
         learning_rate,
         schedule: Schedule::Constant,
         clip_norm: f64::INFINITY,

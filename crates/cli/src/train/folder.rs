@@ -44,7 +44,7 @@ pub(super) enum Start {
     /// At the beginning.
     Fresh,
     /// At a checkpoint.
-    Checkpoint(TrainState),
+    Checkpoint(Box<TrainState>),
     /// It has ended.
     Ended,
 }
@@ -141,7 +141,7 @@ impl Folder {
             crate::output::warn(&format_args!("{name}: {reason}; it is written again"));
             fs::remove_file(&summary).map_err(Failure::file(&summary))?;
         }
-        Ok((folder, Start::Checkpoint(content.state)))
+        Ok((folder, Start::Checkpoint(Box::new(content.state))))
     }
 
     /// A file of a run that has ended which is not as it was written, and what is wrong with it.

@@ -348,7 +348,7 @@ pub(crate) mod readers {
     use flatmin_linalg::{RowMatrix, stream};
     use flatmin_models::{Dataset, DiagonalLinear};
     use flatmin_optim::{
-        Method, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
+        Method, Optimizer, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
     };
 
     /// Reads a summary and says what it says.
@@ -366,6 +366,7 @@ pub(crate) mod readers {
         let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0]).map_err(|error| text(&error))?;
         let options = TrainOptions {
             method: Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling },
+            optimizer: Optimizer::sgd(),
             learning_rate: 0.1,
             schedule: Schedule::Cosine,
             clip_norm: 1.0,

@@ -7,7 +7,7 @@ use flatmin_linalg::{Stream, stream};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, Model as _};
 use flatmin_optim::{
-    BatchOrder, Method, Sampling, StoppingRule, TrainOptions, Trainer, log_spaced_steps,
+    BatchOrder, Method, Optimizer, Sampling, StoppingRule, TrainOptions, Trainer, log_spaced_steps,
 };
 use flatmin_theory::Batch;
 use serde::{Deserialize, Serialize};
@@ -248,6 +248,7 @@ impl Problem {
         checkpoints.dedup();
         let options = TrainOptions {
             method,
+            optimizer: Optimizer::sgd(),
             learning_rate: config.optimizer.learning_rate,
             schedule: config.optimizer.schedule,
             clip_norm: config.optimizer.clip_norm,

@@ -10,7 +10,7 @@ use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
 use flatmin_optim::{
-    Method, Observation, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
+    Method, Observation, Optimizer, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
 };
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
@@ -199,6 +199,7 @@ impl DeepSpec {
         let initial = model.initial_parameters(&mut stream(self.seed, streams::DEEP_INITIAL, 0));
         let options = TrainOptions {
             method: self.method,
+            optimizer: Optimizer::sgd(),
             learning_rate: self.learning_rate,
             schedule: Schedule::Constant,
             clip_norm: self.clip_norm,

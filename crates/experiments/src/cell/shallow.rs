@@ -4,7 +4,8 @@ use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::{
-    Method, Observation, Outcome, Precision, Schedule, StoppingRule, TrainOptions, Trainable,
+    Method, Observation, Optimizer, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
+    Trainable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +188,7 @@ impl TrainSpec {
         let (model, data) = (&problem.model, &problem.data);
         let options = TrainOptions {
             method: self.method,
+            optimizer: Optimizer::sgd(),
             learning_rate: self.learning_rate,
             schedule: self.schedule,
             clip_norm: self.clip_norm,

@@ -104,7 +104,7 @@ mod tests {
     use flatmin_linalg::stream;
     use flatmin_models::TwoLayerRelu;
     use flatmin_models::data::{Split, relu_dataset};
-    use flatmin_optim::{Method, Precision, Schedule, StoppingRule, TrainOptions};
+    use flatmin_optim::{Method, Optimizer, Precision, Schedule, StoppingRule, TrainOptions};
 
     use super::{CellError, Checkpoint, MeasuredRun, TrainingProblem, checkpoints, train_measured};
 
@@ -127,6 +127,7 @@ mod tests {
         let initial = model.initial_parameters(&mut stream(0, "test", 0));
         let options = TrainOptions {
             method: Method::GradientDescent,
+            optimizer: Optimizer::sgd(),
             learning_rate: 1e-3,
             schedule: Schedule::Constant,
             clip_norm: 1.0,

@@ -227,7 +227,7 @@ impl Dataset {
     ///
     /// # Panics
     /// When the model has another number of outputs than the samples have targets.
-    pub fn residuals(&self, model: &impl Model, parameters: &[f64]) -> Vec<f64> {
+    pub fn residuals(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> Vec<f64> {
         assert_eq!(model.output_dim(), self.output_dim, "number of outputs");
         let mut residuals = model.outputs(parameters, &self.inputs);
         for (residual, target) in residuals.iter_mut().zip(&self.targets) {
@@ -240,7 +240,7 @@ impl Dataset {
     ///
     /// # Panics
     /// As [`Dataset::residuals`].
-    pub fn loss(&self, model: &impl Model, parameters: &[f64]) -> f64 {
+    pub fn loss(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
         let residuals = self.residuals(model, parameters);
         simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)
     }

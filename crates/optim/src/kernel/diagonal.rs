@@ -11,7 +11,7 @@ use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, pad
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Kernel, Segment, Step, Update};
+use super::step::{Kernel, Segment, Step, Update};
 
 /// Inputs handled together by the pass over a batch.
 const ROWS: usize = 4;

@@ -1,16 +1,19 @@
-//! The definition of a step, for any model.
+//! The definition of a step, for any model and any optimizer.
 
 use flatmin_linalg::simd;
 use flatmin_models::{Dataset, Model};
 
-use super::{Kernel, Step, Update};
+use super::step::{Kernel, Step, Update};
+use crate::optimizer::Descent;
+use crate::{Optimizer, OptimizerState};
 
 /// Steps by the plain definition: per-sample gradients through [`Model::gradient`], their mean, its
-/// norm, the clipped update. Slow, and the reference for every other kernel.
+/// norm, clipping, and the step of the optimizer. Slow, and the reference for every other kernel.
 #[derive(Debug)]
-pub struct PlainKernel<'a, M> {
-    model: M,
+pub struct PlainKernel<'a, M: ?Sized> {
+    model: &'a M,
     data: &'a Dataset,
+    descent: Descent,
     parameters: Vec<f64>,
     mean_gradient: Vec<f64>,
     output: Vec<f64>,
@@ -19,12 +22,28 @@ pub struct PlainKernel<'a, M> {
     all: Vec<u32>,
 }
 
-impl<'a, M: Model> PlainKernel<'a, M> {
-    /// A kernel that starts from `parameters`.
+impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
+    /// A kernel that starts from `parameters`, with steps of plain SGD.
     ///
     /// # Panics
     /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
-    pub fn new(model: M, data: &'a Dataset, parameters: &[f64]) -> Self {
+    pub fn new(model: &'a M, data: &'a Dataset, parameters: &[f64]) -> Self {
+        let state = OptimizerState::default();
+        Self::with_optimizer(model, data, parameters, Optimizer::sgd(), state)
+    }
+
+    /// A kernel that starts from `parameters`, with the steps of `optimizer`, which goes on from
+    /// `state`; the default state is the one before the first step.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_optimizer(
+        model: &'a M,
+        data: &'a Dataset,
+        parameters: &[f64],
+        optimizer: Optimizer,
+        state: OptimizerState,
+    ) -> Self {
         let p = model.parameter_count();
         assert_eq!(parameters.len(), p, "number of parameters");
         assert_eq!(data.inputs().columns(), model.input_dim(), "dimension of the inputs");
@@ -35,6 +54,7 @@ impl<'a, M: Model> PlainKernel<'a, M> {
             sample_gradients: vec![0.0; model.output_dim() * p],
             model,
             data,
+            descent: Descent::new(optimizer, state),
             parameters: parameters.to_vec(),
             mean_gradient: vec![0.0; p],
             all: (0..count).collect(),
@@ -42,7 +62,7 @@ impl<'a, M: Model> PlainKernel<'a, M> {
     }
 }
 
-impl<M: Model> Kernel for PlainKernel<'_, M> {
+impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
     fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
         let scale = 1.0 / batch.len() as f64;
         self.mean_gradient.fill(0.0);
@@ -61,8 +81,9 @@ impl<M: Model> Kernel for PlainKernel<'_, M> {
             }
         }
         let gradient_norm = simd::norm_squared(&self.mean_gradient).sqrt();
-        let (factor, clipped) = update.factor(gradient_norm);
-        simd::axpy(-factor, &self.mean_gradient, &mut self.parameters);
+        let (scale, clipped) = update.clip(gradient_norm);
+        let (parameters, gradient) = (&mut self.parameters, &mut self.mean_gradient);
+        self.descent.step(parameters, gradient, scale, update.learning_rate);
         Step { loss, gradient_norm, clipped }
     }
 
@@ -75,5 +96,9 @@ impl<M: Model> Kernel for PlainKernel<'_, M> {
 
     fn parameters(&self) -> Vec<f64> {
         self.parameters.clone()
+    }
+
+    fn optimizer_state(&self) -> OptimizerState {
+        self.descent.state().clone()
     }
 }

@@ -139,6 +139,7 @@ pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
     let options = TrainOptions {
         precision: Precision::default(),
         method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
+        optimizer: Optimizer::sgd(),
         learning_rate: LEARNING_RATE,
         schedule: Schedule::Constant,
         clip_norm: CLIP_NORM,

@@ -7,8 +7,8 @@ use pulp::{Simd, WithSimd};
 use super::dense::{self, Dense};
 use super::single::mask;
 use super::{Layer, MlpKernel, Neurons};
+use crate::kernel::step::{Step, Update};
 use crate::kernel::sweep::{ROWS, products};
-use crate::kernel::{Step, Update};
 
 /// Samples that go through the network together: their neurons stay in the second-level cache. What they add to the
 /// gradient is summed apart.

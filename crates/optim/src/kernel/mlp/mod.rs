@@ -21,7 +21,7 @@ use pulp::Arch;
 
 use self::batch::{BatchBuffers, BatchStep};
 use self::single::{SingleBuffers, SingleSteps};
-use super::{Kernel, Segment, Step, Update};
+use super::step::{Kernel, Segment, Step, Update};
 
 /// The fused kernel of [`Mlp`].
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use pulp::{Simd, WithSimd};
 use super::{Layer, MlpKernel, Neurons};
 use crate::kernel::blocked::Blocked;
 use crate::kernel::grouped::Grouped;
+use crate::kernel::step::{Segment, Step, Update};
 use crate::kernel::sweep::{ROWS, read_rows, sort_rows, update_rows};
-use crate::kernel::{Segment, Step, Update};
 
 /// The sample in hand and the next one, layer by layer.
 #[derive(Debug)]

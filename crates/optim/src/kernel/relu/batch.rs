@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::ReluKernel;
 use crate::kernel::grouped::{self, Product, Strides, Tiles};
-use crate::kernel::{Step, Update};
+use crate::kernel::step::{Step, Update};
 
 /// Most samples in a chunk: the gradients of three groups of neurons stay in the first-level cache.
 const CHUNK: usize = 128;

@@ -17,7 +17,7 @@ use self::batch::{BatchBuffers, BatchStep, Samples};
 use self::single::SingleSteps;
 use super::blocked::Blocked;
 use super::grouped::Grouped;
-use super::{Kernel, Segment, Step, Update};
+use super::step::{Kernel, Segment, Step, Update};
 
 /// The fused kernel of [`TwoLayerRelu`], in arithmetic of type `E`.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::ReluKernel;
 use crate::kernel::blocked::Blocked;
-use crate::kernel::{Segment, Step, Update};
+use crate::kernel::step::{Segment, Step, Update};
 
 pub(super) struct SingleSteps<'k, 'a, E: Real> {
     pub(super) kernel: &'k mut ReluKernel<'a, E>,

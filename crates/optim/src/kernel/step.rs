@@ -1,0 +1,110 @@
+//! What a step is, for every kernel.
+
+use crate::OptimizerState;
+
+/// How far a step goes along the gradient.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// The learning rate η.
+    pub learning_rate: f64,
+    /// A gradient with a larger ℓ2 norm is scaled down to this norm; infinite for no clipping.
+    pub clip_norm: f64,
+}
+
+impl Update {
+    /// What clipping leaves of a gradient of this norm, `min(1, clip/norm)`, and whether it clips.
+    #[inline]
+    pub(super) fn clip(self, gradient_norm: f64) -> (f64, bool) {
+        if gradient_norm > self.clip_norm {
+            (self.clip_norm / gradient_norm, true)
+        } else {
+            (1.0, false)
+        }
+    }
+
+    /// The factor of the gradient, `η · min(1, clip/norm)`, and whether it was clipped.
+    #[inline]
+    pub(super) fn factor(self, gradient_norm: f64) -> (f64, bool) {
+        let (scale, clipped) = self.clip(gradient_norm);
+        (self.learning_rate * scale, clipped)
+    }
+}
+
+/// What one step saw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The loss of the batch before the step, `(1/2B) Σ r_i²`.
+    pub loss: f64,
+    /// The ℓ2 norm of the batch gradient before clipping.
+    pub gradient_norm: f64,
+    /// Whether the gradient was clipped.
+    pub clipped: bool,
+}
+
+/// What a run of steps saw, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Segment {
+    /// Number of steps.
+    pub steps: u64,
+    /// Number of clipped steps.
+    pub clipped_steps: u64,
+    /// Sum of the batch losses before each step.
+    pub loss_sum: f64,
+    /// Largest gradient norm before clipping.
+    pub max_gradient_norm: f64,
+}
+
+impl Segment {
+    /// Adds one step.
+    #[inline]
+    pub fn add(&mut self, step: Step) {
+        self.steps += 1;
+        self.clipped_steps += u64::from(step.clipped);
+        self.loss_sum += step.loss;
+        self.max_gradient_norm = self.max_gradient_norm.max(step.gradient_norm);
+    }
+
+    /// Adds another segment.
+    pub fn merge(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.clipped_steps += other.clipped_steps;
+        self.loss_sum += other.loss_sum;
+        self.max_gradient_norm = self.max_gradient_norm.max(other.max_gradient_norm);
+    }
+}
+
+/// A model being trained on a data set: its parameters, and the steps that move them.
+///
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the batch. Indices beyond the data panic.
+pub trait Kernel: Send {
+    /// One step on the samples `batch`.
+    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step;
+
+    /// One step on all samples.
+    fn full_step(&mut self, update: Update) -> Step;
+
+    /// One step of batch size 1 for each entry of `order`, with the learning rate of the same
+    /// position. The same numbers as [`batch_step`](Kernel::batch_step) one by one, or as several calls
+    /// for parts of the sequence, to rounding: kernels may take steps together.
+    ///
+    /// # Panics
+    /// When the two slices differ in length.
+    fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
+        assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
+        let mut segment = Segment::default();
+        for (sample, &learning_rate) in order.iter().zip(learning_rates) {
+            let update = Update { learning_rate, clip_norm };
+            segment.add(self.batch_step(std::slice::from_ref(sample), update));
+        }
+        segment
+    }
+
+    /// The current parameters, in the layout of the model.
+    fn parameters(&self) -> Vec<f64>;
+
+    /// What the optimizer keeps for the next step: nothing for plain SGD, the only optimizer of the
+    /// fused kernels.
+    fn optimizer_state(&self) -> OptimizerState {
+        OptimizerState::default()
+    }
+}

@@ -8,7 +8,7 @@ use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
 use flatmin_host::shown;
-use flatmin_ledger::{LedgerError, Statement};
+use flatmin_ledger::LedgerError;
 use flatmin_linalg::simd::InstructionSetError;
 
 /// Why a task could not be done. The message is one line.
@@ -41,7 +41,7 @@ pub(crate) enum Failure {
     MissingCell(#[from] MissingCell),
     /// A statement could not be tried.
     #[error("{statement} cannot be checked: {source}")]
-    Statement { statement: Statement, source: LedgerError },
+    Statement { statement: &'static str, source: LedgerError },
     /// The worker threads could not be started.
     #[error("threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),

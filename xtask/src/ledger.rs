@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use flatmin_ledger::{Entry, Statement};
+use flatmin_ledger::{STATEMENTS, Statement};
 
 use crate::exit;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ const PARTS: [(char, &str); 3] = [
 const HEAD: &str = "\
 # The ledger
 
-Written by `cargo xtask ledger` from the entries of `flatmin_ledger::Statement`; a test fails when it is not current. `cargo xtask verify` tries every
+Written by `cargo xtask ledger` from `flatmin_ledger::STATEMENTS`; a test fails when it is not current. `cargo xtask verify` tries every
 entry and its mutant on random instances that are hard on purpose: heavy-tailed and nearly equal gradients, zeros, repetitions, low rank, tight frames,
 networks fitted by SGD. The statement must hold on all of them, and every comparison of the mutant must fail on some.
 
@@ -69,20 +69,23 @@ fn page() -> String {
     for (letter, title) in PARTS {
         // Writing to a String cannot fail.
         let _ = write!(page, "\n## {title}\n");
-        for statement in Statement::ALL.iter().filter(|s| s.id().starts_with(letter)) {
-            page += &section(*statement);
+        for statement in STATEMENTS.iter().filter(|statement| statement.id.starts_with(letter)) {
+            page += &section(statement);
         }
     }
     page
 }
 
-fn section(statement: Statement) -> String {
-    let Entry { title, words, latex, hypotheses, source, check, mutant, .. } = statement.entry();
-    let mut section = format!("\n### {statement}. {}\n\n{}\n", escaped(title), escaped(words));
-    let _ = write!(section, "\n$$\n{latex}\n$$\n\n");
-    for (name, text) in
-        [("Hypotheses", hypotheses), ("Source", source), ("Check", check), ("Mutant", mutant)]
-    {
+fn section(statement: &Statement) -> String {
+    let (title, words) = (escaped(statement.title), escaped(statement.words));
+    let mut section = format!("\n### {statement}. {title}\n\n{words}\n");
+    let _ = write!(section, "\n$$\n{}\n$$\n\n", statement.latex);
+    for (name, text) in [
+        ("Hypotheses", statement.hypotheses),
+        ("Source", statement.source),
+        ("Check", statement.check_words),
+        ("Mutant", statement.mutant_words),
+    ] {
         let _ = writeln!(section, "- **{name}**: {}", escaped(text));
     }
     section
@@ -90,14 +93,14 @@ fn section(statement: Statement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_ledger::Statement;
+    use flatmin_ledger::STATEMENTS;
 
     use super::page;
 
     #[test]
     fn every_statement_is_on_the_page_once() {
         let page = page();
-        for statement in Statement::ALL {
+        for statement in STATEMENTS {
             assert_eq!(page.matches(&format!("### {statement}. ")).count(), 1, "{statement}");
         }
     }

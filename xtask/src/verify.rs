@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use flatmin_ledger::{Statement, TOLERANCE, Tally, Verification};
+use flatmin_ledger::{STATEMENTS, Statement, TOLERANCE, Tally, Verification, statement};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
@@ -42,8 +42,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Only these statements.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<Statement>,
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = statement)]
+    only: Vec<&'static Statement>,
     /// Number of threads; no result depends on it [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -63,8 +63,8 @@ pub(crate) fn verify(options: &Options) -> Result<u8, Failure> {
     let start = Instant::now();
     files::make_writable(options.out.parent().unwrap_or(Path::new("")))?;
     // In the order of the theory and each once, however they were named.
-    let chosen = |id: &Statement| options.only.is_empty() || options.only.contains(id);
-    let statements: Vec<Statement> = Statement::ALL.into_iter().filter(chosen).collect();
+    let chosen = |id: &&'static Statement| options.only.is_empty() || options.only.contains(id);
+    let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
     let verifications = run(options, &statements)?;
     let ledger = Ledger::new(options, &verifications);
     let json = files::seal(&files::json(&options.out, &ledger)?);
@@ -77,19 +77,19 @@ pub(crate) fn verify(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Tries the statements in parallel, a part of the instances of one at a time.
-fn run(options: &Options, statements: &[Statement]) -> Result<Vec<Verification>, Failure> {
-    let parts = |statement: &Statement| {
+fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verification>, Failure> {
+    let parts = |statement: &&'static Statement| {
         let statement = *statement;
         let starts = (0..options.instances).step_by(usize::try_from(PART).unwrap_or(usize::MAX));
         starts.map(move |first| (statement, first..options.instances.min(first + PART)))
     };
-    let tasks: Vec<(Statement, Range<u64>)> = statements.iter().flat_map(parts).collect();
+    let tasks: Vec<(&'static Statement, Range<u64>)> = statements.iter().flat_map(parts).collect();
     let total = statements.len() as u64 * options.instances;
     let progress = Progress::new(total, total as f64, "instances");
-    let try_part = |(statement, part): &(Statement, Range<u64>)| {
-        progress.started(statement.id());
-        let found = flatmin_ledger::verify(*statement, options.seed, part.clone())
-            .map_err(|source| Failure::Statement { statement: *statement, source });
+    let try_part = |(statement, part): &(&'static Statement, Range<u64>)| {
+        progress.started(statement.id);
+        let found = flatmin_ledger::verify(statement, options.seed, part.clone())
+            .map_err(|source| Failure::Statement { statement: statement.id, source });
         let count = part.end - part.start;
         progress.finished(count, count as f64);
         found
@@ -181,17 +181,17 @@ impl Ledger {
 
 impl LedgerStatement {
     fn new(verification: &Verification) -> Self {
-        let entry = verification.statement.entry();
+        let statement = verification.statement;
         let tightest = verification.tightest();
         Self {
-            id: verification.statement.id(),
-            title: entry.title,
-            statement: entry.words,
-            latex: entry.latex,
-            hypotheses: entry.hypotheses,
-            source: entry.source,
-            check: entry.check,
-            mutant: entry.mutant,
+            id: statement.id,
+            title: statement.title,
+            statement: statement.words,
+            latex: statement.latex,
+            hypotheses: statement.hypotheses,
+            source: statement.source,
+            check: statement.check_words,
+            mutant: statement.mutant_words,
             passed: verification.passed(),
             instances: verification.instances,
             comparisons: verification.comparisons(),
@@ -296,7 +296,7 @@ fn row(verification: &Verification) -> [String; 7] {
     let attained = tightest.and_then(|tally| tally.attained_by.as_ref());
     [
         verification.statement.to_string(),
-        verification.statement.entry().title.to_owned(),
+        verification.statement.title.to_owned(),
         verification.instances.to_string(),
         verification.violations().to_string(),
         tightest.map_or_else(String::new, |tally| format!("{:.1e}", tally.smallest_slack)),
@@ -331,7 +331,7 @@ fn failures(verification: &Verification) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_ledger::{Attained, Statement, Tally, Verification};
+    use flatmin_ledger::{Attained, Tally, Verification, statement};
 
     use super::{failures, number, row};
 
@@ -354,8 +354,11 @@ mod tests {
 
     #[test]
     fn a_failure_says_where() {
-        let verification =
-            Verification { statement: Statement::S2, instances: 5, tallies: vec![tally()] };
+        let verification = Verification {
+            statement: statement("S2").unwrap(),
+            instances: 5,
+            tallies: vec![tally()],
+        };
         assert_eq!(
             failures(&verification),
             "S2 FAILS: left and right, 1 violations; on instance 17 (n = 2) the sides are 2e0 and \

@@ -1,15 +1,15 @@
-//! Why a statement cannot be tried, or a linear problem not be interpolated.
+//! Reasons why a statement cannot be tried on an instance.
 
 use flatmin_linalg::EigenError;
 use flatmin_theory::{OptimizerError, TheoryError};
 
-use crate::{Domain, Statement};
+use crate::basis_pursuit::BasisPursuitError;
 
-/// Why a check of the ledger, or a basis pursuit, has no result.
+/// The reason why the check of a statement has no result.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The minimum of an instance has no threshold, bound or simulation.
+    /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
     Theory(#[from] TheoryError),
     /// An instance has settings that make no optimizer.
@@ -18,56 +18,60 @@ pub enum LedgerError {
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
-    /// An instance needs at least one sample.
-    #[error("an instance needs at least one sample")]
-    NoSamples,
-    /// A part of an instance has the wrong length.
+    /// The targets of an instance have no certified interpolator of minimum ℓ1 norm.
+    #[error(transparent)]
+    BasisPursuit(#[from] BasisPursuitError),
+    /// The instance is of a type that the statement is not about.
+    #[error("{statement} is about instances of another type")]
+    WrongInstance {
+        /// Id of the statement.
+        statement: &'static str,
+    },
+}
+
+/// The reason why the parts of an instance do not make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstanceError {
+    /// There are no inputs.
+    #[error("an instance needs at least one input")]
+    NoInputs,
+    /// A part has the wrong length.
     #[error("{what} has {got} values, expected {expected}")]
     Length {
-        /// Which part.
+        /// The part.
         what: &'static str,
         /// Its length.
         got: usize,
-        /// The length that fits the rest.
+        /// The length that fits the other parts.
         expected: usize,
     },
-    /// An entry of the inputs or the targets is NaN or infinite.
-    #[error("entry ({row}, {column}) of {what} is {value}, expected a finite number")]
-    NotFinite {
-        /// Which matrix.
+    /// The check, which lists all cases, cannot afford so large an instance.
+    #[error("{got} {what}, expected at most {most}")]
+    TooMany {
+        /// The parts that are too many.
         what: &'static str,
-        /// Row of the first such entry.
-        row: usize,
-        /// Its column.
-        column: usize,
-        /// Its value.
-        value: f64,
+        /// Their number.
+        got: usize,
+        /// The largest number that the check can afford.
+        most: usize,
     },
-    /// A statement was tried on an instance that it does not speak about.
-    #[error("{} speaks about {expected:?} instances, got {got:?}", statement.id())]
-    WrongInstance {
-        /// The statement.
-        statement: Statement,
-        /// What it speaks about.
-        expected: Domain,
-        /// What was given.
-        got: Domain,
-    },
-    /// No linear function of the inputs takes the values of the targets.
-    #[error("no coefficients interpolate the targets")]
-    NoInterpolator,
-    /// The linear-programming solver gave up.
-    #[error("the linear-programming solver reached no answer")]
-    LinearProgram,
-    /// The solver's answer does not come with sufficient evidence that it is a solution.
-    #[error(
-        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
-         gap of {gap:e}"
-    )]
-    NotCertified {
-        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
-        residual: f64,
-        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
-        gap: f64,
-    },
+}
+
+/// Refuses a part of the wrong length.
+pub(crate) fn expect_length(
+    what: &'static str,
+    got: usize,
+    expected: usize,
+) -> Result<(), InstanceError> {
+    if got == expected { Ok(()) } else { Err(InstanceError::Length { what, got, expected }) }
+}
+
+/// Refuses more than `most` parts.
+pub(crate) fn expect_at_most(
+    what: &'static str,
+    got: usize,
+    most: usize,
+) -> Result<(), InstanceError> {
+    if got <= most { Ok(()) } else { Err(InstanceError::TooMany { what, got, most }) }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use flatmin_linalg::stream;
 
-use super::{Comparison, Form, Instance, Statement, TOLERANCE};
-use crate::LedgerError;
+use crate::comparison::{Comparison, TOLERANCE};
+use crate::error::LedgerError;
+use crate::statement::{Form, Instance, Statement};
 
 /// By how much a comparison of a mutant must fail, relative: beyond any doubt about rounding.
 const REFUTED: f64 = 1e-6;
@@ -15,7 +16,7 @@ const REFUTED: f64 = 1e-6;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verification {
     /// The statement.
-    pub statement: Statement,
+    pub statement: &'static Statement,
     /// Instances tried.
     pub instances: u64,
     /// What happened to each of its comparisons, in the order of their names.
@@ -127,14 +128,14 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, comparison: &Comparison, number: u64, instance: &Instance) {
+    fn add(&mut self, comparison: &Comparison, number: u64, instance: &dyn Instance) {
         self.compared += 1;
         self.violations += u64::from(!comparison.holds(TOLERANCE));
         if self.is_tighter(comparison.slack) {
             self.smallest_slack = comparison.slack;
             let Comparison { lhs, rhs, .. } = *comparison;
             self.attained_by =
-                Some(Attained { instance: number, sizes: instance.to_string(), lhs, rhs });
+                Some(Attained { instance: number, sizes: instance.sizes(), lhs, rhs });
         }
     }
 
@@ -161,21 +162,21 @@ impl Tally {
 /// # Errors
 /// When the two sides cannot be computed on an instance.
 pub fn verify(
-    statement: Statement,
+    statement: &'static Statement,
     seed: u64,
     instances: Range<u64>,
 ) -> Result<Verification, LedgerError> {
     let mut tallies = BTreeMap::new();
     let count = instances.end.saturating_sub(instances.start);
     for number in instances {
-        let instance =
-            Instance::random(statement.entry().domain, &mut stream(seed, "ledger", number));
-        for comparison in statement.check(Form::Stated, &instance)? {
+        let instance = statement.instance(&mut stream(seed, "ledger", number));
+        let instance = instance.as_ref();
+        for comparison in statement.check(Form::Stated, instance)? {
             let name = comparison.name;
             let tally = tallies.entry(name).or_insert_with(|| Tally::new(name));
-            tally.add(&comparison, number, &instance);
+            tally.add(&comparison, number, instance);
         }
-        for comparison in statement.check(Form::Mutant, &instance)? {
+        for comparison in statement.check(Form::Mutant, instance)? {
             let name = comparison.name;
             let tally = tallies.entry(name).or_insert_with(|| Tally::new(name));
             tally.has_mutant = true;
@@ -189,11 +190,13 @@ pub fn verify(
 
 #[cfg(test)]
 mod tests {
-    use super::{Statement, Tally, Verification, verify};
+    use super::{Tally, Verification, verify};
+    use crate::statements::statement;
 
     #[test]
     fn parts_make_the_whole() {
-        for statement in [Statement::S6, Statement::D3, Statement::R1] {
+        for id in ["S6", "D3", "R1"] {
+            let statement = statement(id).unwrap();
             let whole = verify(statement, 5, 0..40).unwrap();
             let (first, second) = (verify(statement, 5, 0..7), verify(statement, 5, 7..40));
             assert_eq!(first.unwrap().followed_by(second.unwrap()), whole);
@@ -207,7 +210,7 @@ mod tests {
             let mut tally = Tally { compared: 1, smallest_slack: 0.1, ..Tally::new("test") };
             (tally.has_mutant, tally.refuted_by) = (true, Some(0));
             change(&mut tally);
-            Verification { statement: Statement::S2, instances: 1, tallies: vec![tally] }
+            Verification { statement: statement("S2").unwrap(), instances: 1, tallies: vec![tally] }
         };
         assert!(tally(&|_| {}).passed());
         assert!(!tally(&|tally| tally.violations = 1).passed());

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use flatmin_ledger::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, LedgerError, basis_pursuit};
+use flatmin_ledger::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError, basis_pursuit};
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::data::{cube_inputs, linear_targets, sparse_coefficients};
 use proptest::prelude::{Just, Strategy, TestCaseError, prop_assert, prop_oneof, proptest};
@@ -86,7 +86,7 @@ proptest! {
                 prop_assert!((found.l1_norm - expected).abs() <= 1e-8 * expected, "{expected}");
             }
             Err(error) => {
-                prop_assert_eq!(error, LedgerError::NoInterpolator);
+                prop_assert_eq!(error, BasisPursuitError::NoInterpolator);
                 prop_assert_eq!(brute_force(&inputs, &targets), None);
             }
         }

@@ -51,9 +51,9 @@ pub enum CellError {
     /// The settings make no optimizer.
     #[error(transparent)]
     Optimizer(#[from] flatmin_theory::OptimizerError),
-    /// Basis pursuit, or a statement about norms, has no answer.
+    /// The interpolator of minimum ℓ1 norm could not be certified.
     #[error(transparent)]
-    Ledger(#[from] flatmin_ledger::LedgerError),
+    BasisPursuit(#[from] flatmin_ledger::BasisPursuitError),
 }
 
 impl CellError {

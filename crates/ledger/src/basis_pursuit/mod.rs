@@ -8,15 +8,58 @@ use flatmin_linalg::{
 };
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
-use self::homotopy::homotopy;
-use crate::LedgerError;
 use flatmin_theory::rounding;
+
+use self::homotopy::homotopy;
 
 /// Largest `‖Xβ − y‖_∞ / ‖y‖_∞` and `|‖β‖_1 − yᵀν| / ‖β‖_1` of an accepted solution.
 pub const BASIS_PURSUIT_TOLERANCE: f64 = 1e-9;
 
 /// Coefficients below this fraction of the largest one are rounding of zero.
 const SUPPORT_CUTOFF: f64 = 1e-9;
+
+/// The reason why a problem has no certified interpolator of minimum ℓ1 norm.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BasisPursuitError {
+    /// The number of targets is not the number of inputs.
+    #[error("the vector of targets has {got} values, expected {expected}")]
+    Length {
+        /// Number of targets.
+        got: usize,
+        /// Number of inputs.
+        expected: usize,
+    },
+    /// An entry of the inputs or the targets is NaN or infinite.
+    #[error("entry ({row}, {column}) of {matrix} is {value}, expected a finite number")]
+    NotFinite {
+        /// The matrix, in words.
+        matrix: &'static str,
+        /// Row of the first such entry.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// No linear function of the inputs takes the values of the targets.
+    #[error("no coefficients interpolate the targets")]
+    NoInterpolator,
+    /// The linear-programming solver gave up.
+    #[error("the linear-programming solver reached no answer")]
+    LinearProgram,
+    /// The evidence does not suffice to accept the answer of the solver.
+    #[error(
+        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
+         gap of {gap:e}"
+    )]
+    NotCertified {
+        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
+        residual: f64,
+        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
+        gap: f64,
+    },
+}
 
 /// A solution β of `min ‖β‖_1` subject to `Xβ = y`, with the evidence for it.
 ///
@@ -52,9 +95,12 @@ pub struct BasisPursuit {
 /// method takes up to 2 s and 60 MB there. Serves D3.
 ///
 /// # Errors
-/// [`LedgerError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
+/// [`BasisPursuitError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
 /// solver fails, or residual and gap are not within [`BASIS_PURSUIT_TOLERANCE`].
-pub fn basis_pursuit(inputs: &RowMatrix, targets: &[f64]) -> Result<BasisPursuit, LedgerError> {
+pub fn basis_pursuit(
+    inputs: &RowMatrix,
+    targets: &[f64],
+) -> Result<BasisPursuit, BasisPursuitError> {
     check(inputs, targets)?;
     let d = inputs.columns();
     if targets.iter().all(|y| *y == 0.0) {
@@ -72,7 +118,7 @@ fn along_path(problem: &Scaled) -> Option<BasisPursuit> {
 }
 
 /// Solves the linear programs over `β = u − v`, `u, v ≥ 0`.
-fn linear_program(problem: &Scaled) -> Result<BasisPursuit, LedgerError> {
+fn linear_program(problem: &Scaled) -> Result<BasisPursuit, BasisPursuitError> {
     let mut primal = problem.primal()?;
     if let Some(support) = Support::of(problem, &primal) {
         let refit = support.least_squares(problem);
@@ -87,24 +133,20 @@ fn linear_program(problem: &Scaled) -> Result<BasisPursuit, LedgerError> {
     problem.accept(&primal, &problem.dual()?)
 }
 
-fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), LedgerError> {
+fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), BasisPursuitError> {
     let (n, d) = (inputs.rows(), inputs.columns());
     if targets.len() != n {
-        return Err(LedgerError::Length {
-            what: "the vector of targets",
-            got: targets.len(),
-            expected: n,
-        });
+        return Err(BasisPursuitError::Length { got: targets.len(), expected: n });
     }
     let bad = |values: &[f64]| values.iter().position(|v| !v.is_finite());
     if let Some(k) = bad(inputs.values()) {
         let (row, column, value) = (k / d, k % d, inputs.values()[k]);
-        return Err(LedgerError::NotFinite { what: "the inputs", row, column, value });
+        return Err(BasisPursuitError::NotFinite { matrix: "the inputs", row, column, value });
     }
     match bad(targets) {
         Some(row) => {
             let value = targets[row];
-            Err(LedgerError::NotFinite { what: "the targets", row, column: 0, value })
+            Err(BasisPursuitError::NotFinite { matrix: "the targets", row, column: 0, value })
         }
         None => Ok(()),
     }
@@ -132,14 +174,14 @@ impl BasisPursuit {
     }
 
     /// Whether the evidence suffices.
-    fn accept(&self, targets: &[f64]) -> Result<(), LedgerError> {
+    fn accept(&self, targets: &[f64]) -> Result<(), BasisPursuitError> {
         let size = targets.iter().fold(0.0_f64, |m, y| m.max(y.abs()));
         let (residual, gap) = (self.residual / size, self.gap / self.l1_norm);
         // Written so that a NaN is refused. A negative gap means that β is not feasible.
         if residual <= BASIS_PURSUIT_TOLERANCE && gap.abs() <= BASIS_PURSUIT_TOLERANCE {
             Ok(())
         } else {
-            Err(LedgerError::NotCertified { residual, gap })
+            Err(BasisPursuitError::NotCertified { residual, gap })
         }
     }
 }
@@ -210,7 +252,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// The pair in the original units, where it is evidence enough.
-    fn accept(&self, primal: &[f64], dual: &[f64]) -> Result<BasisPursuit, LedgerError> {
+    fn accept(&self, primal: &[f64], dual: &[f64]) -> Result<BasisPursuit, BasisPursuitError> {
         let (inputs, targets) = self.original;
         let coefficients = primal.iter().map(|b| libm::scalbn(*b, self.target_exponent));
         let dual = dual.iter().zip(&self.row_exponents).map(|(v, e)| libm::scalbn(*v, -e));
@@ -225,7 +267,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// `min Σ u_j + v_j` subject to `X(u − v) = y`, `u, v ≥ 0`; returns `u − v`.
-    fn primal(&self) -> Result<Vec<f64>, LedgerError> {
+    fn primal(&self) -> Result<Vec<f64>, BasisPursuitError> {
         let mut problem = Problem::new(OptimizationDirection::Minimize);
         let mut parts = || -> Vec<Variable> {
             let one = |_| problem.add_var(1.0, (0.0, f64::INFINITY));
@@ -243,7 +285,7 @@ impl<'a> Scaled<'a> {
     }
 
     /// `max yᵀν` subject to `−1 ≤ Xᵀν ≤ 1`; returns ν.
-    fn dual(&self) -> Result<Vec<f64>, LedgerError> {
+    fn dual(&self) -> Result<Vec<f64>, BasisPursuitError> {
         let mut problem = Problem::new(OptimizationDirection::Maximize);
         let free = (f64::NEG_INFINITY, f64::INFINITY);
         let dual: Vec<Variable> = self.targets.iter().map(|y| problem.add_var(*y, free)).collect();
@@ -258,14 +300,14 @@ impl<'a> Scaled<'a> {
     }
 }
 
-fn solve(problem: &Problem) -> Result<Solution, LedgerError> {
+fn solve(problem: &Problem) -> Result<Solution, BasisPursuitError> {
     match problem.solve() {
-        Ok(outcome) => outcome.into_solution().map_err(|_| LedgerError::LinearProgram),
+        Ok(outcome) => outcome.into_solution().map_err(|_| BasisPursuitError::LinearProgram),
         // The primal has no solution, or the dual grows without bound: the same thing.
         Err(microlp::Error::Infeasible | microlp::Error::Unbounded) => {
-            Err(LedgerError::NoInterpolator)
+            Err(BasisPursuitError::NoInterpolator)
         }
-        Err(_) => Err(LedgerError::LinearProgram),
+        Err(_) => Err(BasisPursuitError::LinearProgram),
     }
 }
 
@@ -330,7 +372,7 @@ mod tests {
     use rand::RngExt;
 
     use super::{BASIS_PURSUIT_TOLERANCE, Scaled, along_path, basis_pursuit, linear_program};
-    use crate::LedgerError;
+    use crate::basis_pursuit::BasisPursuitError;
 
     fn check(rows: usize, columns: usize, inputs: &[f64], targets: &[f64], expected: &[f64]) {
         let inputs = RowMatrix::new(rows, columns, inputs.to_vec()).unwrap();
@@ -375,12 +417,12 @@ mod tests {
     #[test]
     fn what_cannot_be_solved_is_an_error() {
         let inputs = RowMatrix::new(2, 2, vec![1.0, 2.0, 2.0, 4.0]).unwrap();
-        assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(LedgerError::NoInterpolator));
+        assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(BasisPursuitError::NoInterpolator));
         let nothing = RowMatrix::zeros(1, 2);
-        assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(LedgerError::NoInterpolator));
+        assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(BasisPursuitError::NoInterpolator));
         // Within the solver's tolerance of 1e-7; the dual program, which grows without bound, tells.
         let error = basis_pursuit(&inputs, &[1.0, 2.0 + 5e-8]).unwrap_err();
-        assert_eq!(error, LedgerError::NoInterpolator);
+        assert_eq!(error, BasisPursuitError::NoInterpolator);
         let error = basis_pursuit(&inputs, &[1.0]).unwrap_err();
         assert_eq!(error.to_string(), "the vector of targets has 1 values, expected 2");
     }
@@ -491,7 +533,7 @@ mod tests {
                     let tolerance = 2.0 * BASIS_PURSUIT_TOLERANCE * expected.l1_norm;
                     prop_assert!(apart <= tolerance, "{found:?} {expected:?}");
                 }
-                Err(error) => prop_assert!(error != LedgerError::NoInterpolator, "{found:?}"),
+                Err(error) => prop_assert!(error != BasisPursuitError::NoInterpolator, "{found:?}"),
             }
         }
     }

@@ -1,25 +1,75 @@
-//! Check of S12: the threshold with heavy-ball momentum, against second moments of (δ, v).
+//! S12: the threshold with heavy-ball momentum, against second moments of (δ, v).
 
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, MatRef};
 use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
-
-use super::perron::second_order;
-use super::{Comparison, Form, MinimumInstance, MomentumInstance, Statement};
-use crate::LedgerError;
 use flatmin_theory::{Minimum, Optimizer, threshold};
+use rand::{Rng, RngExt as _};
+
+use crate::comparison::Comparison;
+use crate::error::LedgerError;
+use crate::families::FLATMIN;
+use crate::families::minimum::MinimumInstance;
+use crate::families::second_moments::{diagonal_matrix, lower_triangle, second_order};
+use crate::statement::{Checked, Form, Instance, Statement, Trial};
+
+pub(super) static S12: Statement = Statement {
+    id: "S12",
+    title: "The threshold with momentum",
+    words: "SGD with heavy-ball momentum β is strictly mean-square stable if and only if no 4 × 4 \
+            matrix L_kl = F_k⊗F_l − pη²λ_kλ_l (bcᵀ)⊗(bcᵀ) of a pair of modes has a real eigenvalue \
+            from 1 on and the Perron root of M, made of their responses to noise, is below 1; F_k \
+            = [[1−ηλ_k, β], [−ηλ_k, β]], b = (1, 1), c = (1, 0). β = 0 gives S9.",
+    latex: r"\text{stable} \iff \text{no } L_{kl} \text{ has a real eigenvalue} \ge 1,\ \rho(M) < 1,\quad M_{ij} = \frac{p\eta^2}{n}\sum_{kl}\hat g_{ik}\hat g_{jk} W_{kl}\,\hat g_{il}\hat g_{jl},\quad W_{kl} = (c\otimes c)^\top (I - L_{kl})^{-1} (b\otimes b)",
+    hypotheses: "those of S9, p = 0 included; 0 ≤ β < 1",
+    source: FLATMIN,
+    check_words: "The reported interval against bisection on the dense operator on second moments \
+                  of (δ, v), which is stable just when X − T(X) = I has a positive solution; and \
+                  the Perron form, by 4 × 4 systems, against the dense operator's verdicts around \
+                  the threshold and the root 1 at it.",
+    mutant_words: "(1 − β)η* of plain SGD for the threshold, and F_k⊗F_l alone for L_kl",
+    trial: &Trial { generate: MomentumInstance::random, check },
+};
+
+/// A minimum at which SGD moves with momentum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MomentumInstance {
+    /// The minimum and the way batches are drawn.
+    pub minimum: MinimumInstance,
+    /// The momentum β of the heavy ball, in [0, 1).
+    pub momentum: f64,
+}
+
+impl Instance for MomentumInstance {
+    fn sizes(&self) -> String {
+        format!("{}, β = {}", self.minimum.sizes(), self.momentum)
+    }
+}
+
+impl MomentumInstance {
+    /// A minimum of rank at most 3, with a momentum from 0 to nearly 1.
+    fn random(rng: &mut dyn Rng) -> Self {
+        const MAX_COLUMNS: usize = 3;
+        let MinimumInstance { jacobian, batch } = MinimumInstance::random(rng);
+        let columns = jacobian.columns().min(MAX_COLUMNS);
+        let jacobian = RowMatrix::from_fn(jacobian.rows(), columns, |i, j| jacobian.row(i)[j]);
+        let momentum = match rng.random_range(0..4) {
+            0 => 0.0,
+            1 => 1.0 - libm::exp10(rng.random_range(-2.0..=-1.0)),
+            _ => rng.random_range(0.0..0.95),
+        };
+        Self { minimum: MinimumInstance { jacobian, batch }, momentum }
+    }
+}
 
 /// Slower modes, relative to the fastest, are lost in the rounding of a dense operator.
 const SLOWEST: f64 = 1e-9;
 
-/// S12: the reported interval contains the threshold that bisection on the dense operator finds; and
+/// The reported interval contains the threshold that bisection on the dense operator finds; and
 /// the Perron form, from 4 × 4 systems as it is defined, gives the dense operator's verdicts around
 /// that threshold and a root of 1 at it. The mutant has the rule of thumb `(1−β)η*(0)` for the
 /// threshold, and `F_k ⊗ F_l` alone for `L_kl`.
-pub(super) fn check(
-    form: Form,
-    instance: &MomentumInstance,
-) -> Result<Vec<Comparison>, LedgerError> {
+fn check(form: Form, instance: &MomentumInstance) -> Checked {
     let MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum } = instance;
     let minimum = Minimum::new(jacobian)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
@@ -40,19 +90,18 @@ pub(super) fn check(
     let exact = heavy_ball.dense_threshold()?;
     let scaled = |rate: f64| factor * libm::scalbn(rate, 2 * exponent);
     let name = "interval and dense threshold";
-    let mut comparisons = vec![
-        Comparison::at_most(Statement::S12, name, scaled(reported.lower), exact),
-        Comparison::at_most(Statement::S12, name, exact, scaled(reported.upper)),
-    ];
+    let mut comparisons = Comparison::all_at_most([
+        (name, scaled(reported.lower), exact),
+        (name, exact, scaled(reported.upper)),
+    ]);
     if p > 0.0 {
         let root = heavy_ball.perron_root(form, exact)?;
         let name = "Perron root at the threshold";
-        comparisons.push(Comparison::equal(Statement::S12, name, root, 1.0, 1.0));
+        comparisons.push(Comparison::equal(name, root, 1.0, 1.0));
     }
     for part in [0.3, 0.97, 1.03, 1.5] {
         let verdict = |is_stable: bool| if is_stable { 1.0 } else { 0.0 };
         comparisons.push(Comparison::equal(
-            Statement::S12,
             "verdicts",
             verdict(heavy_ball.is_stable_by_perron(form, part * exact)?),
             verdict(heavy_ball.is_stable(part * exact)?),
@@ -92,8 +141,7 @@ impl HeavyBall<'_> {
     /// `I + T(I) + T²(I) + …`.
     fn is_stable(&self, rate: f64) -> Result<bool, LedgerError> {
         let dim = 2 * self.eigenvalues.len();
-        let pairs: Vec<(usize, usize)> =
-            (0..dim).flat_map(|l| (l..dim).map(move |k| (k, l))).collect();
+        let pairs = lower_triangle(dim);
         let propagator = self.propagator(rate);
         let images: Vec<Mat<f64>> = pairs
             .iter()
@@ -145,8 +193,7 @@ impl HeavyBall<'_> {
     fn image(&self, propagator: &Mat<f64>, rate: f64, moments: MatRef<'_, f64>) -> Mat<f64> {
         let rank = self.eigenvalues.len();
         let positions = moments.submatrix(0, 0, rank, rank);
-        let gauss_newton =
-            Mat::from_fn(rank, rank, |k, l| if k == l { self.eigenvalues[k] } else { 0.0 });
+        let gauss_newton = diagonal_matrix(self.eigenvalues);
         let noise = second_order(self.rows, gauss_newton.as_ref(), self.p, positions)
             - &gauss_newton * positions * &gauss_newton;
         let mean = propagator * moments * propagator.transpose();
@@ -158,7 +205,7 @@ impl HeavyBall<'_> {
     /// No `L_kl` has a real eigenvalue from 1 on, and `ρ(M) < 1`.
     fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, LedgerError> {
         let rank = self.eigenvalues.len();
-        for (k, l) in (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))) {
+        for (k, l) in lower_triangle(rank) {
             let Ok(values) = self.pair(form, rate, k, l).eigenvalues() else { return Ok(false) };
             let is_real = |value: &faer::c64| value.im.abs() <= 1e-7 * value.re.abs();
             if values.iter().any(|value| is_real(value) && value.re >= 1.0) {
@@ -212,7 +259,8 @@ impl HeavyBall<'_> {
 mod tests {
     use flatmin_linalg::RowMatrix;
 
-    use super::{Form, HeavyBall};
+    use super::HeavyBall;
+    use crate::statement::Form;
 
     #[test]
     fn one_mode_without_noise_turns_where_gradient_descent_does() {

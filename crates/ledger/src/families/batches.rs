@@ -7,14 +7,14 @@ const MOST: usize = 500;
 
 /// A batch: how often it holds each sample, and how likely it is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct WeightedBatch {
-    pub(super) counts: Vec<usize>,
-    pub(super) probability: f64,
+pub(crate) struct WeightedBatch {
+    pub(crate) counts: Vec<usize>,
+    pub(crate) probability: f64,
 }
 
 /// Every batch of `sample_count` samples, where order does not matter; none when there are more than
 /// 500, no batch at all, or batches that depend on each other.
-pub(super) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
+pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
     let most_copies = match batch.sampling() {
         Sampling::WithReplacement => batch.size(),
         Sampling::WithoutReplacement => 1,

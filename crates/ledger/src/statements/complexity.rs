@@ -1,18 +1,103 @@
-//! Check of R6: the exact Rademacher complexity of small samples.
+//! R6: the exact Rademacher complexity of small samples.
 
 use flatmin_linalg::{RowMatrix, simd};
+use rand::{Rng, RngExt as _};
 
-use super::{Comparison, Form, SampleInstance, Statement};
-use crate::rademacher_bound;
+use crate::comparison::Comparison;
+use crate::error::{InstanceError, expect_at_most};
+use crate::families::PAPER;
+use crate::families::draw::{
+    make_nearly_equal, make_parallel, normal_matrix, power_of_ten, scale_rows_heavily,
+};
+use crate::statement::{Checked, Form, Instance, Statement, Trial};
 
-/// R6. The mutant has the constant ½ instead of 2.
-pub(super) fn check(form: Form, instance: &SampleInstance) -> Vec<Comparison> {
+pub(super) static R6: Statement = Statement {
+    id: "R6",
+    title: "The path norm bounds the Rademacher complexity",
+    words: "The Rademacher complexity of the two-layer ReLU networks of any width with path norm \
+            at most Q, on n inputs, is at most 2Q√(mean ‖x_i‖²)/√n.",
+    latex: r"\mathbb E_\sigma \sup_{\|\theta\|_{\mathcal P}\le Q} \frac1n\sum_i \sigma_i f(x_i;\theta) \le \frac{2Q\sqrt{\tfrac1n\sum_i\|x_i\|^2}}{\sqrt n}",
+    hypotheses: "any inputs",
+    source: PAPER,
+    check_words: "The exact complexity of at most 8 inputs of dimension 1 or 2: for each of the 2ⁿ \
+                  signs the best single neuron, found exactly on every arc of directions on which \
+                  no input changes its sign.",
+    mutant_words: "the constant ½ instead of 2",
+    trial: &Trial { generate: SampleInstance::random, check },
+};
+
+/// The bound of R6 on the Rademacher complexity of two-layer ReLU networks with path norm at most
+/// `path_norm`, `2 ‖θ‖_P √(mean ‖x_i‖²) / √n`, in the units of the output f.
+///
+/// It bounds, up to constants and the Lipschitz constant of the loss, the gap between test and
+/// training error of every network in the class; a value above the scale of the targets says
+/// nothing.
+pub fn rademacher_bound(path_norm: f64, mean_input_norm_squared: f64, sample_count: usize) -> f64 {
+    2.0 * path_norm * (mean_input_norm_squared / sample_count as f64).sqrt()
+}
+
+/// A sample of inputs, for all two-layer ReLU networks of bounded path norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleInstance {
+    inputs: RowMatrix,
+    path_norm: f64,
+}
+
+impl SampleInstance {
+    /// Largest number of inputs: the check lists all signs.
+    const MAX_INPUTS: usize = 8;
+    /// Largest dimension of an input: the check lists all arcs of the unit circle.
+    const MAX_DIM: usize = 2;
+
+    /// At most 8 `inputs` of dimension 1 or 2 (n × d), small enough for an exact complexity, and the
+    /// largest `path_norm` that the networks may have.
+    ///
+    /// # Errors
+    /// [`InstanceError::NoInputs`] without inputs or coordinates, [`InstanceError::TooMany`] when
+    /// there are too many.
+    pub fn new(inputs: RowMatrix, path_norm: f64) -> Result<Self, InstanceError> {
+        if inputs.rows() == 0 || inputs.columns() == 0 {
+            return Err(InstanceError::NoInputs);
+        }
+        expect_at_most("inputs", inputs.rows(), Self::MAX_INPUTS)?;
+        expect_at_most("coordinates of an input", inputs.columns(), Self::MAX_DIM)?;
+        Ok(Self { inputs, path_norm })
+    }
+
+    fn random(rng: &mut dyn Rng) -> Self {
+        let count = rng.random_range(1..=Self::MAX_INPUTS);
+        let dim = rng.random_range(1..=Self::MAX_DIM);
+        let mut inputs = normal_matrix(count, dim, rng);
+        match rng.random_range(0..5) {
+            // Generic inputs.
+            0 => {}
+            1 => scale_rows_heavily(&mut inputs, rng),
+            // Small integers: equal, opposite and orthogonal inputs, and zeros.
+            2 => {
+                inputs = RowMatrix::from_fn(count, dim, |_, _| f64::from(rng.random_range(-1..=1)));
+            }
+            3 => make_parallel(&mut inputs, 0.0, rng),
+            _ => make_nearly_equal(&mut inputs),
+        }
+        Self { inputs, path_norm: power_of_ten(rng, 3.0) }
+    }
+}
+
+impl Instance for SampleInstance {
+    fn sizes(&self) -> String {
+        let Self { inputs, path_norm } = self;
+        format!("n = {}, d = {}, Q = {path_norm}", inputs.rows(), inputs.columns())
+    }
+}
+
+/// The mutant has the constant ½ instead of 2.
+fn check(form: Form, instance: &SampleInstance) -> Checked {
     let SampleInstance { inputs, path_norm } = instance;
     let n = inputs.rows();
     let mean_squared_norm = simd::norm_squared(inputs.values()) / n as f64;
     let bound = form.pick(1.0, 0.25) * rademacher_bound(*path_norm, mean_squared_norm, n);
     let exact = path_norm * complexity(inputs);
-    vec![Comparison::at_most(Statement::R6, "exact complexity and bound", exact, bound)]
+    Ok(vec![Comparison::at_most("exact complexity and bound", exact, bound)])
 }
 
 /// The Rademacher complexity of `{f : ‖θ‖_P ≤ 1}` on `inputs` of dimension 1 or 2,

@@ -11,16 +11,17 @@ const STEPS: usize = 300;
 
 /// The Jacobian of a tiny network, two-layer ReLU or diagonal linear, that SGD has fitted to a
 /// teacher, at most 5 × 16.
-pub(super) fn trained_jacobian(rng: &mut impl Rng) -> RowMatrix {
+pub(crate) fn trained_jacobian(mut rng: &mut dyn Rng) -> RowMatrix {
     let (samples, dim) = (rng.random_range(1..=5), rng.random_range(1..=3));
     if rng.random_bool(0.5) {
-        let inputs = cube_inputs(samples, dim, rng);
+        let inputs = cube_inputs(samples, dim, &mut rng);
         let targets = linear_targets(&inputs, &sparse_coefficients(dim, 1));
         let model = DiagonalLinear::new(dim).expect("sizes are drawn from 1 on");
         train(&model, &inputs, &targets, rng)
     } else {
         let inputs = RowMatrix::from_fn(samples, dim, |_, _| StandardNormal.sample(rng));
-        let (teacher, parameters) = relu_teacher(1, dim, rng).expect("sizes are drawn from 1 on");
+        let (teacher, parameters) =
+            relu_teacher(1, dim, &mut rng).expect("sizes are drawn from 1 on");
         let targets = teacher.outputs(&parameters, &inputs);
         let width = rng.random_range(1..=4);
         let model = TwoLayerRelu::new(width, dim).expect("sizes are drawn from 1 on");
@@ -29,7 +30,7 @@ pub(super) fn trained_jacobian(rng: &mut impl Rng) -> RowMatrix {
 }
 
 /// Plain SGD from standard normal parameters, with a learning rate that depends on the start.
-fn train(model: &impl Model, inputs: &RowMatrix, targets: &[f64], rng: &mut impl Rng) -> RowMatrix {
+fn train(model: &impl Model, inputs: &RowMatrix, targets: &[f64], rng: &mut dyn Rng) -> RowMatrix {
     let mut parameters: Vec<f64> =
         (0..model.parameter_count()).map(|_| StandardNormal.sample(rng)).collect();
     let initial = model.jacobian(&parameters, inputs);

@@ -1,28 +1,104 @@
-//! Checks of D3 and D4: which interpolators stability excludes.
+//! D3: the interpolators that the condition of SGD admits, where basis pursuit recovers β*.
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::DiagonalLinear;
 use flatmin_models::data::linear_targets;
+use flatmin_theory::trace_bound;
+use rand::{Rng, RngExt as _};
 
-use super::diagonal::{dense_sharpness, population_trace};
-use super::monte_carlo::mean_is;
-use super::{Comparison, Form, InterpolationInstance, RecoveryInstance, Statement};
-use crate::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, LedgerError, basis_pursuit};
-use flatmin_theory::{lambda_max_bound, trace_bound};
+use crate::basis_pursuit::{
+    BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError, basis_pursuit,
+};
+use crate::comparison::Comparison;
+use crate::error::{InstanceError, expect_at_most, expect_length};
+use crate::families::FLATMIN;
+use crate::families::diagonal::Population;
+use crate::families::draw::{normal_matrix, power_of_ten};
+use crate::families::interpolator::{
+    SINGULAR, l1_norm, layers, projection, random_coefficients, row_basis,
+};
+use crate::statement::{Checked, Form, Instance, Statement, Trial};
 
-/// A pivot below this part of the largest makes a system singular.
-const SINGULAR: f64 = 1e-4;
+pub(super) static D3: Statement = Statement {
+    id: "D3",
+    title: "Recovery by stability",
+    words: "At the learning rate 1/(s²‖β*‖₁) every interpolator β of the measurements of β* that \
+            the population condition of SGD admits, tr Ḡ ≤ 2/η, has ‖β‖₁ ≤ ‖β*‖₁; so it is β* \
+            itself wherever basis pursuit recovers β*.",
+    latex: r"X\beta = X\beta^*,\ \operatorname{tr}\bar G \le \frac2\eta,\ \eta = \frac{1}{s^2\|\beta^*\|_1} \implies \|\beta\|_1 \le \|\beta^*\|_1",
+    hypotheses: "inputs with independent coordinates of mean 0 and variance s²; β* ≠ 0",
+    source: FLATMIN,
+    check_words: "All basic interpolators, by elimination for every support, the shortest one and \
+                  points between them and β*, with balanced and unbalanced layers: those that the \
+                  trace admits against β*, and all of them against the optimum of basis pursuit.",
+    mutant_words: "half the learning rate, 1/(2s²‖β*‖₁)",
+    trial: &Trial { generate: RecoveryInstance::random, check },
+};
 
-/// Interpolators this near to each other, relative, are the same: as exact as elimination makes them.
+/// Coefficients to be recovered from fewer linear measurements than there are coordinates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecoveryInstance {
+    inputs: RowMatrix,
+    coefficients: Vec<f64>,
+    input_variance: f64,
+}
+
+impl RecoveryInstance {
+    /// The measurements `⟨β*, x_i⟩` of `coefficients` β* (d) at `inputs` (n × d), for a population of
+    /// inputs with variance `input_variance` = s². At most 10 coordinates: the check lists supports.
+    ///
+    /// # Errors
+    /// [`InstanceError::Length`] when the parts do not fit together, [`InstanceError::TooMany`] when
+    /// there are too many coordinates.
+    pub fn new(
+        inputs: RowMatrix,
+        coefficients: Vec<f64>,
+        input_variance: f64,
+    ) -> Result<Self, InstanceError> {
+        const MAX_DIM: usize = 10;
+        expect_at_most("coefficients", coefficients.len(), MAX_DIM)?;
+        expect_length("the coefficient vector", coefficients.len(), inputs.columns())?;
+        Ok(Self { inputs, coefficients, input_variance })
+    }
+
+    /// Fewer measurements than coordinates, of sparse coefficients more often than not.
+    fn random(rng: &mut dyn Rng) -> Self {
+        let dim = rng.random_range(2..=6);
+        let count = rng.random_range(1..dim);
+        let mut inputs = normal_matrix(count, dim, rng);
+        match rng.random_range(0..4) {
+            // Small integers: ties, and columns that depend on each other.
+            0 => {
+                inputs = RowMatrix::from_fn(count, dim, |_, _| f64::from(rng.random_range(-2..=2)));
+            }
+            // Repeated measurements.
+            1 => {
+                let first = inputs.row(0).to_vec();
+                inputs.row_mut(count - 1).copy_from_slice(&first);
+            }
+            // Generic measurements.
+            _ => {}
+        }
+        let coefficients = random_coefficients(dim, rng);
+        Self { inputs, coefficients, input_variance: power_of_ten(rng, 2.0) }
+    }
+}
+
+impl Instance for RecoveryInstance {
+    fn sizes(&self) -> String {
+        let Self { inputs, input_variance, .. } = self;
+        format!("n = {}, d = {}, s² = {input_variance}", inputs.rows(), inputs.columns())
+    }
+}
+
+/// Interpolators that are closer than this to each other, relative, count as one: elimination is not
+/// more exact.
 const SAME: f64 = 1e-7;
 
 /// D3: interpolators of the measurements are listed, each with balanced and with unbalanced layers,
 /// and those that the trace condition admits are compared with β*; basis pursuit has none of larger
 /// ℓ1 norm. The mutant admits them up to half the learning rate, `1/(2s²‖β*‖₁)`.
-pub(super) fn check_recovery(
-    form: Form,
-    instance: &RecoveryInstance,
-) -> Result<Vec<Comparison>, LedgerError> {
+fn check(form: Form, instance: &RecoveryInstance) -> Checked {
     let RecoveryInstance { inputs, coefficients, input_variance } = instance;
     let model = match DiagonalLinear::new(coefficients.len()) {
         Ok(model) if l1_norm(coefficients) > 0.0 => model,
@@ -36,11 +112,11 @@ pub(super) fn check_recovery(
     let pursued = match basis_pursuit(inputs, &linear_targets(inputs, coefficients)) {
         Ok(found) => Some(found),
         Err(
-            LedgerError::NotCertified { .. }
-            | LedgerError::LinearProgram
-            | LedgerError::NoInterpolator,
+            BasisPursuitError::NotCertified { .. }
+            | BasisPursuitError::LinearProgram
+            | BasisPursuitError::NoInterpolator,
         ) => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     // A linear program over the interpolators takes its optimum at a basic one. β* is recovered
     // when it is an optimum and all others have a larger norm, here by more than rounding.
@@ -78,17 +154,18 @@ pub(super) fn check_recovery(
                 deviations(interpolator).iter().zip(&pursued.dual).map(|(d, v)| d * v.abs()).sum();
             let bound = (1.0 + BASIS_PURSUIT_TOLERANCE) * l1_norm(interpolator) + slack;
             let name = "basis pursuit and interpolators";
-            comparisons.push(Comparison::at_most(Statement::D3, name, pursued.l1_norm, bound));
+            comparisons.push(Comparison::at_most(name, pursued.l1_norm, bound));
         }
         for ratio in [1.0, 1.1] {
             let parameters = layers(interpolator, ratio);
-            let trace = population_trace(model, &parameters, *input_variance);
+            let trace =
+                Population { model, parameters: &parameters, input_variance: *input_variance }
+                    .trace();
             // β* with balanced layers is at the edge: rounding must not exclude it.
             if !(rate <= (1.0 + 1e-13) * trace_bound(trace, 1.0)) {
                 continue;
             }
             comparisons.push(Comparison::at_most(
-                Statement::D3,
                 "l1 norm of stable interpolators",
                 l1_norm(interpolator),
                 least,
@@ -96,7 +173,6 @@ pub(super) fn check_recovery(
             if is_recovered {
                 let apart = distance(interpolator, coefficients);
                 comparisons.push(Comparison::equal(
-                    Statement::D3,
                     "stable interpolators and β*",
                     if apart > SAME * least { apart } else { 0.0 } + least,
                     least,
@@ -108,116 +184,8 @@ pub(super) fn check_recovery(
     Ok(comparisons)
 }
 
-/// D4. The mutant has n/d instead of 1 − n/d, and lets SGD admit what gradient descent admits.
-pub(super) fn check_error(
-    form: Form,
-    instance: &InterpolationInstance,
-) -> Result<Vec<Comparison>, LedgerError> {
-    const DESIGNS_LOOKED_AT: usize = 2;
-    let InterpolationInstance { coefficients, designs, input_variance } = instance;
-    let Ok(model) = DiagonalLinear::new(coefficients.len()) else { return Ok(Vec::new()) };
-    let squared_norm = simd::norm_squared(coefficients);
-    let mut comparisons = Vec::new();
-    let mut samples = Vec::with_capacity(designs.len());
-    for (number, design) in designs.iter().enumerate() {
-        let (interpolator, rank) = projection(design, coefficients);
-        let error: f64 =
-            interpolator.iter().zip(coefficients).map(|(b, target)| (b - target).powi(2)).sum();
-        let part = rank as f64 / coefficients.len() as f64;
-        // Its mean is ‖β*‖²: the error lacks just the part of ‖β*‖² in the range of the design.
-        samples.push(error + form.pick(part, 1.0 - part) * squared_norm);
-        if number < DESIGNS_LOOKED_AT {
-            comparisons.extend(check_stability(
-                form,
-                model,
-                [&interpolator, coefficients],
-                *input_variance,
-            )?);
-        }
-    }
-    comparisons.push(mean_is(
-        Statement::D4,
-        "sampled error and rank",
-        squared_norm,
-        &samples,
-        form.pick(1.0, 2.0) * squared_norm,
-    ));
-    Ok(comparisons)
-}
-
-/// With balanced layers, gradient descent admits `interpolator` wherever it admits `target`, if its
-/// largest coefficient is not larger; SGD does not at `1/(s²‖β*‖₁)`, if its ℓ1 norm is larger.
-fn check_stability(
-    form: Form,
-    model: DiagonalLinear,
-    [interpolator, target]: [&[f64]; 2],
-    input_variance: f64,
-) -> Result<Vec<Comparison>, LedgerError> {
-    let largest = |values: &[f64]| values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    let at_most = |name, lhs, rhs| Comparison::at_most(Statement::D4, name, lhs, rhs);
-    let of_interpolator = dense_sharpness(model, &layers(interpolator, 1.0), input_variance)?;
-    let of_target = dense_sharpness(model, &layers(target, 1.0), input_variance)?;
-    let mut comparisons = Vec::new();
-    if largest(interpolator) <= largest(target) {
-        let measure = |sharpness: &flatmin_linalg::Sharpness| match form {
-            Form::Stated => lambda_max_bound(sharpness.lambda_max),
-            Form::Mutant => trace_bound(sharpness.trace, 1.0),
-        };
-        let (lhs, rhs) = (measure(&of_target), measure(&of_interpolator));
-        comparisons.push(at_most("learning rates of gradient descent", lhs, rhs));
-    }
-    if l1_norm(interpolator) > l1_norm(target) {
-        let rate = form.pick(1.0, 0.5) / (input_variance * l1_norm(target));
-        let lhs = trace_bound(of_interpolator.trace, 1.0);
-        comparisons.push(at_most("learning rates of SGD", lhs, rate));
-    }
-    Ok(comparisons)
-}
-
-fn l1_norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value.abs()).sum()
-}
-
 fn distance(left: &[f64], right: &[f64]) -> f64 {
     left.iter().zip(right).map(|(a, b)| (a - b).abs()).sum()
-}
-
-/// Parameters with the given coefficients and `|a_j| = ratio · |b_j|`.
-fn layers(coefficients: &[f64], ratio: f64) -> Vec<f64> {
-    let a = coefficients.iter().map(|value| (ratio * value.abs()).sqrt());
-    let b = coefficients.iter().map(|value| (value.abs() / ratio).sqrt().copysign(*value));
-    a.chain(b).collect()
-}
-
-/// An orthonormal basis of the span of the rows, by Gram–Schmidt with re-orthogonalisation.
-fn row_basis(matrix: &RowMatrix) -> Vec<Vec<f64>> {
-    let mut basis: Vec<Vec<f64>> = Vec::new();
-    for i in 0..matrix.rows() {
-        let mut vector = matrix.row(i).to_vec();
-        let before = simd::norm_squared(&vector).sqrt();
-        for _ in 0..2 {
-            for direction in &basis {
-                let component = simd::dot(direction, &vector);
-                simd::axpy(-component, direction, &mut vector);
-            }
-        }
-        let norm = simd::norm_squared(&vector).sqrt();
-        if norm > SINGULAR * before {
-            basis.push(vector.iter().map(|value| value / norm).collect());
-        }
-    }
-    basis
-}
-
-/// The minimum-ℓ2-norm interpolator of `Xβ*`, which is the projection of β* on the span of the rows
-/// of X, and the rank of X.
-fn projection(inputs: &RowMatrix, coefficients: &[f64]) -> (Vec<f64>, usize) {
-    let basis = row_basis(inputs);
-    let mut projected = vec![0.0; coefficients.len()];
-    for direction in &basis {
-        simd::axpy(simd::dot(direction, coefficients), direction, &mut projected);
-    }
-    (projected, basis.len())
 }
 
 /// All β with `Xβ = Xβ*` and support in a set of rank(X) independent columns.
@@ -269,9 +237,10 @@ fn solve(mut system: Vec<Vec<f64>>) -> Option<Vec<f64>> {
 mod tests {
     use flatmin_linalg::RowMatrix;
 
-    use super::{basic_interpolators, check_recovery, layers, projection, solve};
-    use crate::TOLERANCE;
-    use crate::{Form, RecoveryInstance};
+    use super::{RecoveryInstance, basic_interpolators, check, projection, solve};
+    use crate::comparison::TOLERANCE;
+    use crate::statement::Form;
+
     #[test]
     fn a_system_is_solved_or_singular() {
         let solution = solve(vec![vec![0.0, 1.0, 3.0], vec![2.0, 1.0, 5.0]]).unwrap();
@@ -296,35 +265,29 @@ mod tests {
     }
 
     #[test]
-    fn layers_make_the_coefficients() {
-        let parameters = layers(&[4.0, -9.0, 0.0], 4.0);
-        assert_eq!(parameters, [4.0, 6.0, 0.0, 1.0, -1.5, 0.0]);
-    }
-
-    #[test]
     fn a_program_that_the_solver_cannot_certify_is_no_error() {
         let inputs = [-7.872_306_619_681_813e-5, 1.0, 0.0, 0.295_053_240_497_876_8];
         let inputs = RowMatrix::new(2, 2, inputs.to_vec()).unwrap();
         let coefficients = vec![2.0, -0.648_859_941_525_605_9];
         let instance = RecoveryInstance::new(inputs, coefficients, 7.459_813_533_024_54).unwrap();
-        let comparisons = check_recovery(Form::Stated, &instance).unwrap();
+        let comparisons = check(Form::Stated, &instance).unwrap();
         assert!(!comparisons.is_empty() && comparisons.iter().all(|c| c.holds(TOLERANCE)));
     }
 
     #[test]
     fn recovery_is_seen_where_it_happens() {
-        let check = |inputs: [f64; 2]| {
+        let recovered = |inputs: [f64; 2]| {
             let inputs = RowMatrix::new(1, 2, inputs.to_vec()).unwrap();
             let instance =
                 RecoveryInstance { inputs, coefficients: vec![1.0, 0.0], input_variance: 1.0 };
-            let comparisons = check_recovery(Form::Stated, &instance).unwrap();
+            let comparisons = check(Form::Stated, &instance).unwrap();
             comparisons
                 .iter()
                 .filter(|comparison| comparison.name == "stable interpolators and β*")
                 .count()
         };
         // β₁ + β₂/2 = 1: (1, 0) is the shortest in ℓ1; β₁ + 2β₂ = 1: (0, ½) is.
-        assert!(check([1.0, 0.5]) > 0);
-        assert_eq!(check([1.0, 2.0]), 0);
+        assert!(recovered([1.0, 0.5]) > 0);
+        assert_eq!(recovered([1.0, 2.0]), 0);
     }
 }

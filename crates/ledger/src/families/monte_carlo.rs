@@ -1,12 +1,12 @@
-//! Expectations against independent samples, with a rigorous confidence.
+//! Comparisons of an expectation with independent samples, with a rigorous confidence.
 
-use super::{Comparison, Statement};
+use crate::comparison::Comparison;
 
 /// Probability that a comparison with a sample mean fails although the statement is true.
 const FALSE_ALARM_RATE: f64 = 1e-9;
 
 /// Number of samples in a random instance.
-pub(super) const SAMPLES: usize = 1000;
+pub(crate) const SAMPLES: usize = 1000;
 
 /// Compares `expected` with the mean of independent samples of a variable that varies by at most
 /// `range`: the deviation is at most the empirical Bernstein radius (Maurer and Pontil 2009,
@@ -17,8 +17,7 @@ pub(super) const SAMPLES: usize = 1000;
 /// ```
 ///
 /// V the sample variance, except with probability δ = 1e-9. No normal approximation is involved.
-pub(super) fn mean_is(
-    statement: Statement,
+pub(crate) fn mean_is(
     name: &'static str,
     expected: f64,
     samples: &[f64],
@@ -32,7 +31,7 @@ pub(super) fn mean_is(
     let radius = (2.0 * variance * log / count).sqrt() + 7.0 * range * log / (3.0 * (count - 1.0));
     // Rounding of the mean, for variables that hardly vary.
     let rounding = count * f64::EPSILON * mean.abs();
-    Comparison::at_most(statement, name, (mean - expected).abs(), radius + rounding)
+    Comparison::at_most(name, (mean - expected).abs(), radius + rounding)
 }
 
 #[cfg(test)]
@@ -40,19 +39,19 @@ mod tests {
     use flatmin_linalg::stream;
     use rand::RngExt as _;
 
-    use super::{SAMPLES, Statement, mean_is};
+    use super::{SAMPLES, mean_is};
 
     #[test]
     fn the_mean_of_a_uniform_variable_is_a_half() {
         let mut rng = stream(0, "mean of a uniform variable", 0);
         let samples: Vec<f64> = (0..SAMPLES).map(|_| rng.random_range(0.0..1.0)).collect();
-        assert!(mean_is(Statement::R1, "test", 0.5, &samples, 1.0).holds(0.0));
-        assert!(!mean_is(Statement::R1, "test", 0.7, &samples, 1.0).holds(0.0));
-        assert!(!mean_is(Statement::R1, "test", f64::NAN, &samples, 1.0).holds(0.0));
+        assert!(mean_is("test", 0.5, &samples, 1.0).holds(0.0));
+        assert!(!mean_is("test", 0.7, &samples, 1.0).holds(0.0));
+        assert!(!mean_is("test", f64::NAN, &samples, 1.0).holds(0.0));
     }
 
     #[test]
     fn too_few_samples_prove_nothing() {
-        assert!(!mean_is(Statement::R1, "test", 1.0, &[1.0], 1.0).holds(0.0));
+        assert!(!mean_is("test", 1.0, &[1.0], 1.0).holds(0.0));
     }
 }

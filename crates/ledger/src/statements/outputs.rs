@@ -1,14 +1,94 @@
-//! The check of S13: several outputs per sample, by operators formed as they are defined.
+//! S13: several outputs a sample, by operators formed as they are defined.
 
 use faer::Mat;
 use flatmin_linalg::{RowMatrix, stream, symmetric_eigen, symmetric_eigenvalues};
+use flatmin_theory::{
+    Batch, Minimum, Optimizer, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+};
+use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::{Comparison, Form, OutputsInstance, Statement};
-use crate::LedgerError;
-use flatmin_theory::{
-    Minimum, Optimizer, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
+use crate::comparison::Comparison;
+use crate::error::LedgerError;
+use crate::families::FLATMIN;
+use crate::families::draw::{heavy_tailed, normal_matrix, scale_row, size};
+use crate::families::minimum::{MinimumInstance, batch_words, random_batch};
+use crate::statement::{Checked, Form, Instance, Statement, Trial};
+
+pub(super) static S13: Statement = Statement {
+    id: "S13",
+    title: "The threshold with several outputs",
+    words: "For a network with k outputs, whose sample i has the k × p block J_i, D(X) = (1−p) GXG \
+            + (p/n) Σ J_iᵀJ_i X J_iᵀJ_i. Below 2/((1−p)λ_max) a learning rate is stable if and \
+            only if the spectral radius of Φ(2/η) is at most 1, where Φ(μ) maps n-tuples of \
+            symmetric k × k matrices, keeps those that are positive semidefinite, and falls with \
+            μ. For every positive definite tuple Q, αQ ⪯ Φ(Q) ⪯ βQ implies α ≤ ρ ≤ β. One output \
+            gives S9 and S10.",
+    latex: r"\eta \le \eta^* \iff \rho(\Phi(2/\eta)) \le 1,\quad \Phi(Q)_i = \hat J_i\left[W(\mu)\circ\frac pn\sum_j \hat J_j^\top Q_j \hat J_j\right]\hat J_i^\top,\quad W_{kl} = \frac{1}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
+    hypotheses: "a zero-loss minimum, linearised, with G ≠ 0; the loss (1/2n) Σ ‖f(x_i) − y_i‖²; p \
+                 > 0",
+    source: FLATMIN,
+    check_words: "The threshold of the dense operator against the reported interval and against Φ, \
+                  formed block by block: its root is 1 there, at most 1 one per cent below and at \
+                  least 1 one per cent past it; quotients of a random positive definite tuple \
+                  enclose 1, and its image has no negative eigenvalue; D(Y*) = (2/η*) C(Y*) for \
+                  the Y* of S14.",
+    mutant_words: "the outputs of a sample as samples of their own, without what couples them; \
+                   lower bounds doubled and upper ones halved",
+    trial: &Trial { generate: OutputsInstance::random, check },
 };
+
+/// A minimum of a network with several outputs, with a way of drawing batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputsInstance {
+    /// The Jacobian, nk × p, sample by sample.
+    pub jacobian: RowMatrix,
+    /// Number k of outputs.
+    pub output_count: usize,
+    /// The way batches of samples are drawn.
+    pub batch: Batch,
+}
+
+impl Instance for OutputsInstance {
+    fn sizes(&self) -> String {
+        let Self { jacobian, output_count, batch } = self;
+        let samples = jacobian.rows() / output_count;
+        let (p, batch) = (jacobian.columns(), batch_words(*batch));
+        format!("n = {samples}, k = {output_count}, p = {p}, {batch}")
+    }
+}
+
+impl OutputsInstance {
+    /// Up to 3 outputs and 4 samples: half of the time a generic Jacobian, otherwise rows of a minimum
+    /// that is hard for one output, taken together.
+    fn random(rng: &mut dyn Rng) -> Self {
+        const MAX_OUTPUTS: usize = 3;
+        const MAX_SAMPLES: usize = 4;
+        let mut output_count = rng.random_range(1..=MAX_OUTPUTS);
+        let mut jacobian = MinimumInstance::random(rng).jacobian;
+        if rng.random_bool(0.5) {
+            let (samples, columns) = (rng.random_range(1..=MAX_SAMPLES), size(rng));
+            jacobian = normal_matrix(samples * output_count, columns, rng);
+            for i in 0..samples {
+                let scale = heavy_tailed(rng);
+                for row in i * output_count..(i + 1) * output_count {
+                    scale_row(&mut jacobian, row, scale);
+                }
+            }
+            // One output may be silent.
+            if rng.random_bool(0.2) {
+                for i in 0..samples {
+                    scale_row(&mut jacobian, i * output_count, 0.0);
+                }
+            }
+        }
+        output_count = output_count.min(jacobian.rows());
+        let samples = (jacobian.rows() / output_count).min(MAX_SAMPLES);
+        let rows = samples * output_count;
+        let jacobian = RowMatrix::from_fn(rows, jacobian.columns(), |i, j| jacobian.row(i)[j]);
+        Self { jacobian, output_count, batch: random_batch(samples, rng) }
+    }
+}
 
 /// How far from the threshold, relative, its two sides are looked at.
 const AWAY: f64 = 0.01;
@@ -82,13 +162,10 @@ impl PerronForm<'_> {
     }
 }
 
-/// S13: ρ(Φ) is 1 at the threshold of the dense operator, below it before and above it after; the images of
+/// ρ(Φ) is 1 at the threshold of the dense operator, below it before and above it after; the images of
 /// positive definite tuples have no negative eigenvalue, and their quotients enclose 1 at the threshold; the
 /// reported interval contains it; and D(Y*) = (2/η*) C(Y*).
-pub(super) fn check(
-    form: Form,
-    instance: &OutputsInstance,
-) -> Result<Vec<Comparison>, LedgerError> {
+fn check(form: Form, instance: &OutputsInstance) -> Checked {
     let OutputsInstance { jacobian, output_count, batch } = instance;
     let minimum = Minimum::with_outputs(jacobian, *output_count)?;
     let p = batch.noise_coefficient(minimum.sample_count())?;
@@ -97,28 +174,31 @@ pub(super) fn check(
     if exact.is_infinite() {
         return Ok(Vec::new());
     }
-    let at_most = |name, lhs, rhs| Comparison::at_most(Statement::S13, name, lhs, rhs);
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
     let reported = threshold(&minimum, &Optimizer::sgd(), batch)?;
     let name = "reported interval";
-    let mut comparisons = vec![
-        at_most(name, lower * reported.lower, exact),
-        at_most(name, exact, upper * reported.upper),
-    ];
+    let mut comparisons = Comparison::all_at_most([
+        (name, lower * reported.lower, exact),
+        (name, exact, upper * reported.upper),
+    ]);
     if p <= 0.0 {
         return Ok(comparisons);
     }
     let perron = PerronForm { exponent, eigenvalues, rows, outputs: *output_count, p };
     let root = perron.root(form, exact)?;
     let name = "root at the threshold";
-    comparisons.push(Comparison::equal(Statement::S13, name, root, 1.0, 1.0));
+    comparisons.push(Comparison::equal(name, root, 1.0, 1.0));
     let before = perron.root(Form::Stated, (1.0 - AWAY) * exact)?;
-    comparisons.push(at_most("root below the threshold", before, form.pick(1.0, 0.5)));
+    comparisons.push(Comparison::at_most("root below the threshold", before, form.pick(1.0, 0.5)));
     let rate = (1.0 + AWAY) * exact;
     // Where the response is finite.
     if perron.mu(rate) > (1.0 - p) * eigenvalues[eigenvalues.len() - 1] {
         let after = perron.root(Form::Stated, rate)?;
-        comparisons.push(at_most("root past the threshold", form.pick(1.0, 2.0), after));
+        comparisons.push(Comparison::at_most(
+            "root past the threshold",
+            form.pick(1.0, 2.0),
+            after,
+        ));
     }
     comparisons.extend(check_certificate(form, &perron, exact)?);
     if form == Form::Stated {
@@ -128,11 +208,7 @@ pub(super) fn check(
 }
 
 /// Quotients of random positive definite tuples at the threshold, where the root is 1.
-fn check_certificate(
-    form: Form,
-    perron: &PerronForm<'_>,
-    exact: f64,
-) -> Result<Vec<Comparison>, LedgerError> {
+fn check_certificate(form: Form, perron: &PerronForm<'_>, exact: f64) -> Checked {
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
     let k = perron.outputs;
     let mut rng = stream(0, "positive definite tuple", 0);
@@ -161,15 +237,14 @@ fn check_certificate(
             }
         }
     }
-    let at_most = |name, lhs, rhs| Comparison::at_most(Statement::S13, name, lhs, rhs);
-    let mut comparisons = vec![
-        at_most("smallest quotient", lower * smallest, 1.0),
-        at_most("Rayleigh quotient", lower * (product / norm_squared), 1.0),
-        at_most("largest quotient", 1.0, upper * largest),
-    ];
+    let mut comparisons = Comparison::all_at_most([
+        ("smallest quotient", lower * smallest, 1.0),
+        ("Rayleigh quotient", lower * (product / norm_squared), 1.0),
+        ("largest quotient", 1.0, upper * largest),
+    ]);
     if form == Form::Stated {
         // Both shifted, so that the rounding of zero is small beside them.
-        comparisons.push(at_most("no negative eigenvalue", most, most + least));
+        comparisons.push(Comparison::at_most("no negative eigenvalue", most, most + least));
     }
     Ok(comparisons)
 }
@@ -199,5 +274,5 @@ fn check_lyapunov(
         mu * f64::midpoint(perron.eigenvalues[k], perron.eigenvalues[l]) * y[(k, l)]
     });
     let error = (&second - &first).norm_l2() / first.norm_l2();
-    Ok(Comparison::at_most(Statement::S13, "Lyapunov function", error, NEGLIGIBLE))
+    Ok(Comparison::at_most("Lyapunov function", error, NEGLIGIBLE))
 }

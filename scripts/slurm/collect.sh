@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes tables, figures, claims and report from the stored cells; if some are missing it says which, and computes
-# nothing: the cause is to be found first, and one processor may not be enough.
+# Writes tables, figures, claims and report from the stored cells. If cells are missing, it lists them and computes
+# nothing: first find the cause, and one processor may not be enough.
 # Arguments: the command that reproduces.
 set -euo pipefail
 missing=$("$@" --plan)

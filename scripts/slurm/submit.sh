@@ -59,14 +59,14 @@ scripts=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 
 if [[ -f $folder/jobs ]]; then
     jobs=$(<"$folder/jobs")
-    # Of jobs that ended long ago squeue knows nothing, and fails.
+    # squeue fails for jobs that ended long ago.
     if queued=$(squeue --noheader --jobs="$jobs" 2>/dev/null) && [[ -n $queued ]]; then
         fail 3 "jobs $jobs of $out have not ended; wait for them, or: scancel ${jobs//,/ }"
     fi
 fi
 
 if [[ -z $xtask ]]; then
-    # rustup looks for the toolchain in the current folder.
+    # rustup reads the toolchain file of the current folder.
     xtask=$(cd "$scripts" &&
         cargo build --release --package xtask --message-format json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') || exit 3
@@ -74,13 +74,13 @@ fi
 [[ -x $xtask ]] || fail 2 "$xtask is not a program"
 plan=$("$xtask" reproduce "${settings[@]}" --out "$out" --plan --format json)
 
-# The jobs have a program of their own, which no later build replaces under them.
+# The jobs run a copy of the program, which no later build replaces.
 mkdir -p -- "$folder"
 cp -- "$xtask" "$folder/xtask.new"
 mv -- "$folder/xtask.new" "$folder/xtask"
 reproduce=("$folder/xtask" reproduce "${settings[@]}" --out "$out")
 
-# Numbers of tasks begin at 1 here, and stay below MaxArraySize there.
+# Tasks are numbered from 1, and Slurm wants numbers below MaxArraySize.
 limit=$(scontrol show config | awk '$1 == "MaxArraySize" { print $3 - 1 }')
 awk -f "$scripts/cells.awk" <<<"$plan" | sort -k1,1gr -k2,2 |
     awk -v tasks="$tasks" -v limit="$limit" -f "$scripts/split.awk" >"$folder/cells"
@@ -91,7 +91,7 @@ read -r cells tasks seconds longest < <(awk '
 defaults=(--ntasks=1 --cpus-per-task=1 --requeue)
 # sbatch takes only one of --mem, --mem-per-cpu and --mem-per-gpu.
 [[ " $*" == *' --mem'* ]] || defaults+=(--mem-per-cpu=1G)
-# What is printed is `JOB` or `JOB;CLUSTER`. A % in an output file stands for something, %% for itself.
+# sbatch prints `JOB` or `JOB;CLUSTER`. In the name of an output file, %% stands for a % sign.
 submit() {
     sbatch "${defaults[@]}" "$@" | cut -d';' -f1
 }
@@ -99,7 +99,7 @@ logs=${folder//%/%%}
 
 dependency=()
 if ((cells)); then
-    # Minutes; the estimates are generous, but a processor may be slow.
+    # In minutes. The estimates may be too low for a slow processor.
     minutes=$((10 + 2 * longest / 60))
     array=$(submit --time="$minutes" --job-name=flatmin "$@" --parsable --array="1-$tasks" \
         --output="$logs/task-%A-%a.log" "$scripts/cells.sh" "$folder/cells" "${reproduce[@]}") || exit 3

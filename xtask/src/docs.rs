@@ -6,10 +6,9 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use flatmin_book::Book;
+use flatmin_host::{Exit, note, print, shown};
 
-use crate::exit;
 use crate::failure::Failure;
-use crate::output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,14 +18,14 @@ Examples:
 Exit status: 0 the book is built; 1 something is wrong with it, a line each on standard output;
 2 wrong usage; 3 could not run.";
 
-/// How mdBook is installed; `.ci/run` has the same line.
-const INSTALL: &str = "cargo install mdbook --version 0.5.4 --locked --debug --no-default-features \
-                       --features search";
+/// The command that installs mdBook. `.ci/run` has the same.
+const INSTALL: &str = "install it with `cargo install mdbook --version 0.5.4 --locked --debug \
+                       --no-default-features --features search`";
 
-/// Options of `docs`.
+/// Arguments of `docs`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Options {
+pub(crate) struct DocsArguments {
     /// The folder for the built book; what is in it is replaced.
     #[arg(long, value_name = "DIR", default_value = "target/book")]
     out: PathBuf,
@@ -39,25 +38,25 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn docs(options: &Options) -> Result<u8, Failure> {
+pub(crate) fn docs(arguments: &DocsArguments) -> Result<Exit, Failure> {
     let root = Path::new(".");
     let book = Book::read(root)?;
     let problems: Vec<String> = book.problems().iter().map(ToString::to_string).collect();
     if !problems.is_empty() {
-        output::print(&(problems.join("\n") + "\n"));
-        return Ok(exit::FAILS);
+        print(&(problems.join("\n") + "\n"))?;
+        return Ok(Exit::CheckFailed);
     }
-    if options.check {
-        return Ok(exit::DONE);
+    if arguments.check {
+        return Ok(Exit::Done);
     }
     let sources = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
     lay_out(&book, root, sources.path())?;
-    build(sources.path(), &options.out)?;
-    output::note(&format_args!("{}", options.out.join("index.html").display()));
-    Ok(exit::DONE)
+    build(sources.path(), &arguments.out)?;
+    note(&shown(&arguments.out.join("index.html")));
+    Ok(Exit::Done)
 }
 
-/// Writes the sources of the book as mdBook wants them.
+/// Writes the sources of the book in the form that mdBook expects.
 fn lay_out(book: &Book, root: &Path, to: &Path) -> Result<(), Failure> {
     put(&to.join("book.toml"), &read(&root.join("book.toml"))?)?;
     for page in book.pages() {
@@ -86,10 +85,16 @@ fn build(sources: &Path, out: &Path) -> Result<(), Failure> {
     let out = out.canonicalize().map_err(Failure::file(out))?;
     let mut command = Command::new("mdbook");
     command.arg("build").arg(sources).arg("--dest-dir").arg(out).stdin(Stdio::null());
-    let run = command.output().map_err(|source| Failure::MdBook { source, remedy: INSTALL })?;
+    let run = command.output();
+    let run =
+        run.map_err(|source| Failure::NotInstalled { program: "mdbook", source, remedy: INSTALL })?;
     let said = String::from_utf8_lossy(&run.stderr).trim().replace('\n', "; ");
-    // What mdBook complains about is something that the checks have missed.
+    // A complaint of mdBook is about something that the checks have missed.
     let is_clean =
         run.status.success() && !["WARN", "ERROR"].iter().any(|level| said.contains(level));
-    if is_clean { Ok(()) } else { Err(Failure::Build { status: run.status, output: said }) }
+    if is_clean {
+        return Ok(());
+    }
+    let colon = if said.is_empty() { "" } else { ": " };
+    Err(Failure::Program(format!("mdbook: {}{colon}{said}", run.status)))
 }

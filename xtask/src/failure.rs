@@ -2,41 +2,33 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 
 use flatmin_book::BookError;
 use flatmin_experiments::MissingCell;
 use flatmin_experiments::cell::{CellError, CellKeyError};
-use flatmin_host::shown;
+use flatmin_host::{Exit, FileError, SealError, shown};
 use flatmin_ledger::LedgerError;
 use flatmin_linalg::simd::InstructionSetError;
 
 /// Why a task could not be done. The message is one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// A file or folder could not be read or written.
-    #[error("{}: {source}", shown(path))]
-    File { path: PathBuf, source: io::Error },
-    /// A file could not be written.
+    /// A file or folder could not be read or written, or a program could not be started.
     #[error(transparent)]
-    Written(#[from] flatmin_host::FileError),
+    File(#[from] FileError),
     /// A stored cell is in a format of a later version.
     #[error(
-        "{}: its format {schema} is newer than {known}, which this version reads; use a newer \
-         flatmin, another --out, or --fresh to replace it",
+        "{}: {source}; use a newer flatmin, another --out, or --fresh to replace it",
         shown(path)
     )]
-    NewerSchema { path: PathBuf, schema: String, known: &'static str },
+    NewerSchema { path: PathBuf, source: SealError },
     /// A cell could not be computed.
     #[error("{}: cell cannot be computed ({label}): {source}", shown(path))]
     Cell { path: PathBuf, label: String, source: CellError },
-    /// A result does not survive being stored.
+    /// A result cannot be read back after it was stored.
     #[error("{}: result cannot be stored ({label}): {reason}", shown(path))]
     Unreadable { path: PathBuf, label: String, reason: String },
-    /// A table could not be made.
-    #[error("{}: {reason}", shown(path))]
-    Table { path: PathBuf, reason: String },
-    /// A presentation wants a cell that its experiment did not name: a defect of this program.
+    /// A presentation asks for a cell that its experiment did not name: a defect of this program.
     #[error(transparent)]
     MissingCell(#[from] MissingCell),
     /// A statement could not be tried.
@@ -52,72 +44,49 @@ pub(crate) enum Failure {
         shown(folder)
     )]
     Interrupted { stored: usize, total: usize, folder: PathBuf },
-    /// The environment asks for an instruction set that cannot be had.
-    #[error("FLATMIN_SIMD: {0}")]
-    InstructionSet(#[from] InstructionSetError),
     /// Stopped on request while another process wrote.
     #[error(
         "interrupted: all cells are stored, and another process was writing into {}; the same command \
          goes on from there",
-        folder.display()
+        shown(folder)
     )]
     Waiting { folder: PathBuf },
+    /// The environment asks for an instruction set that is unknown or not there.
+    #[error("FLATMIN_SIMD: {0}")]
+    InstructionSet(#[from] InstructionSetError),
     /// The text given to `--cell` is not a hash.
     #[error("--cell: {0}")]
     NotAHash(#[from] CellKeyError),
-    /// The book cannot be read.
-    #[error(transparent)]
-    Book(#[from] BookError),
-    /// mdBook cannot be started.
-    #[error("mdbook: {source}; install it with `{remedy}`")]
-    MdBook { source: io::Error, remedy: &'static str },
-    /// Valgrind cannot be started.
-    #[error("valgrind: {0}; install it, on Debian with `apt-get install valgrind`")]
-    Valgrind(io::Error),
-    /// Instructions cannot be counted, or not be compared.
-    #[error("{0}")]
-    Instructions(String),
-    /// mdBook could not build the book.
-    #[error("mdbook: {status}{}{output}", if output.is_empty() { "" } else { ": " })]
-    Build { status: ExitStatus, output: String },
-    /// A benchmark could not be built or run.
-    #[error("{0}")]
-    Bench(String),
     /// The hash given to `--cell` belongs to no cell of this reproduction.
     #[error(
         "--cell: no cell {0} with this profile, seeds and experiments; --plan lists those to do"
     )]
     UnknownCell(String),
+    /// The book cannot be read.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// A program that a task needs is not installed.
+    #[error("{program}: {source}; {remedy}")]
+    NotInstalled { program: &'static str, source: io::Error, remedy: &'static str },
+    /// A program failed, or printed something that is not understood.
+    #[error("{0}")]
+    Program(String),
 }
 
 impl Failure {
-    /// An input or output error at a path.
+    /// An input or output error at a path, for `map_err`.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |source| Self::File { path, source }
+        let at = FileError::at(path);
+        move |source| at(source).into()
     }
-}
 
-/// The exit statuses; 2 is also clap's own for wrong usage.
-pub(crate) mod exit {
-    use super::{Failure, InstructionSetError};
-
-    /// Done, and everything that was asked holds or is undecided.
-    pub(crate) const DONE: u8 = 0;
-    /// A claim or a statement fails; everything was still written.
-    pub(crate) const FAILS: u8 = 1;
-    /// Wrong usage.
-    pub(crate) const USAGE: u8 = 2;
-    /// Could not run.
-    pub(crate) const COULD_NOT_RUN: u8 = 3;
-
-    /// The status of a failure.
-    pub(crate) fn of(failure: &Failure) -> u8 {
-        match failure {
-            Failure::NotAHash(_)
-            | Failure::UnknownCell(_)
-            | Failure::InstructionSet(InstructionSetError::Unknown(_)) => USAGE,
-            _ => COULD_NOT_RUN,
+    /// The exit status.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::NotAHash(_)
+            | Self::UnknownCell(_)
+            | Self::InstructionSet(InstructionSetError::Unknown(_)) => Exit::Usage,
+            _ => Exit::Failed,
         }
     }
 }

@@ -1,28 +1,26 @@
-//! `cargo xtask golden`: whether a reproduction has the bytes that were written down.
+//! `cargo xtask golden`: compares the outputs of a reproduction with recorded digests.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use flatmin_host::shown;
+use flatmin_host::{Exit, shown, write};
 
-use crate::exit;
 use crate::failure::Failure;
-use crate::{files, output};
+use crate::program::XTASK;
 
-/// Options of `golden`.
+/// Arguments of `golden`.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct GoldenArguments {
     /// The folder of a reproduction with `--profile smoke`.
     #[arg(long, value_name = "DIR", default_value = "target/smoke")]
     out: PathBuf,
-    /// The digests: a line for each table and figure and for the claims.
+    /// The recorded digests: a line for each table and figure, and one for the claims.
     #[arg(long, value_name = "FILE", default_value = "xtask/golden/smoke.txt")]
     golden: PathBuf,
-    /// Write the digests of this reproduction down, instead of comparing them.
+    /// Record the digests of this reproduction instead of comparing them.
     #[arg(long)]
     renew: bool,
 }
@@ -31,37 +29,26 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn golden(options: &Options) -> Result<u8, Failure> {
-    let found = digests(&options.out)?;
-    if options.renew {
-        let mut text = String::new();
-        for (name, digest) in &found {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{digest}  {name}");
-        }
-        files::write(&options.golden, text.as_bytes())?;
-        return Ok(exit::DONE);
+pub(crate) fn golden(arguments: &GoldenArguments) -> Result<Exit, Failure> {
+    let (out, path) = (&arguments.out, &arguments.golden);
+    let found = digests(out)?;
+    if arguments.renew {
+        let line = |(name, digest): (&String, &String)| format!("{digest}  {name}\n");
+        write(path, found.iter().map(line).collect::<String>().as_bytes())?;
+        return Ok(Exit::Done);
     }
-    let path = &options.golden;
     let text = fs::read_to_string(path).map_err(Failure::file(path))?;
     let lines = text.lines().filter_map(|line| line.split_once("  "));
     let expected: BTreeMap<String, String> =
         lines.map(|(digest, name)| (name.to_owned(), digest.to_owned())).collect();
-    let names = expected.keys().chain(found.keys().filter(|name| !expected.contains_key(*name)));
-    let differ: Vec<&String> =
-        names.filter(|name| expected.get(*name) != found.get(*name)).collect();
-    if differ.is_empty() {
-        return Ok(exit::DONE);
+    let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    let differ = names.into_iter().filter(|name| expected.get(*name) != found.get(*name));
+    let differ: Vec<&String> = differ.collect();
+    for name in &differ {
+        let (name, path) = (shown(&out.join(name)), shown(path));
+        XTASK.warn(&format_args!("{name}: not the bytes written down in {path}"));
     }
-    for name in differ {
-        let path = options.out.join(name);
-        output::warn(&format_args!(
-            "{}: not the bytes written down in {}",
-            shown(&path),
-            shown(&options.golden)
-        ));
-    }
-    Ok(exit::FAILS)
+    Ok(Exit::of_check(differ.is_empty()))
 }
 
 /// The BLAKE3 digests of the tables, the figures and the claims of a reproduction, by name.

@@ -6,12 +6,12 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use flatmin_host::{Exit, write};
 use flatmin_ledger::{STATEMENTS, Statement};
 
-use crate::exit;
 use crate::failure::Failure;
 use crate::markdown::escaped;
-use crate::{files, output};
+use crate::program::XTASK;
 
 /// The ids of a part of the theory begin with its letter.
 const PARTS: [(char, &str); 3] = [
@@ -45,11 +45,11 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn ledger(options: &Options) -> Result<u8, Failure> {
+pub(crate) fn ledger(options: &Options) -> Result<Exit, Failure> {
     let page = page();
     if !options.check {
-        files::write(&options.out, page.as_bytes())?;
-        return Ok(exit::DONE);
+        write(&options.out, page.as_bytes())?;
+        return Ok(Exit::Done);
     }
     let is_current = match fs::read(&options.out) {
         Ok(bytes) => bytes == page.as_bytes(),
@@ -57,11 +57,11 @@ pub(crate) fn ledger(options: &Options) -> Result<u8, Failure> {
         Err(error) => return Err(Failure::file(&options.out)(error)),
     };
     if is_current {
-        return Ok(exit::DONE);
+        return Ok(Exit::Done);
     }
     let path = options.out.display();
-    output::warn(&format_args!("{path}: not current; `cargo xtask ledger` writes it again"));
-    Ok(exit::FAILS)
+    XTASK.warn(&format_args!("{path}: not current; `cargo xtask ledger` writes it again"));
+    Ok(Exit::CheckFailed)
 }
 
 fn page() -> String {

@@ -1,34 +1,33 @@
 //! `cargo xtask`: runs the whole reproduction, verifies the theory, and measures.
 //!
 //! This crate decides which cells run, in which order and where their results lie. It holds no
-//! mathematics: what a cell computes, and what its result means, is `flatmin-experiments`' own, and
-//! what a statement says is `flatmin-theory`'s.
+//! mathematics: `flatmin-experiments` knows what a cell computes and what its result means,
+//! `flatmin-ledger` what a statement says.
 
 mod bench;
+mod build_info;
 mod docs;
 mod failure;
-mod files;
 mod golden;
 mod instructions;
 mod ledger;
-mod manifest;
 mod markdown;
-mod output;
+mod named;
 mod process;
-mod progress;
+mod program;
 pub mod readers;
 mod reproduce;
-mod run;
-mod store;
 mod verified;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use flatmin_host::{Exit, Program};
 use flatmin_linalg::simd;
 
-use crate::failure::{Failure, exit};
+use crate::failure::Failure;
+use crate::program::XTASK;
 
 /// Tasks of the flatmin workspace.
 #[derive(Debug, Parser)]
@@ -41,36 +40,31 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Reproduce the paper: run what is missing, then write tables, figures, claims and report.
-    Reproduce(reproduce::Options),
+    Reproduce(reproduce::ReproduceArguments),
     /// Try every statement of the theory, and its mutant, on random instances.
     Verify(verify::Options),
     /// Write the page of the statements, docs/ledger.md.
     Ledger(ledger::Options),
     /// Check the book and build it with mdBook.
-    Docs(docs::Options),
-    /// Time flatmin, beside what the processor allows and what other libraries take.
-    Bench(bench::Options),
-    /// Compare a smoke reproduction, byte for byte, with what was written down.
-    Golden(golden::Options),
-    /// Count the instructions of the hottest kernels, and compare with what was written down.
-    Instructions(instructions::Options),
+    Docs(docs::DocsArguments),
+    /// Time flatmin, beside the limits of the processor and other libraries.
+    Bench(bench::BenchArguments),
+    /// Compare a smoke reproduction, byte for byte, with the recorded digests.
+    Golden(golden::GoldenArguments),
+    /// Count the instructions of the hottest kernels, and compare with the recorded counts.
+    Instructions(instructions::InstructionsArguments),
 }
 
 /// Runs the task that the arguments of the process ask for.
 pub fn main() -> ExitCode {
-    match run(Arguments::parse().task) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            output::warn(&failure);
-            ExitCode::from(exit::of(&failure))
-        }
-    }
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| Program::end_parsing(&error));
+    XTASK.end(run(arguments.task), Failure::exit)
 }
 
-fn run(task: Task) -> Result<u8, Failure> {
+fn run(task: Task) -> Result<Exit, Failure> {
     choose_instruction_set()?;
     match task {
-        Task::Reproduce(options) => reproduce::reproduce(&options),
+        Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
         Task::Verify(options) => verify::verify(&options),
         Task::Ledger(options) => ledger::ledger(&options),
         Task::Docs(options) => docs::docs(&options),
@@ -80,7 +74,7 @@ fn run(task: Task) -> Result<u8, Failure> {
     }
 }
 
-/// As the environment says.
+/// Takes the instruction set that the environment names, if it names one.
 fn choose_instruction_set() -> Result<(), Failure> {
     let Some(wanted) = std::env::var_os(simd::VARIABLE) else { return Ok(()) };
     simd::choose(wanted.to_string_lossy().parse()?)?;

@@ -1,11 +1,11 @@
-//! The report's numbers as a Markdown page, for `docs/results.md`, and Markdown's own marks.
+//! The report as a Markdown page, for `docs/results.md`, and the escaping of Markdown.
 
 use std::fmt::Write as _;
 
 use flatmin_experiments::report::Report;
 use flatmin_host::is_printable;
 
-/// Facts, claims with what was measured, and the summary table of every experiment.
+/// The facts, the claims with their measurements, and the summary table of every experiment.
 pub(crate) fn page(report: &Report) -> String {
     let mut page = String::from("# Results\n\n");
     // Writing to a string cannot fail.
@@ -54,15 +54,15 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
-/// Text on one line that holds no element, link, code or entity, whoever wrote it: viewers of Markdown
-/// show HTML as such.
+/// Text on one line without elements, links, code or entities, whoever wrote it: viewers of Markdown
+/// interpret HTML.
 fn inert(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         let next = characters.peek().copied().unwrap_or(' ');
         match character {
-            // Before anything else it means itself.
+            // A `<` before any other character stands for itself.
             '<' if next.is_alphabetic() || "/!?".contains(next) => safe.push_str("&lt;"),
             '&' if next.is_alphanumeric() || next == '#' => safe.push_str("&amp;"),
             '[' => safe.push_str("&#91;"),
@@ -75,7 +75,7 @@ fn inert(text: &str) -> String {
     safe
 }
 
-/// Text in which `*`, and `_` outside of words, mean themselves.
+/// Text in which `*`, and `_` outside of words, are escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     let mut before = ' ';

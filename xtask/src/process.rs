@@ -1,4 +1,4 @@
-//! Other programs: run, and what they said when they failed.
+//! Running other programs, and the reason of their failure.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
     command.output().map_err(Failure::file(Path::new(command.get_program())))
 }
 
-/// Runs a program that must succeed, and gives its standard output.
+/// Runs a program that must succeed. Gives its standard output.
 ///
 /// # Errors
 /// As [`output`], and [`failed`].
@@ -26,15 +26,15 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The last line that a program said before it failed.
+/// The last line that a program wrote to standard error, or its status if there is none.
 pub(crate) fn last_line(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
     line.map_or_else(|| output.status.to_string(), str::to_owned)
 }
 
-/// That a program failed, with its last line.
+/// The failure of a program, with its last line.
 pub(crate) fn failed(command: &Command, output: &Output) -> Failure {
     let program = Path::new(command.get_program()).display();
-    Failure::Bench(format!("{program}: {}", last_line(output)))
+    Failure::Program(format!("{program}: {}", last_line(output)))
 }

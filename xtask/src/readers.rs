@@ -1,44 +1,46 @@
-//! The readers of a reproduction's folder by themselves, for tests that feed them anything.
+//! The readers of a reproduction's folder on their own, for tests with arbitrary bytes.
 //!
-//! Each gives what is wrong in the words that a user would see.
+//! Errors are worded as a user would see them.
 
 use flatmin_experiments::cell::{CellResult, CellSpec};
 use flatmin_experiments::report::{Report, Section};
-use flatmin_host::said;
+use flatmin_host::{SealedFile as _, duration};
 
-use crate::progress::duration;
+use crate::markdown;
+use crate::reproduce::{CellFile, Manifest};
 use crate::verified::Ledger;
-use crate::{markdown, reproduce, store};
 
-/// A stored cell, whatever its checksum.
+/// A stored cell. Its checksum is not verified.
 ///
 /// # Errors
-/// When it is none.
+/// When the bytes are not a stored cell.
 pub fn cell(bytes: &[u8]) -> Result<(CellSpec, CellResult), String> {
-    store::stored(bytes).map(|stored| (stored.spec, stored.result))
+    let file = CellFile::parse(bytes).map_err(|error| error.to_string())?;
+    Ok((file.spec, file.result))
 }
 
 /// The bytes that a cell is stored as.
 ///
 /// # Errors
-/// When it has no such form.
-pub fn cell_bytes(spec: &CellSpec, result: &CellResult) -> Result<Vec<u8>, String> {
-    store::bytes(spec, result)
+/// When the cell has no JSON form.
+pub fn cell_bytes(spec: CellSpec, result: CellResult) -> Result<Vec<u8>, String> {
+    let text = CellFile::new(spec, result).to_sealed();
+    text.map(String::into_bytes).map_err(|error| error.to_string())
 }
 
-/// The times of an earlier run in its manifest, summed up in words.
+/// The time of all cells in the manifest of an earlier run, in words. The checksum is not verified.
 ///
 /// # Errors
-/// When it has none.
+/// When the bytes are not a manifest.
 pub fn manifest(bytes: &[u8]) -> Result<String, String> {
-    let seconds = reproduce::seconds_per_cell(bytes).map_err(|error| said(&error))?;
-    Ok(duration(seconds.values().sum()))
+    let manifest = Manifest::parse(bytes).map_err(|error| error.to_string())?;
+    Ok(duration(manifest.seconds_per_cell.values().sum()))
 }
 
-/// The ledger that the report shows: the report as a page and as Markdown.
+/// A report with the ledger in it, as an HTML page and as Markdown.
 ///
 /// # Errors
-/// When it is none.
+/// When the bytes are not a ledger.
 pub fn ledger(bytes: &[u8]) -> Result<[String; 2], String> {
     let section: Section = Ledger::parse(bytes).map_err(|error| error.to_string())?.section();
     let report = Report { sections: vec![section], ..Report::default() };

@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 
 use flatmin_experiments::report::Section;
-use flatmin_host::{FileError, read_own, said, short};
+use flatmin_host::{FileError, is_sealed, read_own, said, short};
 use serde::Deserialize;
 
-use crate::{files, output};
+use crate::program::XTASK;
 
 const SCHEMA: &str = "flatmin.ledger/1";
 
@@ -38,7 +38,7 @@ struct Verified {
 pub(crate) fn section(folder: &Path) -> Option<Section> {
     let path = folder.join("ledger.json");
     let read = read_own(&path, LARGEST, "a ledger").and_then(|bytes| {
-        if !files::is_sealed(&bytes) {
+        if !is_sealed(&bytes) {
             let error =
                 "its checksum does not match its content, `cargo xtask verify` writes it again";
             return Err(FileError::at(&path)(io::Error::other(error)));
@@ -49,7 +49,7 @@ pub(crate) fn section(folder: &Path) -> Option<Section> {
         Ok(ledger) => Some(ledger.section()),
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            output::warn(&format_args!("{error}; the report leaves it out"));
+            XTASK.warn(&format_args!("{error}; the report leaves it out"));
             None
         }
     }

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use flatmin_host::{Exit, Format, Tasks, duration, make_writable, print, seal, to_json, write};
 use flatmin_ledger::{STATEMENTS, Statement, TOLERANCE, Tally, Verification, statement};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::exit;
 use crate::failure::Failure;
-use crate::output::Format;
-use crate::progress::{Progress, duration};
-use crate::{files, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,21 +56,21 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn verify(options: &Options) -> Result<u8, Failure> {
+pub(crate) fn verify(options: &Options) -> Result<Exit, Failure> {
     let start = Instant::now();
-    files::make_writable(options.out.parent().unwrap_or(Path::new("")))?;
+    make_writable(options.out.parent().unwrap_or(Path::new("")))?;
     // In the order of the theory and each once, however they were named.
     let chosen = |id: &&'static Statement| options.only.is_empty() || options.only.contains(id);
     let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
     let verifications = run(options, &statements)?;
     let ledger = Ledger::new(options, &verifications);
-    let json = files::seal(&files::json(&options.out, &ledger)?);
-    files::write(&options.out, json.as_bytes())?;
-    output::print(&match options.format {
+    let json = seal(&to_json(&options.out, &ledger)?);
+    write(&options.out, json.as_bytes())?;
+    print(&match options.format {
         Format::Text => text(options, &verifications, start.elapsed().as_secs_f64()),
         Format::Json => json,
-    });
-    Ok(if ledger.passed { exit::DONE } else { exit::FAILS })
+    })?;
+    Ok(Exit::of_check(ledger.passed))
 }
 
 /// Tries the statements in parallel, a part of the instances of one at a time.
@@ -85,13 +82,13 @@ fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verif
     };
     let tasks: Vec<(&'static Statement, Range<u64>)> = statements.iter().flat_map(parts).collect();
     let total = statements.len() as u64 * options.instances;
-    let progress = Progress::new(total, total as f64, "instances");
+    let tasks_done = Tasks::new(total, total as f64, "instances");
     let try_part = |(statement, part): &(&'static Statement, Range<u64>)| {
-        progress.started(statement.id);
+        let count = part.end - part.start;
+        let task = tasks_done.start(statement.id, count as f64);
         let found = flatmin_ledger::verify(statement, options.seed, part.clone())
             .map_err(|source| Failure::Statement { statement: statement.id, source });
-        let count = part.end - part.start;
-        progress.finished(count, count as f64);
+        task.finish(count);
         found
     };
     let threads = options.threads.map_or(0, usize::from);
@@ -99,7 +96,7 @@ fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verif
     // Collected in the order of the tasks, so that threads cannot change a result.
     let found: Result<Vec<Verification>, Failure> =
         pool.install(|| tasks.par_iter().with_max_len(1).map(try_part).collect());
-    progress.end();
+    drop(tasks_done);
     let mut verifications: Vec<Verification> = Vec::new();
     for part in found? {
         match verifications.pop() {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench` from outside. How long anything takes is nowhere asserted.
+//! `cargo xtask bench` as a command. No test asserts a time.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
@@ -64,7 +64,7 @@ fn what_is_measured_is_written() {
     let step = record(&file, "sgd_step_diagonal");
     let limits = file["limits"].as_array().unwrap();
     let of = |name: &str| limits.iter().find(|limit| limit["name"] == name).unwrap();
-    // The limit is a step of what was measured, and a step is one of the 300 of an epoch.
+    // The limit is the time of one step, and an epoch has 300 of them.
     assert_eq!(step["limit_seconds"], of("limit/diagonal_step")["seconds"]);
     assert!(of("limit/fma")["seconds"].as_f64().unwrap() < 1e-6);
     let start_up = record(&file, "start_up");
@@ -111,7 +111,7 @@ fn a_python_that_is_missing_is_one_line() {
     assert!(!out.path().join("bench.json").exists());
 }
 
-/// Nothing is measured for a page that has no place for it.
+/// A page without a place for the tables is refused before anything is measured.
 #[test]
 fn a_page_without_marks_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -141,8 +141,8 @@ mod peers {
 
     use super::{bench, read, record};
 
-    /// An interpreter that has numpy, or what `numpy` does instead. The rest fails, is missing, or (the last
-    /// one) leaves no result.
+    /// An interpreter for which `numpy` decides what the script of numpy does. The other scripts fail, are
+    /// missing, or (the last one) leave no result.
     fn interpreter(folder: &Path, numpy: &str) -> PathBuf {
         let python = folder.join("python");
         let script = format!(
@@ -201,7 +201,7 @@ mod peers {
                 agrees,
                 "{peer}"
             );
-            // Nor is the result of one taken for that of the next.
+            // The result of one peer is not taken for that of the next.
             let line = "xtask: sgd_step_relu: jax_hand is left out: ";
             assert!(
                 said.lines().any(|l| l.starts_with(line) && l.contains("result.npz")),

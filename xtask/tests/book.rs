@@ -1,4 +1,4 @@
-//! `cargo xtask docs` from outside, and the commands of the book that are this program's.
+//! `cargo xtask docs` as a command, and the commands of this program in the book.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
@@ -64,7 +64,7 @@ fn without_mdbook_there_is_a_remedy() {
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.starts_with("xtask: mdbook: "), "{stderr}");
-    // The remedy is what the checks do.
+    // `.ci/run` installs mdBook with the command that the message names.
     let remedy = stderr.split('`').nth(1).unwrap();
     let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/run");
     let ci = fs::read_to_string(ci).unwrap();
@@ -79,7 +79,7 @@ fn a_folder_that_is_not_the_workspace_is_one_line() {
     assert!(stderr.lines().count() == 1 && stderr.contains("docs"), "{stderr}");
 }
 
-/// `mdbook` that writes down what it is given, and complains if there is a file `complain`.
+/// A stand-in for `mdbook` that records its input, and complains if there is a file `complain`.
 #[cfg(unix)]
 #[test]
 fn mdbook_gets_pages_figures_and_the_folder() {

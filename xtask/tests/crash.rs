@@ -1,5 +1,5 @@
-//! `cargo xtask reproduce` when it is killed, when the disk fails it, and when its files are changed:
-//! nothing is lost, and nothing that was changed is used.
+//! `cargo xtask reproduce` when it is killed, when the disk fails, and when its files are changed: no
+//! result is lost, and no changed file is used.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -27,14 +27,14 @@ use trouble::{Mounted, change_a_byte, delay, note, spin};
 
 const SIGKILL: i32 = 9;
 
-/// Chains of runs in one folder each, all but the last of a chain killed.
+/// Number of chains. The runs of a chain share a folder, and all but the last are killed.
 const CHAINS: u64 = 5;
 const KILLS: usize = 10;
 
 /// Files that a run leaves beside cells, tables and figures.
 const SINGLE: [&str; 4] = ["claims.json", "manifest.json", "report.html", "results.md"];
 
-/// How many finished files there are.
+/// Counts the finished files.
 fn finished(out: &Path) -> usize {
     let outputs = |folder: &str| {
         let entries = fs::read_dir(out.join(folder)).into_iter().flatten().flatten();
@@ -44,7 +44,7 @@ fn finished(out: &Path) -> usize {
     outputs("cells") + outputs("tables") + outputs("figures") + single
 }
 
-/// Waits until there are so many files, or the run ends, and then a little longer.
+/// Waits until there are `count` files or the run ends, and then a little longer.
 fn wait_for_files(child: &mut Child, out: &Path, count: usize, delay: Duration) {
     let start = Instant::now();
     while finished(out) < count && child.try_wait().unwrap().is_none() {
@@ -54,7 +54,7 @@ fn wait_for_files(child: &mut Child, out: &Path, count: usize, delay: Duration) 
     spin(delay);
 }
 
-/// What tells whether a cell was written again.
+/// The modification times of the cells, which tell if one was written again.
 fn identities(out: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     let identity = |path: PathBuf| {
         let file = fs::metadata(&path).unwrap();
@@ -63,7 +63,7 @@ fn identities(out: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     cells(out).into_keys().map(identity).collect()
 }
 
-/// That all of the cells of before are there, and were not written again.
+/// Checks that all earlier cells are there and were not written again.
 #[track_caller]
 fn assert_kept(before: &BTreeMap<PathBuf, (u64, i64, i64)>, out: &Path) {
     let after = identities(out);
@@ -80,13 +80,13 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
     smoke(&whole, &arguments);
     let (expected, cell_count, file_count) =
         (everything(&whole), cells(&whole).len(), finished(&whole));
-    // Moments at which a run was killed: while cells were computed, while the rest was written.
+    // Counts of the runs that were killed while cells were computed, and while outputs were written.
     let (mut in_cells, mut in_outputs) = (0, 0);
     for chain in 0..CHAINS {
         let mut rng = stream(0, "moments of kills", chain);
         let out = folder.path().join(format!("chain {chain}"));
-        // More than half of them among the cells, and so many among the far fewer outputs that the
-        // moments between two of these are tried too.
+        // More than half of the kills come among the cells. The others come among the far fewer outputs,
+        // often enough to hit the moments between two of them.
         let mut moments: Vec<usize> = (0..KILLS)
             .map(|kill| match kill % 5 {
                 0..3 => rng.random_range(0..cell_count),
@@ -107,7 +107,7 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
             let output = child.wait_with_output().unwrap();
             assert!(said(&output.stderr).is_empty(), "{:?}", said(&output.stderr));
             assert_kept(&before, &out);
-            // One that had ended already does not count.
+            // A run that had ended already does not count.
             if output.status.signal() == Some(SIGKILL) {
                 killed += 1;
                 let is_complete = identities(&out).len() == cell_count;
@@ -116,7 +116,7 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
                 moments[killed] = 0;
             }
         }
-        // What a kill leaves between two system calls.
+        // A temporary file, as a kill between two system calls leaves it.
         fs::write(out.join("cells/.tmp-left"), "{\"schema\":").unwrap();
         fs::write(out.join("tables/.tmp-left"), "").unwrap();
         fs::write(out.join("cells/.lock-left"), "").unwrap();
@@ -131,7 +131,7 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
     note(&format!("{in_cells} kills while cells were computed, {in_outputs} later"));
 }
 
-/// A run that fails with one line, which names the folder; then, after `repair`, one that goes on.
+/// A run that fails with one line that names the folder, and after `repair` a run that goes on from it.
 #[track_caller]
 fn fails_and_goes_on(out: &Path, arguments: &[&str], reason: &str, repair: impl FnOnce()) {
     let folder = tempfile::tempdir().unwrap();
@@ -180,8 +180,8 @@ fn a_folder_that_vanishes_is_one_line_and_once_it_is_back_the_run_goes_on() {
     let mut rng = stream(0, "moments of vanishing", 0);
     let mut vanished = 0;
     for vanishing in 0..5 {
-        // Always after something of this run: until then it makes the folders that it does not find.
-        // The last time while tables are written.
+        // The trouble starts after the first file: until then the run makes missing folders.
+        // The last trouble comes while tables are written.
         let there = finished(&out);
         let count = there + rng.random_range(1..all / 6);
         let count = if vanishing == 4 { all - 12 } else { count };
@@ -191,7 +191,7 @@ fn a_folder_that_vanishes_is_one_line_and_once_it_is_back_the_run_goes_on() {
         let output = child.wait_with_output().unwrap();
         fs::rename(&away, &out).unwrap();
         if output.status.code() != Some(3) {
-            // It was quicker.
+            // The run had ended before.
             assert!(finished(&out) == all, "{:?}", output.status);
             break;
         }
@@ -211,7 +211,7 @@ fn a_folder_that_vanishes_is_one_line_and_once_it_is_back_the_run_goes_on() {
     assert_nothing_half_written(&out);
 }
 
-/// Changes a byte of a file at random, but not to the version of a newer format, which is refused and
+/// Changes a byte of a file at random, but not so that the file has a newer format, which is refused and
 /// has a test of its own.
 fn change(path: &Path, rng: &mut Stream) {
     let before = fs::read(path).unwrap();
@@ -242,7 +242,7 @@ fn changed_bytes_are_named_and_nothing_of_them_is_used() {
 
     for round in 0..3 {
         let mut rng = stream(0, "changed bytes", round);
-        // Every file that there is: cells, claims, tables, schemas, figures, report, results.
+        // Every kind of file is changed: cells, claims, tables, schemas, figures, report, results.
         for name in expected.keys() {
             change(&out.join(name), &mut rng);
         }
@@ -263,7 +263,7 @@ fn changed_bytes_are_named_and_nothing_of_them_is_used() {
     }
     smoke(out, &arguments).stderr("");
 
-    // What a later run reads: the times of cells in the manifest, and the ledger of `verify`.
+    // A later run also reads the times of cells in the manifest, and the ledger of `verify`.
     let only = ["--only", "norm_equivalence"];
     smoke(out, &only);
     let mut rng = stream(0, "changed bytes", 3);

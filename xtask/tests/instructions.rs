@@ -1,4 +1,4 @@
-//! `cargo xtask instructions` from outside, on the kernel that is counted fastest.
+//! `cargo xtask instructions` as a command, on the kernel that is counted fastest.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
@@ -12,7 +12,7 @@ use predicates::str::{contains, is_empty};
 /// Compares the count of `product` with `stored`.
 fn compare(folder: &Path, stored: u64) -> Command {
     let golden = folder.join("instructions.json");
-    // As this test is built, so is the command.
+    // The command is built with the same profile as this test.
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let counts = serde_json::json!({
         "schema": "flatmin.instructions/1",
@@ -26,7 +26,7 @@ fn compare(folder: &Path, stored: u64) -> Command {
     command
 }
 
-/// Whether there is Valgrind; where everything is checked there must be.
+/// True if Valgrind is installed, as it must be in continuous integration.
 fn has_valgrind() -> bool {
     let found = Process::new("valgrind").arg("--version").output().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "the checks install valgrind");
@@ -43,8 +43,8 @@ fn a_count_that_was_changed_is_found_and_one_that_was_not_is_the_same_again() {
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     let count = said.strip_prefix("xtask: product: ").and_then(|said| said.split_once(' '));
     let count: u64 = count.unwrap().0.parse().unwrap();
-    // At least the fused operations, four to an instruction; with debug assertions some four times as many, but
-    // nothing like what a process takes.
+    // At least the fused operations, four per instruction. Debug assertions make it about four times as
+    // many, far fewer than those of the whole process.
     assert!((300 * 100 * 100 / 4..2 * 300 * 100 * 100).contains(&count), "{said}");
     // A longer environment changes nothing.
     let assert = compare(folder.path(), count).env("UNKNOWN", "x".repeat(999)).assert().code(0);

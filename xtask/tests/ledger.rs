@@ -1,4 +1,4 @@
-//! `cargo xtask verify` and `cargo xtask ledger` from outside.
+//! `cargo xtask verify` and `cargo xtask ledger` as commands.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 

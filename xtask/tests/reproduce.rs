@@ -1,4 +1,4 @@
-//! `cargo xtask reproduce` from outside: the same bytes whatever happens on the way.
+//! `cargo xtask reproduce` as a command: the same bytes whatever happens on the way.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
@@ -13,8 +13,8 @@ use assert_cmd::assert::Assert;
 use predicates::prelude::*;
 use predicates::str::contains;
 use support::{
-    CHEAP, EXPERIMENTS, assert_nothing_half_written, assert_one_line, cells, counts, outputs,
-    smoke, xtask,
+    CHEAP, EXPERIMENTS, assert_nothing_half_written, assert_one_line, assert_same, cells, counts,
+    everything, outputs, smoke, xtask,
 };
 
 #[test]
@@ -168,6 +168,38 @@ fn a_selected_experiment_gives_the_bytes_of_the_whole() {
     for (name, content) in &part {
         assert!(whole.get(name) == Some(content), "{name} differs");
     }
+}
+
+#[test]
+fn a_selection_keeps_the_claims_of_the_other_experiments() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    smoke(out, &["--only", CHEAP]);
+    let before = everything(out);
+    let count = cells(out).len() as u64;
+    smoke(out, &["--only", "norm_equivalence"]);
+    assert_same(&everything(out), &before);
+    assert_eq!(counts(out), (0, count));
+
+    // Without all its cells an experiment cannot be judged again. Its table and figure stay.
+    let plan = smoke(out, &["--only", "norm_equivalence", "--plan", "--fresh"]);
+    let own = String::from_utf8(plan.get_output().stdout.clone()).unwrap();
+    let is_own = |path: &PathBuf| own.contains(path.file_stem().unwrap().to_str().unwrap());
+    for path in cells(out).into_keys().filter(|path| !is_own(path)) {
+        fs::remove_file(path).unwrap();
+    }
+    let assert = smoke(out, &["--only", "norm_equivalence"]);
+    assert.stderr(contains("deep_sharpness: some cells are not stored"));
+    let after = everything(out);
+    for (name, bytes) in before {
+        let is_kept = name.starts_with("tables/") || name.starts_with("figures/");
+        assert!(!is_kept || after[&name] == bytes, "{name} differs");
+    }
+    let report = fs::read_to_string(out.join("results.md")).unwrap();
+    assert!(report.contains("(`norm_equivalence`)") && !report.contains("(`deep_sharpness`)"));
+    let text = fs::read_to_string(out.join("claims.json")).unwrap();
+    let claims: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(claims["claims"].as_array().unwrap().len(), 1);
 }
 
 #[test]

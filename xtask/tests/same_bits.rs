@@ -1,7 +1,7 @@
 //! The same bytes for any number of threads, on every instruction set, for parts and for the whole.
 //!
-//! Every run is compared with `golden/smoke.txt`, which `.ci/run` compares with a release build. After a
-//! change of results that is meant, `cargo xtask reproduce --profile smoke --out target/smoke --fresh` and
+//! Every run is compared with `golden/smoke.txt`, which `.ci/run` compares with a release build. After an
+//! intended change of results, `cargo xtask reproduce --profile smoke --out target/smoke --fresh` and
 //! `cargo xtask golden --renew` write it again.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -34,7 +34,7 @@ fn assert_golden(out: &Path) {
     xtask().args(["golden", "--golden", GOLDEN, "--out"]).arg(out).assert().code(0).stderr("");
 }
 
-/// The digests of the tables and figures of a part, all of which are in the golden file.
+/// Checks that the digests of the tables and figures of a part are in the golden file.
 fn assert_part_is_golden(out: &Path) {
     let list = out.join("golden.txt");
     let mut command = xtask();
@@ -54,7 +54,7 @@ fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// What this processor can do.
+/// The instruction sets of this processor.
 fn available() -> impl Iterator<Item = InstructionSet> {
     InstructionSet::ALL.into_iter().filter(|set| set.arch().is_some())
 }
@@ -103,7 +103,7 @@ fn cells_in_any_order_on_any_instruction_set_give_the_bytes_of_the_whole() {
     };
     let mut cells = plan(folder.path());
     assert!(cells.len() > 3, "{cells:?}");
-    // Any order will do: that of the last digits of the hashes has nothing to do with the plan's.
+    // An order that is unrelated to the plan: by the last digits of the hashes.
     cells.sort_by_key(|hash| hash.chars().rev().collect::<String>());
     let sets: Vec<InstructionSet> = available().collect();
     for (index, hash) in cells.iter().enumerate() {
@@ -117,7 +117,7 @@ fn cells_in_any_order_on_any_instruction_set_give_the_bytes_of_the_whole() {
     assert_part_is_golden(folder.path());
 }
 
-/// Processors without the instructions of this one, as far as an emulator can tell.
+/// Emulated processors without the instructions of this one give the same bytes.
 #[test]
 fn other_processors_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! `scripts/slurm`, on a Slurm of the test's own, and beside a stand-in where only the submission is
-//! looked at; and the commands of its page.
+//! `scripts/slurm` on a Slurm that the tests start, and on a stand-in where only the submission matters;
+//! and the commands of its page.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
-/// How long anything may take that is waited for; a busy machine is slow.
+/// Longest time to wait for anything. A busy machine is slow.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 fn root() -> PathBuf {
@@ -54,7 +54,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// The logs of a folder whose names begin so, as one text.
+/// The logs of a folder whose names have this prefix, as one text.
 fn logs(out: &Path, start: &str) -> String {
     let is_log = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(start);
     files(&out.join("slurm")).into_iter().filter(is_log).map(read).collect()
@@ -68,7 +68,7 @@ fn counts(out: &Path) -> (usize, usize) {
     (count("cells_computed"), count("cells_reused"))
 }
 
-/// What was submitted: the hashes of each task and its estimated seconds.
+/// The submitted tasks: the hashes of each and its estimated seconds.
 fn tasks(out: &Path) -> BTreeMap<usize, (Vec<String>, f64)> {
     let mut tasks: BTreeMap<usize, (Vec<String>, f64)> = BTreeMap::new();
     for line in read(out.join("slurm/cells")).lines() {
@@ -99,7 +99,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Nothing, with a message, where Slurm is not installed.
+    /// `None`, with a message, where Slurm is not installed.
     fn start() -> Option<Self> {
         let programs = ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "setpriv"];
         if let Some(missing) = programs.into_iter().find(|program| !is_installed(program)) {
@@ -131,7 +131,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// Starts a daemon, which also ends when this thread does, however that comes about.
+    /// Starts a daemon, which ends with this thread in any case.
     fn daemon(&mut self, name: &str, arguments: &[String]) {
         let log = File::create(self.folder.path().join(format!("{name}.out"))).unwrap();
         let child = Process::new("setpriv")
@@ -146,19 +146,19 @@ impl Cluster {
         self.daemons.push(child);
     }
 
-    /// A command that speaks to this cluster.
+    /// A command for this cluster.
     fn command(&self, mut command: Command) -> Command {
         command.env("SLURM_CONF", self.folder.path().join("slurm.conf"));
         command
     }
 
-    /// What a command of Slurm prints; nothing when it fails.
+    /// The output of a command of Slurm, empty when it fails.
     fn ask(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.command(Command::new(program)).args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits, as long as is sensible.
+    /// Waits until a condition holds, at most [`PATIENCE`].
     fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !is_so(self) {
@@ -168,7 +168,7 @@ impl Cluster {
                 .map(read)
                 .collect();
             assert!(start.elapsed() < PATIENCE, "never: {what}\n{logs}");
-            // Each look starts a program, on the machine that is to do the work.
+            // Each look starts a program on the machine that does the work.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -205,14 +205,14 @@ impl Drop for Cluster {
             std::thread::sleep(Duration::from_millis(50));
         }
         for daemon in self.daemons.iter_mut().rev() {
-            // It may have ended by itself.
+            // The daemon may have ended already.
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
     }
 }
 
-/// Where programs are looked for; daemons are often where only root looks.
+/// The search path of programs, with the folders of daemons, which are often on the path of root only.
 fn path() -> String {
     format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap())
 }
@@ -226,7 +226,7 @@ fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// What a program prints, without the line's end.
+/// The output of a program, without the line end.
 fn words(program: &str, arguments: &[&str]) -> String {
     let output = Process::new(program).args(arguments).env("PATH", path()).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -281,7 +281,7 @@ PartitionName=all Nodes={host} Default=YES
 "
     );
     fs::write(folder.join("slurm.conf"), configuration).unwrap();
-    // Versions from 23.11 on look for cgroups unless told not to; earlier ones do not know the word.
+    // Slurm 23.11 and later look for cgroups unless told not to. Earlier versions refuse the option.
     let version = words("slurmd", &["-V"]);
     let version = version.split(' ').next_back().unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
@@ -318,7 +318,8 @@ fn what_is_missing_is_submitted_again() {
     let Some(cluster) = Cluster::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (out, plain) = (folder.path().join("out"), folder.path().join("plain"));
-    // The program, but killed over the first cell of the list as for its memory, until there is a file.
+    // A stand-in for the program that is killed at the first cell of the list, as if for its memory, until
+    // a file exists.
     let (program, healthy) = (folder.path().join("program"), folder.path().join("healthy"));
     let text = format!(
         "#!/bin/sh\ncase \"$*\" in *--cell*) if [ ! -e {0} ]; then\n  \
@@ -361,15 +362,15 @@ fn what_is_missing_is_submitted_again() {
     assert!(outputs(&out) == outputs(&plain), "{}", logs(&out, "collect-"));
     assert_eq!(counts(&out), (0, hashes.len()));
 
-    // With nothing missing there is only something to collect.
+    // When no cell is missing, only the collecting job is submitted.
     fs::remove_file(out.join("claims.json")).unwrap();
     call(&[]).code(0).stdout(contains("collects").and(contains("computes").not()));
     cluster.wait();
     assert!(outputs(&out) == outputs(&plain), "{}", logs(&out, "collect-"));
 }
 
-/// A folder of programs that stand in for those of Slurm: `sbatch` writes down its arguments, a line
-/// each and an empty one behind them.
+/// A folder of stand-ins for the programs of Slurm. `sbatch` records its arguments, one per line, with an
+/// empty line after them.
 fn stand_in() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let calls = folder.path().join("calls");
@@ -382,7 +383,7 @@ fn stand_in() -> TempDir {
     folder
 }
 
-/// The arguments of each call of the `sbatch` that stands in.
+/// The arguments of each call of the stand-in for `sbatch`.
 fn calls(folder: &TempDir) -> Vec<Vec<String>> {
     let text = read(folder.path().join("calls"));
     let calls = text.trim_end().split("\n\n");
@@ -412,7 +413,7 @@ fn tasks_are_of_about_equal_length() {
     for (options, expected) in [
         (&[][..], Some((total / 600.0).ceil())),
         (&["--tasks", "7"], Some(7.0)),
-        // Fewer than MaxArraySize, and than would be of no use.
+        // Fewer tasks than MaxArraySize, and no more than there are cells.
         (&["--tasks", "100000"], None),
     ] {
         let command = Command::new(root().join("scripts/slurm/submit.sh"));
@@ -431,7 +432,7 @@ fn tasks_are_of_about_equal_length() {
         let most = tasks.values().map(|(_, load)| *load).fold(0.0, f64::max);
         assert!(most <= 1.01 * least, "from {least} s to {most} s");
         assert!(tasks.keys().copied().eq(1..=tasks.len()));
-        // Those with several processors end together only if the short ones come last.
+        // Processors of one task end together only if its short cells come last.
         for (hashes, _) in tasks.values() {
             let seconds = hashes.iter().map(|hash| plan[hash.as_str()]);
             assert!(seconds.is_sorted_by(|one, next| one >= next));
@@ -448,7 +449,7 @@ fn what_follows_the_dashes_goes_to_both_jobs_and_may_not_break_them() {
     assert.code(0).stdout(starts_with("job 7 computes").and(contains("--jobs=7,7\n")));
     let [array, collect] = calls(&folder).try_into().unwrap();
     for call in [&array, &collect] {
-        // The last of equal options holds.
+        // The last of repeated options holds.
         let last = |name: &str| call.iter().rfind(|word| word.starts_with(name)).unwrap().as_str();
         assert_eq!(last("--time="), "--time=5");
         assert_eq!(last("--mem"), "--mem=1G");
@@ -505,7 +506,7 @@ fn the_submissions_of_the_page_are_possible() {
 fn the_loop_of_the_page_leaves_nothing_to_compute() {
     let folder = stand_in();
     let (out, plain) = (folder.path().join("out"), folder.path().join("plain"));
-    // Another machine, as far as the loop can tell.
+    // A folder that is not that of the repository, as on another machine.
     executable(&folder.path().join("ssh"), "#!/bin/sh\necho \"$1\" >>hosts\nexec bash -c \"$2\"\n");
     let page = page();
     let block = page.blocks.iter().find(|block| block.text.contains("ssh")).unwrap();

@@ -1,5 +1,5 @@
-//! What the workspace is built from: one version of each crate but for those that deny.toml gives a
-//! reason for, from one registry, with the toolchain that the manifest asks for.
+//! The crates that the workspace is built from: one version of each, except where deny.toml gives a reason,
+//! from one registry, with the toolchain that the manifest asks for.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -14,7 +14,7 @@ fn text(name: &str) -> String {
     fs::read_to_string(root.join(name)).unwrap()
 }
 
-/// Goes from key to key.
+/// Follows a path of keys.
 fn get<'a>(table: &'a DeTable<'a>, path: &[&str]) -> &'a DeValue<'a> {
     let mut value = table.get(path[0]).unwrap().get_ref();
     for key in &path[1..] {
@@ -80,7 +80,7 @@ fn every_crate_comes_from_the_one_registry_with_a_checksum() {
     }
 }
 
-/// The oldest compiler that is supported is the one that is pinned, which every test runs with.
+/// The oldest supported compiler is the pinned one, with which every test runs.
 #[test]
 fn the_manifest_the_toolchain_and_the_readme_name_one_compiler() {
     let (manifest, toolchain) = (text("Cargo.toml"), text("rust-toolchain.toml"));

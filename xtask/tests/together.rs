@@ -1,5 +1,5 @@
-//! Several `cargo xtask reproduce` in one folder at the same time: they share the work, and leave what
-//! one of them would have left.
+//! Several `cargo xtask reproduce` in one folder at the same time: they share the work, and leave the files
+//! that one of them would have left.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -25,7 +25,7 @@ fn manifest_counts(output: &Output) -> (u64, u64) {
     (count("cells_computed"), count("cells_reused"))
 }
 
-/// A command of the program with its output.
+/// The output of a command of the program.
 fn start(out: &Path, arguments: &[&str]) -> Child {
     let mut process = Process::new(env!("CARGO_BIN_EXE_xtask"));
     process.args(["reproduce", "--profile", "smoke"]).args(arguments).arg("--out").arg(out);
@@ -53,7 +53,7 @@ fn runs_in_one_folder_compute_every_cell_once() {
     assert_eq!(computed, total, "cells were computed more than once");
     assert_same(&everything(&shared), &everything(&alone));
     assert_nothing_half_written(&shared);
-    // The times of all of them are in the manifest of the last.
+    // The manifest of the last process has the times of all cells.
     let text = fs::read_to_string(shared.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(manifest["seconds_per_cell"].as_object().unwrap().len() as u64, total);
@@ -83,7 +83,7 @@ fn an_array_of_single_cells_runs_beside_a_whole_run() {
     assert_nothing_half_written(&shared);
 }
 
-/// Waits until a process has said this on its standard error, which is a file.
+/// Waits until a process has written this to its standard error, which is a file.
 fn wait_for_words(stderr: &Path, words: &str) {
     let start = Instant::now();
     while !fs::read_to_string(stderr).unwrap_or_default().contains(words) {
@@ -102,7 +102,7 @@ fn a_run_waits_with_a_line_for_a_cell_of_another_and_computes_it_when_that_one_d
     let name = name.file_stem().unwrap().to_str().unwrap();
     for single in [false, true] {
         fs::create_dir_all(out.join("cells")).unwrap();
-        // As another process that computes the cell.
+        // This test holds the lock of the cell, like another process that computes it.
         let held = Lock::try_take(&out.join("cells"), name).unwrap().unwrap();
         let stderr = folder.path().join("stderr");
         let mut process = Process::new(env!("CARGO_BIN_EXE_xtask"));
@@ -113,7 +113,7 @@ fn a_run_waits_with_a_line_for_a_cell_of_another_and_computes_it_when_that_one_d
         process.stdout(Stdio::null()).stderr(fs::File::create(&stderr).unwrap());
         let mut child = process.spawn().unwrap();
         wait_for_words(&stderr, "waiting for a cell that another process computes");
-        // It did all that it could.
+        // The process computed all other cells.
         assert_eq!(cells(&out).len(), if single { 0 } else { 5 });
         assert!(child.try_wait().unwrap().is_none());
         drop(held);
@@ -133,7 +133,7 @@ fn a_run_that_waits_can_be_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     fs::create_dir_all(&out).unwrap();
-    // As another process that writes the tables.
+    // This test holds the lock of the outputs, like another process that writes them.
     let held = Lock::try_take(&out, "outputs").unwrap();
     let arguments = ["--only", "norm_equivalence"];
     let child = spawn(&out, &arguments);

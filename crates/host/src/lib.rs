@@ -1,4 +1,6 @@
-//! What a command-line program needs of its host.
+#![doc = include_str!("../README.md")]
+//!
+//! # Parts
 //!
 //! **Files.** [`write()`] writes under a temporary name in the same folder, syncs, and renames, so that
 //! a killed program or a full disk leaves the file as it was; [`sweep`] removes what a killed program
@@ -11,17 +13,9 @@
 //! **Programs**, with the feature `program`: [`Program`] says what went wrong and ends with an
 //! [`Exit`] status; [`print()`] and [`print_json`] write standard output; [`Progress`] and [`Tasks`] show
 //! how far long work is; [`interrupt`] lets it stop cleanly. A [`SealedFile`] is a JSON file with a
-//! schema name and a checksum, both verified when it is read.
+//! schema name and a checksum, both verified when it is read. A [`Machine`] is a record of what it ran on.
 //!
 //! The crate holds no mathematics and knows no other crate of flatmin.
-//!
-//! ```
-//! let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("numbers.txt");
-//! flatmin_host::write(&path, b"1 2 3")?;
-//! assert_eq!(flatmin_host::read_small(&path, 100, "three numbers")?, b"1 2 3");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 mod error;
 mod lock;
@@ -36,6 +30,8 @@ mod write;
 #[cfg(feature = "program")]
 pub mod interrupt;
 #[cfg(feature = "program")]
+mod machine;
+#[cfg(feature = "program")]
 mod output;
 #[cfg(feature = "program")]
 mod program;
@@ -48,6 +44,8 @@ mod tasks;
 
 pub use error::FileError;
 pub use lock::{Lock, is_at};
+#[cfg(feature = "program")]
+pub use machine::{Machine, peak_memory_bytes, utc_now};
 pub use number::{duration, significant, times};
 #[cfg(feature = "program")]
 pub use output::{note, print, print_json, to_json};

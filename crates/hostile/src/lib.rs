@@ -1,8 +1,8 @@
-//! Every reader of flatmin as a function of bytes that may be anything.
+//! Every reader of flatmin as a function of arbitrary bytes.
 //!
-//! [`Reader::check`] reads some bytes as a file of one kind and panics when something happens that must
-//! not, whatever they are. It is what the fuzz targets in `fuzz` run, and what the tests of this crate
-//! run on every file of `fuzz/corpus` and on damaged ones.
+//! [`Reader::check`] reads bytes as a file of one kind, and panics when a reader misbehaves. The fuzz
+//! targets in `fuzz` run it, and the tests of this crate run it on every file of `fuzz/corpus` and on
+//! damaged ones.
 
 use std::fmt;
 use std::io::Write as _;
@@ -11,25 +11,25 @@ use std::path::Path;
 use flatmin_arrays::{ArrayError, ArrayFile};
 use flatmin_host::is_printable;
 
-/// Most characters of a message: it names things in the file, and these may be as long as it.
-const LONGEST_MESSAGE: usize = 4000;
+/// Most characters of a message. It names things in the file, which may be as long as the file.
+const MAX_MESSAGE: usize = 4000;
 
-/// Most numbers of an array that are read here.
-const MOST_VALUES: usize = 1 << 16;
+/// Arrays with more numbers are not read.
+const MAX_VALUES: usize = 1 << 16;
 
-/// Most arrays of an archive that are read here.
-const MOST_ARRAYS: usize = 8;
+/// Number of arrays of an archive that are read.
+const MAX_ARRAYS: usize = 8;
 
 /// A kind of file that flatmin reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reader {
-    /// An array in a file of its own.
+    /// A `.npy` file.
     Npy,
-    /// Arrays in a zip archive.
+    /// A `.npz` archive.
     Npz,
-    /// Tensors.
+    /// A `.safetensors` file.
     SafeTensors,
-    /// An array of MNIST's kind, also compressed.
+    /// An IDX file, the format of MNIST, plain or compressed.
     Idx,
     /// An array file as data, or the order of samples, of a training run.
     Data,
@@ -52,7 +52,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 13] = [
         Self::Npy,
         Self::Npz,
@@ -69,7 +69,7 @@ impl Reader {
         Self::Ledger,
     ];
 
-    /// Its name: that of its fuzz target and of the folder of its corpus.
+    /// The name of its fuzz target and of the folder of its corpus.
     pub fn name(self) -> &'static str {
         match self {
             Self::Npy => "npy",
@@ -88,15 +88,15 @@ impl Reader {
         }
     }
 
-    /// Reads the bytes as a file of this kind; says whether they are one.
+    /// Reads the bytes as a file of this kind. True if they are one.
     ///
     /// # Panics
-    /// When a reader panics, when what it says is not one line without control characters, or when it
-    /// gives something that cannot be: this is a test.
+    /// When the reader panics, when its message is not one line without control characters, or when its
+    /// result is impossible: this is a test.
     pub fn check(self, bytes: &[u8]) -> bool {
         let read = match self {
             Self::Npy | Self::Npz | Self::Idx => arrays(bytes, ""),
-            // By its name, so that what is wrong with its header is said.
+            // The name makes the reader report errors in the header.
             Self::SafeTensors => arrays(bytes, ".safetensors"),
             Self::Data => in_file(bytes, "", flatmin_cli::readers::data),
             Self::Config => flatmin_cli::readers::config(bytes),
@@ -112,7 +112,7 @@ impl Reader {
             assert!(message.chars().all(is_printable), "not fit for a terminal: {message:?}");
             assert!(!message.is_empty(), "says nothing");
             let length = message.chars().count();
-            assert!(length <= LONGEST_MESSAGE, "a message of {length} characters");
+            assert!(length <= MAX_MESSAGE, "a message of {length} characters");
         }
         read.is_ok()
     }
@@ -124,7 +124,7 @@ impl fmt::Display for Reader {
     }
 }
 
-/// Reads a file with these bytes, whose name ends so.
+/// Reads a file with these bytes, whose name has this end.
 fn in_file<T>(bytes: &[u8], end: &str, read: impl FnOnce(&Path) -> T) -> T {
     let mut file = tempfile::Builder::new().suffix(end).tempfile().expect("a temporary folder");
     file.write_all(bytes).expect("room in the temporary folder");
@@ -138,12 +138,12 @@ fn arrays(bytes: &[u8], end: &str) -> Result<(), String> {
         if names.is_empty() {
             return array(path, None);
         }
-        // A name that is not there is answered with those that are.
+        // The error for an unknown name lists the names of the file.
         let failed = ArrayFile::open(path)?.array(Some("no such name"), &[]);
         if let Err(error) = failed {
             assert!(error.to_string().chars().all(is_printable), "{error:?}");
         }
-        names.iter().take(MOST_ARRAYS).try_for_each(|name| array(path, Some(name)))
+        names.iter().take(MAX_ARRAYS).try_for_each(|name| array(path, Some(name)))
     })
     .map_err(|error| error.to_string())
 }
@@ -153,13 +153,13 @@ fn array(path: &Path, name: Option<&str>) -> Result<(), ArrayError> {
     let mut array = ArrayFile::open(path)?.array(name, &[])?;
     let shape = array.shape().to_vec();
     let count: usize = shape.iter().product();
-    if count > MOST_VALUES {
+    if count > MAX_VALUES {
         return Ok(());
     }
     let values = array.values()?;
     assert_eq!(values.len(), count, "numbers of an array of shape {shape:?}");
     let Some((rows, columns)) = shape.split_first() else { return Ok(()) };
-    // Lengths of an array without numbers may be anything.
+    // The lengths of an array without numbers are arbitrary.
     if count > 0 {
         let width: usize = columns.iter().product();
         let last = array.read_rows(&[rows - 1])?;
@@ -175,18 +175,18 @@ fn array(path: &Path, name: Option<&str>) -> Result<(), ArrayError> {
     Ok(())
 }
 
-/// Whether numbers are the same to the bit.
+/// True if the numbers have the same bits.
 fn same(a: &[f64], b: &[f64]) -> bool {
     a.iter().map(|value| value.to_bits()).eq(b.iter().map(|value| value.to_bits()))
 }
 
-/// Reads a cell; what was read, stored again, is the same.
+/// Reads a cell, stores it and reads it again.
 fn cell(bytes: &[u8]) -> Result<(), String> {
     let (spec, result) = xtask::readers::cell(bytes)?;
     let _ = (spec.key(), spec.cost());
     check_line(&spec.label());
-    // A number in it may be one that JSON has no form of.
-    let Ok(bytes) = xtask::readers::cell_bytes(&spec, &result) else { return Ok(()) };
+    // JSON has no form for some numbers.
+    let Ok(bytes) = xtask::readers::cell_bytes(spec.clone(), result.clone()) else { return Ok(()) };
     let again = xtask::readers::cell(&bytes);
     if let Ok(again) = again {
         assert_eq!(again, (spec, result), "a cell that is stored twice");
@@ -194,7 +194,7 @@ fn cell(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// That text is fit for a terminal.
+/// Checks that text is fit for a terminal.
 fn check_text(text: &str) {
     text.lines().for_each(check_line);
 }
@@ -203,7 +203,7 @@ fn check_line(line: &str) {
     assert!(line.chars().all(is_printable), "not fit for a terminal: {line:?}");
 }
 
-/// That a report holds no element that its own text does not have.
+/// Checks that a report holds no HTML element except those of its own template.
 fn check_pages([html, markdown]: &[String; 2]) {
     let allowed = [
         "html", "head", "meta", "title", "style", "body", "header", "h1", "nav", "h2", "h3", "ol",

@@ -1,7 +1,7 @@
-//! Every file of the corpus of the fuzz targets: read or refused as its name says, quickly.
+//! Every file in the corpus of the fuzz targets is read or refused as its name says, within a second.
 //!
-//! Names that start with `ok` are of files that are read, with `bad` of files that are refused; others,
-//! such as those that a fuzzer has found, may be either.
+//! Files whose names start with `ok` must be read, and those with `bad` must be refused. Files with other
+//! names, such as those that a fuzzer has found, may be either.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -35,7 +35,7 @@ fn every_file_is_read_or_refused_as_its_name_says() {
         for (name, bytes) in files {
             let start = Instant::now();
             let read = reader.check(&bytes);
-            // What is asked of a reader is a second; the machine may have other things to do.
+            // A reader has to take less than a second. The limit is higher for a busy machine.
             if start.elapsed() > Duration::from_secs(5) {
                 wrong.push(format!("{reader}/{name} took {:?}", start.elapsed()));
             }
@@ -60,7 +60,7 @@ fn every_reader_has_a_target_and_every_target_a_reader() {
     assert_eq!(found, expected);
 }
 
-/// A file of one kind is none of another, and no reader minds being given it.
+/// A file of one kind is not a file of another kind, and no reader panics when it gets one.
 #[test]
 fn every_reader_takes_the_files_of_all_others() {
     for reader in Reader::ALL {

@@ -1,4 +1,4 @@
-//! The files of the corpus, damaged at random: no reader panics or says what a terminal would act on.
+//! The files of the corpus, damaged at random. No reader panics, and no message holds control characters.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -23,7 +23,7 @@ static FILES: LazyLock<Vec<(Reader, Vec<Vec<u8>>)>> = LazyLock::new(|| {
     Reader::ALL.into_iter().map(|reader| (reader, files(reader))).collect()
 });
 
-/// One change of a file.
+/// A change of a file.
 #[derive(Debug, Clone)]
 enum Damage {
     Set(Index, u8),
@@ -33,7 +33,7 @@ enum Damage {
     Remove(Index, u8),
     Repeat(Index, u8, u8),
     Swap(Index, Index, u8),
-    /// The end of another file.
+    /// Replaces the end by that of another file.
     Splice(Index, Index, Index),
 }
 
@@ -104,7 +104,7 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage, others: &[Vec<u8>]) {
     }
 }
 
-/// How many files are damaged: 3000, or as many as `PROPTEST_CASES` says.
+/// Number of damaged files: 3000, or the value of `PROPTEST_CASES`.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(3000)
 }

@@ -1,7 +1,7 @@
-//! What the benchmarks work on: models, data, parameters and the order of the samples.
+//! The inputs of the benchmarks: models, data, parameters and the order of the samples.
 //!
-//! The benches of `flatmin-optim` and `flatmin-curvature` time flatmin on these, and `cargo xtask bench` hands the
-//! same numbers to other libraries, so that times are compared for the same work.
+//! The benches of `flatmin-optim` and `flatmin-curvature` time flatmin on them. `cargo xtask bench` gives the
+//! same numbers to other libraries, so that times of the same work are compared.
 //!
 //! ```
 //! let steps = flatmin_workloads::relu();
@@ -12,27 +12,27 @@ use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu, data};
 use rand::{Rng, RngExt as _};
 
-/// Samples that the steps are taken on.
+/// Number of samples in the data of the steps.
 pub const SAMPLES: usize = 300;
 
-/// The learning rate η: so small that the data stay in the regime of training, with about half of the neurons
-/// active and all values of normal size.
+/// The learning rate η. It is so small that training stays in its usual regime, with about half of the
+/// neurons active and no subnormal values.
 pub const LEARNING_RATE: f64 = 1e-4;
 
-/// Gradients with a larger ℓ2 norm are clipped to it.
+/// Gradients with a larger ℓ2 norm are clipped to this norm.
 pub const CLIP_NORM: f64 = 100.0;
 
-/// Samples that the products with a Hessian are taken on.
+/// Number of samples in the data of the Hessian.
 pub const PRODUCT_SAMPLES: usize = 1000;
 
-/// A model to be trained.
+/// The inputs of training steps.
 #[derive(Debug, Clone)]
 pub struct Steps<M> {
     /// The model.
     pub model: M,
-    /// What it is trained on, [`SAMPLES`] samples unless another number was asked for.
+    /// The training data, of [`SAMPLES`] samples unless another number was asked for.
     pub data: Dataset,
-    /// Its parameters before the first step.
+    /// The parameters before the first step.
     pub initial: Vec<f64>,
     /// The samples of [`SAMPLES`] steps of batch size 1, drawn with replacement.
     pub order: Vec<u32>,
@@ -50,7 +50,7 @@ impl<M: Model> Steps<M> {
 /// The two-layer ReLU network with m = d = 100. Its first steps are clipped.
 ///
 /// # Panics
-/// Never: its sizes are positive and its data finite. Likewise below.
+/// Never: the sizes are positive and the data finite.
 pub fn relu() -> Steps<TwoLayerRelu> {
     relu_of(SAMPLES, 100, 100)
 }
@@ -58,7 +58,7 @@ pub fn relu() -> Steps<TwoLayerRelu> {
 /// The two-layer ReLU network with m neurons and d inputs on n samples.
 ///
 /// # Panics
-/// When one of the sizes is zero.
+/// If a size is zero.
 pub fn relu_of(samples: usize, width: usize, input_dim: usize) -> Steps<TwoLayerRelu> {
     let model = TwoLayerRelu::new(width, input_dim).expect("positive sizes");
     let mut rng = stream(0, "bench relu", 0);
@@ -79,7 +79,7 @@ pub fn diagonal() -> Steps<DiagonalLinear> {
 /// The diagonal linear network with d inputs.
 ///
 /// # Panics
-/// When d is less than 3, the number of inputs that the targets depend on.
+/// If d is less than 3, the number of inputs that the targets depend on.
 pub fn diagonal_of(input_dim: usize) -> Steps<DiagonalLinear> {
     let model = DiagonalLinear::new(input_dim).expect("positive size");
     let mut rng = stream(0, "bench diagonal", 0);
@@ -92,7 +92,7 @@ pub fn diagonal_of(input_dim: usize) -> Steps<DiagonalLinear> {
 /// A perceptron with biases.
 ///
 /// # Panics
-/// When a width is zero or there are fewer than two.
+/// If a width is zero or there are fewer than two widths.
 pub fn mlp(widths: &[usize], activation: Activation) -> Steps<Mlp> {
     let model = Mlp::new(widths, activation, true).expect("positive widths");
     let mut rng = stream(0, "bench mlp", 0);
@@ -103,16 +103,16 @@ pub fn mlp(widths: &[usize], activation: Activation) -> Steps<Mlp> {
     Steps::new(model, data, initial)
 }
 
-/// A model whose Hessian is multiplied with vectors.
+/// The inputs of products of a Hessian with vectors.
 #[derive(Debug, Clone)]
 pub struct Products {
     /// The model, a perceptron 784-256-256-10 with biases.
     pub model: Mlp,
     /// [`PRODUCT_SAMPLES`] samples.
     pub data: Dataset,
-    /// Where the Hessian is taken.
+    /// The point at which the Hessian is taken.
     pub parameters: Vec<f64>,
-    /// The vectors, one a row.
+    /// The vectors, one per row.
     pub vectors: RowMatrix,
 }
 

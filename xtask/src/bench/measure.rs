@@ -1,4 +1,4 @@
-//! Building and timing flatmin: criterion for what takes microseconds, processes for what is a program.
+//! Building and timing flatmin: kernels by criterion, programs as processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -8,27 +8,29 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use flatmin_host::Exit;
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::definitions::{Bench, Criterion, How, LIMITS, Limit, PEAK};
-use crate::exit;
+use crate::build_info::PROFILE;
 use crate::failure::Failure;
 use crate::process::{failed, output, stdout};
 
-/// Seconds and bytes of something that was done several times.
+/// Time and memory of work that was repeated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measured {
-    /// The median.
+    /// Median time.
     pub(crate) seconds: f64,
     pub(crate) minimum: f64,
-    /// Peak memory of the process, where there is one and it says so.
+    /// Peak memory of the process, if there is one and it tells.
     pub(crate) memory_bytes: Option<u64>,
-    /// Products with the operator that a threshold took.
+    /// Products with the operator, for a threshold.
     pub(crate) products: Option<f64>,
 }
 
-/// Median and minimum; the numbers are not NaN and there is at least one.
+/// Median and minimum of at least one number, none of them NaN.
 pub(crate) fn median_and_minimum(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let (half, minimum) = (values.len() / 2, values.first().copied().unwrap_or(f64::NAN));
@@ -41,17 +43,14 @@ pub(crate) fn median_and_minimum(mut values: Vec<f64>) -> (f64, f64) {
     }
 }
 
-/// The profile that is measured: that of this program.
-pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
-
-/// What was built, and what it has been seen to do.
+/// The built programs, and the rates of the processor measured so far.
 #[derive(Debug)]
 pub(crate) struct Measurements {
     executables: BTreeMap<String, PathBuf>,
     is_quick: bool,
-    /// Where criterion writes; what earlier runs wrote is elsewhere.
+    /// The folder that criterion writes to, without results of earlier runs.
     criterion: TempDir,
-    /// Seconds an element.
+    /// Seconds per element, by id.
     limits: BTreeMap<&'static str, Measured>,
 }
 
@@ -144,18 +143,18 @@ impl Measurements {
         Ok(seconds * measured.products.unwrap_or(f64::NAN) / cores as f64)
     }
 
-    /// What was measured of the processor: seconds an element, by id.
+    /// The measured rates of the processor: seconds per element, by id.
     pub(crate) fn limits(&self) -> &BTreeMap<&'static str, Measured> {
         &self.limits
     }
 
     fn executable(&self, name: &str) -> Result<&Path, Failure> {
         let found = self.executables.get(name).map(PathBuf::as_path);
-        found.ok_or_else(|| Failure::Bench(format!("cargo built no {name}")))
+        found.ok_or_else(|| Failure::Program(format!("cargo built no {name}")))
     }
 
-    /// Seconds an element (or an iteration, where criterion was not told how many elements that has) of some
-    /// benchmarks of a target.
+    /// Runs benchmarks of a target. Times are per element, or per iteration where the benchmark does not
+    /// state its number of elements.
     fn criterion(
         &self,
         target: &str,
@@ -167,7 +166,7 @@ impl Measurements {
         command
             .args(["--bench", "--noplot", "--quiet", "--sample-size", samples])
             .args(["--warm-up-time", warm_up, "--measurement-time", time])
-            // Of its resampling nothing is used.
+            // The results of resampling are not used.
             .args(["--nresamples", "2000"])
             .arg(format!("^({})$", ids.join("|")))
             .env("CRITERION_HOME", self.criterion.path());
@@ -178,7 +177,7 @@ impl Measurements {
         for id in ids {
             let of_id = found.get(*id);
             let of_id = of_id.ok_or_else(|| {
-                Failure::Bench(format!("the bench target {target} has no benchmark {id}"))
+                Failure::Program(format!("the bench target {target} has no benchmark {id}"))
             })?;
             measured.insert(*id, *of_id);
         }
@@ -191,11 +190,12 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     pub(crate) memory_bytes: Option<u64>,
     products: Option<f64>,
-    /// Of a reproduction.
+    /// Number of cells, for a reproduction.
     pub(crate) cells: f64,
 }
 
-/// What `threshold_growth` prints: seconds, bytes (`NaN` where the system does not say), width, products.
+/// Parses the output of `threshold_growth`: seconds, bytes (`NaN` where the system does not tell), width,
+/// products.
 fn parse_threshold(text: &str) -> Option<Run> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [seconds, memory, _width, products] = words[..] else { return None };
@@ -204,7 +204,7 @@ fn parse_threshold(text: &str) -> Option<Run> {
     Some(Run { seconds, memory_bytes, products, cells: 0.0 })
 }
 
-/// Runs something several times.
+/// Repeats a run. Keeps the peak of the memory and the products of the last run.
 fn several(
     runs: usize,
     mut run: impl FnMut() -> Result<Run, Failure>,
@@ -221,7 +221,7 @@ fn several(
     Ok(Measured { seconds, minimum, memory_bytes, products })
 }
 
-/// A fresh reproduction.
+/// Runs a reproduction into a fresh folder.
 ///
 /// # Errors
 /// [`Failure`] when it does not run.
@@ -231,11 +231,6 @@ pub(crate) fn reproduce(
     seeds: Option<usize>,
     threads: &str,
 ) -> Result<Run, Failure> {
-    #[derive(Deserialize)]
-    struct Manifest {
-        peak_memory_bytes: Option<u64>,
-        cells_computed: u32,
-    }
     let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
     let mut command = Command::new(program);
     command.args(["reproduce", "--profile", profile, "--threads", threads, "--out"]);
@@ -247,64 +242,39 @@ pub(crate) fn reproduce(
     let output = output(&mut command)?;
     let seconds = start.elapsed().as_secs_f64();
     // A claim may fail in a small profile.
-    if !output
-        .status
-        .code()
-        .is_some_and(|code| [exit::DONE, exit::FAILS].map(i32::from).contains(&code))
-    {
+    let codes = [Exit::Done as i32, Exit::CheckFailed as i32];
+    if !output.status.code().is_some_and(|code| codes.contains(&code)) {
         return Err(failed(&command, &output));
     }
-    let manifest: Manifest = read_json(&folder.path().join("manifest.json"))?;
-    let (memory_bytes, cells) = (manifest.peak_memory_bytes, f64::from(manifest.cells_computed));
+    let manifest: Value = read_json(&folder.path().join("manifest.json"))?;
+    let memory_bytes = manifest["peak_memory_bytes"].as_u64();
+    let cells = manifest["cells_computed"].as_f64().unwrap_or(f64::NAN);
     Ok(Run { seconds, memory_bytes, products: None, cells })
 }
 
 /// Builds the targets and gives their executables by name.
 fn build(targets: &[[&str; 2]]) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Option<Target>,
-        executable: Option<PathBuf>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
     let cargo = std::env::var_os("CARGO");
     let mut command = Command::new(cargo.as_deref().unwrap_or(OsStr::new("cargo")));
     command.args(["build", "--workspace", "--profile", PROFILE]);
     command.arg("--message-format=json-render-diagnostics").args(targets.as_flattened());
-    // What cargo says while it builds, and what the compiler complains about, is for whoever waits.
+    // The user sees the progress of cargo and the complaints of the compiler.
     let built = command.stderr(Stdio::inherit()).output();
     let built = built.map_err(Failure::file(Path::new(command.get_program())))?;
     if !built.status.success() {
-        return Err(Failure::Bench(format!("cargo build: {}", built.status)));
+        return Err(Failure::Program(format!("cargo build: {}", built.status)));
     }
     let messages = String::from_utf8_lossy(&built.stdout);
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    Ok(messages.filter_map(|message| Some((message.target?.name, message.executable?))).collect())
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let built = |message: Value| {
+        let name = message["target"]["name"].as_str()?;
+        Some((name.to_owned(), PathBuf::from(message["executable"].as_str()?)))
+    };
+    Ok(messages.filter_map(built).collect())
 }
 
-/// The benchmarks that criterion has written down below a folder, by their full ids.
+/// The benchmarks that criterion wrote below a folder, by their full ids.
 fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Benchmark {
-        full_id: String,
-        throughput: Option<Throughput>,
-    }
-    #[derive(Deserialize)]
-    struct Throughput {
-        #[serde(rename = "Elements")]
-        elements: Option<f64>,
-    }
-    #[derive(Deserialize)]
-    struct Estimates {
-        median: Estimate,
-    }
-    #[derive(Deserialize)]
-    struct Estimate {
-        point_estimate: f64,
-    }
     #[derive(Deserialize)]
     struct Sample {
         iters: Vec<f64>,
@@ -320,17 +290,17 @@ fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Fai
             read(&path, found)?;
             continue;
         }
-        let Benchmark { full_id, throughput } = read_json(&path.join("benchmark.json"))?;
-        let Estimates { median } = read_json(&path.join("estimates.json"))?;
+        let benchmark: Value = read_json(&path.join("benchmark.json"))?;
+        let estimates: Value = read_json(&path.join("estimates.json"))?;
         let Sample { iters, times } = read_json(&path.join("sample.json"))?;
         // Criterion counts nanoseconds.
-        let elements = throughput.and_then(|throughput| throughput.elements).unwrap_or(1.0);
-        let unit = 1e-9 / elements;
+        let unit = 1e-9 / benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
         let each = times.iter().zip(&iters).map(|(time, iterations)| time / iterations);
         let minimum = unit * each.fold(f64::INFINITY, f64::min);
-        let seconds = unit * median.point_estimate;
+        let median = estimates["median"]["point_estimate"].as_f64().unwrap_or(f64::NAN);
+        let seconds = unit * median;
         let measured = Measured { seconds, minimum, memory_bytes: None, products: None };
-        found.insert(full_id, measured);
+        found.insert(benchmark["full_id"].as_str().unwrap_or_default().to_owned(), measured);
     }
     Ok(())
 }
@@ -341,7 +311,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
 }
 
 fn nonsense(program: &Path, text: &str) -> Failure {
-    Failure::Bench(format!("{}: not understood: {text:?}", program.display()))
+    Failure::Program(format!("{}: not understood: {text:?}", program.display()))
 }
 
 #[cfg(test)]
@@ -356,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_says_four_things() {
+    fn a_threshold_has_four_numbers() {
         let run = parse_threshold("0.5 4096 1e-11 13\n").unwrap();
         assert_eq!((run.seconds, run.memory_bytes, run.products), (0.5, Some(4096), Some(13.0)));
         assert_eq!(parse_threshold("0.5 NaN 1e-11 13").unwrap().memory_bytes, None);

@@ -1,48 +1,26 @@
-//! The results for a reader: a table on standard output, and those of `docs/performance.md`.
+//! The results for a reader: a table on standard output, and the tables of `docs/performance.md`.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use flatmin_host::{Align, aligned, write};
+
 use super::curves::{self, CURVES};
 use super::definitions::{BENCHES, PEAK, Table};
-use super::{BenchFile, Record};
+use super::peers::PeerTime;
+use super::record::{BenchFile, Record};
+use super::units::{digits, memory, time};
 use crate::failure::Failure;
-use crate::{files, output};
+use crate::program::XTASK;
 
 const PAGE: &str = "docs/performance.md";
 
-/// The curves at a glance.
+/// The figure of all curves.
 const FIGURE: &str = "docs/figures/cost_curves.svg";
 
 /// The name of the curves in the comments that mark them.
 const CURVES_NAME: &str = "curves";
-
-/// Seconds with three digits: `1.24 µs`, `243 µs`, `3.81 s`.
-pub(crate) fn time(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        s if s < 1e-6 => (1e9 * s, "ns"),
-        s if s < 1e-3 => (1e6 * s, "µs"),
-        s if s < 1.0 => (1e3 * s, "ms"),
-        s => (s, "s"),
-    };
-    format!("{} {unit}", digits(value))
-}
-
-/// Three digits, or those before the point.
-fn digits(value: f64) -> String {
-    let decimals = match value {
-        v if v < 10.0 => 2,
-        v if v < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}")
-}
-
-/// Megabytes with three digits.
-pub(crate) fn memory(bytes: Option<u64>) -> String {
-    bytes.map_or_else(String::new, |bytes| format!("{} MB", digits(bytes as f64 / 1e6)))
-}
 
 fn part_of_limit(record: &Record) -> String {
     let part = |limit: f64| format!("{:.0} %", 100.0 * limit / record.seconds);
@@ -70,7 +48,7 @@ pub(crate) fn text(file: &BenchFile) -> String {
     ];
     for record in &file.benches {
         let fastest = record.fastest();
-        let peer = |of: &dyn Fn(&str, &super::PeerTime) -> String| {
+        let peer = |of: &dyn Fn(&str, &PeerTime) -> String| {
             fastest.map_or_else(String::new, |(name, peer)| of(name, peer))
         };
         rows.push([
@@ -85,15 +63,11 @@ pub(crate) fn text(file: &BenchFile) -> String {
             peer(&|_, peer| digits(peer.ratio)),
         ]);
     }
-    // A column that nobody has an entry in is left out.
-    let mut text = String::new();
+    // A column without an entry is left out.
     let columns = (0..rows[0].len()).filter(|c| rows[1..].iter().any(|row| !row[*c].is_empty()));
     let columns: Vec<usize> = columns.collect();
-    let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
-    for row in &rows {
-        let cells = columns.iter().map(|&c| format!("{:<width$}", row[c], width = width(c)));
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    let lines = rows.iter().map(|row| columns.iter().map(|&c| row[c].as_str()).collect());
+    let mut text = aligned(&lines.collect::<Vec<Vec<&str>>>(), |_| Align::Left);
     let peak = file.limits.iter().find(|limit| limit.name == PEAK);
     if let Some(peak) = peak {
         let rate = digits(1e-9 / peak.seconds);
@@ -102,12 +76,13 @@ pub(crate) fn text(file: &BenchFile) -> String {
     text
 }
 
-/// `docs/performance.md`, read before anything is measured: what cannot be written is said at once.
+/// The text of `docs/performance.md`. It is read before anything is measured, so that a page that cannot be
+/// updated is reported at once.
 #[derive(Debug)]
 pub(crate) struct Page(String);
 
 impl Page {
-    /// Reads it.
+    /// Reads the page.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read or a table has no place in it.
@@ -116,7 +91,7 @@ impl Page {
         for name in names() {
             if place(&page, name).is_none() {
                 let begin = begin(name);
-                return Err(Failure::Bench(format!("{PAGE}: no {begin} … {END}")));
+                return Err(Failure::Program(format!("{PAGE}: no {begin} … {END}")));
             }
         }
         Ok(Self(page))
@@ -130,15 +105,15 @@ impl Page {
         let page = with_curves(with_tables(self.0, file), file);
         if file.curves.len() == CURVES.len() {
             let figure = curves::figure(&file.curves).to_svg();
-            files::write(Path::new(FIGURE), figure.as_bytes())?;
+            write(Path::new(FIGURE), figure.as_bytes())?;
         }
-        Ok(files::write(Path::new(PAGE), page.as_bytes())?)
+        Ok(write(Path::new(PAGE), page.as_bytes())?)
     }
 }
 
 const END: &str = "<!-- /bench -->";
 
-/// Of everything that is written into the page.
+/// The names of all tables that are written into the page.
 fn names() -> impl Iterator<Item = &'static str> {
     Table::ALL.map(Table::name).into_iter().chain([CURVES_NAME])
 }
@@ -147,7 +122,7 @@ fn begin(name: &str) -> String {
     format!("<!-- bench: {name} -->\n")
 }
 
-/// From where to where the table of this name goes, without its marks.
+/// The range of the table of this name in the page, without the comments that mark it.
 fn place(page: &str, name: &str) -> Option<(usize, usize)> {
     let begin = begin(name);
     let from = page.find(&begin)? + begin.len();
@@ -165,7 +140,7 @@ fn with_tables(mut page: String, file: &BenchFile) -> String {
             }
         } else if !records.is_empty() {
             let name = table.name();
-            output::warn(&format_args!("{PAGE}: table {name} stays: not all of it was run"));
+            XTASK.warn(&format_args!("{PAGE}: table {name} stays: not all of it was run"));
         }
     }
     page
@@ -178,12 +153,12 @@ fn with_curves(mut page: String, file: &BenchFile) -> String {
             page.replace_range(from..to, &text);
         }
     } else if !file.curves.is_empty() {
-        output::warn(&format_args!("{PAGE}: table {CURVES_NAME} stays: not all of it was run"));
+        XTASK.warn(&format_args!("{PAGE}: table {CURVES_NAME} stays: not all of it was run"));
     }
     page
 }
 
-/// The line that says where and when something was measured.
+/// The line with the machine, the compiler and the date of the measurements.
 fn origin(file: &BenchFile) -> String {
     let host = &file.host;
     format!(
@@ -219,7 +194,7 @@ fn markdown(file: &BenchFile, records: &[&Record]) -> String {
             if has_memory { format!(" {} |", memory(record.memory_bytes)) } else { String::new() },
         );
     }
-    // Names with the same limit, in the order of the first.
+    // Benchmarks with the same limit share a sentence, in the order of the first of them.
     let mut limits: Vec<(&str, Vec<String>)> = Vec::new();
     for record in records {
         let (Some(words), name) = (record.limit, format!("`{}`", record.name)) else { continue };
@@ -257,23 +232,12 @@ fn markdown(file: &BenchFile, records: &[&Record]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{digits, names, place, text, time, with_tables};
+    use flatmin_host::Machine;
+
+    use super::{names, place, text, with_tables};
     use crate::bench::definitions::{BENCHES, Bench, Table};
     use crate::bench::peers::PeerTime;
-    use crate::bench::{BenchFile, BenchHost, Record};
-    use crate::manifest::Host;
-
-    #[test]
-    fn times_have_three_digits() {
-        let check = |seconds, text: &str| assert_eq!(time(seconds), text);
-        check(3.5e-8, "35.0 ns");
-        check(1.2449e-6, "1.24 µs");
-        check(2.43e-4, "243 µs");
-        check(0.0442, "44.2 ms");
-        check(3.8, "3.80 s");
-        check(211.0, "211 s");
-        assert_eq!(digits(1234.4), "1234");
-    }
+    use crate::bench::record::{BenchFile, BenchHost, Record};
 
     #[test]
     fn every_table_has_its_place() {
@@ -309,7 +273,7 @@ mod tests {
     }
 
     fn file(is_run: impl Fn(&Bench) -> bool) -> BenchFile {
-        let host = Host { cpu: Some("a processor".to_owned()), cores: 2, system: String::new() };
+        let host = Machine { cpu: Some("a processor".to_owned()), cores: 2, system: String::new() };
         BenchFile {
             schema: "flatmin.bench/1",
             version: "",
@@ -342,7 +306,7 @@ mod tests {
         let peer = "| `sgd_step_relu` | made-up 1.0 (`fast`) | 500 ms | 250000 | 3e-15 |\n";
         assert!(table.contains(peer), "{table}");
         assert!(table.contains("\nLimits: `sgd_step_relu`: 40·10³ operations"), "{table}");
-        // Again it changes nothing.
+        // Writing it again changes nothing.
         assert_eq!(with_tables(written.clone(), &file), written);
     }
 

@@ -1,4 +1,4 @@
-//! Other libraries on the same work: what they are given, how they are asked, and whether they agree.
+//! Other libraries on the same work: their inputs, their scripts, and the check of their results.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,16 +20,16 @@ use super::definitions::Work;
 use crate::failure::Failure;
 use crate::process::{last_line, output};
 
-/// Where the scripts are.
+/// The folder of the scripts.
 const SCRIPTS: &str = "benches/peers";
 
-/// Results that differ by more, relatively, are not of the same work.
+/// Results whose relative difference is larger are not of the same work.
 pub(crate) const TOLERANCE: f64 = 1e-9;
 
 /// Steps of gradient descent after which parameters are compared.
 const GRADIENT_STEPS: usize = 20;
 
-/// Variables that tell a library to use one thread and no other device.
+/// Environment variables that make libraries use one thread of the processor.
 const ONE_THREAD: [(&str, &str); 8] = [
     ("OMP_NUM_THREADS", "1"),
     ("MKL_NUM_THREADS", "1"),
@@ -46,7 +46,7 @@ const ONE_THREAD: [(&str, &str); 8] = [
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     script: &'static str,
-    /// How the script is to do it, where it knows more than one way.
+    /// The method of the script, if it has several.
     variant: Option<&'static str>,
 }
 
@@ -70,7 +70,7 @@ const PRODUCT_PEERS: &[Peer] = &[
 ];
 
 impl Work {
-    /// The libraries that can do it.
+    /// The libraries that can do this work.
     pub(crate) fn peers(self) -> &'static [Peer] {
         if self == Self::Product { PRODUCT_PEERS } else { STEP_PEERS }
     }
@@ -85,7 +85,7 @@ impl Work {
         }
     }
 
-    /// What a peer is given, and what flatmin makes of it.
+    /// The inputs for a peer, and the result of flatmin.
     fn prepare(self) -> Prepared {
         match self {
             Self::ReluSgd | Self::ReluGd => {
@@ -128,12 +128,12 @@ type OwnedArray = (&'static str, Vec<usize>, Vec<f64>);
 
 struct Prepared {
     arrays: Vec<OwnedArray>,
-    /// Differences are relative to how far the answer is from here.
+    /// Differences are relative to the distance of the answer from this point.
     start: Vec<f64>,
     answer: Vec<f64>,
 }
 
-/// Where a peer finds its inputs and leaves its result, and what that should be.
+/// The folder in which a peer finds its inputs and leaves its result, and the expected result.
 #[derive(Debug)]
 struct Ready {
     folder: TempDir,
@@ -184,35 +184,35 @@ fn product() -> Prepared {
     Prepared { arrays, start: vec![0.0; p], answer: image.col_as_slice(0).to_vec() }
 }
 
-/// What a peer took for the same work.
+/// The time of a peer for the same work.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PeerTime {
-    /// The median.
+    /// Median time.
     pub(crate) seconds: f64,
     pub(crate) minimum: f64,
-    /// To flatmin's time.
+    /// The time divided by that of flatmin.
     pub(crate) ratio: f64,
     pub(crate) version: String,
-    /// Relative difference of its result to flatmin's; absent when it gave something else.
+    /// Relative difference of its result from that of flatmin; NaN when they cannot be compared.
     pub(crate) agrees: f64,
 }
 
 impl PeerTime {
-    /// Whether its result is that of flatmin.
+    /// True if its result is that of flatmin.
     pub(crate) fn is_right(&self) -> bool {
         self.agrees <= TOLERANCE
     }
 }
 
-/// How a peer was asked.
+/// The answer of a peer.
 #[derive(Debug)]
-pub(crate) enum Asked {
-    Answered(PeerTime),
-    /// A line that says why not.
-    LeftOut(String),
+pub(crate) enum Answer {
+    Time(PeerTime),
+    /// There is none, for this reason.
+    None(String),
 }
 
-/// The interpreter and what flatmin has prepared for it.
+/// The interpreter, and the work prepared so far.
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
@@ -231,7 +231,7 @@ impl Peers {
         Ok(Self { python: python.to_owned(), is_quick, ready: BTreeMap::new() })
     }
 
-    /// Has a peer do what took flatmin `own_seconds`.
+    /// Runs a peer on work for which flatmin took `own_seconds`.
     ///
     /// # Errors
     /// [`Failure`] when its inputs cannot be written.
@@ -240,36 +240,36 @@ impl Peers {
         peer: &Peer,
         work: Work,
         own_seconds: f64,
-    ) -> Result<Asked, Failure> {
+    ) -> Result<Answer, Failure> {
         let Ready { folder, start, answer } = match self.ready.entry(work) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(work.prepare().ready()?),
         };
         let result = folder.path().join("result.npz");
-        // That of the peer before.
+        // The previous peer may have left a result.
         let _ = fs::remove_file(&result);
         let mut command = Command::new(&self.python);
-        // Without byte code: the scripts may lie where nothing can be written.
+        // No byte code is written, since the folder of the scripts may be read-only.
         command.arg("-B").arg(Path::new(SCRIPTS).join(peer.script)).arg(folder.path());
         command.arg(if self.is_quick { "0" } else { "3" }).arg(work.name()).args(peer.variant);
         let output = output(command.envs(ONE_THREAD))?;
         if !output.status.success() {
-            return Ok(Asked::LeftOut(last_line(&output)));
+            return Ok(Answer::None(last_line(&output)));
         }
         let said = String::from_utf8_lossy(&output.stdout);
         let said = said.lines().rev().find_map(|line| serde_json::from_str::<Said>(line).ok());
         let Some(Said { seconds, minimum, version }) = said else {
-            return Ok(Asked::LeftOut("it did not say how long it took".to_owned()));
+            return Ok(Answer::None("it did not say how long it took".to_owned()));
         };
         let found =
             ArrayFile::open(&result).and_then(|file| file.array(Some("result"), &[])?.values());
         let found = match found {
             Ok(found) => found,
-            Err(error) => return Ok(Asked::LeftOut(error.to_string())),
+            Err(error) => return Ok(Answer::None(error.to_string())),
         };
         let agrees = difference(&found, answer, start);
         let ratio = seconds / own_seconds;
-        Ok(Asked::Answered(PeerTime { seconds, minimum, ratio, version, agrees }))
+        Ok(Answer::Time(PeerTime { seconds, minimum, ratio, version, agrees }))
     }
 }
 
@@ -293,7 +293,7 @@ fn difference(found: &[f64], answer: &[f64], start: &[f64]) -> f64 {
     distance(found, answer) / distance(answer, start)
 }
 
-// The sizes that the definitions name.
+// The definitions of the benchmarks name these sizes.
 const _: () = assert!(SAMPLES == 300 && PRODUCT_SAMPLES == 1000);
 
 #[cfg(test)]
@@ -309,7 +309,7 @@ mod tests {
         assert!(difference(&[1.0], &[1.0, 3.0], &[1.0, 2.0]).is_nan());
     }
 
-    /// Otherwise a peer that does nothing, or does not clip, would agree.
+    /// If they did not, a peer that does nothing, or does not clip, would agree.
     #[test]
     fn steps_move_the_parameters_and_some_are_clipped() {
         for work in [Work::ReluSgd, Work::ReluGd, Work::DiagonalSgd, Work::DiagonalGd] {

@@ -1,7 +1,7 @@
 //! The kernels that take most of the time of a reproduction, each on the inputs of the benchmarks.
 //!
-//! Valgrind computes fused multiply-adds number by number, which takes it long: what is cubic in the number of samples
-//! is counted on a part of them.
+//! Valgrind emulates fused multiply-adds one number at a time, which is slow: kernels that are cubic in the
+//! number of samples run on a part of the samples.
 
 use std::hint::black_box;
 
@@ -16,29 +16,35 @@ use flatmin_theory::{
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
+use crate::named::Named;
+
 /// A kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) name: &'static str,
-    /// What is counted, in words.
+    /// The counted work, in words.
     pub(crate) work: &'static str,
     /// Prepares the inputs and calls [`counted`] once.
     pub(crate) run: fn(),
 }
 
-/// The kernel of this name.
-pub(crate) fn find(name: &str) -> Option<&'static Kernel> {
-    KERNELS.iter().find(|kernel| kernel.name == name)
+impl Named for Kernel {
+    const KIND: &'static str = "kernels";
+    const ALL: &'static [Self] = KERNELS;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
-/// What of a name of [`counted`] stays however the compiler writes it.
+/// A pattern that the name of [`counted`] matches under every mangling scheme of the compiler.
 pub(crate) const COUNTED: &str = "*instructions*kernels*counted*";
 
-/// Runs what is counted: the instructions between its first and its last one.
+/// Runs the work whose instructions are counted.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     work();
-    // Without something after it the call would be a jump, from which nothing comes back.
+    // Without a statement after it the call would become a jump, and callgrind would see no return.
     black_box(());
 }
 
@@ -46,7 +52,7 @@ const fn kernel(name: &'static str, work: &'static str, run: fn()) -> Kernel {
     Kernel { name, work, run }
 }
 
-/// All of them, in the order in which they are counted.
+/// All kernels, in the order in which they are counted.
 pub(crate) const KERNELS: &[Kernel] = &[
     kernel("sgd_step_relu", "300 steps, m = d = 100", sgd_steps_relu),
     kernel("sgd_step_diagonal", "300 steps, d = 1000", sgd_steps_diagonal),
@@ -104,7 +110,7 @@ fn gd_step_mlp() {
     gd_step(&mut MlpKernel::new(&model, &data, &initial));
 }
 
-/// Inputs times weights: a forward pass.
+/// Inputs times weights, as in a forward pass.
 fn dense_product() {
     let Steps { model, data, initial, .. } = flatmin_workloads::relu();
     let (weights, _) = model.split(&initial);
@@ -117,7 +123,7 @@ fn dense_product() {
     });
 }
 
-/// Samples of a Gram matrix.
+/// Number of samples of a Gram matrix.
 const GRAM_SAMPLES: usize = 150;
 
 /// The Gram matrix of the ReLU network at its initial parameters.

@@ -1,8 +1,8 @@
-//! `cargo xtask instructions`: whether the hottest kernels take as many instructions as were written down.
+//! `cargo xtask instructions`: compares the instruction counts of the hottest kernels with recorded ones.
 //!
-//! Each kernel runs in a process of its own under callgrind, which counts the instructions of one function and
-//! what it calls. The process takes AVX2, the widest instruction set that Valgrind knows, and Valgrind shows every
-//! program the same processor, so that neither this machine nor what else it does enters the count.
+//! Each kernel runs in a process of its own under callgrind, which counts the instructions of one
+//! function and of what it calls. The process uses AVX2, the widest instruction set that Valgrind knows,
+//! and Valgrind shows every program the same processor, so that the machine and its load do not matter.
 
 mod kernels;
 
@@ -15,56 +15,48 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use flatmin_host::shown;
+use flatmin_host::{Exit, print, shown, to_json, write};
 use flatmin_linalg::simd::{self, InstructionSet};
 use serde::{Deserialize, Serialize};
 
-use self::kernels::{COUNTED, KERNELS, Kernel, find};
-use crate::bench::PROFILE;
-use crate::exit;
+use self::kernels::{COUNTED, KERNELS, Kernel};
+use crate::build_info::{PROFILE, TOOLCHAIN};
 use crate::failure::Failure;
-use crate::manifest::TOOLCHAIN;
+use crate::named;
 use crate::process::last_line;
-use crate::{files, output};
+use crate::program::XTASK;
 
-/// A count may be off by so many per cent of the one that was written down.
+/// A count may differ from the recorded one by this many per cent.
 const MARGIN: u64 = 3;
 
 const SCHEMA: &str = "flatmin.instructions/1";
 
-/// How counts that are another on purpose are accepted.
+/// The way to accept a change of counts.
 const REMEDY: &str =
     "if this is meant, `cargo xtask instructions --renew` writes the counts down anew";
 
-/// Options of `instructions`.
+/// Arguments of `instructions`.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct InstructionsArguments {
     /// Only these kernels.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_name)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = named::find::<Kernel>)]
     only: Vec<&'static Kernel>,
-    /// The counts.
+    /// The recorded counts.
     #[arg(long, value_name = "FILE", default_value = "xtask/golden/instructions.json")]
     golden: PathBuf,
-    /// Write the counts of this build down, instead of comparing them.
+    /// Record the counts of this build instead of comparing them.
     #[arg(long, conflicts_with = "only")]
     renew: bool,
-    /// Run a kernel, as it is done under callgrind.
-    #[arg(long, value_name = "NAME", hide = true, value_parser = parse_name)]
+    /// Run this kernel once. The task runs itself this way under callgrind.
+    #[arg(long, value_name = "NAME", hide = true, value_parser = named::find::<Kernel>)]
     run: Option<&'static Kernel>,
-}
-
-fn parse_name(name: &str) -> Result<&'static Kernel, String> {
-    find(name).ok_or_else(|| {
-        let names: Vec<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
-        format!("the kernels are {}", names.join(", "))
-    })
 }
 
 /// `instructions.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Counts {
     schema: String,
-    /// Of the build: other settings make other instructions.
+    /// The profile of the build: counts of another profile do not compare.
     profile: String,
     toolchain: Option<String>,
     /// Instructions by kernel.
@@ -75,17 +67,14 @@ struct Counts {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn instructions(options: &Options) -> Result<u8, Failure> {
-    if let Some(kernel) = options.run {
+pub(crate) fn instructions(arguments: &InstructionsArguments) -> Result<Exit, Failure> {
+    if let Some(kernel) = arguments.run {
         (kernel.run)();
-        return Ok(exit::DONE);
+        return Ok(Exit::Done);
     }
-    let stored = if options.renew { None } else { Some(read(&options.golden)?) };
-    let is_chosen = |kernel: &&Kernel| {
-        options.only.is_empty() || options.only.iter().any(|named| named.name == kernel.name)
-    };
+    let stored = if arguments.renew { None } else { Some(read(&arguments.golden)?) };
     let mut kernels = BTreeMap::new();
-    for kernel in KERNELS.iter().filter(is_chosen) {
+    for kernel in named::select(&arguments.only, |_| true) {
         kernels.insert(kernel.name.to_owned(), count(kernel)?);
     }
     let measured = Counts {
@@ -94,44 +83,45 @@ pub(crate) fn instructions(options: &Options) -> Result<u8, Failure> {
         toolchain: TOOLCHAIN.map(str::to_owned),
         kernels,
     };
-    output::print(&table(stored.as_ref(), &measured));
+    print(&table(stored.as_ref(), &measured))?;
     let Some(mut stored) = stored else {
-        let json = files::json(&options.golden, &measured)?;
-        files::write(&options.golden, json.as_bytes())?;
-        return Ok(exit::DONE);
+        let json = to_json(&arguments.golden, &measured)?;
+        write(&arguments.golden, json.as_bytes())?;
+        return Ok(Exit::Done);
     };
-    if !options.only.is_empty() {
+    if !arguments.only.is_empty() {
         stored.kernels.retain(|name, _| measured.kernels.contains_key(name));
     }
-    let complaints = compare(&stored, &measured);
-    for complaint in &complaints {
-        output::warn(complaint);
-    }
-    if complaints.is_empty() {
-        return Ok(exit::DONE);
-    }
-    if stored.toolchain != measured.toolchain {
-        let name = |toolchain: &Option<String>| {
-            toolchain.clone().unwrap_or_else(|| "an unknown compiler".to_owned())
-        };
-        output::warn(&format_args!(
-            "the counts in {} are of {}, these of {}",
-            shown(&options.golden),
-            name(&stored.toolchain),
-            name(&measured.toolchain)
-        ));
-    }
-    output::warn(&REMEDY);
-    Ok(exit::FAILS)
+    Ok(Exit::of_check(is_accepted(&stored, &measured, &arguments.golden)))
 }
 
-/// The counts that were written down, of this kind of build.
+/// Compares the counts and says what is wrong with them. True if nothing is.
+fn is_accepted(stored: &Counts, measured: &Counts, golden: &Path) -> bool {
+    let complaints = compare(stored, measured);
+    for complaint in &complaints {
+        XTASK.warn(complaint);
+    }
+    if complaints.is_empty() {
+        return true;
+    }
+    if stored.toolchain != measured.toolchain {
+        let name = |counts: &Counts| {
+            counts.toolchain.clone().unwrap_or_else(|| "an unknown compiler".to_owned())
+        };
+        let (golden, stored, measured) = (shown(golden), name(stored), name(measured));
+        XTASK.warn(&format_args!("the counts in {golden} are of {stored}, these of {measured}"));
+    }
+    XTASK.warn(&REMEDY);
+    false
+}
+
+/// The recorded counts, refused if they are of another kind of build.
 fn read(path: &Path) -> Result<Counts, Failure> {
     let bytes = fs::read(path).map_err(Failure::file(path))?;
     let counts: Counts =
         serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))?;
     if counts.schema != SCHEMA || counts.profile != PROFILE {
-        return Err(Failure::Instructions(format!(
+        return Err(Failure::Program(format!(
             "{}: {} of profile {}, not {SCHEMA} of profile {PROFILE}, cannot be compared",
             shown(path),
             counts.schema,
@@ -153,21 +143,25 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
         .arg(format!("--callgrind-out-file={}", path.display()))
         .arg(program)
         .args(["instructions", "--run", kernel.name])
-        // Where variables lie on the stack depends on the environment, and what the C library does on that.
+        // The environment moves the stack, and the C library takes other instructions for another alignment.
         .env_clear()
         .envs(["PATH", "VALGRIND_LIB"].into_iter().filter_map(kept))
         .env(simd::VARIABLE, InstructionSet::Avx2.name());
     let output = command.output().map_err(|source| match source.kind() {
-        ErrorKind::NotFound => Failure::Valgrind(source),
+        ErrorKind::NotFound => Failure::NotInstalled {
+            program: "valgrind",
+            source,
+            remedy: "install it, on Debian with `apt-get install valgrind`",
+        },
         _ => Failure::file(Path::new("valgrind"))(source),
     })?;
     if !output.status.success() {
         let line = last_line(&output);
-        return Err(Failure::Instructions(format!("{} under valgrind: {line}", kernel.name)));
+        return Err(Failure::Program(format!("{} under valgrind: {line}", kernel.name)));
     }
     let profile = fs::read_to_string(&path).map_err(Failure::file(&path))?;
     total(&profile).filter(|total| *total > 0).ok_or_else(|| {
-        Failure::Instructions(format!("{}: callgrind did not find what to count", kernel.name))
+        Failure::Program(format!("{}: callgrind did not find what to count", kernel.name))
     })
 }
 
@@ -185,7 +179,8 @@ fn total(profile: &str) -> Option<u64> {
     of("totals:")?.parse().ok()
 }
 
-/// What is wrong, kernel by kernel. A count that fell is written down too, lest it rise again unseen.
+/// One line for each kernel whose count differs by more than the margin. A count that fell is named too:
+/// it must be recorded, or it could rise again unseen.
 fn compare(stored: &Counts, measured: &Counts) -> Vec<String> {
     let names = stored.kernels.keys();
     let names = names.chain(measured.kernels.keys().filter(|n| !stored.kernels.contains_key(*n)));
@@ -226,8 +221,9 @@ fn table(stored: Option<&Counts>, measured: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use flatmin_host::{to_json, write};
+
     use super::{Counts, PROFILE, SCHEMA, compare, read, total};
-    use crate::files;
 
     fn counts(kernels: &[(&str, u64)]) -> Counts {
         let kernels = kernels.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
@@ -265,7 +261,7 @@ mod tests {
         let mut written = counts(&[("a", 123)]);
         for (profile, is_read) in [(PROFILE, true), ("another", false)] {
             profile.clone_into(&mut written.profile);
-            files::write(&path, files::json(&path, &written).unwrap().as_bytes()).unwrap();
+            write(&path, to_json(&path, &written).unwrap().as_bytes()).unwrap();
             assert_eq!(read(&path).ok(), is_read.then(|| written.clone()));
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests of the reproduction share.
+//! Helpers of the tests of the reproduction.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -24,7 +24,7 @@ pub(crate) fn smoke(out: &Path, arguments: &[&str]) -> Assert {
     xtask(&["--profile", "smoke"]).args(arguments).arg("--out").arg(out).assert()
 }
 
-/// Everything that must not depend on threads, interruptions or time, by name.
+/// The outputs that must not depend on threads, interruptions or time, by name.
 pub(crate) fn outputs(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut outputs = BTreeMap::new();
     for folder in ["tables", "figures"] {
@@ -44,14 +44,14 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The finished cells and when each was written.
+/// The finished cells and their modification times.
 pub(crate) fn cells(out: &Path) -> BTreeMap<PathBuf, SystemTime> {
     let cells = files(&out.join("cells")).into_iter();
     let cells = cells.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
     cells.map(|path| (path.clone(), fs::metadata(path).unwrap().modified().unwrap())).collect()
 }
 
-/// Cells computed and reused, as the manifest says.
+/// The counts of computed and reused cells in the manifest.
 pub(crate) fn counts(out: &Path) -> (u64, u64) {
     let text = fs::read_to_string(out.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -59,7 +59,7 @@ pub(crate) fn counts(out: &Path) -> (u64, u64) {
     (count("cells_computed"), count("cells_reused"))
 }
 
-/// No file that was not finished, anywhere below a folder.
+/// Checks that no unfinished file is left below a folder.
 pub(crate) fn assert_nothing_half_written(folder: &Path) {
     for path in files(folder) {
         if path.is_dir() {
@@ -75,7 +75,7 @@ pub(crate) fn assert_nothing_half_written(folder: &Path) {
     }
 }
 
-/// Exactly one line on standard error, with all of these in it.
+/// Checks that standard error is exactly one line with all of these parts.
 pub(crate) fn assert_one_line(assert: &Assert, parts: &[&str]) {
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -95,8 +95,8 @@ pub(crate) fn spawn(out: &Path, arguments: &[&str]) -> Child {
     process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// All that a run leaves, by name, without what tells one run from another: the manifest, and the facts
-/// at the beginning of the report.
+/// All files that a run leaves, by name, without those parts that differ between runs: the manifest, and
+/// the facts at the beginning of the report.
 pub(crate) fn everything(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = outputs(out);
     for path in cells(out).into_keys() {
@@ -113,7 +113,7 @@ pub(crate) fn everything(out: &Path) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
-/// That two runs left the same bytes.
+/// Checks that two runs left the same bytes.
 #[track_caller]
 pub(crate) fn assert_same(
     actual: &BTreeMap<String, Vec<u8>>,
@@ -126,7 +126,7 @@ pub(crate) fn assert_same(
     }
 }
 
-/// The lines that say why a run failed or what is wrong with a file.
+/// The lines on standard error that start with the name of the program.
 pub(crate) fn said(stderr: &[u8]) -> Vec<String> {
     let stderr = String::from_utf8(stderr.to_vec()).unwrap();
     stderr.lines().filter(|line| line.starts_with("xtask: ")).map(str::to_owned).collect()

@@ -1,5 +1,5 @@
-//! Trouble that tests of several packages make: small disks, file systems without locks, changed bytes.
-//! They take this file by its path.
+//! Causes of trouble for tests of several packages: small disks, file systems without locks, changed
+//! bytes. The tests include this file by its path.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt as _};
 
-/// A file system in memory, unmounted at the end, also of a failed test.
+/// A file system in memory. It is unmounted when the value is dropped, also after a failed test.
 pub(crate) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    /// Of so many KiB; nothing where it cannot be mounted.
+    /// A file system of `size` KiB, or `None` where it cannot be mounted.
     pub(crate) fn new(size: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -30,7 +30,7 @@ impl Mounted {
         self.0.path()
     }
 
-    /// With other options.
+    /// Mounts it again with other options.
     pub(crate) fn remount(&self, options: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,{options}")]).arg(self.path());
@@ -44,15 +44,15 @@ impl Drop for Mounted {
     }
 }
 
-/// A library that takes locks away from a program that is started with it in `LD_PRELOAD`, as a file
-/// system does that has none.
+/// A library that makes locks fail in a program that is started with it in `LD_PRELOAD`, like a file system
+/// without locks.
 #[cfg(target_os = "linux")]
 pub(crate) fn without_locks(folder: &Path) -> PathBuf {
     let code = "#include <errno.h>\nint flock(int f, int o) { errno = ENOSYS; return -1; }\n";
     library(folder, code)
 }
 
-/// The same, where every lock waits until the file exists that `GO` names.
+/// A library with which every lock waits until the file named by the variable `GO` exists.
 #[cfg(target_os = "linux")]
 pub(crate) fn late_locks(folder: &Path) -> PathBuf {
     let code = "#define _GNU_SOURCE\n#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
@@ -72,7 +72,7 @@ fn library(folder: &Path, code: &str) -> PathBuf {
     library
 }
 
-/// Changes a byte of a file at random, and says which.
+/// Changes a byte of a file at random. Gives its position.
 pub(crate) fn change_a_byte(path: &Path, rng: &mut impl Rng) -> usize {
     let mut bytes = fs::read(path).unwrap();
     let position = rng.random_range(0..bytes.len());
@@ -81,12 +81,12 @@ pub(crate) fn change_a_byte(path: &Path, rng: &mut impl Rng) -> usize {
     position
 }
 
-/// A random time up to so many seconds.
+/// A random time of at most `most` seconds.
 pub(crate) fn delay(most: f64, rng: &mut impl Rng) -> Duration {
     Duration::from_secs_f64(rng.random_range(0.0..most))
 }
 
-/// Passes a time, shorter than the system would let one sleep.
+/// Waits for a time that may be shorter than the shortest sleep of the system.
 pub(crate) fn spin(time: Duration) {
     let start = std::time::Instant::now();
     while start.elapsed() < time {
@@ -94,7 +94,7 @@ pub(crate) fn spin(time: Duration) {
     }
 }
 
-/// Shown with `--nocapture`.
+/// Prints a line, shown with `--nocapture`.
 #[expect(clippy::print_stderr, reason = "tests say what they skip and count")]
 pub(crate) fn note(line: &str) {
     eprintln!("{line}");

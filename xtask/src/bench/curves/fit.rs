@@ -7,23 +7,23 @@ pub(super) const FITTED: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct PowerLaw {
     pub(crate) exponent: f64,
-    /// Of the exponent, from the scatter about the line.
+    /// Standard error of the exponent, from the scatter about the line.
     pub(crate) standard_error: f64,
     pub(crate) factor: f64,
-    /// The smallest x that it was fitted to.
+    /// The smallest x of the fit.
     pub(crate) from: f64,
 }
 
 impl PowerLaw {
-    /// What it says of this x.
+    /// The value of the law at x.
     pub(super) fn at(&self, x: f64) -> f64 {
         self.factor * libm::pow(x, self.exponent)
     }
 
-    /// Least squares of log y against log x through the last points of a curve, [`FITTED`] of them: minimises
-    /// `Σ (log y_i − a − b log x_i)²`; the standard error of b is `√(RSS / (k−2) / Σ (log x_i − mean)²)`.
+    /// Fits log y against log x by least squares through the last [`FITTED`] points of a curve: minimises
+    /// `Σ (log y_i − a − b log x_i)²`. The standard error of b is `√(RSS / (k−2) / Σ (log x_i − mean)²)`.
     ///
-    /// `None` for fewer than three points, or where they have no logarithms or one x only.
+    /// `None` for fewer than three points, for points without logarithms, and for points with the same x.
     pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let points = &points[points.len().saturating_sub(FITTED)..];
         let (count, from) = (points.len() as f64, points.first()?.0);
@@ -62,7 +62,8 @@ mod tests {
         }
     }
 
-    /// Four points at log x = 0, 1, 2, 3 and log y = x + (e, −e, −e, e): these residuals are orthogonal to the line.
+    /// Four points at log x = 0, 1, 2, 3 and log y = x + (e, −e, −e, e). These residuals are orthogonal to
+    /// the line.
     #[test]
     fn the_standard_error_is_that_of_the_scatter() {
         let e = 0.1;

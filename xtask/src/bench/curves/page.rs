@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use flatmin_figures::{Axis, Figure, Mark, Panel, Series, Style};
 
-use super::super::page::{memory, time};
-use super::fit::FITTED;
-use super::{CurveRecord, PowerLaw, SizedPoint};
+use super::super::units::{memory, time};
+use super::fit::{FITTED, PowerLaw};
+use super::record::{CurveRecord, SizedPoint};
 
 /// An exponent with its standard error.
 fn exponent(law: Option<&PowerLaw>) -> String {
@@ -39,10 +39,10 @@ pub(crate) fn text(records: &[CurveRecord]) -> String {
     text
 }
 
-/// The size for which the law of the time is read off, far beyond what was measured.
+/// The size to which the law of the time is extrapolated.
 const FAR: f64 = 1e5;
 
-/// The tables of `docs/performance.md`, below the line that says where they are from.
+/// The tables of `docs/performance.md`, without the line of their origin.
 pub(crate) fn markdown(records: &[CurveRecord]) -> String {
     let mut text =
         "| curve | work | against | range | exponent of the time | of the memory | time at 10⁵ |\n\
@@ -76,7 +76,7 @@ pub(crate) fn markdown(records: &[CurveRecord]) -> String {
     text + "\n"
 }
 
-/// All curves at a glance.
+/// The figure of all curves.
 pub(crate) fn figure(records: &[CurveRecord]) -> Figure {
     let series = |of: &dyn Fn(&SizedPoint) -> Option<(f64, f64)>, is_run: bool| {
         let records = records.iter().enumerate();
@@ -114,7 +114,9 @@ pub(crate) fn figure(records: &[CurveRecord]) -> Figure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CURVES, CurveRecord, Point, SizedPoint};
+    use super::super::list::CURVES;
+    use super::super::points::Point;
+    use super::super::record::{CurveRecord, SizedPoint};
     use super::{figure, markdown, text};
 
     fn record() -> CurveRecord {

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use flatmin_curvature::gauss_newton_sharpness;
+use flatmin_host::peak_memory_bytes;
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::Model as _;
 use flatmin_optim::{
@@ -17,44 +18,43 @@ use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, r
 use serde::{Deserialize, Serialize};
 
 use crate::bench::measure::median_and_minimum;
-use crate::manifest::peak_memory_bytes;
 
-/// What the process of a point says.
+/// The measurement of a point, as its process prints it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Point {
-    /// The median, of a step or a call.
+    /// Median time of a step or a call.
     pub(crate) seconds: f64,
     pub(crate) minimum: f64,
-    /// Peak of the process.
+    /// Peak memory of the process.
     pub(crate) memory_bytes: Option<u64>,
-    /// What of it the process had before there was work.
+    /// Peak memory of the process before the work was prepared.
     pub(crate) idle_bytes: Option<u64>,
 }
 
-/// Times work again and again.
+/// Times repeated work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timer {
-    /// Once and no more.
+    /// Time one repetition only.
     is_quick: bool,
     idle_bytes: Option<u64>,
 }
 
-/// Repetitions of fast work go on for so long before the clock is read again.
+/// Fast work is repeated for this long between two readings of the clock.
 const SAMPLE_SECONDS: f64 = 0.02;
 
-/// About as long all repetitions take.
+/// Approximate time of all repetitions.
 const TOTAL_SECONDS: f64 = 0.5;
 
 impl Timer {
-    /// To be made before the work is prepared.
+    /// Must be called before the work is prepared, since it records the memory of the process.
     pub(super) fn new(is_quick: bool) -> Self {
         Self { is_quick, idle_bytes: peak_memory_bytes() }
     }
 
-    /// Times `work`, which is so many steps or calls.
+    /// Times `work`, which takes `count` steps or calls.
     fn repeat(self, count: usize, mut work: impl FnMut()) -> Point {
         let once = seconds(&mut work);
-        // A clock may be too coarse for a single call.
+        // The clock may be too coarse for a single call.
         let once = once.max(1e-9);
         let repetitions = if self.is_quick { 1.0 } else { (SAMPLE_SECONDS / once).ceil().max(1.0) };
         let sample = || {
@@ -70,7 +70,7 @@ impl Timer {
         self.samples(once * repetitions, sample)
     }
 
-    /// Times work that uses up what `prepare` makes.
+    /// Times work that consumes a value of `prepare`.
     fn anew<T>(self, prepare: impl Fn() -> T, mut work: impl FnMut(T)) -> Point {
         let mut sample = || {
             let mut prepared = Some(prepare());
@@ -80,7 +80,7 @@ impl Timer {
         self.samples(once, sample)
     }
 
-    /// Median and minimum of 3 to 25 samples that take about so long each.
+    /// Median and minimum of 3 to 25 samples that take about `each` seconds.
     fn samples(self, each: f64, mut sample: impl FnMut() -> f64) -> Point {
         let is_enough = |count: usize| {
             count >= 25 || self.is_quick || count >= 3 && count as f64 * each > TOTAL_SECONDS
@@ -133,7 +133,7 @@ pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Point {
     })
 }
 
-/// A whole run of SGD, its loop and its checks for convergence included.
+/// A whole run of SGD, with the training loop and its checks for convergence.
 pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
     let Steps { model, data, initial, .. } = relu_of(SAMPLES, 100, 100);
     let options = TrainOptions {
@@ -160,7 +160,7 @@ pub(super) fn metrics_relu_samples(samples: usize, timer: Timer) -> Point {
     })
 }
 
-/// From the Gram matrix, eigendecomposition included, on all cores.
+/// The threshold from the Gram matrix, with the eigendecomposition, on all cores.
 pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Point {
     let parallelism = Parallelism::Rayon;
     let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };

@@ -1,20 +1,16 @@
-//! The cell store: one file a result, checked when it is read.
+//! The cell store: one file per result, checked when it is read.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
-use flatmin_host::{Lock, read_own, said, short};
+use flatmin_host::{Layout, Lock, SealError, SealedFile, read_own, write_own};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::files;
 
-/// The format of a cell file.
-const SCHEMA: &str = "flatmin.cell/1";
-
-/// Largest cell file that is read. Those of the paper take up to 32 kB.
-const LARGEST: u64 = 64 << 20;
+/// Largest cell file that is read, in bytes. Those of the paper take up to 32 kB.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A folder of cell files, `<hash>.json`.
 #[derive(Debug)]
@@ -22,42 +18,67 @@ pub(crate) struct Store {
     folder: PathBuf,
 }
 
-/// What the store holds of a cell.
+/// The state of a cell in the store.
 #[derive(Debug)]
 pub(crate) enum Loaded {
-    /// Nothing.
+    /// It is not stored.
     Missing,
-    /// Its result.
+    /// It is stored, with this result.
     Stored(CellResult),
-    /// A file that cannot be trusted, and why.
+    /// Its file cannot be trusted, for this reason.
     Damaged { path: PathBuf, reason: String },
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
-    schema: &'a str,
-    code_version: u32,
-    spec: &'a CellSpec,
-    result: &'a CellResult,
-    checksum: String,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    schema: String,
-}
-
-/// A cell as its file says it is.
-#[derive(Deserialize)]
-pub(crate) struct Read {
+/// A cell file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CellFile {
     code_version: u32,
     pub(crate) spec: CellSpec,
     pub(crate) result: CellResult,
-    checksum: String,
+}
+
+impl SealedFile for CellFile {
+    const SCHEMA: &'static str = "flatmin.cell/1";
+    const LAYOUT: Layout = Layout::Line;
+
+    fn summed(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&(&self.spec, &self.result))
+    }
+}
+
+impl CellFile {
+    /// The file of a result computed by this version of the code.
+    pub(crate) fn new(spec: CellSpec, result: CellResult) -> Self {
+        Self { code_version: CODE_VERSION, spec, result }
+    }
+
+    /// Reads the file of the wanted cell, or says why it is not.
+    fn open_for(bytes: &[u8], spec: &CellSpec) -> Result<Self, FileOfCellError> {
+        let file = Self::parse(bytes)?;
+        if file.code_version != CODE_VERSION {
+            return Err(FileOfCellError::CodeVersion(file.code_version));
+        }
+        if file.spec.canonical_json() != spec.canonical_json() {
+            return Err(FileOfCellError::OtherCell);
+        }
+        file.verify(bytes)?;
+        Ok(file)
+    }
+}
+
+/// Why a file does not give the result of a cell.
+#[derive(Debug, thiserror::Error)]
+enum FileOfCellError {
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("it is of code version {0}, not {CODE_VERSION}")]
+    CodeVersion(u32),
+    #[error("it is the result of another cell")]
+    OtherCell,
 }
 
 impl Store {
-    /// The store in a folder, which need not exist to be read.
+    /// The store in a folder. The folder need not exist to be read.
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -67,32 +88,32 @@ impl Store {
         &self.folder
     }
 
-    /// Where a cell lies.
+    /// The path of a cell file.
     pub(crate) fn path(&self, key: CellKey) -> PathBuf {
         self.folder.join(format!("{key}.json"))
     }
 
-    /// Takes a cell to compute it, or nothing while another process has it. Whoever has it finds what
-    /// others stored before.
+    /// Takes a cell to compute it, or gives `None` while another process has it. The next process that
+    /// takes it finds what this one stored.
     ///
     /// # Errors
-    /// [`Failure::Written`] when the folder is gone or cannot be written.
+    /// [`Failure::File`] when the folder is gone or cannot be written.
     pub(crate) fn take(&self, key: CellKey) -> Result<Option<Lock>, Failure> {
         Ok(Lock::try_take(&self.folder, &key.to_string())?)
     }
 
-    /// Reads a cell and checks its format, specification and checksum, and that its bytes are those that
-    /// were written.
+    /// Reads a cell. Checks its format, code version, specification and checksum, and that no byte of it
+    /// was changed.
     ///
     /// # Errors
     /// [`Failure::File`] when a file is there but cannot be read, [`Failure::NewerSchema`].
     pub(crate) fn load(&self, spec: &CellSpec) -> Result<Loaded, Failure> {
         let path = self.path(spec.key());
-        let bytes = match read_own(&path, LARGEST, "a stored cell") {
+        let bytes = match read_own(&path, MAX_BYTES, "a stored cell") {
             Ok(bytes) => bytes,
             Err(error) => match error.source.kind() {
                 io::ErrorKind::NotFound => return Ok(Loaded::Missing),
-                // No file that this program wrote.
+                // This program did not write it: it is a link, a device, or too long.
                 io::ErrorKind::InvalidData => {
                     let reason = error.source.to_string();
                     return Ok(Loaded::Damaged { path, reason });
@@ -100,91 +121,38 @@ impl Store {
                 _ => return Err(error.into()),
             },
         };
-        if let Ok(Header { schema }) = serde_json::from_slice(&bytes)
-            && is_newer(&schema)
-        {
-            return Err(Failure::NewerSchema { path, schema: short(&schema), known: SCHEMA });
+        match CellFile::open_for(&bytes, spec) {
+            Ok(file) => Ok(Loaded::Stored(file.result)),
+            Err(FileOfCellError::Seal(source @ SealError::Newer { .. })) => {
+                Err(Failure::NewerSchema { path, source })
+            }
+            Err(error) => Ok(Loaded::Damaged { path, reason: error.to_string() }),
         }
-        Ok(match parse(&bytes, spec) {
-            Ok(result) => Loaded::Stored(result),
-            Err(reason) => Loaded::Damaged { path, reason },
-        })
     }
 
     /// Stores a result, after checking that what is written reads back.
     ///
     /// # Errors
-    /// [`Failure::Written`], [`Failure::Unreadable`].
-    pub(crate) fn save(&self, spec: &CellSpec, result: &CellResult) -> Result<(), Failure> {
+    /// [`Failure::File`], [`Failure::Unreadable`].
+    pub(crate) fn save(&self, spec: &CellSpec, result: CellResult) -> Result<(), Failure> {
         let path = self.path(spec.key());
         let unreadable = |reason: String| Failure::Unreadable {
             path: path.clone(),
             label: spec.label(),
             reason,
         };
-        let bytes = bytes(spec, result).map_err(&unreadable)?;
-        parse(&bytes, spec).map_err(unreadable)?;
-        Ok(files::write_own(&path, &bytes)?)
+        let file = CellFile::new(spec.clone(), result);
+        let text = file.to_sealed().map_err(|error| unreadable(error.to_string()))?;
+        CellFile::open_for(text.as_bytes(), spec).map_err(|error| unreadable(error.to_string()))?;
+        Ok(write_own(&path, text.as_bytes())?)
     }
-}
-
-/// The result in a cell file, or why it is not one of the wanted cell.
-fn parse(bytes: &[u8], spec: &CellSpec) -> Result<CellResult, String> {
-    let file = stored(bytes)?;
-    if file.code_version != CODE_VERSION {
-        return Err(format!("it is of code version {}, not {CODE_VERSION}", file.code_version));
-    }
-    if file.spec.canonical_json() != spec.canonical_json() {
-        return Err("it is the result of another cell".to_owned());
-    }
-    let expected = checksum(&file.spec, &file.result).map_err(|error| error.to_string())?;
-    if file.checksum != expected {
-        return Err("its checksum does not match its content".to_owned());
-    }
-    // Such as a space, or a last digit that rounds to the same number.
-    if self::bytes(&file.spec, &file.result).ok().as_deref() != Some(bytes) {
-        return Err("its bytes are not those that were written".to_owned());
-    }
-    Ok(file.result)
-}
-
-/// What the bytes of a cell file say, whatever its checksum.
-pub(crate) fn stored(bytes: &[u8]) -> Result<Read, String> {
-    let reason = |error: serde_json::Error| said(&error);
-    let header: Header = serde_json::from_slice(bytes).map_err(reason)?;
-    if header.schema != SCHEMA {
-        return Err(format!("its format is \"{}\", not {SCHEMA}", short(&header.schema)));
-    }
-    serde_json::from_slice(bytes).map_err(reason)
-}
-
-/// The bytes of a cell file.
-pub(crate) fn bytes(spec: &CellSpec, result: &CellResult) -> Result<Vec<u8>, String> {
-    let text = || {
-        let checksum = checksum(spec, result)?;
-        let file = Written { schema: SCHEMA, code_version: CODE_VERSION, spec, result, checksum };
-        serde_json::to_string(&file)
-    };
-    text().map(|text| (text + "\n").into_bytes()).map_err(|error| error.to_string())
-}
-
-/// BLAKE3 of the compact JSON of `[spec, result]`.
-fn checksum(spec: &CellSpec, result: &CellResult) -> serde_json::Result<String> {
-    let text = serde_json::to_vec(&(spec, result))?;
-    Ok(blake3::hash(&text).to_hex().to_string())
-}
-
-/// Whether a format is a later version of the one known here.
-fn is_newer(schema: &str) -> bool {
-    let version = |text: &str| text.strip_prefix("flatmin.cell/")?.parse::<u64>().ok();
-    version(schema) > version(SCHEMA)
 }
 
 #[cfg(test)]
 mod tests {
     use flatmin_experiments::cell::{CellSpec, NetworkFamily, NormSpec};
 
-    use super::{Loaded, Store};
+    use super::{CellFile, Loaded, Store};
     use crate::failure::Failure;
 
     fn spec(seed: u64) -> CellSpec {
@@ -196,7 +164,7 @@ mod tests {
     fn edited(edit: impl Fn(String) -> String) -> Result<Loaded, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
-        store.save(&spec, &spec.run().unwrap()).unwrap();
+        store.save(&spec, spec.run().unwrap()).unwrap();
         let path = store.path(spec.key());
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, edit(text)).unwrap();
@@ -236,14 +204,17 @@ mod tests {
     fn every_changed_byte_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
-        store.save(&spec, &spec.run().unwrap()).unwrap();
+        store.save(&spec, spec.run().unwrap()).unwrap();
         let bytes = std::fs::read(store.path(spec.key())).unwrap();
-        assert!(super::parse(&bytes, &spec).is_ok());
+        assert!(CellFile::open_for(&bytes, &spec).is_ok());
         for position in 0..bytes.len() {
             for flip in [1, 2, 4, 8, 16, 32, 64, 128, b'\n' ^ b' ', b'\n' ^ b'\t'] {
                 let mut changed = bytes.clone();
                 changed[position] ^= flip;
-                assert!(super::parse(&changed, &spec).is_err(), "byte {position} with {flip:#x}");
+                assert!(
+                    CellFile::open_for(&changed, &spec).is_err(),
+                    "byte {position} with {flip:#x}"
+                );
             }
         }
     }

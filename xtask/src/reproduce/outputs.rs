@@ -1,0 +1,274 @@
+//! The outputs of a reproduction: tables, figures, claims, manifest and report.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use flatmin_experiments::cell::Results;
+use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
+use flatmin_experiments::table::Value;
+use flatmin_experiments::{Claim, Experiment, Measured, Settings, Verdict, claims};
+use flatmin_host::{
+    Exit, FileError, Format, SealedFile as _, duration, print, print_json, shown, to_json,
+    write_own,
+};
+use serde::Serialize;
+
+use super::manifest::Manifest;
+use crate::failure::Failure;
+use crate::verified;
+
+/// The experiments that the outputs cover, with their results.
+pub(super) struct Included<'a> {
+    pub(super) experiments: &'a [Experiment],
+    pub(super) settings: &'a Settings,
+    /// The results of all their cells.
+    pub(super) results: &'a Results,
+}
+
+/// `claims.json`.
+#[derive(Debug, Serialize)]
+struct ClaimsFile<'a> {
+    schema: &'static str,
+    profile: &'static str,
+    claims: &'a [Claim],
+}
+
+/// What `--format json` prints: `claims.json` and the paths of the rest.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    claims: ClaimsFile<'a>,
+    report: String,
+    manifest: String,
+    tables: Vec<String>,
+    figures: Vec<String>,
+    cells_computed: usize,
+    cells_reused: usize,
+    seconds: f64,
+}
+
+/// Writes all outputs, prints the claims and gives the exit status.
+///
+/// # Errors
+/// [`Failure`] when a file cannot be written.
+pub(super) fn write_outputs(
+    included: &Included<'_>,
+    manifest: &Manifest,
+    out: &Path,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let &Included { experiments, settings, results } = included;
+    let claims = claims(experiments, settings, results)?;
+    let sections = experiments.iter().map(|&id| write_experiment(id, included, out));
+    let mut sections = sections.collect::<Result<Vec<Section>, Failure>>()?;
+    sections.extend(verified::section(out));
+    let file =
+        ClaimsFile { schema: "flatmin.claims/1", profile: settings.profile.id(), claims: &claims };
+    let path = out.join("claims.json");
+    write_own(&path, to_json(&path, &file)?.as_bytes())?;
+    let path = out.join("manifest.json");
+    let text = manifest.to_sealed().map_err(|error| FileError::at(&path)(error.into()))?;
+    write_own(&path, text.as_bytes())?;
+    let report = report(manifest, &claims, sections);
+    write_own(&out.join("report.html"), report.to_html().as_bytes())?;
+    write_own(&out.join("results.md"), crate::markdown::page(&report).as_bytes())?;
+    let holds = claims.iter().all(|claim| claim.verdict != Verdict::Fails);
+    match format {
+        Format::Text => print(&text_of(&claims, manifest, out))?,
+        Format::Json => {
+            let name = |name: &str| out.join(name).display().to_string();
+            let names = |folder: &str, extension: &str| {
+                let ids = experiments.iter().map(|experiment| experiment.id());
+                ids.map(|id| name(&format!("{folder}/{id}.{extension}"))).collect()
+            };
+            print_json(&Printed {
+                claims: file,
+                report: name("report.html"),
+                manifest: name("manifest.json"),
+                tables: names("tables", "csv"),
+                figures: names("figures", "svg"),
+                cells_computed: manifest.cells_computed,
+                cells_reused: manifest.cells_reused,
+                seconds: manifest.seconds,
+            })?;
+        }
+    }
+    Ok(Exit::of_check(holds))
+}
+
+/// Writes the table, its schema and the figure of an experiment. Gives its section of the report.
+fn write_experiment(
+    experiment: Experiment,
+    included: &Included<'_>,
+    out: &Path,
+) -> Result<Section, Failure> {
+    let &Included { settings, results, .. } = included;
+    let id = experiment.id();
+    let (table_file, figure_file) = (format!("tables/{id}.csv"), format!("figures/{id}.svg"));
+    let presentation = experiment.present(settings, results)?;
+    let path = out.join(&table_file);
+    let csv = presentation.table.to_csv();
+    let csv = csv.map_err(|error| FileError::content(&path, error.to_string()))?;
+    write_own(&path, csv.as_bytes())?;
+    let schema = presentation.table.schema_json(id);
+    write_own(&out.join(format!("tables/{id}.schema.json")), schema.as_bytes())?;
+    let svg = presentation.figure.to_svg();
+    write_own(&out.join(&figure_file), svg.as_bytes())?;
+    let summary = presentation.summary;
+    Ok(Section {
+        id: id.to_owned(),
+        title: experiment.title().to_owned(),
+        shows: experiment.shows().to_owned(),
+        how: experiment.how(settings),
+        svg,
+        table_file,
+        headers: summary.columns.iter().map(|column| column.name.to_owned()).collect(),
+        rows: summary
+            .rows
+            .iter()
+            .map(|row| row.iter().map(Value::to_short_field).collect())
+            .collect(),
+        figure_file,
+    })
+}
+
+fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Report {
+    let unknown = || "unknown".to_owned();
+    let host = format!(
+        "{}, {} cores, {}",
+        manifest.host.cpu.clone().unwrap_or_else(unknown),
+        manifest.host.cores,
+        manifest.host.system
+    );
+    let seeds = match manifest.seeds {
+        1 => format!("1 (seed {})", manifest.seed),
+        n => format!("{n} (from seed {})", manifest.seed),
+    };
+    let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
+    let cell_time = duration(manifest.seconds_per_cell.values().sum());
+    // A run that was killed leaves no times, nor does `--cell`.
+    let (timed, all) =
+        (manifest.seconds_per_cell.len(), manifest.cells_computed + manifest.cells_reused);
+    let cell_time = if timed < all {
+        format!("{cell_time} for {timed} of {all}, unknown for the others")
+    } else {
+        cell_time
+    };
+    let facts = [
+        ("Profile", manifest.profile.clone()),
+        ("Seeds", seeds),
+        ("Command", manifest.command_line.clone()),
+        ("Version", manifest.version.clone()),
+        ("Commit", manifest.commit.clone().unwrap_or_else(unknown)),
+        ("Compiler", manifest.toolchain.clone().unwrap_or_else(unknown)),
+        ("Host", host),
+        ("Threads", manifest.threads.to_string()),
+        ("Vector instructions", manifest.simd_path.clone()),
+        ("Cells", cells),
+        ("Started", manifest.started.clone()),
+        ("Time", duration(manifest.seconds)),
+        ("Time of all cells on one core", cell_time),
+    ];
+    Report {
+        title: "flatmin: SGD, stability and the flatness of minima".to_owned(),
+        summary: "flatmin reproduces “The Implicit Regularization of Dynamical Stability in \
+                  Stochastic Gradient Descent” by Lei Wu and Weijie J. Su (ICML 2023): minima at \
+                  which SGD is stable are flat, in a sense that depends on the learning rate; for \
+                  two-layer ReLU networks and diagonal linear networks flatness bounds a norm of \
+                  the parameters, and the norm bounds the generalisation gap.\n\nEvery claim \
+                  below was tested on the runs of this reproduction. The figures show the same \
+                  runs; their data are beside this page."
+            .to_owned(),
+        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        claims: claims.iter().map(report_claim).collect(),
+        sections,
+    }
+}
+
+fn report_claim(claim: &Claim) -> ReportClaim {
+    let measured = claim.measured.iter().map(|measured| {
+        let [median, minimum, maximum] = measured.display();
+        let (quantity, runs) = (measured.quantity.clone(), measured.runs);
+        MeasuredRow { quantity, median, minimum, maximum, runs }
+    });
+    ReportClaim {
+        id: claim.id.clone(),
+        sentence: claim.sentence.clone(),
+        source: claim.source.clone(),
+        predicate: claim.predicate.clone(),
+        measured: measured.collect(),
+        verdict: claim.verdict.word().to_owned(),
+        note: claim.note.clone(),
+    }
+}
+
+/// One line per claim, then the counts and the path of the report, for a reader.
+fn text_of(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
+    let mut text = String::new();
+    for claim in claims {
+        let verdict = match claim.verdict {
+            Verdict::Fails => "FAILS",
+            verdict => verdict.word(),
+        };
+        let measured: Vec<String> = claim.measured.iter().take(2).map(measured_text).collect();
+        let line = format!("{:<4} {verdict:<9}  {}", claim.id, claim.sentence);
+        text += &without_markup(&line);
+        if !measured.is_empty() {
+            text += &without_markup(&format!(" ({})", measured.join("; ")));
+        }
+        text.push('\n');
+        if claim.verdict == Verdict::Fails {
+            text += &without_markup(&format!("     tested: {}\n", claim.predicate));
+            if !claim.note.is_empty() {
+                text += &without_markup(&format!("     {}\n", claim.note));
+            }
+        }
+    }
+    let count = |verdict| claims.iter().filter(|claim| claim.verdict == verdict).count();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\n{} claims: {} hold, {} fail, {} undecided\nreport: {}\ncells: {} computed, {} reused; {}",
+        claims.len(),
+        count(Verdict::Holds),
+        count(Verdict::Fails),
+        count(Verdict::Undecided),
+        shown(&out.join("report.html")),
+        manifest.cells_computed,
+        manifest.cells_reused,
+        duration(manifest.seconds)
+    );
+    text
+}
+
+fn measured_text(measured: &Measured) -> String {
+    let [median, minimum, maximum] = measured.display();
+    if minimum == maximum {
+        format!("{} {median}", measured.quantity)
+    } else {
+        format!("{} {median}, from {minimum} to {maximum}", measured.quantity)
+    }
+}
+
+/// Text with `_{…}` subscripts written plainly: `λ_{max}` becomes `λ_max`.
+fn without_markup(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("_{") {
+        let (inside, after) = after.split_once('}').unwrap_or((after, ""));
+        plain.extend([before, "_", inside]);
+        rest = after;
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_markup;
+
+    #[test]
+    fn subscripts_are_plain_on_a_terminal() {
+        assert_eq!(without_markup("λ_{max} ≤ 2/η_{0}, a_b"), "λ_max ≤ 2/η_0, a_b");
+        assert_eq!(without_markup("open _{x"), "open _x");
+    }
+}

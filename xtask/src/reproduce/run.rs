@@ -1,0 +1,228 @@
+//! Runs cells in parallel, longest first, and stores each as soon as it is done. Processes that run in
+//! the same folder share the cells.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use flatmin_experiments::cell::{CellKey, CellSpec, Results};
+use flatmin_host::{Lock, Tasks, interrupt, note, shown};
+
+use super::store::{Loaded, Store};
+use crate::failure::Failure;
+use crate::program::XTASK;
+
+/// Makes an interruption let running cells finish and start no other. A second one ends the program at
+/// once, which loses only the cells that are running.
+pub(crate) fn stop_on_interrupt() {
+    let first = "stopping when the running cells are done; interrupt again to end now";
+    interrupt::watch(XTASK, "running cells", Some(first));
+}
+
+/// The stored results of `cells`, and the cells that have none. Warns of damaged files.
+///
+/// # Errors
+/// As [`Store::load`].
+pub(crate) fn load<'a>(
+    store: &Store,
+    cells: &'a [CellSpec],
+) -> Result<(Results, Vec<&'a CellSpec>), Failure> {
+    let (mut results, mut missing) = (Results::new(), Vec::new());
+    for spec in cells {
+        match store.load(spec)? {
+            Loaded::Stored(result) => {
+                results.insert(spec.key(), result);
+            }
+            Loaded::Missing => missing.push(spec),
+            Loaded::Damaged { path, reason } => {
+                let path = shown(&path);
+                XTASK.warn(&format_args!("{path}: {reason}; this cell is computed again"));
+                missing.push(spec);
+            }
+        }
+    }
+    Ok((results, missing))
+}
+
+/// Seconds taken by each computed cell.
+pub(crate) type Seconds = BTreeMap<CellKey, f64>;
+
+/// Longest pause before a cell that another process computes is looked at again.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// The first pause. It doubles every time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// A cell in the queue, and how often another process had it.
+struct Queued<'a> {
+    spec: &'a CellSpec,
+    tries: u32,
+}
+
+/// The outcome of a cell's turn.
+enum Turn {
+    /// Computed in this many seconds, and stored.
+    Computed(f64),
+    /// Another process had stored it.
+    Stored,
+    /// Another process is computing it.
+    Taken,
+}
+
+/// The shared state of the threads that compute cells.
+struct Work<'a> {
+    store: &'a Store,
+    fresh: bool,
+    tasks: Tasks,
+    queue: Mutex<VecDeque<Queued<'a>>>,
+    waits: Once,
+    failed: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+    stored: AtomicUsize,
+    seconds: Mutex<Seconds>,
+}
+
+/// Computes and stores cells on `threads` threads (0: one per core). Cells that another process computes
+/// are left to it; they are stored at the end too.
+///
+/// Gives the seconds of the cells that this process computed.
+///
+/// # Errors
+/// The first failure; cells that were running then are still stored.
+/// [`Failure::Interrupted`] after an interruption.
+pub(crate) fn run(
+    store: &Store,
+    mut cells: Vec<&CellSpec>,
+    threads: usize,
+    fresh: bool,
+) -> Result<Seconds, Failure> {
+    cells.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
+    let total = cells.len();
+    let cost = cells.iter().map(|cell| cell.cost()).sum();
+    let work = Work {
+        store,
+        fresh,
+        tasks: Tasks::new(total as u64, cost, "cells"),
+        queue: Mutex::new(cells.into_iter().map(|spec| Queued { spec, tries: 0 }).collect()),
+        waits: Once::new(),
+        failed: AtomicBool::new(false),
+        failure: Mutex::default(),
+        stored: AtomicUsize::new(0),
+        seconds: Mutex::default(),
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    pool.broadcast(|_| work.take_turns());
+    let Work { failure, stored, seconds, .. } = work;
+    if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(failure);
+    }
+    let stored = stored.into_inner();
+    if stored < total {
+        let folder = store.folder().to_owned();
+        return Err(Failure::Interrupted { stored, total, folder });
+    }
+    Ok(seconds.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl<'a> Work<'a> {
+    /// Takes the next cell of the queue, again and again: the longest first.
+    fn take_turns(&self) {
+        while !self.failed.load(Ordering::Relaxed) && !interrupt::requested() {
+            let (next, left) = self.pop();
+            let Some(Queued { spec, tries }) = next else { break };
+            if tries > 0 {
+                self.pause(tries, left);
+            }
+            let task = self.tasks.start(&spec.label(), spec.cost());
+            match self.turn(spec) {
+                Ok(Turn::Taken) => {
+                    lock(&self.queue).push_back(Queued { spec, tries: tries + 1 });
+                    continue;
+                }
+                Ok(Turn::Computed(seconds)) => {
+                    lock(&self.seconds).insert(spec.key(), seconds);
+                    task.finish(1);
+                }
+                Ok(Turn::Stored) => task.found_done(1),
+                Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    lock(&self.failure).get_or_insert(error);
+                    continue;
+                }
+            }
+            self.stored.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next cell, and how many are left behind it. Cells that another process had are at the end, so
+    /// that those that nobody computes come first.
+    fn pop(&self) -> (Option<Queued<'a>>, usize) {
+        let mut queue = lock(&self.queue);
+        (queue.pop_front(), queue.len())
+    }
+
+    /// Waits a share of the pause: everything left is computed by others, and each cell is looked at once
+    /// in a pause.
+    fn pause(&self, tries: u32, left: usize) {
+        self.waits.call_once(|| {
+            let cells = if left == 0 { "a cell" } else { "cells" };
+            note(&format_args!("waiting for {cells} that another process computes"));
+        });
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(MAX_PAUSE);
+        std::thread::sleep(pause / u32::try_from(left + 1).unwrap_or(u32::MAX));
+    }
+
+    /// Computes and stores one cell, unless another process does or did. With `fresh` it is also computed
+    /// when it is stored.
+    fn turn(&self, spec: &CellSpec) -> Result<Turn, Failure> {
+        let Some(lock) = self.store.take(spec.key())? else { return Ok(Turn::Taken) };
+        if !lock.excludes() {
+            warn_without_locks(self.store);
+        }
+        // Another process may have stored it since the store was read.
+        if !self.fresh && matches!(self.store.load(spec)?, Loaded::Stored(_)) {
+            return Ok(Turn::Stored);
+        }
+        let start = Instant::now();
+        let result = spec.run().map_err(|source| {
+            let path = self.store.path(spec.key());
+            Failure::Cell { path, label: spec.label(), source }
+        })?;
+        self.store.save(spec, result)?;
+        Ok(Turn::Computed(start.elapsed().as_secs_f64()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Warns once that the file system of the cells has no locks.
+fn warn_without_locks(store: &Store) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let folder = shown(store.folder());
+        XTASK.warn(&format_args!(
+            "{folder}: this file system has no locks: another process with the same cells would \
+             compute them too, to the same bytes"
+        ));
+    });
+}
+
+/// Takes the outputs of a folder, all but the cells, to write them. Waits while another process does.
+///
+/// # Errors
+/// [`Failure::File`] when the folder is gone, [`Failure::Waiting`] after an interruption.
+pub(crate) fn take_outputs(folder: &Path) -> Result<Lock, Failure> {
+    loop {
+        if let Some(lock) = Lock::try_take(folder, "outputs")? {
+            return Ok(lock);
+        }
+        if interrupt::requested() {
+            return Err(Failure::Waiting { folder: folder.to_owned() });
+        }
+        std::thread::sleep(FIRST_PAUSE);
+    }
+}

@@ -328,7 +328,7 @@ impl<S: Simd, E: Real> Lanes<S, E> {
         self
     }
 
-    /// `if_true` where `self > 0`, else zero, lane by lane.
+    /// Zero where `self ≤ 0`, else `if_true`, lane by lane; a NaN lets it through.
     #[inline(always)]
     #[must_use]
     pub fn where_positive(mut self, simd: S, if_true: Self) -> Self {

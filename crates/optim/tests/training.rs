@@ -410,3 +410,44 @@ fn without_a_stopping_rule_a_run_takes_all_its_steps() {
     let options = TrainOptions { stopping, ..options(Method::GradientDescent, 0.05, 20_000) };
     assert_eq!(outcome(&model, &data, &initial, &options), Outcome::OutOfSteps);
 }
+
+/// A NaN in place of any parameter ends the run at the end of its first epoch.
+fn check_not_a_number(model: &impl Trainable, data: &Dataset, initial: &[f64]) {
+    let methods = [
+        Method::GradientDescent,
+        SGD,
+        Method::Sgd { batch_size: 3, sampling: Sampling::WithReplacement },
+        Method::Sgd { batch_size: 9, sampling: Sampling::WithReplacement },
+    ];
+    for (position, method) in
+        (0..initial.len()).flat_map(|position| methods.map(|method| (position, method)))
+    {
+        let mut parameters = initial.to_vec();
+        parameters[position] = f64::NAN;
+        for precision in [Precision::Float64, Precision::Float32] {
+            let options = TrainOptions { precision, ..options(method, 0.01, 100_000) };
+            let rng = &mut stream(0, "batches", 0);
+            let run = match train(model, data, &parameters, &options, rng, |_| ()) {
+                Err(TrainError::NoFloat32) => continue,
+                run => run.unwrap(),
+            };
+            let what = format!("{model:?} {precision} {method:?}, parameter {position}");
+            assert_eq!(run.outcome, Outcome::Diverged, "{what}");
+            assert!(run.steps <= data.sample_count() as u64, "{what}: {} steps", run.steps);
+        }
+    }
+}
+
+#[test]
+fn a_parameter_that_is_not_a_number_has_diverged() {
+    let (model, data, initial) = relu();
+    check_not_a_number(&model, &data, &initial);
+    let (model, data, initial) = diagonal();
+    check_not_a_number(&model, &data, &initial);
+    let (_, data, _) = relu();
+    for (_, activation) in Activation::ALL {
+        let model = Mlp::new(&[11, 5, 3, 1], *activation, true).unwrap();
+        let initial = model.initial_parameters(&mut stream(2, "training test", 0));
+        check_not_a_number(&model, &data, &initial);
+    }
+}

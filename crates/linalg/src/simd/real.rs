@@ -84,7 +84,7 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
         c: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// `if_true` where `condition > 0`, else zero, lane by lane.
+    /// Zero where `condition ≤ 0`, else `if_true`, lane by lane; a NaN lets it through.
     fn where_positive<S: Simd>(
         simd: S,
         condition: Self::Register<S>,
@@ -101,7 +101,7 @@ pub trait Sealed {}
 macro_rules! real {
     (
         $real:ty, $lanes:literal, $register:ident, $as_registers:ident, $as_registers_mut:ident,
-        $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $greater_than:ident, $select:ident,
+        $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $less_than_or_equal:ident, $select:ident,
         $reduce_sum:ident, $from:expr, $to:expr, $rounded:expr
     ) => {
         impl Sealed for $real {}
@@ -189,7 +189,7 @@ macro_rules! real {
                 if_true: S::$register,
             ) -> S::$register {
                 let zero = simd.$splat(0.0);
-                simd.$select(simd.$greater_than(condition, zero), if_true, zero)
+                simd.$select(simd.$less_than_or_equal(condition, zero), zero, if_true)
             }
 
             #[inline(always)]
@@ -210,7 +210,7 @@ real!(
     add_f64s,
     mul_f64s,
     mul_add_f64s,
-    greater_than_f64s,
+    less_than_or_equal_f64s,
     select_f64s,
     reduce_sum_f64s,
     std::convert::identity,
@@ -228,7 +228,7 @@ real!(
     add_f32s,
     mul_f32s,
     mul_add_f32s,
-    greater_than_f32s,
+    less_than_or_equal_f32s,
     select_f32s,
     reduce_sum_f32s,
     nearest,

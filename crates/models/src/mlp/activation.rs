@@ -137,7 +137,7 @@ impl Activation {
             Self::Relu => {
                 for (value, slope) in pairs {
                     *slope = if *value > 0.0 { 1.0 } else { 0.0 };
-                    *value = if *value > 0.0 { *value } else { 0.0 };
+                    *value = rectified(*value);
                 }
             }
             Self::Identity => {
@@ -194,7 +194,7 @@ impl Activation {
             }
             Self::Relu => {
                 let slope = if z > 0.0 { 1.0 } else { 0.0 };
-                Activated { value: z.max(0.0), slope, bend: 0.0 }
+                Activated { value: rectified(z), slope, bend: 0.0 }
             }
             Self::Gelu => {
                 let below = 0.5 * libm::erfc(-z * FRAC_1_SQRT_2);
@@ -209,6 +209,12 @@ impl Activation {
             Self::Identity => Activated { value: z, slope: 1.0, bend: 0.0 },
         }
     }
+}
+
+/// `max(z, 0)`, and NaN for a NaN, which `f64::max` would hide.
+#[inline(always)]
+pub(crate) fn rectified(z: f64) -> f64 {
+    if z <= 0.0 { 0.0 } else { z }
 }
 
 /// σ'' of tanh from σ and σ'.

@@ -11,6 +11,7 @@ use flatmin_linalg::RowMatrix;
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
+pub(crate) use self::activation::rectified;
 pub use self::activation::{Activation, UnknownActivation};
 use self::linearization::MlpLinearization;
 use crate::{Dataset, Linearization, Model, SizeError};

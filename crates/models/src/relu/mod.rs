@@ -7,6 +7,7 @@ use flatmin_linalg::{RowMatrix, product, simd};
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
+use crate::mlp::rectified;
 use crate::model::{Model, SizeError, fill_upper, scaled_gram};
 pub use population::PopulationGaussNewton;
 
@@ -107,7 +108,7 @@ impl Model for TwoLayerRelu {
         let (hidden, weights) = self.split(parameters);
         assert_eq!((input.len(), output.len()), (self.input_dim, 1), "dimensions");
         let neurons = hidden.chunks_exact(self.input_dim).zip(weights);
-        output[0] = neurons.map(|(w, a)| a * simd::dot(w, input).max(0.0)).sum();
+        output[0] = neurons.map(|(w, a)| a * rectified(simd::dot(w, input))).sum();
     }
 
     fn gradient(&self, parameters: &[f64], input: &[f64], gradient: &mut [f64]) {
@@ -118,7 +119,7 @@ impl Model for TwoLayerRelu {
         for (j, w) in hidden.chunks_exact(self.input_dim).enumerate() {
             let z = simd::dot(w, input);
             let slope = if z > 0.0 { output[j] } else { 0.0 };
-            d_output[j] = z.max(0.0);
+            d_output[j] = rectified(z);
             for (d, x) in d_hidden[j * self.input_dim..][..self.input_dim].iter_mut().zip(input) {
                 *d = slope * x;
             }
@@ -154,7 +155,7 @@ impl Model for TwoLayerRelu {
         let mut outputs = vec![0.0; inputs.rows()];
         for (column, a) in z.col_iter().zip(output) {
             for (f, z) in outputs.iter_mut().zip(column.iter()) {
-                *f += a * z.max(0.0);
+                *f += a * rectified(*z);
             }
         }
         outputs
@@ -167,7 +168,7 @@ impl Model for TwoLayerRelu {
         let (hidden, output) = self.split(parameters);
         let z = self.preactivations(hidden, inputs);
         // Row-major copies: row i holds sample i's activations, and its masked output weights.
-        let activations = RowMatrix::from_fn(n, self.width, |i, k| z[(i, k)].max(0.0));
+        let activations = RowMatrix::from_fn(n, self.width, |i, k| rectified(z[(i, k)]));
         let slopes =
             RowMatrix::from_fn(n, self.width, |i, k| if z[(i, k)] > 0.0 { output[k] } else { 0.0 });
         let scale = 1.0 / n as f64;

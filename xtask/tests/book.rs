@@ -1,21 +1,21 @@
-//! `cargo xtask docs` as a command, and the commands of this program in the book.
+//! `cargo xtask docs` from outside, and the commands of the book that are this program's.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-use flatmin_book::commands::Program;
 use tempfile::TempDir;
 
+#[cfg(unix)]
 #[test]
 fn the_commands_of_the_book_do_what_it_says() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let executable = OsStr::new(env!("CARGO_BIN_EXE_xtask"));
-    let failures = flatmin_book::run(&root, Program::Xtask, executable);
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Stands in for cargo, which would build the workspace in the folder of the session.
+    let cargo = package.join("tests/support/cargo");
+    let variables = [("XTASK", env!("CARGO_BIN_EXE_xtask"))];
+    flatmin_book::try_commands(&package.join(".."), "cargo", &cargo, &variables);
 }
 
 /// A workspace whose book has one page.
@@ -43,32 +43,78 @@ fn docs(root: &Path, arguments: &[&str]) -> Command {
 
 #[test]
 fn what_is_wrong_with_the_book_is_listed() {
-    let root = workspace("# One\n\n![a](figures/a.svg) [b](two.md)\n\n```sh\nrm a\n```\n");
-    let listed = "docs/one.md:3: two.md: does not exist\n\
-                  docs/one.md:6: no test knows what to do with `rm a`\n";
+    let root = workspace("# One\n\n```sh\nrm a\n```\n");
+    let listed = "docs/one.md:4: no test covers `rm a`\n";
     docs(root.path(), &[]).assert().code(1).stdout(listed).stderr("");
     assert!(!root.path().join("target").exists());
+}
+
+/// Whether lychee is installed; `.ci/run` installs it.
+fn has_lychee() -> bool {
+    std::process::Command::new("lychee").arg("--version").output().is_ok()
+}
+
+#[test]
+fn broken_links_are_listed() {
+    if !has_lychee() {
+        return;
+    }
+    let page = "# One\n\n## η ≫ `a`\n\n![a](figures/a.svg) [b](#η--a) [c](../README.md#two)\n\
+                [d](https://example.com/no.md)\n";
+    let root = workspace(page);
+    fs::write(root.path().join("README.md"), "# Two\n\n[e](docs/one.md#one)\n").unwrap();
+    docs(root.path(), &["--check"]).assert().code(0).stdout("").stderr("");
+    let page = "# One\n\n[b](two.md)\n![c](no.svg)\n[d](#two)\n";
+    let root = workspace(page);
+    fs::write(root.path().join("README.md"), "[e](docs/one.md#three)\n").unwrap();
+    let assert = docs(root.path(), &["--check"]).assert().code(1).stderr("");
+    let listed = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    for target in ["two.md", "no.svg", "#two", "#three"] {
+        assert!(listed.contains(target), "{target} in {listed}");
+    }
 }
 
 #[test]
 fn the_book_of_this_workspace_is_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    docs(&root, &["--check"]).assert().code(0).stdout("").stderr("");
+    if has_lychee() {
+        docs(&root, &["--check"]).assert().code(0).stdout("").stderr("");
+    }
 }
 
 #[test]
-fn without_mdbook_there_is_a_remedy() {
+fn without_its_programs_there_is_a_remedy() {
     let root = workspace("# One\n");
-    docs(root.path(), &["--check"]).env("PATH", "").assert().code(0).stdout("").stderr("");
-    let assert = docs(root.path(), &[]).env("PATH", "").assert().code(3).stdout("");
-    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("xtask: mdbook: "), "{stderr}");
-    // `.ci/run` installs mdBook with the command that the message names.
-    let remedy = stderr.split('`').nth(1).unwrap();
-    let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/run");
-    let ci = fs::read_to_string(ci).unwrap();
-    assert!(ci.lines().any(|line| line.trim() == format!("run {remedy}")), "{remedy}");
+    let ci = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/run")).unwrap();
+    let check = |arguments: &[&str], path: &str, program: &str| {
+        let assert = docs(root.path(), arguments).env("PATH", path).assert().code(3).stdout("");
+        let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with(&format!("xtask: {program}: ")), "{stderr}");
+        // The remedy is what the checks do.
+        let remedy = stderr.split('`').nth(1).unwrap();
+        assert!(ci.contains(&format!("run {remedy}")), "{remedy}");
+    };
+    check(&["--check"], "", "lychee");
+    #[cfg(unix)]
+    {
+        let bin = programs(root.path(), &[("lychee", "#!/bin/sh\n")]);
+        check(&[], &bin, "mdbook");
+    }
+}
+
+/// A folder with programs, beside a workspace.
+#[cfg(unix)]
+fn programs(root: &Path, scripts: &[(&str, &str)]) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let bin = root.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    for (name, script) in scripts {
+        fs::write(bin.join(name), script).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin.display().to_string()
 }
 
 #[test]
@@ -79,20 +125,18 @@ fn a_folder_that_is_not_the_workspace_is_one_line() {
     assert!(stderr.lines().count() == 1 && stderr.contains("docs"), "{stderr}");
 }
 
-/// A stand-in for `mdbook` that records its input, and complains if there is a file `complain`.
 #[cfg(unix)]
 #[test]
 fn mdbook_gets_pages_figures_and_the_folder() {
-    use std::os::unix::fs::PermissionsExt as _;
-
     let root = workspace("# One\n\n$$\\eta$$\n");
-    let bin = root.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    let script = "#!/bin/sh\n[ -e bin/complain ] && echo ' WARN a' >&2\n\
+    // `mdbook` copies what it is given, and complains if there is a file `complain`. `lychee` finds a
+    // broken link in a folder if there is a file `broken`.
+    let mdbook = "#!/bin/sh\n[ -e bin/complain ] && echo ' WARN a' >&2\n\
                   cp \"$2/docs/one.md\" \"$2/docs/figures/a.svg\" \"$2/book.toml\" \"$4\"\n";
-    fs::write(bin.join("mdbook"), script).unwrap();
-    fs::set_permissions(bin.join("mdbook"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let lychee = "#!/bin/sh\nfor last; do :; done\n\
+                  if [ -d \"$last\" ] && [ -e bin/broken ]; then echo b; exit 2; fi\n";
+    let bin = programs(root.path(), &[("mdbook", mdbook), ("lychee", lychee)]);
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
     let run = || docs(root.path(), &["--out", "built"]).env("PATH", &path).assert();
     run().code(0).stdout("").stderr("built/index.html\n");
     let page = fs::read_to_string(root.path().join("built/one.md")).unwrap();
@@ -100,6 +144,8 @@ fn mdbook_gets_pages_figures_and_the_folder() {
     assert!(
         root.path().join("built/a.svg").exists() && root.path().join("built/book.toml").exists()
     );
-    fs::write(bin.join("complain"), "").unwrap();
+    fs::write(root.path().join("bin/broken"), "").unwrap();
+    run().code(1).stdout("b\n").stderr("");
+    fs::write(root.path().join("bin/complain"), "").unwrap();
     run().code(3).stdout("").stderr("xtask: mdbook: exit status: 0: WARN a\n");
 }

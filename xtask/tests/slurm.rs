@@ -14,7 +14,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use flatmin_book::{Page, commands::commands};
+use flatmin_book::{Piece, pieces, shown};
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use tempfile::TempDir;
@@ -483,15 +483,14 @@ fn wrong_usage_submits_nothing() {
     help.code(0).stdout(contains("--tasks N"));
 }
 
-fn page() -> Page {
-    let path = "docs/guide/cluster.md";
-    Page::new(path.to_owned(), read(root().join(path)))
+fn page() -> String {
+    read(root().join("docs/guide/cluster.md"))
 }
 
 #[test]
 fn the_submissions_of_the_page_are_possible() {
     let folder = stand_in();
-    let commands = commands(&page()).into_iter().map(Result::unwrap);
+    let commands = shown(&page()).into_iter().map(Result::unwrap);
     let is_submission = |words: &Vec<String>| words[0].ends_with("submit.sh");
     let submissions: Vec<Vec<String>> =
         commands.map(|command| command.words).filter(is_submission).collect();
@@ -508,9 +507,12 @@ fn the_loop_of_the_page_leaves_nothing_to_compute() {
     let (out, plain) = (folder.path().join("out"), folder.path().join("plain"));
     // A folder that is not that of the repository, as on another machine.
     executable(&folder.path().join("ssh"), "#!/bin/sh\necho \"$1\" >>hosts\nexec bash -c \"$2\"\n");
-    let page = page();
-    let block = page.blocks.iter().find(|block| block.text.contains("ssh")).unwrap();
-    let (first, rest) = block.text.split_once('\n').unwrap();
+    let block = pieces(&page()).into_iter().find_map(|placed| match placed.piece {
+        Piece::Block { text, .. } if text.contains("ssh") => Some(text),
+        _ => None,
+    });
+    let block = block.unwrap();
+    let (first, rest) = block.split_once('\n').unwrap();
     assert!(first.starts_with("reproduce="));
     let script = format!(
         "set -e\nreproduce='{XTASK} reproduce --profile smoke --out {}'\n{rest}",

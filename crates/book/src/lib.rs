@@ -1,30 +1,31 @@
-//! The book of flatmin as data: its pages checked, and its commands and examples run as tests.
+//! What the book's pages show beside their words: formulas, commands and examples in Rust.
 //!
 //! The book is the folder `docs` of the workspace, with `README.md`, `CHANGELOG.md` and `COMPARE.md`
-//! beside it. It is read in two ways, as files on a forge and as the pages that mdBook makes, and
-//! must be right in both:
+//! beside it. mdBook builds it, trycmd runs its sessions and lychee checks its links. This crate adds
+//! what those tools do not do:
 //!
-//! - [`Book::read`] reads it, [`Book::problems`] says what is wrong: pages that the table of contents
-//!   does not name, links to what does not exist, code that nothing tests;
-//! - [`Book::source`] is a page as mdBook gets it: included pages put in, formulas as MathML;
-//! - [`commands`] takes the commands of a page and says how each is tested;
-//! - `run` (a feature) runs those of one program and compares what they print.
+//! - [`problems`] lists code that no test covers and formulas that cannot be read;
+//! - [`with_mathml`] replaces the formulas of a page by MathML, which needs no script in a browser;
+//! - [`shown`] gives the commands that a page shows and no session runs;
+//! - `try_commands` (feature `run`) gives the sessions to trycmd.
 //!
 //! The Rust examples of the pages are tests of this crate's documentation.
 
-mod check;
-pub mod commands;
-mod page;
+mod commands;
+mod formulas;
+mod pages;
+mod problems;
 #[cfg(feature = "run")]
-mod run;
-mod source;
+mod sessions;
 
-pub use check::{Book, BookError, Problem};
-pub use page::{Block, Formula, Link, Page};
+pub use commands::{PROGRAMS, Shown, shown};
+pub use formulas::with_mathml;
+pub use pages::{BookError, Piece, Placed, Problem, pages, pieces};
+pub use problems::problems;
 #[cfg(feature = "run")]
-pub use run::run;
+pub use sessions::try_commands;
 
-/// Takes the Rust examples of pages into the tests, and names the pages.
+/// Makes the Rust examples of pages tests, and lists these pages.
 macro_rules! rust_examples {
     ($($page:literal),* $(,)?) => {
         /// The pages, relative to the root of the workspace, whose Rust examples are tests.

@@ -1,23 +1,23 @@
 //! Ranges and ticks.
 
-use super::text::{Weight, text_width};
-use super::{Axis, Scale};
+use crate::figure::{Axis, Scale};
+use crate::text::{Weight, text_width};
 
 /// Font size of tick labels.
-pub(super) const TICK_SIZE: f64 = 12.0;
+pub(crate) const TICK_SIZE: f64 = 12.0;
 
-/// Decades an axis must show for labels at decades only; with fewer, labels are at 1, 2 and 5.
+/// Number of decades from which on only decades are labelled; below it, labels are at 1, 2 and 5.
 const DECADES_FOR_DECADE_LABELS: usize = 3;
 
 /// Span, in decades, under which an axis without round labels counts as nearly linear.
 const NEARLY_LINEAR: f64 = 0.5;
 
-/// More ticks than any axis has room for: bounds the loops whatever the range.
-const MOST_TICKS: u32 = 60;
+/// Limit on the number of ticks, more than any axis has room for. It bounds the loops for every range.
+const MAX_TICKS: u32 = 60;
 
 /// The part of an axis that is shown, in transformed coordinates (log10 on a log axis).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View {
+pub(crate) struct View {
     scale: Scale,
     low: f64,
     high: f64,
@@ -25,25 +25,25 @@ pub(super) struct View {
 
 /// A tick: its place along the axis, from 0 to 1, and its label, empty for a minor tick.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tick {
-    pub(super) at: f64,
-    pub(super) label: String,
+pub(crate) struct Tick {
+    pub(crate) at: f64,
+    pub(crate) label: String,
 }
 
-/// Which way an axis runs, which decides how densely labels fit.
+/// The direction of an axis, on which the spacing of its labels depends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Horizontal,
     Vertical,
 }
 
 impl Scale {
-    /// Whether the axis has a place for `value`, inside its range or out of it.
-    pub(super) fn can_draw(self, value: f64) -> bool {
+    /// True if the axis has a position for `value`, inside or outside of its range.
+    pub(crate) fn can_draw(self, value: f64) -> bool {
         self.transform(value).is_some()
     }
 
-    /// `value` in the coordinate in which the axis is even, if it can be drawn at all.
+    /// The coordinate of `value` in which the axis is linear; `None` if `value` cannot be drawn.
     fn transform(self, value: f64) -> Option<f64> {
         match self {
             // The limit keeps differences of two values finite.
@@ -55,9 +55,10 @@ impl Scale {
 
 impl View {
     /// The range that shows all of `data` with a little padding, and those `wishes` (values of
-    /// references) that do not squash it: within ¾ of the data's span, or one decade, or a tenth
-    /// of the value, of it. A usable explicit range is taken as it is.
-    pub(super) fn fit(axis: &Axis, data: &[f64], wishes: &[f64]) -> Self {
+    /// references) that do not compress it too much: they must lie within ¾ of the data's span of the
+    /// data, or within one decade on a log axis, or within a tenth of the largest value on a linear one.
+    /// A valid explicit range is used unchanged.
+    pub(crate) fn fit(axis: &Axis, data: &[f64], wishes: &[f64]) -> Self {
         let scale = axis.scale;
         let transform = |values: &[f64]| -> Vec<f64> {
             values.iter().filter_map(|&value| scale.transform(value)).collect()
@@ -95,12 +96,12 @@ impl View {
         Self { scale, low: low - padding, high: high + padding }
     }
 
-    /// Where `value` lies along the axis: 0 at its start, 1 at its end, `None` if it cannot be drawn.
-    pub(super) fn fraction(&self, value: f64) -> Option<f64> {
-        self.scale.transform(value).map(|value| self.place(value))
+    /// The position of `value`: 0 at the start of the axis, 1 at its end, `None` if it cannot be drawn.
+    pub(crate) fn fraction(&self, value: f64) -> Option<f64> {
+        self.scale.transform(value).map(|value| self.position(value))
     }
 
-    fn place(&self, transformed: f64) -> f64 {
+    fn position(&self, transformed: f64) -> f64 {
         (transformed - self.low) / (self.high - self.low)
     }
 
@@ -110,11 +111,11 @@ impl View {
     }
 
     fn tick(&self, transformed: f64, label: String) -> Option<Tick> {
-        self.shows(transformed).then(|| Tick { at: self.place(transformed), label })
+        self.shows(transformed).then(|| Tick { at: self.position(transformed), label })
     }
 
     /// Ticks for an axis of `length` pixels.
-    pub(super) fn ticks(&self, length: f64, direction: Direction) -> Vec<Tick> {
+    pub(crate) fn ticks(&self, length: f64, direction: Direction) -> Vec<Tick> {
         match self.scale {
             Scale::Linear => self.linear_ticks(self.low, self.high, length, direction),
             Scale::Log => self.log_ticks(length, direction),
@@ -134,7 +135,7 @@ impl View {
         for labelled in [&[1, 2, 5][..], &[1, 3], &[1]] {
             let ticks = self.mantissa_ticks(first, last, labelled);
             let labels = ticks.iter().filter(|tick| !tick.label.is_empty()).count();
-            if labels >= 2 && fit(&ticks, length, direction) {
+            if labels >= 2 && labels_fit(&ticks, length, direction) {
                 return ticks;
             }
         }
@@ -145,7 +146,7 @@ impl View {
         self.linear_ticks(low, high, length, direction)
     }
 
-    /// Labels at decades, every second, third, … where there are too many.
+    /// Labels at decades; if they do not fit, at every second, third, … decade.
     fn decade_ticks(&self, first: i32, last: i32, length: f64, direction: Direction) -> Vec<Tick> {
         let mut ticks = Vec::new();
         for stride in [1, 2, 3, 4, 5, 10, 20, 50, 100, 200] {
@@ -156,7 +157,7 @@ impl View {
                     self.tick(f64::from(exponent), label)
                 })
                 .collect();
-            if fit(&ticks, length, direction) {
+            if labels_fit(&ticks, length, direction) {
                 if stride == 1 {
                     ticks.extend(self.mantissa_ticks(first, last, &[]));
                 }
@@ -192,7 +193,7 @@ impl View {
                 return Vec::new();
             };
             let start = (low / step - 1e-9).ceil();
-            let values: Vec<f64> = (0..MOST_TICKS)
+            let values: Vec<f64> = (0..MAX_TICKS)
                 .map(|index| (start + f64::from(index)) * step)
                 .take_while(|&value| value <= high + 1e-9 * step)
                 .collect();
@@ -201,7 +202,7 @@ impl View {
                 .zip(&values)
                 .filter_map(|(label, &value)| self.tick(self.scale.transform(value)?, label))
                 .collect();
-            if fit(&ticks, length, direction) {
+            if labels_fit(&ticks, length, direction) {
                 break;
             }
         }
@@ -215,8 +216,8 @@ fn extent(values: &[f64]) -> Option<(f64, f64)> {
     Some(rest.iter().fold((*first, *first), |(low, high), &v| (low.min(v), high.max(v))))
 }
 
-/// Whether no two neighbouring labels touch on an axis of `length` pixels.
-fn fit(ticks: &[Tick], length: f64, direction: Direction) -> bool {
+/// True if no two neighbouring labels touch on an axis of `length` pixels.
+fn labels_fit(ticks: &[Tick], length: f64, direction: Direction) -> bool {
     let labelled: Vec<&Tick> = ticks.iter().filter(|tick| !tick.label.is_empty()).collect();
     labelled.windows(2).all(|pair| {
         let room = (pair[1].at - pair[0].at) * length;
@@ -242,7 +243,8 @@ fn nice_step(raw: f64) -> Option<(f64, i32)> {
     Some(step.map_or((10.0 * unit, -exponent - 1), |step| (step, -exponent)))
 }
 
-/// Labels of evenly spaced values: plain where that is short, else all with one power of ten.
+/// Labels of evenly spaced values: plain numbers if these are short, otherwise multiples of one power of
+/// ten.
 fn linear_labels(values: &[f64], decimals: i32) -> Vec<String> {
     let largest = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     let plain = largest < 1e5 && (largest >= 1e-3 || largest <= 0.0) && decimals <= 8;
@@ -275,7 +277,7 @@ fn group_thousands(digits: &str) -> String {
     }
 }
 
-/// `mantissa · 10^exponent` as short as it reads well: `0.002`, `50`, `2·10⁻⁶`.
+/// `mantissa · 10^exponent` in its shortest readable form: `0.002`, `50`, `2·10⁻⁶`.
 fn short_number(mantissa: u32, exponent: i32) -> String {
     match (mantissa, usize::try_from(exponent), usize::try_from(-exponent)) {
         (_, Ok(zeros @ 0..=3), _) => format!("{mantissa}{}", "0".repeat(zeros)),
@@ -287,23 +289,13 @@ fn short_number(mantissa: u32, exponent: i32) -> String {
 
 /// `10ⁿ` with the exponent in superscript digits.
 fn power_of_ten(exponent: i32) -> String {
-    let superscript = |character| match character {
-        '-' => '⁻',
-        '0' => '⁰',
-        '1' => '¹',
-        '2' => '²',
-        '3' => '³',
-        '4' => '⁴',
-        '5' => '⁵',
-        '6' => '⁶',
-        '7' => '⁷',
-        '8' => '⁸',
-        _ => '⁹',
-    };
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let superscript =
+        |character: char| character.to_digit(10).map_or('⁻', |d| DIGITS[d as usize]);
     format!("10{}", exponent.to_string().chars().map(superscript).collect::<String>())
 }
 
-/// `10^x`, good to the few digits a tick needs; only used over less than a decade.
+/// `10^x` to the few digits that a tick needs; used only for less than a decade.
 fn decimal_power(x: f64) -> f64 {
     let exponent = whole(x.floor());
     // Bisection of log10 on [1, 10]: 10^x without a function that differs between platforms.
@@ -315,7 +307,7 @@ fn decimal_power(x: f64) -> f64 {
     low * 10.0_f64.powi(exponent)
 }
 
-/// A float that is already whole as an integer; exponents of floats are far inside the range.
+/// A float without a fractional part as an integer; exponents of floats are far inside the range.
 fn whole(value: f64) -> i32 {
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates; exponents are below 400")]
     let integer = value as i32;

@@ -1,34 +1,34 @@
-//! Where to write the name of a reference line.
+//! Placement of the names of reference lines.
 //!
-//! A name is set along its line where the line is straight enough and the least is underneath, level
-//! beside it otherwise, or a little away with a leader where the neighbourhood is crowded; always
-//! wholly inside the panel. Candidates are tried in a fixed order and ties keep the first, so the
-//! result is deterministic.
+//! A name is written along its line if a straight part of the line is long enough, horizontally beside
+//! the line otherwise, or at a distance with a leader if the surroundings are crowded. It covers as
+//! little as possible and always lies inside the panel. Candidates are tried in a fixed order, and the
+//! first of equally good ones wins, so the result is deterministic.
 
-use super::svg::{Point, Rect};
-use super::text::{Weight, text_width};
+use crate::svg::{Point, Rect};
+use crate::text::{Weight, text_width};
 
 /// Font size of the names of references, unless a name is too long for its panel.
-pub(super) const LABEL_SIZE: f64 = 11.5;
+pub(crate) const LABEL_SIZE: f64 = 11.5;
 
-/// Something a name should not cover, and how bad it is if it does.
+/// A point that a name should not cover, and the cost of covering it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Obstacle {
-    pub(super) at: Point,
-    pub(super) weight: f64,
+pub(crate) struct Obstacle {
+    pub(crate) at: Point,
+    pub(crate) weight: f64,
 }
 
-/// Where a name goes: the middle of its text, the unit vector along it, the font size, and the ends of
-/// a leader from the text to its line, if they are apart.
+/// The position of a name: the middle of its text, the unit vector along it, the font size, and the ends
+/// of a leader to its line if the name lies at a distance.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spot {
-    pub(super) center: Point,
-    pub(super) along: Point,
-    pub(super) size: f64,
-    pub(super) leader: Option<(Point, Point)>,
+pub(crate) struct Spot {
+    pub(crate) center: Point,
+    pub(crate) along: Point,
+    pub(crate) size: f64,
+    pub(crate) leader: Option<(Point, Point)>,
 }
 
-/// A place for a name, and what it costs whatever lies underneath.
+/// A possible position of a name, and its cost apart from the points that it covers.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     slab: Slab,
@@ -59,22 +59,20 @@ impl Slab {
             let indices = (0..=200_u32).map(f64::from).take_while(move |&i| i <= count);
             indices.map(move |i| half * (2.0 * i / count - 1.0))
         };
-        let place = |u: f64, v: f64| {
-            let (ax, ay) = self.along;
-            (self.center.0 + u * ax - v * ay, self.center.1 + u * ay + v * ax)
-        };
         grid(self.half_width)
-            .flat_map(|u| grid(self.half_height).map(move |v| place(u, v)))
+            .flat_map(|u| grid(self.half_height).map(move |v| self.at(u, v)))
             .collect()
     }
 
     fn is_inside(&self, area: &Rect) -> bool {
-        let corners = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)];
-        corners.into_iter().all(|(a, b)| {
-            let (u, v) = (a * self.half_width, b * self.half_height);
-            let (ax, ay) = self.along;
-            area.contains((self.center.0 + u * ax - v * ay, self.center.1 + u * ay + v * ax))
-        })
+        let (w, h) = (self.half_width, self.half_height);
+        [(-w, -h), (w, -h), (-w, h), (w, h)].into_iter().all(|(u, v)| area.contains(self.at(u, v)))
+    }
+
+    /// The point at distance `u` along the slab and `v` across it from its centre.
+    fn at(&self, u: f64, v: f64) -> Point {
+        let (ax, ay) = self.along;
+        (self.center.0 + u * ax - v * ay, self.center.1 + u * ay + v * ax)
     }
 
     fn cost(&self, obstacles: &[Obstacle]) -> f64 {
@@ -82,9 +80,9 @@ impl Slab {
     }
 }
 
-/// The best spot for `text` beside the polyline `line`, which must lie inside `area`; `None` for an
-/// empty line. The obstacles grow by the text, so that later names avoid it.
-pub(super) fn place(
+/// The best position for `text` beside the polyline `line`, which must lie inside `area`; `None` for an
+/// empty line. The text is added to the obstacles, so that later names avoid it.
+pub(crate) fn place(
     text: &str,
     line: &[Point],
     area: &Rect,
@@ -96,7 +94,7 @@ pub(super) fn place(
     let (half_width, half_height) = (0.5 * natural * size / LABEL_SIZE, 0.62 * size);
     let own = sample(line, 3.0);
     let cost = |candidate: &Candidate| {
-        // The line's own points cost too: a name is beside its line, not on it.
+        // Points of the line itself cost too, so that a name lies beside its line and not on it.
         let covered = own.iter().filter(|&&point| candidate.slab.covers(point)).count();
         candidate.penalty + candidate.slab.cost(obstacles) + 2.0 * covered as f64
     };
@@ -108,7 +106,7 @@ pub(super) fn place(
     let (slab, leader) = if let Some((_, Candidate { slab, leader, .. })) = best {
         (slab, leader)
     } else {
-        // No candidate fits: level text pushed inside.
+        // No candidate fits, so horizontal text is moved into the panel.
         let (x, y) = *own.get(own.len() / 2)?;
         let clamp = |value: f64, low: f64, high: f64| value.max(low).min(high.max(low));
         let center = (
@@ -121,7 +119,7 @@ pub(super) fn place(
     Some(Spot { center: slab.center, along: slab.along, size, leader })
 }
 
-/// Places beside the points of a line, densely sampled, for a name of the given half extents.
+/// Positions beside the densely sampled points of a line, for a name of the given half extents.
 fn candidates(own: &[Point], half_width: f64, half_height: f64) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     let reach = half_height + 3.0;
@@ -130,8 +128,8 @@ fn candidates(own: &[Point], half_width: f64, half_height: f64) -> Vec<Candidate
             let (dx, dy) = (x - from.0, y - from.1);
             (dx * dx + dy * dy).sqrt()
         };
-        // Prefer the right half of the line, mildly.
-        let place = 0.4 * (index as f64 / own.len() as f64 - 0.7).abs();
+        // A slight preference for the right half of the line.
+        let off_side = 0.4 * (index as f64 / own.len() as f64 - 0.7).abs();
         if let Some(&to) = own[index..].iter().find(|&&point| away(point) >= 2.0 * half_width) {
             let along = readable((to.0 - from.0, to.1 - from.1), away(to));
             let middle = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
@@ -139,7 +137,7 @@ fn candidates(own: &[Point], half_width: f64, half_height: f64) -> Vec<Candidate
                 let shift = side * reach;
                 let center = (middle.0 - shift * along.1, middle.1 + shift * along.0);
                 let slab = Slab { center, along, half_width, half_height };
-                candidates.push(Candidate { slab, leader: None, penalty: place + penalty });
+                candidates.push(Candidate { slab, leader: None, penalty: off_side + penalty });
             }
         }
         let level = |dx: f64, dy: f64| {
@@ -147,16 +145,16 @@ fn candidates(own: &[Point], half_width: f64, half_height: f64) -> Vec<Candidate
             Slab { center, along: (1.0, 0.0), half_width, half_height }
         };
         for side in [-1.0, 1.0] {
-            // Level text with a corner or an edge near the point, for steep or short lines.
+            // Horizontal text with a corner or an edge near the point, for steep or short lines.
             for dx in [-1.0_f64, 0.0, 1.0] {
                 let slab = level(dx * (half_width + 4.0), side * reach);
-                let penalty = place + 1.5 + dx.abs();
+                let penalty = off_side + 1.5 + dx.abs();
                 candidates.push(Candidate { slab, leader: None, penalty });
             }
             for distance in [2.5, 4.0, 6.0, 8.0] {
                 let slab = level(0.0, side * distance * reach);
                 let leader = Some(((from.0, slab.center.1 - side * half_height), from));
-                let penalty = place + 6.0 + distance;
+                let penalty = off_side + 6.0 + distance;
                 candidates.push(Candidate { slab, leader, penalty });
             }
         }
@@ -177,7 +175,7 @@ fn readable((dx, dy): Point, length: f64) -> Point {
 }
 
 /// Points at most `step` apart along a polyline.
-pub(super) fn sample(line: &[Point], step: f64) -> Vec<Point> {
+pub(crate) fn sample(line: &[Point], step: f64) -> Vec<Point> {
     let mut points: Vec<Point> = line.first().copied().into_iter().collect();
     for pair in line.windows(2) {
         let ((ax, ay), (bx, by)) = (pair[0], pair[1]);

@@ -1,11 +1,11 @@
 //! The whole figure: title, legend, and the grid of panels with their titles.
 
-use super::axis::{Direction, View};
-use super::legend::{Legend, entries, reference_names};
-use super::panel::{Placed, X_LABEL_DROP, Y_LABEL_GAP, widest};
-use super::svg::{Anchor, Rect, Svg, Text, number};
-use super::text::{Weight, escape, plain, wrap};
-use super::{Figure, Panel, ReferenceKind, Scale};
+use crate::axis::{Direction, View};
+use crate::figure::{Axis, Figure, Panel, ReferenceKind, Scale};
+use crate::legend::{Legend, distinct, entries, reference_names};
+use crate::panel::{Placed, X_LABEL_DROP, Y_LABEL_GAP, widest};
+use crate::svg::{Anchor, Rect, Svg, Text, number};
+use crate::text::{Weight, escape, plain, wrap};
 
 const FIGURE_TITLE: f64 = 18.0;
 const SUBTITLE: f64 = 13.0;
@@ -14,7 +14,7 @@ const AXIS_TITLE: f64 = 13.0;
 /// Line height as a multiple of the font size.
 const LEADING: f64 = 1.35;
 
-/// Longer lines of running text are hard to read.
+/// Width limit for running text: longer lines are hard to read.
 const LONGEST_LINE: f64 = 1000.0;
 
 const MARGIN: f64 = 18.0;
@@ -24,8 +24,8 @@ const ROW_GAP: f64 = 16.0;
 const RIGHT_ROOM: f64 = 20.0;
 const LEAST_FRAME_WIDTH: f64 = 180.0;
 
-/// The first comes first because its one face has every symbol used here (λ, ‖, ₁, ⁻, ≤); browsers
-/// piece the others together from several fonts.
+/// `DejaVu Sans` comes first because it has every symbol used here (λ, ‖, ₁, ⁻, ≤); for the other fonts
+/// browsers take missing symbols from further fonts.
 const FONTS: &str = "'DejaVu Sans', 'Segoe UI', 'Helvetica Neue', Arial, sans-serif";
 
 /// Width of a panel with its axis titles, and height of its frame.
@@ -38,7 +38,7 @@ fn panel_size(columns: usize) -> (f64, f64) {
     }
 }
 
-/// A panel with everything that decides how much room it needs.
+/// A panel with everything that determines its size.
 struct Measured<'a> {
     panel: &'a Panel,
     x: View,
@@ -48,7 +48,17 @@ struct Measured<'a> {
     y_title: Vec<String>,
 }
 
-pub(super) fn render(figure: &Figure) -> String {
+impl Figure {
+    /// The figure as a self-contained SVG document: UTF-8 without an XML declaration, so that it can be a
+    /// file or a part of an HTML page.
+    ///
+    /// Empty figures, empty panels and values that cannot be drawn also give a valid document.
+    pub fn to_svg(&self) -> String {
+        render(self)
+    }
+}
+
+fn render(figure: &Figure) -> String {
     let columns = figure.columns.clamp(1, figure.panels.len().max(1));
     let (cell_width, frame_height) = panel_size(columns);
     let inner_width = columns as f64 * (cell_width + COLUMN_GAP) - COLUMN_GAP;
@@ -65,9 +75,10 @@ pub(super) fn render(figure: &Figure) -> String {
 
     let mut body = Svg::default();
     let mut y = MARGIN;
-    y = draw_lines(&mut body, &figure.title, y, FIGURE_TITLE, Weight::Bold, inner_width);
-    let line_width = inner_width.min(LONGEST_LINE);
-    y = draw_lines(&mut body, &figure.subtitle, y, SUBTITLE, Weight::Normal, line_width);
+    let title = Text::new(&figure.title, (MARGIN, y), FIGURE_TITLE);
+    y = draw_lines(&mut body, &Text { weight: Weight::Bold, ..title }, inner_width);
+    let subtitle = Text::new(&figure.subtitle, (MARGIN, y), SUBTITLE);
+    y = draw_lines(&mut body, &subtitle, inner_width.min(LONGEST_LINE));
     y += 6.0;
     legend.draw(&mut body, (MARGIN, y));
     y += legend.height + 8.0;
@@ -122,25 +133,27 @@ fn measure(panel: &Panel, cell_width: f64, frame_height: f64) -> Measured<'_> {
     }
 }
 
-/// Room a panel needs on the left of its frame for tick labels and the axis title.
+/// Width of the tick labels and the axis title to the left of a panel's frame.
 fn left_room(measured: &Measured<'_>, frame_height: f64) -> f64 {
     let labels = widest(&measured.y.ticks(frame_height, Direction::Vertical));
     let title = measured.y_title.len() as f64 * AXIS_TITLE * LEADING;
     labels + Y_LABEL_GAP + 6.0 + title
 }
 
-/// Draws wrapped text from the left margin and returns the y below it.
-fn draw_lines(svg: &mut Svg, text: &str, mut y: f64, size: f64, weight: Weight, width: f64) -> f64 {
-    for line in wrap(text, width, size, weight) {
-        svg.text(&Text { weight, ..Text::new(&line, (MARGIN, y + size), size) });
-        y += size * LEADING;
+/// Draws a text in lines of at most `width`, with its upper left corner at `text.at`, and returns the y
+/// below it.
+fn draw_lines(svg: &mut Svg, text: &Text<'_>, width: f64) -> f64 {
+    let (x, mut y) = text.at;
+    for line in wrap(text.content, width, text.size, text.weight) {
+        svg.text(&Text { content: &line, at: (x, y + text.size), ..*text });
+        y += text.size * LEADING;
     }
     y
 }
 
 fn draw_titles(svg: &mut Svg, measured: &Measured<'_>, frame: &Rect, cell_left: f64) {
     let center = frame.left + 0.5 * frame.width;
-    // Titles sit on the frame, so a shorter one in a row has its free line above it.
+    // Titles are aligned at the bottom, so a shorter title in a row has free space above it.
     let count = measured.title.len() as f64;
     for (index, line) in measured.title.iter().enumerate() {
         let up = (count - 1.0 - index as f64) * PANEL_TITLE * LEADING;
@@ -159,23 +172,18 @@ fn draw_titles(svg: &mut Svg, measured: &Measured<'_>, frame: &Rect, cell_left: 
     }
 }
 
-/// What the figure shows, in words, for readers who do not see it.
+/// A description of the figure for readers who cannot see it.
 fn describe(figure: &Figure) -> String {
-    let axis = |axis: &super::Axis| match axis.scale {
+    let axis = |axis: &Axis| match axis.scale {
         Scale::Linear | Scale::Categories(_) => axis.label.clone(),
         Scale::Log => format!("{} (log scale)", axis.label),
     };
     let mut text = figure.subtitle.clone();
     for panel in &figure.panels {
-        let mut names: Vec<&str> = Vec::new();
         let series = panel.series.iter().filter(|series| panel.draws(series));
         let references = panel.references.iter().filter(|_| panel.has_data());
         let labels = series.map(|s| &s.label).chain(references.map(|r| &r.label));
-        for label in labels.filter(|label| !label.is_empty()) {
-            if !names.contains(&label.as_str()) {
-                names.push(label);
-            }
-        }
+        let names = distinct(labels.filter(|label| !label.is_empty()));
         let names = if names.is_empty() { "no data".to_owned() } else { names.join("; ") };
         let (x, y) = (axis(&panel.x), axis(&panel.y));
         let title = if panel.title.is_empty() { "Drawn" } else { panel.title.as_str() };
@@ -184,7 +192,7 @@ fn describe(figure: &Figure) -> String {
     text.trim().to_owned()
 }
 
-/// A prefix for identifiers that differs between figures on one page: FNV-1a over the words and the
+/// A prefix for identifiers that differs between the figures of a page: the FNV-1a hash of the texts and
 /// sizes of the figure.
 fn identifier(figure: &Figure) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -1,9 +1,9 @@
 //! The legend shared by all panels of a figure.
 
-use super::style::{draw_marker, reference_stroke, stroke};
-use super::svg::{Point, Stroke, Svg, Text};
-use super::text::{Weight, text_width, wrap};
-use super::{Figure, Mark, Style};
+use crate::figure::{Figure, Mark, Panel, Style};
+use crate::style::{draw_marker, reference_stroke, stroke};
+use crate::svg::{Point, Stroke, Svg, Text};
+use crate::text::{Weight, text_width, wrap};
 
 const SIZE: f64 = 12.5;
 const LINE_HEIGHT: f64 = 20.0;
@@ -13,10 +13,10 @@ const ENTRY_GAP: f64 = 24.0;
 /// Half the length of an error bar.
 const BAR: f64 = 8.0;
 
-/// What one legend entry stands for.
+/// The thing that a legend entry names.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Key {
-    /// Series of one label and style, with the marks they use.
+pub(crate) enum Key {
+    /// Series with one label and style, and their marks.
     Series(Style, Vec<Mark>),
     /// The reference with this index among the figure's named references.
     Reference(usize),
@@ -24,31 +24,37 @@ pub(super) enum Key {
 
 /// A name and its key.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
-    pub(super) label: String,
-    pub(super) key: Key,
+pub(crate) struct Entry {
+    pub(crate) label: String,
+    pub(crate) key: Key,
 }
 
 /// A legend laid out for a width.
 #[derive(Debug)]
-pub(super) struct Legend {
+pub(crate) struct Legend {
     placed: Vec<(Point, Vec<String>, Key)>,
-    pub(super) height: f64,
+    pub(crate) height: f64,
 }
 
-/// The names of the figure's references, each once, in order of appearance.
-pub(super) fn reference_names(figure: &Figure) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for reference in figure.panels.iter().flat_map(|panel| &panel.references) {
-        if !names.contains(&reference.label.as_str()) {
-            names.push(&reference.label);
+/// The different names among `names`, in order of appearance.
+pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut distinct: Vec<&str> = Vec::new();
+    for name in names {
+        if !distinct.contains(&name.as_str()) {
+            distinct.push(name);
         }
     }
-    names
+    distinct
 }
 
-/// Everything the legend names: series that have something to draw, then references.
-pub(super) fn entries(figure: &Figure) -> Vec<Entry> {
+/// The different names of the figure's references, in order of appearance.
+pub(crate) fn reference_names(figure: &Figure) -> Vec<&str> {
+    let references = figure.panels.iter().flat_map(|panel| &panel.references);
+    distinct(references.map(|reference| &reference.label))
+}
+
+/// The entries of the legend: series with points to draw, then references.
+pub(crate) fn entries(figure: &Figure) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for panel in &figure.panels {
         for series in panel.series.iter().filter(|series| !series.label.is_empty()) {
@@ -75,7 +81,7 @@ pub(super) fn entries(figure: &Figure) -> Vec<Entry> {
     }
     let names = reference_names(figure).into_iter().enumerate();
     let shown = names.filter(|&(_, name)| {
-        let named = |panel: &super::Panel| panel.references.iter().any(|r| r.label == name);
+        let named = |panel: &Panel| panel.references.iter().any(|r| r.label == name);
         !name.is_empty() && figure.panels.iter().any(|panel| named(panel) && panel.has_data())
     });
     entries.extend(
@@ -86,7 +92,7 @@ pub(super) fn entries(figure: &Figure) -> Vec<Entry> {
 
 impl Legend {
     /// Places entries from left to right in rows of at most `width`.
-    pub(super) fn new(entries: Vec<Entry>, width: f64) -> Self {
+    pub(crate) fn new(entries: Vec<Entry>, width: f64) -> Self {
         let (mut placed, mut x, mut y, mut row_lines) = (Vec::new(), 0.0, 0.0, 0.0_f64);
         for entry in entries {
             let room = width - KEY_WIDTH - KEY_GAP;
@@ -104,7 +110,7 @@ impl Legend {
     }
 
     /// Draws the legend with its upper left corner at `corner`.
-    pub(super) fn draw(&self, svg: &mut Svg, corner: Point) {
+    pub(crate) fn draw(&self, svg: &mut Svg, corner: Point) {
         for ((x, y), lines, key) in &self.placed {
             let (left, middle) = (corner.0 + x, corner.1 + y + 0.5 * LINE_HEIGHT);
             draw_key(svg, key, left, middle);
@@ -123,11 +129,11 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
         Key::Series(style, marks) => {
             let along = marks.iter().filter(|&&mark| mark != Mark::Intervals);
             for stroke in along.filter_map(|&mark| stroke(*style, mark)) {
-                // A thin, translucent line stands alone here: opaque, so that its colour shows.
+                // A single thin line is drawn opaque here, so that its colour can be recognised.
                 let width = stroke.width.max(1.6);
                 svg.polyline(&ends, &Stroke { width, opacity: 1.0, ..stroke });
             }
-            // Several kinds of marker stand side by side.
+            // Several kinds of markers are drawn side by side.
             let markers: Vec<Mark> = marks
                 .iter()
                 .copied()
@@ -137,7 +143,7 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
             if let Some(stroke) =
                 marks.iter().find(is_interval).and_then(|&mark| stroke(*style, mark))
             {
-                // As in the panels, through the markers; in the middle where there are none.
+                // The bar runs through each marker, or through the middle if there are no markers.
                 for index in 0..markers.len().max(1) {
                     let at = (index as f64 + 0.5) / markers.len().max(1) as f64;
                     let x = left + at * KEY_WIDTH;
@@ -149,5 +155,35 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
                 draw_marker(svg, *style, mark, (left + at * KEY_WIDTH, y));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::{Axis, Reference, ReferenceKind, Series};
+
+    #[test]
+    fn the_legend_names_each_series_and_reference_once() {
+        let bound = Reference { label: "2/η".to_owned(), kind: ReferenceKind::Horizontal(2.0) };
+        let points = [(1.0, 1.0), (2.0, 3.0)];
+        let series = [Mark::Points, Mark::Line].map(|mark| Series {
+            label: "SGD".to_owned(),
+            style: Style(0),
+            mark,
+            points: points.to_vec(),
+        });
+        let one = Panel {
+            title: String::new(),
+            x: Axis::log(""),
+            y: Axis::log(""),
+            series: series.to_vec(),
+            references: vec![bound],
+        };
+        let figure = Figure { panels: vec![one.clone(), one], ..Figure::default() };
+        let entries = entries(&figure);
+        let labels: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).collect();
+        assert_eq!(labels, ["SGD", "2/η"]);
+        assert_eq!(entries[0].key, Key::Series(Style(0), vec![Mark::Points, Mark::Line]));
     }
 }

@@ -1,13 +1,13 @@
 //! One panel: ranges, grid, axes, series and named references.
 
-use super::axis::{Direction, TICK_SIZE, Tick, View};
-use super::label::{Obstacle, place, sample};
-use super::style::{draw_marker, reference_stroke, stroke};
-use super::svg::{Anchor, INK, Point, Rect, Stroke, Svg, Text};
-use super::text::{Weight, text_width};
-use super::{Mark, Panel, Reference, ReferenceKind, Series};
+use crate::axis::{Direction, TICK_SIZE, Tick, View};
+use crate::figure::{Mark, Panel, Reference, ReferenceKind, Series};
+use crate::label::{Obstacle, place, sample};
+use crate::style::{draw_marker, reference_stroke, stroke};
+use crate::svg::{Anchor, INK, Point, Rect, Stroke, Svg, Text};
+use crate::text::{Weight, text_width};
 
-/// Marks in drawing order: what is translucent first, medians on top.
+/// Marks in drawing order: translucent marks first, medians last.
 const DRAWING_ORDER: [Mark; 6] = [
     Mark::ThinLine,
     Mark::Intervals,
@@ -24,21 +24,21 @@ const MAJOR_TICK: f64 = 5.0;
 const MINOR_TICK: f64 = 3.0;
 
 /// Distance from the frame to the middle of the tick labels under it.
-pub(super) const X_LABEL_DROP: f64 = 14.0;
+pub(crate) const X_LABEL_DROP: f64 = 14.0;
 /// Distance from the frame to the tick labels on its left.
-pub(super) const Y_LABEL_GAP: f64 = 8.0;
+pub(crate) const Y_LABEL_GAP: f64 = 8.0;
 
-/// Coordinates beyond the frame are cut here, far outside what the clip path leaves visible.
+/// Limit on pixel coordinates, far outside of the visible part.
 const FAR: f64 = 1e5;
 
 impl Panel {
-    /// Whether at least one point of `series` can be drawn in this panel.
-    pub(super) fn draws(&self, series: &Series) -> bool {
+    /// True if at least one point of `series` can be drawn in this panel.
+    pub(crate) fn draws(&self, series: &Series) -> bool {
         series.points.iter().any(|&(x, y)| self.is_drawable(x, y))
     }
 
-    /// Whether anything measured can be drawn.
-    pub(super) fn has_data(&self) -> bool {
+    /// True if at least one series can be drawn.
+    pub(crate) fn has_data(&self) -> bool {
         self.series.iter().any(|series| self.draws(series))
     }
 
@@ -47,49 +47,46 @@ impl Panel {
     }
 
     /// The ranges of both axes.
-    pub(super) fn views(&self) -> (View, View) {
+    pub(crate) fn views(&self) -> (View, View) {
         let data: Vec<Point> =
             self.series.iter().flat_map(|series| &series.points).copied().collect();
         let drawable = data.into_iter().filter(|&(x, y)| self.is_drawable(x, y));
         let (xs, ys): (Vec<f64>, Vec<f64>) = drawable.unzip();
-        let wishes = |pick: fn(&ReferenceKind) -> Option<f64>| -> Vec<f64> {
-            self.references.iter().filter_map(|reference| pick(&reference.kind)).collect()
-        };
-        let x = View::fit(
-            &self.x,
-            &xs,
-            &wishes(|kind| if let ReferenceKind::Vertical(x) = kind { Some(*x) } else { None }),
-        );
-        let mut heights =
-            wishes(|kind| if let ReferenceKind::Horizontal(y) = kind { Some(*y) } else { None });
-        for reference in &self.references {
-            if let ReferenceKind::Curve(points) = &reference.kind {
-                let seen = points.iter().filter(|point| {
-                    x.fraction(point.0).is_some_and(|at| (0.0..=1.0).contains(&at))
-                });
-                heights.extend(seen.map(|point| point.1));
+        let kinds = self.references.iter().map(|reference| &reference.kind);
+        let verticals = kinds.clone().filter_map(|kind| match kind {
+            ReferenceKind::Vertical(x) => Some(*x),
+            _ => None,
+        });
+        let x = View::fit(&self.x, &xs, &verticals.collect::<Vec<_>>());
+        let shown = |at: f64| x.fraction(at).is_some_and(|at| (0.0..=1.0).contains(&at));
+        let heights = kinds.flat_map(|kind| match kind {
+            ReferenceKind::Horizontal(y) => vec![*y],
+            ReferenceKind::Vertical(_) => Vec::new(),
+            ReferenceKind::Curve(points) => {
+                points.iter().filter(|point| shown(point.0)).map(|point| point.1).collect()
             }
-        }
+        });
+        let heights: Vec<f64> = heights.collect();
         (x, View::fit(&self.y, &ys, &heights))
     }
 }
 
 /// A panel with its place in the figure.
 #[derive(Debug)]
-pub(super) struct Placed<'a> {
-    pub(super) panel: &'a Panel,
-    pub(super) x: View,
-    pub(super) y: View,
-    pub(super) frame: Rect,
+pub(crate) struct Placed<'a> {
+    pub(crate) panel: &'a Panel,
+    pub(crate) x: View,
+    pub(crate) y: View,
+    pub(crate) frame: Rect,
     /// Identifier of the clip path that cuts drawings to the frame.
-    pub(super) clip: &'a str,
-    /// Names of the figure's references, which fix their line styles.
-    pub(super) names: &'a [&'a str],
+    pub(crate) clip: &'a str,
+    /// Names of the figure's references, which determine their line styles.
+    pub(crate) names: &'a [&'a str],
 }
 
 impl Placed<'_> {
-    /// Draws grid, data, references, frame and ticks; titles belong to the layout.
-    pub(super) fn draw(&self, svg: &mut Svg) {
+    /// Draws grid, data, references, frame and ticks. The layout draws the titles.
+    pub(crate) fn draw(&self, svg: &mut Svg) {
         let frame = &self.frame;
         svg.raw(format_args!(r#"<clipPath id="{}">"#, self.clip));
         svg.rect(*frame, "#FFFFFF", "none");
@@ -97,10 +94,10 @@ impl Placed<'_> {
         svg.rect(*frame, "#FFFFFF", "none");
         let has_data = self.panel.has_data();
         if has_data || self.panel.x.range.is_some() {
-            self.draw_x_ticks(svg, &self.x.ticks(frame.width, Direction::Horizontal));
+            self.draw_ticks(svg, Direction::Horizontal);
         }
         if has_data || self.panel.y.range.is_some() {
-            self.draw_y_ticks(svg, &self.y.ticks(frame.height, Direction::Vertical));
+            self.draw_ticks(svg, Direction::Vertical);
         }
         if has_data {
             self.draw_content(svg);
@@ -118,7 +115,7 @@ impl Placed<'_> {
     fn draw_content(&self, svg: &mut Svg) {
         svg.raw(format_args!(r#"<g clip-path="url(#{})">"#, self.clip));
         for mark in DRAWING_ORDER {
-            // References lie over the clouds of single runs and under lines and medians.
+            // References are drawn over the clouds of single runs, and under lines and medians.
             if mark == Mark::Line {
                 for reference in &self.panel.references {
                     self.draw_reference(svg, reference);
@@ -153,12 +150,13 @@ impl Placed<'_> {
         svg.path(&pieces, &stroke);
     }
 
-    /// Writes each reference's name on its line, or with an arrow at the border it lies behind.
+    /// Writes the name of each reference on its line; outside of the visible range, at the nearest border
+    /// with an arrow.
     fn name_references(&self, svg: &mut Svg) {
         let mut obstacles = self.obstacles();
         for reference in self.panel.references.iter().filter(|r| !r.label.is_empty()) {
             let pieces = self.visible(reference);
-            let longest = pieces.iter().max_by(|a, b| extent(a).total_cmp(&extent(b)));
+            let longest = pieces.iter().max_by(|a, b| reach(a).total_cmp(&reach(b)));
             let (text, line) = match longest {
                 Some(piece) => (reference.label.clone(), piece.clone()),
                 None => match self.border_towards(reference) {
@@ -180,7 +178,7 @@ impl Placed<'_> {
         }
     }
 
-    /// What names of references should not cover: data, lines and each other's lines.
+    /// Points that the names of references should not cover: data, lines and other references.
     fn obstacles(&self) -> Vec<Obstacle> {
         let mut obstacles = Vec::new();
         for series in &self.panel.series {
@@ -276,7 +274,7 @@ impl Placed<'_> {
         pieces
     }
 
-    /// For a reference out of view: an arrow, and the border of the frame nearest to it.
+    /// For a reference outside of the visible range: an arrow, and the nearest border of the frame.
     fn border_towards(&self, reference: &Reference) -> Option<(&'static str, Vec<Point>)> {
         let frame = &self.frame;
         let (top, bottom) = (frame.top, frame.bottom());
@@ -300,45 +298,46 @@ impl Placed<'_> {
         }
     }
 
-    fn draw_x_ticks(&self, svg: &mut Svg, ticks: &[Tick]) {
+    fn draw_ticks(&self, svg: &mut Svg, direction: Direction) {
         let frame = &self.frame;
-        for tick in ticks {
-            let x = frame.left + tick.at * frame.width;
-            let length = if tick.label.is_empty() { MINOR_TICK } else { MAJOR_TICK };
+        let (view, length) = match direction {
+            Direction::Horizontal => (&self.x, frame.width),
+            Direction::Vertical => (&self.y, frame.height),
+        };
+        let center = 0.36 * TICK_SIZE;
+        for tick in view.ticks(length, direction) {
+            let size = if tick.label.is_empty() { MINOR_TICK } else { MAJOR_TICK };
+            let (grid, mark, at, anchor) = match direction {
+                Direction::Horizontal => {
+                    let (x, bottom) = (frame.left + tick.at * length, frame.bottom());
+                    let label = (x, bottom + X_LABEL_DROP + center);
+                    let mark = [(x, bottom), (x, bottom + size)];
+                    ([(x, frame.top), (x, bottom)], mark, label, Anchor::Middle)
+                }
+                Direction::Vertical => {
+                    let (y, left) = (frame.bottom() - tick.at * length, frame.left);
+                    let label = (left - Y_LABEL_GAP, y + center);
+                    let mark = [(left - size, y), (left, y)];
+                    ([(left, y), (frame.right(), y)], mark, label, Anchor::End)
+                }
+            };
             if !tick.label.is_empty() {
-                svg.polyline(&[(x, frame.top), (x, frame.bottom())], &GRID);
-                let at = (x, frame.bottom() + X_LABEL_DROP + 0.36 * TICK_SIZE);
-                let text = Text::new(&tick.label, at, TICK_SIZE);
-                svg.text(&Text { anchor: Anchor::Middle, color: INK, ..text });
+                svg.polyline(&grid, &GRID);
+                svg.text(&Text { anchor, ..Text::new(&tick.label, at, TICK_SIZE) });
             }
-            svg.polyline(&[(x, frame.bottom()), (x, frame.bottom() + length)], &TICK);
-        }
-    }
-
-    fn draw_y_ticks(&self, svg: &mut Svg, ticks: &[Tick]) {
-        let frame = &self.frame;
-        for tick in ticks {
-            let y = frame.bottom() - tick.at * frame.height;
-            let length = if tick.label.is_empty() { MINOR_TICK } else { MAJOR_TICK };
-            if !tick.label.is_empty() {
-                svg.polyline(&[(frame.left, y), (frame.right(), y)], &GRID);
-                let at = (frame.left - Y_LABEL_GAP, y + 0.36 * TICK_SIZE);
-                let text = Text::new(&tick.label, at, TICK_SIZE);
-                svg.text(&Text { anchor: Anchor::End, color: INK, ..text });
-            }
-            svg.polyline(&[(frame.left - length, y), (frame.left, y)], &TICK);
+            svg.polyline(&mark, &TICK);
         }
     }
 }
 
 /// Width of the widest label.
-pub(super) fn widest(ticks: &[Tick]) -> f64 {
+pub(crate) fn widest(ticks: &[Tick]) -> f64 {
     let widths = ticks.iter().map(|tick| text_width(&tick.label, TICK_SIZE, Weight::Normal));
     widths.fold(0.0, f64::max)
 }
 
-/// Width plus height of what a polyline covers.
-fn extent(line: &[Point]) -> f64 {
+/// Width plus height of the bounding box of a polyline.
+fn reach(line: &[Point]) -> f64 {
     let range = |pick: fn(&Point) -> f64| {
         let values = line.iter().map(pick);
         let (low, high) = values

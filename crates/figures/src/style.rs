@@ -1,10 +1,10 @@
 //! The palette: colour, marker shape and dash pattern of each [`Style`].
 
-use super::svg::{INK, Paint, Point, Stroke, Svg, format_point, number};
-use super::{Mark, Style};
+use crate::figure::{Mark, Style};
+use crate::svg::{INK, Paint, Point, Stroke, Svg, format_point, number};
 
-/// After Okabe and Ito, darkened to a contrast of at least 3.1 on white and spread in lightness; under
-/// simulated deuteranopia and protanopia the first three stay far apart.
+/// The colours of Okabe and Ito, darkened to a contrast of at least 3.1 on white and spread in lightness.
+/// The first three differ clearly under simulated deuteranopia and protanopia.
 const COLORS: [&str; 8] =
     ["#0B4F9E", "#E0690A", "#007D5C", "#7A1F5C", "#2F9BD6", "#A00000", "#2A2A2A", "#6A5AE0"];
 
@@ -13,6 +13,7 @@ const DASHES: [&str; 8] = ["", "8 4", "2 4", "10 4 2 4", "14 4", "5 3", "10 3 2 
 const REFERENCE_DASHES: [&str; 4] = ["", "10 5", "10 4 2 4", "2 4"];
 
 /// Corners of the markers for a radius of 1, sized to look equally large; a circle has none.
+#[rustfmt::skip]
 const MARKERS: [&[Point]; 8] = [
     &[],
     &[(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
@@ -20,33 +21,13 @@ const MARKERS: [&[Point]; 8] = [
     &[(0.0, -1.3), (1.15, 0.0), (0.0, 1.3), (-1.15, 0.0)],
     &[(0.0, 1.25), (-1.15, -0.8), (1.15, -0.8)],
     &[
-        (-0.4, -1.2),
-        (0.4, -1.2),
-        (0.4, -0.4),
-        (1.2, -0.4),
-        (1.2, 0.4),
-        (0.4, 0.4),
-        (0.4, 1.2),
-        (-0.4, 1.2),
-        (-0.4, 0.4),
-        (-1.2, 0.4),
-        (-1.2, -0.4),
-        (-0.4, -0.4),
+        (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4),
+        (0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
     ],
     &[(-1.1, -1.1), (1.1, -1.1), (-1.1, 1.1), (1.1, 1.1)],
     &[
-        (0.0, -0.55),
-        (0.6, -1.15),
-        (1.15, -0.6),
-        (0.55, 0.0),
-        (1.15, 0.6),
-        (0.6, 1.15),
-        (0.0, 0.55),
-        (-0.6, 1.15),
-        (-1.15, 0.6),
-        (-0.55, 0.0),
-        (-1.15, -0.6),
-        (-0.6, -1.15),
+        (0.0, -0.55), (0.6, -1.15), (1.15, -0.6), (0.55, 0.0), (1.15, 0.6), (0.6, 1.15),
+        (0.0, 0.55), (-0.6, 1.15), (-1.15, 0.6), (-0.55, 0.0), (-1.15, -0.6), (-0.6, -1.15),
     ],
 ];
 
@@ -55,8 +36,8 @@ fn color(style: Style) -> &'static str {
 }
 
 /// The line of a series, if its mark has one.
-pub(super) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
-    // After the eight colours are used up the dash patterns move on by one, so that a pair is new.
+pub(crate) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
+    // After eight styles the dash patterns shift by one, so that each pair of colour and dash is new.
     let dash = DASHES[(style.0 % 8 + style.0 / 8) % DASHES.len()];
     let (width, opacity) = match mark {
         Mark::Line => (1.8, 1.0),
@@ -70,14 +51,14 @@ pub(super) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
     Some(Stroke { color: color(style), width, opacity, dash })
 }
 
-/// The line of the reference with the given index; always dark, told apart by dashes and by name.
-pub(super) fn reference_stroke(index: usize) -> Stroke {
+/// The line of the reference with the given index. All are dark and differ by their dashes and names.
+pub(crate) fn reference_stroke(index: usize) -> Stroke {
     let dash = REFERENCE_DASHES[index % REFERENCE_DASHES.len()];
     Stroke { color: INK, width: 1.5, opacity: 1.0, dash }
 }
 
 /// Draws the marker of a series at `center`, if its mark has one.
-pub(super) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point) {
+pub(crate) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point) {
     let color = color(style);
     let filled = Paint { fill: color, fill_opacity: 1.0, stroke: "#FFFFFF", stroke_width: 1.0 };
     let (radius, paint) = match mark {

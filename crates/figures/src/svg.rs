@@ -1,35 +1,35 @@
-//! SVG elements, numbers and the little geometry they need.
+//! SVG elements, numbers and the geometry that they need.
 
 use std::fmt;
 
-use super::text::{Level, Weight, escape, levels};
+use crate::text::{Level, Weight, escape, levels};
 
 /// A position in pixels, y downwards.
-pub(super) type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// Ink for text and axes.
-pub(super) const INK: &str = "#1A1A1A";
+pub(crate) const INK: &str = "#1A1A1A";
 
 /// A rectangle in pixels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rect {
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
+pub(crate) struct Rect {
+    pub(crate) left: f64,
+    pub(crate) top: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
 }
 
 impl Rect {
-    pub(super) fn right(&self) -> f64 {
+    pub(crate) fn right(&self) -> f64 {
         self.left + self.width
     }
 
-    pub(super) fn bottom(&self) -> f64 {
+    pub(crate) fn bottom(&self) -> f64 {
         self.top + self.height
     }
 
-    /// The rectangle with `margin` taken off on every side.
-    pub(super) fn inset(&self, margin: f64) -> Self {
+    /// The rectangle without a margin on every side.
+    pub(crate) fn inset(&self, margin: f64) -> Self {
         Self {
             left: self.left + margin,
             top: self.top + margin,
@@ -38,12 +38,12 @@ impl Rect {
         }
     }
 
-    pub(super) fn contains(&self, (x, y): Point) -> bool {
+    pub(crate) fn contains(&self, (x, y): Point) -> bool {
         self.left <= x && x <= self.right() && self.top <= y && y <= self.bottom()
     }
 
     /// The part of the segment from `a` to `b` inside the rectangle (Liang–Barsky).
-    pub(super) fn clip(&self, a: Point, b: Point) -> Option<(Point, Point)> {
+    pub(crate) fn clip(&self, a: Point, b: Point) -> Option<(Point, Point)> {
         let (dx, dy) = (b.0 - a.0, b.1 - a.1);
         let (mut enter, mut leave) = (0.0_f64, 1.0_f64);
         let sides = [
@@ -66,47 +66,47 @@ impl Rect {
     }
 }
 
-/// How a line is drawn.
+/// The look of a line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stroke {
-    pub(super) color: &'static str,
-    pub(super) width: f64,
-    pub(super) opacity: f64,
+pub(crate) struct Stroke {
+    pub(crate) color: &'static str,
+    pub(crate) width: f64,
+    pub(crate) opacity: f64,
     /// `stroke-dasharray`; empty for a solid line.
-    pub(super) dash: &'static str,
+    pub(crate) dash: &'static str,
 }
 
-/// How a closed shape is filled and outlined.
+/// The fill and outline of a closed shape.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
-    pub(super) fill: &'static str,
-    pub(super) fill_opacity: f64,
-    pub(super) stroke: &'static str,
-    pub(super) stroke_width: f64,
+pub(crate) struct Paint {
+    pub(crate) fill: &'static str,
+    pub(crate) fill_opacity: f64,
+    pub(crate) stroke: &'static str,
+    pub(crate) stroke_width: f64,
 }
 
-/// Where the position of a text lies on it.
+/// The part of a text that lies at its position.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
 }
 
-/// A text to draw: `at` is on its baseline, `angle` in degrees clockwise about `at`.
+/// A text to draw: `at` lies on its baseline, `angle` is in degrees clockwise about `at`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text<'a> {
-    pub(super) content: &'a str,
-    pub(super) at: Point,
-    pub(super) size: f64,
-    pub(super) anchor: Anchor,
-    pub(super) weight: Weight,
-    pub(super) color: &'static str,
-    pub(super) angle: f64,
+pub(crate) struct Text<'a> {
+    pub(crate) content: &'a str,
+    pub(crate) at: Point,
+    pub(crate) size: f64,
+    pub(crate) anchor: Anchor,
+    pub(crate) weight: Weight,
+    pub(crate) color: &'static str,
+    pub(crate) angle: f64,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(content: &'a str, at: Point, size: f64) -> Self {
+    pub(crate) fn new(content: &'a str, at: Point, size: f64) -> Self {
         let (anchor, weight) = (Anchor::Start, Weight::Normal);
         Self { content, at, size, anchor, weight, color: INK, angle: 0.0 }
     }
@@ -114,23 +114,23 @@ impl<'a> Text<'a> {
 
 /// A growing piece of SVG text.
 #[derive(Debug, Default)]
-pub(super) struct Svg {
+pub(crate) struct Svg {
     buffer: String,
 }
 
 impl Svg {
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.buffer
     }
 
-    /// Appends markup and a newline; whatever comes from outside must have been escaped.
-    pub(super) fn raw(&mut self, markup: fmt::Arguments<'_>) {
+    /// Appends markup and a newline. Texts of the caller must be escaped already.
+    pub(crate) fn raw(&mut self, markup: fmt::Arguments<'_>) {
         use fmt::Write;
         self.buffer.write_fmt(markup).expect("writing to a String cannot fail");
         self.buffer.push('\n');
     }
 
-    pub(super) fn rect(&mut self, rect: Rect, fill: &str, stroke: &str) {
+    pub(crate) fn rect(&mut self, rect: Rect, fill: &str, stroke: &str) {
         let [x, y, w, h] = [rect.left, rect.top, rect.width, rect.height].map(number);
         self.raw(format_args!(
             r#"<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{fill}" stroke="{stroke}"/>"#
@@ -138,12 +138,12 @@ impl Svg {
     }
 
     /// An open path; nothing for an empty one.
-    pub(super) fn polyline(&mut self, points: &[Point], stroke: &Stroke) {
+    pub(crate) fn polyline(&mut self, points: &[Point], stroke: &Stroke) {
         self.path(std::slice::from_ref(&points), stroke);
     }
 
-    /// Several open paths as one element, so that translucent pieces do not add up where they meet.
-    pub(super) fn path(&mut self, pieces: &[impl AsRef<[Point]>], stroke: &Stroke) {
+    /// Several open paths as one element, so that translucent pieces do not become darker where they meet.
+    pub(crate) fn path(&mut self, pieces: &[impl AsRef<[Point]>], stroke: &Stroke) {
         let data: String = pieces.iter().map(|piece| path_data(piece.as_ref())).collect();
         if data.is_empty() {
             return;
@@ -160,7 +160,7 @@ impl Svg {
     }
 
     /// A closed path.
-    pub(super) fn shape(&mut self, data: &str, paint: &Paint) {
+    pub(crate) fn shape(&mut self, data: &str, paint: &Paint) {
         let opacity = attribute("fill-opacity", paint.fill_opacity);
         let (fill, stroke, width) = (paint.fill, paint.stroke, number(paint.stroke_width));
         self.raw(format_args!(
@@ -168,12 +168,12 @@ impl Svg {
         ));
     }
 
-    pub(super) fn text(&mut self, text: &Text<'_>) {
+    pub(crate) fn text(&mut self, text: &Text<'_>) {
         self.text_with(text, "");
     }
 
-    /// A text with a white outline under it, readable on top of lines.
-    pub(super) fn text_with_halo(&mut self, text: &Text<'_>) {
+    /// A text with a white outline, so that it is readable on top of lines.
+    pub(crate) fn text_with_halo(&mut self, text: &Text<'_>) {
         self.text_with(
             text,
             r##" stroke="#FFFFFF" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke""##,
@@ -225,12 +225,12 @@ fn path_data(points: &[Point]) -> String {
     data
 }
 
-pub(super) fn format_point((x, y): Point) -> String {
+pub(crate) fn format_point((x, y): Point) -> String {
     format!("{} {}", number(x), number(y))
 }
 
 /// A number with at most two decimals, without trailing zeros and without a negative zero.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }

@@ -1,13 +1,13 @@
 //! Text: escaping, subscripts, estimated widths and line breaks.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     Normal,
     Bold,
 }
 
-/// Text made safe for element content and quoted attributes, in SVG and in HTML. Characters that XML
-/// cannot hold become U+FFFD.
+/// `text` with the special characters of SVG and HTML escaped, for element content and quoted
+/// attributes. Characters that XML does not allow become U+FFFD.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -25,18 +25,18 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// Whether a piece of text stands on the line or under it.
+/// The vertical position of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// On the line.
+    /// On the baseline.
     Line,
-    /// Under it.
+    /// Below the baseline, as a subscript.
     Subscript,
 }
 
 impl Level {
-    /// Font size relative to the text on the line.
-    pub(super) fn size(self) -> f64 {
+    /// Font size relative to text on the baseline.
+    pub(crate) fn size(self) -> f64 {
         match self {
             Self::Line => 1.0,
             Self::Subscript => 0.75,
@@ -44,7 +44,7 @@ impl Level {
     }
 }
 
-/// The pieces of a text in which `_{…}` is a subscript; a `_{` that is never closed is plain text.
+/// The pieces of a text in which `_{…}` is a subscript; a `_{` without a closing brace is plain text.
 pub fn levels(text: &str) -> Vec<(Level, &str)> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once("_{")
@@ -59,7 +59,7 @@ pub fn levels(text: &str) -> Vec<(Level, &str)> {
     pieces
 }
 
-/// The text with subscripts written as in `x_max`, for where there is no typography.
+/// The text with subscripts written as in `x_max`, for output without typography.
 pub fn plain(text: &str) -> String {
     let write = |(level, piece): (Level, &str)| match level {
         Level::Line => piece.to_owned(),
@@ -69,8 +69,8 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Advance widths of the ASCII characters from space to `~` in `DejaVu Sans`, in hundredths of the font
-/// size. It is the first face of our font list and wider than the others, so estimates err to the
-/// safe side.
+/// size. This is the first font of our list and wider than the others, so widths are overestimated
+/// rather than underestimated.
 const ASCII_WIDTHS: [u8; 95] = [
     32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64,
     64, 64, 34, 34, 84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75,
@@ -79,7 +79,7 @@ const ASCII_WIDTHS: [u8; 95] = [
 ];
 
 /// Estimated width of `text` in pixels.
-pub(super) fn text_width(text: &str, size: f64, weight: Weight) -> f64 {
+pub(crate) fn text_width(text: &str, size: f64, weight: Weight) -> f64 {
     let width = |(level, part): (Level, &str)| {
         part.chars().map(character_width).sum::<f64>() * level.size()
     };
@@ -104,8 +104,9 @@ fn character_width(character: char) -> f64 {
     }
 }
 
-/// `text` in lines of at most `width` pixels, broken at spaces, or inside a word wider than a line.
-pub(super) fn wrap(text: &str, width: f64, size: f64, weight: Weight) -> Vec<String> {
+/// `text` in lines of at most `width` pixels, broken at spaces, or inside of a word that is wider than a
+/// line.
+pub(crate) fn wrap(text: &str, width: f64, size: f64, weight: Weight) -> Vec<String> {
     let fits = |line: &str| text_width(line, size, weight) <= width;
     let mut lines = Vec::new();
     let mut line = String::new();

@@ -1,6 +1,6 @@
-//! Claims about whole figures.
+//! Claims about whole figures, through the public interface.
 
-use super::*;
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 fn series(label: &str, mark: Mark, points: &[(f64, f64)]) -> Series {
     Series { label: label.to_owned(), style: Style(0), mark, points: points.to_vec() }
@@ -61,20 +61,6 @@ fn a_panel_without_data_says_so_and_its_series_is_not_in_the_legend() {
     let svg = figure(vec![panel(vec![series("gone", Mark::Line, &[(1.0, -1.0)])])]).to_svg();
     assert!(svg.contains(">no data</text>"));
     assert!(!svg.contains("gone"));
-}
-
-#[test]
-fn the_legend_names_each_series_and_reference_once() {
-    let bound = Reference { label: "2/η".to_owned(), kind: ReferenceKind::Horizontal(2.0) };
-    let points = [(1.0, 1.0), (2.0, 3.0)];
-    let one = Panel {
-        references: vec![bound],
-        ..panel(vec![series("SGD", Mark::Points, &points), series("SGD", Mark::Line, &points)])
-    };
-    let entries = legend::entries(&figure(vec![one.clone(), one]));
-    let labels: Vec<&str> = entries.iter().map(|entry| entry.label.as_str()).collect();
-    assert_eq!(labels, ["SGD", "2/η"]);
-    assert_eq!(entries[0].key, legend::Key::Series(Style(0), vec![Mark::Points, Mark::Line]));
 }
 
 #[test]

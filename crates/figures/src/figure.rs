@@ -1,0 +1,138 @@
+//! Figures as plain data.
+
+/// A figure: a title, a grid of panels and one legend shared by all of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Figure {
+    /// Title over the whole figure; long ones wrap.
+    pub title: String,
+    /// Caption under the title, in plain words; empty for none.
+    pub subtitle: String,
+    /// Number of panels in a row; values below 1 count as 1, values above the number of panels as it.
+    pub columns: usize,
+    /// The panels, row by row.
+    pub panels: Vec<Panel>,
+}
+
+/// One coordinate system with its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// Title over the panel; long ones wrap.
+    pub title: String,
+    /// Horizontal axis.
+    pub x: Axis,
+    /// Vertical axis.
+    pub y: Axis,
+    /// Measured data.
+    pub series: Vec<Series>,
+    /// Curves to compare the data with: bounds, exact values, baselines.
+    pub references: Vec<Reference>,
+}
+
+/// An axis: its title, its scale and optionally a fixed range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// Axis title with symbol and unit, such as `learning rate η`.
+    pub label: String,
+    /// Linear or logarithmic.
+    pub scale: Scale,
+    /// Lowest and highest value shown. `None` chooses the range from the data, and so does a pair that is
+    /// not finite and increasing, or not positive on a log axis.
+    pub range: Option<(f64, f64)>,
+}
+
+/// The map from values to positions along an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal differences have equal lengths.
+    Linear,
+    /// Equal ratios have equal lengths; values ≤ 0 are not drawn.
+    Log,
+    /// Words at the values 0, 1, 2, ….
+    Categories(&'static [&'static str]),
+}
+
+/// Points with one name and one kind of mark.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Name in the legend; a series with an empty name is not in the legend. Series with the same label
+    /// and style, in any panel, share one entry that shows all of their marks.
+    pub label: String,
+    /// Colour, marker shape and dash pattern.
+    pub style: Style,
+    /// Marks at and between the points.
+    pub mark: Mark,
+    /// Points (x, y) in drawing order. A point that is not finite, or ≤ 0 on a log axis, is not drawn and
+    /// leaves a gap in a line.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The marks of a series at and between its points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A line.
+    Line,
+    /// A thin, translucent line: the trajectory of one seed.
+    ThinLine,
+    /// Translucent markers, one for each seed.
+    Points,
+    /// Hollow markers: runs that did not converge.
+    OpenPoints,
+    /// A thick line with markers: medians.
+    LineAndPoints,
+    /// Error bars: a thin, solid line from each point with an even index to the next point. If one end of
+    /// a bar cannot be drawn, the bar is not drawn.
+    Intervals,
+}
+
+/// Index into a fixed palette. The first eight styles differ in colour, marker shape and dash pattern, so
+/// that colour-blind readers can tell them apart, also in greyscale. Later styles repeat colours and
+/// markers with other dash patterns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style(pub usize);
+
+/// A line to compare the data with, named on the line itself and in the legend.
+///
+/// References widen an automatic range only a little. A reference outside the visible range is named at
+/// the nearest border, with an arrow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Name, such as `2/η (bound S2)`; an empty name is not shown.
+    pub label: String,
+    /// Course of the line.
+    pub kind: ReferenceKind,
+}
+
+/// The course of a reference line, in data coordinates.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReferenceKind {
+    /// The line y = value over the whole width.
+    Horizontal(f64),
+    /// The line x = value over the whole height.
+    Vertical(f64),
+    /// Straight segments between the points, in order.
+    Curve(Vec<(f64, f64)>),
+}
+
+impl Axis {
+    /// A logarithmic axis with automatic range.
+    pub fn log(label: impl Into<String>) -> Self {
+        Self { label: label.into(), scale: Scale::Log, range: None }
+    }
+
+    /// A linear axis with automatic range.
+    pub fn linear(label: impl Into<String>) -> Self {
+        Self { label: label.into(), scale: Scale::Linear, range: None }
+    }
+
+    /// An axis that shows all of these words, at the values 0, 1, 2, ….
+    pub fn categories(label: impl Into<String>, words: &'static [&'static str]) -> Self {
+        let range = Some((-0.5, words.len().max(1) as f64 - 0.5));
+        Self { label: label.into(), scale: Scale::Categories(words), range }
+    }
+
+    /// This axis with the fixed range from `low` to `high` (see [`Axis::range`]).
+    #[must_use]
+    pub fn with_range(self, low: f64, high: f64) -> Self {
+        Self { range: Some((low, high)), ..self }
+    }
+}

@@ -3,7 +3,9 @@
 //! `cases.json` holds, for every array, batch size and sampling, the noise coefficient, the exact
 //! threshold (dense Kronecker form, for small ranks with 40 digits), the sharpness and the learning
 //! rate at which each condition turns. The arrays cover both byte orders, float32, Fortran order,
-//! entries of 1e±150, condition numbers up to 1e32, repeated and zero rows, and Gram matrices.
+//! entries of 1e±150, condition numbers up to 1e32, repeated and zero rows, and Gram matrices. Every other
+//! `.json` file is a case of its own, with its matrix inside. `generate.py` computes all of these values
+//! again, and makes new cases.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +20,29 @@ fn data(file: &str) -> PathBuf {
 }
 
 pub(crate) fn cases() -> Vec<Value> {
-    serde_json::from_slice(&fs::read(data("cases.json")).unwrap()).unwrap()
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(data("")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    paths.sort();
+    let cases = |path: PathBuf| match serde_json::from_slice(&fs::read(path).unwrap()).unwrap() {
+        Value::Array(cases) => cases,
+        mut document => {
+            let (matrix, kind) = (document["matrix"].take(), document["kind"].take());
+            let Value::Array(mut cases) = document["cases"].take() else { panic!("{document}") };
+            for case in &mut cases {
+                (case["matrix"], case["kind"]) = (matrix.clone(), kind.clone());
+            }
+            cases
+        }
+    };
+    paths.into_iter().flat_map(cases).collect()
+}
+
+/// The matrix inside of a case.
+fn inner_matrix(rows: &[Value]) -> RowMatrix {
+    let rows: Vec<Vec<f64>> =
+        rows.iter().map(|row| serde_json::from_value(row.clone()).unwrap()).collect();
+    RowMatrix::new(rows.len(), rows[0].len(), rows.concat()).unwrap()
 }
 
 /// A matrix from a `.npy` file.
@@ -66,7 +90,10 @@ pub(crate) fn minimum_and_batch(case: &Value) -> (Minimum, Batch) {
         other => panic!("sampling {other}"),
     };
     let size = usize::try_from(case["batch_size"].as_u64().unwrap()).unwrap();
-    let matrix = matrix(case["file"].as_str().unwrap());
+    let matrix = match &case["matrix"] {
+        Value::Array(rows) => inner_matrix(rows),
+        _ => matrix(case["file"].as_str().unwrap()),
+    };
     let minimum = if case["kind"] == "gram" {
         let gram = Gram::from_sums(matrix.as_mat().to_owned()).unwrap();
         Minimum::from_gram(gram, Parallelism::Sequential).unwrap()

@@ -70,8 +70,7 @@ pub(crate) fn entries(figure: &Figure) -> Vec<Entry> {
                 _ => None,
             });
             match same {
-                Some(marks) if marks.contains(&series.mark) => {}
-                Some(marks) => marks.push(series.mark),
+                Some(marks) => marks.extend((!marks.contains(&series.mark)).then_some(series.mark)),
                 None => entries.push(Entry {
                     label: series.label.clone(),
                     key: Key::Series(series.style, vec![series.mark]),
@@ -127,6 +126,7 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
     match key {
         Key::Reference(index) => svg.polyline(&ends, &reference_stroke(*index)),
         Key::Series(style, marks) => {
+            let has_bars = marks.contains(&Mark::Intervals);
             let along = marks.iter().filter(|&&mark| mark != Mark::Intervals);
             for stroke in along.filter_map(|&mark| stroke(*style, mark)) {
                 // A single thin line is drawn opaque here, so that its colour can be recognised.
@@ -139,20 +139,16 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
                 .copied()
                 .filter(|m| !matches!(m, Mark::Line | Mark::ThinLine | Mark::Intervals))
                 .collect();
-            let is_interval = |mark: &&Mark| **mark == Mark::Intervals;
-            if let Some(stroke) =
-                marks.iter().find(is_interval).and_then(|&mark| stroke(*style, mark))
-            {
+            let count = markers.len().max(1);
+            let place = |index: usize| left + (index as f64 + 0.5) / count as f64 * KEY_WIDTH;
+            if let Some(stroke) = stroke(*style, Mark::Intervals).filter(|_| has_bars) {
                 // The bar runs through each marker, or through the middle if there are no markers.
-                for index in 0..markers.len().max(1) {
-                    let at = (index as f64 + 0.5) / markers.len().max(1) as f64;
-                    let x = left + at * KEY_WIDTH;
+                for x in (0..count).map(place) {
                     svg.polyline(&[(x, y - BAR), (x, y + BAR)], &stroke);
                 }
             }
             for (index, &mark) in markers.iter().enumerate() {
-                let at = (index as f64 + 0.5) / markers.len() as f64;
-                draw_marker(svg, *style, mark, (left + at * KEY_WIDTH, y));
+                draw_marker(svg, *style, mark, (place(index), y));
             }
         }
     }

@@ -17,9 +17,9 @@ const DRAWING_ORDER: [Mark; 6] = [
     Mark::LineAndPoints,
 ];
 
-const GRID: Stroke = Stroke { color: "#E4E4E4", width: 1.0, opacity: 1.0, dash: "" };
+const GRID: Stroke = Stroke::solid("#E4E4E4", 1.0);
 const FRAME: &str = "#6B6B6B";
-const TICK: Stroke = Stroke { color: FRAME, width: 1.0, opacity: 1.0, dash: "" };
+const TICK: Stroke = Stroke::solid(FRAME, 1.0);
 const MAJOR_TICK: f64 = 5.0;
 const MINOR_TICK: f64 = 3.0;
 
@@ -143,10 +143,8 @@ impl Placed<'_> {
         let index = self.names.iter().position(|name| *name == reference.label).unwrap_or(0);
         let stroke = reference_stroke(index);
         // A white casing keeps the line visible on top of many points.
-        svg.path(
-            &pieces,
-            &Stroke { color: "#FFFFFF", width: stroke.width + 2.0, opacity: 0.8, dash: "" },
-        );
+        let casing = Stroke::solid("#FFFFFF", stroke.width + 2.0);
+        svg.path(&pieces, &Stroke { opacity: 0.8, ..casing });
         svg.path(&pieces, &stroke);
     }
 
@@ -166,20 +164,22 @@ impl Placed<'_> {
             };
             if let Some(spot) = place(&text, &line, &self.frame, &mut obstacles) {
                 if let Some((start, end)) = spot.leader {
-                    let thin = Stroke { color: INK, width: 0.9, opacity: 1.0, dash: "" };
-                    svg.polyline(&[start, end], &thin);
+                    svg.polyline(&[start, end], &Stroke::solid(INK, 0.9));
                 }
                 let ((cos, sin), drop) = (spot.along, 0.36 * spot.size);
                 let at = (spot.center.0 - drop * sin, spot.center.1 + drop * cos);
                 let angle = libm::atan2(sin, cos).to_degrees();
                 let text = Text::new(&text, at, spot.size);
-                svg.text_with_halo(&Text { anchor: Anchor::Middle, angle, ..text });
+                svg.text(&Text { anchor: Anchor::Middle, angle, has_halo: true, ..text });
             }
         }
     }
 
     /// Points that the names of references should not cover: data, lines and other references.
     fn obstacles(&self) -> Vec<Obstacle> {
+        let along = |line: &[Point], weight: f64| {
+            sample(line, 3.0).into_iter().map(move |at| Obstacle { at, weight })
+        };
         let mut obstacles = Vec::new();
         for series in &self.panel.series {
             let (on_line, on_point) = match series.mark {
@@ -190,25 +190,21 @@ impl Placed<'_> {
             };
             for run in self.lines(series) {
                 if on_line > 0.0 {
-                    let along = sample(&run, 3.0).into_iter();
-                    obstacles.extend(along.map(|at| Obstacle { at, weight: on_line }));
+                    obstacles.extend(along(&run, on_line));
                 }
                 if on_point > 0.0 {
                     // Five points stand for the extent of the marker.
                     let around = [(0.0, 0.0), (4.0, 0.0), (-4.0, 0.0), (0.0, 4.0), (0.0, -4.0)];
                     obstacles.extend(run.iter().flat_map(|&(x, y)| {
-                        around.map(|(dx, dy)| Obstacle {
-                            at: (x + dx, y + dy),
-                            weight: 0.4 * on_point,
-                        })
+                        let weight = 0.4 * on_point;
+                        around.map(|(dx, dy)| Obstacle { at: (x + dx, y + dy), weight })
                     }));
                 }
             }
         }
         for reference in &self.panel.references {
             for piece in self.visible(reference) {
-                let along = sample(&piece, 3.0).into_iter();
-                obstacles.extend(along.map(|at| Obstacle { at, weight: 0.8 }));
+                obstacles.extend(along(&piece, 0.8));
             }
         }
         obstacles.retain(|obstacle| self.frame.contains(obstacle.at));

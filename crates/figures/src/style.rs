@@ -43,9 +43,7 @@ pub(crate) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
         Mark::Line => (1.8, 1.0),
         Mark::ThinLine => (1.1, 0.55),
         Mark::LineAndPoints => (2.2, 1.0),
-        Mark::Intervals => {
-            return Some(Stroke { color: color(style), width: 1.4, opacity: 1.0, dash: "" });
-        }
+        Mark::Intervals => return Some(Stroke::solid(color(style), 1.4)),
         Mark::Points | Mark::OpenPoints => return None,
     };
     Some(Stroke { color: color(style), width, opacity, dash })
@@ -54,7 +52,7 @@ pub(crate) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
 /// The line of the reference with the given index. All are dark and differ by their dashes and names.
 pub(crate) fn reference_stroke(index: usize) -> Stroke {
     let dash = REFERENCE_DASHES[index % REFERENCE_DASHES.len()];
-    Stroke { color: INK, width: 1.5, opacity: 1.0, dash }
+    Stroke { dash, ..Stroke::solid(INK, 1.5) }
 }
 
 /// Draws the marker of a series at `center`, if its mark has one.
@@ -65,7 +63,7 @@ pub(crate) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point
         Mark::Line | Mark::ThinLine | Mark::Intervals => return,
         Mark::Points => (3.5, Paint { fill_opacity: 0.45, stroke: "none", ..filled }),
         Mark::OpenPoints => {
-            (3.5, Paint { fill: "none", fill_opacity: 1.0, stroke: color, stroke_width: 1.3 })
+            (3.5, Paint { fill: "none", stroke: color, stroke_width: 1.3, ..filled })
         }
         Mark::LineAndPoints => (4.0, filled),
     };

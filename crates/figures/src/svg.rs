@@ -10,6 +10,10 @@ pub(crate) type Point = (f64, f64);
 /// Ink for text and axes.
 pub(crate) const INK: &str = "#1A1A1A";
 
+/// Attributes of a white outline under a text.
+const HALO: &str =
+    r##" stroke="#FFFFFF" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke""##;
+
 /// A rectangle in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rect {
@@ -76,6 +80,13 @@ pub(crate) struct Stroke {
     pub(crate) dash: &'static str,
 }
 
+impl Stroke {
+    /// An opaque line without dashes.
+    pub(crate) const fn solid(color: &'static str, width: f64) -> Self {
+        Self { color, width, opacity: 1.0, dash: "" }
+    }
+}
+
 /// The fill and outline of a closed shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paint {
@@ -103,12 +114,14 @@ pub(crate) struct Text<'a> {
     pub(crate) weight: Weight,
     pub(crate) color: &'static str,
     pub(crate) angle: f64,
+    /// A white outline, which makes the text readable on top of lines.
+    pub(crate) has_halo: bool,
 }
 
 impl<'a> Text<'a> {
     pub(crate) fn new(content: &'a str, at: Point, size: f64) -> Self {
         let (anchor, weight) = (Anchor::Start, Weight::Normal);
-        Self { content, at, size, anchor, weight, color: INK, angle: 0.0 }
+        Self { content, at, size, anchor, weight, color: INK, angle: 0.0, has_halo: false }
     }
 }
 
@@ -169,18 +182,6 @@ impl Svg {
     }
 
     pub(crate) fn text(&mut self, text: &Text<'_>) {
-        self.text_with(text, "");
-    }
-
-    /// A text with a white outline, so that it is readable on top of lines.
-    pub(crate) fn text_with_halo(&mut self, text: &Text<'_>) {
-        self.text_with(
-            text,
-            r##" stroke="#FFFFFF" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke""##,
-        );
-    }
-
-    fn text_with(&mut self, text: &Text<'_>, extra: &str) {
         let [x, y, size] = [text.at.0, text.at.1, text.size].map(number);
         let anchor = match text.anchor {
             Anchor::Start => "",
@@ -195,9 +196,10 @@ impl Svg {
             "0" => String::new(),
             angle => format!(r#" transform="rotate({angle} {x} {y})""#),
         };
+        let halo = if text.has_halo { HALO } else { "" };
         let (fill, content) = (text.color, markup(text.content, text.size));
         self.raw(format_args!(
-            r#"<text x="{x}" y="{y}" font-size="{size}" fill="{fill}"{anchor}{weight}{turn}{extra}>{content}</text>"#
+            r#"<text x="{x}" y="{y}" font-size="{size}" fill="{fill}"{anchor}{weight}{turn}{halo}>{content}</text>"#
         ));
     }
 }
@@ -213,16 +215,10 @@ fn attribute(name: &str, value: f64) -> String {
 /// `M x y L x y …` for an open path; a single point becomes a segment of length zero, which a round
 /// line cap shows as a dot.
 fn path_data(points: &[Point]) -> String {
-    let mut data = String::new();
-    for (index, &(x, y)) in points.iter().enumerate() {
-        data.push(if index == 0 { 'M' } else { 'L' });
-        data.push_str(&format_point((x, y)));
-    }
-    if let [only] = points {
-        data.push('L');
-        data.push_str(&format_point(*only));
-    }
-    data
+    let Some((first, rest)) = points.split_first() else { return String::new() };
+    let rest = if rest.is_empty() { points } else { rest };
+    let line: String = rest.iter().map(|&point| format!("L{}", format_point(point))).collect();
+    format!("M{}{line}", format_point(*first))
 }
 
 pub(crate) fn format_point((x, y): Point) -> String {

@@ -1,0 +1,17 @@
+//! A program of somebody else: the sharpness and the stability threshold of a minimum worked out by hand.
+
+use flatmin_linalg::RowMatrix;
+use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, bounds, threshold};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Two samples with gradients (1, 0) and (0, 2): G = diag(1, 4)/2.
+    let minimum = Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?)?;
+    let batch = Batch::new(1, Sampling::WithReplacement)?;
+    // A step with one sample multiplies the error along its gradient g by 1 − η‖g‖², so η* = 2/4.
+    let threshold = threshold(&minimum, &Optimizer::sgd(), &batch)?;
+    assert!((threshold.midpoint() - 0.5).abs() < 1e-10, "{threshold:?}");
+    // The trace bound is 2/tr G = 2/2.5.
+    assert!((bounds(&minimum, &batch)?.trace - 0.8).abs() < 1e-15);
+    println!("the packages agree");
+    Ok(())
+}

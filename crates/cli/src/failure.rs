@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use flatmin_arrays::ArrayError;
 pub(crate) use flatmin_host::shown;
 use flatmin_linalg::simd::InstructionSetError;
-use flatmin_theory::TheoryError;
+use flatmin_theory::ThresholdError;
 
 /// The exit statuses of `flatmin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) enum Failure {
     Array(#[from] ArrayError),
     /// The numbers of a file are not what they should be.
     #[error("{}: {source}", shown(path))]
-    Theory { path: PathBuf, source: TheoryError },
+    Theory { path: PathBuf, source: ThresholdError },
     /// Something else is wrong with a file.
     #[error("{}: {reason}", shown(path))]
     Input { path: PathBuf, reason: String },
@@ -76,8 +76,8 @@ impl Failure {
     }
 
     /// What theory has against the numbers of a file.
-    pub(crate) fn theory(path: &Path) -> impl Fn(TheoryError) -> Self + use<> {
+    pub(crate) fn theory<E: Into<ThresholdError>>(path: &Path) -> impl Fn(E) -> Self + use<E> {
         let path = path.to_owned();
-        move |source| Self::Theory { path: path.clone(), source }
+        move |error| Self::Theory { path: path.clone(), source: error.into() }
     }
 }

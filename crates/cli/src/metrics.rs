@@ -168,19 +168,19 @@ fn thresholds(
     n: usize,
     k: usize,
 ) -> Result<Vec<BatchReport>, Failure> {
-    let theory = Failure::theory(&options.parameters);
     let minimum = Gram::from_means(gram)
         .and_then(|gram| gram.with_outputs(k))
         .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
-        .map_err(&theory)?;
+        .map_err(Failure::theory(&options.parameters))?;
     let mut batches = Vec::new();
     for &batch_size in &options.batches.batch_size {
-        let batch = Batch::new(batch_size, options.batches.sampling).map_err(&theory)?;
-        let noise = batch.noise_coefficient(n).map_err(&theory)?;
+        let batch = Batch::new(batch_size, options.batches.sampling)
+            .map_err(Failure::theory(&options.parameters))?;
+        let noise = batch.noise_coefficient(n).map_err(Failure::theory(&options.parameters))?;
         let thresholds =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
-        let threshold =
-            threshold_with(&minimum, &Optimizer::sgd(), &batch, &thresholds).map_err(&theory)?;
+        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &thresholds)
+            .map_err(Failure::theory(&options.parameters))?;
         batches.push(BatchReport {
             batch_size,
             sampling: options.batches.sampling,

@@ -1,7 +1,7 @@
 //! Reasons why a statement cannot be tried on an instance.
 
 use flatmin_linalg::EigenError;
-use flatmin_theory::{OptimizerError, TheoryError};
+use flatmin_theory::{BatchError, MinimumError, OptimizerError, SimulationError, ThresholdError};
 
 use crate::basis_pursuit::BasisPursuitError;
 
@@ -9,9 +9,18 @@ use crate::basis_pursuit::BasisPursuitError;
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
+    /// The gradients of an instance do not describe a minimum.
+    #[error(transparent)]
+    Minimum(#[from] MinimumError),
+    /// The batch of an instance cannot be drawn.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
-    Theory(#[from] TheoryError),
+    Threshold(#[from] ThresholdError),
+    /// The dynamics of an instance cannot be run.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// An instance has settings that make no optimizer.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

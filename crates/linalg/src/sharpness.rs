@@ -2,6 +2,7 @@
 
 use faer::{ColRef, MatRef};
 
+use crate::PowerOfTwo;
 use crate::lanczos::{LanczosOptions, LanczosStatus, largest_eigenpair};
 use crate::simd;
 use crate::symmetric::{EigenError, symmetric_eigenvalues};
@@ -19,6 +20,18 @@ pub struct Sharpness {
     pub frobenius_norm: f64,
     /// `λ_max(G)`.
     pub lambda_max: f64,
+}
+
+impl Sharpness {
+    /// The sharpness of `factor · G`.
+    #[must_use]
+    pub fn scaled(self, factor: PowerOfTwo) -> Self {
+        Self {
+            trace: factor.times(self.trace),
+            frobenius_norm: factor.times(self.frobenius_norm),
+            lambda_max: factor.times(self.lambda_max),
+        }
+    }
 }
 
 /// Sharpness of `G` from the Gram matrix `K = JJᵀ/n` (n × n, symmetric).

@@ -8,9 +8,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_theory::{
-    Batch, EdgeOptions, LinearisedSgd, LyapunovOptions, Minimum, Sampling, SecondMoments,
-    SimulationOptions, Start, almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
-    trace_bound,
+    Batch, EdgeOptions, LinearisedSgd, LyapunovOptions, Minimum, Optimizer, Sampling,
+    SecondMoments, SimulationOptions, Start, almost_sure_edge, lyapunov_exponent, simulate,
+    simulate_at, trace_bound,
 };
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -32,8 +32,8 @@ fn minimum() -> Minimum {
 fn sgd(minimum: &Minimum, batch_size: usize, momentum: f64) -> LinearisedSgd<'_> {
     let batch = Batch::new(batch_size, Sampling::WithReplacement).expect("a sample");
     let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
-    let sgd = LinearisedSgd::new(minimum, batch, learning_rate).expect("a moderate rate");
-    sgd.with_momentum(momentum).expect("a momentum below 1")
+    let optimizer = Optimizer::sgd().momentum(momentum).expect("a momentum below 1");
+    LinearisedSgd::new(minimum, &optimizer, &batch, learning_rate).expect("a moderate rate")
 }
 
 /// Steps of one replica, in plain scalars.
@@ -95,7 +95,10 @@ fn exponents(criterion: &mut Criterion) {
     }
     let batch = Batch::new(1, Sampling::WithReplacement).expect("a sample");
     group.bench_function("almost-sure edge", |b| {
-        b.iter(|| almost_sure_edge(&minimum, batch, EdgeOptions::with_seed(0)).expect("rates"));
+        b.iter(|| {
+            almost_sure_edge(&minimum, &Optimizer::sgd(), &batch, EdgeOptions::with_seed(0))
+                .expect("rates")
+        });
     });
     group.finish();
 }

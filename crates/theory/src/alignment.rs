@@ -1,25 +1,25 @@
-//! How far the noise of SGD is aligned with the curvature of a minimum.
+//! The alignment of the noise of SGD with the curvature of a minimum.
 
 use faer::Mat;
 use flatmin_linalg::panels::symmetric_product;
-use flatmin_linalg::{Parallelism, RowMatrix, simd, symmetric_eigenvalues};
+use flatmin_linalg::{EigenError, Parallelism, RowMatrix, simd, symmetric_eigenvalues};
 
-use crate::{Minimum, TheoryError};
+use crate::Minimum;
 
-/// What is smaller than this, relative to `‖G‖_F²`, is rounding of zero.
+/// An alignment below this is zero up to rounding.
 const NO_ALIGNMENT: f64 = 1e-12;
 
-/// Alignment of the gradient noise at a minimum with its curvature; without units.
+/// The alignment of the gradient noise at a minimum with its curvature, without units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alignment {
-    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs the
-    /// smallest eigenvalue of `J_i G J_iᵀ / ‖G‖_F²`.
+    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs it is the
+    /// smallest eigenvalue of any `J_i G J_iᵀ / ‖G‖_F²`.
     pub chi_min: f64,
-    /// `max_i χ_i`; with several outputs the largest eigenvalue.
+    /// `max_i χ_i`; with several outputs the largest of these eigenvalues.
     pub chi_max: f64,
     /// The smallest value of `tr(S G) / (2R ‖G‖_F²)` over the states δ of the linearised model with
     /// loss R > 0, where `S = (1/n) Σ r_i² g_i g_iᵀ − ∇R ∇Rᵀ` is the covariance of the gradient of
-    /// one sample. Zero when it is below 1e-12, which is rounding of zero.
+    /// one sample. Values below 1e-12, zero up to rounding, are reported as zero.
     pub centered: f64,
 }
 
@@ -27,14 +27,14 @@ pub struct Alignment {
 ///
 /// With the residuals `r = Jδ` in the range of the Gram matrix `K = UΛUᵀ` and `c_i = g_iᵀ G g_i`,
 /// `tr(S G)/(2R) = rᵀ(diag(c) − K²)r / ‖r‖²`, so that the centred alignment is
-/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`; with several outputs the blocks `J_i G J_iᵀ` stand where the `c_i` do. Directions whose eigenvalue is rounding of zero are left
-/// out, as everywhere in [`Minimum`]: the result is the alignment of a minimum that stability cannot
-/// tell from the given one. Costs O(nr² + r³). Source: theory S4.
+/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`; with several outputs the blocks `J_i G J_iᵀ` replace the `c_i`.
+/// Directions whose eigenvalue is zero up to rounding are left out, as everywhere in [`Minimum`].
+/// Stability does not depend on them. Costs O(nr² + r³). Source: theory S4.
 ///
 /// # Errors
 /// When the eigenproblem fails.
-pub fn alignment(minimum: &Minimum) -> Result<Alignment, TheoryError> {
-    // Without units, so that the scale of the rows does not matter.
+pub fn alignment(minimum: &Minimum) -> Result<Alignment, EigenError> {
+    // The scale of the rows does not matter, because the alignment has no units.
     let (_, eigenvalues, rows) = minimum.scaled();
     let (n, rank) = (rows.rows(), eigenvalues.len());
     let squared_norm = simd::norm_squared(eigenvalues);
@@ -78,9 +78,9 @@ pub fn alignment(minimum: &Minimum) -> Result<Alignment, TheoryError> {
     })
 }
 
-/// The smallest eigenvalue of a positive semidefinite matrix, zero where it is rounding of it, and the
+/// The smallest eigenvalue of a positive semidefinite matrix, zero if it is zero up to rounding, and the
 /// largest.
-fn extreme_eigenvalues(matrix: &Mat<f64>) -> Result<(f64, f64), TheoryError> {
+fn extreme_eigenvalues(matrix: &Mat<f64>) -> Result<(f64, f64), EigenError> {
     let values = symmetric_eigenvalues(matrix.as_ref())?;
     let largest = values.last().copied().unwrap_or(0.0).max(0.0);
     let smallest = values.first().copied().unwrap_or(0.0);

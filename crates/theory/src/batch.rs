@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::TheoryError;
+use crate::BatchError;
 
 /// How the samples of a batch are drawn.
 ///
@@ -28,7 +28,7 @@ pub enum Sampling {
     WithoutReplacement,
     /// A new random order of all samples every epoch, cut into batches. The batches of an epoch
     /// depend on each other, so that no closed form of this crate covers them: functions that
-    /// need one return [`TheoryError::DependentBatches`].
+    /// need one return [`BatchError::Dependent`].
     Reshuffling,
 }
 
@@ -84,17 +84,17 @@ impl Batch {
     /// Batches of `size` samples.
     ///
     /// # Errors
-    /// [`TheoryError::EmptyBatch`] when `size` is zero.
-    pub fn new(size: usize, sampling: Sampling) -> Result<Self, TheoryError> {
-        if size == 0 { Err(TheoryError::EmptyBatch) } else { Ok(Self { size, sampling }) }
+    /// [`BatchError::Empty`] when `size` is zero.
+    pub fn new(size: usize, sampling: Sampling) -> Result<Self, BatchError> {
+        if size == 0 { Err(BatchError::Empty) } else { Ok(Self { size, sampling }) }
     }
 
-    /// Number B of samples in a batch.
+    /// The number B of samples in a batch.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// How they are drawn.
+    /// How the samples of a batch are drawn.
     pub fn sampling(&self) -> Sampling {
         self.sampling
     }
@@ -102,27 +102,27 @@ impl Batch {
     /// The noise coefficient p in the second moment `E[A P A]` of the batch matrix
     /// `A = (1/B) Σ_{i∈I} g_i g_iᵀ`: `(1−p) G P G + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ`.
     ///
-    /// `1/B` with replacement, `(n−B)/(B(n−1))` without; 1 for B = 1, 0 for B = n without
-    /// replacement (gradient descent). One sample without replacement is gradient descent too: p is
-    /// 0/0 there and taken as 0. The exact threshold does not depend on that choice. Theory,
-    /// section 1.
+    /// p is `1/B` with replacement and `(n−B)/(B(n−1))` without: 1 for B = 1, and 0 for B = n
+    /// without replacement, which is gradient descent. So is n = 1 without replacement, where the
+    /// formula is 0/0 and p is taken as 0; the exact threshold does not depend on that choice.
+    /// Source: theory, section 1.
     ///
     /// # Errors
-    /// [`TheoryError::NoSamples`] when `sample_count` is zero, [`TheoryError::BatchTooLarge`] when
+    /// [`BatchError::NoSamples`] when `sample_count` is zero, [`BatchError::TooLarge`] when
     /// it is below the batch size and sampling is without replacement,
-    /// [`TheoryError::DependentBatches`] for [`Sampling::Reshuffling`].
-    pub fn noise_coefficient(&self, sample_count: usize) -> Result<f64, TheoryError> {
+    /// [`BatchError::Dependent`] for [`Sampling::Reshuffling`].
+    pub fn noise_coefficient(&self, sample_count: usize) -> Result<f64, BatchError> {
         let Self { size, sampling } = *self;
         match sampling {
-            _ if sample_count == 0 => Err(TheoryError::NoSamples),
-            Sampling::Reshuffling => Err(TheoryError::DependentBatches),
+            _ if sample_count == 0 => Err(BatchError::NoSamples),
+            Sampling::Reshuffling => Err(BatchError::Dependent),
             Sampling::WithReplacement => Ok(1.0 / size as f64),
             Sampling::WithoutReplacement if size > sample_count => {
-                Err(TheoryError::BatchTooLarge { batch_size: size, sample_count })
+                Err(BatchError::TooLarge { batch_size: size, sample_count })
             }
             Sampling::WithoutReplacement if sample_count == 1 => Ok(0.0),
             Sampling::WithoutReplacement => {
-                // The differences are taken of integers: beyond 2⁵³ numbers do not tell n from n − 1.
+                // Subtracted as integers: beyond 2⁵³ an f64 cannot tell n from n − 1.
                 let (unused, others) = (sample_count - size, sample_count - 1);
                 Ok(unused as f64 / (size as f64 * others as f64))
             }
@@ -133,7 +133,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::{Batch, Sampling};
-    use crate::TheoryError;
+    use crate::BatchError;
 
     fn check(size: usize, sampling: Sampling, sample_count: usize, expected: f64) {
         let batch = Batch::new(size, sampling).unwrap();
@@ -151,13 +151,13 @@ mod tests {
         check(10, Sampling::WithReplacement, 7, 0.1);
     }
 
-    /// By the exact quotient of integers, which fit 128 bits.
+    /// Compares with the exact quotient of integers, which fit 128 bits.
     fn check_rounding(sample_count: usize, size: usize) {
         let (n, b) = (sample_count as u128, size as u128);
         let batch = |sampling| Batch::new(size, sampling).unwrap();
         let expected = (n - b) as f64 / (b * (n - 1)) as f64;
         let noise = batch(Sampling::WithoutReplacement).noise_coefficient(sample_count).unwrap();
-        // Three roundings there, five here.
+        // The expected value has three roundings, the computed one five.
         let error = (noise - expected).abs();
         assert!(error <= 4.0 * f64::EPSILON * expected, "n = {n}, B = {b}: {noise:e}");
         assert!((0.0..=1.0).contains(&noise), "n = {n}, B = {b}: {noise:e}");
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn impossible_batches_are_refused() {
-        assert_eq!(Batch::new(0, Sampling::WithReplacement), Err(TheoryError::EmptyBatch));
+        assert_eq!(Batch::new(0, Sampling::WithReplacement), Err(BatchError::Empty));
         let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
         let error = batch.noise_coefficient(2).unwrap_err();
         assert_eq!(error.to_string(), "cannot draw 3 of 2 samples without replacement");
-        assert_eq!(batch.noise_coefficient(0), Err(TheoryError::NoSamples));
+        assert_eq!(batch.noise_coefficient(0), Err(BatchError::NoSamples));
     }
 }

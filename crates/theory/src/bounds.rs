@@ -1,16 +1,16 @@
 //! Bounds on the stable learning rates of a minimum.
 //!
-//! Every function returns the learning rate at which its condition turns: the condition holds up to
-//! it and fails beyond. Infinity means that it never turns (no curvature, or no noise). `p` is the
-//! [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
+//! Every function returns the learning rate up to which its condition holds and beyond which it fails.
+//! Infinity means that the condition holds at every learning rate (no curvature, or no noise). `p` is
+//! the [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
 //!
-//! The functions are about networks with one output. With k outputs S2 and S3 hold with p/k in place of p,
-//! the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, S6 with k/p in place of 1/p, and S4, S5 and
-//! S7 as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
+//! The functions are about networks with one output. With k outputs, S2 and S3 hold with p/k in place
+//! of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place of 1/p. S4,
+//! S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
 
-use flatmin_linalg::Sharpness;
+use flatmin_linalg::{Bisection, PowerOfTwo, Sharpness};
 
-use crate::{Alignment, Batch, Minimum, TheoryError, alignment};
+use crate::{Alignment, Batch, Minimum, ThresholdError, alignment};
 
 /// S1 and S5: `2/λ_max(G)`. Gradient descent is stable exactly up to it; SGD at most up to it.
 pub fn lambda_max_bound(lambda_max: f64) -> f64 {
@@ -74,22 +74,13 @@ pub fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
     if p <= 0.0 {
         return lambda_max_bound(q * lambda_max);
     }
-    // With μ = 2/(ηλ_max) and ρ_k = λ_k/λ_max the equation is p Σ ρ_k/(μ − qρ_k) = 1, decreasing in
-    // μ. The largest term alone bounds the root below, qρ_k ≤ q bounds it above.
+    // With μ = 2/(ηλ_max) and ρ_k = λ_k/λ_max the equation is p Σ ρ_k/(μ − qρ_k) = 1, whose left side
+    // falls with μ. The largest term alone bounds the root below, qρ_k ≤ q bounds it above.
     let ratios: Vec<f64> = eigenvalues.iter().map(|v| v / lambda_max).collect();
-    let (mut low, mut high) = (q + p, q + p * ratios.iter().sum::<f64>());
-    loop {
-        let middle = f64::midpoint(low, high);
-        if !(low < middle && middle < high) {
-            return lambda_max_bound(lambda_max) / high;
-        }
-        let sum: f64 = ratios.iter().map(|ratio| ratio / (middle - q * ratio)).sum();
-        if p * sum > 1.0 {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
+    let (low, high) = (q + p, q + p * ratios.iter().sum::<f64>());
+    let sum = |mu: f64| -> f64 { ratios.iter().map(|ratio| ratio / (mu - q * ratio)).sum() };
+    let (_, root) = Bisection::between(low, high).run(|mu| p * sum(mu) > 1.0);
+    lambda_max_bound(lambda_max) / root
 }
 
 /// S7: SGD is stable at least up to `2/((1−p) λ_max(G) + p max_i ‖g_i‖²)`.
@@ -124,22 +115,23 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of `minimum`, whose alignment is given, for batches with this noise coefficient.
-    /// Costs O(r), so that one alignment serves batches of every size.
+    /// The bounds of `minimum`, with its alignment, for batches with this noise coefficient. Costs O(r):
+    /// one alignment serves batches of every size.
     ///
-    /// With several outputs S6 alone no longer implies S5, and is taken together with it.
+    /// With several outputs S6 alone does not imply S5; then [`spectral`](Self::spectral) is the smaller
+    /// of both.
     pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
         let p = noise_coefficient;
-        // Of J/2^e, whose squares are in range.
+        // Bounds of J/2^e, whose squares are in range.
         let (exponent, eigenvalues, _) = minimum.scaled();
         let (sharpness, largest_norm_squared) = minimum.scaled_curvature();
         let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
         let Alignment { chi_min, centered, .. } = *alignment;
         let outputs = minimum.output_count() as f64;
-        let most = if minimum.output_count() > 1 {
+        let limit = if minimum.output_count() > 1 {
             lambda_max_bound(lambda_max)
         } else {
-            // Implied, so that nothing is to be taken together.
+            // S6 implies S5.
             f64::INFINITY
         };
         let scaled = Self {
@@ -149,10 +141,11 @@ impl Bounds {
             sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm / outputs.sqrt(), p),
             centered_alignment: centered_alignment_bound(frobenius_norm, centered, p),
             uncentered_alignment: uncentered_alignment_bound(frobenius_norm, chi_min, p),
-            spectral: spectral_root(eigenvalues, p / outputs, 1.0 - p).min(most),
+            spectral: spectral_root(eigenvalues, p / outputs, 1.0 - p).min(limit),
             sufficient: sufficient_bound(lambda_max, largest_norm_squared, p),
         };
-        scaled.map(|rate| libm::scalbn(rate, -2 * exponent))
+        let unit = PowerOfTwo::new(-2 * exponent);
+        scaled.map(|rate| unit.times(rate))
     }
 
     /// The bounds for `loss_scale` times the loss: every learning rate is divided by it.
@@ -161,7 +154,7 @@ impl Bounds {
         self.map(|rate| rate / loss_scale)
     }
 
-    /// The same function of every learning rate.
+    /// Applies a function to every learning rate.
     fn map(self, function: impl Fn(f64) -> f64) -> Self {
         Self {
             lambda_max: function(self.lambda_max),
@@ -176,12 +169,12 @@ impl Bounds {
     }
 }
 
-/// The bounds of `minimum` for `batch`. Costs its [`alignment`]; for batches of many sizes see
-/// [`Bounds::new`].
+/// The bounds of `minimum` for `batch`. Costs an [`alignment`]; see [`Bounds::new`] for batches of many
+/// sizes.
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when an eigenproblem fails.
-pub fn bounds(minimum: &Minimum, batch: &Batch) -> Result<Bounds, TheoryError> {
+pub fn bounds(minimum: &Minimum, batch: &Batch) -> Result<Bounds, ThresholdError> {
     let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
     Ok(Bounds::new(minimum, &alignment(minimum)?, noise_coefficient))
 }

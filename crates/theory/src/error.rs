@@ -1,17 +1,17 @@
-//! Why a question of this crate has no answer.
+//! Errors, one type for each job.
 
 use flatmin_linalg::EigenError;
 
 use crate::{Optimizer, OptimizerError};
 
-/// Why a threshold, a bound or a check cannot be computed.
+/// A Jacobian or a Gram matrix that does not describe a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TheoryError {
-    /// A minimum is described by the gradients of its samples: at least one.
+pub enum MinimumError {
+    /// There is no row: a minimum is described by the gradients of at least one sample.
     #[error("a minimum needs at least one sample")]
     NoSamples,
-    /// Rows that are not the same number of outputs for every sample.
+    /// The rows cannot be divided evenly among the outputs of the samples.
     #[error("{rows} rows are not {output_count} outputs for every sample")]
     Outputs {
         /// Rows given.
@@ -19,13 +19,15 @@ pub enum TheoryError {
         /// Outputs of each sample.
         output_count: usize,
     },
-    /// The dynamics of a network with several outputs are not simulated.
-    #[error(
-        "the linearised dynamics of {output_count} outputs are not simulated, only those of one"
-    )]
-    SeveralOutputs {
-        /// Outputs of each sample.
-        output_count: usize,
+    /// A block of columns, or another sum, has another number of rows than the sum it is added to.
+    #[error("{what} has {got} rows, expected {expected}")]
+    Rows {
+        /// What was added.
+        what: &'static str,
+        /// Its rows.
+        got: usize,
+        /// The rows of the sum.
+        expected: usize,
     },
     /// An entry of the Jacobian is NaN or infinite.
     #[error("entry ({row}, {column}) of the Jacobian is {value}, expected a finite number")]
@@ -37,7 +39,7 @@ pub enum TheoryError {
         /// Its value.
         value: f64,
     },
-    /// A Gram matrix that is not square.
+    /// The Gram matrix is not square.
     #[error("a Gram matrix must be square, got {rows} × {columns}")]
     GramNotSquare {
         /// Rows given.
@@ -45,7 +47,7 @@ pub enum TheoryError {
         /// Columns given.
         columns: usize,
     },
-    /// An entry of a Gram matrix is NaN or infinite.
+    /// An entry of the Gram matrix is NaN or infinite.
     #[error("entry ({row}, {column}) of the Gram matrix is {value}, expected a finite number")]
     GramNotFinite {
         /// Row of the first such entry, column by column.
@@ -55,7 +57,7 @@ pub enum TheoryError {
         /// Its value.
         value: f64,
     },
-    /// A negative entry on the diagonal of a Gram matrix.
+    /// A diagonal entry of the Gram matrix is negative.
     #[error(
         "entry ({row}, {row}) of the Gram matrix is {value}: a squared norm cannot be negative"
     )]
@@ -65,7 +67,7 @@ pub enum TheoryError {
         /// Its value.
         value: f64,
     },
-    /// A Gram matrix that differs from its transpose by more than rounding.
+    /// The Gram matrix differs from its transpose by more than rounding.
     #[error(
         "the Gram matrix is not symmetric: entry ({row}, {column}) is {value}, entry \
          ({column}, {row}) is {mirrored}"
@@ -80,7 +82,7 @@ pub enum TheoryError {
         /// The value on the other side of the diagonal.
         mirrored: f64,
     },
-    /// An entry of a Gram matrix above the geometric mean of its diagonal entries.
+    /// An entry of the Gram matrix exceeds the geometric mean of its diagonal entries.
     #[error(
         "entry ({row}, {column}) of the Gram matrix is {value}, more than the norms of its rows \
          allow ({bound})"
@@ -95,7 +97,7 @@ pub enum TheoryError {
         /// `√(a_ii a_jj)`.
         bound: f64,
     },
-    /// A Gram matrix with a negative eigenvalue beyond rounding.
+    /// The Gram matrix has a negative eigenvalue beyond rounding.
     #[error(
         "the Gram matrix has the eigenvalue {eigenvalue} beside {lambda_max}: a matrix of inner \
          products has no negative one"
@@ -103,10 +105,62 @@ pub enum TheoryError {
     GramIndefinite {
         /// The smallest eigenvalue.
         eigenvalue: f64,
-        /// The largest one.
+        /// The largest eigenvalue.
         lambda_max: f64,
     },
-    /// A requested relative width that is not a positive number.
+    /// The eigenproblem of the Gram matrix has no trustworthy answer.
+    #[error(transparent)]
+    Eigen(#[from] EigenError),
+}
+
+/// A batch that cannot be drawn, or whose noise has no coefficient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// The batch size is zero.
+    #[error("a batch needs at least one sample")]
+    Empty,
+    /// There is no sample to draw from.
+    #[error("a minimum needs at least one sample")]
+    NoSamples,
+    /// More distinct samples are asked for than there are.
+    #[error("cannot draw {batch_size} of {sample_count} samples without replacement")]
+    TooLarge {
+        /// The batch size B.
+        batch_size: usize,
+        /// The number n of samples.
+        sample_count: usize,
+    },
+    /// Epochs are reshuffled, so that batches are not independent.
+    #[error(
+        "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \
+         with-replacement or without-replacement"
+    )]
+    Dependent,
+}
+
+/// A threshold, a bound or a Lyapunov function that cannot be computed.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ThresholdError {
+    /// What was given does not describe a minimum.
+    #[error(transparent)]
+    Minimum(#[from] MinimumError),
+    /// The settings make no optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    /// The batch has no noise coefficient.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Thresholds of this optimizer are not implemented.
+    #[error(
+        "thresholds are known for SGD with and without heavy-ball momentum, not yet for {optimizer}"
+    )]
+    Unsupported {
+        /// The optimizer.
+        optimizer: Optimizer,
+    },
+    /// The requested relative width is not a positive number.
     #[error("the relative width is {value}, expected a positive number")]
     RelativeWidth {
         /// The width.
@@ -115,50 +169,36 @@ pub enum TheoryError {
     /// The iteration produced a vector that is not finite.
     #[error("the stability iteration left the range of floating-point numbers")]
     NoCertificate,
-    /// A batch of no samples.
-    #[error("a batch needs at least one sample")]
-    EmptyBatch,
-    /// More distinct samples asked for than there are.
-    #[error("cannot draw {batch_size} of {sample_count} samples without replacement")]
-    BatchTooLarge {
-        /// The batch size B.
-        batch_size: usize,
-        /// The number n of samples.
-        sample_count: usize,
-    },
-    /// Settings that make no optimizer.
-    #[error(transparent)]
-    OptimizerSettings(#[from] OptimizerError),
-    /// Reshuffled epochs, whose batches are not independent.
-    #[error(
-        "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \
-         with-replacement or without-replacement"
-    )]
-    DependentBatches,
-    /// An optimizer that the question has no answer for yet.
-    #[error(
-        "{what} is known for SGD with and without heavy-ball momentum, not yet for {optimizer}"
-    )]
-    Optimizer {
-        /// What was asked for.
-        what: &'static str,
-        /// The optimizer.
-        optimizer: Optimizer,
-    },
-    /// A part of an instance has the wrong length.
-    #[error("{what} has {got} values, expected {expected}")]
-    Length {
-        /// Which part.
-        what: &'static str,
-        /// Its length.
-        got: usize,
-        /// The length that fits the rest.
-        expected: usize,
-    },
     /// An eigenproblem has no trustworthy answer.
     #[error(transparent)]
     Eigen(#[from] EigenError),
-    /// A learning rate at which the linearised dynamics cannot be run.
+}
+
+/// Linearised dynamics that cannot be run.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulationError {
+    /// The batch has no noise coefficient.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The dynamics of this optimizer are not implemented.
+    #[error(
+        "the linearised dynamics are those of SGD with and without heavy-ball momentum, not yet \
+         those of {optimizer}"
+    )]
+    Unsupported {
+        /// The optimizer.
+        optimizer: Optimizer,
+    },
+    /// The network has several outputs; only the dynamics of one are implemented.
+    #[error(
+        "the linearised dynamics of {output_count} outputs are not simulated, only those of one"
+    )]
+    SeveralOutputs {
+        /// Outputs of each sample.
+        output_count: usize,
+    },
+    /// The learning rate is negative, or so large that a few steps overflow.
     #[error(
         "the learning rate is {value}, expected at least 0 and at most 1e30 divided by the largest \
          squared gradient norm"
@@ -167,9 +207,21 @@ pub enum TheoryError {
         /// The learning rate.
         value: f64,
     },
-    /// An entry of a matrix other than the Jacobian is NaN or infinite.
+    /// A matrix in the eigenbasis of G has the wrong shape.
+    #[error("{what} is {rows} × {columns}, expected {rank} × {rank}")]
+    Shape {
+        /// Which matrix.
+        what: &'static str,
+        /// Its rows.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+        /// The rank of G.
+        rank: usize,
+    },
+    /// An entry of a matrix in the eigenbasis of G is NaN or infinite.
     #[error("entry ({row}, {column}) of {what} is {value}, expected a finite number")]
-    MatrixNotFinite {
+    NotFinite {
         /// Which matrix.
         what: &'static str,
         /// Row of the first such entry.
@@ -179,7 +231,7 @@ pub enum TheoryError {
         /// Its value.
         value: f64,
     },
-    /// A simulation too short, or of too few replicas, to say anything.
+    /// The simulation is too short, or has too few replicas, to give an estimate.
     #[error("{what} is {got}, expected at least {least}")]
     TooFew {
         /// Which setting.
@@ -189,4 +241,7 @@ pub enum TheoryError {
         /// The smallest value that works.
         least: usize,
     },
+    /// An eigenproblem has no trustworthy answer.
+    #[error(transparent)]
+    Eigen(#[from] EigenError),
 }

@@ -1,48 +1,50 @@
-//! Stability of minima for SGD and GD: executable statements and their mutants.
-//!
-//! - [`Optimizer`]: SGD with momentum, Nesterov's momentum and weight decay, in PyTorch's conventions;
-//! - [`Batch`]: batch size and sampling, and the noise coefficient they make;
-//! - [`Minimum`]: a zero-loss minimum, of a network with one output or several, given by its Jacobian,
-//!   by blocks of its columns ([`GramSum`]), or by its [`Gram`] matrix;
-//! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, with
-//!   [`lyapunov_function`], which decays exactly below it;
-//! - [`alignment()`]: how far the noise of SGD is aligned with the curvature;
-//! - [`bounds()`]: every necessary and sufficient condition as the learning rate at which it turns;
-//! - [`dense_threshold`]: the exact threshold of a small minimum, by the plain definition;
-//! - [`LinearisedSgd`]: the random dynamics near a minimum, with [`SecondMoments`] (exact),
-//!   [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single runs), for one
-//!   output;
+//! The learning rates at which SGD can stay at a minimum.
 //!
 //! ```
 //! use flatmin_linalg::RowMatrix;
 //! use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, bounds, threshold};
-//! // Two samples with gradients (1, 0) and (0, 2), one at a time.
-//! let minimum = Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?)?;
+//! // Two samples with gradients (1, 0) and (0, 2), one at a time; the loss is (1/2n) Σ (f − y)².
+//! let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?;
+//! let minimum = Minimum::new(&jacobian)?;
 //! let batch = Batch::new(1, Sampling::WithReplacement)?;
 //! let threshold = threshold(&minimum, &Optimizer::sgd(), &batch)?;
-//! assert!((threshold.midpoint() - 0.5).abs() < 1e-10);
-//! // The trace allows 2/tr G = 0.8, the largest eigenvalue 1.
+//! assert!(threshold.lower <= 0.5 && 0.5 <= threshold.upper);
+//! // Momentum, as in torch.optim.SGD, changes it.
+//! let momentum = Optimizer::sgd().momentum(0.9)?;
+//! assert!(flatmin_theory::threshold(&minimum, &momentum, &batch)?.upper < 0.1);
+//! // The trace alone allows 2/tr G = 0.8: necessary, not sufficient.
 //! assert!((bounds(&minimum, &batch)?.trace - 0.8).abs() < 1e-15);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A minimum is a Jacobian or a vector of parameters here; how it was found is not known.
+//! Values:
+//!
+//! - [`Minimum`]: a minimum with zero loss of a network with one output or several, from its Jacobian,
+//!   from blocks of its columns ([`GramSum`]), or from its [`Gram`] matrix;
+//! - [`Optimizer`]: SGD with momentum and weight decay, in PyTorch's conventions;
+//! - [`Batch`]: batch size and [`Sampling`], and the noise coefficient that they give.
+//!
+//! Questions:
+//!
+//! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, and
+//!   [`lyapunov_function`], which decays exactly below it;
+//! - [`bounds()`]: every necessary and sufficient condition, as the learning rate at which it turns;
+//! - [`alignment()`]: the alignment of the noise of SGD with the curvature;
+//! - [`dense_threshold`]: the exact threshold of a small minimum, by its plain definition;
+//! - [`LinearisedSgd`]: the random dynamics near a minimum with one output, with [`SecondMoments`]
+//!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single
+//!   runs).
+//!
+//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. The crate does not know
+//! how a minimum was found. The feature `serde` makes [`Optimizer`] and [`Sampling`] serialisable.
 
 mod alignment;
 mod batch;
 mod bounds;
-mod dense;
-mod edge;
+mod dynamics;
 mod error;
-mod gram;
-mod gram_sum;
-mod linearised;
-mod lyapunov;
 mod minimum;
-mod moments;
 mod optimizer;
-mod replicas;
-mod stepper;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
@@ -52,18 +54,19 @@ pub use bounds::{
     sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,
     uncentered_alignment_bound,
 };
-pub use dense::dense_threshold;
-pub use edge::{AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, almost_sure_edge};
-pub use error::TheoryError;
-pub use gram::Gram;
-pub use gram_sum::GramSum;
-pub use linearised::LinearisedSgd;
-pub use lyapunov::{LyapunovExponent, LyapunovOptions, lyapunov_exponent};
-pub use minimum::{Minimum, ToMinimum, rounding};
-pub use moments::SecondMoments;
-pub use optimizer::{Optimizer, OptimizerError, StateSpace};
-pub use replicas::{ReplicaMean, SimulationOptions, Snapshot, Start, simulate, simulate_at};
-pub use threshold::{
-    LyapunovFunction, Stability, Threshold, ThresholdOptions, ThresholdStatus, lyapunov_function,
-    threshold, threshold_with,
+pub use dynamics::{
+    AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, LinearisedSgd, LyapunovExponent,
+    LyapunovOptions, ReplicaMean, SecondMoments, SimulationOptions, Snapshot, Start,
+    almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
 };
+pub use error::{BatchError, MinimumError, SimulationError, ThresholdError};
+pub use minimum::{Gram, GramSum, Minimum, ToMinimum};
+pub use optimizer::{Optimizer, OptimizerError, StateSpace};
+pub use threshold::{
+    DEFAULT_RELATIVE_WIDTH, LyapunovFunction, Stability, Threshold, ThresholdOptions,
+    ThresholdStatus, dense_threshold, lyapunov_function, threshold, threshold_with,
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

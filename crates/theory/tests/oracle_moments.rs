@@ -8,7 +8,8 @@
 use faer::Mat;
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{
-    Batch, LinearisedSgd, Minimum, Sampling, SecondMoments, TheoryError, dense_threshold,
+    Batch, LinearisedSgd, Minimum, Optimizer, Sampling, SecondMoments, SimulationError,
+    dense_threshold,
 };
 use proptest::prelude::{Just, Strategy, proptest};
 use proptest::{collection, prop_assert, prop_oneof};
@@ -118,8 +119,9 @@ fn projection(jacobian: &RowMatrix) -> Mat<f64> {
 #[track_caller]
 fn check(jacobian: &RowMatrix, batch: Batch, learning_rate: f64, momentum: f64) {
     let minimum = Minimum::new(jacobian).unwrap();
-    let sgd = LinearisedSgd::new(&minimum, batch, learning_rate).unwrap();
-    let mut moments = SecondMoments::new(&sgd.with_momentum(momentum).unwrap());
+    let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+    let sgd = LinearisedSgd::new(&minimum, &optimizer, &batch, learning_rate).unwrap();
+    let mut moments = SecondMoments::new(&sgd);
     let rank = moments.rank();
     let gauss_newton =
         RowMatrix::from_fn(rank, rank, |k, l| if k == l { minimum.eigenvalues()[k] } else { 0.0 });
@@ -192,7 +194,7 @@ proptest! {
             let above = radius(1.01 * threshold);
             prop_assert!(above > 1.0 + 1e-5, "radius {above} above the threshold");
             let mut moments =
-                SecondMoments::new(&LinearisedSgd::new(&minimum, batch, threshold).unwrap());
+                SecondMoments::new(&LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap());
             for _ in 0..50 {
                 moments.step();
             }
@@ -224,7 +226,8 @@ fn scaling_the_gradients_scales_the_learning_rate() {
         let values = [1.0, 0.0, 1.0, 2.0].map(|v| v * scale).to_vec();
         let minimum = Minimum::new(&RowMatrix::new(2, 2, values).unwrap()).unwrap();
         let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-        let sgd = LinearisedSgd::new(&minimum, batch, 0.1 / scale / scale).unwrap();
+        let sgd =
+            LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1 / scale / scale).unwrap();
         let mut moments = SecondMoments::new(&sgd);
         moments.step();
         moments.norm_squared()
@@ -238,16 +241,16 @@ fn matrices_of_the_wrong_shape_or_with_bad_entries_are_refused() {
     let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 1.0, 2.0]).unwrap();
     let minimum = Minimum::new(&jacobian).unwrap();
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-    let sgd = LinearisedSgd::new(&minimum, batch, 0.1).unwrap();
+    let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1).unwrap();
     let moments = SecondMoments::new(&sgd);
     let what = "the quadratic form";
     let error = moments.quadratic_form(&RowMatrix::zeros(2, 3)).unwrap_err();
-    assert_eq!(error, TheoryError::Length { what, got: 3, expected: 2 });
+    assert_eq!(error, SimulationError::Shape { what, rows: 2, columns: 3, rank: 2 });
     let start = RowMatrix::new(2, 2, vec![1.0, 0.0, f64::INFINITY, 1.0]).unwrap();
     let error = SecondMoments::starting_from(&sgd, &start).unwrap_err();
     let value = f64::INFINITY;
     let what = "the second moment";
-    assert_eq!(error, TheoryError::MatrixNotFinite { what, row: 1, column: 0, value });
+    assert_eq!(error, SimulationError::NotFinite { what, row: 1, column: 0, value });
     let start = RowMatrix::new(2, 2, vec![2.0, 1.0, 3.0, 0.5]).unwrap();
     let moments = SecondMoments::starting_from(&sgd, &start).unwrap();
     assert!((moments.quadratic_form(&start).unwrap() - (4.0 + 8.0 + 0.25)).abs() < 1e-15);

@@ -8,7 +8,7 @@ mod momentum;
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix, Stream, stream, symmetric_eigenvalues};
 use flatmin_theory::{
-    Batch, Gram, GramSum, LinearisedSgd, Minimum, Optimizer, Sampling, TheoryError,
+    Batch, Gram, GramSum, LinearisedSgd, Minimum, Optimizer, Sampling, SimulationError,
     ThresholdOptions, ThresholdStatus, bounds, dense_threshold, threshold, threshold_with,
 };
 use rand::RngExt as _;
@@ -319,8 +319,8 @@ fn gram_matrices_and_sums_of_blocks_agree_with_the_jacobian() {
 fn what_is_not_known_for_several_outputs_is_refused() {
     let minimum = Minimum::with_outputs(&RowMatrix::zeros(4, 3), 2).unwrap();
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-    let error = LinearisedSgd::new(&minimum, batch, 0.1).unwrap_err();
-    assert_eq!(error, TheoryError::SeveralOutputs { output_count: 2 });
+    let error = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1).unwrap_err();
+    assert_eq!(error, SimulationError::SeveralOutputs { output_count: 2 });
     let gram = Gram::from_sums(Mat::identity(4, 4)).unwrap();
     let error = gram.with_outputs(3).unwrap_err();
     assert_eq!(error.to_string(), "4 rows are not 3 outputs for every sample");

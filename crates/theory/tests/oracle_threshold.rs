@@ -13,8 +13,9 @@ use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix, stream};
 use flatmin_models::{Model as _, TwoLayerRelu, data};
 use flatmin_theory::{
-    Batch, Gram, Minimum, Optimizer, Sampling, Stability, TheoryError, Threshold, ThresholdOptions,
-    ThresholdStatus, bounds, dense_threshold, lyapunov_function, threshold, threshold_with,
+    Batch, BatchError, Gram, Minimum, MinimumError, Optimizer, Sampling, Stability, Threshold,
+    ThresholdError, ThresholdOptions, ThresholdStatus, bounds, dense_threshold, lyapunov_function,
+    threshold, threshold_with,
 };
 use rand::RngExt as _;
 
@@ -289,19 +290,19 @@ fn wrong_options_and_matrices_are_refused() {
         Optimizer::sgd().decoupled_weight_decay(0.1).unwrap(),
     ] {
         let error = threshold(&jacobian, &optimizer, &batch).unwrap_err();
-        assert!(matches!(error, TheoryError::Optimizer { .. }), "{error}");
+        assert!(matches!(error, ThresholdError::Unsupported { .. }), "{error}");
     }
     let reshuffled = Batch::new(1, Sampling::Reshuffling).unwrap();
     let error = threshold(&jacobian, &Optimizer::sgd(), &reshuffled).unwrap_err();
-    assert_eq!(error, TheoryError::DependentBatches);
+    assert_eq!(error, BatchError::Dependent.into());
     for relative_width in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
         let error = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap_err();
-        assert!(matches!(error, TheoryError::RelativeWidth { .. }), "{error}");
+        assert!(matches!(error, ThresholdError::RelativeWidth { .. }), "{error}");
     }
     let batch = Batch::new(4, Sampling::WithoutReplacement).unwrap();
     let error = threshold(&jacobian, &Optimizer::sgd(), &batch).unwrap_err();
-    assert_eq!(error, TheoryError::BatchTooLarge { batch_size: 4, sample_count: 3 });
+    assert_eq!(error, BatchError::TooLarge { batch_size: 4, sample_count: 3 }.into());
     // Every 2 × 2 minor of this matrix is nonnegative, its determinant is not.
     let indefinite = Mat::from_fn(3, 3, |i, j| match (i, j) {
         _ if i == j => 1.0,
@@ -310,7 +311,7 @@ fn wrong_options_and_matrices_are_refused() {
     });
     let gram = Gram::from_sums(indefinite).unwrap();
     let error = Minimum::from_gram(gram, Parallelism::Sequential).unwrap_err();
-    assert!(matches!(error, TheoryError::GramIndefinite { .. }), "{error}");
+    assert!(matches!(error, MinimumError::GramIndefinite { .. }), "{error}");
 }
 
 fn relu_gram(samples: usize) -> Mat<f64> {

@@ -4,7 +4,7 @@
 
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_theory::{
-    Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovOptions, Minimum, Sampling,
+    Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovOptions, Minimum, Optimizer, Sampling,
     almost_sure_edge, dense_threshold, lyapunov_exponent,
 };
 use rand::RngExt as _;
@@ -27,7 +27,7 @@ const OPTIONS: LyapunovOptions = LyapunovOptions { replicas: 32, burn_in: 50, st
 /// chance less than once in 2000 runs.
 #[track_caller]
 fn check_coverage(minimum: &Minimum, batch: Batch, learning_rate: f64, expected: f64) {
-    let sgd = LinearisedSgd::new(minimum, batch, learning_rate).unwrap();
+    let sgd = LinearisedSgd::new(minimum, &Optimizer::sgd(), &batch, learning_rate).unwrap();
     let covered = (0..400).filter(|seed| {
         let exponent = lyapunov_exponent(&sgd, LyapunovOptions { seed: *seed, ..OPTIONS }).unwrap();
         exponent.lower(1.96) <= expected && expected <= exponent.upper(1.96)
@@ -66,8 +66,9 @@ fn momentum_has_the_exponent_of_its_modes() {
     for (learning_rate, momentum) in [(0.5, 0.0), (0.01, 0.5), (4.0, 0.5), (0.5, 0.5), (4.5, 0.9)] {
         let sgd = |size, sampling| {
             let batch = Batch::new(size, sampling).unwrap();
-            let sgd = LinearisedSgd::new(&minimum, batch, learning_rate).unwrap();
-            lyapunov_exponent(&sgd.with_momentum(momentum).unwrap(), OPTIONS).unwrap()
+            let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+            let sgd = LinearisedSgd::new(&minimum, &optimizer, &batch, learning_rate).unwrap();
+            lyapunov_exponent(&sgd, OPTIONS).unwrap()
         };
         let simulated = sgd(1, Sampling::WithReplacement);
         let exact = sgd(2, Sampling::WithoutReplacement);
@@ -84,7 +85,7 @@ fn gradient_descent_is_exact() {
     let minimum = minimum(2, 2, &[1.0, 0.0, 0.0, 2.0]);
     let full = Batch::new(2, Sampling::WithoutReplacement).unwrap();
     let value = |learning_rate| {
-        let sgd = LinearisedSgd::new(&minimum, full, learning_rate).unwrap();
+        let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &full, learning_rate).unwrap();
         lyapunov_exponent(&sgd, OPTIONS).unwrap().value
     };
     // λ = 1/2 and 2.
@@ -97,7 +98,7 @@ fn gradient_descent_is_exact() {
 #[test]
 fn a_product_that_vanishes_has_exponent_minus_infinity() {
     let one_row = minimum(1, 1, &[1.0]);
-    let sgd = LinearisedSgd::new(&one_row, single(), 1.0).unwrap();
+    let sgd = LinearisedSgd::new(&one_row, &Optimizer::sgd(), &single(), 1.0).unwrap();
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
     assert_eq!(exponent.value.to_bits(), f64::NEG_INFINITY.to_bits());
     assert_eq!(exponent.standard_error.to_bits(), 0);
@@ -105,7 +106,7 @@ fn a_product_that_vanishes_has_exponent_minus_infinity() {
     let repeated = minimum(2, 1, &[1.0, 1.0]);
     let axes = minimum(2, 2, &[1.0, 0.0, 0.0, 1.0]);
     for (minimum, most) in [(&repeated, -30.0), (&axes, -15.0)] {
-        let sgd = LinearisedSgd::new(minimum, single(), 1.0).unwrap();
+        let sgd = LinearisedSgd::new(minimum, &Optimizer::sgd(), &single(), 1.0).unwrap();
         let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
         assert!(exponent.upper(3.0) < most, "{exponent:?}");
     }
@@ -114,14 +115,15 @@ fn a_product_that_vanishes_has_exponent_minus_infinity() {
 #[test]
 fn degenerate_minima_are_ordinary() {
     let zero = minimum(3, 2, &[0.0; 6]);
-    let sgd = LinearisedSgd::new(&zero, single(), 7.0).unwrap().with_momentum(0.9).unwrap();
+    let sgd = LinearisedSgd::new(&zero, &Optimizer::sgd().momentum(0.9).unwrap(), &single(), 7.0)
+        .unwrap();
     assert_eq!(lyapunov_exponent(&sgd, OPTIONS).unwrap().value.to_bits(), 0);
     // A zero row is drawn every second time.
     let half = minimum(2, 1, &[0.0, 1.0]);
     check_coverage(&half, single(), 0.5, 0.5 * libm::log(0.5));
     // One row with momentum and replacement is gradient descent.
     let one = minimum(1, 2, &[3.0, 4.0]);
-    let sgd = LinearisedSgd::new(&one, single(), 1.0).unwrap();
+    let sgd = LinearisedSgd::new(&one, &Optimizer::sgd(), &single(), 1.0).unwrap();
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
     assert!((exponent.value - libm::log(24.0)).abs() < 1e-14);
 }
@@ -132,7 +134,13 @@ fn growth_and_decay_do_not_overflow() {
     let check = |scale: f64, learning_rate: f64| {
         let values = [1.0, 0.0, 1.0, 1.0, 0.5, -1.0].map(|v| v * scale);
         let minimum = minimum(3, 2, &values);
-        let sgd = LinearisedSgd::new(&minimum, single(), learning_rate / scale / scale).unwrap();
+        let sgd = LinearisedSgd::new(
+            &minimum,
+            &Optimizer::sgd(),
+            &single(),
+            learning_rate / scale / scale,
+        )
+        .unwrap();
         let options = LyapunovOptions { steps: 2000, ..OPTIONS };
         lyapunov_exponent(&sgd, options).unwrap()
     };
@@ -145,7 +153,7 @@ fn growth_and_decay_do_not_overflow() {
     // η‖g‖² = 1 + 2^−40 for the only direction.
     let repeated = minimum(2, 1, &[1.0, 1.0]);
     let near = 1.0 + 2.0_f64.powi(-40);
-    let sgd = LinearisedSgd::new(&repeated, single(), near).unwrap();
+    let sgd = LinearisedSgd::new(&repeated, &Optimizer::sgd(), &single(), near).unwrap();
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
     // Rounding moves the product by a few ε, which is 2^−12 of the difference for each.
     assert!((exponent.value + 40.0 * std::f64::consts::LN_2).abs() < 2e-3, "{exponent:?}");
@@ -155,7 +163,7 @@ fn growth_and_decay_do_not_overflow() {
 #[test]
 fn a_run_that_has_not_settled_says_so() {
     let rows = minimum(2, 2, &[1.0, 0.0, 0.0, 0.1]);
-    let sgd = LinearisedSgd::new(&rows, single(), 0.5).unwrap();
+    let sgd = LinearisedSgd::new(&rows, &Optimizer::sgd(), &single(), 0.5).unwrap();
     let short = LyapunovOptions { burn_in: 0, steps: 40, ..OPTIONS };
     let exponent = lyapunov_exponent(&sgd, short).unwrap();
     assert!(!exponent.is_settled(5.0) && exponent.drift.value > 0.0, "{exponent:?}");
@@ -177,11 +185,11 @@ fn the_exponent_is_not_positive_at_the_mean_square_threshold() {
     ] {
         let batch = Batch::new(size, sampling).unwrap();
         let threshold = dense_threshold(&minimum, &batch).unwrap();
-        let sgd = LinearisedSgd::new(&minimum, batch, threshold).unwrap();
+        let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap();
         let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
         assert!(exponent.upper(5.0) < 0.0, "{exponent:?}");
         let options = EdgeOptions { known_stable: Some(threshold), ..EdgeOptions::with_seed(3) };
-        let edge = almost_sure_edge(&minimum, batch, options).unwrap();
+        let edge = almost_sure_edge(&minimum, &Optimizer::sgd(), &batch, options).unwrap();
         assert!(edge.lower.learning_rate > threshold, "{edge:?}");
     }
 }
@@ -205,7 +213,7 @@ fn mean_square_stability_implies_almost_sure_stability() {
         };
         let batch = Batch::new(size, sampling).unwrap();
         let threshold = dense_threshold(&minimum, &batch).unwrap();
-        let sgd = LinearisedSgd::new(&minimum, batch, threshold).unwrap();
+        let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap();
         let options = LyapunovOptions { steps: 2000, ..OPTIONS };
         let exponent = lyapunov_exponent(&sgd, options).unwrap();
         // The mean of ln V does not grow; ln ‖δ‖ differs from it by a bounded amount, spread over
@@ -222,8 +230,9 @@ fn mean_square_stability_implies_almost_sure_stability() {
 #[track_caller]
 fn check_edge(minimum: &Minimum, batch: Batch, momentum: f64, expected: f64) {
     for seed in 0..10 {
-        let options = EdgeOptions { momentum, steps: 4096, ..EdgeOptions::with_seed(seed) };
-        let edge = almost_sure_edge(minimum, batch, options).unwrap();
+        let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+        let options = EdgeOptions { steps: 4096, ..EdgeOptions::with_seed(seed) };
+        let edge = almost_sure_edge(minimum, &optimizer, &batch, options).unwrap();
         let [lower, upper] = [edge.lower.learning_rate, edge.upper.learning_rate];
         assert!(lower <= expected && expected <= upper, "{expected}: {edge:?}");
         assert!(matches!(edge.status, EdgeStatus::Resolved | EdgeStatus::Wide), "{edge:?}");
@@ -257,12 +266,14 @@ fn the_edge_with_momentum_is_found() {
 fn gradient_descent_has_an_exact_edge_and_flat_minima_none() {
     let full = Batch::new(2, Sampling::WithoutReplacement).unwrap();
     let axes = minimum(2, 2, &[1.0, 0.0, 0.0, 2.0]);
-    let options = EdgeOptions { momentum: 0.5, ..EdgeOptions::with_seed(0) };
-    let edge = almost_sure_edge(&axes, full, options).unwrap();
+    let optimizer = Optimizer::sgd().momentum(0.5).unwrap();
+    let options = EdgeOptions::with_seed(0);
+    let edge = almost_sure_edge(&axes, &optimizer, &full, options).unwrap();
     assert_eq!((edge.status, edge.evaluations), (EdgeStatus::Exact, 0));
     assert!((edge.lower.learning_rate - 1.5).abs() < 1e-15);
     assert_eq!(edge.lower, edge.upper);
-    let flat = almost_sure_edge(&minimum(2, 1, &[0.0, 0.0]), single(), options).unwrap();
+    let flat = almost_sure_edge(&minimum(2, 1, &[0.0, 0.0]), &Optimizer::sgd(), &single(), options)
+        .unwrap();
     assert!(flat.lower.learning_rate.is_infinite());
 }
 
@@ -271,12 +282,12 @@ fn a_search_without_means_says_so() {
     let rows = minimum(2, 1, &[1.0, 2.0]);
     let options = EdgeOptions { replicas: 2, steps: 256, ..EdgeOptions::with_seed(0) };
     let starved = EdgeOptions { evaluations: 2, ..options };
-    let edge = almost_sure_edge(&rows, single(), starved).unwrap();
+    let edge = almost_sure_edge(&rows, &Optimizer::sgd(), &single(), starved).unwrap();
     assert_eq!(edge.status, EdgeStatus::Undecided);
     assert_eq!(edge.evaluations, 2);
     // A wrong hint is found out: the search goes down from it.
     let hint = EdgeOptions { known_stable: Some(5.0), ..EdgeOptions::with_seed(0) };
-    let edge = almost_sure_edge(&rows, single(), hint).unwrap();
+    let edge = almost_sure_edge(&rows, &Optimizer::sgd(), &single(), hint).unwrap();
     assert!(edge.lower.learning_rate <= 1.25 && 1.25 <= edge.upper.learning_rate, "{edge:?}");
     for (wrong, message) in [
         (
@@ -288,18 +299,18 @@ fn a_search_without_means_says_so() {
             "the number of steps is 255, expected at least 256",
         ),
         (
-            EdgeOptions { momentum: 1.0, ..options },
-            "the momentum is 1, expected a number in [0, 1)",
+            EdgeOptions { evaluations: 1, ..options },
+            "the number of evaluations is 1, expected at least 2",
         ),
     ] {
-        let error = almost_sure_edge(&rows, single(), wrong).unwrap_err();
+        let error = almost_sure_edge(&rows, &Optimizer::sgd(), &single(), wrong).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
     for known in [0.0, -1.0, f64::NAN] {
         let wrong = EdgeOptions { known_stable: Some(known), ..options };
-        assert!(almost_sure_edge(&rows, single(), wrong).is_err());
+        assert!(almost_sure_edge(&rows, &Optimizer::sgd(), &single(), wrong).is_err());
     }
-    let sgd = LinearisedSgd::new(&rows, single(), 0.1).unwrap();
+    let sgd = LinearisedSgd::new(&rows, &Optimizer::sgd(), &single(), 0.1).unwrap();
     let error = lyapunov_exponent(&sgd, LyapunovOptions { steps: 1, ..OPTIONS }).unwrap_err();
     assert_eq!(error.to_string(), "the number of steps is 1, expected at least 2");
     assert!(lyapunov_exponent(&sgd, LyapunovOptions { replicas: 1, ..OPTIONS }).is_err());
@@ -309,7 +320,7 @@ fn a_search_without_means_says_so() {
 #[test]
 fn the_random_stream_is_pinned() {
     let rows = minimum(2, 1, &[1.0, 2.0]);
-    let sgd = LinearisedSgd::new(&rows, single(), 0.7).unwrap();
+    let sgd = LinearisedSgd::new(&rows, &Optimizer::sgd(), &single(), 0.7).unwrap();
     let options = LyapunovOptions { replicas: 2, burn_in: 1, steps: 25, seed: 0 };
     let exponent = lyapunov_exponent(&sgd, options).unwrap();
     assert!((exponent.value / -0.415_598_637_865_592 - 1.0).abs() < 1e-12, "{exponent:?}");

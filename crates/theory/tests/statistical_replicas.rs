@@ -4,8 +4,8 @@
 
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{
-    Batch, LinearisedSgd, Minimum, ReplicaMean, Sampling, SecondMoments, SimulationOptions, Start,
-    dense_threshold, simulate,
+    Batch, LinearisedSgd, Minimum, Optimizer, ReplicaMean, Sampling, SecondMoments,
+    SimulationOptions, Start, dense_threshold, simulate,
 };
 
 /// Five rows in three dimensions, two of them equal and one zero; rank 3.
@@ -36,7 +36,9 @@ fn assert_near(what: &str, got: ReplicaMean, expected: f64) {
 fn check(batch_size: usize, sampling: Sampling, start: Start, momentum: f64) {
     let (minimum, form) = (minimum(), form());
     let batch = Batch::new(batch_size, sampling).unwrap();
-    let sgd = LinearisedSgd::new(&minimum, batch, 0.4).unwrap().with_momentum(momentum).unwrap();
+    let sgd =
+        LinearisedSgd::new(&minimum, &Optimizer::sgd().momentum(momentum).unwrap(), &batch, 0.4)
+            .unwrap();
     let steps = [0, 1, 2, 3, 6];
     let options = SimulationOptions { replicas: 20_000, steps: &steps, start, seed: 5 };
     let snapshots = simulate(&sgd, &form, options).unwrap();
@@ -83,7 +85,7 @@ fn the_wrong_noise_is_refuted() {
     let (minimum, form) = (minimum(), form());
     let sgd = |size| {
         let batch = Batch::new(size, Sampling::WithReplacement).unwrap();
-        LinearisedSgd::new(&minimum, batch, 0.4).unwrap()
+        LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.4).unwrap()
     };
     let start = Start::Signs;
     let options = SimulationOptions { replicas: 20_000, steps: &[2], start, seed: 5 };
@@ -106,7 +108,8 @@ fn the_lyapunov_function_turns_at_the_threshold() {
     let threshold = dense_threshold(&minimum, &batch).unwrap();
     let form = RowMatrix::from_fn(4, 4, |i, j| if i == j { 1.0 } else { 0.0 });
     for (factor, sign) in [(0.8, -1.0), (0.95, -1.0), (1.05, 1.0), (1.2, 1.0)] {
-        let sgd = LinearisedSgd::new(&minimum, batch, factor * threshold).unwrap();
+        let sgd =
+            LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, factor * threshold).unwrap();
         let options =
             SimulationOptions { replicas: 40_000, steps: &[1, 2], start: Start::Signs, seed: 9 };
         for snapshot in simulate(&sgd, &form, options).unwrap() {
@@ -121,7 +124,7 @@ fn the_lyapunov_function_turns_at_the_threshold() {
 fn the_random_stream_is_pinned() {
     let minimum = Minimum::new(&RowMatrix::new(2, 1, vec![1.0, 3.0]).unwrap()).unwrap();
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-    let sgd = LinearisedSgd::new(&minimum, batch, 0.1).unwrap();
+    let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1).unwrap();
     let form = RowMatrix::new(1, 1, vec![1.0]).unwrap();
     let start = Start::Gaussian;
     let options = SimulationOptions { replicas: 20, steps: &[0, 8], start, seed: 0 };

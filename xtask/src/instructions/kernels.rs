@@ -163,7 +163,8 @@ fn threshold() {
 
 fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
     let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
-    LinearisedSgd::new(minimum, one_sample(), learning_rate).expect("a moderate rate")
+    LinearisedSgd::new(minimum, &Optimizer::sgd(), &one_sample(), learning_rate)
+        .expect("a moderate rate")
 }
 
 fn second_moments() {

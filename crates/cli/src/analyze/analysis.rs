@@ -63,22 +63,23 @@ impl Analysis {
         batch_size: usize,
         parallelism: Parallelism,
     ) -> Result<BatchAnalysis, Failure> {
-        let failed = Failure::theory(&options.file);
         let minimum = &self.found.minimum;
-        let batch = Batch::new(batch_size, options.batches.sampling).map_err(&failed)?;
+        let batch = Batch::new(batch_size, options.batches.sampling)
+            .map_err(Failure::theory(&options.file))?;
         let noise_coefficient =
             batch.noise_coefficient(minimum.sample_count()).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
                 Failure::input(&options.file, format!("{error}; {remedy}"))
             })?;
         let optimizer = Optimizer::sgd().momentum(options.momentum);
-        let optimizer = optimizer.map_err(|error| failed(error.into()))?;
+        let optimizer = optimizer.map_err(Failure::theory(&options.file))?;
         let settings = ThresholdOptions {
             relative_width: options.tolerance,
             parallelism,
             ..ThresholdOptions::default()
         };
-        let threshold = threshold_with(minimum, &optimizer, &batch, &settings).map_err(&failed)?;
+        let threshold = threshold_with(minimum, &optimizer, &batch, &settings)
+            .map_err(Failure::theory(&options.file))?;
         let threshold = threshold.for_loss_scale(self.loss_scale);
         let bounds = Bounds::new(minimum, &self.alignment, noise_coefficient);
         let judge = |rate: &f64| (*rate, threshold.stability(*rate));

@@ -8,7 +8,7 @@ use std::thread;
 use faer::MatRef;
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Order};
 use flatmin_linalg::{Parallelism, Sharpness};
-use flatmin_theory::{Gram, GramSum, Minimum, TheoryError};
+use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
 
 use super::blocks::Blocks;
 use super::{Options, shown};
@@ -246,9 +246,9 @@ fn matrix(order: Order, values: &[f64], rows: usize, columns: usize) -> MatRef<'
 }
 
 /// The error with its column counted in the whole Jacobian, and its row by sample and output.
-fn failure(path: &Path, error: TheoryError, offset: usize, outputs: usize) -> Failure {
+fn failure(path: &Path, error: MinimumError, offset: usize, outputs: usize) -> Failure {
     match error {
-        TheoryError::NotFinite { row, column, value } if outputs > 1 => {
+        MinimumError::NotFinite { row, column, value } if outputs > 1 => {
             let (sample, output, column) = (row / outputs, row % outputs, column + offset);
             let text = format!(
                 "entry ({sample}, {output}, {column}) of the Jacobian is {value}, expected a finite \
@@ -256,9 +256,9 @@ fn failure(path: &Path, error: TheoryError, offset: usize, outputs: usize) -> Fa
             );
             Failure::input(path, text)
         }
-        TheoryError::NotFinite { row, column, value } => {
+        MinimumError::NotFinite { row, column, value } => {
             let column = column + offset;
-            Failure::theory(path)(TheoryError::NotFinite { row, column, value })
+            Failure::theory(path)(MinimumError::NotFinite { row, column, value })
         }
         other => Failure::theory(path)(other),
     }

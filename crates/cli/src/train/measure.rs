@@ -4,7 +4,9 @@ use flatmin_curvature::training_curvature;
 use flatmin_linalg::EigenError;
 use flatmin_models::Dataset;
 use flatmin_optim::Segment;
-use flatmin_theory::{Batch, Gram, Optimizer, TheoryError, ThresholdOptions, threshold_with};
+use flatmin_theory::{
+    Batch, Gram, MinimumError, Optimizer, ThresholdError, ThresholdOptions, threshold_with,
+};
 use serde::{Serialize, Serializer};
 
 use crate::network::Network;
@@ -90,7 +92,7 @@ pub(crate) enum MeasureError {
     #[error(transparent)]
     Eigen(#[from] EigenError),
     #[error(transparent)]
-    Theory(#[from] TheoryError),
+    Theory(#[from] ThresholdError),
 }
 
 /// What is measured of a run.
@@ -188,8 +190,8 @@ impl<N: Network> Measure<'_, N> {
         let gram = self.network.gram(parameters, self.train.inputs());
         let gram = Gram::from_means(gram);
         let gram = match gram.and_then(|gram| gram.with_outputs(self.train.output_dim())) {
-            Err(TheoryError::GramNotFinite { .. }) => return Ok(None),
-            gram => gram?,
+            Err(MinimumError::GramNotFinite { .. }) => return Ok(None),
+            gram => gram.map_err(ThresholdError::from)?,
         };
         let options =
             ThresholdOptions { relative_width: RELATIVE_WIDTH, ..ThresholdOptions::default() };

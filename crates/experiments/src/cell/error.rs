@@ -2,7 +2,7 @@
 
 use flatmin_curvature::CurvatureError;
 use flatmin_linalg::EigenError;
-use flatmin_theory::TheoryError;
+use flatmin_theory::MinimumError;
 
 /// A cell could not be computed: a defect of its specification or of this program.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +45,18 @@ pub enum CellError {
         /// Products used.
         products: usize,
     },
-    /// A question to the theory has no answer.
+    /// A Gram matrix describes no minimum.
     #[error(transparent)]
-    Theory(#[from] TheoryError),
+    Minimum(#[from] MinimumError),
+    /// A batch cannot be drawn.
+    #[error(transparent)]
+    Batch(#[from] flatmin_theory::BatchError),
+    /// A threshold or a bound cannot be computed.
+    #[error(transparent)]
+    Threshold(#[from] flatmin_theory::ThresholdError),
+    /// Linearised dynamics cannot be simulated.
+    #[error(transparent)]
+    Simulation(#[from] flatmin_theory::SimulationError),
     /// The settings make no optimizer.
     #[error(transparent)]
     Optimizer(#[from] flatmin_theory::OptimizerError),
@@ -63,7 +72,9 @@ impl CellError {
             self,
             Self::Eigen(EigenError::NotFinite { .. })
                 | Self::Curvature(CurvatureError::NotFinite { .. })
-                | Self::Theory(TheoryError::NotFinite { .. } | TheoryError::GramNotFinite { .. })
+                | Self::Minimum(
+                    MinimumError::NotFinite { .. } | MinimumError::GramNotFinite { .. }
+                )
         )
     }
 }

@@ -207,21 +207,28 @@ impl StabilityStudy {
             momentum_edge: None,
         };
         if let (Method::Sgd { batch_size: 1, .. }, Some(stable)) = (method, stable) {
-            let sgd = LinearisedSgd::new(minimum, single, learning_rate)?;
+            let sgd = LinearisedSgd::new(minimum, &Optimizer::sgd(), &single, learning_rate)?;
             let exponent = lyapunov_exponent(&sgd, LyapunovOptions::with_seed(seed))?.into();
             let known_stable = Some(stable);
             let options = EdgeOptions { known_stable, ..EdgeOptions::with_seed(seed) };
-            let edge = almost_sure_edge(minimum, single, options)?.into();
+            let edge = almost_sure_edge(minimum, &Optimizer::sgd(), &single, options)?.into();
             result.single_runs = Some(SingleRuns { exponent, edge });
         }
         if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
             let form = lyapunov_function(minimum, &single, &ThresholdOptions::default())?.matrix;
             for momentum in [0.0, MOMENTUM] {
-                let sgd = LinearisedSgd::new(minimum, single, 0.0)?.with_momentum(momentum)?;
+                let sgd = LinearisedSgd::new(
+                    minimum,
+                    &Optimizer::sgd().momentum(momentum)?,
+                    &single,
+                    0.0,
+                )?;
                 result.dynamics.extend(dynamics(&sgd, &form, replicas, seed)?);
             }
-            let options = EdgeOptions { momentum: MOMENTUM, ..EdgeOptions::with_seed(seed) };
-            result.momentum_edge = Some(almost_sure_edge(minimum, single, options)?.into());
+            let optimizer = Optimizer::sgd().momentum(MOMENTUM)?;
+            let edge =
+                almost_sure_edge(minimum, &optimizer, &single, EdgeOptions::with_seed(seed))?;
+            result.momentum_edge = Some(edge.into());
         }
         Ok(Some(result))
     }
@@ -293,11 +300,10 @@ fn dynamics(
     replicas: usize,
     seed: u64,
 ) -> Result<Vec<SimulatedDynamics>, CellError> {
-    let (minimum, momentum) = (sgd.minimum(), sgd.momentum());
+    let (minimum, momentum) = (sgd.minimum(), sgd.optimizer().momentum_coefficient());
     let plain = momentum <= 0.0;
     let rank = minimum.eigenvalues().len() as f64;
-    let optimizer = Optimizer::sgd().momentum(momentum)?;
-    let threshold = threshold(minimum, &optimizer, &sgd.batch())?.midpoint();
+    let threshold = threshold(minimum, sgd.optimizer(), sgd.batch())?.midpoint();
     let trace: f64 = (0..form.rows()).map(|k| form.row(k)[k]).sum();
     let rates = FACTORS.map(|factor| factor * threshold);
     let run = |start, replicas| {

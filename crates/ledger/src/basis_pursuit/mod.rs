@@ -8,7 +8,7 @@ use flatmin_linalg::{
 };
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
-use flatmin_theory::rounding;
+use flatmin_linalg::rounding::gamma;
 
 use self::homotopy::homotopy;
 
@@ -159,7 +159,7 @@ impl BasisPursuit {
             .map(|i| (simd::dot(inputs.row(i), &coefficients) - targets[i]).abs());
         let residual = largest(residuals);
         // With room for the rounding of the division, which is one of every entry of ν.
-        let size = largest_correlation(inputs, &dual, 8) * (1.0 + rounding(8));
+        let size = largest_correlation(inputs, &dual, 8) * (1.0 + gamma(8));
         let dual: Vec<f64> =
             if size <= 1.0 { dual } else { dual.iter().map(|v| v / size).collect() };
         let l1_norm = coefficients.iter().map(|b| b.abs()).sum();
@@ -206,7 +206,7 @@ fn largest_correlation(inputs: &RowMatrix, dual: &[f64], more: usize) -> f64 {
         }
     }
     // The sizes and the bound are rounded too.
-    let gamma = rounding(2 * inputs.rows() + 8 + more);
+    let gamma = gamma(2 * inputs.rows() + 8 + more);
     let sums = correlations(inputs, dual);
     largest(sums.iter().zip(sizes).map(|(sum, size)| sum.abs() + gamma * size))
 }

@@ -2,58 +2,59 @@
 
 use faer::Mat;
 use flatmin_linalg::panels::{quadratic_rounding_terms, rounding_terms};
-use flatmin_linalg::simd;
+use flatmin_linalg::rounding::{UNIT_ROUNDOFF, gamma};
+use flatmin_linalg::{Bisection, is_positive_definite, simd};
 
-use super::cone::is_definite;
-use super::perron::Operator;
-use crate::minimum::{UNIT_ROUNDOFF, rounding};
+use super::perron::PerronOperator;
 
-/// How much more than a mean a quotient may suffer from rounding before another vector is better.
-const EXCUSED: f64 = 16.0;
+/// How many times the rounding of the mean the rounding of a single quotient may reach before another
+/// vector is better.
+const MAX_ROUNDING_RATIO: f64 = 16.0;
 
 /// Rigorous bounds on the Perron root of M at one μ.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    /// Some ρ ≥ this: a Rayleigh quotient or the smallest Collatz–Wielandt quotient.
+    /// A lower bound of ρ: a Rayleigh quotient or the smallest Collatz–Wielandt quotient.
     pub(super) lower: f64,
-    /// ρ ≤ this: the largest Collatz–Wielandt quotient.
+    /// An upper bound of ρ: the largest Collatz–Wielandt quotient.
     pub(super) upper: f64,
-    /// Relative bound on what rounding can have done to the Rayleigh quotient.
+    /// Relative bound on the rounding of the Rayleigh quotient.
     pub(super) rayleigh_rounding: f64,
-    /// Relative bound on what rounding can have done to the largest quotient.
+    /// Relative bound on the rounding of the largest quotient.
     pub(super) quotient_rounding: f64,
-    /// What the distance of the level from the root adds, where it must not be zero.
+    /// What the [least offset](super::cone::Cone::least_offset) of the level adds to the width.
     pub(super) least_offset: f64,
 }
 
 impl Certificate {
-    /// Whether the vector has entries so small that their quotients are all rounding. One that belongs
-    /// to a higher level has larger ones.
+    /// Whether the vector has entries so small that their quotients are nothing but rounding. The
+    /// vector of a higher level has larger entries.
     pub(super) fn is_lost_in_rounding(&self) -> bool {
-        self.quotient_rounding > EXCUSED * self.rayleigh_rounding
+        self.quotient_rounding > MAX_ROUNDING_RATIO * self.rayleigh_rounding
     }
 
-    /// Relative bound on what rounding must be expected to add to the distance of the ends.
+    /// Relative bound on what rounding is expected to add to the width of the interval.
     ///
-    /// A vector may have entries so small that their quotients are all rounding: another one would do
-    /// better, so that no more than a multiple of what rounding does to the mean is excused, and least
-    /// for a vector that is no supersolution.
+    /// The rounding of a quotient counts only up to a multiple of that of the mean, and only up to that
+    /// of the mean itself for a vector that is no supersolution: beyond, another vector would do better.
     pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
-        let excused = if is_supersolution { EXCUSED } else { 1.0 } * self.rayleigh_rounding;
-        self.rayleigh_rounding + self.quotient_rounding.min(excused) + self.least_offset
+        let ratio = if is_supersolution { MAX_ROUNDING_RATIO } else { 1.0 };
+        let quotient = self.quotient_rounding.min(ratio * self.rayleigh_rounding);
+        self.rayleigh_rounding + quotient + self.least_offset
     }
 }
 
-impl Operator<'_> {
-    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. The
-    /// moments are those of the vector afterwards.
+impl PerronOperator<'_> {
+    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. Leaves the
+    /// moments of the vector in the operator.
     ///
     /// `None` when `vector` does not lie inside the cone.
     ///
-    /// Rounding, for one output: with `σ_k² = Σ_i v_i ĝ_ik²`, the computed moments are within `γ σ_k σ_l` of the exact
-    /// ones by Cauchy–Schwarz, so that `(Mv)_i` is within `γ (P/n) Σ_kl |ĝ_ik| σ_k W_kl σ_l |ĝ_il|`
-    /// for the γ of all roundings that a term passes through; and `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`
-    /// makes that at most `γ (P/n) (Σ_k |ĝ_ik| σ_k / √(m_k λ_k))²`.
+    /// Rounding, for one output: with `σ_k² = Σ_i v_i ĝ_ik²`, the computed moments are within
+    /// `γ σ_k σ_l` of the exact ones by Cauchy–Schwarz. So `(Mv)_i` is within
+    /// `γ (P/n) Σ_kl |ĝ_ik| σ_k W_kl σ_l |ĝ_il|`, with the γ of all roundings that a term passes
+    /// through, and `W_kl ≤ 1/√(m_k λ_k m_l λ_l)` makes that at most
+    /// `γ (P/n) (Σ_k |ĝ_ik| σ_k / √(m_k λ_k))²`.
     pub(super) fn certify(&mut self, nu: f64, vector: &[f64]) -> Option<Certificate> {
         if !self.cone.contains(vector) {
             return None;
@@ -69,7 +70,7 @@ impl Operator<'_> {
         self.undo_respond(&shifts);
 
         let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24;
-        let gamma = rounding(terms) * (1.0 + 1e-9);
+        let gamma_terms = gamma(terms) * (1.0 + 1e-9);
         let factors: Vec<f64> = (0..rank)
             .map(|k| (self.moments[(k, k)] / shifts[k] / self.response.eigenvalues()[k]).sqrt())
             .collect();
@@ -79,7 +80,7 @@ impl Operator<'_> {
         for (i, weight) in vector.iter().enumerate() {
             let pairs = self.rows.row(i).iter().zip(&factors);
             let bound: f64 = pairs.map(|(value, factor)| value.abs() * factor).sum();
-            let error = gamma * self.scale() * bound * bound;
+            let error = gamma_terms * self.scale() * bound * bound;
             let value = self.scale() * forms[i];
             smallest = smallest.min((value - error) / weight);
             largest = largest.max((value + error) / weight);
@@ -88,13 +89,13 @@ impl Operator<'_> {
             hidden += weight * error;
             norm_squared += weight * weight;
         }
-        let sums = rounding(n + 12);
+        let sums = gamma(n + 12);
         let rayleigh = (product - hidden) / norm_squared * (1.0 - sums);
-        let rayleigh_rounding = hidden / product + sums + rounding(2 * rank + 64);
+        let rayleigh_rounding = hidden / product + sums + gamma(2 * rank + 64);
         let lower = smallest.max(rayleigh);
         Some(Certificate {
-            lower: lower * (1.0 - rounding(8)),
-            upper: largest * (1.0 + rounding(8)),
+            lower: lower * (1.0 - gamma(8)),
+            upper: largest * (1.0 + gamma(8)),
             rayleigh_rounding,
             quotient_rounding: quotient_error / largest,
             least_offset: 0.0,
@@ -103,8 +104,9 @@ impl Operator<'_> {
 
     /// As [`certify`](Self::certify), for several outputs.
     ///
-    /// Upper bound: the least level s, about, at which `s Q_i − Φ(Q)_i` is positive definite for every i. Lower
-    /// bound: the Rayleigh quotient `Σ tr(Q_i Φ(Q)_i) / Σ ‖Q_i‖_F²`.
+    /// The upper bound is a level s, close to the least one, at which `s Q_i − Φ(Q)_i` is positive
+    /// definite for every i. The lower bound is the Rayleigh quotient
+    /// `Σ tr(Q_i Φ(Q)_i) / Σ ‖Q_i‖_F²`.
     ///
     /// Rounding: let `w_ia` be the rows of `Q_i Ĵ_i`, `q_ia = (Q_i)_aa^½`, so that `|Q_ab| ≤ q_a q_b`, and
     ///
@@ -112,11 +114,13 @@ impl Operator<'_> {
     /// η_k² = max(Σ_ia w_iak²/q_ia², Σ_ia q_ia² ĝ_iak²),    τ_k² = Σ_i (Σ_a q_ia |ĝ_iak|)².
     /// ```
     ///
-    /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, also for `|S_kl|`, and the `w` themselves are rounded
-    /// so that S is off by at most `γ' τ_k τ_l`. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)` and
-    /// `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, `h'` the same with τ, the error of entry (a, b) of `Φ(Q)_i` is at
-    /// most `(P/n) (γ h_ia h_ib + γ' h'_ia h'_ib)`, its norm at most `(P/n) (γ ‖h_i‖² + γ' ‖h'_i‖²)`, and the
-    /// error of `tr(Q_i Φ(Q)_i)` at most `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
+    /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, which bounds `|S_kl|` too. Rounding of the `w`
+    /// moves S by at most `γ' τ_k τ_l`. Let `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, and h' the same
+    /// sum with τ in place of η. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`,
+    ///
+    /// - the error of entry (a, b) of `Φ(Q)_i` is at most `(P/n) (γ h_ia h_ib + γ' h'_ia h'_ib)`,
+    /// - its norm is at most `(P/n) (γ ‖h_i‖² + γ' ‖h'_i‖²)`,
+    /// - the error of `tr(Q_i Φ(Q)_i)` is at most `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
     fn certify_blocks(&mut self, nu: f64, vector: &[f64]) -> Certificate {
         let (n, rank) = (self.rows.rows(), self.rows.columns());
         let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
@@ -134,9 +138,9 @@ impl Operator<'_> {
             (0..rank).map(|k| (squares[k] / shifts[k] / eigenvalues[k]).sqrt()).collect()
         });
         let terms = [rounding_terms(n) + quadratic_rounding_terms(rank) + 32, outputs + 8];
-        let gammas = terms.map(|terms| rounding(terms) * (1.0 + 1e-9));
+        let gammas = terms.map(|terms| gamma(terms) * (1.0 + 1e-9));
         let scale = self.scale();
-        let sum_rounding = rounding(outputs * outputs + samples + 16);
+        let sum_rounding = gamma(outputs * outputs + samples + 16);
         let (mut product, mut hidden, mut norm_squared) = (0.0, 0.0, 0.0);
         let mut images = Vec::with_capacity(samples);
         for (block, form) in blocks.iter().zip(forms.chunks(outputs * (outputs + 1) / 2)) {
@@ -166,7 +170,7 @@ impl Operator<'_> {
             images.push((image, error));
         }
         let rayleigh = (product - hidden) / norm_squared * (1.0 - sum_rounding);
-        let rayleigh_rounding = hidden / product + sum_rounding + rounding(2 * rank + 80);
+        let rayleigh_rounding = hidden / product + sum_rounding + gamma(2 * rank + 80);
         let base = product / norm_squared;
         let upper = least_level(base, |level| {
             let pairs = blocks.iter().zip(&images);
@@ -177,8 +181,8 @@ impl Operator<'_> {
             pairs.into_iter().all(|(block, (image, _))| dominates(level, block, image, 0.0))
         });
         Certificate {
-            lower: rayleigh * (1.0 - rounding(8)),
-            upper: upper * (1.0 + rounding(8)),
+            lower: rayleigh * (1.0 - gamma(8)),
+            upper: upper * (1.0 + gamma(8)),
             rayleigh_rounding,
             quotient_rounding: if upper.is_finite() { 1.0 - plain / upper } else { 1.0 },
             least_offset: self.cone.least_offset(),
@@ -186,9 +190,9 @@ impl Operator<'_> {
     }
 }
 
-impl Operator<'_> {
-    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks) for the tuple `vector`, where `root`
-    /// gives the `q` of a row.
+impl PerronOperator<'_> {
+    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks) for the tuple `vector`; `root`
+    /// gives the q of a row.
     fn majorants(&self, vector: &[f64], root: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
         let rank = self.rows.columns();
         let all = self.weighted(vector);
@@ -224,50 +228,44 @@ fn frobenius_norm(matrix: &Mat<f64>) -> f64 {
     squared_norm(matrix).sqrt()
 }
 
-/// Whether `level · block − image` is positive definite for every image within `error` of the one given,
-/// in norm.
+/// Whether `level · block − image` is positive definite for every image within `error` (in norm) of the
+/// given one.
 fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool {
     let k = block.nrows();
     let difference = Mat::from_fn(k, k, |a, b| level * block[(a, b)] - image[(a, b)]);
     // Each entry is rounded twice.
     let rounded = 3.0 * UNIT_ROUNDOFF * (level * frobenius_norm(block) + frobenius_norm(image));
-    is_definite(&difference, (error + rounded) * (1.0 + 1e-12))
+    is_positive_definite(difference.as_ref(), (error + rounded) * (1.0 + 1e-12))
 }
 
-/// A level at which `holds` is true, and not far above the least one: within 3 % of its distance to `base`.
-/// Infinite where it is not true even far above.
+/// A level at which `holds` is true, above the least such level by at most 3 % of its distance to
+/// `base`. Infinite where it is not true even far above.
 fn least_level(base: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let level = |exponent: f64| base * (1.0 + libm::exp2(exponent));
-    let (mut low, mut high) = (-52.0, 80.0);
+    let (low, high) = (-52.0, 80.0);
     if !holds(level(high)) {
         return f64::INFINITY;
     }
-    while high - low > 0.04 {
-        let middle = f64::midpoint(low, high);
-        if holds(level(middle)) {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-    level(high)
+    let search = Bisection::between(low, high).to_width(0.04);
+    level(search.run(|exponent| !holds(level(exponent))).1)
 }
 
 #[cfg(test)]
 mod tests {
     use flatmin_linalg::{Parallelism, RowMatrix};
 
-    use super::super::perron::Operator;
+    use super::super::perron::PerronOperator;
     use super::super::response::Response;
 
-    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. The sums over panels of the small
-    /// terms are each less than half a unit of the last place of the first, 1, and all of them 16 units.
+    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of small terms
+    /// sums to less than half a unit in the last place of the first term, which is 1; all panels
+    /// together sum to 16 units.
     #[test]
     fn what_sums_lose_is_in_the_bounds() {
         let samples = 4096;
         let gradient = |i: usize| if i == 0 { 1.0 } else { 2.0_f64.powi(-15) };
         let check = |outputs: usize| {
-            // A second output is zero, with a part of the block that adds little to its doubt.
+            // The second output is zero; its part of the block adds little to the margin.
             let rows = RowMatrix::from_fn(samples * outputs, 1, |row, _| {
                 if row % outputs == 0 { gradient(row / outputs) } else { 0.0 }
             });
@@ -278,7 +276,8 @@ mod tests {
                 })
                 .collect();
             let response = Response::new(&[1.0], 1.0, 0.0);
-            let mut operator = Operator::new(response, &rows, outputs, Parallelism::Sequential);
+            let mut operator =
+                PerronOperator::new(response, &rows, outputs, Parallelism::Sequential);
             let found = operator.certify(1.0, &vector).unwrap();
             let root = |units: f64| (1.0 + units * f64::EPSILON) / samples as f64;
             assert!(found.upper >= root(16.0), "{outputs}: {found:?}, {:e}", root(16.0));

@@ -3,20 +3,18 @@
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 use faer::Mat;
-use flatmin_linalg::symmetric_eigen;
+use flatmin_linalg::{EigenError, cholesky_margin, is_positive_definite, symmetric_eigen};
 
-use crate::TheoryError;
-use crate::minimum::UNIT_ROUNDOFF;
-
-/// What is added to the start of a Krylov space for one output, relative to its largest entry.
+/// The share of the largest entry that is added to every entry of the start of a Krylov space, for one
+/// output.
 const MIXED: f64 = 0.01;
 
-/// The same for several outputs. It is also the room that a supersolution leaves for rounding, in every
+/// The share for several outputs. It is also the room that a supersolution leaves for rounding in every
 /// direction of a block, so that more of it makes narrower intervals.
 const MIXED_BLOCKS: f64 = 0.25;
 
-/// n-tuples of symmetric k × k matrices, ordered by the cone of those that are positive semidefinite:
-/// for k = 1 vectors, ordered entry by entry.
+/// n-tuples of symmetric k × k matrices, ordered by the cone of positive semidefinite ones. For k = 1
+/// these are vectors, ordered entry by entry.
 ///
 /// The coordinates of a tuple are the lower triangles of its blocks, row by row, entries below the
 /// diagonal times √2: the inner product of coordinates is that of matrices.
@@ -39,12 +37,12 @@ impl Cone {
         self.outputs
     }
 
-    /// Whether the vectors are plain: one output.
+    /// Whether there is one output, so that tuples are plain vectors.
     pub(super) fn is_orthant(self) -> bool {
         self.outputs == 1
     }
 
-    /// Coordinates of a block.
+    /// The number of coordinates of a block.
     fn block_len(self) -> usize {
         self.outputs * (self.outputs + 1) / 2
     }
@@ -56,7 +54,7 @@ impl Cone {
         }
         let mut block = vec![0.0; self.block_len()];
         for a in 0..self.outputs {
-            block[place(a, a)] = 1.0;
+            block[index(a, a)] = 1.0;
         }
         block.repeat(self.samples)
     }
@@ -66,42 +64,43 @@ impl Cone {
         let k = self.outputs;
         vector.chunks(self.block_len()).map(move |block| {
             Mat::from_fn(k, k, |a, b| {
-                let value = block[place(a, b)];
+                let value = block[index(a, b)];
                 if a == b { value } else { value * FRAC_1_SQRT_2 }
             })
         })
     }
 
-    /// Makes coordinates of the lower triangles of blocks.
+    /// Turns lower triangles of blocks into coordinates, in place.
     pub(super) fn to_coordinates(self, triangles: &mut [f64]) {
         if self.is_orthant() {
             return;
         }
         for block in triangles.chunks_mut(self.block_len()) {
             for a in 0..self.outputs {
-                for value in &mut block[place(a, 0)..place(a, a)] {
+                for value in &mut block[index(a, 0)..index(a, a)] {
                     *value *= SQRT_2;
                 }
             }
         }
     }
 
-    /// How far above the root, relative, the level of a supersolution must be put at least, for its blocks to
-    /// be positive definite [beyond doubt](is_definite) and to leave the same room. Zero for one output.
+    /// The least relative distance of the level of a supersolution above the root at which its blocks
+    /// are [provably](is_positive_definite) positive definite and leave as much room again. Zero for
+    /// one output.
     pub(super) fn least_offset(self) -> f64 {
         let k = self.outputs;
-        if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * doubt(k) }
+        if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * cholesky_margin(k) }
     }
 
-    /// Whether a tuple lies inside the cone, beyond doubt about rounding.
+    /// Whether a tuple provably lies inside the cone, rounding included.
     pub(super) fn contains(self, vector: &[f64]) -> bool {
         if self.is_orthant() {
             return vector.iter().all(|v| *v > 0.0 && v.is_finite());
         }
-        self.blocks(vector).all(|block| is_definite(&block, 0.0))
+        self.blocks(vector).all(|block| is_positive_definite(block.as_ref(), 0.0))
     }
 
-    /// Whether `factor · bound − vector` lies inside the cone, about.
+    /// Whether `factor · bound − vector` lies inside the cone; the difference is rounded.
     pub(super) fn is_below(self, vector: &[f64], bound: &[f64], factor: f64) -> bool {
         if self.is_orthant() {
             return vector.iter().zip(bound).all(|(v, b)| *v <= factor * b);
@@ -110,9 +109,9 @@ impl Cone {
         self.contains(&slack)
     }
 
-    /// A tuple inside the cone near `vector`, which is one already but for rounding and its sign: scaled to
-    /// a largest entry (or eigenvalue) of 1, none below 1e-30.
-    pub(super) fn positive(self, mut vector: Vec<f64>) -> Result<Vec<f64>, TheoryError> {
+    /// A tuple inside the cone near `vector`, which lies there itself up to rounding and its sign. Its
+    /// largest entry (or eigenvalue) is scaled to 1, and none is below 1e-30.
+    pub(super) fn positive(self, mut vector: Vec<f64>) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
             for value in &mut vector {
@@ -122,23 +121,23 @@ impl Cone {
         }
         let absolute = self.absolute(&vector)?;
         let scale = 1.0 / absolute.largest;
-        // As it is where that is possible: what is put together again is rounded once more.
+        // The vector itself where possible, since the absolute value is rounded once more.
         let source = if self.contains(&vector) { vector } else { absolute.vector };
         let mut scaled: Vec<f64> = source.into_iter().map(|value| scale * value).collect();
         for (block, largest) in scaled.chunks_mut(self.block_len()).zip(absolute.block_largest) {
             if scale * largest < 1e-30 {
                 block.fill(0.0);
                 for a in 0..self.outputs {
-                    block[place(a, a)] = 1e-30;
+                    block[index(a, a)] = 1e-30;
                 }
             }
         }
         Ok(scaled)
     }
 
-    /// The absolute value of a Ritz vector, with a part of the largest entry (or eigenvalue) added to each:
-    /// a start inside the cone that is rich in the Perron vector and misses no part of M.
-    pub(super) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, TheoryError> {
+    /// The absolute value of a Ritz vector, with a share of the largest entry (or eigenvalue) added to
+    /// each: a start inside the cone that is rich in the Perron vector and misses no part of M.
+    pub(super) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
             return Ok(vector.iter().map(|v| v.abs() / largest + MIXED).collect());
@@ -149,14 +148,14 @@ impl Cone {
     }
 
     /// The absolute values `(Q_i²)^½` of the blocks, with their eigenvalues kept off zero.
-    fn absolute(self, vector: &[f64]) -> Result<Absolute, TheoryError> {
+    fn absolute(self, vector: &[f64]) -> Result<Absolute, EigenError> {
         let mut coordinates = Vec::with_capacity(vector.len());
         let mut block_largest = Vec::with_capacity(self.samples);
         for block in self.blocks(vector) {
             let eigen = symmetric_eigen(block.as_ref())?;
             let largest = eigen.values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-            // Beyond doubt about rounding, which `is_definite` relates to the trace.
-            let least = 4.0 * self.outputs as f64 * doubt(self.outputs) * largest;
+            // Beyond the margin of a Cholesky decomposition, which is relative to the trace.
+            let least = 4.0 * self.outputs as f64 * cholesky_margin(self.outputs) * largest;
             let values: Vec<f64> = eigen.values.iter().map(|v| v.abs().max(least)).collect();
             for a in 0..self.outputs {
                 for b in 0..=a {
@@ -177,43 +176,14 @@ struct Absolute {
     vector: Vec<f64>,
     /// The largest eigenvalue of all blocks.
     largest: f64,
-    /// That of each.
+    /// The largest eigenvalue of each block.
     block_largest: Vec<f64>,
 }
 
-/// The place of entry (a, b) of a symmetric block among its coordinates.
-fn place(a: usize, b: usize) -> usize {
+/// The index of entry (a, b) of a symmetric block among its coordinates.
+fn index(a: usize, b: usize) -> usize {
     let (row, column) = (a.max(b), a.min(b));
     row * (row + 1) / 2 + column
-}
-
-/// What the rounding of a Cholesky decomposition of a k × k matrix A can do, relative to tr A. `(k+2) u` is
-/// enough (Rump 2006).
-fn doubt(k: usize) -> f64 {
-    (4 * k + 32) as f64 * UNIT_ROUNDOFF
-}
-
-/// Whether `matrix − shift · I`, of which the lower triangle is read, is positive definite beyond doubt about
-/// rounding: whether a Cholesky decomposition succeeds when the doubt is subtracted too.
-pub(super) fn is_definite(matrix: &Mat<f64>, shift: f64) -> bool {
-    let k = matrix.nrows();
-    let trace: f64 = (0..k).map(|i| matrix[(i, i)].abs()).sum();
-    let margin = shift + doubt(k) * trace;
-    let mut factor = Mat::<f64>::zeros(k, k);
-    for j in 0..k {
-        let squares: f64 = (0..j).map(|c| factor[(j, c)] * factor[(j, c)]).sum();
-        let pivot = matrix[(j, j)] - margin - squares;
-        if !(pivot > 0.0 && pivot.is_finite()) {
-            return false;
-        }
-        let root = pivot.sqrt();
-        factor[(j, j)] = root;
-        for i in j + 1..k {
-            let products: f64 = (0..j).map(|c| factor[(i, c)] * factor[(j, c)]).sum();
-            factor[(i, j)] = (matrix[(i, j)] - products) / root;
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -1,158 +1,76 @@
 //! The exact mean-square stability threshold, with a certificate (S8–S10, S12–S14).
 //!
-//! The threshold is `η* = 2/μ*`, where `μ*` is the μ at which the Perron root of the nonnegative
-//! n × n matrix `M(μ)` of S9 is 1. M is never formed: a product with it costs two n × r × r products.
+//! `docs/threshold.md` derives and proves what this page sums up. Its sections, and the files that
+//! compute them:
 //!
-//! 1. Lanczos from a positive vector b finds the Perron root; for p < 1 the μ is moved to the root of
-//!    the Rayleigh quotient in μ, which converges quadratically, until the root is 1.
-//! 2. The vector `v = (s − M)⁻¹ b`, s just above the root, is positive and satisfies `Mv = sv − b ≤ sv`
-//!    in every entry, also where M is reducible or nearly so and its Perron vector vanishes. It lies
-//!    in the same Krylov space.
-//! 3. One product with v gives both ends: the largest Collatz–Wielandt quotient and the Rayleigh
-//!    quotient, with rigorous bounds on their rounding.
-//! 4. Where the requested width allows it, the smallest eigenvalues are left out, and a proved bound on what they
-//!    would add widens the interval.
-//! 5. What the eigendecomposition itself is off by is carried to the threshold by two perturbation
-//!    bounds (see [`Threshold`]).
+//! **From second moments to an n × n matrix** ([`response`], [`perron`]). Second moments of linearised
+//! SGD follow `T(P) = P − 2ηC(P) + η²D(P)`, with `C(X) = (GX + XG)/2` and
+//! `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_ig_iᵀ`. T is self-adjoint, so stability says
+//! `η⟨X, DX⟩ ≤ 2⟨X, CX⟩` for every symmetric X. With `μ = 2/η` and in the eigenbasis of G, where
+//! `d_kl(μ) = μ(λ_k+λ_l)/2 − (1−p)λ_kλ_l` is diagonal,
 //!
-//! With k outputs M becomes the map Φ of S13 on n-tuples of symmetric k × k matrices, "positive" becomes
-//! "every block positive definite", and a quotient the level s at which `s Q − Φ(Q)` is so. Nothing else
-//! changes: the search knows vectors, a product and a cone.
+//! ```text
+//! μ ≥ μ*  ⇔  (p/n) Σ_i (ĝ_iᵀXĝ_i)² ≤ Σ_kl d_kl X_kl²  for every X  ⇔  ρ(M(μ)) ≤ 1,
+//! M(μ)_ij = (p/n) Σ_kl ĝ_ik ĝ_jk W_kl ĝ_il ĝ_jl,    W_kl = 1/d_kl(μ).
+//! ```
+//!
+//! [`response`] knows W, with heavy-ball momentum too (S12); [`perron`] multiplies with M, which is
+//! never formed: a product costs two n × r × r products. [`dense`] is the plain definition, the
+//! largest eigenvalue of `C^{−1/2} D C^{−1/2}`.
+//!
+//! **Nonnegativity** ([`cone`]). W is positive semidefinite, so M ≥ 0 in every entry, its largest
+//! eigenvalue is a Perron root, and Collatz–Wielandt quotients of any positive vector bound it. With
+//! k outputs M is the map `Φ(Q)_i = (p/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` on n-tuples of symmetric
+//! k × k matrices (S13), and the cone of positive semidefinite tuples takes the place of positive
+//! vectors.
+//!
+//! **The iteration** ([`search`]). Lanczos from a positive vector b finds the Perron root. For p < 1,
+//! μ moves to the root of the Rayleigh quotient `vᵀM(μ)v/‖v‖² = 1`, starting at S6 and converging
+//! quadratically. Then `v = (s − M)⁻¹ b`, with s just above the root, is positive and satisfies
+//! `Mv = sv − b ≤ sv`, even where M is reducible and its Perron vector vanishes. It lies in the same
+//! Krylov space.
+//!
+//! **The certificate** ([`certificate`]). One product with v gives both ends: the largest
+//! Collatz–Wielandt quotient and the Rayleigh quotient, with rigorous bounds on their rounding.
+//!
+//! **Small eigenvalues that are left out** ([`truncation`]), where the requested width allows it. A
+//! proved bound on their effect widens the interval.
+//!
+//! **The error of the eigendecomposition** ([`decomposition`]) is carried to the threshold by two
+//! perturbation bounds, see [`Threshold`].
 
 mod certificate;
 mod cone;
+mod decomposition;
+mod dense;
+mod interval;
 mod perron;
 mod response;
 mod search;
 mod truncation;
 
 use faer::Mat;
-use flatmin_linalg::{Parallelism, RowMatrix};
+use flatmin_linalg::rounding::gamma;
+use flatmin_linalg::{PowerOfTwo, RowMatrix};
 
-use self::perron::Operator;
+pub use self::dense::dense_threshold;
+pub use self::interval::{
+    DEFAULT_RELATIVE_WIDTH, Stability, Threshold, ThresholdOptions, ThresholdStatus,
+};
+use self::perron::PerronOperator;
 use self::response::Response;
-use self::truncation::Kept;
-use crate::minimum::rounding;
-use crate::{Batch, Minimum, Optimizer, TheoryError, ToMinimum};
+use self::search::Bracket;
+use self::truncation::LeadingModes;
+use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 
-/// How exact a threshold is wanted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ThresholdOptions {
-    /// Relative width of the interval at which the iteration stops. From 512 rows on a twentieth of it may be what
-    /// the smallest eigenvalues would add, which are then left out. What rounding adds comes on top: nothing is
-    /// gained by less than 1e-14.
-    pub relative_width: f64,
-    /// Whether the products may use several cores. The result is the same to the bit.
-    pub parallelism: Parallelism,
-    /// Most products with M.
-    pub max_products: usize,
-}
-
-impl Default for ThresholdOptions {
-    /// A relative width of 1e-10, one core, at most 2000 products.
-    fn default() -> Self {
-        Self { relative_width: 1e-10, parallelism: Parallelism::Sequential, max_products: 2000 }
-    }
-}
-
-/// An interval that contains the largest mean-square stable learning rate η*.
+/// The largest learning rate at which `optimizer` is mean-square stable, at a minimum given as a
+/// [`Minimum`], a Jacobian or a [`Gram`](crate::Gram) matrix: an interval of relative width
+/// [`DEFAULT_RELATIVE_WIDTH`], or of what rounding adds (S8–S10, S12).
 ///
-/// **What it guarantees.** For SGD without momentum the interval contains the η* of the real numbers
-/// that the given floating-point numbers are: every rounding on the way is bounded, under the standard
-/// model of floating-point arithmetic (no overflow; underflow below 1e-80 relative is neglected) and
-/// however the products underneath order their sums. Three parts make its width: the requested one, with
-/// what the smallest eigenvalues would add where it allows to leave them out;
-/// the rounding of the last product; and the error of the eigendecomposition, by the two facts that
-/// μ* = 2/η* is at most `(1+ω)²/(1−ω)` times its value for rows whose Gauss–Newton matrix is within a
-/// factor `1±ω` of the diagonal one used, and that μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂`
-/// for p = 1) when the Gram matrix K moves by ΔK. Both are proved in the docs. At n = 300 the rounding
-/// parts are about 1e-11, at n = 2000 about 1e-10.
-///
-/// **With several outputs** all of this holds, with the same constants: n is the number of samples, K the
-/// nk × nk Gram matrix. The vector of the certificate is a tuple of positive definite matrices, and that its
-/// image stays below a multiple of it is checked by Cholesky decompositions that leave room for every
-/// rounding, their own included.
-///
-/// **With momentum** the last part is a first-order estimate, doubled, instead of a proof.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Threshold {
-    /// Every learning rate up to this one is mean-square stable. Infinite when `G = 0`.
-    pub lower: f64,
-    /// Every learning rate above this one is unstable. Infinite when `G = 0`.
-    pub upper: f64,
-    /// Products with M used.
-    pub iterations: usize,
-    /// How the iteration ended.
-    pub status: ThresholdStatus,
-}
-
-/// How the iteration for a threshold ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ThresholdStatus {
-    /// The interval is as narrow as asked for, but for rounding.
-    Converged,
-    /// The budget of products, or eight attempts, ran out first: the interval is valid and wider than
-    /// asked for.
-    NotConverged,
-}
-
-/// What an interval says about a learning rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stability {
-    /// At most the lower end.
-    Stable,
-    /// Above the upper end.
-    Unstable,
-    /// Inside the interval.
-    Undecided,
-}
-
-impl Threshold {
-    /// The middle of the interval.
-    pub fn midpoint(&self) -> f64 {
-        if self.lower.is_infinite() { self.lower } else { f64::midpoint(self.lower, self.upper) }
-    }
-
-    /// `(upper − lower)/upper`; 0 where both are infinite.
-    pub fn relative_width(&self) -> f64 {
-        match (self.lower.is_infinite(), self.upper.is_infinite()) {
-            (true, _) => 0.0,
-            (false, true) => 1.0,
-            (false, false) => 1.0 - self.lower / self.upper,
-        }
-    }
-
-    /// The threshold for `loss_scale` times the loss: divided by it, outward where that rounds.
-    #[must_use]
-    pub fn for_loss_scale(self, loss_scale: f64) -> Self {
-        if loss_scale.to_bits() == 1.0_f64.to_bits() {
-            return self;
-        }
-        let lower = match self.lower / loss_scale {
-            lower if self.lower.is_infinite() => lower,
-            lower => lower.next_down().clamp(0.0, f64::MAX),
-        };
-        Self { lower, upper: (self.upper / loss_scale).next_up(), ..self }
-    }
-
-    /// Whether SGD with this learning rate is mean-square stable.
-    pub fn stability(&self, learning_rate: f64) -> Stability {
-        if learning_rate <= self.lower {
-            Stability::Stable
-        } else if learning_rate > self.upper {
-            Stability::Unstable
-        } else {
-            Stability::Undecided
-        }
-    }
-}
-
-/// The largest learning rate at which `optimizer` is mean-square stable, at a minimum given as a [`Minimum`], a Jacobian or a
-/// [`Gram`](crate::Gram) matrix, to 1e-10 where rounding allows (S8–S10).
-///
-/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps, and for a network about 20 products
-/// of 2nr² operations for batches of one, two to three times as many for larger ones. Closely spaced
-/// blocks of nearly the same strength cost ten times more. With k outputs n is to be read as nk.
+/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps. At a minimum of a trained
+/// network the search takes about 20 products of 2nr² operations for B = 1, and two to three times
+/// as many for larger batches. Closely spaced blocks of nearly the same strength cost ten times
+/// more. With k outputs, read nk for n.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -168,13 +86,14 @@ impl Threshold {
 /// ```
 ///
 /// # Errors
-/// As [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`]; [`TheoryError::Optimizer`] for an
-/// optimizer other than SGD with or without heavy-ball momentum.
+/// [`ThresholdError::Batch`] and [`ThresholdError::Minimum`] as [`Batch::noise_coefficient`] and
+/// [`ToMinimum::to_minimum`]; [`ThresholdError::Unsupported`] unless the optimizer is SGD with or
+/// without heavy-ball momentum.
 pub fn threshold<M>(
     minimum: &M,
     optimizer: &Optimizer,
     batch: &Batch,
-) -> Result<Threshold, TheoryError>
+) -> Result<Threshold, ThresholdError>
 where
     M: ToMinimum + ?Sized,
 {
@@ -184,13 +103,13 @@ where
 /// As [`threshold`], with options.
 ///
 /// # Errors
-/// As [`threshold`]; [`TheoryError::RelativeWidth`] for a width that is not a positive number.
+/// As [`threshold`]; [`ThresholdError::RelativeWidth`] for a width that is not a positive number.
 pub fn threshold_with<M>(
     minimum: &M,
     optimizer: &Optimizer,
     batch: &Batch,
     options: &ThresholdOptions,
-) -> Result<Threshold, TheoryError>
+) -> Result<Threshold, ThresholdError>
 where
     M: ToMinimum + ?Sized,
 {
@@ -200,19 +119,19 @@ where
 
 /// The Lyapunov function `V(δ) = δᵀ Y* δ` of S14, sharp for η*.
 ///
-/// For every start δ and learning rate η the expected change over one step of linearised SGD is
+/// For every start δ and learning rate η, the expected change over one step of linearised SGD is
 /// `−η(η* − η) δᵀD(Y*)δ`, with D of S8: V is a supermartingale exactly up to the threshold.
 #[derive(Debug, Clone)]
 pub struct LyapunovFunction {
     /// The threshold η*.
     pub threshold: Threshold,
     /// `Y*`, r × r and positive semidefinite, in the eigenbasis of `G` with eigenvalues ascending,
-    /// as in [`Minimum::eigenvalues`]; its largest entry is 1.
+    /// as in [`Minimum::eigenvalues`]. Its largest entry is 1.
     pub matrix: RowMatrix,
 }
 
-/// The Lyapunov function of a minimum for plain SGD, `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron vector v (S14); with
-/// several outputs `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q.
+/// The Lyapunov function of a minimum for plain SGD: `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron
+/// vector v (S14), or `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q for several outputs.
 ///
 /// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
 /// matrix is that of the top mode alone.
@@ -223,7 +142,7 @@ pub fn lyapunov_function(
     minimum: &Minimum,
     batch: &Batch,
     options: &ThresholdOptions,
-) -> Result<LyapunovFunction, TheoryError> {
+) -> Result<LyapunovFunction, ThresholdError> {
     // The error of the vector is about the square root of that of the threshold.
     let wanted = options.relative_width;
     let relative_width = if wanted > 1e-13 { 1e-13 } else { wanted };
@@ -236,7 +155,7 @@ pub fn lyapunov_function(
             let p = batch.noise_coefficient(minimum.sample_count())?;
             let response = Response::new(eigenvalues, p, 0.0);
             let outputs = minimum.output_count();
-            let operator = Operator::new(response, rows, outputs, options.parallelism);
+            let operator = PerronOperator::new(response, rows, outputs, options.parallelism);
             operator.response_matrix(bracket.nu, &bracket.weights)
         }
         _ => Mat::from_fn(rank, rank, |k, l| if k == rank - 1 && l == k { 1.0 } else { 0.0 }),
@@ -246,29 +165,19 @@ pub fn lyapunov_function(
     Ok(LyapunovFunction { threshold, matrix })
 }
 
-/// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
-struct Bracket {
-    lower: f64,
-    upper: f64,
-    products: usize,
-    converged: bool,
-    /// The ν and the vector v that attain the lower end.
-    nu: f64,
-    weights: Vec<f64>,
-}
-
+/// The threshold, and the interval for μ* that it was made of; none without curvature.
 fn solve(
     minimum: &Minimum,
     optimizer: &Optimizer,
     batch: &Batch,
     options: &ThresholdOptions,
-) -> Result<(Threshold, Option<Bracket>), TheoryError> {
-    let n = minimum.sample_count();
-    let p = batch.noise_coefficient(n)?;
-    let momentum = optimizer.heavy_ball("the threshold")?;
+) -> Result<(Threshold, Option<Bracket>), ThresholdError> {
+    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let unsupported = ThresholdError::Unsupported { optimizer: *optimizer };
+    let momentum = optimizer.heavy_ball().ok_or(unsupported)?;
     let &ThresholdOptions { relative_width, parallelism, .. } = options;
     if !(relative_width > 0.0 && relative_width.is_finite()) {
-        return Err(TheoryError::RelativeWidth { value: relative_width });
+        return Err(ThresholdError::RelativeWidth { value: relative_width });
     }
     let (exponent, eigenvalues, _) = minimum.scaled();
     if eigenvalues.is_empty() {
@@ -277,26 +186,29 @@ fn solve(
         let threshold = Threshold { lower, upper, iterations: 0, status };
         return Ok((threshold, None));
     }
-    let kept = Kept::affordable(minimum, &Response::new(eigenvalues, p, momentum), options);
-    let response = Response::new(kept.eigenvalues, p, momentum);
-    let mut operator = Operator::new(response, &kept.rows, minimum.output_count(), parallelism);
+    let modes =
+        LeadingModes::affordable(minimum, &Response::new(eigenvalues, p, momentum), options);
+    let response = Response::new(modes.eigenvalues, p, momentum);
+    let outputs = minimum.output_count();
+    let mut operator = PerronOperator::new(response, &modes.rows, outputs, parallelism);
     let mut bracket = if p > 0.0 {
-        search::bracket(&mut operator, &kept.options(options))?
+        search::bracket(&mut operator, &modes.remaining_options(options))?
     } else {
         gradient_descent(&response)
     };
-    kept.widen(&mut bracket, &response);
-    let error = decomposition_error(minimum, operator, p, &bracket);
+    modes.widen(&mut bracket, &response);
+    let error = decomposition::error(minimum, operator, p, &bracket);
     let lower = bracket.lower - error.below;
     let upper = bracket.upper + error.above;
     let status =
         if bracket.converged { ThresholdStatus::Converged } else { ThresholdStatus::NotConverged };
-    // Outward once more: these quotients are rounded, and may leave the range of normal numbers.
-    let learning_rate = |mu: f64| libm::scalbn(2.0 / mu, -2 * exponent);
+    // Rounded outward: these quotients are rounded, and may be subnormal or infinite.
+    let unit = PowerOfTwo::new(-2 * exponent);
+    let learning_rate = |mu: f64| unit.times(2.0 / mu);
     let threshold = Threshold {
-        lower: (learning_rate(upper) * (1.0 - rounding(4))).next_down().clamp(0.0, f64::MAX),
+        lower: (learning_rate(upper) * (1.0 - gamma(4))).next_down().clamp(0.0, f64::MAX),
         upper: if lower > 0.0 {
-            (learning_rate(lower) * (1.0 + rounding(4))).next_up()
+            (learning_rate(lower) * (1.0 + gamma(4))).next_up()
         } else {
             f64::INFINITY
         },
@@ -306,108 +218,10 @@ fn solve(
     Ok((threshold, Some(bracket)))
 }
 
-/// Without noise only the top mode matters: `μ* = κ λ_max`, that is `η* = 2(1+β)/λ_max`.
+/// The interval without noise, where only the top mode matters: `μ* = κ λ_max`, that is
+/// `η* = 2(1+β)/λ_max`.
 fn gradient_descent(response: &Response<'_>) -> Bracket {
     let mu = response.pole();
-    let (lower, upper) = (mu * (1.0 - rounding(8)), mu * (1.0 + rounding(8)));
+    let (lower, upper) = (mu * (1.0 - gamma(8)), mu * (1.0 + gamma(8)));
     Bracket { lower, upper, products: 0, converged: true, nu: 0.0, weights: Vec::new() }
-}
-
-/// How far μ* may lie outside a bracket that was found for the stored rows.
-struct DecompositionError {
-    below: f64,
-    above: f64,
-}
-
-fn decomposition_error(
-    minimum: &Minimum,
-    operator: Operator<'_>,
-    p: f64,
-    bracket: &Bracket,
-) -> DecompositionError {
-    let accuracy = minimum.accuracy();
-    let omega = accuracy.orthogonality;
-    let response = operator.response;
-    if response.coupling > 0.0 && p > 0.0 {
-        let matrix = operator.response_matrix(bracket.nu, &bracket.weights);
-        let error = 2.0 * first_order_error(minimum, &response, bracket.upper, &matrix);
-        return DecompositionError { below: error, above: error };
-    }
-    let n = minimum.sample_count() as f64;
-    // p itself is rounded three times, 1 − p once more; μ* moves by at most as much, relatively.
-    let parameters = rounding(8);
-    let lipschitz = if response.is_homogeneous() { 2.0 * n } else { 4.0 + 4.0 * p * n };
-    let additive = lipschitz * accuracy.gram * (1.0 + 1e-9);
-    let shrunk = (1.0 - omega).powi(2) / (1.0 + omega) - parameters;
-    let grown = (1.0 + omega).powi(2) / (1.0 - omega).max(0.0) + parameters;
-    DecompositionError {
-        below: bracket.lower * (1.0 - shrunk) + additive,
-        above: bracket.upper * (grown - 1.0) + additive,
-    }
-}
-
-/// The first-order change of μ* under errors of the size of the eigendecomposition's, at the
-/// `X = W ∘ (ĝᵀ diag(v) ĝ)` that attains it.
-///
-/// μ* is the largest value of `[(P/n) Σ (ĝ_iᵀXĝ_i)² + κ tr(XGXG) − ζ Σ X_kl² (λ_k−λ_l)²] / tr(XGX)`
-/// over symmetric X, so that only the explicit dependence on G counts.
-fn first_order_error(
-    minimum: &Minimum,
-    response: &Response<'_>,
-    mu: f64,
-    matrix: &Mat<f64>,
-) -> f64 {
-    let accuracy = minimum.accuracy();
-    let (curvature, coupling) = (response.curvature.abs(), response.coupling);
-    // Σ X_kl² times: mean, product, ratio, λ²/λ', and the square of the difference, plain and over λ.
-    let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);
-    let (mut spread, mut steep_spread) = (0.0, 0.0);
-    for (k, a) in response.eigenvalues().iter().enumerate() {
-        for (l, b) in response.eigenvalues().iter().enumerate() {
-            let square = matrix[(l, k)] * matrix[(l, k)];
-            mean += square * 0.5 * (a + b);
-            product += square * a * b;
-            ratio += square * a / b;
-            steep += square * a * a / b;
-            spread += square * (a - b) * (a - b);
-            steep_spread += square * (a - b) * (a - b) / b;
-        }
-    }
-    // With Q = [X, G], the ζ term is ζ‖Q‖², and vanishes with its derivatives for a single mode. In K
-    // it changes by 2ζ⟨ΔK, K^{−½}[Q, XK]K^{−½}⟩, in G by 2ζ⟨Q, [X, ΔG]⟩.
-    let commuting = 2.0 * coupling * steep_spread.sqrt() * (mean.sqrt() + steep.sqrt());
-    let gram = accuracy.gram * (commuting + mu * ratio) / mean;
-    let twisting = 2.0 * coupling * (spread * response.lambda_max() * mean).sqrt();
-    let factor = mu + (curvature * product + twisting) / mean;
-    let orthogonality = 2.0 * accuracy.orthogonality * factor;
-    // κ is a difference of two rounded numbers, 1/(1+β) and P.
-    let constants = ((1.0 + response.noise) * product + coupling * spread) / mean;
-    let parameters = rounding(16) * (mu + constants);
-    gram + orthogonality + parameters
-}
-
-#[cfg(test)]
-mod tests {
-    use super::threshold;
-    use crate::{Batch, Minimum, Optimizer, Sampling};
-    use flatmin_linalg::RowMatrix;
-
-    #[test]
-    fn a_scaled_loss_has_the_threshold_divided_outward() {
-        let minimum = Minimum::new(&RowMatrix::new(1, 1, vec![1.0]).unwrap()).unwrap();
-        let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
-        let plain = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
-        assert_eq!(plain.for_loss_scale(1.0), plain);
-        for loss_scale in [0.3, 3.0, 5.0, 7.0] {
-            let scaled = plain.for_loss_scale(loss_scale);
-            // The exact signs of `c · end − end of the plain one`.
-            assert!(scaled.lower.mul_add(loss_scale, -plain.lower) < 0.0, "{loss_scale}");
-            assert!(scaled.upper.mul_add(loss_scale, -plain.upper) > 0.0, "{loss_scale}");
-        }
-        let flat =
-            threshold(&Minimum::new(&RowMatrix::zeros(1, 1)).unwrap(), &Optimizer::sgd(), &batch)
-                .unwrap();
-        let scaled = flat.for_loss_scale(2.0);
-        assert!(scaled.lower.is_infinite() && scaled.upper.is_infinite());
-    }
 }

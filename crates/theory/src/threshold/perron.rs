@@ -9,26 +9,27 @@ use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use super::cone::Cone;
 use super::response::Response;
 
-/// Rows whose squares are held at a time.
-const SQUARES: usize = 2048;
+/// The most rows whose squares are held at a time.
+const MAX_SQUARED_ROWS: usize = 2048;
 
-/// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with room for its products: one
-/// r × r matrix.
+/// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with an r × r matrix that its products
+/// work in.
 ///
-/// With k outputs the rows are nk × r, M(μ) is Φ(μ) of S13, `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ`,
-/// and its vectors are tuples Q of k × k matrices, by their coordinates in the [`Cone`]. The moments
-/// `S = Σ_j Ĵ_jᵀQ_jĴ_j` are what `ĝᵀ diag(v) ĝ` is for one output.
+/// With k outputs the rows are nk × r and M(μ) is
+/// `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` of S13. Its vectors are tuples Q of k × k matrices,
+/// given by their coordinates in the [`Cone`], and the moments are `S = Σ_j Ĵ_jᵀQ_jĴ_j` in place of
+/// `ĝᵀ diag(v) ĝ`.
 #[derive(Debug)]
-pub(super) struct Operator<'a> {
+pub(super) struct PerronOperator<'a> {
     pub(super) response: Response<'a>,
     pub(super) cone: Cone,
     pub(super) rows: &'a RowMatrix,
     parallelism: Parallelism,
-    /// `S = ĝᵀ diag(v) ĝ` or what was made of it, lower triangle.
+    /// `S = ĝᵀ diag(v) ĝ`, or `W ∘ S` after [`respond`](Self::respond); lower triangle.
     pub(super) moments: Mat<f64>,
 }
 
-/// The rows of `diag(v) ĝ`, or of the `Q_i Ĵ_i`, made as they are needed.
+/// The rows of `diag(v) ĝ`, or of the `Q_i Ĵ_i`, computed when they are needed.
 pub(super) struct Weighted<'a> {
     rows: &'a RowMatrix,
     weights: Weights<'a>,
@@ -40,7 +41,7 @@ enum Weights<'a> {
 }
 
 impl Weighted<'_> {
-    /// Writes some columns of row `row` to `out`.
+    /// Writes the given columns of row `row` to `out`.
     pub(super) fn write(&self, row: usize, columns: Range<usize>, out: &mut [f64]) {
         match &self.weights {
             Weights::Numbers(weights) => {
@@ -62,7 +63,7 @@ impl Weighted<'_> {
     }
 }
 
-impl<'a> Operator<'a> {
+impl<'a> PerronOperator<'a> {
     pub(super) fn new(
         response: Response<'a>,
         rows: &'a RowMatrix,
@@ -79,7 +80,7 @@ impl<'a> Operator<'a> {
         self.response.noise / self.cone.samples() as f64
     }
 
-    /// The rows that a tuple makes of ĝ.
+    /// The rows of ĝ weighted by a tuple.
     pub(super) fn weighted<'b>(&'b self, weights: &'b [f64]) -> Weighted<'b> {
         let weights = if self.cone.is_orthant() {
             Weights::Numbers(weights)
@@ -89,14 +90,15 @@ impl<'a> Operator<'a> {
         Weighted { rows: self.rows, weights }
     }
 
-    /// Makes the moments those of `weights`.
+    /// Computes the moments of `weights`.
     pub(super) fn set_moments(&mut self, weights: &[f64]) {
         self.sum_moments(weights, |_, _| {});
     }
 
-    /// The same, with `finish` done to each block of rows once it is summed up, see [`weighted_moments`].
+    /// Computes the moments of `weights` and applies `finish` to each block of rows once it is summed
+    /// up, see [`weighted_moments`].
     fn sum_moments(&mut self, weights: &[f64], finish: impl Fn(usize, MatMut<'_, f64>) + Sync) {
-        // Taken out, so that the rest can be read.
+        // Taken out, so that `self` can be borrowed.
         let mut moments = std::mem::replace(&mut self.moments, Mat::new());
         let weighted = self.weighted(weights);
         let weigh = |rows: Range<usize>, columns: Range<usize>, out: &mut [f64]| {
@@ -126,13 +128,13 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; for one output the `ĝ_iᵀ(L + Lᵀ)ĝ_i`.
+    /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; the `ĝ_iᵀ(L + Lᵀ)ĝ_i` for one output.
     pub(super) fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
         quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
     }
 
-    /// Writes `M(μ) v` to `out`, for the μ of `shifts`. Costs 2nr² operations.
+    /// Writes `M(μ) v` to `out`, for the μ that belongs to `shifts`. Costs 2nr² operations.
     pub(super) fn apply(&mut self, shifts: &[f64], vector: &[f64], out: &mut [f64]) {
         let response = self.response;
         self.sum_moments(vector, |first, block| response.apply(shifts, first, block));
@@ -142,7 +144,8 @@ impl<'a> Operator<'a> {
         self.cone.to_coordinates(out);
     }
 
-    /// The diagonal of `M(μ)` for one output: `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half a product.
+    /// The diagonal of `M(μ)` for one output, `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half as much
+    /// as a product.
     pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
         let shifts = self.response.shifts(nu);
         let rank = self.moments.ncols();
@@ -152,8 +155,8 @@ impl<'a> Operator<'a> {
         self.respond(&shifts);
         let (scale, n) = (self.scale(), self.rows.rows());
         let mut diagonal = Vec::with_capacity(n);
-        for first in (0..n).step_by(SQUARES) {
-            let count = SQUARES.min(n - first);
+        for first in (0..n).step_by(MAX_SQUARED_ROWS) {
+            let count = MAX_SQUARED_ROWS.min(n - first);
             let squares =
                 RowMatrix::from_fn(count, rank, |i, k| self.rows.row(first + i)[k].powi(2));
             let columns = squares.as_mat().transpose();
@@ -177,11 +180,11 @@ impl<'a> Operator<'a> {
         matrix
     }
 
-    /// `φ(ν) = vᵀ M(μ) v / ‖v‖²` and its derivative in ν, for the v of the moments:
-    /// `(P/n) Σ_kl W_kl S_kl² / ‖v‖²`, in O(r²).
+    /// `φ(ν) = vᵀ M(μ) v / ‖v‖² = (P/n) Σ_kl W_kl S_kl² / ‖v‖²` and its derivative in ν, for the v whose
+    /// moments S are set. Costs O(r²).
     ///
-    /// A sum of positive terms: its own relative error is at most 2r + 64 roundings, with those of the
-    /// moments after [`undo_respond`](Self::undo_respond).
+    /// All terms are positive, so that the relative error of the sum is at most 2r + 64 roundings,
+    /// those of [`undo_respond`](Self::undo_respond) included.
     fn rayleigh(&self, nu: f64, norm_squared: f64) -> (f64, f64) {
         let shifts = self.response.shifts(nu);
         let (eigenvalues, moments) = (self.response.eigenvalues(), &self.moments);
@@ -205,13 +208,13 @@ impl<'a> Operator<'a> {
 
     /// The ν with `φ(ν) = level` for the `vector` whose moments are set, by Newton's method from `start`.
     ///
-    /// φ falls and is convex: from anywhere a step lands on the left of the root, and from there
-    /// steps go right and stay left. Level 1 gives a lower bound of the threshold.
+    /// φ is decreasing and convex: a step from anywhere lands on the left of the root, and further
+    /// steps go right without passing it. Level 1 gives a lower bound of the threshold.
     pub(super) fn rayleigh_root(&self, vector: &[f64], start: f64, level: f64) -> f64 {
-        const MOST_STEPS: usize = 60;
+        const MAX_STEPS: usize = 60;
         let norm_squared = vector.iter().map(|v| v * v).sum();
         let mut nu = start;
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let (value, slope) = self.rayleigh(nu, norm_squared);
             let step = (value - level) / -slope;
             if !step.is_finite() {

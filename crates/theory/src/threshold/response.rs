@@ -1,8 +1,9 @@
-//! How a pair of modes answers to noise: the matrix W of S9, with momentum (S12).
+//! The response W of pairs of modes to noise (S9), with momentum (S12).
 
 use faer::MatMut;
+use flatmin_linalg::Bisection;
 
-/// The noise response of pairs of modes of SGD with heavy-ball momentum β, as a function of μ = 2/η.
+/// The response of pairs of modes to noise for SGD with heavy-ball momentum β, as a function of μ = 2/η.
 ///
 /// With `P = p/(1−β)`, `κ = 1/(1+β) − p/(1−β)` and `ζ = β/((1−β)²(1+β))`,
 ///
@@ -11,12 +12,12 @@ use faer::MatMut;
 /// M(μ)_ij = (P/n) Σ_kl ĝ_ik ĝ_jk W_kl(μ) ĝ_il ĝ_jl.
 /// ```
 ///
-/// β = 0 gives S9: P = p, κ = 1 − p, ζ = 0. The docs derive the closed form from the 4 × 4 systems of
-/// S12 and prove that W is positive semidefinite wherever it is positive.
+/// β = 0 gives S9: P = p, κ = 1 − p, ζ = 0. `docs/threshold.md` derives the closed form from the 4 × 4
+/// systems of S12 and proves that W is positive semidefinite wherever it is positive.
 ///
-/// μ is kept as `pole + ν`, with the pole `max(κ, 0) λ_max` where `d` of the top mode vanishes: then
-/// every d is a sum of nonnegative terms, and nothing cancels next to the pole, where small batches
-/// of noise (p → 0) put the threshold.
+/// μ is stored as `pole + ν`, where the pole `max(κ, 0) λ_max` is the zero of `d` for the top mode. Then
+/// every d is a sum of nonnegative terms, and nothing cancels near the pole, which the threshold
+/// approaches for little noise (p → 0).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Response<'a> {
     eigenvalues: &'a [f64],
@@ -36,7 +37,7 @@ impl<'a> Response<'a> {
         Self {
             eigenvalues,
             noise: p / still,
-            // 1 − p without a detour where β = 0.
+            // Exactly the rounded 1 − p for β = 0.
             curvature: if beta > 0.0 { 1.0 / (1.0 + beta) - p / still } else { 1.0 - p },
             coupling: beta / (still * still * (1.0 + beta)),
         }
@@ -55,7 +56,7 @@ impl<'a> Response<'a> {
         self.curvature.abs() <= 0.0 && self.coupling <= 0.0
     }
 
-    /// The μ below which gradient descent alone is unstable.
+    /// The least μ at which gradient descent is stable.
     pub(super) fn pole(&self) -> f64 {
         self.curvature.max(0.0) * self.lambda_max()
     }
@@ -70,13 +71,13 @@ impl<'a> Response<'a> {
         self.eigenvalues.iter().map(shift).collect()
     }
 
-    /// `d_kl` for all l ≥ k, by [`shifts`](Self::shifts): a sum of nonnegative terms with a relative
+    /// `d_kl` for all l ≥ k, from [`shifts`](Self::shifts): a sum of nonnegative terms with a relative
     /// error of at most 8 roundings.
     pub(super) fn denominators(&self, shifts: &[f64], k: usize) -> impl Iterator<Item = f64> {
         self.denominators_from(shifts, k, k)
     }
 
-    /// The same for all l from `first` on.
+    /// `d_kl` for all l ≥ `first`.
     fn denominators_from(
         &self,
         shifts: &[f64],
@@ -91,8 +92,8 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// Replaces S by `W ∘ S`, the diagonal halved, in rows of a lower triangle: those from `first` on, up to
-    /// their diagonal entries.
+    /// Replaces S by `W ∘ S`, with a halved diagonal, in a block of rows of a lower triangle. The block
+    /// starts at row `first`, and each row ends at its diagonal entry.
     pub(super) fn apply(&self, shifts: &[f64], first: usize, mut rows: MatMut<'_, f64>) {
         let last = first + rows.nrows();
         for k in 0..rows.ncols() {
@@ -108,10 +109,10 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// By how much μ must grow, at most, for ρ to fall by a factor `1 − ε`: ε times this, which is
-    /// the largest `2 d_kl/(λ_k+λ_l)`. Then every d grows at least by the factor `1 + ε`.
+    /// The largest `2 d_kl/(λ_k+λ_l)`: when μ grows by ε times it, every d grows at least by the factor
+    /// `1 + ε`, so that ρ falls at least by the factor `1 − ε`.
     ///
-    /// μ or less where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
+    /// At most μ where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
     pub(super) fn stiffness(&self, nu: f64) -> f64 {
         let shifts = self.shifts(nu);
         let mut largest = 0.0_f64;
@@ -124,9 +125,9 @@ impl<'a> Response<'a> {
         largest * (1.0 + 1e-14)
     }
 
-    /// The ν with `P Σ_k λ_k / m_k = 1`, where the quadratic form of M in the vector of ones turns:
-    /// S6 where β = 0, and always a lower bound on the ν of the threshold. With several outputs the sum is
-    /// their number, and the vector the tuple of identities.
+    /// The ν at which `P Σ_k λ_k / m_k` is the number of outputs, so that the Rayleigh quotient of the
+    /// vector of ones (the tuple of identities) is 1. It is a lower bound on the ν of the threshold, and
+    /// S6 for β = 0 and one output.
     pub(super) fn spectral_root(&self, outputs: usize) -> f64 {
         let noise = self.noise / outputs as f64;
         let sum = |nu: f64| -> f64 {
@@ -135,27 +136,7 @@ impl<'a> Response<'a> {
         };
         let upper = noise * self.eigenvalues.iter().sum::<f64>();
         let lower = if self.curvature >= 0.0 { noise * self.lambda_max() } else { 0.0 };
-        falling_root(lower, upper, |nu| noise * sum(nu) - 1.0)
-    }
-}
-
-/// The root of a falling function between two points, by bisection down to neighbouring numbers
-/// or 1e-15 relative; the end on the left of it.
-pub(super) fn falling_root(mut lower: f64, mut upper: f64, function: impl Fn(f64) -> f64) -> f64 {
-    loop {
-        // In the logarithm as long as the ends are far apart: the root may be tiny.
-        let middle = if lower > 0.0 && upper > 4.0 * lower {
-            lower.sqrt() * upper.sqrt()
-        } else {
-            f64::midpoint(lower, upper)
-        };
-        if !(lower < middle && middle < upper) || upper - lower <= 1e-15 * upper {
-            return lower;
-        }
-        if function(middle) > 0.0 {
-            lower = middle;
-        } else {
-            upper = middle;
-        }
+        let search = Bisection::between(lower, upper).geometric().to_relative_width(1e-15);
+        search.run(|nu| noise * sum(nu) - 1.0 > 0.0).0
     }
 }

@@ -1,53 +1,65 @@
 //! The search for the μ at which the Perron root of M(μ) is 1.
 //!
 //! Where single samples dominate, as with nearly orthogonal gradients of different length, M is nearly
-//! diagonal, its top eigenvalues lie as close together as its diagonal entries D, and a Krylov space
-//! of M sees them one by one. There the search goes through `A = E^{−½} (M − D) E^{−½}` with
-//! `E = s − D`, which is nonnegative like M and has the root 1 exactly where M has the root s, since
-//! `s − M = E^{½} (1 − A) E^{½}`: its eigenvalues are those of the coupling between samples, and those
-//! of its diagonal lie further apart.
+//! diagonal. Its top eigenvalues lie as close together as its diagonal entries D, and a Krylov space of
+//! M finds them one by one. Then the search uses `A = E^{−½} (M − D) E^{−½}` with `E = s − D` instead.
+//! A is nonnegative like M and has the root 1 exactly where M has the root s, since
+//! `s − M = E^{½} (1 − A) E^{½}`; its eigenvalues lie further apart.
 
 use flatmin_linalg::Krylov;
 
 use super::certificate::Certificate;
-use super::perron::Operator;
-use super::{Bracket, ThresholdOptions};
-use crate::TheoryError;
+use super::interval::ThresholdOptions;
+use super::perron::PerronOperator;
+use crate::ThresholdError;
 
-/// Directions of a Krylov space that is not enough on its own: then it is time to ask whether single
-/// samples dominate. Networks take about 20.
+/// The size of a Krylov space after which the search asks whether single samples dominate. About 20
+/// directions are enough for trained networks.
 const FIRST_DIRECTIONS: usize = 40;
 
-/// Most directions of one Krylov space.
-const MOST_DIRECTIONS: usize = 200;
+/// The most directions of one Krylov space.
+const MAX_DIRECTIONS: usize = 200;
 
-/// Most certificates that are tried for one threshold.
-const MOST_ATTEMPTS: usize = 8;
+/// The most certificates that are tried for one threshold.
+const MAX_ATTEMPTS: usize = 8;
 
-/// The part of the width by which the level of a supersolution is put above the root. The further, the fewer products;
-/// but eigenvalues as near to the root as that have a large part in it, and the lower end, its Rayleigh quotient, lies
-/// below the root by about as much.
-const LEVEL: f64 = 0.4;
+/// The distance of the level of a supersolution above the root, as a share of the requested width. A
+/// larger distance takes fewer products. But the supersolution mixes in eigenvectors whose eigenvalues
+/// are that close to the root, and the lower end, its Rayleigh quotient, drops by about as much.
+const LEVEL_SHARE: f64 = 0.4;
 
-/// The part of the root of M from which on its largest diagonal entry is taken out.
+/// The share of the root of M that its largest diagonal entry must reach for the diagonal to be split
+/// off.
 const DOMINANT: f64 = 0.5;
 
-/// How near, relative, what is taken out may come to the root.
-const CLOSEST: f64 = 1e-4;
+/// The least relative distance between the split-off diagonal and the level.
+const MIN_GAP: f64 = 1e-4;
 
-/// The least relative width that is searched for. Less is rounding for every n, and a level that is not above
-/// the root beyond rounding has no supersolution: asking for less would give much more.
-const FINEST: f64 = 1e-14;
+/// The least relative width that is searched for. Anything less is rounding for every n: a level within
+/// rounding of the root has no supersolution, and the interval would become much wider.
+const MIN_WIDTH: f64 = 1e-14;
+
+/// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
+pub(super) struct Bracket {
+    pub(super) lower: f64,
+    pub(super) upper: f64,
+    pub(super) products: usize,
+    pub(super) converged: bool,
+    /// The ν that attains the lower end.
+    pub(super) nu: f64,
+    /// The vector v that attains the lower end.
+    pub(super) weights: Vec<f64>,
+}
 
 /// An interval for μ* of the rows and eigenvalues of `operator`. Needs noise and curvature.
 pub(super) fn bracket(
-    operator: &mut Operator<'_>,
+    operator: &mut PerronOperator<'_>,
     options: &ThresholdOptions,
-) -> Result<Bracket, TheoryError> {
+) -> Result<Bracket, ThresholdError> {
     let start = operator.cone.unit();
     let homogeneous = operator.response.is_homogeneous();
     let least_offset = operator.cone.least_offset();
-    let width = options.relative_width.max(FINEST);
+    let width = options.relative_width.max(MIN_WIDTH);
     let mut search = Search {
         operator,
         width,
@@ -55,7 +67,7 @@ pub(super) fn bracket(
         products: 0,
         start,
         resolution: 1e-3 * width.sqrt(),
-        offset: (LEVEL * width).max(least_offset),
+        offset: (LEVEL_SHARE * width).max(least_offset),
         directions: FIRST_DIRECTIONS,
         dominated: false,
     };
@@ -63,55 +75,55 @@ pub(super) fn bracket(
 }
 
 impl Bracket {
-    /// Nothing known yet.
+    /// A bracket before anything is known.
     fn unbounded(nu: f64) -> Self {
         let (lower, upper, weights) = (0.0, f64::INFINITY, Vec::new());
         Self { lower, upper, products: 0, converged: false, nu, weights }
     }
 
-    /// Whether it is at most as wide as asked for, relative, with what rounding adds.
+    /// Whether the relative width is at most `width`, not counting rounding.
     fn is_narrow(&self, width: f64, rounding: f64) -> bool {
         self.upper.is_finite() && self.upper - self.lower <= (width + 4.0 * rounding) * self.upper
     }
 }
 
 struct Search<'a, 'b> {
-    operator: &'a mut Operator<'b>,
+    operator: &'a mut PerronOperator<'b>,
     width: f64,
     max_products: usize,
     products: usize,
-    /// A positive vector, the start of the next Krylov space.
+    /// The start of the next Krylov space, a positive vector.
     start: Vec<f64>,
-    /// The relative residual of a Ritz pair from which on its value is taken for the root itself.
+    /// The relative residual below which a Ritz value is taken for the root itself.
     resolution: f64,
-    /// How far above the root, relative, the level of a supersolution is put for p = 1.
+    /// The relative distance of the level of a supersolution above the root, for p = 1.
     offset: f64,
-    /// Most directions of a Krylov space.
+    /// The most directions of the next Krylov space.
     directions: usize,
-    /// Whether single samples dominate, so that the diagonal of M is taken out.
+    /// Whether single samples dominate, so that the diagonal of M is split off.
     dominated: bool,
 }
 
-/// The diagonal `E = s − D` that is taken out of `s − M`.
+/// The diagonal `E = s − D` of the splitting `s − M = E^{½} (1 − A) E^{½}`.
 struct Splitting {
-    /// D: at most the diagonal of M.
+    /// D, at most the diagonal of M.
     diagonal: Vec<f64>,
     /// `E^{½}`.
     root: Vec<f64>,
 }
 
-/// What a Krylov space was grown for.
+/// The vector that a Krylov space is grown for.
 enum Goal {
-    /// A Ritz pair with this residual, relative to its value.
-    Residual(f64),
-    /// A positive vector v with `Mv ≤ s v` for the s given, or a little above θ; for the s of the
-    /// splitting where the diagonal is split off.
+    /// A Ritz vector with this residual, relative to its value.
+    RitzVector(f64),
+    /// A positive vector v with `Mv ≤ s v`. The level s is the given one, or a little above the Ritz
+    /// value; where the diagonal is split off, it is that of the splitting.
     Supersolution(Option<f64>),
 }
 
-/// What came out.
-struct Found {
-    /// The largest Ritz value: at most ρ; relative to the level where the diagonal is split off.
+/// The vector that a Krylov space gave.
+struct KrylovVector {
+    /// The largest Ritz value, at most ρ; relative to the level where the diagonal is split off.
     value: f64,
     residual: f64,
     /// The Ritz vector, or the supersolution.
@@ -120,16 +132,15 @@ struct Found {
 }
 
 impl Splitting {
-    /// E is kept above a part of the level, D below it: dividing by less would make the rounding of M a
-    /// part of A.
+    /// Keeps D below the level by [`MIN_GAP`]: dividing by a smaller E would magnify the rounding of M.
     fn new(level: f64, diagonal: Vec<f64>) -> Self {
         let diagonal: Vec<f64> =
-            diagonal.into_iter().map(|d| d.min(level * (1.0 - CLOSEST))).collect();
+            diagonal.into_iter().map(|d| d.min(level * (1.0 - MIN_GAP))).collect();
         let root = diagonal.iter().map(|d| (level - d).sqrt()).collect();
         Self { diagonal, root }
     }
 
-    /// The vector of M that belongs to one of A, where there is a splitting.
+    /// The vector for M that corresponds to a vector for A, if there is a splitting.
     fn back(splitting: Option<&Self>, vector: Vec<f64>) -> Vec<f64> {
         match splitting {
             None => vector,
@@ -137,8 +148,8 @@ impl Splitting {
         }
     }
 
-    /// Makes `E^{−½} (M − D) v` of `M v`.
-    fn take_out(&self, vector: &[f64], image: &mut [f64]) {
+    /// Turns `M v` into `E^{−½} (M − D) v`.
+    fn subtract_diagonal(&self, vector: &[f64], image: &mut [f64]) {
         let diagonal = self.diagonal.iter().zip(vector).map(|(d, v)| d * v);
         for ((image, part), root) in image.iter_mut().zip(diagonal).zip(&self.root) {
             *image = (*image - part) / root;
@@ -152,8 +163,8 @@ impl Splitting {
 }
 
 impl Search<'_, '_> {
-    /// p = 1 without momentum: `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
-    fn homogeneous(&mut self) -> Result<Bracket, TheoryError> {
+    /// The search for p = 1 without momentum, where `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
+    fn homogeneous(&mut self) -> Result<Bracket, ThresholdError> {
         let mut best = Bracket::unbounded(1.0);
         let mut attempts = 0;
         loop {
@@ -162,23 +173,24 @@ impl Search<'_, '_> {
             let vector = self.operator.cone.positive(found.vector)?;
             let certificate = self.certify(1.0, &vector)?;
             best.upper = best.upper.min(certificate.upper);
-            // Many blocks just below the top one pull the Rayleigh quotient down: start anew from
-            // this vector, in which the top one weighs more.
+            // Many blocks just below the top one pull the Rayleigh quotient down. In this vector the
+            // top one weighs more: restart from it.
             self.start = self.operator.cone.mixed(&vector)?;
             if certificate.lower > best.lower {
                 best.lower = certificate.lower;
                 (best.nu, best.weights) = (certificate.lower, vector);
             }
-            // Blocks may be too near to singular for a supersolution to be known as one.
+            // A supersolution whose blocks are nearly singular cannot be recognised as one.
             let judged = found.reached || !self.operator.cone.is_orthant();
-            // The lower end stays below the root by what rounding may have added to it.
             if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
-            self.offset = self.offset.max(LEVEL * self.width + 2.0 * certificate.rayleigh_rounding);
+            // The lower end lies below the root by its rounding.
+            self.offset =
+                self.offset.max(LEVEL_SHARE * self.width + 2.0 * certificate.rayleigh_rounding);
             best.products = self.products;
             attempts += 1;
-            let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
+            let is_last = attempts == MAX_ATTEMPTS || self.products >= self.max_products;
             let rounding = certificate.unavoidable(found.reached);
             best.converged = best.is_narrow(self.width, rounding);
             if best.converged || is_last {
@@ -187,8 +199,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// p < 1 or momentum.
-    fn general(&mut self) -> Result<Bracket, TheoryError> {
+    /// The search for p < 1 or momentum.
+    fn general(&mut self) -> Result<Bracket, ThresholdError> {
         let response = self.operator.response;
         let pole = response.pole();
         let (mut nu, ritz_vector) =
@@ -196,10 +208,10 @@ impl Search<'_, '_> {
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
         let cone = self.operator.cone;
-        // With momentum ρ may fall by less than μ grows: the room must be there in ρ.
+        // With momentum ρ may fall by less than μ grows, and the distance counts in ρ.
         let stiffness = (response.stiffness(nu) / (pole + nu)).max(1.0);
-        let least = cone.least_offset().max(0.4 * FINEST);
-        let mut offset = (LEVEL * self.width).max(least * stiffness);
+        let least = cone.least_offset().max(0.4 * MIN_WIDTH);
+        let mut offset = (LEVEL_SHARE * self.width).max(least * stiffness);
         let mut attempts = 0;
         loop {
             let upper_nu = nu + offset * (pole + nu);
@@ -211,11 +223,11 @@ impl Search<'_, '_> {
             best.upper = best.upper.min(upper * (1.0 + 1e-15));
             let root = self.raise_lower(&mut best, nu, &vector, &certificate);
             attempts += 1;
-            let is_last = attempts == MOST_ATTEMPTS || self.products >= self.max_products;
+            let is_last = attempts == MAX_ATTEMPTS || self.products >= self.max_products;
             let rounding = certificate.unavoidable(found.reached) * (stiffness / upper).max(1.0);
             if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
-                // A supersolution that few products gave is still mixed with the start. The Ritz
-                // vector is not.
+                // A supersolution from few products still contains much of the start; the Ritz vector
+                // does not.
                 if let Some(ritz_vector) = ritz_vector.take() {
                     let ritz_vector = self.operator.cone.positive(ritz_vector)?;
                     let certificate = self.certify(nu, &ritz_vector)?;
@@ -228,22 +240,22 @@ impl Search<'_, '_> {
                 return Ok(best);
             }
             if found.reached {
-                // Rounding needs more room.
+                // Rounding needs a larger distance.
                 if certificate.is_lost_in_rounding() {
                     offset *= 8.0;
                 } else {
                     offset += 2.0 * (certificate.upper - 1.0).max(self.width);
                 }
             } else {
-                // The root was not low enough: start anew from the better vector, and look closer,
-                // for eigenvalues may lie closer together than the residual could tell.
+                // The level was not above the root. Restart from the better vector with a finer
+                // resolution, as eigenvalues may lie closer together than the residual could tell.
                 self.resolution *= 0.1;
                 self.start = self.operator.cone.mixed(&vector)?;
                 let hidden = 3.0 * certificate.rayleigh_rounding * (stiffness / upper).max(1.0);
                 offset = offset.max(0.4 * self.width + hidden);
                 let is_above = found.value < 1.0;
                 if !cone.is_orthant() && is_above && certificate.is_lost_in_rounding() {
-                    // It was, but the blocks are too near to singular for that to be known.
+                    // The level was above the root, but the blocks are too nearly singular to tell.
                     offset *= 8.0;
                 }
                 nu = nu.max(root);
@@ -251,8 +263,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Raises the lower end to the root of the Rayleigh quotient of `vector`, whose moments are set,
-    /// less what rounding can have done to it. Returns the root.
+    /// Raises the lower end to the root of the Rayleigh quotient of `vector`, whose moments are set, less
+    /// its rounding. Returns the root.
     fn raise_lower(
         &self,
         best: &mut Bracket,
@@ -270,19 +282,19 @@ impl Search<'_, '_> {
         root
     }
 
-    /// Grows a Krylov space at ν, where the root is about `level`. When it does not reach its goal, finds
-    /// out for the next one whether single samples dominate.
-    fn grow(&mut self, nu: f64, level: f64, goal: &Goal) -> Result<Found, TheoryError> {
+    /// Grows a Krylov space at ν, where the root is about `level`. When it misses its goal, checks whether
+    /// single samples dominate, for the next one.
+    fn grow(&mut self, nu: f64, level: f64, goal: &Goal) -> Result<KrylovVector, ThresholdError> {
         if self.dominated {
             let splitting = Splitting::new(level, self.operator.diagonal(nu));
             self.products += 1;
             return self.krylov(nu, goal, Some(&splitting));
         }
         let found = self.krylov(nu, goal, None)?;
-        if !found.reached && self.directions < MOST_DIRECTIONS {
-            self.directions = MOST_DIRECTIONS;
+        if !found.reached && self.directions < MAX_DIRECTIONS {
+            self.directions = MAX_DIRECTIONS;
             if !self.operator.cone.is_orthant() {
-                // What is taken out would be a map of each block.
+                // The diagonal of Φ would be a map of each block.
                 return Ok(found);
             }
             let diagonal = self.operator.diagonal(nu);
@@ -292,14 +304,14 @@ impl Search<'_, '_> {
         Ok(found)
     }
 
-    /// A lower bound of the ν of the threshold that is near it, with the Ritz vector that gave it;
-    /// makes the start one that is near.
-    fn approach(&mut self, mut nu: f64) -> Result<(f64, Vec<f64>), TheoryError> {
+    /// A close lower bound of the ν of the threshold, with the Ritz vector that gave it. The start becomes
+    /// a vector close to that one.
+    fn approach(&mut self, mut nu: f64) -> Result<(f64, Vec<f64>), ThresholdError> {
         let pole = self.operator.response.pole();
         let mut residual = 3e-2;
         loop {
-            // The root of the Rayleigh quotient is off by about the square of what the vector is.
-            let found = self.grow(nu, 1.0, &Goal::Residual(residual))?;
+            // The error of the root of the Rayleigh quotient is about the square of that of the vector.
+            let found = self.grow(nu, 1.0, &Goal::RitzVector(residual))?;
             self.operator.set_moments(&found.vector);
             self.products += 1;
             let moved = self.operator.rayleigh_root(&found.vector, nu, 1.0).max(nu);
@@ -314,14 +326,14 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Grows a Krylov space of `M(pole + ν)` from the start until the goal is reached; of A where the
-    /// diagonal is split off.
+    /// Grows a Krylov space of `M(pole + ν)`, or of A if there is a splitting, from the start until the
+    /// goal is reached.
     fn krylov(
         &mut self,
         nu: f64,
         goal: &Goal,
         splitting: Option<&Splitting>,
-    ) -> Result<Found, TheoryError> {
+    ) -> Result<KrylovVector, ThresholdError> {
         let shifts = self.operator.response.shifts(nu);
         let mut krylov = match splitting {
             None => Krylov::new(&self.start)?,
@@ -333,7 +345,7 @@ impl Search<'_, '_> {
                 Some(splitting) => {
                     let inner = splitting.divide(vector);
                     self.operator.apply(&shifts, &inner, out);
-                    splitting.take_out(&inner, out);
+                    splitting.subtract_diagonal(&inner, out);
                 }
             })?;
             self.products += 1;
@@ -343,10 +355,10 @@ impl Search<'_, '_> {
                 || self.products >= self.max_products;
             let ritz_vector = |reached| {
                 let vector = Splitting::back(splitting, krylov.combine(&coefficients));
-                Ok(Found { value, residual, vector, reached })
+                Ok(KrylovVector { value, residual, vector, reached })
             };
             match goal {
-                Goal::Residual(relative) => {
+                Goal::RitzVector(relative) => {
                     let reached = residual <= relative * value;
                     if reached || exhausted {
                         return ritz_vector(reached);
@@ -360,10 +372,10 @@ impl Search<'_, '_> {
                     };
                     if let Some((vector, reached)) = self.supersolution(&krylov, level, splitting) {
                         if reached || exhausted {
-                            return Ok(Found { value, residual, vector, reached });
+                            return Ok(KrylovVector { value, residual, vector, reached });
                         }
                     } else if exhausted || residual <= self.resolution * value {
-                        // The root lies above the level: there is no such vector.
+                        // The root lies above the level, so that no supersolution exists.
                         return ritz_vector(false);
                     }
                 }
@@ -371,9 +383,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The Galerkin solution of `(s − M) v = start`, and whether it is positive with `Mv ≤ s v` as far
-    /// as its residual tells. Where the diagonal is split off, that of
-    /// `(1 − A) E^{½} v = E^{−½} start`.
+    /// The Galerkin solution of `(s − M) v = start`, or of `(1 − A) E^{½} v = E^{−½} start` if there is a
+    /// splitting; and whether it is positive with `Mv ≤ s v`, judged by its residual.
     fn supersolution(
         &self,
         krylov: &Krylov,
@@ -398,9 +409,9 @@ impl Search<'_, '_> {
         Some((vector, reached))
     }
 
-    fn certify(&mut self, nu: f64, vector: &[f64]) -> Result<Certificate, TheoryError> {
+    fn certify(&mut self, nu: f64, vector: &[f64]) -> Result<Certificate, ThresholdError> {
         self.products += 1;
-        self.operator.certify(nu, vector).ok_or(TheoryError::NoCertificate)
+        self.operator.certify(nu, vector).ok_or(ThresholdError::NoCertificate)
     }
 }
 

@@ -9,18 +9,19 @@ use flatmin_linalg::simd::{self, AlignedVec, LANES, Lanes};
 use pulp::{Simd, WithSimd};
 use rand::{Rng, RngExt as _};
 
-use crate::{Batch, LinearisedSgd, Sampling};
+use super::linearised::LinearisedSgd;
+use crate::{Batch, Sampling};
 
-/// Replicas that move abreast. The product of a step waits for the update before it, and its sum is
-/// one chain of additions: so many independent ones fill the time that one of them waits.
+/// The number of replicas that move at once. The product of a step waits for the update before it, and
+/// its sum is one chain of additions; independent replicas fill the waiting time.
 const ABREAST: usize = 4;
 
-/// A point of the dynamics.
+/// The state of one replica.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// δ, filled up with zeros to whole lane groups.
+    /// δ, padded with zeros to whole lane groups.
     pub(crate) position: AlignedVec,
-    /// v, of the same length; empty without momentum.
+    /// v, as long as δ; empty without momentum.
     pub(crate) velocity: AlignedVec,
 }
 
@@ -35,25 +36,25 @@ impl State {
 /// The random step, in any orthonormal basis of range(G).
 #[derive(Debug)]
 pub(crate) struct Stepper {
-    rows: Rows,
+    rows: PaddedRows,
     /// −η'/B.
     factor: f64,
     momentum: f64,
     sampler: Sampler,
-    /// The batches of the steps at hand: step by step, then replica by replica.
+    /// The drawn batches, step by step, then replica by replica.
     samples: Vec<u32>,
-    /// The `−(η'/B) g_iᵀδ` of one batch.
+    /// `−(η'/B) g_iᵀδ` for the samples of one batch.
     scales: Vec<f64>,
 }
 
-/// The `g_i`, filled up with zeros to whole lane groups.
+/// The gradients `g_i`, padded with zeros to whole lane groups.
 #[derive(Debug)]
-struct Rows {
+struct PaddedRows {
     values: AlignedVec,
     width: usize,
 }
 
-impl Rows {
+impl PaddedRows {
     #[inline(always)]
     fn get(&self, sample: u32) -> &[f64] {
         &self.values[sample as usize * self.width..][..self.width]
@@ -67,10 +68,10 @@ impl Stepper {
         let values =
             if rank == 0 { AlignedVec::zeros(0) } else { AlignedVec::from_rows(rows, rank, width) };
         Self {
-            rows: Rows { values, width },
+            rows: PaddedRows { values, width },
             factor: factor(sgd),
             momentum: sgd.momentum(),
-            sampler: Sampler::new(sgd.batch(), sgd.minimum().sample_count()),
+            sampler: Sampler::new(*sgd.batch(), sgd.minimum().sample_count()),
             samples: Vec::new(),
             scales: Vec::new(),
         }
@@ -83,10 +84,10 @@ impl Stepper {
         State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
     }
 
-    /// Draws the batches of so many steps of so many replicas, in place of those drawn before.
+    /// Draws the batches of `steps` steps of `replicas` replicas, replacing those drawn before.
     ///
-    /// `draw` appends the next batch of the replica of the given index. It is asked step by step,
-    /// then replica by replica: replicas may share a stream.
+    /// `draw` appends the next batch of the replica with the given index. It is called step by step,
+    /// then replica by replica, so that replicas may share a stream.
     pub(crate) fn draw(
         &mut self,
         steps: usize,
@@ -101,7 +102,7 @@ impl Stepper {
         }
     }
 
-    /// Moves the states of all replicas through the steps drawn. O(B r) a step and state.
+    /// Moves the states of all replicas through the drawn steps. Costs O(B r) per step and state.
     pub(crate) fn advance(&mut self, states: &mut [State]) {
         let replicas = states.len();
         let mut done = 0;
@@ -118,8 +119,9 @@ impl Stepper {
         }
     }
 
-    /// The same for replicas at several learning rates, those of `sgds`, which differ in nothing else:
-    /// `states[k]` are those at the k-th rate. To the same bits, but a row is read once for several rates.
+    /// Moves replicas at several learning rates through the drawn steps: `states[k]` belong to `sgds[k]`,
+    /// and the `sgds` differ in the learning rate alone. Gives the bits of [`advance`](Self::advance) at
+    /// each rate, but reads a row once for several rates.
     pub(crate) fn advance_at(&mut self, sgds: &[LinearisedSgd<'_>], states: &mut [Vec<State>]) {
         let mut done = 0;
         if self.has_single_steps() {
@@ -139,7 +141,7 @@ impl Stepper {
         }
     }
 
-    /// Whether steps are drawn, with batches of one.
+    /// Whether there are drawn steps, with batches of one sample.
     fn has_single_steps(&self) -> bool {
         self.sampler.batch.size() == 1 && !self.samples.is_empty()
     }
@@ -155,7 +157,7 @@ impl Stepper {
         simd::arch().dispatch(SingleSteps { rows, factors, momentum, samples, stride, states });
     }
 
-    /// Moves the state of one replica of so many through the steps drawn.
+    /// Moves the state of one of `replicas` replicas through the drawn steps.
     fn advance_one(&mut self, replica: usize, replicas: usize, state: &mut State) {
         let batches = self.samples.len() / self.sampler.batch.size().max(1);
         for batch in (replica..batches).step_by(replicas) {
@@ -163,12 +165,12 @@ impl Stepper {
         }
     }
 
-    /// One step of one state, with the batch of this index.
+    /// Moves one state by one step, with the batch of this index.
     fn step(&mut self, state: &mut State, batch: usize) {
         let Self { rows, factor, samples, scales, .. } = self;
         let size = self.sampler.batch.size();
         let batch = &samples[batch * size..][..size];
-        // All products before the first update: the gradient is that of one point.
+        // All products come before the first update: the gradients belong to one point.
         scales.clear();
         for &sample in batch {
             scales.push(*factor * simd::dot(rows.get(sample), &state.position));
@@ -194,20 +196,20 @@ fn factor(sgd: &LinearisedSgd<'_>) -> f64 {
     -sgd.scaled_learning_rate() / sgd.batch().size() as f64
 }
 
-/// The samples of the steps of several states; those of a step lie a stride after those of the one before.
+/// The samples of the steps of several states. Those of the next step lie one stride further.
 #[derive(Debug, Clone, Copy)]
 enum Samples<'a> {
-    /// One after another for the states.
+    /// One sample for each state, one after another.
     Apart(&'a [u32]),
-    /// One for all of them.
+    /// One sample for all states.
     Shared(&'a [u32]),
 }
 
-/// Steps of several states with batches of one: the update of one step and the product of the next
-/// are one sweep over a state, to the same bits as one after the other.
+/// Steps of several states with batches of one sample. The update of one step and the product of the
+/// next are one pass over a state, with the bits of two passes.
 struct SingleSteps<'a> {
-    rows: &'a Rows,
-    /// Of each state.
+    rows: &'a PaddedRows,
+    /// −η'/B of each state.
     factors: [f64; ABREAST],
     momentum: f64,
     samples: Samples<'a>,
@@ -228,7 +230,7 @@ impl WithSimd for SingleSteps<'_> {
 }
 
 impl SingleSteps<'_> {
-    /// With `ROWS` rows a step: one for each state, or one for all.
+    /// Takes the steps with `ROWS` rows each: one for each state, or one for all.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(self, simd: S, samples: &[u32]) {
         let Self { rows, factors, momentum, stride, states, .. } = self;
@@ -250,7 +252,7 @@ impl SingleSteps<'_> {
                 scales[k] = simd.splat_f64s(factors[k] * sums[k].sum(simd));
             }
             let is_last = rest.len() < stride + ROWS;
-            // After the last step the products are thrown away.
+            // The products after the last step are not used.
             rest = if is_last { rest } else { &rest[stride..] };
             let next = pick::<S, ROWS>(rows, registers, rest);
             sums = if has_momentum {
@@ -269,7 +271,7 @@ impl SingleSteps<'_> {
     }
 }
 
-/// The row of the k-th of several states, among one for each or one for all.
+/// The item of state k, from items for each state or one for all.
 #[inline(always)]
 fn of<T: Copy, const ROWS: usize>(rows: [T; ROWS], k: usize) -> T {
     rows[if ROWS == 1 { 0 } else { k }]
@@ -278,7 +280,7 @@ fn of<T: Copy, const ROWS: usize>(rows: [T; ROWS], k: usize) -> T {
 /// The rows of the first samples.
 #[inline(always)]
 fn pick<'a, S: Simd, const ROWS: usize>(
-    rows: &'a Rows,
+    rows: &'a PaddedRows,
     registers: usize,
     samples: &[u32],
 ) -> [&'a [S::f64s]; ROWS] {
@@ -343,7 +345,7 @@ fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
 ) -> [Lanes<S>; ABREAST] {
     let group = LANES / S::F64_LANES;
     let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
-    // Slices of a length that the loop knows need no checks inside it.
+    // With lengths known to the loop no bounds are checked inside it.
     let (changes, next) = (cut(changes, registers), cut(next, registers));
     let [a, b, c, d] = positions;
     let positions =
@@ -352,7 +354,7 @@ fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
     while i < registers {
         for lane in 0..group {
             let j = i + lane;
-            // Read before anything is written: what is shared is read once.
+            // Read before anything is written, so that shared rows are read once.
             let (change, next) = (at(simd, changes, j), at(simd, next, j));
             for k in 0..ABREAST {
                 let x = simd.mul_add_f64s(of(change, k), scales[k], positions[k][j]);
@@ -373,7 +375,7 @@ fn cut<T, const COUNT: usize>(mut slices: [&[T]; COUNT], len: usize) -> [&[T]; C
     slices
 }
 
-/// The registers at one place of some slices.
+/// The registers at one index of several slices.
 #[inline(always)]
 fn at<S: Simd, const COUNT: usize>(
     simd: S,
@@ -392,13 +394,13 @@ fn at<S: Simd, const COUNT: usize>(
 pub(crate) struct Sampler {
     batch: Batch,
     sample_count: u32,
-    /// A permutation of the samples, where distinct ones are needed.
+    /// A permutation of the samples if batches hold distinct ones; empty otherwise.
     order: Vec<u32>,
 }
 
 impl Sampler {
     fn new(batch: Batch, sample_count: usize) -> Self {
-        // Always fits: a minimum has an n × n Gram matrix in memory.
+        // Fits, because a minimum has an n × n Gram matrix in memory.
         let sample_count = u32::try_from(sample_count).unwrap_or(u32::MAX);
         let distinct = batch.sampling() == Sampling::WithoutReplacement && batch.size() > 1;
         let order = if distinct { (0..sample_count).collect() } else { Vec::new() };
@@ -415,8 +417,8 @@ impl Sampler {
             }
             return;
         }
-        // The first B places of a Fisher–Yates shuffle are a uniform subset whatever order it
-        // starts from, so the order left by the last batch will do.
+        // The first B places of a Fisher–Yates shuffle are a uniform subset from any initial order, so
+        // the order that the last batch left serves.
         for k in 0..size {
             #[expect(clippy::cast_possible_truncation, reason = "B ≤ n, which is a u32")]
             let other = rng.random_range(k as u32..n) as usize;
@@ -431,7 +433,7 @@ mod tests {
     use flatmin_linalg::{RowMatrix, simd, stream};
 
     use super::{Sampler, State, Stepper};
-    use crate::{Batch, LinearisedSgd, Minimum, Sampling};
+    use crate::{Batch, LinearisedSgd, Minimum, Optimizer, Sampling};
 
     fn minimum() -> Minimum {
         Minimum::new(&RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0]).unwrap()).unwrap()
@@ -440,8 +442,9 @@ mod tests {
     /// Steps of full batches on rows (1, 0), (0, 2): G = diag(1/2, 2).
     fn check(sampling: Sampling, momentum: f64, steps: usize, expected: [f64; 2]) {
         let minimum = minimum();
-        let sgd = LinearisedSgd::new(&minimum, Batch::new(2, sampling).unwrap(), 0.25).unwrap();
-        let sgd = sgd.with_momentum(momentum).unwrap();
+        let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+        let batch = Batch::new(2, sampling).unwrap();
+        let sgd = LinearisedSgd::new(&minimum, &optimizer, &batch, 0.25).unwrap();
         // The Jacobian is scaled by ½ inside.
         let mut stepper = Stepper::new(&sgd, &[0.5, 0.0, 0.0, 1.0], 2);
         let mut state = stepper.state();
@@ -488,8 +491,8 @@ mod tests {
         let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
         for momentum in [0.0, 0.9] {
             for steps in [0, 1, 2, 7] {
-                let sgd = LinearisedSgd::new(&minimum, batch, 0.01).unwrap();
-                let sgd = sgd.with_momentum(momentum).unwrap();
+                let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+                let sgd = LinearisedSgd::new(&minimum, &optimizer, &batch, 0.01).unwrap();
                 let mut stepper = Stepper::new(&sgd, rows.values(), RANK);
                 let start = |replica: usize| {
                     let mut state = stepper.state();

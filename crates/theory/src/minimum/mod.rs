@@ -1,40 +1,42 @@
-//! A zero-loss minimum, as stability sees it.
+//! A minimum with zero loss, as stability sees it.
+//!
+//! [`Gram`] checks a Gram matrix, [`GramSum`] adds one up from blocks of columns of a Jacobian, and
+//! [`Minimum`] is its eigendecomposition with rigorous bounds on the error.
+
+mod gram;
+mod sum;
 
 use std::borrow::Cow;
 
-use faer::{Mat, MatRef};
+use faer::MatRef;
 use flatmin_linalg::panels::{rounding_terms, summarize_symmetric_product};
-use flatmin_linalg::{Parallelism, RowMatrix, Sharpness, decompose, symmetric_eigenvalues};
+use flatmin_linalg::rounding::gamma;
+use flatmin_linalg::{
+    EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, symmetric_eigenvalues,
+};
 
-use crate::{Gram, GramSum, TheoryError};
+pub use self::gram::Gram;
+use self::gram::{ScaledGram, sample_count};
+pub use self::sum::GramSum;
+use crate::MinimumError;
 
-/// Half the distance from 1 to the next number: the largest relative error of one rounding.
-pub(crate) const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
-
-/// `γ_k = k u / (1 − k u)`: relative error of a sum of products whose terms pass through at most k
-/// roundings.
-pub fn rounding(terms: usize) -> f64 {
-    let error = terms as f64 * UNIT_ROUNDOFF;
-    error / (1.0 - error)
-}
-
-/// A zero-loss minimum, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`) or by the Gram matrix
-/// `JJᵀ`.
+/// A minimum with zero loss, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`) or by the Gram
+/// matrix `JJᵀ`.
 ///
-/// A network with k outputs has a k × p block `J_i` for each sample; its Jacobian is nk × p, sample by
-/// sample (row `i·k + o` is the gradient of output o at sample i), and its loss is
+/// A network with k outputs has a k × p block `J_i` for each sample. Its Jacobian is nk × p, sample
+/// by sample: row `i·k + o` is the gradient of output o at sample i. Its loss is
 /// `(1/2n) Σ ‖f(x_i) − y_i‖²`, so that `G = (1/n) Σ J_iᵀJ_i = JᵀJ/n` with the number n of samples.
 ///
-/// Linearised SGD depends on `J` only through `G = JᵀJ/n` and the rows in the eigenbasis of `G`;
-/// both come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`, nk × nk. Eigenvalues at most
-/// `nk·ε·λ_max` are rounding of zero and dropped. Inside, `J` is scaled by a power of two, so that
-/// entries of 1e±150 are ordinary.
+/// Linearised SGD depends on `J` only through `G` and the rows of `J` in the eigenbasis of `G`. Both
+/// come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`, nk × nk. Eigenvalues of at most
+/// `nk·ε·λ_max` are zero up to rounding and are dropped. Internally `J` is scaled by a power of two,
+/// so that entries of 1e±150 need no care.
 #[derive(Debug, Clone)]
 pub struct Minimum {
     output_count: usize,
     eigenvalues: Vec<f64>,
-    /// `J = 2^exponent · J'`; what follows is of `J'`.
-    exponent: i32,
+    /// `J = unit · J'`; the fields below describe J'.
+    unit: PowerOfTwo,
     scaled_sharpness: Sharpness,
     scaled_largest_norm_squared: f64,
     scaled_eigenvalues: Vec<f64>,
@@ -42,8 +44,8 @@ pub struct Minimum {
     accuracy: Accuracy,
 }
 
-/// Rigorous bounds on how far the stored rows ĝ (nk × r) and eigenvalues Λ are from the matrix they
-/// stand for. Rounding of the bounds themselves is covered.
+/// Rigorous bounds on the distance of the stored rows ĝ (nk × r) and eigenvalues Λ from the matrix
+/// that they stand for. They cover the rounding of their own evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Accuracy {
     /// `‖K − ĝĝᵀ/n‖₂`, with K the exact Gram matrix of the given numbers.
@@ -52,74 +54,63 @@ pub(crate) struct Accuracy {
     pub(crate) orthogonality: f64,
 }
 
-/// What can be taken for a [`Minimum`]: one, a Jacobian (n × p), or a [`Gram`] matrix.
+/// Anything that a [`Minimum`] can be made of: a minimum itself, a Jacobian (n × p), or a [`Gram`]
+/// matrix.
 pub trait ToMinimum {
-    /// The minimum. Costs nothing for one, and else an eigendecomposition.
+    /// The minimum. Costs nothing for a [`Minimum`], and an eigendecomposition otherwise.
     ///
     /// # Errors
     /// As [`Minimum::new`] and [`Minimum::from_gram`].
-    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError>;
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, MinimumError>;
 }
 
 impl ToMinimum for Minimum {
-    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, MinimumError> {
         Ok(Cow::Borrowed(self))
     }
 }
 
 impl ToMinimum for RowMatrix {
-    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, MinimumError> {
         Minimum::new(self).map(Cow::Owned)
     }
 }
 
 impl ToMinimum for Gram {
-    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, TheoryError> {
+    fn to_minimum(&self) -> Result<Cow<'_, Minimum>, MinimumError> {
         Minimum::from_gram(self.clone(), Parallelism::Sequential).map(Cow::Owned)
     }
-}
-
-/// `JJᵀ` of the scaled Jacobian, as far as it is known.
-pub(crate) struct ScaledGram {
-    pub(crate) output_count: usize,
-    pub(crate) exponent: i32,
-    /// `divisor · K`, lower triangle.
-    pub(crate) matrix: Mat<f64>,
-    pub(crate) divisor: f64,
-    /// Bound on the spectral norm of the error of `matrix`.
-    pub(crate) error: f64,
 }
 
 impl Minimum {
     /// The minimum with this Jacobian. Costs O(n²p + n³).
     ///
     /// # Errors
-    /// [`TheoryError`] when there is no row, an entry is not finite, or the eigenproblem fails.
-    pub fn new(jacobian: &RowMatrix) -> Result<Self, TheoryError> {
+    /// [`MinimumError`] when there is no row, an entry is not finite, or the eigenproblem fails.
+    pub fn new(jacobian: &RowMatrix) -> Result<Self, MinimumError> {
         Self::from_jacobian(jacobian, Parallelism::Sequential)
     }
 
-    /// The minimum of a network with k = `output_count` outputs, from its Jacobian nk × p, sample by
-    /// sample. Costs O(n²k²p + n³k³).
+    /// The minimum of a network with k = `output_count` outputs, from its Jacobian (nk × p, sample
+    /// by sample). Costs O(n²k²p + n³k³).
     ///
     /// # Errors
-    /// As [`Minimum::new`]; [`TheoryError::Outputs`] when the rows are not k for each sample.
-    pub fn with_outputs(jacobian: &RowMatrix, output_count: usize) -> Result<Self, TheoryError> {
-        let rows = jacobian.rows();
-        let sample_count = samples(rows, output_count)?;
-        let mut sum = GramSum::with_outputs(sample_count, output_count, Parallelism::Sequential)?;
+    /// As [`Minimum::new`]; [`MinimumError::Outputs`] unless there are k rows for each sample.
+    pub fn with_outputs(jacobian: &RowMatrix, output_count: usize) -> Result<Self, MinimumError> {
+        let samples = sample_count(jacobian.rows(), output_count)?;
+        let mut sum = GramSum::with_outputs(samples, output_count, Parallelism::Sequential)?;
         sum.add(jacobian.as_mat())?;
         sum.minimum()
     }
 
-    /// As [`Minimum::new`], the products possibly on several cores.
+    /// As [`Minimum::new`], with products that may use several cores.
     ///
     /// # Errors
     /// As [`Minimum::new`].
     pub fn from_jacobian(
         jacobian: &RowMatrix,
         parallelism: Parallelism,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, MinimumError> {
         let mut sum = GramSum::new(jacobian.rows(), parallelism)?;
         sum.add(jacobian.as_mat())?;
         sum.minimum()
@@ -128,35 +119,23 @@ impl Minimum {
     /// The minimum with this Gram matrix. Costs O(n³).
     ///
     /// # Errors
-    /// [`TheoryError::GramIndefinite`] when an eigenvalue is negative beyond
+    /// [`MinimumError::GramIndefinite`] when an eigenvalue is negative beyond
     /// [`Gram::TOLERANCE`], or when the eigenproblem fails.
-    pub fn from_gram(gram: Gram, parallelism: Parallelism) -> Result<Self, TheoryError> {
-        let divisor = gram.divisor();
-        let Gram { mut matrix, asymmetry, output_count, .. } = gram;
-        let n = matrix.nrows();
-        let largest = (0..n).fold(0.0_f64, |m, i| m.max(matrix[(i, i)]));
-        let exponent = self::exponent(largest).div_euclid(2);
-        scale_lower(&mut matrix, -2 * exponent);
-        let error = n as f64 * libm::scalbn(asymmetry, -2 * exponent);
-        let gram = ScaledGram { output_count, exponent, matrix, divisor, error };
-        Self::decompose(gram, parallelism)
+    pub fn from_gram(gram: Gram, parallelism: Parallelism) -> Result<Self, MinimumError> {
+        Self::decompose(gram.scaled(), parallelism)
     }
 
-    pub(crate) fn decompose(
-        gram: ScaledGram,
-        parallelism: Parallelism,
-    ) -> Result<Self, TheoryError> {
-        let ScaledGram { output_count, exponent, matrix, divisor, error } = gram;
+    fn decompose(gram: ScaledGram, parallelism: Parallelism) -> Result<Self, MinimumError> {
+        let ScaledGram { output_count, unit, matrix, divisor, error } = gram;
         let n = matrix.nrows();
         let sample_count = (n / output_count) as f64;
         let mut decomposition = decompose(matrix, parallelism)?;
         let values = &decomposition.values;
-        let back = |value: f64| libm::scalbn(value, 2 * exponent);
+        let unscale = |value: f64| unit.squared().times(value);
         let lambda_max = values[n - 1].max(0.0);
         if values[0] < -Gram::TOLERANCE * lambda_max {
-            let eigenvalue = back(values[0] / divisor);
-            let lambda_max = back(lambda_max / divisor);
-            return Err(TheoryError::GramIndefinite { eigenvalue, lambda_max });
+            let [eigenvalue, lambda_max] = [values[0], lambda_max].map(|v| unscale(v / divisor));
+            return Err(MinimumError::GramIndefinite { eigenvalue, lambda_max });
         }
         let cutoff = n as f64 * f64::EPSILON * lambda_max;
         let zeros = values.iter().filter(|v| **v <= cutoff).count();
@@ -178,25 +157,18 @@ impl Minimum {
             frobenius_norm: (0..n).map(squares).sum::<f64>().sqrt() / divisor,
             lambda_max: lambda_max / divisor,
         };
-        let largest = if output_count == 1 {
-            diagonal.fold(0.0, f64::max)
-        } else {
-            largest_block_eigenvalue(matrix, output_count)?
+        let largest = match output_count {
+            1 => diagonal.fold(0.0, f64::max),
+            _ => largest_block_eigenvalue(matrix, output_count)?,
         };
-        let accuracy = Accuracy {
-            gram: gram_error(matrix, sample_count, divisor, &scaled_rows, parallelism)
-                + error / divisor,
-            orthogonality: orthogonality_error(
-                &scaled_eigenvalues,
-                sample_count,
-                &scaled_rows,
-                parallelism,
-            ),
-        };
+        let gram = gram_error(matrix, sample_count, divisor, &scaled_rows, parallelism);
+        let orthogonality =
+            orthogonality_error(&scaled_eigenvalues, sample_count, &scaled_rows, parallelism);
+        let accuracy = Accuracy { gram: gram + error / divisor, orthogonality };
         Ok(Self {
             output_count,
-            eigenvalues: scaled_eigenvalues.iter().copied().map(back).collect(),
-            exponent,
+            eigenvalues: scaled_eigenvalues.iter().copied().map(unscale).collect(),
+            unit,
             scaled_sharpness,
             scaled_largest_norm_squared: largest * (sample_count / divisor),
             scaled_eigenvalues,
@@ -205,81 +177,78 @@ impl Minimum {
         })
     }
 
-    /// Number n of samples.
+    /// The number n of samples.
     pub fn sample_count(&self) -> usize {
         self.scaled_rows.rows() / self.output_count
     }
 
-    /// Number k of outputs of each sample.
+    /// The number k of outputs of each sample.
     pub fn output_count(&self) -> usize {
         self.output_count
     }
 
-    /// Sharpness of `G`; infinite or zero where it is beyond the range of numbers.
+    /// Sharpness of `G`; infinite or zero where it is beyond the range of `f64`.
     pub fn sharpness(&self) -> Sharpness {
-        let back = |value: f64| libm::scalbn(value, 2 * self.exponent);
-        let Sharpness { trace, frobenius_norm, lambda_max } = self.scaled_sharpness;
-        Sharpness {
-            trace: back(trace),
-            frobenius_norm: back(frobenius_norm),
-            lambda_max: back(lambda_max),
-        }
+        self.scaled_sharpness.scaled(self.unit.squared())
     }
 
-    /// `max_i λ_max(J_i J_iᵀ)`, the largest curvature that one sample alone has; with one output
+    /// `max_i λ_max(J_i J_iᵀ)`, the largest curvature of a single sample; with one output
     /// `max_i ‖g_i‖²`.
     pub fn largest_gradient_norm_squared(&self) -> f64 {
-        libm::scalbn(self.scaled_largest_norm_squared, 2 * self.exponent)
+        self.unit.squared().times(self.scaled_largest_norm_squared)
     }
 
-    /// The nonzero eigenvalues of `G`, ascending. Their number is its rank r.
+    /// The nonzero eigenvalues of `G`, ascending. Their number is the rank r of `G`.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.eigenvalues
     }
 
-    /// The exponent e, eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
+    /// The exponent e, and the eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
     pub fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
-        (self.exponent, &self.scaled_eigenvalues, &self.scaled_rows)
+        (self.unit.exponent(), &self.scaled_eigenvalues, &self.scaled_rows)
     }
 
     /// Sharpness and [largest norm](Self::largest_gradient_norm_squared) of `J/2^e`, see
-    /// [`scaled`](Self::scaled): ordinary numbers also where those of `J` are not.
+    /// [`scaled`](Self::scaled): within the range of `f64` even where those of `J` are not.
     pub(crate) fn scaled_curvature(&self) -> (Sharpness, f64) {
         (self.scaled_sharpness, self.scaled_largest_norm_squared)
     }
 
-    /// How exact [`scaled`](Self::scaled) is.
+    /// Bounds on the error of [`scaled`](Self::scaled).
     pub(crate) fn accuracy(&self) -> Accuracy {
         self.accuracy
     }
 }
 
-/// The number of samples that `rows` are, with so many outputs each.
-pub(crate) fn samples(rows: usize, output_count: usize) -> Result<usize, TheoryError> {
-    match rows.checked_div(output_count) {
-        Some(0) => Err(TheoryError::NoSamples),
-        Some(samples) if samples * output_count == rows => Ok(samples),
-        _ => Err(TheoryError::Outputs { rows, output_count }),
+impl GramSum {
+    /// The minimum with this Jacobian. Costs O(n³).
+    ///
+    /// # Errors
+    /// When the eigenproblem fails.
+    pub fn minimum(self) -> Result<Minimum, MinimumError> {
+        let parallelism = self.parallelism();
+        Minimum::decompose(self.scaled(), parallelism)
     }
 }
 
-/// The columns of `matrix` from `first` on, times `factors`; leaves nothing of it.
+/// The columns of `matrix` from `first` on, each times its factor. Reuses the storage of `matrix`,
+/// which is left empty.
 fn scaled_columns(matrix: &mut RowMatrix, first: usize, factors: &[f64]) -> RowMatrix {
     let (rows, columns, rank) = (matrix.rows(), matrix.columns(), factors.len());
     let mut values = std::mem::replace(matrix, RowMatrix::zeros(0, 0)).into_values();
     for i in 0..rows {
         for (k, factor) in factors.iter().enumerate() {
-            // Where it lies is never behind what is still to be read.
+            // Written at or before the place that is read.
             values[i * rank + k] = factor * values[i * columns + first + k];
         }
     }
     values.truncate(rows * rank);
     values.shrink_to_fit();
-    RowMatrix::new(rows, rank, values).expect("a factor for every column that is left")
+    RowMatrix::new(rows, rank, values).expect("rank factors for each row")
 }
 
-/// The largest eigenvalue of a block of `size` × `size` on the diagonal, of the lower triangle.
-fn largest_block_eigenvalue(matrix: MatRef<'_, f64>, size: usize) -> Result<f64, TheoryError> {
+/// The largest eigenvalue of any `size` × `size` block on the diagonal. Reads the lower triangle.
+fn largest_block_eigenvalue(matrix: MatRef<'_, f64>, size: usize) -> Result<f64, EigenError> {
     let mut largest = 0.0_f64;
     for first in (0..matrix.nrows()).step_by(size) {
         let block = matrix.get(first..first + size, first..first + size);
@@ -289,24 +258,8 @@ fn largest_block_eigenvalue(matrix: MatRef<'_, f64>, size: usize) -> Result<f64,
     Ok(largest)
 }
 
-/// The exponent of the largest power of two not above `largest`; 0 for 0.
-pub(crate) fn exponent(largest: f64) -> i32 {
-    if largest > 0.0 { libm::ilogb(largest) } else { 0 }
-}
-
-/// Multiplies the lower triangle by `2^exponent`.
-pub(crate) fn scale_lower(matrix: &mut Mat<f64>, exponent: i32) {
-    if exponent != 0 {
-        for column in 0..matrix.ncols() {
-            for row in column..matrix.nrows() {
-                matrix[(row, column)] = libm::scalbn(matrix[(row, column)], exponent);
-            }
-        }
-    }
-}
-
-/// Bound on `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K`, lower triangle: the Frobenius norm of the computed
-/// difference and what rounding can have hidden in it, entrywise at most `γ ‖ĝ_i‖‖ĝ_j‖`.
+/// Bounds `‖K − ĝĝᵀ/n‖₂` for `gram = divisor · K` (lower triangle) by the Frobenius norm of the
+/// computed difference, plus the rounding of its entries, each at most `γ ‖ĝ_i‖‖ĝ_j‖`.
 fn gram_error(
     gram: MatRef<'_, f64>,
     sample_count: f64,
@@ -315,7 +268,7 @@ fn gram_error(
     parallelism: Parallelism,
 ) -> f64 {
     let factor = sample_count / divisor;
-    // Of each column the squares, and the diagonal entry.
+    // For each column its sum of squared differences and its diagonal entry.
     let columns = summarize_symmetric_product(rows.as_mat(), parallelism, |first, product| {
         let column = |j: usize| {
             let difference =
@@ -331,12 +284,12 @@ fn gram_error(
         exact += factor * gram[(j, j)];
         rebuilt += diagonal;
     }
-    let hidden = rounding(rounding_terms(rows.columns()) + 4) * rebuilt + rounding(4) * exact;
+    let hidden = gamma(rounding_terms(rows.columns()) + 4) * rebuilt + gamma(4) * exact;
     // The factor covers the rounding of these sums themselves.
     (squares.sqrt() + hidden) * (1.0 + 1e-6) / sample_count
 }
 
-/// Bound on `‖Λ^{−½} (ĝᵀĝ/n) Λ^{−½} − I‖₂`, as [`gram_error`].
+/// Bounds `‖Λ^{−½} (ĝᵀĝ/n) Λ^{−½} − I‖₂` in the same way as [`gram_error`].
 fn orthogonality_error(
     eigenvalues: &[f64],
     sample_count: f64,
@@ -360,7 +313,7 @@ fn orthogonality_error(
         squares += (diagonal - 1.0).powi(2);
         largest = largest.max(diagonal);
     }
-    let hidden = rounding(rounding_terms(n) + 12) * largest * rank as f64;
+    let hidden = gamma(rounding_terms(n) + 12) * largest * rank as f64;
     (squares.sqrt() + hidden) * (1.0 + 1e-6)
 }
 
@@ -370,7 +323,7 @@ mod tests {
     use flatmin_linalg::{Parallelism, RowMatrix};
 
     use super::{Minimum, gram_error};
-    use crate::TheoryError;
+    use crate::MinimumError;
 
     #[test]
     fn repeated_and_zero_rows_leave_one_eigenvalue() {
@@ -392,7 +345,7 @@ mod tests {
         assert!((minimum.eigenvalues().iter().sum::<f64>() - 13.0).abs() < 1e-14);
         assert!((minimum.largest_gradient_norm_squared() - 25.0).abs() < 1e-14);
         let error = Minimum::with_outputs(&jacobian, 3).unwrap_err();
-        assert_eq!(error, TheoryError::Outputs { rows: 4, output_count: 3 });
+        assert_eq!(error, MinimumError::Outputs { rows: 4, output_count: 3 });
         assert!(Minimum::with_outputs(&jacobian, 0).is_err());
         let flat = Minimum::with_outputs(&RowMatrix::zeros(4, 0), 2).unwrap();
         assert!(flat.largest_gradient_norm_squared().abs() < f64::MIN_POSITIVE);
@@ -403,8 +356,8 @@ mod tests {
         let jacobian = RowMatrix::new(2, 2, vec![0.0, 1.0, f64::INFINITY, 0.0]).unwrap();
         let error = Minimum::new(&jacobian).unwrap_err();
         let value = f64::INFINITY;
-        assert_eq!(error, TheoryError::NotFinite { row: 1, column: 0, value });
-        assert_eq!(Minimum::new(&RowMatrix::zeros(0, 2)).unwrap_err(), TheoryError::NoSamples);
+        assert_eq!(error, MinimumError::NotFinite { row: 1, column: 0, value });
+        assert_eq!(Minimum::new(&RowMatrix::zeros(0, 2)).unwrap_err(), MinimumError::NoSamples);
         assert!(Minimum::new(&RowMatrix::zeros(2, 0)).unwrap().eigenvalues().is_empty());
     }
 
@@ -417,7 +370,7 @@ mod tests {
             });
             gram_error(gram.as_ref(), 2.0, 1.0, &rows, Parallelism::Sequential)
         };
-        // The difference is zero here: integers are not rounded.
+        // The difference is zero here, because integers are not rounded.
         let trace = (1.0 + 9.0 + 4.0 + 16.0) / 2.0;
         assert!(error(1.0) >= 2.0 * f64::EPSILON * trace, "{}", error(1.0));
         assert!(error(1.0) <= 32.0 * f64::EPSILON * trace, "{}", error(1.0));

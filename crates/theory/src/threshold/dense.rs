@@ -1,22 +1,22 @@
-//! The exact stability threshold, by the plain definition.
+//! The exact stability threshold by its plain definition.
 
 use faer::Mat;
-use flatmin_linalg::{product, symmetric_eigenvalues};
+use flatmin_linalg::{PowerOfTwo, product, symmetric_eigenvalues};
 
-use crate::{Batch, Minimum, TheoryError};
+use crate::{Batch, Minimum, ThresholdError};
 
-/// The largest mean-square stable learning rate `η* = 2/λ_max(C^{−1/2} D C^{−1/2})`; infinite when
-/// `G = 0`.
+/// The largest learning rate at which plain SGD is mean-square stable,
+/// `η* = 2/λ_max(C^{−1/2} D C^{−1/2})`; infinite when `G = 0`.
 ///
-/// On symmetric r × r matrices in the eigenbasis of `G`, where `C(X) = (GX + XG)/2` is diagonal,
-/// `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`; with several
-/// outputs `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i`. The operator is formed as a dense matrix of
-/// dimension r(r+1)/2 and costs O(r⁶): the reference for small minima. Source: theory S8 (Mulayoff and
-/// Michaeli 2024), S13.
+/// C and D act on symmetric r × r matrices in the eigenbasis of `G`: `C(X) = (GX + XG)/2` is diagonal
+/// with `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`, or
+/// `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a dense matrix
+/// of dimension r(r+1)/2, which costs O(r⁶): the reference for small minima. Source: theory S8
+/// (Mulayoff and Michaeli 2024), S13.
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when the eigenproblem fails.
-pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, TheoryError> {
+pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, ThresholdError> {
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let (exponent, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();
@@ -25,8 +25,8 @@ pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, TheoryEr
     }
     let pairs: Vec<(usize, usize)> =
         (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))).collect();
-    // Columns: C^{−1/2} (a bᵀ + b aᵀ)/2 for the rows a, b of each sample, in the orthonormal basis E_kk,
-    // (E_kl + E_lk)/√2; twice those with a ≠ b.
+    // The columns are C^{−1/2} (a bᵀ + b aᵀ)/2 for the rows a, b of each sample, in the orthonormal
+    // basis E_kk, (E_kl + E_lk)/√2. Those with a ≠ b count twice.
     let outputs = minimum.output_count();
     let rows_of = |i: usize| i * outputs..(i + 1) * outputs;
     let columns: Vec<(usize, usize)> = (0..minimum.sample_count())
@@ -53,7 +53,7 @@ pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, TheoryEr
     }
     let values = symmetric_eigenvalues(operator.as_ref())?;
     let largest = values.last().copied().unwrap_or(0.0);
-    Ok(libm::scalbn(2.0 / largest, -2 * exponent))
+    Ok(PowerOfTwo::new(-2 * exponent).times(2.0 / largest))
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
         // E(1 − (η/B) Σ g²)² ≤ 1 ⇔ η ≤ 2 E g² / ((1−p)(E g²)² + p E g⁴): g² = 1 and 9.
         check(2, 1, &[1.0, 3.0], 1, 2.0 * 5.0 / 41.0);
         check(2, 1, &[1.0, 3.0], 4, 2.0 * 5.0 / (0.75 * 25.0 + 0.25 * 41.0));
-        // Scaling the gradients scales the threshold, also where G nearly overflows.
+        // Scaling the gradients scales the threshold, even where G nearly overflows.
         check(2, 1, &[1e150, 3e150], 1, 2.0 * 5.0 / 41.0 * 1e-300);
     }
 

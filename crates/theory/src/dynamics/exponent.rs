@@ -1,18 +1,22 @@
 //! The top Lyapunov exponent of linearised SGD.
 
-use flatmin_linalg::{Stream, simd, stream};
+use flatmin_linalg::{PowerOfTwo, Stream, simd, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::replicas::Tally;
-use crate::stepper::{State, Stepper};
-use crate::{LinearisedSgd, ReplicaMean, TheoryError};
+use super::linearised::LinearisedSgd;
+use super::stepper::{State, Stepper};
+use super::tally::{ReplicaMean, Tally};
+use crate::SimulationError;
 
-/// Steps between two looks at the size of a state.
+/// The purpose of the random streams, one for each replica.
+const STREAM: &str = "Lyapunov exponent";
+
+/// Steps between two checks of the size of a state.
 const CHECK_INTERVAL: usize = 8;
 
-/// Bounds on the squared norm within which a state is left alone. From their square roots, eight
-/// steps reach neither overflow (a step grows by at most 1e30) nor the subnormal numbers (a fused
-/// update cancels at most 106 bits).
+/// The squared norms at which a state is not rescaled. Eight steps from inside these bounds neither
+/// overflow (a step grows by at most 1e30) nor become subnormal (a fused update cancels at most 106
+/// bits).
 const TAME: std::ops::Range<f64> = 1e-30..1e30;
 
 /// How long to simulate for a Lyapunov exponent.
@@ -20,11 +24,11 @@ const TAME: std::ops::Range<f64> = 1e-30..1e30;
 pub struct LyapunovOptions {
     /// Independent runs, at least 2.
     pub replicas: usize,
-    /// Steps of each that are not counted.
+    /// Steps of each run before the growth is measured.
     pub burn_in: usize,
-    /// Steps of each that are, at least 2.
+    /// Steps of each run over which the growth is measured, at least 2.
     pub steps: usize,
-    /// Seed of start and batches.
+    /// Seed of the starts and batches.
     pub seed: u64,
 }
 
@@ -59,9 +63,8 @@ impl LyapunovExponent {
         Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
     }
 
-    /// Whether the drift is at most `multiple` standard errors, or rounding. Where it is not, the
-    /// run was too short: the value is a rate on the way to the exponent, and its standard error
-    /// does not know.
+    /// Whether the drift is at most `multiple` standard errors, or rounding. Otherwise the run was too
+    /// short: the value is still on the way to the exponent, which its standard error does not show.
     pub fn is_settled(self, multiple: f64) -> bool {
         let rounding = 8.0 * f64::EPSILON * (1.0 + self.value.abs());
         let drift = self.drift;
@@ -85,13 +88,13 @@ impl LyapunovExponent {
 /// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
 /// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
 /// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (G = 0 or
-/// η = 0) it is 0. Everywhere else each replica reports its growth per step after the burn-in, and
-/// the mean is returned.
+/// η = 0) it is 0. Everywhere else the value is the mean over replicas of the growth per step after the
+/// burn-in.
 ///
-/// The standard error comes from the replicas, which are independent: correlation in time within
-/// one is no matter. It does not see what all of them share:
+/// The standard error comes from the independent replicas, so that correlation in time within a run
+/// does not matter. It does not show errors that all replicas share:
 ///
-/// - **Slow directions.** Below the edge of almost-sure stability λ is that of the weakest
+/// - **Slow directions.** Below the edge of almost-sure stability, λ is that of the weakest
 ///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast components,
 ///   so a short run reports a rate between theirs and λ: too negative, with the right sign. The
 ///   [drift](LyapunovExponent::drift) shows it.
@@ -99,20 +102,20 @@ impl LyapunovExponent {
 ///   norm) race each other, and ‖δ‖ follows the winner: the value is too high by about the standard
 ///   deviation of a single replica.
 ///
-/// Cancellation is rounding in floating point: rates below about −36 per step mean −∞ or close to
-/// it. Costs O(B r) per step and replica. Source: theory, section 2.
+/// In floating point a state that cancels exactly leaves rounding errors, so that rates below about −36
+/// per step mean −∞ or close to it. Costs O(B r) per step and replica. Source: theory, section 2.
 ///
 /// # Errors
-/// [`TheoryError::TooFew`] for fewer than 2 replicas or steps.
+/// [`SimulationError::TooFew`] for fewer than 2 replicas or steps.
 pub fn lyapunov_exponent(
     sgd: &LinearisedSgd<'_>,
     options: LyapunovOptions,
-) -> Result<LyapunovExponent, TheoryError> {
+) -> Result<LyapunovExponent, SimulationError> {
     let LyapunovOptions { replicas, burn_in, steps, seed } = options;
     let settings = [("the number of replicas", replicas, 2), ("the number of steps", steps, 2)];
     for (what, got, least) in settings {
         if got < least {
-            return Err(TheoryError::TooFew { what, got, least });
+            return Err(SimulationError::TooFew { what, got, least });
         }
     }
     if let Some(exponent) = exact_exponent(sgd) {
@@ -128,7 +131,7 @@ pub fn lyapunov_exponent(
     Ok(growth(&start, &middle, &runs.log_norms(), parts))
 }
 
-/// The exponent where chance plays no part.
+/// The exponent where all batches give the same step, in closed form.
 fn exact_exponent(sgd: &LinearisedSgd<'_>) -> Option<LyapunovExponent> {
     let (_, eigenvalues, _) = sgd.minimum().scaled();
     if eigenvalues.is_empty() || sgd.learning_rate() <= 0.0 {
@@ -157,8 +160,8 @@ fn log_radius(x: f64, momentum: f64) -> f64 {
     }
 }
 
-/// The exponent from three readings of `ln ‖δ‖` of every replica, with so many steps between the
-/// first two and the last two.
+/// The exponent from three readings of `ln ‖δ‖` of every replica. `parts` are the steps between the
+/// first two and between the last two readings.
 pub(crate) fn growth(
     start: &[f64],
     middle: &[f64],
@@ -166,7 +169,7 @@ pub(crate) fn growth(
     parts: [usize; 2],
 ) -> LyapunovExponent {
     let (replicas, steps) = (end.len(), parts[0] + parts[1]);
-    // A state that has vanished once vanishes in every replica, sooner or later.
+    // If one replica vanishes, every replica vanishes sooner or later.
     if end.contains(&f64::NEG_INFINITY) {
         return LyapunovExponent { replicas, steps, ..LyapunovExponent::exact(f64::NEG_INFINITY) };
     }
@@ -181,7 +184,7 @@ pub(crate) fn growth(
     LyapunovExponent { value, standard_error, drift: drift.replica_mean(), replicas, steps }
 }
 
-/// Replicas under way, each with a stream of its own.
+/// Running replicas, each with a random stream of its own.
 #[derive(Debug)]
 pub(crate) struct Runs {
     stepper: Stepper,
@@ -194,14 +197,13 @@ pub(crate) struct Runs {
 impl Runs {
     /// Replicas at their start, `δ ~ N(0, G)` at rest.
     ///
-    /// The exponent does not depend on the start. This one has most of its weight on directions of
-    /// large curvature, which are the first to become unstable: an instability shows at once, and
-    /// not only after it has overtaken the slow directions.
+    /// The exponent does not depend on the start. This one puts most weight on directions of large
+    /// curvature, which become unstable first, so that an instability shows at once.
     pub(crate) fn new(sgd: &LinearisedSgd<'_>, replicas: usize, seed: u64) -> Self {
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let stepper = Stepper::new(sgd, rows.values(), eigenvalues.len());
         let mut streams: Vec<Stream> =
-            (0..replicas).map(|index| stream(seed, "Lyapunov exponent", index as u64)).collect();
+            (0..replicas).map(|index| stream(seed, STREAM, index as u64)).collect();
         let start = |rng: &mut Stream| {
             let mut state = stepper.state();
             for (x, lambda) in state.position.iter_mut().zip(eigenvalues) {
@@ -214,7 +216,7 @@ impl Runs {
         Self { stepper, states, exponents: vec![0; replicas], streams }
     }
 
-    /// Moves all replicas on.
+    /// Runs all replicas for more steps.
     pub(crate) fn advance(&mut self, steps: usize) {
         let Self { stepper, states, exponents, streams } = self;
         for done in (0..steps).step_by(CHECK_INTERVAL) {
@@ -239,23 +241,21 @@ impl Runs {
 }
 
 impl State {
-    /// Scales a state of extreme size back by a power of two, which is exact, and returns its
-    /// exponent.
+    /// Scales a state of extreme size by a power of two, which is exact, and returns the exponent taken
+    /// out.
     fn tame(&mut self) -> i64 {
         if TAME.contains(&self.norm_squared()) {
             return 0;
         }
         let Self { position, velocity } = self;
-        // Not from the squared norm, which may have over- or underflowed.
-        let largest = position.iter().chain(&**velocity).fold(0.0_f64, |m, v| m.max(v.abs()));
-        if largest <= 0.0 {
+        // Not from the squared norm, which may have overflowed or underflowed.
+        let Some(unit) = PowerOfTwo::of_largest(position.iter().chain(&**velocity)) else {
             return 0;
-        }
-        let exponent = libm::ilogb(largest);
+        };
         for v in position.iter_mut().chain(&mut **velocity) {
-            *v = libm::scalbn(*v, -exponent);
+            *v = unit.inverse().times(*v);
         }
-        i64::from(exponent)
+        i64::from(unit.exponent())
     }
 
     fn norm_squared(&self) -> f64 {
@@ -266,7 +266,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::LyapunovExponent;
-    use crate::replicas::ReplicaMean;
+    use crate::ReplicaMean;
 
     #[test]
     fn a_run_is_settled_when_its_drift_is_noise() {

@@ -1,43 +1,38 @@
 //! The learning rate at which single runs stop converging.
 
-use crate::lyapunov::{Runs, growth};
-use crate::{
-    Batch, LinearisedSgd, LyapunovExponent, Minimum, TheoryError, lambda_max_bound,
-    sufficient_bound,
-};
+use super::exponent::{LyapunovExponent, Runs, growth};
+use super::linearised::LinearisedSgd;
+use crate::{Batch, Minimum, Optimizer, SimulationError, lambda_max_bound, sufficient_bound};
 
 /// Standard errors by which an exponent must differ from zero for its sign to count.
 const DECISIVE: f64 = 3.0;
 
-/// Ratio of neighbouring learning rates while the edge is looked for.
+/// Ratio of neighbouring learning rates while the search looks for the edge.
 const STRIDE: f64 = 1.25;
 
-/// How hard to look for the edge.
+/// How precisely to locate the edge, and at what cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EdgeOptions {
-    /// Heavy-ball momentum β.
-    pub momentum: f64,
-    /// A learning rate known to be almost surely stable, such as the mean-square threshold: the
-    /// search starts there. Without one it starts from S7 (times 1 − β, where nothing is proved).
+    /// A learning rate known to be almost surely stable, such as the mean-square threshold. The
+    /// search starts there, or without one from S7 (times 1 − β, which is not proved to be stable).
     pub known_stable: Option<f64>,
-    /// The interval is narrow enough when `upper ≤ (1 + tolerance) · lower`.
+    /// The search ends when `upper ≤ (1 + tolerance) · lower`.
     pub tolerance: f64,
     /// Independent runs per learning rate, at least 2.
     pub replicas: usize,
-    /// Most steps of each, at least 256.
+    /// The most steps of each run, at least 256.
     pub steps: usize,
-    /// Most learning rates tried, at least 2.
+    /// The most learning rates tried, at least 2.
     pub evaluations: usize,
-    /// Seed, the same at every learning rate: batches are common random numbers.
+    /// Seed of the starts and batches, which are the same at every learning rate.
     pub seed: u64,
 }
 
 impl EdgeOptions {
-    /// No momentum, nothing known; 2 % with 16 replicas of at most 65 536 steps at no more than 24
+    /// No known stable rate; a tolerance of 2 %; 16 replicas of at most 65 536 steps at no more than 24
     /// learning rates.
     pub const fn with_seed(seed: u64) -> Self {
         Self {
-            momentum: 0.0,
             known_stable: None,
             tolerance: 0.02,
             replicas: 16,
@@ -57,18 +52,18 @@ pub struct EdgePoint {
     pub exponent: LyapunovExponent,
 }
 
-/// How far a search for the edge came.
+/// How a search for the edge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EdgeStatus {
-    /// The edge is known in closed form, and both ends are it.
+    /// The edge is known in closed form, and both ends are equal to it.
     Exact,
-    /// Both ends are decided, and the interval is as narrow as asked for.
+    /// Both ends are decided, and the interval is as narrow as requested.
     Resolved,
-    /// Both ends are decided, but the interval is wider: no learning rate tried inside it could
-    /// be told from the edge, or there were no more evaluations.
+    /// Both ends are decided, but the interval is wider than requested: the learning rates tried inside
+    /// it stayed undecided, or the evaluations ran out.
     Wide,
-    /// An end is missing: at the lower end the exponent is not known to be ≤ 0, or at the upper end
-    /// not known to be > 0.
+    /// An end is undecided: the exponent is not known to be ≤ 0 at the lower end, or not known to be > 0
+    /// at the upper end.
     Undecided,
 }
 
@@ -79,56 +74,57 @@ pub struct AlmostSureEdge {
     pub lower: EdgePoint,
     /// A larger one with exponent > 0, by 3 standard errors.
     pub upper: EdgePoint,
-    /// Whether that is what they are.
+    /// Whether both ends are decided, and the interval as narrow as requested.
     pub status: EdgeStatus,
-    /// Learning rates tried.
+    /// The number of learning rates tried.
     pub evaluations: usize,
 }
 
-/// The learning rate at which the top Lyapunov exponent turns from ≤ 0 to > 0, searched for upwards
-/// from a stable one.
+/// The learning rate at which the top Lyapunov exponent turns from ≤ 0 to > 0, found by a search upwards
+/// from a stable learning rate.
 ///
-/// Single runs converge up to here, beyond the mean-square threshold. Below the edge λ(η) is the
-/// exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable one. So
-/// λ has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01, in units
-/// of 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η. That zero is
-/// approached from close by on the lower side makes the lower end the costly one.
+/// Single runs converge up to this edge, beyond the mean-square threshold. Below the edge λ(η) is the
+/// exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable one. So λ
+/// has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01, in units of
+/// 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η. The lower end is the
+/// costly one, because λ is close to zero below the edge.
 ///
-/// λ need not have one sign on either side (for one direction and g² = 1 or 100, runs converge again
-/// around η = 1): the edge is one sign change, the first that the growing strides of the search
-/// meet. A change and back between two strides is missed.
+/// λ may change its sign several times (for one direction and g² = 1 or 100, runs converge again around
+/// η = 1). The edge reported is the first sign change that the growing strides of the search meet. Two
+/// changes within one stride are missed.
 ///
-/// Every exponent is read over the last three quarters of a run whose length is doubled until the
-/// exponent is 3 standard errors from zero, with the same sign over the last half, or the steps are
-/// spent. A rate that stays undecided is taken for the edge's neighbourhood, and the search goes on
-/// on both sides of it. An end is wrong only if a rate near the edge was called too early: of 400
-/// seeds with 4096 steps, 2 or fewer missed each of four edges known in closed form. Where every
-/// batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
+/// Every exponent is read over the last three quarters of a run. The length of the run is doubled until
+/// the exponent is 3 standard errors from zero, with the same sign over the last half, or the steps run
+/// out. A rate that stays undecided counts as close to the edge, and the search continues on both sides
+/// of it. An end is wrong only if a rate near the edge was decided too early: of 400 seeds with 4096
+/// steps, 2 or fewer missed each of four edges known in closed form. Where every batch is the same the
+/// edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
 ///
 /// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
 /// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
 ///
 /// # Errors
-/// [`TheoryError::TooFew`] for too few replicas, steps or evaluations; [`TheoryError::LearningRate`]
-/// when the rate known to be stable is not positive or too large; as [`LinearisedSgd::new`] and
-/// [`LinearisedSgd::with_momentum`].
+/// [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
+/// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large; as
+/// [`LinearisedSgd::new`].
 pub fn almost_sure_edge(
     minimum: &Minimum,
-    batch: Batch,
+    optimizer: &Optimizer,
+    batch: &Batch,
     options: EdgeOptions,
-) -> Result<AlmostSureEdge, TheoryError> {
-    let EdgeOptions { momentum, known_stable, replicas, steps, evaluations, .. } = options;
+) -> Result<AlmostSureEdge, SimulationError> {
+    let EdgeOptions { known_stable, replicas, steps, evaluations, .. } = options;
     for (what, got, least) in [
         ("the number of replicas", replicas, 2),
         ("the number of steps", steps, 256),
         ("the number of evaluations", evaluations, 2),
     ] {
         if got < least {
-            return Err(TheoryError::TooFew { what, got, least });
+            return Err(SimulationError::TooFew { what, got, least });
         }
     }
-    let p = batch.noise_coefficient(minimum.sample_count())?;
-    LinearisedSgd::new(minimum, batch, 0.0)?.with_momentum(momentum)?;
+    let sgd = LinearisedSgd::new(minimum, optimizer, batch, 0.0)?;
+    let (p, momentum) = (sgd.noise_coefficient(), sgd.momentum());
     let lambda_max = minimum.sharpness().lambda_max;
     if minimum.eigenvalues().is_empty() || minimum.sample_count() == 1 || p <= 0.0 {
         let learning_rate = (1.0 + momentum) * lambda_max_bound(lambda_max);
@@ -140,14 +136,14 @@ pub fn almost_sure_edge(
         (1.0 - momentum) * sufficient_bound(lambda_max, minimum.largest_gradient_norm_squared(), p)
     });
     if !(start > 0.0) {
-        return Err(TheoryError::LearningRate { value: start });
+        return Err(SimulationError::LearningRate { value: start });
     }
-    let mut search = Search { minimum, batch, options, evaluations: 0 };
+    let mut search = Search { sgd, options, evaluations: 0 };
     let known = known_stable.is_some() || momentum <= 0.0;
     search.run(start, known)
 }
 
-/// What an exponent says about its learning rate.
+/// The sign of an exponent, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
     NotPositive,
@@ -156,8 +152,7 @@ enum Sign {
 }
 
 struct Search<'a> {
-    minimum: &'a Minimum,
-    batch: Batch,
+    sgd: LinearisedSgd<'a>,
     options: EdgeOptions,
     evaluations: usize,
 }
@@ -167,8 +162,8 @@ impl Search<'_> {
         self.evaluations >= self.options.evaluations
     }
 
-    fn run(&mut self, start: f64, known: bool) -> Result<AlmostSureEdge, TheoryError> {
-        let mut bracket = Bracket::default();
+    fn run(&mut self, start: f64, known: bool) -> Result<AlmostSureEdge, SimulationError> {
+        let mut bracket = EdgeBracket::default();
         let (mut lowest, mut sign) = self.evaluate(start)?;
         if known && sign == Sign::Undecided {
             sign = Sign::NotPositive;
@@ -182,7 +177,7 @@ impl Search<'_> {
         }
         let mut strides = 0;
         while bracket.upper.is_none() && !self.is_spent() {
-            // Four strides of each width, so that a far edge is reached too.
+            // Four strides of each width, so that a distant edge is reached too.
             let stride = STRIDE.powi(1 + strides / 4);
             strides += 1;
             let (point, sign) = self.evaluate(highest.learning_rate * stride)?;
@@ -206,14 +201,13 @@ impl Search<'_> {
         Ok(AlmostSureEdge { lower, upper, status, evaluations: self.evaluations })
     }
 
-    /// The exponent at a learning rate, from as many steps as its sign takes.
-    fn evaluate(&mut self, learning_rate: f64) -> Result<(EdgePoint, Sign), TheoryError> {
+    /// The exponent at a learning rate, from as many steps as its sign needs.
+    fn evaluate(&mut self, learning_rate: f64) -> Result<(EdgePoint, Sign), SimulationError> {
         self.evaluations += 1;
-        let EdgeOptions { momentum, replicas, steps, seed, .. } = self.options;
-        let sgd = LinearisedSgd::new(self.minimum, self.batch, learning_rate)?;
-        let sgd = sgd.with_momentum(momentum)?;
+        let EdgeOptions { replicas, steps, seed, .. } = self.options;
+        let sgd = self.sgd.with_learning_rate(learning_rate)?;
         let mut runs = Runs::new(&sgd, replicas, seed);
-        // Looks after 1, 2, 4, …, 256 parts of the steps.
+        // Read after 1, 2, 4, …, 256 parts of the steps.
         let part = steps / 256;
         runs.advance(part);
         let mut quarter = runs.log_norms();
@@ -230,8 +224,8 @@ impl Search<'_> {
             let sign = if exponent.lower(DECISIVE) > 0.0 && late > 0.0 {
                 Sign::Positive
             } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32 * part {
-                // Decay may be the loss of fast directions before a slow growth comes to light;
-                // growth is growth. So this takes longer.
+                // Decay needs longer runs than growth: it may be the loss of fast directions before a
+                // slow growth shows.
                 Sign::NotPositive
             } else {
                 Sign::Undecided
@@ -244,9 +238,9 @@ impl Search<'_> {
     }
 }
 
-/// What is known about the edge.
+/// The learning rates that enclose the edge.
 #[derive(Debug, Default)]
-struct Bracket {
+struct EdgeBracket {
     /// The largest rate with an exponent ≤ 0 below `upper`.
     lower: Option<EdgePoint>,
     /// The smallest rate with an exponent > 0.
@@ -255,7 +249,7 @@ struct Bracket {
     undecided: Option<(f64, f64)>,
 }
 
-impl Bracket {
+impl EdgeBracket {
     fn add(&mut self, point: EdgePoint, sign: Sign) {
         let rate = point.learning_rate;
         match sign {
@@ -276,7 +270,7 @@ impl Bracket {
         }
     }
 
-    /// The rate to try next: the middle of the wider gap between what is decided and what is not.
+    /// The rate to try next: the middle of the wider of the two gaps between decided and undecided rates.
     fn next(&self, tolerance: f64) -> Option<f64> {
         let (lower, upper) = (self.lower?.learning_rate, self.upper?.learning_rate);
         if upper <= (1.0 + tolerance) * lower {
@@ -288,7 +282,7 @@ impl Bracket {
             Some((_, high)) => (high, upper),
         };
         let middle = (a.sqrt()) * b.sqrt();
-        // Around undecided rates a fraction of the tolerance is as near as it is worth going.
+        // Closer to undecided rates than a fraction of the tolerance there is nothing to gain.
         let fine = 1.0 + tolerance / 4.0;
         (b > fine * a && a < middle && middle < b).then_some(middle)
     }
@@ -296,12 +290,12 @@ impl Bracket {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bracket, EdgePoint, Sign};
+    use super::{EdgeBracket, EdgePoint, Sign};
     use crate::LyapunovExponent;
 
     #[test]
     fn gaps_beside_what_is_undecided_are_halved_down_to_a_fraction_of_the_tolerance() {
-        let mut bracket = Bracket { lower: None, upper: None, undecided: None };
+        let mut bracket = EdgeBracket { lower: None, upper: None, undecided: None };
         let mut add = |learning_rate, sign| {
             let exponent = LyapunovExponent::exact(0.0);
             bracket.add(EdgePoint { learning_rate, exponent }, sign);
@@ -312,7 +306,7 @@ mod tests {
         // The lower gap, of 1.2, is wider than the upper one.
         assert_eq!(add(1.2, Sign::Undecided), Some(1.2_f64.sqrt() * 2.0_f64.sqrt()));
         assert_eq!(add(1.999, Sign::Undecided), Some(1.2_f64.sqrt()));
-        // Both gaps are below a quarter of a percent now, though what is decided lies far apart.
+        // Both gaps are below a quarter of a percent now, though the decided rates lie far apart.
         assert_eq!(add(1.001, Sign::Undecided), None);
     }
 
@@ -323,7 +317,7 @@ mod tests {
                 let exponent = LyapunovExponent::exact(0.0);
                 Some(EdgePoint { learning_rate, exponent })
             };
-            Bracket { lower: point(low), upper: point(high), undecided }.next(0.01)
+            EdgeBracket { lower: point(low), upper: point(high), undecided }.next(0.01)
         };
         assert_eq!(next(1.0, None, 1.009), None);
         assert!(next(1.0, None, 1.011).is_some());

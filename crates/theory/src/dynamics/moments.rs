@@ -12,7 +12,8 @@ use flatmin_linalg::panels::{quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use pulp::{Simd, WithSimd};
 
-use crate::{LinearisedSgd, TheoryError};
+use super::linearised::LinearisedSgd;
+use crate::SimulationError;
 
 /// The second moments of linearised SGD, stepped exactly.
 ///
@@ -25,17 +26,18 @@ use crate::{LinearisedSgd, TheoryError};
 /// N = p [ (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ − GPG ],
 /// ```
 ///
-/// because the gradient noise enters v' and δ' = δ + v' alike. For β = 0 the first block is the map
-/// `P' = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. Both samplings enter
+/// because the gradient noise is added to v' and to δ' = δ + v' alike. For β = 0 the first block is the
+/// map `P' = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. The sampling enters
 /// through p alone. Source: theory, section 2 and S12.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
-/// use flatmin_theory::{Batch, LinearisedSgd, Minimum, Sampling, SecondMoments};
+/// use flatmin_theory::{Batch, LinearisedSgd, Minimum, Optimizer, Sampling, SecondMoments};
 /// // One direction, g² = 1 or 9: E(1 − ηg²)² = 1 − 2·5η + 41η².
 /// let minimum = Minimum::new(&RowMatrix::new(2, 1, vec![1.0, 3.0])?)?;
 /// let batch = Batch::new(1, Sampling::WithReplacement)?;
-/// let mut moments = SecondMoments::new(&LinearisedSgd::new(&minimum, batch, 0.1)?);
+/// let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1)?;
+/// let mut moments = SecondMoments::new(&sgd);
 /// moments.step();
 /// assert!((moments.norm_squared() - 0.41).abs() < 1e-15);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,7 +49,7 @@ pub struct SecondMoments {
     noise_coefficient: f64,
     eigenvalues: Vec<f64>,
     rows: RowMatrix,
-    /// P. Of it, as of the next ones, the lower triangle, with zeros above.
+    /// P. Like the next three, a lower triangle with zeros above.
     position: Mat<f64>,
     /// C.
     cross: Mat<f64>,
@@ -61,9 +63,8 @@ pub struct SecondMoments {
 }
 
 impl SecondMoments {
-    /// Moments that start from `E[δδᵀ] = I` on range(G), at rest (v = 0).
-    ///
-    /// Both starts of [`simulate`](crate::simulate()) have this second moment.
+    /// Moments that start from `E[δδᵀ] = I` on range(G), at rest (v = 0): the second moments of both
+    /// starts of [`simulate`](crate::simulate()).
     pub fn new(sgd: &LinearisedSgd<'_>) -> Self {
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let rank = eigenvalues.len();
@@ -82,11 +83,15 @@ impl SecondMoments {
         }
     }
 
-    /// The same from `E[δδᵀ] = (P₀ + P₀ᵀ)/2` for an r × r matrix P₀ in the eigenbasis of G.
+    /// Moments that start from `E[δδᵀ] = (P₀ + P₀ᵀ)/2`, at rest, for an r × r matrix P₀ in the eigenbasis
+    /// of G.
     ///
     /// # Errors
-    /// [`TheoryError::Length`] or [`TheoryError::MatrixNotFinite`] for a wrong shape or entry.
-    pub fn starting_from(sgd: &LinearisedSgd<'_>, start: &RowMatrix) -> Result<Self, TheoryError> {
+    /// [`SimulationError::Shape`] or [`SimulationError::NotFinite`] for a wrong shape or entry.
+    pub fn starting_from(
+        sgd: &LinearisedSgd<'_>,
+        start: &RowMatrix,
+    ) -> Result<Self, SimulationError> {
         let mut moments = Self::new(sgd);
         let mut position = symmetric_part("the second moment", start, moments.rank())?;
         for column in 0..moments.rank() {
@@ -101,12 +106,12 @@ impl SecondMoments {
         self.eigenvalues.len()
     }
 
-    /// Steps done.
+    /// The number of steps taken.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// Moves on by one step. Costs two products of nr² operations: everything in them is symmetric.
+    /// Takes one step. Costs two products of nr² operations, which use that the moments are symmetric.
     pub fn step(&mut self) {
         let rank = self.rank();
         if self.noise_coefficient > 0.0 && rank > 0 {
@@ -119,7 +124,7 @@ impl SecondMoments {
                 rate: rates[k],
                 rates: &rates[k..],
                 momentum: self.momentum,
-                // Scaled before they meet, so that no product overflows on its way.
+                // Scaled one by one, so that no intermediate product overflows.
                 noise: &self.noise.col_as_slice(k)[k..],
                 noise_scale: eta / n,
                 learning_rate: eta,
@@ -133,7 +138,7 @@ impl SecondMoments {
         self.steps += 1;
     }
 
-    /// Makes `noise` that of P.
+    /// Computes `noise` from P.
     fn sum_noise(&mut self) {
         let Self { rows, position, noise, .. } = self;
         // L + Lᵀ = P.
@@ -166,8 +171,8 @@ impl SecondMoments {
     /// moments have overflowed.
     ///
     /// # Errors
-    /// [`TheoryError::Length`] or [`TheoryError::MatrixNotFinite`] for a wrong shape or entry.
-    pub fn quadratic_form(&self, form: &RowMatrix) -> Result<f64, TheoryError> {
+    /// [`SimulationError::Shape`] or [`SimulationError::NotFinite`] for a wrong shape or entry.
+    pub fn quadratic_form(&self, form: &RowMatrix) -> Result<f64, SimulationError> {
         let form = symmetric_part("the quadratic form", form, self.rank())?;
         let mut sum = 0.0;
         for k in 0..self.rank() {
@@ -182,8 +187,7 @@ impl SecondMoments {
         to_rows(self.position.as_ref(), self.position.as_ref())
     }
 
-    /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. What it is without momentum:
-    /// v is the last step then.
+    /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. Without momentum v is the last step.
     pub fn cross(&self) -> RowMatrix {
         to_rows(self.cross.as_ref(), self.cross_transposed.as_ref())
     }
@@ -194,8 +198,8 @@ impl SecondMoments {
     }
 }
 
-/// One step of the entries of column l of P, C, Cᵀ and S from the diagonal down, in place: entry (k, l) of the new
-/// ones needs nothing but entry (k, l) of the old ones.
+/// One step of column l of P, C, Cᵀ and S, from the diagonal down and in place: the new entries (k, l)
+/// depend on the old entries (k, l) alone.
 struct ColumnStep<'a> {
     /// `ηλ_l`.
     rate: f64,
@@ -221,14 +225,14 @@ impl WithSimd for ColumnStep<'_> {
         let Self { rate: b, momentum: beta, learning_rate: eta, noise_coefficient: p, .. } = self;
         let Self { rates, noise, position, cross, cross_transposed, velocity, .. } = self;
         let len = rates.len();
-        // Known to be of one length, so that the loop is one over whole vectors.
+        // With known equal lengths the compiler vectorises the loop.
         let (noise, position, cross) = (&noise[..len], &mut position[..len], &mut cross[..len]);
         let (cross_transposed, velocity) = (&mut cross_transposed[..len], &mut velocity[..len]);
         for k in 0..len {
             let (a, x, s) = (rates[k], position[k], velocity[k]);
             let (xv, vx) = (cross[k], cross_transposed[k]);
             let noise = p * (eta * (self.noise_scale * noise[k]) - a * b * x);
-            // F_k M_kl: the rows for δ' and v'; and those of F_l M_lk.
+            // The rows of F_k M_kl for δ' and v', and those of F_l M_lk.
             let (top, top_v) = ((1.0 - a) * x + beta * vx, (1.0 - a) * xv + beta * s);
             let (low, low_v) = (beta * vx - a * x, beta * s - a * xv);
             let (other_top, other_top_v) = ((1.0 - b) * x + beta * xv, (1.0 - b) * vx + beta * s);
@@ -240,27 +244,26 @@ impl WithSimd for ColumnStep<'_> {
     }
 }
 
-/// The matrix with these lower triangles: its own, and that of its transpose.
+/// The matrix whose lower triangle, and whose transpose's lower triangle, are given.
 fn to_rows(lower: MatRef<'_, f64>, transposed: MatRef<'_, f64>) -> RowMatrix {
     let entry = |i, j| if i >= j { lower[(i, j)] } else { transposed[(j, i)] };
     RowMatrix::from_fn(lower.nrows(), lower.ncols(), entry)
 }
 
-/// `(A + Aᵀ)/2` of a finite matrix of dimension `rank`.
+/// `(A + Aᵀ)/2` of a finite r × r matrix.
 pub(crate) fn symmetric_part(
     what: &'static str,
     matrix: &RowMatrix,
     rank: usize,
-) -> Result<Mat<f64>, TheoryError> {
-    for got in [matrix.rows(), matrix.columns()] {
-        if got != rank {
-            return Err(TheoryError::Length { what, got, expected: rank });
-        }
+) -> Result<Mat<f64>, SimulationError> {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    if (rows, columns) != (rank, rank) {
+        return Err(SimulationError::Shape { what, rows, columns, rank });
     }
     let values = matrix.values();
     if let Some(k) = values.iter().position(|v| !v.is_finite()) {
         let (row, column) = (k / rank, k % rank);
-        return Err(TheoryError::MatrixNotFinite { what, row, column, value: values[k] });
+        return Err(SimulationError::NotFinite { what, row, column, value: values[k] });
     }
     Ok(Mat::from_fn(rank, rank, |i, j| f64::midpoint(matrix.row(i)[j], matrix.row(j)[i])))
 }

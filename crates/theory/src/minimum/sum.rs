@@ -1,20 +1,21 @@
-//! Gram matrices of Jacobians that are never held as a whole.
+//! Gram matrices of Jacobians that come in blocks of columns.
 
 use faer::{Mat, MatMut, MatRef};
-use flatmin_linalg::gram_sharpness;
 use flatmin_linalg::panels::{add_symmetric_product, rounding_terms};
-use flatmin_linalg::{Parallelism, RowMatrix, Sharpness};
+use flatmin_linalg::rounding::gamma;
+use flatmin_linalg::{Parallelism, PowerOfTwo, RowMatrix, Sharpness, gram_sharpness};
 
-use crate::minimum::{ScaledGram, exponent, rounding, scale_lower};
-use crate::{Minimum, TheoryError};
+use super::gram::{ScaledGram, scale_lower};
+use crate::MinimumError;
 
-/// Entries up to this power of two, or its inverse, are not scaled: their squares are in range.
+/// Entries between this power of two and its inverse are not scaled: their squares are in range.
 const MODERATE: i32 = 400;
 
 /// `JJᵀ`, summed over blocks of columns of the Jacobian `J` (n × p; nk × p with k outputs).
 ///
-/// One n × n matrix, and a second one from the second block on, so that the rounding of many blocks
-/// stays that of one. Gives the same [`Minimum`] as the whole Jacobian would, with its certificate.
+/// Holds one n × n matrix, and a second one from the second block on, which keeps the rounding of
+/// many blocks as small as that of one. The [`Minimum`](crate::Minimum) is that of the whole
+/// Jacobian, with rigorous bounds on its error.
 ///
 /// ```
 /// use faer::mat;
@@ -26,16 +27,16 @@ const MODERATE: i32 = 400;
 /// sum.add(mat![[2.0], [0.0]].as_ref())?;
 /// assert_eq!(sum.parameter_count(), 3);
 /// assert!((sum.minimum()?.sharpness().trace - 7.0).abs() < 1e-15);
-/// # Ok::<(), flatmin_theory::TheoryError>(())
+/// # Ok::<(), flatmin_theory::MinimumError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct GramSum {
     output_count: usize,
-    /// `2^{−2·scale} JJᵀ` so far, lower triangle.
+    /// `JJᵀ/unit²` of the columns so far, lower triangle.
     sum: Mat<f64>,
-    /// The same of one block; 0 × 0 until it is needed.
+    /// `JJᵀ/unit²` of one block; 0 × 0 until it is needed.
     block: Mat<f64>,
-    scale: i32,
+    unit: PowerOfTwo,
     /// Largest absolute value of an entry so far.
     largest: f64,
     columns: usize,
@@ -47,37 +48,36 @@ pub struct GramSum {
 }
 
 impl GramSum {
-    /// No columns yet, for n = `sample_count` rows.
+    /// An empty sum for n = `sample_count` rows.
     ///
     /// # Errors
-    /// [`TheoryError::NoSamples`] when there is no row.
-    pub fn new(sample_count: usize, parallelism: Parallelism) -> Result<Self, TheoryError> {
+    /// [`MinimumError::NoSamples`] when there is no row.
+    pub fn new(sample_count: usize, parallelism: Parallelism) -> Result<Self, MinimumError> {
         Self::with_outputs(sample_count, 1, parallelism)
     }
 
-    /// No columns yet, for nk rows: those of k = `output_count` outputs for each of n samples, sample by
-    /// sample.
+    /// An empty sum for nk rows, sample by sample: k = `output_count` outputs for each of n samples.
     ///
     /// # Errors
-    /// [`TheoryError::NoSamples`] when there is no sample, [`TheoryError::Outputs`] when there is no
+    /// [`MinimumError::NoSamples`] when there is no sample, [`MinimumError::Outputs`] when there is no
     /// output.
     pub fn with_outputs(
         sample_count: usize,
         output_count: usize,
         parallelism: Parallelism,
-    ) -> Result<Self, TheoryError> {
+    ) -> Result<Self, MinimumError> {
         let rows = sample_count * output_count;
         if sample_count == 0 {
-            return Err(TheoryError::NoSamples);
+            return Err(MinimumError::NoSamples);
         }
         if output_count == 0 {
-            return Err(TheoryError::Outputs { rows, output_count });
+            return Err(MinimumError::Outputs { rows, output_count });
         }
         Ok(Self {
             output_count,
             sum: Mat::zeros(rows, rows),
             block: Mat::new(),
-            scale: 0,
+            unit: PowerOfTwo::default(),
             largest: 0.0,
             columns: 0,
             terms: 0,
@@ -86,25 +86,26 @@ impl GramSum {
         })
     }
 
-    /// Adds the next columns of the Jacobian, n (or nk) × any number. Costs as many operations a column
-    /// as the square of that.
+    /// Adds the next columns of the Jacobian, n × any number (nk × any number with k outputs). Costs
+    /// n² operations a column.
     ///
     /// # Errors
-    /// [`TheoryError::NotFinite`] for an entry that is not, with its column in the whole Jacobian;
-    /// [`TheoryError::Length`] when there are not as many rows.
-    pub fn add(&mut self, columns: MatRef<'_, f64>) -> Result<(), TheoryError> {
+    /// [`MinimumError::NotFinite`] for an entry that is not finite, with its column in the whole
+    /// Jacobian; [`MinimumError::Rows`] for another number of rows.
+    pub fn add(&mut self, columns: MatRef<'_, f64>) -> Result<(), MinimumError> {
         let (n, count) = (self.sum.nrows(), columns.ncols());
         if columns.nrows() != n {
             let (what, got) = ("a block of columns", columns.nrows());
-            return Err(TheoryError::Length { what, got, expected: n });
+            return Err(MinimumError::Rows { what, got, expected: n });
         }
         let largest = largest_entry(columns).map_err(|(row, column)| {
             let value = columns[(row, column)];
-            TheoryError::NotFinite { row, column: self.columns + column, value }
+            MinimumError::NotFinite { row, column: self.columns + column, value }
         })?;
         self.make_room(largest);
-        let scaled = (self.scale != 0).then(|| {
-            RowMatrix::from_fn(n, count, |i, j| libm::scalbn(columns[(i, j)], -self.scale))
+        let scaled = (self.unit != PowerOfTwo::default()).then(|| {
+            let inverse = self.unit.inverse();
+            RowMatrix::from_fn(n, count, |i, j| inverse.times(columns[(i, j)]))
         });
         let rows = scaled.as_ref().map_or(columns, RowMatrix::as_mat);
         if self.columns == 0 {
@@ -124,19 +125,17 @@ impl GramSum {
         Ok(())
     }
 
-    /// Adds the columns that `other` has summed up, as the next ones.
+    /// Appends the columns that `other` has summed up.
     ///
     /// # Errors
-    /// [`TheoryError::Length`] when it has another number of rows.
-    pub fn append(&mut self, mut other: Self) -> Result<(), TheoryError> {
+    /// [`MinimumError::Rows`] when `other` has another number of rows.
+    pub fn append(&mut self, mut other: Self) -> Result<(), MinimumError> {
         let (got, expected) = (other.sum.nrows(), self.sum.nrows());
         if got != expected {
-            return Err(TheoryError::Length { what: "another sum", got, expected });
+            return Err(MinimumError::Rows { what: "another sum", got, expected });
         }
         self.make_room(other.largest);
-        if other.scale != self.scale {
-            scale_lower(&mut other.sum, 2 * (other.scale - self.scale));
-        }
+        scale_lower(&mut other.sum, ratio_squared(other.unit, self.unit));
         add_lower(self.sum.as_mut(), other.sum.as_ref());
         self.columns += other.columns;
         self.terms = self.terms.max(other.terms);
@@ -144,72 +143,70 @@ impl GramSum {
         Ok(())
     }
 
-    /// Chooses the scale so that the squares of entries up to `largest` are in range.
+    /// Chooses the unit so that the squares of entries up to `largest` are in range.
     fn make_room(&mut self, largest: f64) {
-        let wanted = exponent(largest);
         let first = self.largest <= 0.0;
         self.largest = self.largest.max(largest);
-        if largest <= 0.0 {
-            return;
-        }
-        if first && wanted.abs() > MODERATE {
-            self.scale = wanted;
-        } else if wanted - self.scale > MODERATE {
-            // What underflows here is below 2⁻⁸⁰⁰ of what comes.
-            let scale = if wanted.abs() > MODERATE { wanted } else { 0 };
-            scale_lower(&mut self.sum, 2 * (self.scale - scale));
-            self.scale = scale;
+        let Some(wanted) = PowerOfTwo::of_largest(&[largest]) else { return };
+        let is_extreme = wanted.exponent().abs() > MODERATE;
+        if first && is_extreme {
+            self.unit = wanted;
+        } else if wanted.exponent() - self.unit.exponent() > MODERATE {
+            // Sums that underflow here are below 2⁻⁸⁰⁰ of those to come.
+            let unit = if is_extreme { wanted } else { PowerOfTwo::default() };
+            scale_lower(&mut self.sum, ratio_squared(self.unit, unit));
+            self.unit = unit;
         }
     }
 
-    /// Number n of samples.
+    /// The number n of samples.
     fn sample_count(&self) -> f64 {
         (self.sum.nrows() / self.output_count) as f64
     }
 
-    /// Number p of columns so far.
+    /// The number p of columns so far.
     pub fn parameter_count(&self) -> usize {
         self.columns
     }
 
-    /// Sharpness of the Gauss–Newton matrix of these columns alone, `JᵀJ/n`: that of a block of the
-    /// parameters, where the columns are those of a block. Uses one more n × n matrix.
+    /// Sharpness of `JᵀJ/n` for the columns so far: where they belong to a block of the parameters,
+    /// that of the block of the Gauss–Newton matrix. Uses one more n × n matrix.
     ///
     /// # Errors
     /// When the eigenproblem fails.
-    pub fn sharpness(&self) -> Result<Sharpness, TheoryError> {
+    pub fn sharpness(&self) -> Result<Sharpness, MinimumError> {
         let n = self.sum.nrows();
-        // One scaling more, to where squares of these sums are in range too.
-        let diagonal = (0..n).fold(0.0_f64, |m, i| m.max(self.sum[(i, i)]));
-        let extra = exponent(diagonal);
+        // Scaled once more, so that the squares of these sums are in range too.
+        let diagonal: Vec<f64> = (0..n).map(|i| self.sum[(i, i)]).collect();
+        let extra = PowerOfTwo::of_largest(&diagonal).unwrap_or_default();
+        let inverse = extra.inverse();
         let gram = Mat::from_fn(n, n, |i, j| {
-            libm::scalbn(self.sum[(i.max(j), i.min(j))], -extra) / self.sample_count()
+            inverse.times(self.sum[(i.max(j), i.min(j))]) / self.sample_count()
         });
-        let sharpness = gram_sharpness(gram.as_ref())?;
-        let back = |value| libm::scalbn(value, 2 * self.scale + extra);
-        Ok(Sharpness {
-            trace: back(sharpness.trace),
-            frobenius_norm: back(sharpness.frobenius_norm),
-            lambda_max: back(sharpness.lambda_max),
-        })
+        let back = PowerOfTwo::new(2 * self.unit.exponent() + extra.exponent());
+        Ok(gram_sharpness(gram.as_ref())?.scaled(back))
     }
 
-    /// The minimum with this Jacobian. Costs O(n³).
-    ///
-    /// # Errors
-    /// When the eigenproblem fails.
-    pub fn minimum(mut self) -> Result<Minimum, TheoryError> {
-        self.block = Mat::new();
-        let n = self.sum.nrows();
-        let (divisor, output_count) = (self.sample_count(), self.output_count);
-        let exponent = exponent(self.largest);
-        let mut matrix = self.sum;
-        scale_lower(&mut matrix, 2 * (self.scale - exponent));
-        let sum_of_squares: f64 = (0..n).map(|i| matrix[(i, i)]).sum();
-        let error = rounding(self.terms + self.additions + 4) * sum_of_squares;
-        let gram = ScaledGram { output_count, exponent, matrix, divisor, error };
-        Minimum::decompose(gram, self.parallelism)
+    /// How the products of this sum are computed.
+    pub(super) fn parallelism(&self) -> Parallelism {
+        self.parallelism
     }
+
+    /// The sum, scaled so that the largest entry of the Jacobian lies in [1, 2).
+    pub(super) fn scaled(self) -> ScaledGram {
+        let (divisor, output_count) = (self.sample_count(), self.output_count);
+        let unit = PowerOfTwo::of_largest(&[self.largest]).unwrap_or_default();
+        let mut matrix = self.sum;
+        scale_lower(&mut matrix, ratio_squared(self.unit, unit));
+        let sum_of_squares: f64 = (0..matrix.nrows()).map(|i| matrix[(i, i)]).sum();
+        let error = gamma(self.terms + self.additions + 4) * sum_of_squares;
+        ScaledGram { output_count, unit, matrix, divisor, error }
+    }
+}
+
+/// `(from/to)²`.
+fn ratio_squared(from: PowerOfTwo, to: PowerOfTwo) -> PowerOfTwo {
+    PowerOfTwo::new(2 * (from.exponent() - to.exponent()))
 }
 
 /// Adds the lower triangle of `block` to that of `sum`.
@@ -221,10 +218,10 @@ fn add_lower(mut sum: MatMut<'_, f64>, block: MatRef<'_, f64>) {
     }
 }
 
-/// The largest absolute value of an entry, or the place of the first that is not finite.
+/// The largest absolute value of an entry, or the row and column of the first that is not finite.
 fn largest_entry(matrix: MatRef<'_, f64>) -> Result<f64, (usize, usize)> {
     let mut largest = 0.0_f64;
-    // Along whichever index runs fastest.
+    // Line by line in memory order.
     let row_major = matrix.col_stride().unsigned_abs() <= matrix.row_stride().unsigned_abs();
     let lines = if row_major { matrix.transpose() } else { matrix };
     for (index, line) in lines.col_iter().enumerate() {
@@ -244,8 +241,8 @@ fn largest_entry(matrix: MatRef<'_, f64>) -> Result<f64, (usize, usize)> {
             }
         }
         if !finite {
-            let place = line.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            return Err(if row_major { (index, place) } else { (place, index) });
+            let other = line.iter().position(|value| !value.is_finite()).unwrap_or(0);
+            return Err(if row_major { (index, other) } else { (other, index) });
         }
     }
     Ok(largest)
@@ -257,7 +254,7 @@ mod tests {
     use flatmin_linalg::{Parallelism, RowMatrix};
 
     use super::GramSum;
-    use crate::{Batch, Minimum, Optimizer, Sampling, TheoryError, threshold};
+    use crate::{Batch, Minimum, MinimumError, Optimizer, Sampling, threshold};
 
     fn jacobian(n: usize, p: usize) -> RowMatrix {
         RowMatrix::from_fn(n, p, |i, j| ((i * 31 + j * 17 + i * j) % 101) as f64 / 50.0 - 1.0)
@@ -339,7 +336,7 @@ mod tests {
         let mut sum = GramSum::new(2, Parallelism::Sequential).unwrap();
         sum.add(Mat::zeros(2, 5).as_ref()).unwrap();
         let error = sum.add(mat![[0.0, 1.0], [f64::INFINITY, 0.0]].as_ref()).unwrap_err();
-        assert_eq!(error, TheoryError::NotFinite { row: 1, column: 5, value: f64::INFINITY });
+        assert_eq!(error, MinimumError::NotFinite { row: 1, column: 5, value: f64::INFINITY });
         assert!(sum.add(Mat::zeros(3, 1).as_ref()).is_err());
         assert!(GramSum::new(0, Parallelism::Sequential).is_err());
     }

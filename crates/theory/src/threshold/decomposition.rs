@@ -1,0 +1,84 @@
+//! The error of the eigendecomposition, carried to μ*.
+
+use faer::Mat;
+use flatmin_linalg::rounding::gamma;
+
+use super::perron::PerronOperator;
+use super::response::Response;
+use super::search::Bracket;
+use crate::Minimum;
+
+/// How far μ* may lie outside a bracket that was found for the stored rows.
+pub(super) struct DecompositionError {
+    pub(super) below: f64,
+    pub(super) above: f64,
+}
+
+/// Bounds the error for plain SGD by the two perturbation bounds of the docs; with momentum, twice a
+/// first-order estimate.
+pub(super) fn error(
+    minimum: &Minimum,
+    operator: PerronOperator<'_>,
+    p: f64,
+    bracket: &Bracket,
+) -> DecompositionError {
+    let accuracy = minimum.accuracy();
+    let omega = accuracy.orthogonality;
+    let response = operator.response;
+    if response.coupling > 0.0 && p > 0.0 {
+        let matrix = operator.response_matrix(bracket.nu, &bracket.weights);
+        let error = 2.0 * first_order_error(minimum, &response, bracket.upper, &matrix);
+        return DecompositionError { below: error, above: error };
+    }
+    let n = minimum.sample_count() as f64;
+    // p is rounded three times, 1 − p once more, and μ* moves by at most as much, relatively.
+    let parameters = gamma(8);
+    let lipschitz = if response.is_homogeneous() { 2.0 * n } else { 4.0 + 4.0 * p * n };
+    let additive = lipschitz * accuracy.gram * (1.0 + 1e-9);
+    let shrunk = (1.0 - omega).powi(2) / (1.0 + omega) - parameters;
+    let grown = (1.0 + omega).powi(2) / (1.0 - omega).max(0.0) + parameters;
+    DecompositionError {
+        below: bracket.lower * (1.0 - shrunk) + additive,
+        above: bracket.upper * (grown - 1.0) + additive,
+    }
+}
+
+/// The first-order change of μ* under errors as large as those of the eigendecomposition, at the
+/// maximiser `X = W ∘ (ĝᵀ diag(v) ĝ)`.
+///
+/// μ* is the largest value of `[(P/n) Σ (ĝ_iᵀXĝ_i)² + κ tr(XGXG) − ζ Σ X_kl² (λ_k−λ_l)²] / tr(XGX)`
+/// over symmetric X, so that only its explicit dependence on G counts.
+fn first_order_error(
+    minimum: &Minimum,
+    response: &Response<'_>,
+    mu: f64,
+    matrix: &Mat<f64>,
+) -> f64 {
+    let accuracy = minimum.accuracy();
+    let (curvature, coupling) = (response.curvature.abs(), response.coupling);
+    // Σ X_kl² w_kl for the weights (a+b)/2, ab, a/b, a²/b, (a−b)² and (a−b)²/b, with a = λ_k, b = λ_l.
+    let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);
+    let (mut spread, mut steep_spread) = (0.0, 0.0);
+    for (k, a) in response.eigenvalues().iter().enumerate() {
+        for (l, b) in response.eigenvalues().iter().enumerate() {
+            let square = matrix[(l, k)] * matrix[(l, k)];
+            mean += square * 0.5 * (a + b);
+            product += square * a * b;
+            ratio += square * a / b;
+            steep += square * a * a / b;
+            spread += square * (a - b) * (a - b);
+            steep_spread += square * (a - b) * (a - b) / b;
+        }
+    }
+    // With Q = [X, G], the ζ term is ζ‖Q‖², and vanishes with its derivatives for a single mode. In K
+    // it changes by 2ζ⟨ΔK, K^{−½}[Q, XK]K^{−½}⟩, in G by 2ζ⟨Q, [X, ΔG]⟩.
+    let commuting = 2.0 * coupling * steep_spread.sqrt() * (mean.sqrt() + steep.sqrt());
+    let gram = accuracy.gram * (commuting + mu * ratio) / mean;
+    let twisting = 2.0 * coupling * (spread * response.lambda_max() * mean).sqrt();
+    let factor = mu + (curvature * product + twisting) / mean;
+    let orthogonality = 2.0 * accuracy.orthogonality * factor;
+    // κ is a difference of two rounded numbers, 1/(1+β) and P.
+    let constants = ((1.0 + response.noise) * product + coupling * spread) / mean;
+    let parameters = gamma(16) * (mu + constants);
+    gram + orthogonality + parameters
+}

@@ -1,18 +1,17 @@
 //! Spectral density by stochastic Lanczos quadrature.
 
-use faer::MatRef;
 use rand::Rng;
 
 use crate::estimate::products::{Products, gaussian};
 use crate::estimate::student;
 use crate::{EigenError, EstimateError, Interval, Krylov, Operator};
 
-/// How [`spectral_density`] spends its products.
+/// Settings of [`spectral_density`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DensityOptions {
-    /// Random starts: the standard error falls with their square root.
+    /// The number of random starts. The standard error falls with its square root.
     pub probes: usize,
-    /// Products of each, and nodes of its quadrature: the resolution grows with them.
+    /// The number of products of a start, and of nodes of its quadrature. The resolution grows with it.
     pub steps: usize,
 }
 
@@ -23,12 +22,12 @@ impl Default for DensityOptions {
     }
 }
 
-/// A point of the quadrature: an eigenvalue, as it were, and the share of the spectrum there.
+/// A node of a quadrature: a point on the axis of eigenvalues with its share of the spectrum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Node {
-    /// Place on the axis of eigenvalues.
+    /// The point on the axis of eigenvalues.
     pub value: f64,
-    /// Share of the spectrum, at least 0.
+    /// The share of the spectrum, at least 0.
     pub weight: f64,
 }
 
@@ -37,17 +36,20 @@ pub struct Node {
 pub struct ProbeMean {
     /// The mean.
     pub value: f64,
-    /// Its standard error from start to start; infinite for a single start. Rough when few eigenvalues
-    /// dominate the mean: what a start says of a single one is far from normal.
+    /// The standard error, from the spread over starts; infinite for a single start. It is rough when
+    /// few eigenvalues dominate the mean, because the weight that a start gives to a single eigenvalue
+    /// is far from normal.
     pub standard_error: f64,
-    /// Number of starts.
+    /// The number of starts.
     pub probes: usize,
 }
 
 impl ProbeMean {
-    /// Student's interval of this confidence: it holds the truth that often where the starts are about
-    /// normal, as they are for functions to which many eigenvalues contribute. The whole line for a
-    /// single start, or when `confidence` is 1 or more; the value alone when it is not positive.
+    /// Student's confidence interval.
+    ///
+    /// It is accurate when the values of the starts are about normal, as they are for functions to which
+    /// many eigenvalues contribute. It is the whole line for a single start or when `confidence` is 1 or
+    /// more, and the value alone when `confidence` is not positive.
     pub fn interval(&self, confidence: f64) -> Interval {
         if confidence <= 0.0 {
             return Interval { lower: self.value, upper: self.value };
@@ -61,15 +63,15 @@ impl ProbeMean {
     }
 }
 
-/// The distribution of the eigenvalues of an operator, `(1/dim) Σ δ(λ − λ_i)`, estimated.
+/// An estimate of the distribution `(1/dim) Σ δ(λ − λ_i)` of the eigenvalues of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpectralDensity {
-    /// One quadrature for each start, nodes ascending; their weights add up to 1.
+    /// One quadrature for each start. Its nodes are ascending and its weights add up to 1.
     quadratures: Vec<Vec<Node>>,
     products: usize,
 }
 
-/// Why there is no spectral density.
+/// The reason why there is no spectral density.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DensityError {
@@ -86,9 +88,8 @@ pub enum DensityError {
 /// Saad 2017).
 ///
 /// A random start v on the unit sphere has the spectral measure `Σ (v·u_i)² δ(λ − λ_i)`, whose
-/// expectation is the distribution wanted. Lanczos gives its Gauss quadrature: k steps reproduce its
-/// moments up to order 2k − 1. A start whose Krylov space closes stops early and is
-/// exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
+/// expectation is the wanted distribution. Lanczos gives its Gauss quadrature: k steps reproduce its
+/// moments up to order 2k − 1. A start whose Krylov space becomes invariant stops early and is exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
 ///
 /// # Errors
 /// [`DensityError`]: dimension, probes or steps zero, a product that is not finite, or an eigenvalue
@@ -98,27 +99,14 @@ pub fn spectral_density(
     options: &DensityOptions,
     rng: &mut impl Rng,
 ) -> Result<SpectralDensity, DensityError> {
-    crate::estimate::check(operator, options.probes.min(options.steps))?;
-    let mut products = Products::new(operator);
+    let mut products = Products::new(operator, options.probes.min(options.steps))?;
     let mut quadratures = Vec::new();
     for _ in 0..options.probes {
-        let drawn = gaussian(products.dim(), 1, rng);
-        let start: Vec<f64> = drawn.col(0).iter().copied().collect();
-        let mut krylov = Krylov::new(&start)?;
+        let mut krylov = Krylov::new(gaussian(products.dim(), 1, rng).col_as_slice(0))?;
         while krylov.products() < options.steps && !krylov.is_closed() {
-            let mut failed = None;
-            let result = krylov.extend(|v, out| {
-                match products.of(MatRef::from_column_major_slice(v, v.len(), 1)) {
-                    Ok(images) => {
-                        out.iter_mut().zip(images.col(0).iter()).for_each(|(o, v)| *o = *v);
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            });
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            result?;
+            krylov.try_extend(&[], |v, image| -> Result<(), DensityError> {
+                Ok(products.apply(v, image)?)
+            })?;
         }
         let eigen = krylov.eigen()?;
         let nodes = eigen.values.iter().enumerate();
@@ -138,13 +126,12 @@ pub fn spectral_density(
 }
 
 impl SpectralDensity {
-    /// Operator products used.
+    /// The number of operator products used.
     pub fn products(&self) -> usize {
         self.products
     }
 
-    /// All nodes, ascending, with the weights of their starts divided by the number of starts: they add
-    /// up to 1.
+    /// All nodes, ascending, with weights that add up to 1.
     pub fn nodes(&self) -> Vec<Node> {
         let share = 1.0 / self.quadratures.len() as f64;
         let nodes = self.quadratures.iter().flatten();
@@ -154,8 +141,7 @@ impl SpectralDensity {
         nodes
     }
 
-    /// The mean of `function` over the spectrum, `(1/dim) tr f(A)`: dim times this is the trace of a
-    /// function of the operator.
+    /// The mean of `function` over the spectrum, `(1/dim) tr f(A)`.
     pub fn mean(&self, function: impl Fn(f64) -> f64) -> ProbeMean {
         let of_probe = |nodes: &Vec<Node>| {
             nodes.iter().map(|node| node.weight * function(node.value)).sum::<f64>()
@@ -172,7 +158,7 @@ impl SpectralDensity {
     /// The density at each point of `grid`, smoothed by a Gaussian kernel of standard deviation `width`,
     /// in units of 1/eigenvalue.
     ///
-    /// A width that is not positive gives zeros, since a density without smoothing has none.
+    /// A width that is not positive gives zeros, because there is no density without smoothing.
     pub fn density(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
         let height = 1.0 / (width * (2.0 * std::f64::consts::PI).sqrt());
         let at = |point: f64| {
@@ -184,8 +170,8 @@ impl SpectralDensity {
         grid.iter().map(|&point| at(point)).collect()
     }
 
-    /// The share of eigenvalues at most each point of `grid`, smoothed as [`density`](Self::density),
-    /// or a staircase when `width` is not positive.
+    /// The share of eigenvalues that are at most each point of `grid`, smoothed as in
+    /// [`density`](Self::density), or a step function when `width` is not positive.
     pub fn cumulative(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
         let at = |point: f64| {
             self.mean(|value| {

@@ -1,6 +1,5 @@
 //! Several extreme eigenpairs of an operator that is never formed.
 
-use faer::{Mat, MatRef};
 use rand::Rng;
 
 use crate::estimate::products::{Products, gaussian};
@@ -8,7 +7,7 @@ use crate::{
     DEFAULT_RELATIVE_RESIDUAL, EigenError, EstimateError, Krylov, LanczosStatus, Operator, simd,
 };
 
-/// Which eigenpairs [`top_eigenpairs`] looks for.
+/// The end of the spectrum at which [`top_eigenpairs`] looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum End {
     /// The algebraically largest.
@@ -22,17 +21,17 @@ pub enum End {
     Both,
 }
 
-/// What [`top_eigenpairs`] is to find, and at what cost.
+/// Settings of [`top_eigenpairs`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EigenpairOptions {
-    /// How many eigenpairs; of [`End::Both`], at each end.
+    /// The number of eigenpairs; for [`End::Both`], at each end.
     pub count: usize,
-    /// Which ones.
+    /// The end of the spectrum.
     pub end: End,
-    /// Residual `‖Av − λv‖` at which a pair is accepted, relative to |λ|. Pairs near zero are accepted
-    /// where rounding allows no more.
+    /// The residual `‖Av − λv‖` at which a pair is accepted, relative to |λ|. Pairs near zero are
+    /// accepted when rounding allows no smaller residual.
     pub relative_residual: f64,
-    /// Most operator products; the Krylov basis is kept, so memory grows with it.
+    /// The largest number of operator products. The Krylov basis is kept, so memory grows with it.
     pub max_products: usize,
 }
 
@@ -59,11 +58,11 @@ pub struct RitzPair {
     pub residual: f64,
 }
 
-/// What [`top_eigenpairs`] found.
+/// The result of [`top_eigenpairs`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eigenpairs {
-    /// The pairs, the most extreme first; of [`End::Both`], the largest from above and then the
-    /// smallest from below. Fewer than asked for only when out of products.
+    /// The pairs, the most extreme first; for [`End::Both`], the largest in descending order, then the
+    /// smallest in ascending order. Fewer than requested only when the products ran out.
     pub pairs: Vec<RitzPair>,
     /// Operator products used.
     pub products: usize,
@@ -91,22 +90,21 @@ pub enum EigenpairError {
     Eigen(#[from] EigenError),
 }
 
-/// How much of the scale of the operator the residual of a pair may be when only its place among the
-/// others is wanted.
-const PLACE: f64 = 1e-5;
+/// The largest residual, relative to the scale of the operator, of a pair whose rank among the others is
+/// known.
+const MAX_RANKING_RESIDUAL: f64 = 1e-5;
 
 /// Extreme eigenpairs of a symmetric operator, by Lanczos with full re-orthogonalisation.
 ///
-/// One Krylov space sees one vector of every eigenspace only. So when it has converged, the pairs found
-/// are taken out and another random start looks whether the rest holds one that belongs among them,
-/// until it does not: repeated eigenvalues are found as often as they occur, at the price of one more
-/// space for each and one to see that it is enough. Every start has a component along any
-/// vector almost surely, but nothing short of all products can prove that none was missed.
+/// A Krylov space contains one vector of every eigenspace only. So when it has converged, the pairs are
+/// locked, and another random start searches their complement for a pair that belongs among them, until
+/// there is none. Repeated eigenvalues are found as often as they occur, at the price of one more space
+/// for each and a last one that finds nothing. A random start has a component along any vector almost
+/// surely, but only all products together could prove that no pair was missed.
 ///
-/// The status is [`LanczosStatus::Invariant`] when the pairs found span an invariant space of full
-/// dimension, [`LanczosStatus::OutOfProducts`] when any of this was cut short: the pairs are
-/// then what was reached, with their residuals. Costs O(dim · k²) besides its k products and keeps k
-/// vectors.
+/// The status is [`LanczosStatus::Invariant`] when the pairs found span the whole space, and
+/// [`LanczosStatus::OutOfProducts`] when the search was cut short; the residuals then show the accuracy
+/// reached. Costs O(dim · k²) besides its k products and keeps k vectors.
 ///
 /// # Errors
 /// [`EigenpairError`]: more pairs than the dimension, a dimension or budget of zero, or a product that
@@ -121,24 +119,14 @@ pub fn top_eigenpairs(
         End::Both => options.count.saturating_mul(2),
         _ => options.count,
     };
-    if dim == 0 {
-        return Err(EstimateError::Empty.into());
-    }
-    if options.max_products == 0 {
-        return Err(EstimateError::NoProducts.into());
-    }
+    let products = Products::new(operator, options.max_products)?;
     if count > dim {
         return Err(EigenpairError::TooMany { count, dim });
     }
-    let mut search = Search {
-        products: Products::new(operator),
-        options,
-        locked: Vec::new(),
-        scale: 0.0,
-        out_of_products: false,
-    };
+    let mut search =
+        Search { products, options, locked: Vec::new(), scale: 0.0, out_of_products: false };
     while count > 0 && search.locked.len() < dim && !search.out_of_products {
-        // Even to see that nothing is missing takes a product.
+        // The proof that nothing is missing takes a product too.
         if search.products.used() >= options.max_products {
             search.out_of_products = true;
             break;
@@ -189,8 +177,8 @@ impl<O: Operator + ?Sized> Search<'_, O> {
         select(&values, self.options.end, self.options.count)
     }
 
-    /// The wanted pairs of the operator on the complement of the locked ones. When those are
-    /// `complete`, only what belongs among them, at most one for each end.
+    /// The wanted pairs of the operator on the complement of the locked pairs. When those are
+    /// `complete`, only pairs that belong among them, at most one for each end.
     fn round(
         &mut self,
         complete: bool,
@@ -210,12 +198,12 @@ impl<O: Operator + ?Sized> Search<'_, O> {
             if !(closed || spent || size >= next_look) {
                 continue;
             }
-            // The small eigenproblem is O(size³).
+            // The small eigenproblem costs O(size³).
             next_look = size + (size / 8).max(4);
             let eigen = krylov.eigen()?;
             self.scale = eigen.values.iter().fold(self.scale, |m, v| m.max(v.abs()));
             let true_residual = |j: usize| krylov.residual(eigen.vectors[(size - 1, j)]);
-            // The pairs of a closed space are exact but for rounding: ties with locked ones stay ties.
+            // The pairs of an invariant space are exact to rounding: ties with locked pairs stay ties.
             let residual = |j: usize| if closed { 0.0 } else { true_residual(j) };
             let chosen = select(&eigen.values, self.options.end, wanted);
             let enough = chosen.len() == select(&vec![0.0; rest], self.options.end, wanted).len();
@@ -227,7 +215,7 @@ impl<O: Operator + ?Sized> Search<'_, O> {
                 continue;
             }
             self.out_of_products |= spent && !(closed || enough && converged);
-            // What is coupled to the locked pairs lies outside of this space.
+            // The coupling to the locked pairs lies outside this space.
             let coupling = self.locked.iter().map(|pair| pair.residual.powi(2)).sum::<f64>().sqrt();
             let mut pairs = Vec::with_capacity(chosen.len());
             for j in chosen {
@@ -243,7 +231,7 @@ impl<O: Operator + ?Sized> Search<'_, O> {
                     residual: libm::hypot(true_residual(j), coupling),
                 });
             }
-            // Pairs that were reached halfway do not displace those that converged.
+            // Pairs that have not converged do not displace those that have.
             if complete && self.out_of_products {
                 pairs.clear();
             }
@@ -257,9 +245,9 @@ impl<O: Operator + ?Sized> Search<'_, O> {
         (self.options.relative_residual * value.abs()).max(rounding)
     }
 
-    /// Whether a pair is known well enough not to belong among the locked ones.
+    /// Is true when a pair is known accurately enough not to belong among the locked pairs.
     fn is_outside(&self, value: f64, residual: f64) -> bool {
-        if residual > PLACE * self.scale {
+        if residual > MAX_RANKING_RESIDUAL * self.scale {
             return false;
         }
         let mut values: Vec<f64> = self.locked.iter().map(|pair| pair.value).collect();
@@ -272,10 +260,9 @@ impl<O: Operator + ?Sized> Search<'_, O> {
         !below && !inside(&values)
     }
 
-    /// A random vector orthogonal to the locked ones.
+    /// A random vector orthogonal to the locked pairs.
     fn start(&self, rng: &mut impl Rng) -> Result<Vec<f64>, EigenError> {
-        let drawn = gaussian(self.products.dim(), 1, rng);
-        let mut start: Vec<f64> = drawn.col(0).iter().copied().collect();
+        let mut start = gaussian(self.products.dim(), 1, rng).col_as_slice(0).to_vec();
         self.project(&mut start);
         let norm = simd::norm_squared(&start).sqrt();
         if !(norm > 0.0) {
@@ -298,29 +285,9 @@ impl<O: Operator + ?Sized> Search<'_, O> {
     }
 
     fn extend(&mut self, krylov: &mut Krylov) -> Result<(), EigenpairError> {
-        let mut failed = None;
-        let mut image = None;
         let Search { products, locked, .. } = self;
         let locked: Vec<&[f64]> = locked.iter().map(|pair| pair.vector.as_slice()).collect();
-        let result = krylov.extend_beside(&locked, |v, out| {
-            match products.of(MatRef::from_column_major_slice(v, v.len(), 1)) {
-                Ok(images) => image = Some(images),
-                Err(error) => failed = Some(error),
-            }
-            if let Some(images) = &image {
-                copy(images, out);
-            }
-        });
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(result?),
-        }
-    }
-}
-
-fn copy(images: &Mat<f64>, out: &mut [f64]) {
-    for (out, value) in out.iter_mut().zip(images.col(0).iter()) {
-        *out = *value;
+        krylov.try_extend(&locked, |v, image| Ok(products.apply(v, image)?))
     }
 }
 

@@ -10,12 +10,12 @@ use crate::{Eigen, EigenError, simd, symmetric_eigen};
 /// eigenvalue is not close.
 pub const DEFAULT_RELATIVE_RESIDUAL: f64 = 1e-9;
 
-/// When [`largest_eigenpair`] stops.
+/// The accuracy that [`largest_eigenpair`] is to reach, and its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LanczosOptions {
-    /// Residual `‖Av − λv‖` at which the pair is accepted, relative to |λ|.
+    /// The residual `‖Av − λv‖` at which the pair is accepted, relative to |λ|.
     pub relative_residual: f64,
-    /// Most operator products; the Krylov basis is kept, so memory grows with it.
+    /// The largest number of operator products. The Krylov basis is kept, so memory grows with it.
     pub max_products: usize,
 }
 
@@ -26,29 +26,30 @@ impl Default for LanczosOptions {
     }
 }
 
-/// How the iteration ended.
+/// The reason why a Lanczos iteration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LanczosStatus {
     /// The residual reached its bound.
     Converged,
-    /// The Krylov space closed: the pair is exact to rounding, within the start's invariant space.
+    /// The Krylov space is invariant: the pair is exact to rounding within the invariant space of the
+    /// start.
     Invariant,
-    /// The budget of products ran out first; the residual says how far it got.
+    /// The budget of products ran out first; the residual shows the accuracy reached.
     OutOfProducts,
 }
 
 /// An approximate eigenpair with its residual.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eigenpair {
-    /// The Ritz value: never above the true largest eigenvalue but for rounding.
+    /// The Ritz value. It exceeds the largest eigenvalue by rounding only.
     pub value: f64,
     /// The unit Ritz vector.
     pub vector: Vec<f64>,
     /// `‖Av − λv‖`: some eigenvalue lies within this distance of `value`.
     pub residual: f64,
-    /// Operator products used.
+    /// The number of operator products used.
     pub products: usize,
-    /// How the iteration ended.
+    /// The reason why the iteration ended.
     pub status: LanczosStatus,
 }
 
@@ -79,12 +80,12 @@ impl Krylov {
         Ok(Self { basis, diagonal, off_diagonal, start_norm, closed: false })
     }
 
-    /// Operator products used: the dimension k of T.
+    /// The number of operator products used, which is the dimension k of T.
     pub fn products(&self) -> usize {
         self.diagonal.len()
     }
 
-    /// Whether the space is invariant under A, to rounding: more products add nothing.
+    /// Is true when the space is invariant under A, to rounding, so that more products add nothing.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -94,30 +95,35 @@ impl Krylov {
     /// # Errors
     /// [`EigenError::NotFinite`] when the operator returns something that is not finite.
     pub fn extend(&mut self, apply: impl FnOnce(&[f64], &mut [f64])) -> Result<(), EigenError> {
-        self.extend_beside(&[], apply)
+        self.try_extend(&[], |vector, image| {
+            apply(vector, image);
+            Ok(())
+        })
     }
 
-    /// As [`extend`](Self::extend), on the complement of orthonormal vectors to which the start is
-    /// orthogonal. Where the space is nearly closed, the next direction is made of rounding, and would
-    /// not be orthogonal to them by itself.
-    pub(crate) fn extend_beside(
+    /// As [`extend`](Self::extend), with products that may fail, and on the complement of orthonormal
+    /// vectors to which the start is orthogonal.
+    ///
+    /// When the space is nearly closed, the next direction consists of rounding errors and would not be
+    /// orthogonal to `others` by itself.
+    pub(crate) fn try_extend<E: From<EigenError>>(
         &mut self,
         others: &[&[f64]],
-        apply: impl FnOnce(&[f64], &mut [f64]),
-    ) -> Result<(), EigenError> {
+        apply: impl FnOnce(&[f64], &mut [f64]) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.closed {
             return Ok(());
         }
         let k = self.diagonal.len();
         let dim = self.basis[k].len();
         let mut image = vec![0.0; dim];
-        apply(&self.basis[k], &mut image);
+        apply(&self.basis[k], &mut image)?;
         let alpha = simd::dot(&self.basis[k], &image);
         if !alpha.is_finite() {
-            return Err(EigenError::NotFinite { row: k, column: k, value: alpha });
+            return Err(EigenError::NotFinite { row: k, column: k, value: alpha }.into());
         }
         self.diagonal.push(alpha);
-        // Twice is enough: after the second pass the basis is orthogonal to rounding.
+        // Two passes make the basis orthogonal to rounding.
         for _ in 0..2 {
             for vector in others.iter().copied().chain(self.basis.iter().map(Vec::as_slice)) {
                 let component = simd::dot(vector, &image);
@@ -215,8 +221,8 @@ impl Krylov {
         Some(x)
     }
 
-    /// The direction that the next product would use, with the norm by which the last one left
-    /// the space; `None` when closed.
+    /// The direction of the next product, with the norm of the part of the last product outside the
+    /// space; `None` when the space is closed.
     pub fn next_direction(&self) -> Option<(f64, &[f64])> {
         let k = self.diagonal.len();
         if self.closed || k == 0 { None } else { Some((self.off_diagonal[k - 1], &self.basis[k])) }
@@ -237,8 +243,8 @@ impl Krylov {
 
 /// The largest eigenpair of a symmetric operator, by Lanczos with full re-orthogonalisation.
 ///
-/// `apply(v, out)` writes `A v` to `out`. `start` fixes the Krylov space: a component along the
-/// wanted eigenvector is needed, which a random start has almost surely.
+/// `apply(v, out)` writes `A v` to `out`. `start` determines the Krylov space and needs a component
+/// along the wanted eigenvector, which a random start has almost surely.
 ///
 /// # Errors
 /// [`EigenError::NotFinite`] when `start` is empty, zero or not finite, or when the operator
@@ -252,7 +258,7 @@ pub fn largest_eigenpair(
     loop {
         krylov.extend(&mut apply)?;
         let products = krylov.products();
-        // The small eigenproblem is O(k³): look at it every fourth step only.
+        // The small eigenproblem costs O(k³) and is solved at every fourth step only.
         if !(krylov.is_closed() || products % 4 == 0 || products >= options.max_products) {
             continue;
         }

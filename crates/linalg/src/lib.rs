@@ -10,7 +10,7 @@
 //!   calibrated errors;
 //! - [`top_eigenpairs`] and [`spectral_density`]: its extreme eigenvalues, and all of them at a glance;
 //! - [`RowMatrix`]: the row-major storage of data and Jacobians;
-//! - [`panels`]: large products with few roundings, the same bits for any number of threads;
+//! - [`gemm`]: products with the same bits on every machine and for any number of threads;
 //! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
 //! - [`stream`]: named, independent ChaCha random streams;
 //! - [`Sharpness`]: the three sharpness measures of a positive semidefinite matrix.
@@ -23,15 +23,15 @@ mod cholesky;
 mod density;
 mod eigenpairs;
 mod estimate;
+pub mod gemm;
+mod householder;
 mod lanczos;
 mod linop;
 mod matrix;
 mod operator;
-pub mod panels;
+mod parallelism;
 mod power_of_two;
 mod probe;
-mod product;
-mod reflect;
 pub mod rounding;
 mod sharpness;
 pub mod simd;
@@ -52,17 +52,17 @@ pub use estimate::{
     TraceOptions, TraceRun, TraceStatus, TraceTarget, estimate_trace, frobenius_norm_squared,
     trace,
 };
+pub use gemm::{matmul, matmul_lower, product};
+pub use householder::thin_qr;
 pub use lanczos::{
     DEFAULT_RELATIVE_RESIDUAL, Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair,
 };
 pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
 pub use operator::{FnOperator, Operator, columns, columns_mut};
-pub use panels::Parallelism;
+pub use parallelism::Parallelism;
 pub use power_of_two::PowerOfTwo;
 pub use probe::{OperatorError, Probe, probe};
-pub use product::{matmul, matmul_lower, product};
-pub use reflect::thin_qr;
 pub use sharpness::{Sharpness, gram_sharpness};
 pub use stream::{Stream, stream};
 pub use symmetric::{

@@ -1,29 +1,30 @@
-//! A cheap look at an operator before a number is printed.
+//! A cheap check of an operator before it is used.
 
 use faer::{Mat, MatRef};
 use rand::Rng;
 
-use crate::Operator;
-use crate::estimate::products::{dot, gaussian, norm_squared};
+use crate::estimate::products::{first_not_finite, gaussian};
+use crate::{Operator, columns, simd};
 
-/// Largest relative defect that [`probe`] lets pass. Products in single precision stay below it for
-/// dimensions in the thousands, a wrong factor or a missing term does not.
-const TOLERANCE: f64 = 1e-5;
+/// The largest relative defect that [`probe`] accepts. Products in single precision stay below it for
+/// dimensions in the thousands; a wrong factor or a missing term does not.
+const MAX_DEFECT: f64 = 1e-5;
 
-/// What [`probe`] measured.
+/// The defects that [`probe`] measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probe {
-    /// `|uᵀAv − vᵀAu| / (‖Au‖ + ‖Av‖)` for standard normal u and v: about ‖A − Aᵀ‖_F/‖A‖_F.
+    /// The ratio `|uᵀAv − vᵀAu| / (‖Au‖ + ‖Av‖)` for standard normal u and v, about
+    /// `‖A − Aᵀ‖_F/‖A‖_F`.
     pub asymmetry: f64,
-    /// `‖A(αu + βv) − αAu − βAv‖ / (‖Au‖ + ‖Av‖)` for α = 2, β = −3.
+    /// The ratio `‖A(αu + βv) − αAu − βAv‖ / (‖Au‖ + ‖Av‖)` for α = 2, β = −3.
     pub nonlinearity: f64,
-    /// Relative difference between the images of a block and those of its vectors one by one.
+    /// The relative difference between the images of a block and those of its vectors one by one.
     pub block_difference: f64,
-    /// Operator products used.
+    /// The number of operator products used.
     pub products: usize,
 }
 
-/// Why an operator cannot be trusted.
+/// The reason why an operator cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperatorError {
@@ -73,11 +74,11 @@ pub enum OperatorError {
 /// Checks that an operator is finite, deterministic to the bit, linear, symmetric, and the same
 /// on blocks as on single vectors.
 ///
-/// Costs six products with random vectors, so that a defect that is seen by few vectors may be
-/// missed. Relative defects up to 1e-5 pass; [`Probe`] says how large they are.
+/// Costs six products with random vectors. A defect that few vectors show may be missed. Relative defects
+/// up to 1e-5 pass; [`Probe`] contains their sizes.
 ///
 /// # Errors
-/// [`OperatorError`]: what failed first, in the order above, and by how much.
+/// [`OperatorError`]: the first failure, in the order above, with its size.
 pub fn probe(
     operator: &(impl Operator + ?Sized),
     rng: &mut impl Rng,
@@ -90,8 +91,8 @@ pub fn probe(
     let multiply = |vectors: MatRef<'_, f64>| {
         let mut images = Mat::zeros(dim, vectors.ncols());
         operator.apply(vectors, images.as_mut());
-        for column in images.col_iter() {
-            if let Some((row, &value)) = column.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+        for column in columns(images.as_ref()) {
+            if let Some((row, value)) = first_not_finite(column) {
                 return Err(OperatorError::NotFinite { row, value });
             }
         }
@@ -111,7 +112,7 @@ pub fn probe(
     let image = multiply(combination.as_ref())?;
     let block = multiply(vectors.as_ref())?;
 
-    // Everything is divided by the largest entry, so that no square overflows or vanishes.
+    // Division by the largest entry keeps squares from overflowing or vanishing.
     let largest = [&image_u, &image_v, &image, &block]
         .iter()
         .flat_map(|m| m.col_iter().flat_map(faer::ColRef::iter))
@@ -119,24 +120,25 @@ pub fn probe(
     let unit = if largest > 0.0 { largest } else { 1.0 };
     let scaled = |m: &Mat<f64>, j: usize| Mat::from_fn(dim, 1, |i, _| m[(i, j)] / unit);
     let (image_u, image_v) = (scaled(&image_u, 0), scaled(&image_v, 0));
-    let norm = |m: &Mat<f64>| norm_squared(m.as_ref(), 0).sqrt();
+    let norm = |m: &Mat<f64>| simd::norm_squared(m.col_as_slice(0)).sqrt();
+    let dot = |j: usize, m: &Mat<f64>| simd::dot(vectors.col_as_slice(j), m.col_as_slice(0));
     let size = norm(&image_u) + norm(&image_v);
-    // Zero only where all images are.
+    // The size is zero only when all images are.
     let relative = |defect: f64| if defect > 0.0 { defect / size } else { 0.0 };
 
     let expected = Mat::from_fn(dim, 1, |i, _| 2.0 * image_u[(i, 0)] - 3.0 * image_v[(i, 0)]);
     let nonlinearity = relative(norm(&(&scaled(&image, 0) - &expected)));
-    let asymmetry = relative((dot(u, image_v.as_ref(), 0) - dot(v, image_u.as_ref(), 0)).abs());
+    let asymmetry = relative((dot(0, &image_v) - dot(1, &image_u)).abs());
     let in_block = [(0, &image_u), (1, &image_v)];
     let difference: f64 = in_block.iter().map(|(j, m)| norm(&(&scaled(&block, *j) - *m))).sum();
     let block_difference = relative(difference);
-    if !(nonlinearity <= TOLERANCE) {
+    if !(nonlinearity <= MAX_DEFECT) {
         return Err(OperatorError::NotLinear { nonlinearity });
     }
-    if !(asymmetry <= TOLERANCE) {
+    if !(asymmetry <= MAX_DEFECT) {
         return Err(OperatorError::NotSymmetric { asymmetry });
     }
-    if !(block_difference <= TOLERANCE) {
+    if !(block_difference <= MAX_DEFECT) {
         return Err(OperatorError::BlockDiffers { block_difference });
     }
     Ok(Probe { asymmetry, nonlinearity, block_difference, products: 6 })

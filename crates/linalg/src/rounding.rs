@@ -7,7 +7,7 @@ pub const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
 /// `1/(1 + δ)` with `|δ| ≤ u`.
 ///
 /// A computed sum of products is off by at most `γ_n Σ |a_i b_i|` when every term passes through at
-/// most n rounded operations. [`rounding_terms`](crate::panels::rounding_terms) counts them for the
+/// most n rounded operations. [`rounding_terms`](crate::gemm::rounding_terms) counts them for the
 /// products of this crate.
 ///
 /// ```

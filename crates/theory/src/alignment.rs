@@ -1,7 +1,7 @@
 //! The alignment of the noise of SGD with the curvature of a minimum.
 
 use faer::Mat;
-use flatmin_linalg::panels::symmetric_product;
+use flatmin_linalg::gemm::symmetric_product;
 use flatmin_linalg::{EigenError, Parallelism, RowMatrix, simd, symmetric_eigenvalues};
 
 use crate::Minimum;

@@ -1,25 +1,26 @@
-//! A trace to a wanted accuracy.
+//! The trace of an operator to a given accuracy.
 
 use rand::Rng;
 
-use super::trace::trace_within;
-use super::{Estimate, EstimateError, TraceMethod, TraceOptions, trace};
+use super::error::EstimateError;
+use super::interval::Estimate;
+use super::trace::{TraceMethod, TraceOptions, trace, trace_within};
 use crate::Operator;
 
-/// What [`estimate_trace`] is to reach.
+/// The accuracy that [`estimate_trace`] is to reach, and its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceTarget {
-    /// Half the width of the interval, relative to the estimate, at which it is good enough: at least 0.
+    /// The accepted half width of the interval, relative to the estimate; at least 0.
     pub relative_error: f64,
-    /// Confidence of that interval, between 0 and 1.
+    /// The confidence of that interval, between 0 and 1.
     pub confidence: f64,
-    /// Most operator products, over all rounds.
+    /// The largest number of operator products, over all rounds.
     pub max_products: usize,
-    /// The method.
+    /// The method of every round that fits into memory.
     pub method: TraceMethod,
-    /// Most bytes of vectors kept at once, about. A round in which the method needs more is one of
-    /// Hutch++ with as many directions Q as fit beside a block of vectors, or, where none does, of
-    /// Hutchinson's method with eight vectors at least.
+    /// The approximate number of bytes for vectors. A round whose method needs more uses Hutch++ with
+    /// as many directions Q as fit beside a block of vectors, or, when none fits, Hutchinson's method
+    /// with at least eight vectors.
     pub max_bytes: usize,
 }
 
@@ -36,39 +37,39 @@ impl Default for TraceTarget {
     }
 }
 
-/// How [`estimate_trace`] ended.
+/// The reason why [`estimate_trace`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceStatus {
-    /// The interval is as narrow as was asked for.
+    /// The interval is as narrow as requested.
     Converged,
-    /// The budget of products ran out first; the interval says how far it got.
+    /// The budget of products ran out first; the interval shows the accuracy reached.
     OutOfProducts,
 }
 
-/// What [`estimate_trace`] found.
+/// The result of [`estimate_trace`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceRun {
-    /// The estimate of the last round, with the products of that round.
+    /// The estimate of the last round; its products are those of that round.
     pub estimate: Estimate,
-    /// Operator products used, over all rounds.
+    /// The number of operator products used, over all rounds.
     pub products: usize,
     /// The method of the last round.
     pub method: TraceMethod,
-    /// How it ended.
+    /// The reason why it ended.
     pub status: TraceStatus,
 }
 
-/// Products of the first round.
-const FIRST: usize = 16;
+/// The number of products of the first round.
+const FIRST_ROUND: usize = 16;
 
-/// The trace of a symmetric operator, with as many products as the wanted accuracy takes.
+/// The trace of a symmetric operator to a given accuracy.
 ///
-/// Rounds of 16, 32, 64, … products with fresh random vectors, until the interval of one is narrow
-/// enough or the next would exceed the budget; the last one gets all that is left. A round
-/// knows nothing of the rounds before, so that their luck cannot bias it: what remains is that a
-/// round whose interval happens to be too narrow is likelier to be the last. The example `coverage`
-/// shows that the interval covers its share all the same. Its price is that at most half of the
-/// products are in rounds that are not used.
+/// Rounds of 16, 32, 64, … products with fresh random vectors follow each other until the interval of
+/// one is narrow enough or the next would exceed the budget; the last round gets all products that are
+/// left. A round ignores the rounds before it, so that they cannot bias it. One effect remains: a round
+/// whose interval happens to be too narrow is likelier to be the last. The example `coverage` shows that
+/// the interval covers the truth as often as it should all the same. The price is that up to half of
+/// the products belong to rounds that are not used.
 ///
 /// # Errors
 /// As [`trace`]; [`EstimateError::Target`] for an error below zero or a confidence that is not between
@@ -88,14 +89,14 @@ pub fn estimate_trace(
         return Err(EstimateError::Target { what, value: confidence, expected });
     }
     let mut products = 0;
-    let mut next = FIRST;
+    let mut next = FIRST_ROUND;
     loop {
         // Another round must be larger than this one to be worth anything.
         let left = target.max_products - products;
         let max_products = if left < next.saturating_mul(3) { left } else { next };
         let fits = target.max_bytes / size_of::<f64>() / operator.dim().max(1);
         let options = TraceOptions { method: target.method, max_products };
-        let (method, estimate) = if target.method.most_vectors(max_products) <= fits {
+        let (method, estimate) = if target.method.max_vectors(max_products) <= fits {
             (target.method, trace(operator, &options, rng)?)
         } else {
             trace_within(operator, max_products, fits, rng)?

@@ -1,6 +1,6 @@
 //! From residual forms to a standard error and an interval.
 //!
-//! What is random in every estimator here is a mean of m quadratic forms `gᵀBg` with g uniform on
+//! The random part of every estimator here is a mean of m quadratic forms `gᵀBg` with g uniform on
 //! the sphere of radius √d (the space that B lives on has dimension d). Its law depends on B only
 //! through the power sums of the eigenvalues of `B̄ = B − (tr B/d) I`: with `p_j = tr B̄^j` the
 //! variance is `2 p_2 d/(d + 2)/m`, the skewness `√(8/(m h_3))` with `h_3 = p_2³/p_3²`. The image
@@ -8,32 +8,33 @@
 
 use faer::{Mat, MatRef};
 
-use super::products::{dot, inner};
-use super::{Estimate, EstimateError, Shape};
+use super::error::EstimateError;
+use super::interval::{ErrorLaw, Estimate};
+use super::products::{dots, inner};
 use crate::{PowerOfTwo, columns, columns_mut, simd};
 
-/// Rounding error of sums and products, relative to what was added up. It is that of a few dozen
+/// The rounding error of sums and products, relative to the sum of magnitudes. It is that of a few dozen
 /// independent roundings: errors of accumulation are far from their worst case.
 pub(super) const ROUNDING: f64 = 8.0 * f64::EPSILON;
 
-/// What a sample of residual forms says about the operator behind them.
+/// Power sums of an operator, estimated from a sample of residual forms.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moments {
+pub(super) struct FormMoments {
     /// `tr B`, the mean of the forms.
     pub(super) trace: f64,
-    /// Number of forms.
+    /// The number of forms.
     pub(super) count: usize,
-    /// Number of pairs of vectors behind the higher powers.
+    /// The number of pairs of vectors behind the higher powers.
     pub(super) pairs: f64,
-    /// Variance of `trace`.
+    /// The variance of `trace`.
     pub(super) variance: f64,
-    /// Degrees of freedom of what makes `variance` uncertain besides the power sums.
+    /// Degrees of freedom of the uncertainty of `variance` beyond that of the power sums.
     pub(super) noise_degrees: f64,
     /// Estimates of `tr B̄²`, `tr B̄³`, `tr B̄⁴`.
     pub(super) powers: [f64; 3],
 }
 
-impl Moments {
+impl FormMoments {
     /// The estimate `known + trace`, whose rounding error is about `rounding`; all in units of
     /// `unit`.
     pub(super) fn estimate(
@@ -52,11 +53,11 @@ impl Moments {
             let share = (third / second / second.sqrt() * (m + 2.0) / m).clamp(-1.0, 1.0);
             let fourth = (fourth / second / second * (m + 2.0) / m).clamp(share * share, 1.0);
             skew = share / fourth.max(1e-24).sqrt();
-            // Few pairs leave the rank uncertain, and too high a rank makes the interval too short:
-            // one more pair that says 1.
+            // Few pairs leave the rank uncertain, and too high a rank makes the interval too short.
+            // One more pair, of rank 1, prevents that.
             rank = (self.pairs + 1.0) / (self.pairs * fourth + 1.0);
         }
-        let shape = Shape {
+        let law = ErrorLaw {
             degrees: m * rank,
             skew: skew.clamp(-1.0, 1.0),
             coupling: 0.5,
@@ -65,36 +66,36 @@ impl Moments {
         let value = known + self.trace;
         let standard_error =
             libm::hypot(variance.max(0.0).sqrt(), rounding.max(ROUNDING * value.abs()));
-        Estimate::scaled(value, standard_error, shape, unit, products)
+        Estimate::scaled(value, standard_error, law, unit, products)
     }
 }
 
-/// Forms of independent vectors, which come in blocks of which only sums are kept.
+/// Forms of independent vectors. They come in blocks, of which only sums are kept.
 ///
-/// `tr B` is known at the end only; until then B is centred at the mean c of the first block. With
+/// `tr B` is only known at the end. Until then B is centred at the mean c of the first block. With
 /// `δ = tr B/d − c` the power sums of `B − c I` are those of `B̄ + δ I`.
 #[derive(Debug)]
-pub(super) struct Forms {
+pub(super) struct ResidualForms {
     dim: usize,
     /// c.
     centre: Option<f64>,
     count: usize,
     pairs: f64,
     sum: f64,
-    /// Sums of what estimates the second, third and fourth power sum of `B − c I`.
+    /// Sums of the estimates of the second, third and fourth power sum of `B − c I`.
     powers: [f64; 3],
 }
 
-impl Forms {
+impl ResidualForms {
     /// No forms yet, on a space of dimension `dim`.
     pub(super) fn new(dim: usize) -> Self {
         Self { dim, centre: None, count: 0, pairs: 0.0, sum: 0.0, powers: [0.0; 3] }
     }
 
-    /// Adds those of the columns of `vectors`, of norm √dim, with their images under B.
+    /// Adds the forms of the columns of `vectors`, of norm √dim, with their images under B.
     pub(super) fn add(&mut self, vectors: MatRef<'_, f64>, mut images: Mat<f64>) {
         let count = vectors.ncols();
-        let sum: f64 = (0..count).map(|j| dot(vectors, images.as_ref(), j)).sum();
+        let sum: f64 = dots(vectors, images.as_ref()).sum();
         let centre = *self.centre.get_or_insert(sum / count as f64 / self.dim as f64);
         for (image, vector) in columns_mut(images.as_mut()).into_iter().zip(columns(vectors)) {
             simd::axpy(-centre, vector, image);
@@ -114,8 +115,8 @@ impl Forms {
         self.pairs += 0.5 * count as f64 * (count as f64 - 1.0);
     }
 
-    /// What all of them say.
-    pub(super) fn moments(&self) -> Moments {
+    /// The power sums that all forms give.
+    pub(super) fn moments(&self) -> FormMoments {
         let (m, d) = (self.count as f64, self.dim as f64);
         let trace = self.sum / m;
         let shift = trace / d - self.centre.unwrap_or(0.0);
@@ -125,7 +126,7 @@ impl Forms {
         let third = self.powers[1] / pairs - shift * (3.0 * second + shift * shift * d);
         let fourth = self.powers[2] / pairs
             - shift * (4.0 * third + shift * (6.0 * second + shift * shift * d));
-        Moments {
+        FormMoments {
             trace,
             count: self.count,
             pairs: self.pairs,
@@ -140,22 +141,18 @@ impl Forms {
 mod tests {
     use faer::Mat;
 
-    use super::Forms;
-    use crate::estimate::products::{add_product, gaussian, norm_squared, scale_column};
-    use crate::stream;
+    use super::ResidualForms;
+    use crate::estimate::products::spherical;
+    use crate::{product, stream};
 
     const DIM: usize = 12;
 
     /// Vectors of norm √dim and their images under a diagonal matrix.
     fn draw(eigenvalues: &[f64], count: usize, seed: u64) -> (Mat<f64>, Mat<f64>) {
-        let mut vectors = gaussian(DIM, count, &mut stream(seed, "tests of forms", 0));
-        for j in 0..count {
-            let norm = norm_squared(vectors.as_ref(), j).sqrt();
-            scale_column(vectors.as_mut(), j, (DIM as f64).sqrt() / norm);
-        }
-        let mut images = Mat::zeros(DIM, count);
+        let vectors =
+            spherical(Mat::zeros(DIM, 0).as_ref(), count, &mut stream(seed, "tests of forms", 0));
         let matrix = Mat::from_fn(DIM, DIM, |i, j| if i == j { eigenvalues[i] } else { 0.0 });
-        add_product(images.as_mut(), 1.0, matrix.as_ref(), vectors.as_ref());
+        let images = product(matrix.as_ref(), vectors.as_ref());
         (vectors, images)
     }
 
@@ -167,9 +164,9 @@ mod tests {
     #[test]
     fn blocks_change_the_second_power_only_by_rounding() {
         let (vectors, images) = draw(&eigenvalues(), 40, 0);
-        let mut whole = Forms::new(DIM);
+        let mut whole = ResidualForms::new(DIM);
         whole.add(vectors.as_ref(), images.clone());
-        let mut blocks = Forms::new(DIM);
+        let mut blocks = ResidualForms::new(DIM);
         for (first, count) in [(0, 4), (4, 4), (8, 12), (20, 16), (36, 4)] {
             let part = vectors.subcols(first, count);
             blocks.add(part, images.subcols(first, count).to_owned());
@@ -191,7 +188,7 @@ mod tests {
             let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
             for seed in 0..seeds {
                 let (vectors, images) = draw(&eigenvalues, 120, seed);
-                let mut forms = Forms { centre, ..Forms::new(DIM) };
+                let mut forms = ResidualForms { centre, ..ResidualForms::new(DIM) };
                 for first in (0..120).step_by(width) {
                     let part = vectors.subcols(first, width);
                     forms.add(part, images.subcols(first, width).to_owned());

@@ -1,22 +1,24 @@
 //! Quantiles of the distributions behind the intervals.
 //!
-//! Both distribution functions are monotone, so that bisection cannot fail; the intervals need no
-//! more than a few digits, and get about ten.
+//! Both distribution functions are monotone, so that bisection cannot fail. The intervals need a few
+//! digits; the quantiles have about ten.
 
-/// Beyond so many degrees of freedom the normal quantile is good to a relative 1e-6.
-const NORMAL: f64 = 1e6;
+use crate::Bisection;
+
+/// Beyond this number of degrees of freedom the normal quantile has a relative error below 1e-6.
+const MAX_STUDENT_DEGREES: f64 = 1e6;
 
 /// The `probability`-quantile of Student's t with `degrees` of freedom.
 ///
 /// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
 pub(crate) fn student(probability: f64, degrees: f64) -> f64 {
     let upper = probability.max(1.0 - probability);
-    let quantile = if degrees > NORMAL {
-        bisect(|t| 1.0 - 0.5 * libm::erfc(t / std::f64::consts::SQRT_2) - upper)
+    let quantile = if degrees > MAX_STUDENT_DEGREES {
+        quantile_root(|t| 1.0 - 0.5 * libm::erfc(t / std::f64::consts::SQRT_2) - upper)
     } else {
         // P(|T| > t) = I_{ν/(ν+t²)}(ν/2, 1/2).
         let beta = IncompleteBeta::new(0.5 * degrees, 0.5);
-        bisect(|t| 1.0 - 0.5 * beta.at(degrees / (degrees + t * t)) - upper)
+        quantile_root(|t| 1.0 - 0.5 * beta.at(degrees / (degrees + t * t)) - upper)
     };
     if probability < 0.5 { -quantile } else { quantile }
 }
@@ -31,11 +33,11 @@ pub(super) fn mean_chi_square(probability: f64, degrees: f64) -> f64 {
         let root = 1.0 - variance + student(probability, f64::INFINITY) * variance.sqrt();
         return root * root * root;
     }
-    bisect(|c| incomplete_gamma(0.5 * degrees, 0.5 * degrees * c) - probability)
+    quantile_root(|c| incomplete_gamma(0.5 * degrees, 0.5 * degrees * c) - probability)
 }
 
-/// The positive number at which the monotone `excess` ceases to be negative, by bisection.
-fn bisect(excess: impl Fn(f64) -> f64) -> f64 {
+/// The positive number at which the increasing `excess` ceases to be negative.
+fn quantile_root(excess: impl Fn(f64) -> f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     let (mut at_low, mut at_high) = (excess(low), excess(high));
     while at_high < 0.0 && high < 1e12 {
@@ -43,40 +45,37 @@ fn bisect(excess: impl Fn(f64) -> f64) -> f64 {
         high *= 4.0;
         at_high = excess(high);
     }
-    // Where `excess` is evaluated is not where the bisection goes: what a few steps of a faster
-    // method tell spares most of it.
+    // The bisection has its own points, but a few steps of a faster method decide most of them.
     let (mut below, mut above) = narrow(&excess, (low, at_low), (high, at_high));
-    for _ in 0..60 {
-        let middle = 0.5 * (low + high);
+    let search = Bisection::between(low, high).to_relative_width(1e-12).max_steps(60);
+    let (low, high) = search.run(|middle| {
         let is_below = middle <= below || (middle < above && excess(middle) < 0.0);
         if is_below {
-            low = middle;
             below = below.max(middle);
         } else {
-            high = middle;
             above = above.min(middle);
         }
-        if high - low <= 1e-12 * high {
-            break;
-        }
-    }
+        is_below
+    });
     0.5 * (low + high)
 }
 
-/// Numbers near one another where `excess` is negative and where it is not, between two such that
-/// come with its values: the rule of false position with the weights of the Illinois method
-/// (Dowell & Jarratt 1971), which bisects where it keeps moving one end only.
+/// Two nearby numbers, `excess` being negative at the first and not at the second, between two such
+/// numbers that are given with their values.
+///
+/// This is the rule of false position with the weights of the Illinois method (Dowell & Jarratt 1971),
+/// which bisects when it keeps moving one end only.
 fn narrow(
     excess: &impl Fn(f64) -> f64,
     (mut below, mut at_below): (f64, f64),
     (mut above, mut at_above): (f64, f64),
 ) -> (f64, f64) {
-    // How many times in a row the upper end was moved, or, negative, the lower one.
+    // The number of consecutive moves of the upper end, or, as a negative number, of the lower end.
     let mut moves = 0_i32;
     for _ in 0..25 {
-        // As far from either end as the bisection can tell apart, so that the other end moves too.
+        // As far from either end as the bisection can resolve, so that the other end moves too.
         let least = 4e-13 * above;
-        // Not where `excess` has no sign change.
+        // Stops when `excess` has no sign change.
         if !(above - below > 2.0 * least && at_below < 0.0 && at_above >= 0.0) {
             break;
         }
@@ -132,7 +131,7 @@ fn incomplete_gamma(a: f64, x: f64) -> f64 {
 struct IncompleteBeta {
     a: f64,
     b: f64,
-    /// `ln Γ` of `a`, `b` and `a + b`, which every x needs.
+    /// The values of `ln Γ` at `a`, `b` and `a + b`, which every x needs.
     log_gamma: [f64; 3],
 }
 
@@ -167,8 +166,10 @@ impl IncompleteBeta {
     }
 }
 
-/// The continued fraction `first + n_1/(d_1 + n_2/(d_2 + …))` for `term(k) = (n_k, d_k)`, forwards
-/// by the recurrence for the ratios of successive numerators and denominators.
+/// The continued fraction `first + n_1/(d_1 + n_2/(d_2 + …))` for `term(k) = (n_k, d_k)`.
+///
+/// It is evaluated forwards, by the recurrence for the ratios of successive numerators and
+/// denominators.
 fn continued_fraction(first: f64, term: impl Fn(u32) -> (f64, f64)) -> f64 {
     let nonzero = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
     let mut value = nonzero(first);
@@ -188,7 +189,9 @@ fn continued_fraction(first: f64, term: impl Fn(u32) -> (f64, f64)) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{IncompleteBeta, bisect, incomplete_gamma, mean_chi_square, student};
+    use super::{
+        Bisection, IncompleteBeta, incomplete_gamma, mean_chi_square, quantile_root, student,
+    };
 
     fn close(value: f64, expected: f64) {
         assert!((value - expected).abs() <= 2e-6 * expected.abs(), "{value} {expected}");
@@ -216,24 +219,15 @@ mod tests {
         assert!((below - above).abs() < 2e-6, "{below} {above}");
     }
 
-    /// As [`bisect`], with a value at every step.
+    /// As [`quantile_root`], with a value at every step.
     fn plain_bisection(excess: impl Fn(f64) -> f64) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         while excess(high) < 0.0 && high < 1e12 {
             low = high;
             high *= 4.0;
         }
-        for _ in 0..60 {
-            let middle = 0.5 * (low + high);
-            if excess(middle) < 0.0 {
-                low = middle;
-            } else {
-                high = middle;
-            }
-            if high - low <= 1e-12 * high {
-                break;
-            }
-        }
+        let search = Bisection::between(low, high).to_relative_width(1e-12).max_steps(60);
+        let (low, high) = search.run(|middle| excess(middle) < 0.0);
         0.5 * (low + high)
     }
 
@@ -253,7 +247,7 @@ mod tests {
                         count.set(count.get() + 1);
                         excess(x)
                     };
-                    let (got, expected) = (bisect(counted), plain_bisection(excess));
+                    let (got, expected) = (quantile_root(counted), plain_bisection(excess));
                     assert!((got - expected).abs() <= 2e-12 * expected, "{tail} {degrees}");
                     // Plain bisection takes 44 or so, far tails more either way.
                     assert!(tail < 0.001 || count.get() < 30, "{tail} {degrees}");
@@ -264,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_quantile_that_is_zero_or_beyond_all_numbers_is_found_too() {
-        assert!(bisect(|x| x) < 1e-12);
-        assert!(bisect(|_| -1.0) > 1e11);
+        assert!(quantile_root(|x| x) < 1e-12);
+        assert!(quantile_root(|_| -1.0) > 1e11);
     }
 }

@@ -1,16 +1,15 @@
 //! The trace of an operator.
 
-use faer::Mat;
 use rand::Rng;
 
-use super::moments::{Forms, ROUNDING};
-use super::products::{
-    BLOCK, Products, dot, gaussian, norm_squared, orthonormal, project_out, scale_column,
-};
-use super::{Estimate, EstimateError, leave_one_out};
+use super::error::EstimateError;
+use super::interval::Estimate;
+use super::moments::{ROUNDING, ResidualForms};
+use super::products::{MAX_VECTORS, Products, dots, project_out, spherical};
+use super::xtrace::{xnystrace, xtrace};
 use crate::Operator;
 
-/// How [`trace`] spends its products.
+/// The method by which [`trace`] uses its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TraceMethod {
     /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls with
@@ -18,39 +17,39 @@ pub enum TraceMethod {
     /// whose memory does not grow with the budget: 64 vectors.
     Hutchinson,
     /// Hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products finds the directions Q in
-    /// which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates what is
-    /// orthogonal to Q. Below three products it is [`Hutchinson`](Self::Hutchinson). Memory: as many
+    /// which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates the trace on the
+    /// complement of Q. Below three products it is [`Hutchinson`](Self::Hutchinson). Memory: as many
     /// vectors as products.
     HutchPlusPlus,
-    /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both ends, by turns.
-    /// Below four products it is [`Hutchinson`](Self::Hutchinson). Memory: two vectors a product.
+    /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both
+    /// purposes in turn. Below four products it is [`Hutchinson`](Self::Hutchinson). Memory: two vectors a product.
     #[default]
     XTrace,
     /// `XNysTrace` (Epperly, Tropp & Webber 2024), for positive semidefinite operators: a Nyström
-    /// approximation from all products, and what it misses. The most accurate of the four. Memory:
+    /// approximation from all products, and an estimate of its error. The most accurate of the four. Memory:
     /// three vectors a product.
     XNysTrace,
 }
 
-/// How to estimate a trace.
+/// Settings of [`trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceOptions {
     /// The method.
     pub method: TraceMethod,
-    /// Most operator products. With as many as the dimension, the result is exact.
+    /// The largest number of operator products. The result is exact when it reaches the dimension.
     pub max_products: usize,
 }
 
 impl TraceMethod {
-    /// Most vectors in memory at once, about, for a budget of `max_products`.
-    pub(super) fn most_vectors(self, max_products: usize) -> usize {
+    /// The approximate number of vectors in memory at once, for a budget of `max_products`.
+    pub(super) fn max_vectors(self, max_products: usize) -> usize {
         let whole = match self {
             Self::Hutchinson => 0,
             Self::HutchPlusPlus => max_products,
             Self::XTrace => 2 * max_products,
             Self::XNysTrace => 3 * max_products,
         };
-        whole.max(2 * BLOCK)
+        whole.max(2 * MAX_VECTORS)
     }
 }
 
@@ -63,12 +62,12 @@ impl Default for TraceOptions {
 
 /// The trace of a symmetric operator.
 ///
-/// All methods are unbiased, and exact up to rounding on multiples of the identity: random vectors are
-/// uniform on spheres, not random signs, so that the law of the error depends on the eigenvalues only
-/// and the images of the vectors tell it. That is where the standard error comes from, and
-/// why it is good for budgets of ten products and even one; the interval also knows how skewed the law
-/// is. With as many products as the dimension the unit vectors give the trace itself, with a standard
-/// error of zero. Costs O(dim · k²) besides its k products.
+/// All methods are unbiased, and exact up to rounding on multiples of the identity. Random vectors are
+/// uniform on spheres instead of random signs, so that the law of the error depends on the eigenvalues
+/// only and can be estimated from the images of the vectors. Hence the standard error is reliable for
+/// budgets of ten products and even one, and the interval accounts for the skewness of the law. With as
+/// many products as the dimension the unit vectors give the trace itself, with a standard error of
+/// zero. Costs O(dim · k²) besides its k products.
 ///
 /// Nominal 95 % intervals cover the truth in 93–97 % of runs, to within the noise of 1000 of them, from
 /// ten products on, on flat and decaying spectra, definite or not, with an outlier, and on that of a
@@ -100,59 +99,52 @@ pub fn trace(
     options: &TraceOptions,
     rng: &mut impl Rng,
 ) -> Result<Estimate, EstimateError> {
-    super::check(operator, options.max_products)?;
-    let mut products = Products::new(operator);
-    let (dim, budget) = (products.dim(), options.max_products);
-    if budget >= dim {
+    let mut products = Products::new(operator, options.max_products)?;
+    let budget = options.max_products;
+    if budget >= products.dim() {
         return exact(&mut products);
     }
     match options.method {
-        TraceMethod::XTrace if budget >= 4 => leave_one_out::xtrace(&mut products, budget / 2, rng),
-        TraceMethod::XNysTrace if budget >= 2 => {
-            leave_one_out::xnystrace(&mut products, budget, rng)
-        }
+        TraceMethod::XTrace if budget >= 4 => xtrace(&mut products, budget / 2, rng),
+        TraceMethod::XNysTrace if budget >= 2 => xnystrace(&mut products, budget, rng),
         TraceMethod::HutchPlusPlus if budget >= 3 => {
             let sketch = budget / 3;
-            deflated(&mut products, sketch, budget - 2 * sketch, BLOCK, rng)
+            deflated(&mut products, sketch, budget - 2 * sketch, MAX_VECTORS, rng)
         }
-        _ => deflated(&mut products, 0, budget, BLOCK, rng),
+        _ => deflated(&mut products, 0, budget, MAX_VECTORS, rng),
     }
 }
 
-/// As [`trace`], by Hutch++ with as many directions as `most_vectors` in memory at once allow beside
-/// a block of vectors; by Hutchinson's method where none does. Which of them it was comes with it.
+/// Estimates a trace with about `max_vectors` vectors in memory at once, and says by which method.
+///
+/// It is Hutch++ with as many directions as fit beside a block of vectors, or Hutchinson's method when
+/// none fits.
 pub(super) fn trace_within(
     operator: &(impl Operator + ?Sized),
     max_products: usize,
-    most_vectors: usize,
+    max_vectors: usize,
     rng: &mut impl Rng,
 ) -> Result<(TraceMethod, Estimate), EstimateError> {
-    super::check(operator, max_products)?;
-    let mut products = Products::new(operator);
+    let mut products = Products::new(operator, max_products)?;
     if max_products >= products.dim() {
         return Ok((TraceMethod::Hutchinson, exact(&mut products)?));
     }
     // Finding the directions takes three times their number.
     let sketch =
-        (max_products / 3).min(most_vectors / 3).min(most_vectors.saturating_sub(2 * BLOCK));
-    let block = (most_vectors / 2).clamp(4, BLOCK);
+        (max_products / 3).min(max_vectors / 3).min(max_vectors.saturating_sub(2 * MAX_VECTORS));
+    let block = (max_vectors / 2).clamp(4, MAX_VECTORS);
     let method = if sketch > 0 { TraceMethod::HutchPlusPlus } else { TraceMethod::Hutchinson };
     Ok((method, deflated(&mut products, sketch, max_products - 2 * sketch, block, rng)?))
 }
 
 /// The trace from its definition.
 fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimate, EstimateError> {
-    let dim = products.dim();
-    let mut sum = 0.0;
-    for first in (0..dim).step_by(BLOCK) {
-        let images = products.of_axes(first, BLOCK.min(dim - first))?;
-        sum += (0..images.ncols()).map(|j| images[(first + j, j)]).sum::<f64>();
-    }
+    let sum = products.sum_over_axes(|i, image| image[i])?;
     Estimate::exact(sum, products.unit(), products.used())
 }
 
-/// `tr QᵀAQ` for `sketch` orthonormal directions Q of the range of A, and the mean of `count` forms
-/// orthogonal to them, `block` at a time.
+/// The trace `tr QᵀAQ` of `sketch` orthonormal directions Q of the range of A, plus the mean of `count`
+/// forms orthogonal to them, `block` at a time.
 fn deflated<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     sketch: usize,
@@ -160,36 +152,21 @@ fn deflated<O: Operator + ?Sized>(
     block: usize,
     rng: &mut impl Rng,
 ) -> Result<Estimate, EstimateError> {
-    let dim = products.dim();
+    let basis = products.random_range(sketch, rng)?;
     let (mut known, mut captured) = (0.0, 0.0);
-    let mut basis = Mat::zeros(dim, 0);
-    if sketch > 0 {
-        let images = products.of(gaussian(dim, sketch, rng).as_ref())?;
-        (basis, _) = orthonormal(images.as_ref());
-        drop(images);
-        for first in (0..sketch).step_by(BLOCK) {
-            let basis = basis.subcols(first, BLOCK.min(sketch - first));
-            let images = products.of(basis)?;
-            for j in 0..basis.ncols() {
-                let form = dot(basis, images.as_ref(), j);
-                known += form;
-                captured += form.abs();
-            }
+    for first in (0..sketch).step_by(MAX_VECTORS) {
+        let basis = basis.subcols(first, MAX_VECTORS.min(sketch - first));
+        let images = products.of(basis)?;
+        for form in dots(basis, images.as_ref()) {
+            known += form;
+            captured += form.abs();
         }
     }
-    let rest = dim - sketch;
-    let (mut forms, mut size) = (Forms::new(rest), 0.0);
+    let (mut forms, mut size) = (ResidualForms::new(products.dim() - sketch), 0.0);
     for first in (0..count).step_by(block) {
-        let mut vectors = gaussian(dim, block.min(count - first), rng);
-        project_out(basis.as_ref(), vectors.as_mut());
-        for j in 0..vectors.ncols() {
-            let norm = norm_squared(vectors.as_ref(), j).sqrt();
-            scale_column(vectors.as_mut(), j, (rest as f64).sqrt() / norm);
-        }
+        let vectors = spherical(basis.as_ref(), block.min(count - first), rng);
         let mut images = products.of(vectors.as_ref())?;
-        size += (0..vectors.ncols())
-            .map(|j| dot(vectors.as_ref(), images.as_ref(), j).abs())
-            .sum::<f64>();
+        size += dots(vectors.as_ref(), images.as_ref()).map(f64::abs).sum::<f64>();
         project_out(basis.as_ref(), images.as_mut());
         forms.add(vectors.as_ref(), images);
     }

@@ -22,8 +22,8 @@ use rayon::prelude::*;
 
 use self::reduction::Panel;
 use self::rotations::Sweeps;
-use crate::panels::Parallelism;
-use crate::reflect::{PANEL, apply, triangle};
+use crate::Parallelism;
+use crate::householder::{PANEL, apply, triangle};
 use crate::simd::{self, AlignedVec, LANES, padded};
 use crate::{PowerOfTwo, RowMatrix, matmul, matmul_lower};
 

@@ -4,8 +4,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Tridiagonal;
-use crate::panels::Parallelism;
-use crate::reflect::{PANEL, reflect};
+use crate::Parallelism;
+use crate::householder::{PANEL, reflect};
 use crate::simd::{self, AlignedVec, Groups, GroupsMut, LANES, Lanes, padded};
 
 /// Columns that are read together.

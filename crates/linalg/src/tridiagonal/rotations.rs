@@ -3,8 +3,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::Parallelism;
 use crate::RowMatrix;
-use crate::panels::Parallelism;
 use crate::simd::{self, AlignedVec, LANES};
 
 /// Sweeps of rotations that are applied together.

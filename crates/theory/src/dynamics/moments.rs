@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use faer::{Mat, MatRef};
-use flatmin_linalg::panels::{quadratic_forms, weighted_moments};
+use flatmin_linalg::gemm::{quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use pulp::{Simd, WithSimd};
 

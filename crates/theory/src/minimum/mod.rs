@@ -9,7 +9,7 @@ mod sum;
 use std::borrow::Cow;
 
 use faer::MatRef;
-use flatmin_linalg::panels::{rounding_terms, summarize_symmetric_product};
+use flatmin_linalg::gemm::{rounding_terms, summarize_symmetric_product};
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{
     EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, symmetric_eigenvalues,

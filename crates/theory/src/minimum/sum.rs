@@ -1,7 +1,7 @@
 //! Gram matrices of Jacobians that come in blocks of columns.
 
 use faer::{Mat, MatMut, MatRef};
-use flatmin_linalg::panels::{add_symmetric_product, rounding_terms};
+use flatmin_linalg::gemm::{add_symmetric_product, rounding_terms};
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{Parallelism, PowerOfTwo, RowMatrix, Sharpness, gram_sharpness};
 

@@ -1,7 +1,7 @@
 //! Rigorous bounds on the Perron root from one vector (S10, S13).
 
 use faer::Mat;
-use flatmin_linalg::panels::{quadratic_rounding_terms, rounding_terms};
+use flatmin_linalg::gemm::{quadratic_rounding_terms, rounding_terms};
 use flatmin_linalg::rounding::{UNIT_ROUNDOFF, gamma};
 use flatmin_linalg::{Bisection, is_positive_definite, simd};
 

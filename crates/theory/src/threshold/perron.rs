@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use faer::{Mat, MatMut};
-use flatmin_linalg::panels::{quadratic_blocks, quadratic_forms, weighted_moments};
+use flatmin_linalg::gemm::{quadratic_blocks, quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 
 use super::cone::Cone;

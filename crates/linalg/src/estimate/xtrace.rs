@@ -1,5 +1,5 @@
-//! The exchangeable trace estimators: every vector serves the approximation and, left out of it,
-//! the residual (Epperly, Tropp & Webber 2024).
+//! `XTrace` and `XNysTrace`, the exchangeable trace estimators (Epperly, Tropp & Webber 2024): every
+//! vector serves the approximation of the operator and, left out of it, the estimate of the residual.
 //!
 //! The estimate is the mean of k estimates `t_i` that are not independent: the approximation behind
 //! `t_i` is made of the vectors behind the others. Given all vectors but i and j, let `t_i'` be the
@@ -8,40 +8,38 @@
 //!
 //! `cov(t_i, t_j) = E (t_i − t_i')(t_j − t_j')`,
 //!
-//! of which every pair gives an unbiased estimate, at O(1) from k × k matrices. This term is
-//! what the spread of the `t_i` cannot see. It is positive, and outweighs the rest at large budgets.
+//! and every pair gives an unbiased estimate of it, at a cost of O(1) from k × k matrices. The spread of
+//! the `t_i` does not show this term. It is positive, and outweighs the rest at large budgets.
 
-use faer::{Mat, MatRef};
+use faer::{Accum, Mat, MatRef};
 use rand::Rng;
 
-use super::moments::{Moments, ROUNDING};
-use super::products::{
-    Products, add_product, gaussian, inner, norm_squared, orthonormal, scale_column,
-};
-use super::{Estimate, EstimateError};
-use crate::cholesky::cholesky;
-use crate::reflect::thin_r;
+use super::error::EstimateError;
+use super::interval::Estimate;
+use super::moments::{FormMoments, ROUNDING};
+use super::products::{Products, gaussian, inner, norms_squared, scale};
+use crate::householder::thin_r;
 use crate::{
-    Operator, PowerOfTwo, columns, columns_mut, divide_by_lower, divide_by_transposed_lower,
-    product, simd, symmetric_eigenvalues,
+    Operator, PowerOfTwo, cholesky, columns, columns_mut, divide_by_lower,
+    divide_by_transposed_lower, matmul, product, simd, symmetric_eigenvalues, thin_qr,
 };
 
-/// Symmetric 2 × 2 matrices, as (11, 12, 22).
-type Pair = [f64; 3];
+/// A symmetric 2 × 2 matrix as its entries (11, 12, 22).
+type Symmetric2 = [f64; 3];
 
-/// What is left of the operator for one or two vectors when the approximation does not know them.
+/// The residual operator for one or two vectors that are left out of the approximation.
 struct LeftOut {
-    /// The trace that the approximation loses.
+    /// The trace that the approximation loses without them.
     lost: f64,
     /// Inner products `μ_iᵀμ_j` of the residual vectors.
-    vectors: Pair,
+    vectors: Symmetric2,
     /// Forms `μ_iᵀBμ_j`.
-    forms: Pair,
+    forms: Symmetric2,
     /// Inner products of images, `μ_iᵀB²μ_j`.
-    images: Pair,
+    images: Symmetric2,
 }
 
-/// `XTrace` with `count` vectors, which takes twice as many products.
+/// Estimates the trace by `XTrace` with `count` vectors, which takes twice as many products.
 pub(super) fn xtrace<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     count: usize,
@@ -50,33 +48,28 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     let dim = products.dim();
     let mut vectors = gaussian(dim, count, rng);
     let images = products.of(vectors.as_ref())?;
-    let (basis, mut triangle) = orthonormal(images.as_ref());
+    let (basis, mut triangle) = thin_qr(images.as_ref());
     drop(images);
     let mut basis_images = products.of(basis.as_ref())?;
     // H = QᵀAQ, W = QᵀΩ, and F = QᵀA(I − QQᵀ)Ω = R − HW.
     let captured = inner(basis.as_ref(), basis_images.as_ref());
     let inside = inner(basis.as_ref(), vectors.as_ref());
     let mut coupling = triangle.clone();
-    add_product(coupling.as_mut(), -1.0, captured.as_ref(), inside.as_ref());
+    subtract(&mut coupling, &captured, &inside);
     // (I − QQᵀ)Ω and (I − QQᵀ)AQ.
-    add_product(vectors.as_mut(), -1.0, basis.as_ref(), inside.as_ref());
-    add_product(basis_images.as_mut(), -1.0, basis.as_ref(), captured.as_ref());
+    subtract(&mut vectors, &basis, &inside);
+    subtract(&mut basis_images, &basis, &captured);
     // s_i: the unit direction of the basis that is lost without vector i.
     regularise(&mut triangle);
     let mut inverse = Mat::<f64>::identity(count, count);
     divide_by_transposed_lower(triangle.transpose(), inverse.as_mut());
     let mut lost = inverse.transpose().to_owned();
-    for i in 0..count {
-        let norm = norm_squared(lost.as_ref(), i).sqrt();
-        scale_column(lost.as_mut(), i, 1.0 / norm);
+    for direction in columns_mut(lost.as_mut()) {
+        scale(1.0 / simd::norm_squared(direction).sqrt(), direction);
     }
 
     let outer = inner(basis_images.as_ref(), basis_images.as_ref());
-    let times = |a: &Mat<f64>, b: &Mat<f64>| {
-        let mut product = Mat::zeros(count, count);
-        add_product(product.as_mut(), 1.0, a.as_ref(), b.as_ref());
-        product
-    };
+    let times = |a: &Mat<f64>, b: &Mat<f64>| product(a.as_ref(), b.as_ref());
     let against = |a: &Mat<f64>, b: &Mat<f64>| inner(a.as_ref(), b.as_ref());
     let tables = Tables {
         overlap: against(&lost, &lost),
@@ -97,8 +90,8 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     moments.estimate(total, rounding, products.unit(), products.used())
 }
 
-/// Inner products of what `XTrace` leaves out, all count × count: S are the lost directions, W the
-/// vectors in the basis, F the coupling, D = (AQ)ᵀ(I − QQᵀ)AQ.
+/// Inner products from which `XTrace` computes residuals, all count × count: S are the lost directions,
+/// W the vectors in the basis, F the coupling, D = (AQ)ᵀ(I − QQᵀ)AQ.
 struct Tables {
     /// `SᵀS`.
     overlap: Mat<f64>,
@@ -121,8 +114,8 @@ struct Tables {
 }
 
 impl Tables {
-    /// Vectors i and j left out; only i when they are the same. `None` when the basis loses the same
-    /// direction with either.
+    /// The residual without vectors i and j, or without i when they are equal. `None` when the basis
+    /// loses the same direction with either.
     fn left_out(&self, i: usize, j: usize) -> Option<LeftOut> {
         let index = [i, j];
         let inverse = if i == j {
@@ -178,11 +171,11 @@ impl Tables {
     }
 }
 
-fn times_vector(matrix: Pair, v: [f64; 2]) -> [f64; 2] {
+fn times_vector(matrix: Symmetric2, v: [f64; 2]) -> [f64; 2] {
     [matrix[0] * v[0] + matrix[1] * v[1], matrix[1] * v[0] + matrix[2] * v[1]]
 }
 
-/// `XNysTrace` with `count` vectors and as many products.
+/// Estimates the trace by `XNysTrace` with `count` vectors and as many products.
 pub(super) fn xnystrace<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     count: usize,
@@ -191,7 +184,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     let dim = products.dim();
     let vectors = gaussian(dim, count, rng);
     let images = products.of(vectors.as_ref())?;
-    let size = (0..count).map(|i| norm_squared(images.as_ref(), i)).sum::<f64>().sqrt();
+    let size = norms_squared(images.as_ref()).sum::<f64>().sqrt();
     if !(size > 0.0) {
         return Estimate::exact(0.0, PowerOfTwo::default(), products.used());
     }
@@ -201,7 +194,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     // With H = LLᵀ: Z = Y L⁻ᵀ.
     let mut root = shifted;
     divide_by_transposed_lower(factor.as_ref(), root.as_mut());
-    let total: f64 = (0..count).map(|i| norm_squared(root.as_ref(), i)).sum();
+    let total: f64 = norms_squared(root.as_ref()).sum();
     // Y H⁻¹ = Z L⁻¹.
     divide_by_lower(factor.as_ref(), root.as_mut());
     let gram = inner(root.as_ref(), root.as_ref());
@@ -212,7 +205,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
 
     let left_out = |i: usize, j: usize| {
         let block = |m: &Mat<f64>| [m[(i, i)], m[(i, j)], m[(j, j)]];
-        let invert = |m: Pair| {
+        let invert = |m: Symmetric2| {
             if i == j {
                 return Some([1.0 / m[0], 0.0, 0.0]);
             }
@@ -239,8 +232,10 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     moments.estimate(total - rounding, rounding, products.unit(), products.used())
 }
 
-/// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift, which is as small as
-/// rounding allows: it makes a singular operator definite. Else a negative value of the form.
+/// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift.
+///
+/// The shift makes a singular operator definite and is as small as rounding allows. When no shift is
+/// enough, the error is a negative value of the form.
 fn factorise(
     vectors: MatRef<'_, f64>,
     images: MatRef<'_, f64>,
@@ -248,7 +243,7 @@ fn factorise(
 ) -> Result<(Mat<f64>, Mat<f64>, f64), f64> {
     let (dim, count) = (vectors.nrows(), vectors.ncols());
     let mut lowest = f64::NAN;
-    // The larger shifts are for operators whose own products are not accurate to the last digit.
+    // The larger shifts serve operators whose products are not accurate to the last digit.
     for digits in [4.0, 4e3, 4e6] {
         let shift = digits * f64::EPSILON * size / (dim as f64).sqrt();
         let mut shifted = images.to_owned();
@@ -267,22 +262,22 @@ fn factorise(
     Err(lowest)
 }
 
-/// `(L Lᵀ)⁻¹` for a lower triangular L.
+/// The inverse `(L Lᵀ)⁻¹` for a lower triangular L.
 fn inverse_gram(lower: MatRef<'_, f64>) -> Mat<f64> {
     let mut inverse = Mat::<f64>::identity(lower.nrows(), lower.nrows());
     divide_by_transposed_lower(lower, inverse.as_mut());
     product(inverse.as_ref(), inverse.transpose())
 }
 
-/// The mean of the estimates with one vector left out, less the trace of the whole approximation,
-/// and how uncertain it is. `rest` is the dimension of the space of a residual vector.
+/// The mean of the estimates with one vector left out, minus the trace of the whole approximation, with
+/// its uncertainty. `rest` is the dimension of the space of a residual vector.
 fn combine(
     count: usize,
     rest: usize,
     left_out: impl Fn(usize, usize) -> Option<LeftOut>,
-) -> Moments {
+) -> FormMoments {
     let m = count as f64;
-    // Residual vectors are given the norm √rest, which takes out what only their length adds.
+    // Residual vectors are given the norm √rest, which removes the variance of their lengths.
     let form = |left: &LeftOut, rest: f64, k: usize| rest * left.forms[k] / left.vectors[k];
     let single: Vec<Option<LeftOut>> = (0..count).map(|i| left_out(i, i)).collect();
     let offset = |left: &LeftOut, rest: f64, k: usize| form(left, rest, k) - left.lost;
@@ -332,11 +327,16 @@ fn combine(
     let variance = 2.0 * second * rest as f64 / (rest as f64 + 2.0) / m;
     let covariance = products.iter().sum::<f64>() / (m * m);
     let variance = variance + covariance.max(-0.5 * variance);
-    // What a vector adds to it varies from vector to vector.
+    // The contribution of a vector to the covariance varies from vector to vector.
     let spread = products.iter().map(|sum| (sum / m - covariance).powi(2)).sum::<f64>();
     let noise = spread / (m * (m - 1.0).max(1.0));
     let noise_degrees = if noise > 0.0 { 2.0 * variance * variance / noise } else { f64::INFINITY };
-    Moments { trace, count, pairs, variance, noise_degrees, powers }
+    FormMoments { trace, count, pairs, variance, noise_degrees, powers }
+}
+
+/// Subtracts `A B` from C.
+fn subtract(c: &mut Mat<f64>, a: &Mat<f64>, b: &Mat<f64>) {
+    matmul(c.as_mut(), Accum::Add, a.as_ref(), b.as_ref(), -1.0);
 }
 
 /// Keeps the diagonal of a triangular factor away from zero, relative to its largest entry.

@@ -1,50 +1,57 @@
-//! Dense matrix products with the same bits on every machine.
+//! Dense matrix products with the same bits on every machine, for any number of threads.
 //!
 //! Libraries choose the order of summation of a product by the vector width and the caches of the
 //! processor. Here it depends on shapes and storage alone:
 //!
 //! - **Chains**, the general case: an entry of `A B` is a chain of fused multiply-adds over k in
-//!   order, in blocks of [`DEPTH`] terms that are summed apart. Vector registers run over rows, so
-//!   that neither their width nor how rows and columns are cut into tiles can change a bit.
-//! - **Inner products**, where the rows of A and the columns of B are contiguous and one of the two is
-//!   few: eight lanes over k, as in [`simd::dot`], in blocks of [`LONG_DEPTH`] terms. Nothing is
-//!   packed, which for a few long vectors would take longer than the product.
+//!   order, in blocks of 256 terms that are summed apart. Vector registers run over rows, so that
+//!   neither their width nor the cut of rows and columns into tiles can change a bit.
+//! - **Inner products in lanes**, where the rows of A and the columns of B are contiguous and one of
+//!   the two is at most 32: eight lanes over k, as in [`simd::dot`](crate::simd::dot), in blocks of
+//!   1024 terms. Nothing is packed; for a few long vectors packing would take longer than the
+//!   product.
 //!
-//! Sequential: parallelism is over products.
+//! The functions that take a [`Parallelism`](crate::Parallelism) are for large symmetric results.
+//! Their chains are shorter: a term passes through about `2√len` roundings instead of `len`
+//! ([`rounding_terms`]), which keeps rigorous error bounds useful at sizes in the thousands. Their
+//! work is cut into blocks that depend on the sizes only.
+//!
+//! The tests of this module compare every kernel with its plain definition, bit by bit.
 
 #![expect(
     clippy::inline_always,
     reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
 )]
 
-mod forms;
-mod inner;
+mod dispatch;
+mod form_tile;
+mod job;
+mod lane_dots;
+mod moments;
 mod pack;
+mod quadratic;
+mod rank_k;
 mod tile;
 
 use faer::{Accum, Mat, MatMut, MatRef};
-use pulp::{Simd, WithSimd};
 
-use crate::simd;
+use dispatch::run;
+use job::{Gemm, MAX_CHAIN, Part};
 
-pub(crate) use forms::lower_forms;
+pub use moments::weighted_moments;
+pub use quadratic::{quadratic_blocks, quadratic_forms, quadratic_rounding_terms};
+pub use rank_k::{
+    add_symmetric_product, rounding_terms, summarize_symmetric_product, symmetric_product,
+};
 
-/// Terms of a chain, unless fewer are asked for.
-const DEPTH: usize = 256;
-
-/// The most that can be asked for.
-pub(crate) const LONGEST_CHAIN: usize = DEPTH;
-
-/// Terms of an inner product in lanes that are summed before they join the rest.
-const LONG_DEPTH: usize = 1024;
-
-/// At most so many rows of A, or columns of B, make inner products.
-const FEW: usize = 32;
-
-/// Inner products have at least so many terms: a sum over lanes at the end costs as much as 64.
-const LONG: usize = 128;
-
-/// `A B`.
+/// The product `A B` of an m × k and a k × n matrix.
+///
+/// ```
+/// use faer::mat;
+/// let a = mat![[1.0, 2.0], [3.0, 4.0]];
+/// let product = flatmin_linalg::product(a.as_ref(), mat![[1.0], [-1.0]].as_ref());
+/// assert_eq!(product, mat![[-1.0], [-1.0]]);
+/// ```
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -54,9 +61,10 @@ pub fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     out
 }
 
-/// `C = factor · A B`, or `C += factor · A B`, for `C` m × n, `A` m × k, `B` k × n in any storage.
+/// Writes `factor · A B` to C, or adds it, for `C` m × n, `A` m × k, `B` k × n in any storage.
 ///
-/// Costs mnk fused operations. An entry passes through at most `min(k, 1024) + ⌈k/256⌉ + 1` roundings.
+/// Costs mnk fused operations. An entry passes through at most `min(k, 1024) + ⌈k/256⌉ + 1`
+/// roundings.
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -67,13 +75,12 @@ pub fn matmul(
     b: MatRef<'_, f64>,
     factor: f64,
 ) {
-    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Whole, chain: DEPTH });
+    run(Gemm { c, accumulate, a, b, factor, part: Part::Whole, chain: MAX_CHAIN });
 }
 
-/// As [`matmul`], but only the entries of the lower triangle of `C`, the diagonal included, are
-/// computed and written.
+/// Computes and writes the lower triangle of C, the diagonal included, as [`matmul`] does.
 ///
-/// Costs about half.
+/// Entries above the diagonal keep their values. Costs about half of [`matmul`].
 ///
 /// # Panics
 /// When the shapes do not fit, or C is not square.
@@ -85,158 +92,16 @@ pub fn matmul_lower(
     factor: f64,
 ) {
     assert_eq!(c.nrows(), c.ncols(), "shape of a triangle");
-    run(simd::arch(), Job { c, accumulate, a, b, factor, part: Part::Lower, chain: DEPTH });
-}
-
-/// As one [`matmul`] (or [`matmul_lower`]) after another for every `chain` terms, with factor 1, to the bit: few
-/// roundings, but the operands are packed for longer sums and entries of C stay in the nearest cache.
-///
-/// An entry passes through at most `min(k, chain) + ⌈k/chain⌉` roundings.
-///
-/// # Panics
-/// When the shapes do not fit, or `chain` is not among 1..=[`LONGEST_CHAIN`].
-pub(crate) fn matmul_in_chains(
-    mut c: MatMut<'_, f64>,
-    mut accumulate: Accum,
-    a: MatRef<'_, f64>,
-    b: MatRef<'_, f64>,
-    part: Part,
-    chain: usize,
-) {
-    assert!((1..=LONGEST_CHAIN).contains(&chain), "length of a chain");
-    let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
-    let (arch, factor) = (simd::arch(), 1.0);
-    if k == 0 || !is_inner(m, n, chain, a, b) {
-        run(arch, Job { c, accumulate, a, b, factor, part, chain });
-        return;
-    }
-    for first in (0..k).step_by(chain) {
-        let terms = chain.min(k - first);
-        let (a, b) = (a.subcols(first, terms), b.subrows(first, terms));
-        run(arch, Job { c: c.as_mut(), accumulate, a, b, factor, part, chain: DEPTH });
-        accumulate = Accum::Add;
-    }
-}
-
-/// Which entries are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All of them.
-    Whole,
-    /// Those on the diagonal and below.
-    Lower,
-    /// Those on the diagonal and above.
-    Upper,
-}
-
-impl Part {
-    fn transposed(self) -> Self {
-        match self {
-            Self::Whole => Self::Whole,
-            Self::Lower => Self::Upper,
-            Self::Upper => Self::Lower,
-        }
-    }
-
-    /// Of the rows `0..rows`, those wanted in column `column`.
-    #[inline(always)]
-    fn rows(self, column: usize, rows: usize) -> std::ops::Range<usize> {
-        match self {
-            Self::Whole => 0..rows,
-            Self::Lower => column.min(rows)..rows,
-            Self::Upper => 0..(column + 1).min(rows),
-        }
-    }
-}
-
-/// `C (+)= factor · A B`.
-#[derive(Debug)]
-struct Job<'a> {
-    c: MatMut<'a, f64>,
-    accumulate: Accum,
-    a: MatRef<'a, f64>,
-    b: MatRef<'a, f64>,
-    factor: f64,
-    part: Part,
-    /// Terms that are summed before they join the rest, at most [`DEPTH`].
-    chain: usize,
-}
-
-impl<'a> Job<'a> {
-    /// `Cᵀ (+)= factor · Bᵀ Aᵀ`: the same products in the same order.
-    fn transposed(self) -> Job<'a> {
-        Job {
-            c: self.c.transpose_mut(),
-            accumulate: self.accumulate,
-            a: self.b.transpose(),
-            b: self.a.transpose(),
-            factor: self.factor,
-            part: self.part.transposed(),
-            chain: self.chain,
-        }
-    }
-}
-
-fn run(arch: pulp::Arch, job: Job<'_>) {
-    let (m, n, k) = (job.a.nrows(), job.b.ncols(), job.a.ncols());
-    assert_eq!(k, job.b.nrows(), "inner shapes of a product");
-    assert_eq!((m, n), (job.c.nrows(), job.c.ncols()), "outer shapes of a product");
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if job.accumulate == Accum::Replace {
-            let mut c = job.c;
-            for j in 0..n {
-                for i in job.part.rows(j, m) {
-                    c[(i, j)] = 0.0;
-                }
-            }
-        }
-        return;
-    }
-    if job.chain == DEPTH && is_inner(m, n, k, job.a, job.b) {
-        arch.dispatch(inner::Inner(job));
-        return;
-    }
-    // Registers run over the longer of short sides, else over what is contiguous.
-    let is_transposed = if m.min(n) < simd::LANES { n > m } else { job.c.row_stride() != 1 };
-    arch.dispatch(Chains(if is_transposed { job.transposed() } else { job }));
-}
-
-/// Whether a product with these outer shapes and k terms is one of inner products.
-fn is_inner(m: usize, n: usize, k: usize, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> bool {
-    let is_contiguous =
-        || a.transpose().try_as_col_major().is_some() && b.try_as_col_major().is_some();
-    m.min(n) <= FEW && k >= LONG && is_contiguous()
-}
-
-/// The general case, with registers over the rows of C.
-struct Chains<'a>(Job<'a>);
-
-impl WithSimd for Chains<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // As many accumulators as the registers allow, beside those of a column of A and an entry
-        // of B.
-        if S::F64_LANES == 8 {
-            tile::chains::<S, 8>(simd, self.0);
-        } else {
-            tile::chains::<S, 4>(simd, self.0);
-        }
-    }
+    run(Gemm { c, accumulate, a, b, factor, part: Part::Lower, chain: MAX_CHAIN });
 }
 
 #[cfg(test)]
 mod tests {
     use faer::{Accum, Mat, MatMut, MatRef};
 
-    use super::{
-        DEPTH, FEW, Job, LONG, LONG_DEPTH, Part, matmul, matmul_in_chains, matmul_lower, product,
-        run,
-    };
+    use super::dispatch::{MAX_LANE_SIDE, MIN_LANE_TERMS, run_in_chains, run_on};
+    use super::job::{Gemm, MAX_CHAIN, MAX_LANE_CHAIN, Part};
+    use super::{matmul, matmul_lower, product};
     use crate::simd::{InstructionSet, LANES};
 
     fn matrix(rows: usize, columns: usize) -> Mat<f64> {
@@ -247,8 +112,8 @@ mod tests {
     /// The definition of a chain, in plain scalars.
     fn chain(a: MatRef<'_, f64>, b: MatRef<'_, f64>, i: usize, j: usize, old: Option<f64>) -> f64 {
         let mut sum = old;
-        for first in (0..a.ncols()).step_by(DEPTH) {
-            let block = first..(first + DEPTH).min(a.ncols());
+        for first in (0..a.ncols()).step_by(MAX_CHAIN) {
+            let block = first..(first + MAX_CHAIN).min(a.ncols());
             let block = block.fold(0.0, |sum, k| f64::mul_add(a[(i, k)], b[(k, j)], sum));
             sum = Some(sum.map_or(0.7 * block, |sum| f64::mul_add(0.7, block, sum)));
         }
@@ -258,9 +123,9 @@ mod tests {
     /// The definition of an inner product in lanes.
     fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>, i: usize, j: usize, old: Option<f64>) -> f64 {
         let mut sum = old;
-        for first in (0..a.ncols()).step_by(LONG_DEPTH) {
+        for first in (0..a.ncols()).step_by(MAX_LANE_CHAIN) {
             let mut lanes = [0.0_f64; LANES];
-            for k in first..(first + LONG_DEPTH).min(a.ncols()) {
+            for k in first..(first + MAX_LANE_CHAIN).min(a.ncols()) {
                 let lane = &mut lanes[(k - first) % LANES];
                 *lane = f64::mul_add(a[(i, k)], b[(k, j)], *lane);
             }
@@ -286,9 +151,9 @@ mod tests {
             let mut by_rows = old.transpose().to_owned();
             let mut columns = by_columns.clone();
             for c in [columns.as_mut(), by_rows.as_mut().transpose_mut()] {
-                run(arch, Job { c, accumulate, a, b, factor: 0.7, part, chain: DEPTH });
+                run_on(arch, Gemm { c, accumulate, a, b, factor: 0.7, part, chain: MAX_CHAIN });
             }
-            let is_inner = !bit(0) && bit(1) && m.min(n) <= FEW && k >= LONG;
+            let is_inner = !bit(0) && bit(1) && m.min(n) <= MAX_LANE_SIDE && k >= MIN_LANE_TERMS;
             for j in 0..n {
                 for i in 0..m {
                     let before = by_columns[(i, j)];
@@ -351,7 +216,8 @@ mod tests {
                         }
                     }
                     let mut found = old.clone();
-                    matmul_in_chains(found.as_mut(), accumulate, a, b.as_ref(), part, chain);
+                    let (c, b, factor) = (found.as_mut(), b.as_ref(), 1.0);
+                    run_in_chains(Gemm { c, accumulate, a, b, factor, part, chain });
                     assert_eq!(found, expected, "{m} × {n} × {k} by {chain}");
                 }
             }

@@ -1,4 +1,4 @@
-//! Operands cut into panels that a tile reads from front to back.
+//! Operands of a product, packed into panels that a tile reads from front to back.
 
 #![expect(
     clippy::needless_range_loop,
@@ -13,15 +13,16 @@ use pulp::{NullaryFnOnce, Simd};
 use crate::simd::AlignedVec;
 
 thread_local! {
-    /// Kept by the thread: a product that allocates megabytes anew spends its time on page faults.
+    /// Buffers that a thread reuses: a product that allocates megabytes anew spends its time on page
+    /// faults.
     static BUFFERS: Cell<Option<[AlignedVec; 2]>> = const { Cell::new(None) };
 }
 
-/// Room for the panels of A and of B.
-pub(super) struct Buffers([AlignedVec; 2]);
+/// Memory for the packed panels of A and of B.
+pub(super) struct PackBuffers([AlignedVec; 2]);
 
-impl Buffers {
-    /// Takes those of this thread, of at least the given lengths and with any contents.
+impl PackBuffers {
+    /// Takes the buffers of this thread, with at least the given lengths and arbitrary contents.
     pub(super) fn take(len_a: usize, len_b: usize) -> Self {
         let kept = BUFFERS.take().filter(|[a, b]| a.len() >= len_a && b.len() >= len_b);
         Self(kept.unwrap_or_else(|| {
@@ -29,19 +30,20 @@ impl Buffers {
         }))
     }
 
+    /// The buffers for A and for B.
     pub(super) fn split(&mut self) -> (&mut [f64], &mut [f64]) {
         let [a, b] = &mut self.0;
         (a, b)
     }
 
-    /// Gives them back.
-    pub(super) fn keep(self) {
+    /// Returns the buffers to the thread.
+    pub(super) fn release(self) {
         BUFFERS.set(Some(self.0));
     }
 }
 
-/// Rows of `source` in panels of `height`, one after another: a panel holds the first column of its
-/// rows, then the second, and so on. Rows that are missing in the last panel are zero.
+/// Packs the rows of `source` in panels of `height` rows, one after another. A panel holds the first
+/// column of its rows, then the second, and so on. Missing rows of the last panel are zero.
 #[inline(always)]
 pub(super) fn pack<S: Simd>(simd: S, height: usize, out: &mut [f64], source: MatRef<'_, f64>) {
     match height {
@@ -54,6 +56,26 @@ pub(super) fn pack<S: Simd>(simd: S, height: usize, out: &mut [f64], source: Mat
         16 => simd.vectorize(Pack::<16> { out, source }),
         24 => simd.vectorize(Pack::<24> { out, source }),
         _ => simd.vectorize(Pack::<32> { out, source }),
+    }
+}
+
+/// Packs rows in panels of `R` registers. The last panel has as few registers as its rows need.
+#[inline(always)]
+pub(super) fn pack_rows<S: Simd, const R: usize>(
+    simd: S,
+    out: &mut [f64],
+    source: MatRef<'_, f64>,
+) {
+    let height = R * S::F64_LANES;
+    let whole = source.nrows() / height * height;
+    if whole > 0 {
+        pack(simd, height, out, source.subrows(0, whole));
+    }
+    let rest = source.nrows() - whole;
+    if rest > 0 {
+        let out = &mut out[whole * source.ncols()..];
+        let height = rest.next_multiple_of(S::F64_LANES);
+        pack(simd, height, out, source.subrows(whole, rest));
     }
 }
 
@@ -87,13 +109,13 @@ impl<const HEIGHT: usize> NullaryFnOnce for Pack<'_, HEIGHT> {
                 }
             } else if let Some(columns) = rows.transpose().try_as_col_major() {
                 let mut i = 0;
-                while i + GROUP <= count {
-                    let mut lines = [&[][..]; GROUP];
-                    for r in 0..GROUP {
+                while i + TRANSPOSED_ROWS <= count {
+                    let mut lines = [&[][..]; TRANSPOSED_ROWS];
+                    for r in 0..TRANSPOSED_ROWS {
                         lines[r] = columns.col(i + r).as_slice();
                     }
-                    transpose::<HEIGHT>(panel, i, lines, depth);
-                    i += GROUP;
+                    transpose_into::<HEIGHT>(panel, i, lines, depth);
+                    i += TRANSPOSED_ROWS;
                 }
                 for i in i..count {
                     let line = columns.col(i).as_slice();
@@ -112,35 +134,35 @@ impl<const HEIGHT: usize> NullaryFnOnce for Pack<'_, HEIGHT> {
     }
 }
 
-/// Rows that are transposed together.
-const GROUP: usize = 4;
+/// The number of rows that are transposed together.
+const TRANSPOSED_ROWS: usize = 4;
 
-/// Writes `GROUP` rows of length `depth` into the columns `first..` of a panel.
+/// Writes rows of length `depth` into the columns of a panel that begin at `first`.
 #[inline(always)]
-fn transpose<const HEIGHT: usize>(
+fn transpose_into<const HEIGHT: usize>(
     panel: &mut [f64],
     first: usize,
-    lines: [&[f64]; GROUP],
+    lines: [&[f64]; TRANSPOSED_ROWS],
     depth: usize,
 ) {
-    let mut blocks = panel.chunks_exact_mut(GROUP * HEIGHT);
-    let whole = depth / GROUP;
+    let mut blocks = panel.chunks_exact_mut(TRANSPOSED_ROWS * HEIGHT);
+    let whole = depth / TRANSPOSED_ROWS;
     for b in 0..whole {
         let Some(block) = blocks.next() else { break };
-        let mut square = [[0.0; GROUP]; GROUP];
-        for r in 0..GROUP {
-            square[r].copy_from_slice(&lines[r][b * GROUP..][..GROUP]);
+        let mut square = [[0.0; TRANSPOSED_ROWS]; TRANSPOSED_ROWS];
+        for r in 0..TRANSPOSED_ROWS {
+            square[r].copy_from_slice(&lines[r][b * TRANSPOSED_ROWS..][..TRANSPOSED_ROWS]);
         }
-        for c in 0..GROUP {
-            let mut column = [0.0; GROUP];
-            for r in 0..GROUP {
+        for c in 0..TRANSPOSED_ROWS {
+            let mut column = [0.0; TRANSPOSED_ROWS];
+            for r in 0..TRANSPOSED_ROWS {
                 column[r] = square[r][c];
             }
-            block[c * HEIGHT + first..][..GROUP].copy_from_slice(&column);
+            block[c * HEIGHT + first..][..TRANSPOSED_ROWS].copy_from_slice(&column);
         }
     }
-    for (k, out) in panel.chunks_exact_mut(HEIGHT).enumerate().skip(whole * GROUP) {
-        for r in 0..GROUP {
+    for (k, out) in panel.chunks_exact_mut(HEIGHT).enumerate().skip(whole * TRANSPOSED_ROWS) {
+        for r in 0..TRANSPOSED_ROWS {
             out[first + r] = lines[r][k];
         }
     }

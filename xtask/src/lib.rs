@@ -16,6 +16,7 @@ mod named;
 mod process;
 mod program;
 pub mod readers;
+pub mod report;
 mod reproduce;
 mod verified;
 mod verify;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use flatmin_experiments::report::Report;
 use flatmin_host::is_printable;
+
+use crate::report::Report;
 
 /// The facts, the claims with their measurements, and the summary table of every experiment.
 pub(crate) fn page(report: &Report) -> String {
@@ -16,7 +17,8 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, sentence) = (&claim.id, &claim.verdict, inert(&escaped(&claim.sentence)));
+        let (id, verdict, sentence) =
+            (&claim.id, claim.verdict.word(), inert(&escaped(&claim.sentence)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
         let _ = write!(
             page,
@@ -28,7 +30,7 @@ pub(crate) fn page(report: &Report) -> String {
             let _ = write!(page, "{}\n\n", inert(&escaped(&claim.note)));
         }
         let rows = claim.measured.iter().map(|m| {
-            let [median, minimum, maximum] = [&m.median, &m.minimum, &m.maximum].map(Clone::clone);
+            let [median, minimum, maximum] = m.display();
             vec![escaped(&m.quantity), median, minimum, maximum, m.runs.to_string()]
         });
         page.push_str(&table(&["measured", "median", "minimum", "maximum", "runs"], rows));

@@ -3,10 +3,10 @@
 //! Errors are worded as a user would see them.
 
 use flatmin_experiments::cell::{CellResult, CellSpec};
-use flatmin_experiments::report::{Report, Section};
 use flatmin_host::{SealedFile as _, duration};
 
 use crate::markdown;
+use crate::report::{Report, Section};
 use crate::reproduce::{CellFile, Manifest};
 use crate::verified::Ledger;
 

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use flatmin_experiments::report::Section;
 use flatmin_host::{FileError, is_sealed, read_own, said, short};
 use serde::Deserialize;
 
 use crate::program::XTASK;
+use crate::report::Section;
 
 const SCHEMA: &str = "flatmin.ledger/1";
 

@@ -1,34 +1,40 @@
 //! The experiments of flatmin as cells, with claims, tables and figures.
 //!
-//! An [`Experiment`] expands into [`cell::CellSpec`]s for a [`Settings`], and turns their
-//! [`cell::Results`] into a [`Presentation`]: a table, a figure and a summary. [`claims`] judges the
-//! paper's claims on the same results. Everything is a pure function of the settings; which cells
-//! are stored, in which order and on how many threads they run is decided elsewhere.
+//! An [`Experiment`] is a value: it expands into [`cell::CellSpec`]s for some [`Settings`], turns
+//! their [`cell::Results`] into a [`Presentation`] (a table, a figure and a summary), and judges the
+//! [`claims`] that rest on it. [`EXPERIMENTS`] lists them all. Everything is a pure function of the
+//! settings; which cells are stored, in which order and on how many threads they run is decided
+//! elsewhere.
+//!
+//! ```
+//! use flatmin_experiments::{EXPERIMENTS, Profile, Settings, claims, expand};
+//!
+//! let settings = Settings::new(Profile::Smoke);
+//! let norms: Vec<_> = EXPERIMENTS.iter().copied().filter(|e| e.id == "norm_equivalence").collect();
+//! let mut results = flatmin_experiments::cell::Results::new();
+//! for cell in expand(&norms, &settings) {
+//!     results.insert(cell.key(), cell.run()?);
+//! }
+//! let claims = claims(&norms, &settings, &results)?;
+//! assert_eq!(claims[0].id, "6");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod cell;
 mod claim;
-pub mod command;
 mod experiment;
+mod finished;
+mod framework;
+mod judgement;
 mod profile;
-pub mod report;
+mod protocol;
+mod runs;
 mod statistics;
 pub mod table;
 
-pub use claim::{Claim, Measured, Verdict, short_number};
-pub use experiment::{Experiment, MissingCell, Presentation, claims, expand};
-pub use profile::{Profile, Settings};
-
-/// A name that is none of the known ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {kind} {name:?}; valid: {}", valid.join(", "))]
-pub struct UnknownName {
-    kind: &'static str,
-    name: String,
-    valid: Vec<&'static str>,
-}
-
-impl UnknownName {
-    pub(crate) fn new(kind: &'static str, name: &str, valid: Vec<&'static str>) -> Self {
-        Self { kind, name: name.to_owned(), valid }
-    }
-}
+pub use claim::{Claim, Measured, Verdict};
+pub use experiment::{EXPERIMENTS, find};
+pub use finished::MissingCell;
+pub use framework::{Experiment, Presentation, claims, expand};
+pub use profile::{Profile, Settings, UnknownName};
+pub use table::short_number;

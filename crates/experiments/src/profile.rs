@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::UnknownName;
-
 /// How large a reproduction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
@@ -17,6 +15,15 @@ pub enum Profile {
     Paper,
     /// The paper's sizes, 20 seeds, 20 learning rates.
     Full,
+}
+
+/// A name that is none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {kind} {name:?}; valid: {}", valid.join(", "))]
+pub struct UnknownName {
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) valid: Vec<&'static str>,
 }
 
 impl Profile {
@@ -41,11 +48,6 @@ impl Profile {
             Self::Full => 20,
         }
     }
-
-    /// Whether its training runs are large enough to judge the paper's claims.
-    pub fn judges_training(self) -> bool {
-        self != Self::Smoke
-    }
 }
 
 impl fmt::Display for Profile {
@@ -58,14 +60,14 @@ impl FromStr for Profile {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .into_iter()
-            .find(|profile| profile.id() == name)
-            .ok_or_else(|| UnknownName::new("profile", name, Self::ALL.map(Self::id).to_vec()))
+        let valid = || Self::ALL.map(Self::id).to_vec();
+        let found = Self::ALL.into_iter().find(|profile| profile.id() == name);
+        let unknown = || UnknownName { kind: "profile", name: name.to_owned(), valid: valid() };
+        found.ok_or_else(unknown)
     }
 }
 
-/// What a reproduction runs.
+/// The scope of a reproduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Sizes, learning rates and budgets.

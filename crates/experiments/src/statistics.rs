@@ -12,6 +12,36 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The median; `None` of nothing.
+pub(crate) fn median_of(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.into_iter().collect();
+    (!values.is_empty()).then(|| median(&values))
+}
+
+/// The largest value; −∞ of nothing.
+pub(crate) fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// The smallest value; ∞ of nothing.
+pub(crate) fn smallest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// Groups by a number, in ascending order of it; within a group the order stays.
+pub(crate) fn group_by<T: Copy>(items: &[T], key: impl Fn(&T) -> f64) -> Vec<(f64, Vec<T>)> {
+    let mut groups: Vec<(f64, Vec<T>)> = Vec::new();
+    for item in items {
+        let key = key(item);
+        match groups.iter_mut().find(|(k, _)| k.total_cmp(&key).is_eq()) {
+            Some((_, group)) => group.push(*item),
+            None => groups.push((key, vec![*item])),
+        }
+    }
+    groups.sort_by(|a, b| a.0.total_cmp(&b.0));
+    groups
+}
+
 /// The mean and its standard error; NaN of nothing, and an error of NaN for a single value.
 pub(crate) fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;

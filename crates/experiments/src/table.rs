@@ -9,13 +9,8 @@ pub struct Column {
     pub name: &'static str,
     /// Its unit, or the quantity it counts; `1` for a pure number.
     pub unit: &'static str,
-    /// What it holds.
+    /// Its meaning.
     pub description: &'static str,
-}
-
-/// The column with this name, unit and description.
-pub(crate) fn column(name: &'static str, unit: &'static str, description: &'static str) -> Column {
-    Column { name, unit, description }
 }
 
 /// One value.
@@ -31,9 +26,27 @@ pub enum Value {
     Missing,
 }
 
-impl From<Option<f64>> for Value {
-    fn from(value: Option<f64>) -> Self {
-        value.map_or(Self::Missing, Self::Number)
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Self {
+        Self::Integer(value as u64)
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value)
     }
 }
 
@@ -43,17 +56,20 @@ impl From<&str> for Value {
     }
 }
 
-impl Value {
-    /// The median of some numbers; missing of none.
-    pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Self {
-        let values: Vec<f64> = values.into_iter().collect();
-        if values.is_empty() {
-            Self::Missing
-        } else {
-            Self::Number(crate::statistics::median(&values))
-        }
+/// `yes` or `no`.
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        if value { "yes" } else { "no" }.into()
     }
+}
 
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Missing, T::into)
+    }
+}
+
+impl Value {
     /// The text of a CSV field. A number that is not finite is `inf`, `-inf` or `nan`.
     pub fn to_field(&self) -> String {
         match self {
@@ -67,7 +83,7 @@ impl Value {
     /// The text for a reader: numbers to four digits.
     pub fn to_short_field(&self) -> String {
         match self {
-            Self::Number(value) => crate::short_number(*value),
+            Self::Number(value) => short_number(*value),
             other => other.to_field(),
         }
     }
@@ -79,6 +95,28 @@ pub fn number(value: f64) -> String {
         .map_or_else(|| value.to_string().to_lowercase(), |number| number.to_string())
 }
 
+/// Four significant digits, in scientific notation where that is shorter to read.
+pub fn short_number(value: f64) -> String {
+    if !value.is_finite() {
+        return number(value);
+    }
+    let size = value.abs();
+    if size <= 0.0 {
+        return "0".to_owned();
+    }
+    if (1e-3..1e5).contains(&size) {
+        // Digits after the point that leave four in all.
+        let limits = [1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2];
+        let digits = limits.iter().position(|limit| size >= *limit).unwrap_or(limits.len());
+        let text = format!("{value:.digits$}");
+        if text.contains('.') {
+            return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+        }
+        return text;
+    }
+    format!("{value:.2e}")
+}
+
 /// A table in long form.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
@@ -88,7 +126,35 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
+/// A table with a row for each item, from the name, the unit and the description of every column and
+/// the value it holds for an item.
+macro_rules! table {
+    (
+        $items:expr,
+        |$item:pat_param| { $($name:literal, $unit:literal, $description:literal => $value:expr;)* }
+    ) => {
+        $crate::table::Table {
+            columns: vec![
+                $($crate::table::Column { name: $name, unit: $unit, description: $description }),*
+            ],
+            rows: $items
+                .iter()
+                .map(|$item| vec![$($crate::table::Value::from($value)),*])
+                .collect(),
+        }
+    };
+}
+pub(crate) use table;
+
 impl Table {
+    /// Inserts the columns of another table with as many rows, before the column at `position`.
+    pub(crate) fn insert_columns(&mut self, position: usize, other: Self) {
+        self.columns.splice(position..position, other.columns);
+        for (row, added) in self.rows.iter_mut().zip(other.rows) {
+            row.splice(position..position, added);
+        }
+    }
+
     /// The CSV text (RFC 4180, line feeds, a header line).
     ///
     /// # Errors
@@ -116,7 +182,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Column, Table, Value};
+    use super::{Column, Table, Value, short_number};
 
     #[test]
     fn numbers_round_trip_and_words_are_quoted() {
@@ -136,5 +202,33 @@ mod tests {
         let column = Column { name: "a", unit: "1", description: "test" };
         let table = Table { columns: vec![column.clone(), column], rows: vec![vec!["x".into()]] };
         assert!(table.to_csv().is_err());
+    }
+
+    #[test]
+    fn short_numbers_have_four_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.98765, "0.9877"),
+            (123.456, "123.5"),
+            (4491.2, "4491"),
+            (1.23456e-7, "1.23e-7"),
+            (2.0e6, "2.00e6"),
+            (-0.5, "-0.5"),
+        ] {
+            assert_eq!(short_number(value), text);
+        }
+    }
+
+    #[test]
+    fn a_table_of_items_has_a_row_for_each() {
+        let items = [1.5, 2.0];
+        let mut table = table!(&items, |x| {
+            "x", "1", "the number" => *x;
+            "half", "1", "half of small ones" => (*x < 1.8).then_some(0.5 * x);
+        });
+        let large = table!(&items, |x| { "large", "word", "above 1.8" => *x > 1.8; });
+        table.insert_columns(1, large);
+        assert_eq!(table.to_csv().unwrap(), "x,large,half\n1.5,no,0.75\n2.0,yes,\n");
     }
 }

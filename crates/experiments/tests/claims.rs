@@ -9,7 +9,9 @@ use flatmin_experiments::cell::{
     Measurement, MinimizedNorm, Problem, Results, SimulatedDynamics, SimulatedPoint, SingleRuns,
     StabilityResult, StabilityStudy, StoredEdge, StoredExponent, TrainResult, TrainSpec,
 };
-use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_experiments::{
+    EXPERIMENTS, Experiment, Profile, Settings, Verdict, claims, expand, find,
+};
 use flatmin_linalg::Sharpness;
 use flatmin_optim::{Method, Outcome, Sampling};
 use flatmin_theory::ReplicaMean;
@@ -131,21 +133,16 @@ fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> SimulatedDyna
     SimulatedDynamics { momentum, threshold, factor, exponent, path: path.to_vec() }
 }
 
-/// The experiments on the paper's own models; those on deep networks have their own tests.
-const PAPER: [Experiment; 12] = [
-    Experiment::ReluDynamics,
-    Experiment::ReluSharpness,
-    Experiment::ReluGeneralization,
-    Experiment::ReluSchedule,
-    Experiment::DiagonalSharpness,
-    Experiment::DiagonalGeneralization,
-    Experiment::DiagonalBalance,
-    Experiment::NormEquivalence,
-    Experiment::TooWeak,
-    Experiment::BatchSize,
-    Experiment::Threshold,
-    Experiment::LinearStability,
-];
+/// The experiments on the paper's own models; those on deep networks and estimators have their own
+/// tests.
+fn paper() -> Vec<&'static Experiment> {
+    let others = ["deep_sharpness", "progressive_sharpening", "estimators"];
+    EXPERIMENTS.iter().copied().filter(|experiment| !others.contains(&experiment.id)).collect()
+}
+
+fn experiment(id: &str) -> &'static Experiment {
+    find(id).unwrap()
+}
 
 fn settings() -> Settings {
     Settings::new(Profile::Quick)
@@ -153,14 +150,14 @@ fn settings() -> Settings {
 
 /// What is not trained is computed, once.
 static COMPUTED: LazyLock<Results> = LazyLock::new(|| {
-    let cells = expand(&PAPER, &settings()).into_iter();
+    let cells = expand(&paper(), &settings()).into_iter();
     let computed = cells.filter(|cell| !matches!(cell, CellSpec::Train(_)));
     computed.map(|cell| (cell.key(), cell.run().unwrap())).collect()
 });
 
 fn results(change: impl Fn(&TrainSpec, &mut TrainResult)) -> Results {
     let mut results = COMPUTED.clone();
-    for cell in expand(&PAPER, &settings()) {
+    for cell in expand(&paper(), &settings()) {
         if let CellSpec::Train(spec) = cell {
             let mut result = ideal(&spec);
             change(&spec, &mut result);
@@ -173,7 +170,7 @@ fn results(change: impl Fn(&TrainSpec, &mut TrainResult)) -> Results {
 /// The verdict on claim 11 with changed interpolators.
 fn with_interpolators(change: impl Fn(&InterpolatorSpec, &mut InterpolatorResult)) -> Verdict {
     let mut results = results(|_, _| {});
-    for cell in expand(&[Experiment::TooWeak], &settings()) {
+    for cell in expand(&[experiment("too_weak")], &settings()) {
         if let (CellSpec::Interpolator(spec), Some(CellResult::Interpolator(result))) =
             (&cell, results.get_mut(&cell.key()))
         {
@@ -184,7 +181,7 @@ fn with_interpolators(change: impl Fn(&InterpolatorSpec, &mut InterpolatorResult
 }
 
 fn verdicts(results: &Results) -> Vec<(String, Verdict)> {
-    let claims = claims(&PAPER, &settings(), results).unwrap();
+    let claims = claims(&paper(), &settings(), results).unwrap();
     claims.into_iter().map(|claim| (claim.id, claim.verdict)).collect()
 }
 
@@ -476,7 +473,7 @@ fn a_violated_norm_theorem_breaks_claim_6() {
                 }
             }
         }
-        let claims = claims(&[Experiment::NormEquivalence], &settings(), &results).unwrap();
+        let claims = claims(&[experiment("norm_equivalence")], &settings(), &results).unwrap();
         assert_eq!(claims.len(), 1, "only the claim whose experiment was asked for");
         assert_eq!(claims[0].verdict, Verdict::Fails, "slack {break_slack}");
     }
@@ -490,19 +487,19 @@ fn a_diverged_run_is_shown_and_does_not_stop_the_others() {
             (result.last, result.population, result.study) = (None, None, None);
         }
     });
-    for experiment in PAPER {
+    for experiment in paper() {
         let shown = experiment.present(&settings(), &results).unwrap();
         let csv = shown.table.to_csv().unwrap();
         assert!(!csv.contains("NaN"), "{experiment}");
         assert!(shown.figure.to_svg().starts_with("<svg"), "{experiment}");
     }
-    let sharpness = Experiment::ReluSharpness.present(&settings(), &results).unwrap();
+    let sharpness = experiment("relu_sharpness").present(&settings(), &results).unwrap();
     assert!(sharpness.table.to_csv().unwrap().contains("diverged"));
 }
 
 #[test]
 fn a_missing_cell_is_named() {
-    let error = Experiment::ReluSharpness.present(&settings(), &Results::new()).unwrap_err();
+    let error = experiment("relu_sharpness").present(&settings(), &Results::new()).unwrap_err();
     assert!(error.label.contains("ReLU SGD B=1"), "{error}");
 }
 
@@ -510,25 +507,24 @@ fn a_missing_cell_is_named() {
 fn shared_runs_are_trained_once() {
     for profile in Profile::ALL {
         let settings = Settings::new(profile);
-        let keys = |experiment: Experiment| -> Vec<_> {
-            experiment.cells(&settings).iter().map(CellSpec::key).collect()
+        let keys = |id: &str| -> Vec<_> {
+            experiment(id).cells(&settings).iter().map(CellSpec::key).collect()
         };
-        let grid = keys(Experiment::ReluSharpness);
-        let shared =
-            |experiment| keys(experiment).iter().filter(|key| grid.contains(key)).count() as u64;
+        let grid = keys("relu_sharpness");
+        let shared = |id: &str| keys(id).iter().filter(|key| grid.contains(key)).count() as u64;
         // SGD and gradient descent at the largest level are followed along training.
-        assert_eq!(shared(Experiment::ReluDynamics), 2 * settings.seeds, "{profile}");
+        assert_eq!(shared("relu_dynamics"), 2 * settings.seeds, "{profile}");
         // Thresholds are those of the minima on the two grids.
-        let grids = [Experiment::ReluSharpness, Experiment::DiagonalSharpness];
-        let with_thresholds = [&grids[..], &[Experiment::Threshold]].concat();
+        let grids = [experiment("relu_sharpness"), experiment("diagonal_sharpness")];
+        let with_thresholds = [&grids[..], &[experiment("threshold")]].concat();
         assert_eq!(expand(&with_thresholds, &settings), expand(&grids, &settings), "{profile}");
         // A single sample a step is what the batch sizes start from.
-        assert_eq!(shared(Experiment::BatchSize), settings.seeds, "{profile}");
+        assert_eq!(shared("batch_size"), settings.seeds, "{profile}");
         // The plain run at the largest level is the schedule's reference.
-        assert_eq!(shared(Experiment::ReluSchedule), settings.seeds, "{profile}");
+        assert_eq!(shared("relu_schedule"), settings.seeds, "{profile}");
         // Both methods at the largest learning rate, and both interpolators.
-        let diagonal = keys(Experiment::DiagonalGeneralization);
-        let too_weak = keys(Experiment::TooWeak);
+        let diagonal = keys("diagonal_generalization");
+        let too_weak = keys("too_weak");
         let shared = too_weak.iter().filter(|key| diagonal.contains(key)).count() as u64;
         assert_eq!(shared, 4 * settings.seeds, "{profile}");
     }

@@ -3,16 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use flatmin_experiments::cell::{
-    CellResult, CellSpec, Estimator, EstimatorResult, EstimatorSpec, Results, Spectrum,
+    CellResult, CellSpec, EstimatorResult, EstimatorSpec, Results, Spectrum,
 };
-use flatmin_experiments::{Experiment, Profile, Settings, Verdict, claims, expand};
+use flatmin_experiments::{Profile, Settings, Verdict, claims, expand, find};
+use flatmin_linalg::TraceMethod;
 
 fn of(id: &str, change: impl Fn(&EstimatorSpec, &mut EstimatorResult)) -> Verdict {
     let settings = Settings::new(Profile::Paper);
     let mut results = Results::new();
-    for cell in expand(&[Experiment::Estimators], &settings) {
+    for cell in expand(&[find("estimators").unwrap()], &settings) {
         let CellSpec::Estimator(spec) = cell else { continue };
-        let rate = if spec.estimator == Estimator::Hutchinson { 0.5 } else { 1.0 };
+        let rate = if spec.estimator == TraceMethod::Hutchinson { 0.5 } else { 1.0 };
         let error = libm::pow(spec.products as f64, -rate);
         let mut result = EstimatorResult {
             dim: spec.dim,
@@ -25,7 +26,7 @@ fn of(id: &str, change: impl Fn(&EstimatorSpec, &mut EstimatorResult)) -> Verdic
         change(&spec, &mut result);
         results.insert(cell.key(), CellResult::Estimator(result));
     }
-    let claims = claims(&[Experiment::Estimators], &settings, &results).unwrap();
+    let claims = claims(&[find("estimators").unwrap()], &settings, &results).unwrap();
     claims.into_iter().find(|claim| claim.id == id).unwrap().verdict
 }
 
@@ -35,7 +36,7 @@ fn coverage_is_judged_over_all_operators_from_twenty_products_on() {
     for share in [92, 98] {
         let at = |budget: usize| {
             move |spec: &EstimatorSpec, result: &mut EstimatorResult| {
-                if spec.estimator == Estimator::XTrace && spec.products == budget {
+                if spec.estimator == TraceMethod::XTrace && spec.products == budget {
                     result.covered = spec.replicas * share / 100;
                 }
             }
@@ -61,7 +62,7 @@ fn coverage_is_judged_over_all_operators_from_twenty_products_on() {
 #[test]
 fn an_estimator_that_gains_nothing_breaks_claim_17() {
     assert_eq!(of("17", |_, _| {}), Verdict::Holds);
-    for estimator in [Estimator::XTrace, Estimator::XNysTrace] {
+    for estimator in [TraceMethod::XTrace, TraceMethod::XNysTrace] {
         for factor in [3.0, f64::NAN] {
             let worse = |spec: &EstimatorSpec, result: &mut EstimatorResult| {
                 if spec.estimator == estimator && spec.products == 80 {

@@ -136,3 +136,45 @@ impl Axis {
         Self { range: Some((low, high)), ..self }
     }
 }
+
+impl Panel {
+    /// A panel with its axes, its series and its references.
+    pub fn new(
+        title: impl Into<String>,
+        x: Axis,
+        y: Axis,
+        series: Vec<Series>,
+        references: Vec<Reference>,
+    ) -> Self {
+        Self { title: title.into(), x, y, series, references }
+    }
+}
+
+impl Series {
+    /// A series of points with its label.
+    pub fn new(
+        label: impl Into<String>,
+        style: Style,
+        mark: Mark,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) -> Self {
+        Self { label: label.into(), style, mark, points: points.into_iter().collect() }
+    }
+}
+
+impl Reference {
+    /// A line y = `value` over the whole width.
+    pub fn horizontal(label: impl Into<String>, value: f64) -> Self {
+        Self { label: label.into(), kind: ReferenceKind::Horizontal(value) }
+    }
+
+    /// A line x = `value` over the whole height.
+    pub fn vertical(label: impl Into<String>, value: f64) -> Self {
+        Self { label: label.into(), kind: ReferenceKind::Vertical(value) }
+    }
+
+    /// Straight pieces between the points, in order.
+    pub fn curve(label: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { label: label.into(), kind: ReferenceKind::Curve(points.into_iter().collect()) }
+    }
+}

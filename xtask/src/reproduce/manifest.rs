@@ -79,13 +79,12 @@ impl Manifest {
     /// [`Failure::File`] when a manifest is there but cannot be read.
     pub(super) fn record(
         &mut self,
-        experiments: &[Experiment],
+        experiments: &[&Experiment],
         cells: &[CellSpec],
         seconds: &Seconds,
         path: &Path,
     ) -> Result<(), Failure> {
-        self.experiments =
-            experiments.iter().map(|experiment| experiment.id().to_owned()).collect();
+        self.experiments = experiments.iter().map(|experiment| experiment.id.to_owned()).collect();
         self.cells_computed = seconds.len();
         self.cells_reused = cells.len() - seconds.len();
         self.seconds_per_cell = earlier_seconds(path, cells)?;

@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use clap::Args;
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
-use flatmin_experiments::command::RunOptions;
-use flatmin_experiments::{Experiment, Profile, Settings, expand};
+use flatmin_experiments::{EXPERIMENTS, Experiment, Profile, Settings, expand, find};
 use flatmin_host::{Exit, Format, duration, make_writable, note, print, print_json, shown, sweep};
 use serde_json::{Value, json};
 
@@ -45,10 +44,17 @@ pub(crate) struct ReproduceArguments {
     #[arg(long, default_value = "paper")]
     profile: Profile,
     /// Only these experiments.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<Experiment>,
-    #[command(flatten)]
-    run: RunOptions,
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = find)]
+    only: Vec<&'static Experiment>,
+    /// Number of seeds [default: 1 for smoke and quick, 5 for paper, 20 for full].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Number of threads; no result depends on it [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Where everything is written [default: results/PROFILE].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -71,7 +77,7 @@ struct Reproduction<'a> {
     arguments: &'a ReproduceArguments,
     settings: Settings,
     /// The chosen experiments, in the order of the report.
-    experiments: Vec<Experiment>,
+    experiments: Vec<&'static Experiment>,
     /// Their cells.
     cells: Vec<CellSpec>,
     out: PathBuf,
@@ -83,9 +89,11 @@ struct Reproduction<'a> {
 /// # Errors
 /// [`Failure`] when it could not be done.
 pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<Exit, Failure> {
-    let settings = arguments.run.settings(arguments.profile);
-    let chosen = |id: &Experiment| arguments.only.is_empty() || arguments.only.contains(id);
-    let experiments: Vec<Experiment> = Experiment::ALL.into_iter().filter(chosen).collect();
+    let &ReproduceArguments { profile, seed, .. } = arguments;
+    let seeds = arguments.seeds.unwrap_or(profile.default_seeds());
+    let settings = Settings { profile, seeds, seed };
+    let chosen = |id: &&Experiment| arguments.only.is_empty() || arguments.only.contains(id);
+    let experiments: Vec<&Experiment> = EXPERIMENTS.iter().copied().filter(chosen).collect();
     let cells = expand(&experiments, &settings);
     let default = || PathBuf::from("results").join(settings.profile.id());
     let out = arguments.out.clone().unwrap_or_else(default);
@@ -165,7 +173,7 @@ impl Reproduction<'_> {
 
     fn all(&self) -> Result<Exit, Failure> {
         let (start, out) = (Instant::now(), &self.out);
-        let threads = self.arguments.run.threads();
+        let threads = self.arguments.threads.map_or(0, usize::from);
         for folder in [out, self.store.folder(), &out.join("tables"), &out.join("figures")] {
             make_writable(folder)?;
             sweep(folder)?;
@@ -212,9 +220,9 @@ impl Reproduction<'_> {
 
     /// The experiments that claims and report cover: the chosen ones, and those whose tables the folder
     /// holds already and whose cells are all stored. Adds the results of the latter.
-    fn add_stored(&self, results: &mut Results) -> Result<Vec<Experiment>, Failure> {
+    fn add_stored(&self, results: &mut Results) -> Result<Vec<&'static Experiment>, Failure> {
         let mut included = Vec::new();
-        for experiment in Experiment::ALL {
+        for &experiment in EXPERIMENTS {
             if self.experiments.contains(&experiment) {
                 included.push(experiment);
             } else if table_path(&self.out, experiment).exists() {
@@ -233,7 +241,7 @@ impl Reproduction<'_> {
 
     fn add_if_complete(
         &self,
-        experiment: Experiment,
+        experiment: &Experiment,
         results: &mut Results,
     ) -> Result<bool, Failure> {
         let mut added = Results::new();
@@ -250,6 +258,6 @@ impl Reproduction<'_> {
 }
 
 /// The table of an experiment in the folder of a reproduction.
-fn table_path(out: &Path, experiment: Experiment) -> PathBuf {
-    out.join(format!("tables/{}.csv", experiment.id()))
+fn table_path(out: &Path, experiment: &Experiment) -> PathBuf {
+    out.join(format!("tables/{experiment}.csv"))
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use flatmin_experiments::cell::Results;
-use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
 use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Measured, Settings, Verdict, claims};
 use flatmin_host::{
@@ -15,11 +14,12 @@ use serde::Serialize;
 
 use super::manifest::Manifest;
 use crate::failure::Failure;
+use crate::report::{Report, Section};
 use crate::verified;
 
 /// The experiments that the outputs cover, with their results.
 pub(super) struct Included<'a> {
-    pub(super) experiments: &'a [Experiment],
+    pub(super) experiments: &'a [&'static Experiment],
     pub(super) settings: &'a Settings,
     /// The results of all their cells.
     pub(super) results: &'a Results,
@@ -59,7 +59,7 @@ pub(super) fn write_outputs(
 ) -> Result<Exit, Failure> {
     let &Included { experiments, settings, results } = included;
     let claims = claims(experiments, settings, results)?;
-    let sections = experiments.iter().map(|&id| write_experiment(id, included, out));
+    let sections = experiments.iter().map(|experiment| write_experiment(experiment, included, out));
     let mut sections = sections.collect::<Result<Vec<Section>, Failure>>()?;
     sections.extend(verified::section(out));
     let file =
@@ -78,7 +78,7 @@ pub(super) fn write_outputs(
         Format::Json => {
             let name = |name: &str| out.join(name).display().to_string();
             let names = |folder: &str, extension: &str| {
-                let ids = experiments.iter().map(|experiment| experiment.id());
+                let ids = experiments.iter().map(|experiment| experiment.id);
                 ids.map(|id| name(&format!("{folder}/{id}.{extension}"))).collect()
             };
             print_json(&Printed {
@@ -98,12 +98,12 @@ pub(super) fn write_outputs(
 
 /// Writes the table, its schema and the figure of an experiment. Gives its section of the report.
 fn write_experiment(
-    experiment: Experiment,
+    experiment: &Experiment,
     included: &Included<'_>,
     out: &Path,
 ) -> Result<Section, Failure> {
     let &Included { settings, results, .. } = included;
-    let id = experiment.id();
+    let id = experiment.id;
     let (table_file, figure_file) = (format!("tables/{id}.csv"), format!("figures/{id}.svg"));
     let presentation = experiment.present(settings, results)?;
     let path = out.join(&table_file);
@@ -117,8 +117,8 @@ fn write_experiment(
     let summary = presentation.summary;
     Ok(Section {
         id: id.to_owned(),
-        title: experiment.title().to_owned(),
-        shows: experiment.shows().to_owned(),
+        title: experiment.title.to_owned(),
+        shows: experiment.shows.to_owned(),
         how: experiment.how(settings),
         svg,
         table_file,
@@ -180,25 +180,8 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
                   runs; their data are beside this page."
             .to_owned(),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        claims: claims.iter().map(report_claim).collect(),
+        claims: claims.to_vec(),
         sections,
-    }
-}
-
-fn report_claim(claim: &Claim) -> ReportClaim {
-    let measured = claim.measured.iter().map(|measured| {
-        let [median, minimum, maximum] = measured.display();
-        let (quantity, runs) = (measured.quantity.clone(), measured.runs);
-        MeasuredRow { quantity, median, minimum, maximum, runs }
-    });
-    ReportClaim {
-        id: claim.id.clone(),
-        sentence: claim.sentence.clone(),
-        source: claim.source.clone(),
-        predicate: claim.predicate.clone(),
-        measured: measured.collect(),
-        verdict: claim.verdict.word().to_owned(),
-        note: claim.note.clone(),
     }
 }
 

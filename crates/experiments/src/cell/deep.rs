@@ -35,16 +35,6 @@ pub enum DeepTask {
     DigitParity,
 }
 
-/// The activation of the hidden layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeepActivation {
-    /// `max(z, 0)`.
-    Relu,
-    /// `tanh z`.
-    Tanh,
-}
-
 /// The complete description of one training run of a perceptron.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DeepSpec {
@@ -55,7 +45,7 @@ pub struct DeepSpec {
     /// Neurons of every hidden layer.
     pub width: usize,
     /// Activation of the hidden layers.
-    pub activation: DeepActivation,
+    pub activation: Activation,
     /// Number n of training inputs.
     pub sample_count: usize,
     /// Number of test inputs.
@@ -149,7 +139,8 @@ impl DeepTask {
         }
     }
 
-    fn input_dim(self) -> usize {
+    /// Dimension d of the inputs.
+    pub(super) fn input_dim(self) -> usize {
         match self {
             Self::Teacher { input_dim } => input_dim,
             Self::DigitParity => INPUT_DIM,
@@ -184,11 +175,7 @@ impl DeepSpec {
         let mut widths = vec![self.width; self.depth.saturating_sub(1)];
         widths.insert(0, self.task.input_dim());
         widths.push(1);
-        let activation = match self.activation {
-            DeepActivation::Relu => Activation::Relu,
-            DeepActivation::Tanh => Activation::Tanh,
-        };
-        Ok(Mlp::new(&widths, activation, true)?)
+        Ok(Mlp::new(&widths, self.activation, true)?)
     }
 
     pub(super) fn run(&self) -> Result<DeepResult, CellError> {
@@ -248,18 +235,6 @@ impl DeepSpec {
         };
         let (depth, rate, seed) = (self.depth, self.learning_rate, self.seed);
         format!("depth {depth} {} {method} η={rate:.3e} seed {seed}", self.task.name())
-    }
-
-    pub(super) fn cost(&self) -> f64 {
-        // Three passes over the weights a sample, at about 10 GFLOP/s. In floating point: a specification
-        // may come from a file.
-        let (width, inputs) = (self.width as f64, self.task.input_dim() as f64);
-        let weights = width * (inputs + width * (self.depth as f64 - 1.0).max(0.0));
-        let samples = match self.method {
-            Method::GradientDescent => self.sample_count,
-            Method::Sgd { batch_size, .. } => batch_size,
-        };
-        6.0 * weights * samples as f64 * self.max_steps as f64 / 1e10
     }
 }
 

@@ -33,15 +33,22 @@ pub enum Spectrum {
     PerceptronHessian,
 }
 
-/// A trace estimator, as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are those of flatmin_linalg")]
-pub enum Estimator {
-    Hutchinson,
-    HutchPlusPlus,
-    XTrace,
-    XNysTrace,
+/// All trace estimators.
+pub const ESTIMATORS: [TraceMethod; 4] = [
+    TraceMethod::Hutchinson,
+    TraceMethod::HutchPlusPlus,
+    TraceMethod::XTrace,
+    TraceMethod::XNysTrace,
+];
+
+/// The usual name of an estimator.
+pub fn estimator_name(estimator: TraceMethod) -> &'static str {
+    match estimator {
+        TraceMethod::Hutchinson => "Hutchinson",
+        TraceMethod::HutchPlusPlus => "Hutch++",
+        TraceMethod::XTrace => "XTrace",
+        TraceMethod::XNysTrace => "XNysTrace",
+    }
 }
 
 /// Many independent estimates of one trace.
@@ -52,7 +59,7 @@ pub struct EstimatorSpec {
     /// Its dimension, or the parameters of a network of about that dimension.
     pub dim: usize,
     /// The estimator.
-    pub estimator: Estimator,
+    pub estimator: TraceMethod,
     /// Operator products of an estimate.
     pub products: usize,
     /// Number of estimates.
@@ -155,31 +162,6 @@ impl Spectrum {
     }
 }
 
-impl Estimator {
-    /// All estimators.
-    pub const ALL: [Self; 4] =
-        [Self::Hutchinson, Self::HutchPlusPlus, Self::XTrace, Self::XNysTrace];
-
-    /// Its usual name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hutchinson => "Hutchinson",
-            Self::HutchPlusPlus => "Hutch++",
-            Self::XTrace => "XTrace",
-            Self::XNysTrace => "XNysTrace",
-        }
-    }
-
-    fn method(self) -> TraceMethod {
-        match self {
-            Self::Hutchinson => TraceMethod::Hutchinson,
-            Self::HutchPlusPlus => TraceMethod::HutchPlusPlus,
-            Self::XTrace => TraceMethod::XTrace,
-            Self::XNysTrace => TraceMethod::XNysTrace,
-        }
-    }
-}
-
 /// Matrices kept for the cells to come, those of all spectra: 4 MB at dimension 300.
 const MOST_FORMED: usize = Spectrum::ALL.len();
 
@@ -214,9 +196,9 @@ impl EstimatorSpec {
         let matrix = self.spectrum.matrix(self.dim, self.seed)?;
         let dim = matrix.dim();
         let exact: f64 = (0..dim).map(|i| matrix.0[(i, i)]).sum();
-        let options = TraceOptions { method: self.estimator.method(), max_products: self.products };
+        let options = TraceOptions { method: self.estimator, max_products: self.products };
         let (mut covered, mut errors, mut standard_errors) = (0, Vec::new(), Vec::new());
-        let (spectrum, estimator) = (self.spectrum.name(), self.estimator.name());
+        let (spectrum, estimator) = (self.spectrum.name(), estimator_name(self.estimator));
         let purpose = streams::estimates(spectrum, estimator, self.products);
         for replica in 0..self.replicas {
             let mut rng = stream(self.seed, &purpose, replica as u64);
@@ -236,13 +218,7 @@ impl EstimatorSpec {
     }
 
     pub(super) fn label(&self) -> String {
-        let (estimator, spectrum) = (self.estimator.name(), self.spectrum.name());
+        let (estimator, spectrum) = (estimator_name(self.estimator), self.spectrum.name());
         format!("{estimator} on {spectrum}, {} products, seed {}", self.products, self.seed)
-    }
-
-    pub(super) fn cost(&self) -> f64 {
-        // Products, and the orthogonalisation of their vectors, at about 10 GFLOP/s.
-        let (dim, products) = (self.dim as f64, self.products as f64);
-        self.replicas as f64 * (2.0 * dim * dim * products + 8.0 * dim * products.powi(2)) / 1e10
     }
 }

@@ -146,18 +146,6 @@ impl InterpolatorSpec {
         };
         format!("{name} n={} seed {}", self.problem.sample_count, self.seed)
     }
-
-    /// Measured: basis pursuit takes about 20 ns for each entry of X, an eigenproblem about 0.3 ns n³,
-    /// a threshold about 2 ns n³.
-    pub(super) fn cost(&self) -> f64 {
-        let (n, d) = (self.problem.sample_count as f64, self.problem.input_dim as f64);
-        let thresholds = if self.with_thresholds { 4e-9 * n.powi(3) } else { 0.0 };
-        thresholds
-            + match self.minimizes {
-                MinimizedNorm::L1 => 2e-8 * n * d,
-                MinimizedNorm::L2 => 1e-9 * n * n * (n + d),
-            }
-    }
 }
 
 /// `β̂ = Xᵀ(XXᵀ)⁺y`, and the rank of X. Eigenvalues at most `n·ε` times the largest one are rounding

@@ -4,6 +4,7 @@
 //! cell can run on any thread or machine, be skipped when its result is stored, and be shared by
 //! every figure that needs it. Its [`CellKey`] names it by content.
 
+mod cost;
 mod deep;
 mod error;
 mod estimator;
@@ -19,9 +20,9 @@ mod streams;
 mod test_data;
 mod training;
 
-pub use deep::{DeepActivation, DeepMeasurement, DeepResult, DeepSpec, DeepTask};
+pub use deep::{DeepMeasurement, DeepResult, DeepSpec, DeepTask};
 pub use error::CellError;
-pub use estimator::{Estimator, EstimatorResult, EstimatorSpec, Spectrum};
+pub use estimator::{ESTIMATORS, EstimatorResult, EstimatorSpec, Spectrum, estimator_name};
 pub use interpolator::{
     BalancedThresholds, Evidence, InterpolatorResult, InterpolatorSpec, MinimizedNorm,
 };

@@ -78,7 +78,9 @@ impl NormSpec {
             let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt();
             // In balance ‖w‖ = √d|a|.
             let scale = (d as f64).sqrt() * a.abs() * self.imbalance(index, rng) / norm;
-            w.iter_mut().for_each(|w| *w *= scale);
+            for w in w.iter_mut() {
+                *w *= scale;
+            }
         }
         let population = model.population(&parameters).sharpness(rng)?;
         let checks = relu_norm_checks(&model, &parameters, &population);
@@ -111,10 +113,6 @@ impl NormSpec {
             (population.lambda_max, scale * max),
         ];
         Ok(row(index == 0, population, [l1, l2, max], &checks, &attained))
-    }
-
-    pub(super) fn cost(&self) -> f64 {
-        0.02
     }
 
     pub(super) fn label(&self) -> String {

@@ -120,12 +120,14 @@ impl TrainResult {
     }
 }
 
+/// Balance ratio and `‖β − β*‖²` of a diagonal network; neither of a ReLU network.
+type DiagonalMeasures = (Option<f64>, Option<f64>);
+
 /// The functions of the parameters that differ between the two architectures.
 struct Architecture<'f> {
     /// Path norm (ReLU) or ℓ1 norm of β (diagonal).
     norm: &'f dyn Fn(&[f64]) -> f64,
-    /// Balance ratio and `‖β − β*‖²` (diagonal).
-    diagonal: &'f dyn Fn(&[f64]) -> (Option<f64>, Option<f64>),
+    diagonal: &'f dyn Fn(&[f64]) -> DiagonalMeasures,
     /// Sharpness of the population Gauss–Newton matrix.
     population: &'f dyn Fn(&[f64]) -> Result<Sharpness, EigenError>,
 }
@@ -262,20 +264,5 @@ impl TrainSpec {
         };
         let (rate, clip, seed) = (self.learning_rate, self.clip_norm, self.seed);
         format!("{problem} {method} η={rate:.3e}{schedule} clip={clip} seed {seed}")
-    }
-
-    pub(super) fn cost(&self) -> f64 {
-        // Flops of a step at about 20 GFLOP/s; most runs converge early.
-        let flops = match (self.problem, self.method) {
-            (Problem::Relu(p), Method::Sgd { batch_size, .. }) => {
-                6 * p.width * p.input_dim * batch_size
-            }
-            (Problem::Relu(p), Method::GradientDescent) => {
-                4 * p.width * p.input_dim * p.sample_count / 3
-            }
-            (Problem::Diagonal(p), Method::Sgd { batch_size, .. }) => 10 * p.input_dim * batch_size,
-            (Problem::Diagonal(p), Method::GradientDescent) => 2 * p.input_dim * p.sample_count,
-        };
-        flops as f64 * self.max_steps as f64 / 2e10 + self.study.cost(self.problem.sample_count())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cost;
 use super::deep::{DeepResult, DeepSpec};
 use super::error::CellError;
 use super::estimator::{EstimatorResult, EstimatorSpec};
@@ -97,11 +98,11 @@ impl CellSpec {
     /// say how much time is left. Single cells may be off by a factor of three.
     pub fn cost(&self) -> f64 {
         match self {
-            Self::Train(spec) => spec.cost(),
-            Self::Interpolator(spec) => spec.cost(),
-            Self::Norms(spec) => spec.cost(),
-            Self::Deep(spec) => spec.cost(),
-            Self::Estimator(spec) => spec.cost(),
+            Self::Train(spec) => cost::shallow(spec),
+            Self::Interpolator(spec) => cost::interpolator(spec),
+            Self::Norms(spec) => cost::norms(spec),
+            Self::Deep(spec) => cost::deep(spec),
+            Self::Estimator(spec) => cost::estimator(spec),
         }
     }
 }

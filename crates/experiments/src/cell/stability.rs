@@ -250,16 +250,6 @@ impl StabilityStudy {
                 .filter_map(move |(sampling, least)| (size >= least).then_some((size, sampling)))
         })
     }
-
-    /// A rough estimate of the running time in seconds at n = 300.
-    pub(super) fn cost(self, sample_count: usize) -> f64 {
-        let scale = (sample_count as f64 / 300.0).powi(3);
-        match self {
-            Self::None => 0.0,
-            Self::Threshold => 0.7 * scale,
-            Self::Dynamics { replicas } => scale * (4.0 + 5e-5 * replicas as f64),
-        }
-    }
 }
 
 fn batch_study(

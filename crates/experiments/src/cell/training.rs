@@ -88,12 +88,11 @@ pub(super) fn train_measured<N: Trainable, C: Checkpoint>(
         Some((step, point)) if step == run.steps => point,
         _ => linearised(&run.parameters),
     };
-    let last = match measured {
-        Some(measured) => measured,
-        None => {
-            let (step, parameters) = (run.steps, &run.parameters[..]);
-            measure(&point, Observation { step, parameters, since_last })?
-        }
+    let last = if let Some(measured) = measured {
+        measured
+    } else {
+        let (step, parameters) = (run.steps, &run.parameters[..]);
+        measure(&point, Observation { step, parameters, since_last })?
     };
     Ok(MeasuredRun { run, path, end: Some((last, point)) })
 }

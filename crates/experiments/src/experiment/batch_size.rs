@@ -1,17 +1,54 @@
-//! Tables, figure and noise of the batch-size experiment, and the bounds at a fixed minimum.
+//! Sharpness of the minima of ReLU networks against the batch size, and the bounds at one minimum.
 
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::trace_bound;
 
-use super::relu::RUNS_NOTE;
-use super::runs::run_table;
-use super::select::{Trained, dots_and_medians, group_by, trained};
-use super::{MissingCell, Presentation};
-use crate::cell::{BatchThresholds, Problem, Results, StabilityResult, theory_batch};
-use crate::claim::short_number;
-use crate::table::{Table, Value, column};
-use crate::{Experiment, Settings};
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
+use crate::cell::{BatchThresholds, StabilityResult, theory_batch};
+use crate::finished::{FinishedCells, ShallowRun};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::protocol::relu;
+use crate::runs::{
+    BatchBound, RUNS_NOTE, at_rest, dots_and_medians, median_value, only, run_table, sampling_name,
+    values,
+};
+use crate::short_number;
+use crate::statistics::{group_by, median};
+use crate::table::{Table, table};
+
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "batch_size",
+    title: "ReLU networks: sharpness of the minima found against batch size",
+    shows: "At a fixed learning rate the noise, and with it the bound tr G ≤ 2/(pη) (S2), weakens \
+            as the batch grows: p = 1/B with replacement, (n − B)/(B(n − 1)) without. The minima \
+            found become sharper, of larger norm, and generalise worse, up to gradient descent at \
+            B = n, whose trace nothing bounds. For one minimum the exact threshold η*(B) is set \
+            beside every bound: the trace (S2) is close for the smallest batches and the largest \
+            eigenvalue (S5) for the largest ones; the spectral bound (S6) joins the two.",
+    how: |settings| {
+        let [sgd, epochs] = relu::largest_steps(settings.profile);
+        format!(
+            "{}\n\nHere the learning rate is η = {}, and batches of B samples are drawn \
+             independently from step to step, with or without replacement inside a batch. All \
+             samples without replacement are gradient descent. A run ends after {sgd} steps or \
+             {epochs} epochs, whichever comes first.",
+            relu::words(settings),
+            short_number(relu::batch_learning_rate(settings)),
+        )
+    },
+    cells: relu::batch_sizes,
+    present,
+    claims: &[ClaimRule {
+        number: 10,
+        sentence: "The noise of larger batches bounds the trace less: at a fixed learning rate SGD \
+                   finds sharper minima the larger its batches are, within the bound of each.",
+        source: "S2",
+        with: &[],
+        needs: Requirement::PAPER_SIZES,
+        judge,
+    }],
+};
 
 /// The two samplings that the closed forms cover, with their names and styles.
 const SAMPLINGS: [(Sampling, &str, Style); 2] = [
@@ -19,84 +56,65 @@ const SAMPLINGS: [(Sampling, &str, Style); 2] = [
     (Sampling::WithoutReplacement, "without replacement", Style(1)),
 ];
 
-fn sample_count(run: &Trained<'_>) -> usize {
-    match run.spec.problem {
-        Problem::Relu(problem) => problem.sample_count,
-        Problem::Diagonal(problem) => problem.sample_count,
-    }
-}
-
 /// Batch size and sampling of a run; gradient descent takes all samples without replacement.
-fn drawing(run: &Trained<'_>) -> (usize, Sampling) {
+fn drawing(run: &ShallowRun<'_>) -> (usize, Sampling) {
     match run.spec.method {
-        Method::GradientDescent => (sample_count(run), Sampling::WithoutReplacement),
+        Method::GradientDescent => (run.spec.problem.sample_count(), Sampling::WithoutReplacement),
         Method::Sgd { batch_size, sampling } => (batch_size, sampling),
     }
 }
 
-pub(super) fn batch_size(run: &Trained<'_>) -> f64 {
+fn batch_size(run: &ShallowRun<'_>) -> f64 {
     drawing(run).0 as f64
 }
 
 /// The noise coefficient p; `None` where the closed forms do not cover the sampling.
-fn noise_coefficient(run: &Trained<'_>) -> Option<f64> {
+fn noise_coefficient(run: &ShallowRun<'_>) -> Option<f64> {
     let (size, sampling) = drawing(run);
-    theory_batch(size, sampling).ok()??.noise_coefficient(sample_count(run)).ok()
+    theory_batch(size, sampling).ok()??.noise_coefficient(run.spec.problem.sample_count()).ok()
 }
 
 /// `tr G · pη/2` at the end: above 1 the minimum is unstable.
-pub(super) fn scaled_trace(run: &Trained<'_>) -> Option<f64> {
-    let trace = run.result.last?.empirical.trace;
-    Some(trace * noise_coefficient(run)? * run.spec.learning_rate / 2.0)
+fn noise_scaled_trace(run: &ShallowRun<'_>) -> Option<f64> {
+    Some(run.trace()? * noise_coefficient(run)? * run.spec.learning_rate / 2.0)
 }
 
 /// The runs of each sampling. A single sample is drawn in the same way by both.
-pub(super) fn by_sampling<'r>(runs: &[Trained<'r>]) -> [(&'static str, Vec<Trained<'r>>); 2] {
-    SAMPLINGS.map(|(sampling, name, _)| {
-        let matching = |run: &&Trained<'_>| {
+fn by_sampling<'r>(
+    runs: &[ShallowRun<'r>],
+) -> [(Sampling, &'static str, Style, Vec<ShallowRun<'r>>); 2] {
+    SAMPLINGS.map(|(sampling, name, style)| {
+        let of_sampling = |run: &ShallowRun<'_>| {
             let (size, drawn) = drawing(run);
             size == 1 || drawn == sampling
         };
-        (name, runs.iter().filter(matching).copied().collect())
+        (sampling, name, style, only(runs, of_sampling))
     })
 }
 
-fn series(runs: &[Trained<'_>], value: fn(&Trained<'_>) -> Option<f64>) -> Vec<Series> {
-    by_sampling(runs)
-        .into_iter()
-        .zip(SAMPLINGS)
-        .flat_map(|((name, runs), (_, _, style))| {
-            dots_and_medians(&runs, name, style, batch_size, value)
-        })
-        .collect()
-}
-
-/// The learning rate against B at which `bound` turns, for the runs of one sampling.
-fn bound_curve(runs: &[Trained<'_>], label: &str) -> Reference {
+/// The learning rate against B at which the bound S2 turns, for the runs of one sampling.
+fn bound_curve(runs: &[ShallowRun<'_>], label: &str) -> Reference {
     let points = group_by(runs, batch_size).into_iter().filter_map(|(size, group)| {
         let run = group.first()?;
         // 2/(pη): S2 with the roles of learning rate and trace exchanged.
         let bound = trace_bound(run.spec.learning_rate, noise_coefficient(run)?);
         bound.is_finite().then_some((size, bound))
     });
-    Reference { label: label.to_owned(), kind: ReferenceKind::Curve(points.collect()) }
+    Reference::curve(label, points)
 }
 
-/// A bound of one minimum; absent where infinite.
-type Bound = fn(&BatchThresholds) -> Option<f64>;
-
 /// The bounds on the learning rate that are set beside the exact threshold.
-const BOUNDS: [(&str, Style, Bound); 6] = [
-    ("S2: trace", Style(2), |study| study.s2),
-    ("S3: Frobenius, sharp", Style(3), |study| study.s3_sharp),
-    ("S4: aligned noise", Style(4), |study| study.s4),
-    ("S5: λ_{max}", Style(5), |study| study.s5),
-    ("S6: spectrum", Style(6), |study| study.s6),
-    ("S7: sufficient", Style(7), |study| study.s7),
+const BOUNDS_BESIDE: [(&str, Style, BatchBound); 6] = [
+    ("S2: trace", Style(2), |b| b.s2),
+    ("S3: Frobenius, sharp", Style(3), |b| b.s3_sharp),
+    ("S4: aligned noise", Style(4), |b| b.s4),
+    ("S5: λ_{max}", Style(5), |b| b.s5),
+    ("S6: spectrum", Style(6), |b| b.s6),
+    ("S7: sufficient", Style(7), |b| b.s7),
 ];
 
 /// The runs with a single sample a step whose minimum was studied for batches of every size.
-fn fixed_minima<'r>(runs: &[Trained<'r>]) -> Vec<(u64, &'r StabilityResult)> {
+fn fixed_minima<'r>(runs: &[ShallowRun<'r>]) -> Vec<(u64, &'r StabilityResult)> {
     let single = runs.iter().filter(|run| drawing(run).0 == 1);
     let studied = single.filter_map(|run| Some((run.spec.seed, run.result.study.as_deref()?)));
     let sizes = |study: &StabilityResult| study.batches.iter().map(|batch| batch.batch_size).max();
@@ -104,14 +122,11 @@ fn fixed_minima<'r>(runs: &[Trained<'r>]) -> Vec<(u64, &'r StabilityResult)> {
     studied.filter(|(_, study)| sizes(study) == largest).collect()
 }
 
-/// The study for batches of one size and sampling. A single sample is drawn in the same way by both.
-fn batch_study(
-    study: &StabilityResult,
-    size: usize,
-    sampling: Sampling,
-) -> Option<&BatchThresholds> {
-    let mut batches = study.batches.iter();
-    batches.find(|batch| batch.batch_size == size && (size == 1 || batch.sampling == sampling))
+/// The batches of a fixed minimum that are drawn in one way. A single sample is drawn in the same way
+/// by both samplings.
+fn drawn(study: &StabilityResult, sampling: Sampling) -> impl Iterator<Item = &BatchThresholds> {
+    let batches = study.batches.iter();
+    batches.filter(move |batch| batch.batch_size == 1 || batch.sampling == sampling)
 }
 
 /// A value against B at a fixed minimum.
@@ -120,86 +135,59 @@ fn over_sizes(
     sampling: Sampling,
     value: impl Fn(&BatchThresholds) -> Option<f64>,
 ) -> Vec<(f64, f64)> {
-    let batches = study.into_iter().flat_map(|study| &study.batches);
-    batches
-        .filter(|batch| batch.batch_size == 1 || batch.sampling == sampling)
-        .filter_map(|batch| Some((batch.batch_size as f64, value(batch)?)))
-        .collect()
+    let batches = study.into_iter().flat_map(|study| drawn(study, sampling));
+    batches.filter_map(|batch| Some((batch.batch_size as f64, value(batch)?))).collect()
+}
+
+fn size_axis() -> Axis {
+    Axis::log("batch size B")
 }
 
 /// The exact threshold of one minimum against B.
 fn threshold_panel(study: Option<&StabilityResult>) -> Panel {
-    let threshold = |batch: &BatchThresholds| Some(batch.threshold());
-    let series = SAMPLINGS.map(|(sampling, name, style)| Series {
-        label: name.to_owned(),
-        style,
-        mark: Mark::LineAndPoints,
-        points: over_sizes(study, sampling, threshold),
+    let thresholds = |sampling| over_sizes(study, sampling, |batch| Some(batch.threshold()));
+    let series = SAMPLINGS.map(|(sampling, name, style)| {
+        Series::new(name, style, Mark::LineAndPoints, thresholds(sampling))
     });
-    let single = study.and_then(StabilityResult::single);
     let mut references = Vec::new();
-    if let Some(single) = single {
-        let (at_one, sizes) = (single.threshold(), over_sizes(study, SAMPLINGS[0].0, threshold));
-        references.push(Reference {
-            label: "B η*(1)".to_owned(),
-            kind: ReferenceKind::Curve(
-                sizes.into_iter().map(|(size, _)| (size, size * at_one)).collect(),
-            ),
-        });
-        references.extend(single.s5.map(|bound| Reference {
-            label: "2/λ_{max}: gradient descent".to_owned(),
-            kind: ReferenceKind::Horizontal(bound),
-        }));
+    if let Some(single) = study.and_then(StabilityResult::single) {
+        let at_one = single.threshold();
+        let sizes = thresholds(SAMPLINGS[0].0).into_iter();
+        references.push(Reference::curve("B η*(1)", sizes.map(|(size, _)| (size, size * at_one))));
+        let gd = |bound| Reference::horizontal("2/λ_{max}: gradient descent", bound);
+        references.extend(single.s5.map(gd));
     }
-    Panel {
-        title: "The exact threshold of one minimum".to_owned(),
-        x: Axis::log("batch size B"),
-        y: Axis::log("η*(B)"),
-        series: series.to_vec(),
-        references,
-    }
+    let title = "The exact threshold of one minimum";
+    Panel::new(title, size_axis(), Axis::log("η*(B)"), series.to_vec(), references)
 }
 
 /// Every bound over the exact threshold of one minimum, against B.
 fn bounds_panel(study: Option<&StabilityResult>) -> Panel {
     let mut series = Vec::new();
-    for (label, style, bound) in BOUNDS {
+    for (label, style, bound) in BOUNDS_BESIDE {
         let scaled = |batch: &BatchThresholds| Some(bound(batch)? / batch.threshold());
         let [(with, ..), (without, ..)] = SAMPLINGS;
         for (mark, sampling) in [(Mark::Line, with), (Mark::OpenPoints, without)] {
-            let (label, points) = (label.to_owned(), over_sizes(study, sampling, scaled));
-            series.push(Series { label, style, mark, points });
+            series.push(Series::new(label, style, mark, over_sizes(study, sampling, scaled)));
         }
     }
-    Panel {
-        title: "Its bounds (hollow: without replacement)".to_owned(),
-        x: Axis::log("batch size B"),
-        y: Axis::log("bound / η*(B)"),
-        series,
-        references: vec![Reference {
-            label: "exact".to_owned(),
-            kind: ReferenceKind::Horizontal(1.0),
-        }],
-    }
+    let title = "Its bounds (hollow: without replacement)";
+    let exact = vec![Reference::horizontal("exact", 1.0)];
+    Panel::new(title, size_axis(), Axis::log("bound / η*(B)"), series, exact)
 }
 
-pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
-    let runs = trained(&Experiment::BatchSize.cells(settings), results)?;
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let runs = &cells.shallow;
     let rate = runs.first().map_or(f64::NAN, |run| run.spec.learning_rate);
-    let size_axis = || Axis::log("batch size B");
-    let horizontal = |label: &str, value| Reference {
-        label: label.to_owned(),
-        kind: ReferenceKind::Horizontal(value),
+    let by_sampling = by_sampling(runs);
+    let panel = |title: &str, y, value: fn(&ShallowRun<'_>) -> Option<f64>, references| {
+        let series = by_sampling.iter().flat_map(|(_, name, style, runs)| {
+            dots_and_medians(runs, name, *style, batch_size, value)
+        });
+        Panel::new(title, size_axis(), y, series.collect(), references)
     };
-    let panel = |title: &str, y, value, references| Panel {
-        title: title.to_owned(),
-        x: size_axis(),
-        y,
-        series: series(&runs, value),
-        references,
-    };
-    let [with, without] = by_sampling(&runs);
-    let fixed = fixed_minima(&runs);
+    let [(.., with), (.., without)] = &by_sampling;
+    let fixed = fixed_minima(runs);
     let study = fixed.first().map(|(_, study)| *study);
     let panels = vec![
         panel(
@@ -207,15 +195,15 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             Axis::log("tr G"),
             |run| Some(run.result.last?.empirical.trace),
             vec![
-                bound_curve(&with.1, "2B/η (S2)"),
-                bound_curve(&without.1, "2/(pη) without replacement (S2)"),
+                bound_curve(with, "2B/η (S2)"),
+                bound_curve(without, "2/(pη) without replacement (S2)"),
             ],
         ),
         panel(
             "The same in units of its bound",
             Axis::linear("tr G · pη/2"),
-            scaled_trace,
-            vec![horizontal("stable below 1 (S2)", 1.0)],
+            noise_scaled_trace,
+            vec![Reference::horizontal("stable below 1 (S2)", 1.0)],
         ),
         panel(
             "Path norm",
@@ -227,13 +215,13 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             "Test error",
             Axis::log("test loss / loss of zero"),
             |run| run.result.relative_test_error(),
-            vec![horizontal("zero function", 1.0)],
+            vec![Reference::horizontal("zero function", 1.0)],
         ),
         threshold_panel(study),
         bounds_panel(study),
     ];
-    Ok(Presentation {
-        table: table(&runs, &fixed),
+    Presentation {
+        table: table(runs, &fixed),
         figure: Figure {
             title: format!(
                 "Larger batches find sharper minima of larger norm at the same learning rate η = {}",
@@ -246,107 +234,99 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             columns: 3,
             panels,
         },
-        summary: summary(&runs, study),
-    })
+        summary: summary(runs, study),
+    }
 }
 
 /// The table of runs, with how their batches were drawn, and what such batches do at the minimum that
 /// the run with a single sample a step and the same seed found.
-fn table(runs: &[Trained<'_>], fixed: &[(u64, &StabilityResult)]) -> Table {
-    let mut table = run_table(runs);
-    let added = [
-        column("batch_size", "samples", "samples per step; all of them for GD"),
-        column("sampling", "word", "how a batch is drawn; any for a single sample"),
-        column("noise_coefficient", "1", "p of the batch"),
-        column("noise_scaled_trace", "1", "tr G · pη/2"),
-    ];
-    table.columns.splice(1..1, added);
-    table.columns.extend([
-        column(
-            "fixed_threshold_lower",
-            "1",
-            "lower end of η* for such batches at the minimum that B = 1 with the same seed found",
-        ),
-        column("fixed_threshold_upper", "1", "its upper end"),
-        column("fixed_s2", "1", "learning rate at which the bound S2 turns there"),
-        column("fixed_s3", "1", "the same for S3"),
-        column("fixed_s3_sharp", "1", "for S3, sharp form"),
-        column("fixed_s4", "1", "for S4"),
-        column("fixed_s5", "1", "for S5"),
-        column("fixed_s6", "1", "for S6"),
-        column("fixed_s7", "1", "for S7"),
-    ]);
-    for (row, run) in table.rows.iter_mut().zip(runs) {
+fn table(runs: &[ShallowRun<'_>], fixed: &[(u64, &StabilityResult)]) -> Table {
+    let fixed = |run: &ShallowRun<'_>, value: BatchBound| {
+        let (_, study) = fixed.iter().find(|(seed, _)| *seed == run.spec.seed)?;
         let (size, sampling) = drawing(run);
-        let name = match (size, sampling) {
-            (1, _) => "any",
-            (_, Sampling::WithReplacement) => "with_replacement",
-            (_, Sampling::WithoutReplacement) => "without_replacement",
-            (_, Sampling::Reshuffling) => "reshuffling",
+        value(drawn(study, sampling).find(|batch| batch.batch_size == size)?)
+    };
+    let mut table = run_table(runs);
+    let drawings = table!(runs, |run| {
+        "batch_size", "samples", "samples per step; all of them for GD" => drawing(run).0;
+        "sampling", "word", "how a batch is drawn; any for a single sample" => match drawing(run) {
+            (1, _) => "any".to_owned(),
+            (_, sampling) => sampling_name(sampling),
         };
-        let added = [
-            Value::Integer(size as u64),
-            name.into(),
-            noise_coefficient(run).into(),
-            scaled_trace(run).into(),
-        ];
-        row.splice(1..1, added);
-        let study = fixed.iter().find(|(seed, _)| *seed == run.spec.seed).map(|(_, study)| study);
-        let batch = study.and_then(|study| batch_study(study, size, sampling));
-        let values: [Bound; 9] = [
-            |b| b.threshold_lower,
-            |b| b.threshold_upper,
-            |b| b.s2,
-            |b| b.s3,
-            |b| b.s3_sharp,
-            |b| b.s4,
-            |b| b.s5,
-            |b| b.s6,
-            |b| b.s7,
-        ];
-        row.extend(values.map(|value| Value::from(batch.and_then(value))));
-    }
+        "noise_coefficient", "1", "p of the batch" => noise_coefficient(run);
+        "noise_scaled_trace", "1", "tr G · pη/2" => noise_scaled_trace(run);
+    });
+    table.insert_columns(1, drawings);
+    let bounds = table!(runs, |run| {
+        "fixed_threshold_lower", "1", "lower end of η* for such batches at the minimum that B = 1 \
+            with the same seed found" => fixed(run, |b| b.threshold_lower);
+        "fixed_threshold_upper", "1", "its upper end" => fixed(run, |b| b.threshold_upper);
+        "fixed_s2", "1", "learning rate at which the bound S2 turns there" => fixed(run, |b| b.s2);
+        "fixed_s3", "1", "the same for S3" => fixed(run, |b| b.s3);
+        "fixed_s3_sharp", "1", "for S3, sharp form" => fixed(run, |b| b.s3_sharp);
+        "fixed_s4", "1", "for S4" => fixed(run, |b| b.s4);
+        "fixed_s5", "1", "for S5" => fixed(run, |b| b.s5);
+        "fixed_s6", "1", "for S6" => fixed(run, |b| b.s6);
+        "fixed_s7", "1", "for S7" => fixed(run, |b| b.s7);
+    });
+    table.insert_columns(table.columns.len(), bounds);
     table
 }
 
-/// Medians a sampling and batch size, beside the exact threshold of one minimum.
-fn summary(runs: &[Trained<'_>], study: Option<&StabilityResult>) -> Table {
-    let columns = vec![
-        column("sampling", "word", "how a batch is drawn"),
-        column("batch_size", "samples", "samples per step; all without replacement are GD"),
-        column("noise_coefficient", "1", "p of the batch"),
-        column("converged", "runs", "runs that met the stopping rule"),
-        column("runs", "runs", "runs"),
-        column("steps", "steps", "median of the steps done"),
-        column("trace", "sharpness", "median tr G"),
-        column("noise_scaled_trace", "1", "median of tr G · pη/2"),
-        column("path_norm", "norm", "median path norm"),
-        column("relative_test_error", "1", "median test loss over that of the zero function"),
-        column("fixed_threshold", "1", "exact η*(B) of the minimum of the first run with B = 1"),
-    ];
-    let mut rows = Vec::new();
-    for ((name, runs), (sampling, ..)) in by_sampling(runs).into_iter().zip(SAMPLINGS) {
+/// Medians for each sampling and batch size, beside the exact threshold of one minimum.
+fn summary(runs: &[ShallowRun<'_>], study: Option<&StabilityResult>) -> Table {
+    type Row<'r> = (Sampling, &'static str, f64, Vec<ShallowRun<'r>>);
+    let rows: Vec<Row<'_>> = by_sampling(runs)
+        .into_iter()
+        .flat_map(|(sampling, name, _, runs)| {
+            let groups = group_by(&runs, batch_size).into_iter();
+            groups.map(move |(size, runs)| (sampling, name, size, runs))
+        })
+        .collect();
+    let fixed = |sampling, size: f64| -> Option<f64> {
+        let mut batches = drawn(study?, sampling);
+        let batch = batches.find(|batch| (batch.batch_size as f64).total_cmp(&size).is_eq());
+        batch.map(BatchThresholds::threshold)
+    };
+    table!(&rows, |(sampling, name, size, runs)| {
+        "sampling", "word", "how a batch is drawn" => *name;
+        "batch_size", "samples", "samples per step; all without replacement are GD" => *size;
+        "noise_coefficient", "1", "p of the batch" => median_value(runs, noise_coefficient);
+        "converged", "runs", "runs that met the stopping rule" => at_rest(runs).len();
+        "runs", "runs", "runs" => runs.len();
+        "steps", "steps", "median of the steps done"
+            => median_value(runs, |run| Some(run.result.steps as f64));
+        "trace", "sharpness", "median tr G" => median_value(runs, ShallowRun::trace);
+        "noise_scaled_trace", "1", "median of tr G · pη/2"
+            => median_value(runs, noise_scaled_trace);
+        "path_norm", "norm", "median path norm" => median_value(runs, ShallowRun::norm);
+        "relative_test_error", "1", "median test loss over that of the zero function"
+            => median_value(runs, |run| run.result.relative_test_error());
+        "fixed_threshold", "1", "exact η*(B) of the minimum of the first run with B = 1"
+            => fixed(*sampling, *size);
+    })
+}
+
+fn judge(cells: &FinishedCells<'_>) -> Judgement {
+    let mut judgement = Judgement::new(
+        "tr G · pη/2 ≤ 1 for every converged run; for both samplings the median of tr G over the \
+         runs grows with every increase of B",
+        cells.shallow.len(),
+    );
+    for (_, name, _, runs) in by_sampling(&cells.shallow) {
+        let mut medians = Vec::new();
         for (size, group) in group_by(&runs, batch_size) {
-            let of = |value: &dyn Fn(&Trained<'_>) -> Option<f64>| {
-                Value::median(group.iter().filter_map(value))
-            };
-            rows.push(vec![
-                name.into(),
-                Value::Number(size),
-                of(&noise_coefficient),
-                Value::Integer(group.iter().filter(|run| run.result.converged()).count() as u64),
-                Value::Integer(group.len() as u64),
-                of(&|run| Some(run.result.steps as f64)),
-                of(&|run| Some(run.result.last?.empirical.trace)),
-                of(&scaled_trace),
-                of(&|run| Some(run.result.last?.norm)),
-                of(&|run| run.result.relative_test_error()),
-                study
-                    .and_then(|study| batch_study(study, drawing(group.first()?).0, sampling))
-                    .map(BatchThresholds::threshold)
-                    .into(),
-            ]);
+            medians.push(median(&values(&group, ShallowRun::trace)));
+            let converged = at_rest(&group);
+            let scaled = values(&converged, noise_scaled_trace);
+            // Every run that came to rest must have a number, and that number obey the bound.
+            judgement.require(scaled.len() == converged.len() && scaled.iter().all(|v| *v <= 1.0));
+            // A single sample a step is the business of claim 1, at every learning rate.
+            judgement.need_runs(size <= 1.0 || !scaled.is_empty());
+            judgement.measure(format!("B = {size}, {name}: tr G · pη/2"), &scaled);
         }
+        judgement.require(medians.windows(2).all(|pair| pair[0] < pair[1]));
+        judgement.measure(format!("{name}: median tr G over the batch sizes"), &medians);
     }
-    Table { columns, rows }
+    judgement
 }

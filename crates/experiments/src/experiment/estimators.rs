@@ -1,40 +1,94 @@
-//! Trace estimators: error and coverage against products.
+//! Error and coverage of trace estimators against their products.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 
-use super::select::missing;
-use super::{MissingCell, Presentation};
-use crate::cell::{
-    CellResult, CellSpec, Estimator, EstimatorResult, EstimatorSpec, Results, Spectrum,
-};
-use crate::table::{Table, Value, column};
+use flatmin_linalg::TraceMethod;
+
+use crate::cell::{CellSpec, ESTIMATORS, EstimatorSpec, Spectrum, estimator_name};
+use crate::finished::{FinishedCells, TraceTrial};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::table::{Table, table};
 use crate::{Profile, Settings};
 
-/// What the figure shows, for a reader of the report.
-pub(super) const SHOWS: &str = "Networks too large for exact measures are measured by products with random vectors. Where \
-     eigenvalues decay, XTrace and XNysTrace gain much over Hutchinson's mean of quadratic forms; on \
-     a flat spectrum nothing does. An estimate is worth what its standard error is worth: the 95 % \
-     intervals hold the trace about 95 times in a hundred.";
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "estimators",
+    title: "Trace estimators: errors, and errors of the errors",
+    shows: "Networks too large for exact measures are measured by products with random vectors. \
+            Where eigenvalues decay, XTrace and XNysTrace gain much over Hutchinson's mean of \
+            quadratic forms; on a flat spectrum nothing does. An estimate is worth what its standard \
+            error is worth: the 95 % intervals hold the trace about 95 times in a hundred.",
+    how: |settings| {
+        format!(
+            "Operators of dimension about {}, formed once so that their trace is known: eigenvalues \
+             from 1 to 2 (flat), 1/k (power law), and flat with one a thousand times as large \
+             (outlier), each in a random basis; the Gauss–Newton matrix of a two-layer ReLU network \
+             and the Hessian of a tanh perceptron of depth 3 at random parameters. {} independent \
+             estimates for each operator, estimator and budget of products.",
+            dim(settings.profile),
+            replicas(settings.profile),
+        )
+    },
+    cells,
+    present,
+    claims: &[
+        ClaimRule {
+            number: 16,
+            sentence: "The standard errors of the trace estimators can be believed: their 95 % \
+                       intervals cover the trace about 95 % of the time.",
+            source: "Girard 1989; Meyer et al. 2021; Epperly, Tropp and Webber 2024",
+            with: &[],
+            needs: Requirement::PAPER_SIZES,
+            judge: coverage,
+        },
+        ClaimRule {
+            number: 17,
+            sentence: "Where the spectrum decays, estimators that deflate it need far fewer \
+                       products.",
+            source: "Epperly, Tropp and Webber 2024",
+            with: &[],
+            needs: Requirement::PAPER_SIZES,
+            judge: accuracy,
+        },
+    ],
+};
 
 /// Products of an estimate.
 const BUDGETS: [usize; 4] = [10, 20, 40, 80];
+/// Fewest products from which on coverage is judged.
+const FEWEST_PRODUCTS: usize = 20;
+/// Fewest estimates that tell 95 % from 93 % and 97 %: the standard error of the share is 0.6 %.
+const FEWEST_ESTIMATES: usize = 1500;
+/// Where the coverage of a 95 % interval must lie.
+const COVERAGE: [f64; 2] = [0.93, 0.97];
+/// And where on a single operator: the standard error is 1.1 % with 400 estimates, and one of the 57
+/// shares of intervals that cover exactly 95 % lies outside once in a hundred reproductions.
+const SINGLE_COVERAGE: [f64; 2] = [0.91, 0.99];
+/// From how many products to how many the error must fall, and by what factor. That of independent
+/// vectors falls by 2.
+const PRODUCTS: [usize; 2] = [20, 80];
+const FACTOR: f64 = 3.0;
 
 fn dim(profile: Profile) -> usize {
     if profile == Profile::Smoke { 100 } else { 300 }
 }
 
-pub(super) fn cells(settings: &Settings) -> Vec<CellSpec> {
-    let replicas = match settings.profile {
+fn replicas(profile: Profile) -> usize {
+    match profile {
         Profile::Smoke => 20,
         Profile::Quick => 100,
         Profile::Paper => 400,
         Profile::Full => 2000,
-    };
-    let (dim, seed) = (dim(settings.profile), settings.seed);
+    }
+}
+
+fn cells(settings: &Settings) -> Vec<CellSpec> {
+    let (dim, replicas) = (dim(settings.profile), replicas(settings.profile));
+    let seed = settings.seed;
     let mut cells = Vec::new();
     for spectrum in Spectrum::ALL {
-        for estimator in Estimator::ALL {
-            if estimator == Estimator::XNysTrace && !spectrum.is_positive() {
+        for estimator in ESTIMATORS {
+            if estimator == TraceMethod::XNysTrace && !spectrum.is_positive() {
                 continue;
             }
             cells.extend(BUDGETS.map(|products| {
@@ -46,182 +100,179 @@ pub(super) fn cells(settings: &Settings) -> Vec<CellSpec> {
     cells
 }
 
-pub(super) fn how(settings: &Settings) -> String {
-    let replicas = cells(settings).iter().find_map(|cell| match cell {
-        CellSpec::Estimator(spec) => Some(spec.replicas),
-        _ => None,
-    });
-    format!(
-        "Operators of dimension about {}, formed once so that their trace is known: eigenvalues from 1 to 2 \
-         (flat), 1/k (power law), and flat with one a thousand times as large (outlier), each in a random \
-         basis; the Gauss–Newton matrix of a two-layer ReLU network and the Hessian of a tanh perceptron of \
-         depth 3 at random parameters. {} independent estimates for each operator, estimator and budget of \
-         products.",
-        dim(settings.profile),
-        replicas.unwrap_or_default(),
-    )
-}
-
-/// The results of many estimates with their specification.
-pub(super) type Tried<'r> = (EstimatorSpec, &'r EstimatorResult);
-
-/// All results in the order of the cells.
-pub(super) fn tried<'r>(
-    settings: &Settings,
-    results: &'r Results,
-) -> Result<Vec<Tried<'r>>, MissingCell> {
-    let mut found = Vec::new();
-    for cell in cells(settings) {
-        match (&cell, results.get(&cell.key())) {
-            (CellSpec::Estimator(spec), Some(CellResult::Estimator(result))) => {
-                found.push((*spec, result));
-            }
-            _ => return Err(missing(&cell)),
-        }
+impl TraceTrial<'_> {
+    /// The share of intervals that hold the trace.
+    fn coverage(&self) -> f64 {
+        self.result.covered as f64 / self.result.replicas as f64
     }
-    Ok(found)
 }
 
-/// The share of intervals that hold the trace.
-pub(super) fn share(result: &EstimatorResult) -> f64 {
-    result.covered as f64 / result.replicas as f64
-}
-
-pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
-    let tried = tried(settings, results)?;
-    let series = |spectrum: Spectrum, value: fn(&EstimatorResult) -> f64| -> Vec<Series> {
-        let of = |(position, estimator): (usize, Estimator)| Series {
-            label: estimator.name().to_owned(),
-            style: Style(position),
-            mark: Mark::LineAndPoints,
-            points: tried
-                .iter()
-                .filter(|(spec, _)| spec.spectrum == spectrum && spec.estimator == estimator)
-                .map(|(spec, result)| (spec.products as f64, value(result)))
-                .collect(),
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let trials = &cells.traces;
+    let series = |spectrum: Spectrum, value: fn(&TraceTrial<'_>) -> f64| -> Vec<Series> {
+        let of = |(position, estimator): (usize, TraceMethod)| {
+            let chosen = trials.iter().filter(|trial| {
+                (trial.spec.spectrum, trial.spec.estimator) == (spectrum, estimator)
+            });
+            let points = chosen.map(|trial| (trial.spec.products as f64, value(trial)));
+            Series::new(estimator_name(estimator), Style(position), Mark::LineAndPoints, points)
         };
-        let all = Estimator::ALL.into_iter().enumerate().map(of);
+        let all = ESTIMATORS.into_iter().enumerate().map(of);
         all.filter(|series| !series.points.is_empty()).collect()
     };
-    let mut panels = Vec::new();
-    for spectrum in Spectrum::ALL {
-        let panel = |what: &str, y, series, references| Panel {
-            title: format!("{}: {what}", spectrum.name()),
-            x: Axis::log("products"),
-            y,
-            series,
-            references,
+    let panels = Spectrum::ALL.into_iter().flat_map(|spectrum| {
+        let panel = |what: &str, y, value, references| {
+            let title = format!("{}: {what}", spectrum.name());
+            Panel::new(title, Axis::log("products"), y, series(spectrum, value), references)
         };
-        let nominal =
-            Reference { label: "nominal".to_owned(), kind: ReferenceKind::Horizontal(95.0) };
-        panels.push(panel(
-            "error",
-            Axis::log("median relative error"),
-            series(spectrum, |result| result.median_error),
-            Vec::new(),
-        ));
-        panels.push(panel(
-            "coverage",
-            Axis::linear("coverage of 95 % intervals (%)").with_range(85.0, 100.0),
-            series(spectrum, |result| 100.0 * share(result)),
-            vec![nominal],
-        ));
-    }
-    Ok(Presentation {
-        table: table(&tried),
+        let coverage_axis = Axis::linear("coverage of 95 % intervals (%)").with_range(85.0, 100.0);
+        let nominal = vec![Reference::horizontal("nominal", 95.0)];
+        [
+            panel(
+                "error",
+                Axis::log("median relative error"),
+                |trial| trial.result.median_error,
+                Vec::new(),
+            ),
+            panel("coverage", coverage_axis, |trial| 100.0 * trial.coverage(), nominal),
+        ]
+    });
+    Presentation {
+        table: table(trials),
         figure: Figure {
             title: "Trace estimators: error, and how often the 95 % interval holds the trace"
                 .to_owned(),
             subtitle: "Each point: many independent estimates.".to_owned(),
             columns: 2,
-            panels,
+            panels: panels.collect(),
         },
-        summary: summary(&tried),
+        summary: summary(trials),
+    }
+}
+
+fn table(trials: &[TraceTrial<'_>]) -> Table {
+    table!(trials, |trial| {
+        "spectrum", "word", "the operator" => trial.spec.spectrum.name();
+        "dim", "1", "its dimension" => trial.result.dim;
+        "estimator", "word", "the estimator" => estimator_name(trial.spec.estimator);
+        "products", "products", "operator products of an estimate" => trial.spec.products;
+        "replicas", "estimates", "independent estimates" => trial.result.replicas;
+        "median_error", "1", "median |estimate − tr|/|tr|" => trial.result.median_error;
+        "median_standard_error", "1", "median standard error over |tr|"
+            => trial.result.median_standard_error;
+        "coverage", "1", "share of 95 % intervals that hold the trace" => trial.coverage();
     })
 }
 
-fn table(tried: &[Tried<'_>]) -> Table {
-    let columns = vec![
-        column("spectrum", "word", "the operator"),
-        column("dim", "1", "its dimension"),
-        column("estimator", "word", "the estimator"),
-        column("products", "products", "operator products of an estimate"),
-        column("replicas", "estimates", "independent estimates"),
-        column("median_error", "1", "median |estimate − tr|/|tr|"),
-        column("median_standard_error", "1", "median standard error over |tr|"),
-        column("coverage", "1", "share of 95 % intervals that hold the trace"),
-    ];
-    let row = |(spec, result): &Tried<'_>| {
-        vec![
-            spec.spectrum.name().into(),
-            Value::Integer(result.dim as u64),
-            spec.estimator.name().into(),
-            Value::Integer(spec.products as u64),
-            Value::Integer(result.replicas as u64),
-            Value::Number(result.median_error),
-            Value::Number(result.median_standard_error),
-            Value::Number(share(result)),
-        ]
-    };
-    Table { columns, rows: tried.iter().map(row).collect() }
+/// All estimates of one estimator and budget, over all operators.
+struct PooledEstimates {
+    estimator: TraceMethod,
+    products: usize,
+    replicas: usize,
+    coverage: f64,
 }
 
-/// All spectra together.
-pub(super) struct Pooled {
-    pub(super) estimator: Estimator,
-    pub(super) products: usize,
-    pub(super) replicas: usize,
-    pub(super) coverage: f64,
-}
-
-/// The coverage of each estimator and budget over all spectra.
-pub(super) fn pooled(tried: &[Tried<'_>]) -> Vec<Pooled> {
-    let mut pooled = Vec::new();
-    for estimator in Estimator::ALL {
-        for products in BUDGETS {
-            let chosen =
-                tried.iter().filter(|(s, _)| s.estimator == estimator && s.products == products);
-            let (mut covered, mut replicas) = (0, 0);
-            for (_, result) in chosen {
-                covered += result.covered;
-                replicas += result.replicas;
-            }
+impl PooledEstimates {
+    fn all(trials: &[TraceTrial<'_>]) -> Vec<Self> {
+        let of = |(estimator, products): (TraceMethod, usize)| {
+            let chosen = || {
+                trials.iter().filter(move |trial| {
+                    (trial.spec.estimator, trial.spec.products) == (estimator, products)
+                })
+            };
+            let covered: usize = chosen().map(|trial| trial.result.covered).sum();
+            let replicas: usize = chosen().map(|trial| trial.result.replicas).sum();
             let coverage = covered as f64 / replicas as f64;
-            pooled.push(Pooled { estimator, products, replicas, coverage });
-        }
+            Self { estimator, products, replicas, coverage }
+        };
+        let estimators = ESTIMATORS.into_iter();
+        estimators.flat_map(|e| BUDGETS.map(|products| (e, products))).map(of).collect()
     }
-    pooled
 }
 
-fn summary(tried: &[Tried<'_>]) -> Table {
-    let columns = vec![
-        column("estimator", "word", "the estimator"),
-        column("products", "products", "operator products of an estimate"),
-        column("estimates", "estimates", "over all operators"),
-        column("coverage", "1", "share of 95 % intervals that hold the trace"),
-    ];
-    let row = |pooled: Pooled| {
-        vec![
-            pooled.estimator.name().into(),
-            Value::Integer(pooled.products as u64),
-            Value::Integer(pooled.replicas as u64),
-            Value::Number(pooled.coverage),
-        ]
+fn summary(trials: &[TraceTrial<'_>]) -> Table {
+    table!(&PooledEstimates::all(trials), |pooled| {
+        "estimator", "word", "the estimator" => estimator_name(pooled.estimator);
+        "products", "products", "operator products of an estimate" => pooled.products;
+        "estimates", "estimates", "over all operators" => pooled.replicas;
+        "coverage", "1", "share of 95 % intervals that hold the trace" => pooled.coverage;
+    })
+}
+
+fn coverage(cells: &FinishedCells<'_>) -> Judgement {
+    let pooled = PooledEstimates::all(&cells.traces);
+    let mut judgement = Judgement::new(
+        format!(
+            "for each estimator and budget of at least {FEWEST_PRODUCTS} products, over all \
+             operators together, between {} and {} % of the 95 % intervals hold the trace, and on \
+             every single operator between {} and {} %",
+            100.0 * COVERAGE[0],
+            100.0 * COVERAGE[1],
+            100.0 * SINGLE_COVERAGE[0],
+            100.0 * SINGLE_COVERAGE[1],
+        ),
+        pooled.iter().map(|p| p.replicas).sum(),
+    );
+    let within = |shares: &[f64], [low, high]: [f64; 2]| {
+        shares.iter().all(|share| (low..=high).contains(share))
     };
-    Table { columns, rows: pooled(tried).into_iter().map(row).collect() }
+    for estimator in ESTIMATORS {
+        let is_judged = |of: TraceMethod, products| of == estimator && products >= FEWEST_PRODUCTS;
+        let chosen: Vec<_> = pooled.iter().filter(|p| is_judged(p.estimator, p.products)).collect();
+        let enough = chosen.iter().all(|p| p.replicas >= FEWEST_ESTIMATES);
+        judgement.need(enough, "Too few estimates to judge it.");
+        let shares: Vec<f64> = chosen.iter().map(|p| p.coverage).collect();
+        judgement.require(within(&shares, COVERAGE));
+        judgement.measure(format!("{}: coverage, by budget", estimator_name(estimator)), &shares);
+        let single: Vec<f64> = cells
+            .traces
+            .iter()
+            .filter(|trial| is_judged(trial.spec.estimator, trial.spec.products))
+            .map(TraceTrial::coverage)
+            .collect();
+        judgement.require(within(&single, SINGLE_COVERAGE));
+        let label = format!("{}: coverage, by budget and operator", estimator_name(estimator));
+        judgement.measure(label, &single);
+    }
+    judgement
 }
 
 /// The median relative error of an estimator on a spectrum with a budget.
-pub(super) fn median_error(
-    tried: &[Tried<'_>],
-    spectrum: Spectrum,
-    estimator: Estimator,
-    products: usize,
-) -> f64 {
-    let found = tried.iter().find(|(spec, _)| {
-        (spec.spectrum, spec.estimator, spec.products) == (spectrum, estimator, products)
+fn median_error(trials: &[TraceTrial<'_>], wanted: (Spectrum, TraceMethod, usize)) -> f64 {
+    let found = trials.iter().find(|trial| {
+        let EstimatorSpec { spectrum, estimator, products, .. } = trial.spec;
+        (spectrum, estimator, products) == wanted
     });
-    found.map_or(f64::NAN, |(_, result)| result.median_error)
+    found.map_or(f64::NAN, |trial| trial.result.median_error)
+}
+
+fn accuracy(cells: &FinishedCells<'_>) -> Judgement {
+    let [few, many] = PRODUCTS;
+    let mut judgement = Judgement::new(
+        format!(
+            "eigenvalues 1/k, and the Gauss–Newton matrix of a ReLU network: the median errors of \
+             XTrace and XNysTrace fall by a factor of at least {FACTOR} from {few} to {many} \
+             products, where a mean of independent forms falls by 2"
+        ),
+        cells.traces.iter().map(|trial| trial.spec.replicas).sum(),
+    );
+    for spectrum in [Spectrum::PowerLaw, Spectrum::ReluNetwork] {
+        let error = |of, products| median_error(&cells.traces, (spectrum, of, products));
+        for estimator in ESTIMATORS {
+            let gain = error(estimator, few) / error(estimator, many);
+            if matches!(estimator, TraceMethod::XTrace | TraceMethod::XNysTrace) {
+                // Written so that a NaN fails.
+                judgement.require(gain >= FACTOR);
+            }
+            let name = format!("{}, {}", spectrum.name(), estimator_name(estimator));
+            let label = format!("{name}: error with {few} over that with {many} products");
+            judgement.measure(label, &[gain]);
+            let ratio = error(TraceMethod::Hutchinson, many) / error(estimator, many);
+            let label = format!("{name}: times more accurate than Hutchinson, {many} products");
+            judgement.measure(label, &[ratio]);
+        }
+    }
+    judgement
 }
 
 #[cfg(test)]

@@ -1,84 +1,121 @@
-//! Table and figure of the norm equivalence theorems.
+//! The norm equivalence theorems on random networks.
 
 use std::f64::consts::PI;
 
-use super::select::norms;
-use super::{MissingCell, Presentation};
-use crate::cell::{NetworkFamily, NormRow, NormSpec, Results};
-use crate::table::{Column, Table, Value};
-use crate::{Experiment, Settings};
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 
-/// Variance of an input coordinate of the diagonal networks.
-const VARIANCE: f64 = crate::cell::CUBE_VARIANCE;
+use crate::cell::{CUBE_VARIANCE, CellSpec, NetworkFamily, NormRow, NormSpec};
+use crate::finished::{FinishedCells, NormTrial};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::statistics::smallest;
+use crate::table::{Table, table};
+use crate::{Profile, Settings};
 
-pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
-    let cells = norms(&Experiment::NormEquivalence.cells(settings), results)?;
-    let relu = |x: fn(&NormSpec, &NormRow) -> f64, y: fn(&NormRow) -> f64| {
-        series(&cells, NetworkFamily::Relu, x, y)
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "norm_equivalence",
+    title: "Sharpness and parameter norms are equivalent",
+    shows: "For ReLU networks the population trace is at least √d times the path norm, with \
+            equality for balanced neurons (R2), and the largest eigenvalue lies between two \
+            multiples of the unweighted norm (R3). For diagonal networks trace, Frobenius norm and \
+            largest eigenvalue bound the ℓ1, ℓ2 and ℓ∞ norms of β (D1).",
+    how: |settings| {
+        format!(
+            "Random networks of several widths and input dimensions, from exactly balanced to \
+             factors of 30 between the layers. The population Gauss–Newton matrix is exact \
+             (arc-cosine kernels); its largest eigenvalue is found by Lanczos. {} seed(s).",
+            settings.seeds
+        )
+    },
+    cells,
+    present,
+    claims: &[ClaimRule {
+        number: 6,
+        sentence: "Trace, Frobenius norm and largest eigenvalue of the population matrix are \
+                   equivalent to parameter norms.",
+        source: "R1–R4, D1",
+        with: &[],
+        needs: Requirement::NOTHING,
+        judge,
+    }],
+};
+
+fn cells(settings: &Settings) -> Vec<CellSpec> {
+    let (widths, dims, networks): (&[usize], &[usize], usize) = match settings.profile {
+        Profile::Smoke => (&[1, 6], &[1, 5], 4),
+        Profile::Quick | Profile::Paper | Profile::Full => (&[1, 10, 100], &[2, 10, 100], 12),
     };
-    let diagonal = |x: fn(&NormSpec, &NormRow) -> f64, y: fn(&NormRow) -> f64| {
-        series(&cells, NetworkFamily::Diagonal, x, y)
-    };
-    let equality = |label: &str, series: &[Series], slope: f64| {
-        let xs = series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
-        let (low, high) =
-            xs.fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
-        Reference {
-            label: label.to_owned(),
-            kind: ReferenceKind::Curve(vec![(low, slope * low), (high, slope * high)]),
+    let mut cells = Vec::new();
+    for seed in settings.seeds() {
+        for &input_dim in dims {
+            let relu = widths.iter().map(|width| (NetworkFamily::Relu, *width));
+            cells.extend(relu.chain([(NetworkFamily::Diagonal, 0)]).map(|(family, width)| {
+                CellSpec::Norms(NormSpec { family, width, input_dim, networks, seed })
+            }));
         }
+    }
+    cells
+}
+
+/// A network of a cell.
+type Network<'r> = (NormSpec, &'r NormRow);
+
+fn networks<'r>(trials: &[NormTrial<'r>], family: Option<NetworkFamily>) -> Vec<Network<'r>> {
+    let chosen = trials.iter().filter(|trial| family.is_none_or(|f| f == trial.spec.family));
+    chosen.flat_map(|trial| trial.result.rows.iter().map(|row| (trial.spec, row))).collect()
+}
+
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let panel = |title: &str,
+                 (family, label, x): (NetworkFamily, &str, fn(&Network<'_>) -> f64),
+                 (y_label, y): (&str, fn(&NormRow) -> f64),
+                 lines: &[(&str, f64)]| {
+        let series = series(&networks(&cells.norms, Some(family)), x, y);
+        let xs = || series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
+        let ends = [xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max)];
+        let line = |(label, slope): &(&str, f64)| {
+            Reference::curve(*label, ends.map(|end| (end, slope * end)))
+        };
+        let lines = lines.iter().map(line).collect();
+        Panel::new(title, Axis::log(label), Axis::log(y_label), series, lines)
     };
-    let panel = |title: &str, x: &str, y: &str, series: Vec<Series>, lines: &[(&str, f64)]| Panel {
-        title: title.to_owned(),
-        x: Axis::log(x),
-        y: Axis::log(y),
-        references: lines.iter().map(|(label, slope)| equality(label, &series, *slope)).collect(),
-        series,
-    };
+    let (relu, diagonal) = (NetworkFamily::Relu, NetworkFamily::Diagonal);
+    let balanced = [("equality: balanced (D1)", 1.0)];
     let panels = vec![
         panel(
             "ReLU: trace and path norm",
-            "√d ‖θ‖_{P}",
-            "tr Ḡ",
-            relu(|spec, row| (spec.input_dim as f64).sqrt() * row.norm, |row| row.population.trace),
+            (relu, "√d ‖θ‖_{P}", |(spec, row)| (spec.input_dim as f64).sqrt() * row.norm),
+            ("tr Ḡ", |row| row.population.trace),
             &[("equality: balanced (R2)", 1.0)],
         ),
         panel(
             "ReLU: largest eigenvalue and norm",
-            "‖W‖_{F}² + ‖a‖²",
-            "λ_{max}(Ḡ)",
-            relu(|_, row| row.second_norm, |row| row.population.lambda_max),
+            (relu, "‖W‖_{F}² + ‖a‖²", |(_, row)| row.second_norm),
+            ("λ_{max}(Ḡ)", |row| row.population.lambda_max),
             // max(x/2π, y/4) over x + y = 1 is smallest where x/2π = y/4.
             &[("upper bound, ½ (R3)", 0.5), ("lower bound (R3)", 1.0 / (2.0 * PI + 4.0))],
         ),
         panel(
             "Diagonal: trace and ℓ1",
-            "2s² ‖β‖_{1}",
-            "tr Ḡ",
-            diagonal(|_, row| 2.0 * VARIANCE * row.norm, |row| row.population.trace),
-            &[("equality: balanced (D1)", 1.0)],
+            (diagonal, "2s² ‖β‖_{1}", |(_, row)| 2.0 * CUBE_VARIANCE * row.norm),
+            ("tr Ḡ", |row| row.population.trace),
+            &balanced,
         ),
         panel(
             "Diagonal: Frobenius norm and ℓ2",
-            "2s² ‖β‖_{2}",
-            "‖Ḡ‖_{F}",
-            diagonal(
-                |_, row| 2.0 * VARIANCE * row.second_norm,
-                |row| row.population.frobenius_norm,
-            ),
-            &[("equality: balanced (D1)", 1.0)],
+            (diagonal, "2s² ‖β‖_{2}", |(_, row)| 2.0 * CUBE_VARIANCE * row.second_norm),
+            ("‖Ḡ‖_{F}", |row| row.population.frobenius_norm),
+            &balanced,
         ),
         panel(
             "Diagonal: largest eigenvalue and ℓ∞",
-            "2s² ‖β‖_{∞}",
-            "λ_{max}(Ḡ)",
-            diagonal(|_, row| 2.0 * VARIANCE * row.third_norm, |row| row.population.lambda_max),
-            &[("equality: balanced (D1)", 1.0)],
+            (diagonal, "2s² ‖β‖_{∞}", |(_, row)| 2.0 * CUBE_VARIANCE * row.third_norm),
+            ("λ_{max}(Ḡ)", |row| row.population.lambda_max),
+            &balanced,
         ),
     ];
-    Ok(Presentation {
-        table: table(&cells),
+    Presentation {
+        table: table(&networks(&cells.norms, None)),
         figure: Figure {
             title: "Trace, Frobenius norm and largest eigenvalue are parameter norms".to_owned(),
             subtitle: "One dot a random network (hollow: balanced, where the bounds are attained)."
@@ -86,114 +123,79 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
             columns: 3,
             panels,
         },
-        summary: summary(&cells),
-    })
+        summary: summary(&cells.norms),
+    }
 }
 
-/// One series a size, hollow dots for the balanced networks.
+/// One series for each input dimension, hollow dots for the balanced networks.
 fn series(
-    cells: &[(NormSpec, &crate::cell::NormResult)],
-    family: NetworkFamily,
-    x: fn(&NormSpec, &NormRow) -> f64,
+    networks: &[Network<'_>],
+    x: fn(&Network<'_>) -> f64,
     y: fn(&NormRow) -> f64,
 ) -> Vec<Series> {
-    let of_family = || cells.iter().filter(move |(spec, _)| spec.family == family);
-    let mut dims: Vec<usize> = of_family().map(|(spec, _)| spec.input_dim).collect();
+    let mut dims: Vec<usize> = networks.iter().map(|(spec, _)| spec.input_dim).collect();
     dims.sort_unstable();
     dims.dedup();
     let mut all = Vec::new();
     for (k, dim) in dims.into_iter().enumerate() {
         for (balanced, mark) in [(false, Mark::Points), (true, Mark::OpenPoints)] {
-            let cells = of_family().filter(|(spec, _)| spec.input_dim == dim);
-            let points = cells.flat_map(|(spec, result)| {
-                let rows = result.rows.iter().filter(move |row| row.balanced == balanced);
-                rows.map(move |row| (x(spec, row), y(row)))
-            });
-            all.push(Series {
-                label: format!("d = {dim}"),
-                style: Style(k),
-                mark,
-                points: points.collect(),
-            });
+            let chosen = networks
+                .iter()
+                .filter(|(spec, row)| spec.input_dim == dim && row.balanced == balanced);
+            let points = chosen.map(|network| (x(network), y(network.1)));
+            all.push(Series::new(format!("d = {dim}"), Style(k), mark, points));
         }
     }
     all
 }
 
-fn family_name(family: NetworkFamily) -> &'static str {
-    match family {
-        NetworkFamily::Relu => "relu",
-        NetworkFamily::Diagonal => "diagonal",
-    }
+fn table(networks: &[Network<'_>]) -> Table {
+    table!(networks, |(spec, row)| {
+        "family", "word", "relu or diagonal" => spec.family.id();
+        "width", "neurons", "width m (relu)" => spec.width;
+        "input_dim", "coordinates", "input dimension d" => spec.input_dim;
+        "seed", "seed", "seed of the parameters" => spec.seed;
+        "balanced", "word", "whether the network was made balanced" => row.balanced;
+        "population_trace", "sharpness", "tr Ḡ" => row.population.trace;
+        "population_frobenius_norm", "sharpness", "Frobenius norm of Ḡ"
+            => row.population.frobenius_norm;
+        "population_lambda_max", "sharpness", "largest eigenvalue of Ḡ"
+            => row.population.lambda_max;
+        "norm", "norm", "path norm (relu) or l1 norm of β (diagonal)" => row.norm;
+        "second_norm", "norm", "‖W‖_F² + ‖a‖² (relu) or l2 norm of β (diagonal)" => row.second_norm;
+        "third_norm", "norm", "max(‖W‖_F²/2π, ‖a‖²/4) (relu) or max norm of β (diagonal)"
+            => row.third_norm;
+        "smallest_slack", "1", "smallest relative slack of the inequalities" => row.smallest_slack;
+        "largest_equality_error", "1", "largest relative error of the equalities"
+            => row.largest_equality_error;
+    })
 }
 
-fn table(cells: &[(NormSpec, &crate::cell::NormResult)]) -> Table {
-    let columns = [
-        ("family", "word", "relu or diagonal"),
-        ("width", "neurons", "width m (relu)"),
-        ("input_dim", "coordinates", "input dimension d"),
-        ("seed", "seed", "seed of the parameters"),
-        ("balanced", "word", "whether the network was made balanced"),
-        ("population_trace", "sharpness", "tr Ḡ"),
-        ("population_frobenius_norm", "sharpness", "Frobenius norm of Ḡ"),
-        ("population_lambda_max", "sharpness", "largest eigenvalue of Ḡ"),
-        ("norm", "norm", "path norm (relu) or l1 norm of β (diagonal)"),
-        ("second_norm", "norm", "‖W‖_F² + ‖a‖² (relu) or l2 norm of β (diagonal)"),
-        ("third_norm", "norm", "max(‖W‖_F²/2π, ‖a‖²/4) (relu) or max norm of β (diagonal)"),
-        ("smallest_slack", "1", "smallest relative slack of the inequalities"),
-        ("largest_equality_error", "1", "largest relative error of the equalities"),
-    ]
-    .map(|(name, unit, description)| Column { name, unit, description })
-    .to_vec();
-    let mut rows = Vec::new();
-    for (spec, result) in cells {
-        for row in &result.rows {
-            rows.push(vec![
-                family_name(spec.family).into(),
-                Value::Integer(spec.width as u64),
-                Value::Integer(spec.input_dim as u64),
-                Value::Integer(spec.seed),
-                if row.balanced { "yes" } else { "no" }.into(),
-                Value::Number(row.population.trace),
-                Value::Number(row.population.frobenius_norm),
-                Value::Number(row.population.lambda_max),
-                Value::Number(row.norm),
-                Value::Number(row.second_norm),
-                Value::Number(row.third_norm),
-                Value::Number(row.smallest_slack),
-                Value::Number(row.largest_equality_error),
-            ]);
-        }
-    }
-    Table { columns, rows }
+fn summary(trials: &[NormTrial<'_>]) -> Table {
+    let families = NetworkFamily::ALL.map(|family| (family, networks(trials, Some(family))));
+    table!(&families, |(family, all)| {
+        "family", "word", "relu or diagonal" => family.id();
+        "networks", "networks", "networks tried" => all.len();
+        "smallest_slack", "1", "smallest relative slack of the inequalities"
+            => smallest(&all.iter().map(|(_, row)| row.smallest_slack).collect::<Vec<_>>());
+        "largest_equality_error", "1", "largest relative error of the equalities"
+            => all.iter().map(|(_, row)| row.largest_equality_error).fold(0.0, f64::max);
+    })
 }
 
-fn summary(cells: &[(NormSpec, &crate::cell::NormResult)]) -> Table {
-    let columns = [
-        ("family", "word", "relu or diagonal"),
-        ("networks", "networks", "networks tried"),
-        ("smallest_slack", "1", "smallest relative slack of the inequalities"),
-        ("largest_equality_error", "1", "largest relative error of the equalities"),
-    ]
-    .map(|(name, unit, description)| Column { name, unit, description })
-    .to_vec();
-    let rows = [NetworkFamily::Relu, NetworkFamily::Diagonal]
-        .into_iter()
-        .map(|family| {
-            let rows: Vec<&NormRow> = cells
-                .iter()
-                .filter(|(spec, _)| spec.family == family)
-                .flat_map(|(_, result)| &result.rows)
-                .collect();
-            let slack = rows.iter().map(|row| row.smallest_slack).fold(f64::INFINITY, f64::min);
-            let error = rows.iter().map(|row| row.largest_equality_error).fold(0.0, f64::max);
-            vec![
-                family_name(family).into(),
-                Value::Integer(rows.len() as u64),
-                Value::Number(slack),
-                Value::Number(error),
-            ]
-        })
-        .collect();
-    Table { columns, rows }
+fn judge(cells: &FinishedCells<'_>) -> Judgement {
+    let networks = networks(&cells.norms, None);
+    let mut judgement = Judgement::new(
+        "no inequality violated beyond rounding (1e-12); every equality, and every bound that a \
+         balanced network attains, to 1e-10",
+        networks.len(),
+    );
+    let slacks: Vec<f64> = networks.iter().map(|(_, row)| row.smallest_slack).collect();
+    let errors: Vec<f64> = networks.iter().map(|(_, row)| row.largest_equality_error).collect();
+    judgement.need(!networks.is_empty(), "");
+    judgement.require(slacks.iter().all(|slack| *slack >= -1e-12));
+    judgement.require(errors.iter().all(|error| *error <= 1e-10));
+    judgement.measure("smallest relative slack of an inequality", &slacks);
+    judgement.measure("largest relative error of an equality", &errors);
+    judgement
 }

@@ -1,69 +1,83 @@
-//! Table and figure of the ReLU networks followed along training.
+//! ReLU networks followed along training.
 
-use super::grid::{GD, RELU_CLIP, SGD};
-use super::select::{Trained, group_by, method_name, of_method, trained};
-use super::{MissingCell, Presentation};
-use crate::cell::{Measurement, Results};
-use crate::claim::short_number;
-use crate::table::{Table, Value, column};
-use crate::{Experiment, Settings};
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 
-/// A quantity followed along training.
-struct Followed {
-    label: &'static str,
-    style: Style,
-    value: fn(&Measurement) -> Option<f64>,
+use crate::cell::Measurement;
+use crate::finished::{FinishedCells, ShallowRun};
+use crate::framework::{Experiment, Presentation};
+use crate::protocol::{GD, SGD, relu};
+use crate::runs::{RunGroup, TrainingRun};
+use crate::short_number;
+use crate::statistics::median_of;
+use crate::table::{Table, table};
+
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "relu_dynamics",
+    title: "ReLU networks: where the loss collapses",
+    shows: "SGD cannot settle while the minimum it is near is unstable. The training loss stays \
+            high while tr G, the batch sharpness and 2/η* (η* is the exact mean-square threshold) \
+            fall from far above 2/η; none of them rests there on the way. At the smaller rate all \
+            three pass 2/η together and the loss collapses right after, with 2/η* a little below \
+            2/η. At the larger rate tr G passes first, by a factor of two, and the loss still \
+            hovers: it collapses when 2/η* has come near 2/η, where it ends, on either side. \
+            Mean-square stability is not needed to converge, and the batch sharpness goes on \
+            fluctuating, mostly above 2/η, while the loss falls. λ_{max} is below 2/η almost from \
+            the start.\n\nGradient descent does the same with the largest eigenvalue alone: the \
+            loss collapses where λ_{max} passes 2/η, at a trace many times larger.",
+    how: |settings| {
+        format!(
+            "{}\n\nEvery run is measured at {} log-spaced checkpoints a decade. Away from a minimum \
+             η* is that of SGD linearised with the gradients found there, to six digits.",
+            relu::words(settings),
+            relu::CHECKPOINTS_PER_DECADE,
+        )
+    },
+    cells: relu::followed,
+    present,
+    claims: &[],
+};
+
+/// A quantity followed along training, with its label and style.
+type Followed = (&'static str, usize, fn(&Measurement) -> Option<f64>);
+
+const LOSSES: [Followed; 2] =
+    [("training loss", 0, |m| Some(m.train_loss)), ("test loss", 1, |m| Some(m.test_loss))];
+const SHARPNESS: [Followed; 5] = [
+    ("tr G", 2, |m| Some(m.empirical.trace)),
+    ("‖G‖_{F}", 3, |m| Some(m.empirical.frobenius_norm)),
+    ("λ_{max}(G)", 4, |m| Some(m.empirical.lambda_max)),
+    ("batch sharpness", 5, |m| m.batch_sharpness),
+    // Solid, unlike the others of its panel.
+    ("2/η*", 15, |m| Some(2.0 / m.threshold?)),
+];
+const NORMS: [Followed; 2] = [
+    ("path norm ‖θ‖_{P}", 6, |m| Some(m.norm)),
+    ("largest gradient norm since last point", 7, |m| (m.step > 0).then_some(m.max_gradient_norm)),
+];
+
+fn groups<'r>(runs: &[ShallowRun<'r>]) -> Vec<RunGroup<ShallowRun<'r>>> {
+    RunGroup::all(runs, [SGD, GD], TrainingRun::learning_rate)
 }
 
-pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presentation, MissingCell> {
-    let runs = trained(&Experiment::ReluDynamics.cells(settings), results)?;
-    let losses = [
-        Followed { label: "training loss", style: Style(0), value: |m| Some(m.train_loss) },
-        Followed { label: "test loss", style: Style(1), value: |m| Some(m.test_loss) },
-    ];
-    let sharpness = [
-        Followed { label: "tr G", style: Style(2), value: |m| Some(m.empirical.trace) },
-        Followed {
-            label: "‖G‖_{F}", style: Style(3), value: |m| Some(m.empirical.frobenius_norm)
-        },
-        Followed { label: "λ_{max}(G)", style: Style(4), value: |m| Some(m.empirical.lambda_max) },
-        Followed { label: "batch sharpness", style: Style(5), value: |m| m.batch_sharpness },
-        // Solid, unlike the others of its panel.
-        Followed { label: "2/η*", style: Style(15), value: |m| Some(2.0 / m.threshold?) },
-    ];
-    let norms = [
-        Followed { label: "path norm ‖θ‖_{P}", style: Style(6), value: |m| Some(m.norm) },
-        Followed {
-            label: "largest gradient norm since last point",
-            style: Style(7),
-            value: |m| (m.step > 0).then_some(m.max_gradient_norm),
-        },
-    ];
-    let mut panels = Vec::new();
-    for method in [SGD, GD] {
-        for (rate, group) in group_by(&of_method(&runs, method), |run| run.spec.learning_rate) {
-            let name = format!("{}, η = {}", method_name(method), short_number(rate));
-            let panel = |what: &str, y: &str, followed: &[Followed], reference| Panel {
-                title: format!("{name}: {what}"),
-                x: Axis::log("step t"),
-                y: Axis::log(y),
-                series: followed.iter().flat_map(|f| trajectories(&group, f)).collect(),
-                references: reference,
-            };
-            let bound =
-                Reference { label: "2/η".to_owned(), kind: ReferenceKind::Horizontal(2.0 / rate) };
-            let clip = Reference {
-                label: "clipping".to_owned(),
-                kind: ReferenceKind::Horizontal(RELU_CLIP),
-            };
-            panels.push(panel("loss", "loss ½ mean (f − y)²", &losses, Vec::new()));
-            panels.push(panel("sharpness", "sharpness", &sharpness, vec![bound]));
-            panels.push(panel("norms", "norm", &norms, vec![clip]));
-        }
-    }
-    Ok(Presentation {
-        table: dynamics_table(&runs),
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let runs = &cells.shallow;
+    let panels = groups(runs).into_iter().flat_map(|group| {
+        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let panel = |what: &str, y: &str, followed: &[Followed], references| {
+            let series = followed.iter().flat_map(|f| trajectories(&group.runs, *f)).collect();
+            let title = format!("{name}: {what}");
+            Panel::new(title, Axis::log("step t"), Axis::log(y), series, references)
+        };
+        let bound = Reference::horizontal("2/η", 2.0 / group.key);
+        let clip = Reference::horizontal("clipping", relu::CLIP);
+        [
+            panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
+            panel("sharpness", "sharpness", &SHARPNESS, vec![bound]),
+            panel("norms", "norm", &NORMS, vec![clip]),
+        ]
+    });
+    Presentation {
+        table: table(runs),
         figure: Figure {
             title: "Along training: the loss collapses as the sharpness comes down to 2/η"
                 .to_owned(),
@@ -71,71 +85,52 @@ pub(super) fn present(settings: &Settings, results: &Results) -> Result<Presenta
                        which SGD (B = 1) would be mean-square stable were the point a minimum."
                 .to_owned(),
             columns: 3,
-            panels,
+            panels: panels.collect(),
         },
-        summary: summary(&runs),
-    })
+        summary: summary(runs),
+    }
 }
 
-fn points<'r>(run: &Trained<'r>) -> impl Iterator<Item = &'r Measurement> + use<'r> {
+fn points<'r>(run: &ShallowRun<'r>) -> impl Iterator<Item = &'r Measurement> + use<'r> {
     run.result.path.iter().chain(run.result.last.as_ref())
 }
 
 /// One thin line a seed.
-fn trajectories(group: &[Trained<'_>], followed: &Followed) -> Vec<Series> {
-    let line = |run: &Trained<'_>| Series {
-        label: followed.label.to_owned(),
-        style: followed.style,
-        mark: Mark::ThinLine,
-        points: points(run).filter_map(|m| Some((m.step as f64, (followed.value)(m)?))).collect(),
+fn trajectories(runs: &[ShallowRun<'_>], (label, style, value): Followed) -> Vec<Series> {
+    let line = |run: &ShallowRun<'_>| {
+        let points = points(run).filter_map(|m| Some((m.step as f64, value(m)?)));
+        Series::new(label, Style(style), Mark::ThinLine, points)
     };
-    group.iter().map(line).collect()
+    runs.iter().map(line).collect()
 }
 
-fn dynamics_table(runs: &[Trained<'_>]) -> Table {
-    let columns = vec![
-        column("method", "word", "SGD (batch size 1) or GD"),
-        column("learning_rate", "1", "learning rate η"),
-        column("seed", "seed", "seed of teacher, data, start and batches"),
-        column("step", "steps", "steps done"),
-        column("train_loss", "loss", "(1/2n) Σ r_i² on the training data"),
-        column("test_loss", "loss", "the same mean on the test data"),
-        column("trace", "sharpness", "tr G, empirical"),
-        column("frobenius_norm", "sharpness", "Frobenius norm of G, empirical"),
-        column("lambda_max", "sharpness", "largest eigenvalue of G, empirical"),
-        column("batch_sharpness", "sharpness", "Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²"),
-        column("threshold", "1", "exact η* of SGD, batch size 1, to 1e-6"),
-        column("path_norm", "norm", "Σ |a_j| ‖w_j‖"),
-        column("max_gradient_norm", "norm", "largest gradient norm since the last row"),
-        column("clipped_fraction", "1", "fraction of clipped steps since the last row"),
-    ];
-    let mut rows = Vec::new();
-    for run in runs {
-        for m in points(run) {
-            rows.push(vec![
-                run.method().into(),
-                Value::Number(run.spec.learning_rate),
-                Value::Integer(run.spec.seed),
-                Value::Integer(m.step),
-                Value::Number(m.train_loss),
-                Value::Number(m.test_loss),
-                Value::Number(m.empirical.trace),
-                Value::Number(m.empirical.frobenius_norm),
-                Value::Number(m.empirical.lambda_max),
-                m.batch_sharpness.into(),
-                m.threshold.into(),
-                Value::Number(m.norm),
-                Value::Number(m.max_gradient_norm),
-                Value::Number(m.clipped_fraction),
-            ]);
-        }
-    }
-    Table { columns, rows }
+fn table(runs: &[ShallowRun<'_>]) -> Table {
+    let rows: Vec<(ShallowRun<'_>, &Measurement)> =
+        runs.iter().flat_map(|run| points(run).map(|m| (*run, m))).collect();
+    table!(&rows, |(run, m)| {
+        "method", "word", "SGD (batch size 1) or GD" => run.method_name();
+        "learning_rate", "1", "learning rate η" => run.spec.learning_rate;
+        "seed", "seed", "seed of teacher, data, start and batches" => run.spec.seed;
+        "step", "steps", "steps done" => m.step;
+        "train_loss", "loss", "(1/2n) Σ r_i² on the training data" => m.train_loss;
+        "test_loss", "loss", "the same mean on the test data" => m.test_loss;
+        "trace", "sharpness", "tr G, empirical" => m.empirical.trace;
+        "frobenius_norm", "sharpness", "Frobenius norm of G, empirical"
+            => m.empirical.frobenius_norm;
+        "lambda_max", "sharpness", "largest eigenvalue of G, empirical" => m.empirical.lambda_max;
+        "batch_sharpness", "sharpness", "Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²" => m.batch_sharpness;
+        "threshold", "1", "exact η* of SGD, batch size 1, to 1e-6" => m.threshold;
+        "path_norm", "norm", "Σ |a_j| ‖w_j‖" => m.norm;
+        "max_gradient_norm", "norm", "largest gradient norm since the last row"
+            => m.max_gradient_norm;
+        "clipped_fraction", "1", "fraction of clipped steps since the last row"
+            => m.clipped_fraction;
+    })
 }
 
 /// Where the training loss collapses: the last checkpoint at which it is above a tenth of the loss of
 /// the zero function. `None` for a run that ends there.
-fn collapse<'r>(run: &Trained<'r>) -> Option<&'r Measurement> {
+fn collapse<'r>(run: &ShallowRun<'r>) -> Option<&'r Measurement> {
     let losses = points(run).map(|point| point.train_loss);
     let index = last_above(losses, 0.1 * run.result.zero_test_loss)?;
     points(run).nth(index)
@@ -153,53 +148,55 @@ fn last_above(values: impl Iterator<Item = f64>, level: f64) -> Option<usize> {
     last.filter(|index| index + 1 < count)
 }
 
-/// Medians of the sharpness in units of 2/η, a method and learning rate, where the loss collapses and
-/// at the end.
-fn summary(runs: &[Trained<'_>]) -> Table {
-    let columns = vec![
-        column("method", "word", "SGD (batch size 1) or GD"),
-        column("learning_rate", "1", "learning rate η"),
-        column(
-            "when",
-            "word",
-            "collapse: last checkpoint with a training loss above a tenth of that of zero; end",
-        ),
-        column("runs", "runs", "runs that came there"),
-        column("step", "steps", "median of the steps done"),
-        column("train_loss", "loss", "median (1/2n) Σ r_i² on the training data"),
-        column("scaled_trace", "1", "median of tr G · η/2"),
-        column("scaled_lambda_max", "1", "median of λ_max · η/2"),
-        column("scaled_batch_sharpness", "1", "median of the batch sharpness · η/2"),
-        column("inverse_threshold", "1", "median of η/η*: 2/η* in units of 2/η"),
-        column("path_norm", "norm", "median path norm"),
-    ];
-    let mut rows = Vec::new();
-    for method in [SGD, GD] {
-        for (rate, group) in group_by(&of_method(runs, method), |run| run.spec.learning_rate) {
-            let collapses: Vec<&Measurement> = group.iter().filter_map(collapse).collect();
-            let ends: Vec<&Measurement> =
-                group.iter().filter_map(|run| run.result.last.as_ref()).collect();
-            for (when, points) in [("collapse", collapses), ("end", ends)] {
-                let of = |value: &dyn Fn(&Measurement) -> Option<f64>| {
-                    Value::median(points.iter().filter_map(|m| value(m)))
-                };
-                rows.push(vec![
-                    method_name(method).into(),
-                    Value::Number(rate),
-                    when.into(),
-                    Value::Integer(points.len() as u64),
-                    of(&|m| Some(m.step as f64)),
-                    of(&|m| Some(m.train_loss)),
-                    of(&|m| Some(m.empirical.trace * rate / 2.0)),
-                    of(&|m| Some(m.empirical.lambda_max * rate / 2.0)),
-                    of(&|m| Some(m.batch_sharpness? * rate / 2.0)),
-                    of(&|m| Some(rate / m.threshold?)),
-                    of(&|m| Some(m.norm)),
-                ]);
-            }
-        }
+/// The points of a group of runs at one stage of training.
+struct Stage<'r> {
+    method: &'static str,
+    rate: f64,
+    when: &'static str,
+    points: Vec<&'r Measurement>,
+}
+
+impl Stage<'_> {
+    fn median(&self, value: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
+        median_of(self.points.iter().filter_map(|m| value(m)))
     }
-    Table { columns, rows }
+}
+
+/// Medians of the sharpness in units of 2/η for each method and learning rate, where the loss
+/// collapses and at the end.
+fn summary(runs: &[ShallowRun<'_>]) -> Table {
+    let stages: Vec<Stage<'_>> = groups(runs)
+        .into_iter()
+        .flat_map(|group| {
+            let collapses = group.runs.iter().filter_map(collapse).collect();
+            let ends = group.runs.iter().filter_map(|run| run.result.last.as_ref()).collect();
+            [("collapse", collapses), ("end", ends)].map(|(when, points)| Stage {
+                method: group.method_name(),
+                rate: group.key,
+                when,
+                points,
+            })
+        })
+        .collect();
+    table!(&stages, |s| {
+        "method", "word", "SGD (batch size 1) or GD" => s.method;
+        "learning_rate", "1", "learning rate η" => s.rate;
+        "when", "word", "collapse: last checkpoint with a training loss above a tenth of that of \
+            zero; end" => s.when;
+        "runs", "runs", "runs that came there" => s.points.len();
+        "step", "steps", "median of the steps done" => s.median(|m| Some(m.step as f64));
+        "train_loss", "loss", "median (1/2n) Σ r_i² on the training data"
+            => s.median(|m| Some(m.train_loss));
+        "scaled_trace", "1", "median of tr G · η/2"
+            => s.median(|m| Some(m.empirical.trace * s.rate / 2.0));
+        "scaled_lambda_max", "1", "median of λ_max · η/2"
+            => s.median(|m| Some(m.empirical.lambda_max * s.rate / 2.0));
+        "scaled_batch_sharpness", "1", "median of the batch sharpness · η/2"
+            => s.median(|m| Some(m.batch_sharpness? * s.rate / 2.0));
+        "inverse_threshold", "1", "median of η/η*: 2/η* in units of 2/η"
+            => s.median(|m| Some(s.rate / m.threshold?));
+        "path_norm", "norm", "median path norm" => s.median(|m| Some(m.norm));
+    })
 }
 
 #[cfg(test)]

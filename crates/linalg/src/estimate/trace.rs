@@ -11,6 +11,8 @@ use crate::Operator;
 
 /// The method by which [`trace`] uses its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum TraceMethod {
     /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls with
     /// the square root of the budget; the others fall faster where the spectrum decays. The only one

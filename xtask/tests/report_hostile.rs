@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use flatmin_experiments::report::{MeasuredRow, Report, ReportClaim, Section};
+use flatmin_experiments::{Claim, Measured, Verdict};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
+use xtask::report::{Report, Section};
 
 /// What leaves text, attributes and comments, and what subscripts could be made to do.
 const EVIL: &[&str] = &[
@@ -44,15 +45,14 @@ fn figure(evil: &str) -> Figure {
 
 fn report(evil: &str) -> Report {
     let text = || evil.to_owned();
-    let row =
-        MeasuredRow { quantity: text(), median: text(), minimum: text(), maximum: text(), runs: 1 };
-    let claim = ReportClaim {
+    let claim = Claim {
         id: text(),
         sentence: text(),
         source: text(),
         predicate: text(),
-        measured: vec![row],
-        verdict: text(),
+        measured: vec![Measured::new(text(), &[1.0])],
+        runs: 1,
+        verdict: Verdict::Fails,
         note: text(),
     };
     let section = Section {

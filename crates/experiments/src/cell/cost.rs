@@ -1,0 +1,183 @@
+//! Expected running times of cells.
+//!
+//! A training run is expected to take the steps until the stopping rule is usually met, not the most
+//! it may take, each at a fixed time for a weight and a sample; to that come checkpoints and studies,
+//! whose eigenproblems grow with n³. The constants are means over reproductions of the profiles
+//! `quick` and `paper` on one core of a server: sums are within a factor of 1.5 of the truth, most
+//! kinds of cell within a factor of 3.
+
+use flatmin_optim::Method;
+
+use super::deep::{DeepSpec, DeepTask};
+use super::estimator::EstimatorSpec;
+use super::interpolator::{InterpolatorSpec, MinimizedNorm};
+use super::norms::NormSpec;
+use super::problem::{DiagonalProblem, Problem, ReluProblem};
+use super::shallow::TrainSpec;
+use super::stability::StabilityStudy;
+
+/// Seconds of a training run of a shallow network.
+pub(super) fn shallow(spec: &TrainSpec) -> f64 {
+    let gd = spec.method == Method::GradientDescent;
+    let samples = samples_per_step(spec.method, spec.problem.sample_count());
+    let (setup, step, expected_steps) = match spec.problem {
+        Problem::Relu(ReluProblem { width, input_dim, test_count, .. }) => {
+            // Steps of several samples are made by other kernels.
+            let batch = if !gd && samples > 1.0 { 5e-6 } else { 0.0 };
+            let step = batch + 5e-11 * width as f64 * input_dim as f64 * samples;
+            let steps = if gd { 1e3 } else { 6e4 / samples };
+            // Tightly clipped networks do not come to rest.
+            let steps = if spec.clip_norm <= 1.0 { f64::INFINITY } else { steps };
+            (7e-8 * test_count as f64 * input_dim as f64, step, steps)
+        }
+        Problem::Diagonal(DiagonalProblem { input_dim, sample_count, test_count, .. }) => {
+            let step = if gd { 1.5e-10 } else { 2e-10 } * input_dim as f64 * samples;
+            // A few samples are fitted in fewer steps.
+            let n = sample_count as f64;
+            let steps =
+                if gd { 4.5e3 * (n / 300.0).powi(2).min(1.0) } else { 2e5 * (n / 100.0).min(1.0) };
+            (4e-9 * test_count as f64 * input_dim as f64, step, steps)
+        }
+    };
+    let steps = expected_steps.min(spec.max_steps as f64);
+    // Along SGD exact thresholds are computed too.
+    let checkpoint = if gd { 3e-3 } else { 2e-2 };
+    let study = match spec.study {
+        StabilityStudy::None => 0.0,
+        StabilityStudy::Threshold if gd => 0.08,
+        StabilityStudy::Threshold => 0.15,
+        StabilityStudy::Dynamics { replicas } => 0.5 + 1.8e-5 * replicas as f64,
+    };
+    let checkpoints = checkpoint_count(spec.checkpoints_per_decade, steps);
+    let eigenproblems = cubic(spec.problem.sample_count()) * (checkpoints * checkpoint + study);
+    setup + step * steps + eigenproblems
+}
+
+/// Seconds of a training run of a deep network.
+pub(super) fn deep(spec: &DeepSpec) -> f64 {
+    let gd = spec.method == Method::GradientDescent;
+    let samples = samples_per_step(spec.method, spec.sample_count);
+    // In floating point: a specification may come from a file.
+    let (width, inputs) = (spec.width as f64, spec.task.input_dim() as f64);
+    let weights = width * (inputs + width * (spec.depth as f64 - 2.0).max(0.0) + 1.0);
+    let step = if gd { 6e-11 } else { 1.2e-10 } * weights * samples;
+    let expected_steps: f64 = match (gd, spec.task) {
+        (false, _) => 1e5,
+        (true, DeepTask::Teacher { .. }) => 3e3,
+        (true, DeepTask::DigitParity) => 1.2e4,
+    };
+    let steps = expected_steps.min(spec.max_steps as f64);
+    let checkpoint = if gd { 6e-3 } else { 1.8e-2 };
+    let checkpoints = checkpoint_count(spec.checkpoints_per_decade, steps);
+    0.01 + step * steps + cubic(spec.sample_count) * checkpoints * checkpoint
+}
+
+/// Seconds of an interpolator.
+pub(super) fn interpolator(spec: &InterpolatorSpec) -> f64 {
+    let (n, d) = (spec.problem.sample_count as f64, spec.problem.input_dim as f64);
+    let thresholds = if spec.with_thresholds { 1e-9 * n.powi(3) } else { 0.0 };
+    let interpolator = match spec.minimizes {
+        MinimizedNorm::L1 => 2e-8 * n * d,
+        MinimizedNorm::L2 => 1e-10 * n * n * (n + d),
+    };
+    5e-4 + thresholds + interpolator
+}
+
+/// Seconds of the norm theorems on networks of one size.
+pub(super) fn norms(spec: &NormSpec) -> f64 {
+    5e-4 * spec.networks as f64
+}
+
+/// Seconds of many estimates of a trace: the products and the orthogonalisation of their vectors.
+pub(super) fn estimator(spec: &EstimatorSpec) -> f64 {
+    let (dim, products) = (spec.dim as f64, spec.products as f64);
+    spec.replicas as f64 * (2.0 * dim * dim * products + 8.0 * dim * products.powi(2)) / 4e10
+}
+
+fn samples_per_step(method: Method, sample_count: usize) -> f64 {
+    match method {
+        Method::GradientDescent => sample_count as f64,
+        Method::Sgd { batch_size, .. } => batch_size as f64,
+    }
+}
+
+fn checkpoint_count(per_decade: u32, steps: f64) -> f64 {
+    f64::from(per_decade) * libm::log10(steps.max(1.0))
+}
+
+/// The growth of eigenproblems with n, in units of those at n = 300.
+fn cubic(sample_count: usize) -> f64 {
+    (sample_count as f64 / 300.0).powi(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::cell::CellSpec;
+    use crate::runs::method_name;
+    use crate::{EXPERIMENTS, Profile, Settings, expand};
+
+    /// The expected seconds of a profile by kind of cell.
+    fn by_kind(profile: Profile) -> BTreeMap<String, f64> {
+        let mut kinds = BTreeMap::new();
+        for cell in expand(EXPERIMENTS, &Settings::new(profile)) {
+            let kind = match &cell {
+                CellSpec::Train(spec) => {
+                    format!("{} {}", spec.problem.family().id(), method_name(spec.method))
+                }
+                CellSpec::Deep(spec) if spec.checkpoints_per_decade > 0 => {
+                    format!("followed {}", method_name(spec.method))
+                }
+                CellSpec::Deep(spec) => format!("deep {}", method_name(spec.method)),
+                CellSpec::Interpolator(_) => "interpolator".to_owned(),
+                CellSpec::Norms(_) => "norms".to_owned(),
+                CellSpec::Estimator(_) => "trace".to_owned(),
+            };
+            assert!(cell.cost() > 0.0 && cell.cost() < 60.0, "{}: {}", cell.label(), cell.cost());
+            *kinds.entry(kind).or_insert(0.0) += cell.cost();
+        }
+        kinds
+    }
+
+    #[test]
+    fn sums_have_the_scale_of_measured_times() {
+        // Seconds of all cells on one core, as reproductions recorded them.
+        for (profile, seconds) in [(Profile::Quick, 41.8), (Profile::Paper, 128.3)] {
+            let sum: f64 = by_kind(profile).values().sum();
+            let ratio = sum / seconds;
+            assert!((1.0 / 1.5..1.5).contains(&ratio), "{profile}: {sum} s, measured {seconds} s");
+        }
+    }
+
+    #[test]
+    fn kinds_have_the_scale_of_measured_times() {
+        let kinds = by_kind(Profile::Paper);
+        let measured = [
+            ("deep GD", 23.1),
+            ("deep SGD", 5.0),
+            ("diagonal GD", 13.6),
+            ("diagonal SGD", 11.3),
+            ("followed GD", 5.3),
+            ("followed SGD", 14.8),
+            ("interpolator", 2.4),
+            ("norms", 0.3),
+            ("relu GD", 11.7),
+            ("relu SGD", 32.7),
+            ("trace", 8.0),
+        ];
+        assert_eq!(kinds.len(), measured.len(), "{kinds:?}");
+        for (kind, seconds) in measured {
+            let ratio = kinds[kind] / seconds;
+            assert!((1.0 / 3.0..3.0).contains(&ratio), "{kind}: {} s", kinds[kind]);
+        }
+    }
+
+    #[test]
+    fn larger_cells_are_expected_to_take_longer() {
+        let smoke: f64 = by_kind(Profile::Smoke).values().sum();
+        let [quick, paper, full] = [Profile::Quick, Profile::Paper, Profile::Full]
+            .map(|profile| by_kind(profile).values().sum::<f64>());
+        assert!(10.0 * smoke < quick && quick < paper && 3.0 * paper < full);
+    }
+}

@@ -1,0 +1,91 @@
+//! Balance of the layers of diagonal networks.
+
+use flatmin_figures::{Axis, Figure, Panel, Reference};
+
+use crate::finished::{FinishedCells, ShallowRun};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::protocol::{GD, SGD, diagonal};
+use crate::runs::{RUNS_NOTE, RunGroup, by_method, run_table, values};
+use crate::statistics::{largest, median, smallest};
+use crate::table::table;
+
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "diagonal_balance",
+    title: "Diagonal networks: balance of the layers",
+    shows: "SGD noise balances the two layers whatever the initial imbalance; gradient descent \
+            leaves them unbalanced, and more so than at the start.",
+    how: diagonal::balance_words,
+    cells: diagonal::balance,
+    present,
+    claims: &[ClaimRule {
+        number: 5,
+        sentence: "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
+                   unbalanced.",
+        source: "D5",
+        with: &[],
+        needs: Requirement::PAPER_SIZES,
+        judge,
+    }],
+};
+
+/// The balance ratio that a run started from.
+fn initial_ratio(run: &ShallowRun<'_>) -> f64 {
+    run.spec.problem.initial_balance_ratio().unwrap_or(f64::NAN)
+}
+
+fn final_ratio(run: &ShallowRun<'_>) -> Option<f64> {
+    run.result.last?.balance_ratio
+}
+
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let runs = &cells.shallow;
+    let panel = Panel::new(
+        "Balance ratio r(θ) = Σ(a² + b²) / 2Σ|ab|",
+        Axis::log("initial balance ratio r₀"),
+        Axis::log("final balance ratio"),
+        by_method(runs, initial_ratio, final_ratio),
+        vec![
+            Reference::curve("no change", [(1.0, 1.0), (16.0, 16.0)]),
+            Reference::horizontal("balanced", 1.0),
+        ],
+    );
+    let summary = table!(&RunGroup::all(runs, [SGD, GD], initial_ratio), |g| {
+        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "initial_balance_ratio", "1", "r0" => g.key;
+        "balance_ratio", "1", "median r(θ) at the end" => g.median(final_ratio);
+        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "runs", "runs", "runs" => g.runs.len();
+    });
+    Presentation {
+        table: run_table(runs),
+        figure: Figure {
+            title: "SGD noise balances the layers, GD keeps them unbalanced".to_owned(),
+            subtitle: RUNS_NOTE.to_owned(),
+            columns: 1,
+            panels: vec![panel],
+        },
+        summary,
+    }
+}
+
+fn judge(cells: &FinishedCells<'_>) -> Judgement {
+    let mut judgement = Judgement::new(
+        "SGD's final balance ratio: median ≤ 1.01 and maximum ≤ 1.05 for every initial ratio r₀; \
+         GD's ≥ 0.9 r₀ for r₀ ≥ 2, and 1 to 1e-6 for r₀ = 1",
+        cells.shallow.len(),
+    );
+    for group in RunGroup::all(&cells.shallow, [SGD, GD], initial_ratio) {
+        let (r0, finals) = (group.key, values(&group.runs, final_ratio));
+        judgement.need_runs(!finals.is_empty());
+        judgement.require(if group.method == SGD {
+            median(&finals) <= 1.01 && largest(&finals) <= 1.05
+        } else if r0 >= 2.0 {
+            smallest(&finals) >= 0.9 * r0
+        } else {
+            finals.iter().all(|r| (r - 1.0).abs() <= 1e-6)
+        });
+        judgement.measure(format!("{}, r₀ = {r0}: final ratio", group.method_name()), &finals);
+    }
+    judgement
+}

@@ -1,0 +1,252 @@
+//! Sharpness along the training of a deep network.
+
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
+
+use crate::cell::DeepMeasurement;
+use crate::finished::{DeepRun, FinishedCells};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::protocol::{GD, SGD, deep};
+use crate::runs::{RunGroup, TrainingRun, of_method, values};
+use crate::short_number;
+use crate::statistics::{group_by, median};
+use crate::table::{Table, table};
+
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "progressive_sharpening",
+    title: "Deep networks: sharpness along training",
+    shows: "Gradient descent sharpens as long as it can: λ_{max} of the Hessian rises from its \
+            start, overshoots 2/η, and then stays there to a few parts in a thousand while the loss \
+            goes on falling, not always monotonically: the edge of stability (Cohen et al. 2021). At \
+            the smallest rate it never meets 2/η. SGD sharpens much less: the larger its η, the \
+            lower its trace ends, at a λ_{max} far below 2/η and with a smaller test loss. The table \
+            shows how far its own exact edge η* is from η then.",
+    how: deep::followed_words,
+    cells: deep::followed,
+    present,
+    claims: &[
+        ClaimRule {
+            number: 14,
+            sentence: "Gradient descent sharpens until it meets its edge, λ_max(H) = 2/η, and stays \
+                       there; at a learning rate whose edge is beyond what it would reach it stays \
+                       below.",
+            source: "S1; Cohen et al. 2021",
+            with: &[],
+            needs: Requirement::PAPER_SIZES,
+            judge: sharpening,
+        },
+        ClaimRule {
+            number: 15,
+            sentence: "The noise of SGD stops the sharpening earlier, the more the larger the \
+                       learning rate, long before λ_max comes near 2/η.",
+            source: "S2",
+            with: &[],
+            needs: Requirement::PAPER_SIZES,
+            judge: noise,
+        },
+    ],
+};
+
+/// Where `λ_max(H) · η/2` of gradient descent must settle.
+const SETTLED: [f64; 2] = [0.95, 1.05];
+/// The factor by which SGD must end below gradient descent at its smallest learning rate, which never
+/// meets its edge.
+const BELOW_GD: f64 = 1.5;
+
+/// A quantity at one point of a run.
+type PointValue = fn(&DeepMeasurement) -> Option<f64>;
+
+/// Quantities that are drawn along training, with their labels and styles.
+const LOSSES: [(&str, usize, PointValue); 2] =
+    [("training loss", 6, |m| Some(m.train_loss)), ("test loss", 1, |m| Some(m.test_loss))];
+const SHARPNESS: [(&str, usize, PointValue); 5] = [
+    ("λ_{max}(H)", 0, |m| m.hessian_lambda_max),
+    ("tr G", 2, |m| Some(m.empirical.trace)),
+    ("‖G‖_{F}", 3, |m| Some(m.empirical.frobenius_norm)),
+    ("batch sharpness", 5, |m| m.batch_sharpness),
+    ("2/η*", 15, |m| Some(2.0 / m.threshold?)),
+];
+
+/// The course of a quantity along a run, in units of 2/η.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Course {
+    /// At the start.
+    first: f64,
+    /// Its largest value.
+    largest: f64,
+    /// Its median over the last decade of steps.
+    settled: f64,
+}
+
+impl Course {
+    /// `None` for a run without measurements of it.
+    fn of(run: &DeepRun<'_>, quantity: PointValue) -> Option<Self> {
+        let value = |m: &DeepMeasurement| Some((m.step, quantity(m)? / run.edge()));
+        let values: Vec<(u64, f64)> = run.result.points().filter_map(value).collect();
+        let late = values.iter().filter(|(step, _)| step.saturating_mul(10) >= run.result.steps);
+        let late: Vec<f64> = late.map(|(_, value)| *value).collect();
+        let (_, first) = *values.first()?;
+        let largest = values.iter().fold(f64::NEG_INFINITY, |m, (_, value)| m.max(*value));
+        Some(Self { first, largest, settled: median(&late) })
+    }
+
+    /// The course of `λ_max(H)`.
+    fn of_hessian(run: &DeepRun<'_>) -> Option<Self> {
+        Self::of(run, |m| m.hessian_lambda_max)
+    }
+
+    /// The course of `tr G`.
+    fn of_trace(run: &DeepRun<'_>) -> Option<Self> {
+        Self::of(run, |m| Some(m.empirical.trace))
+    }
+}
+
+fn groups<'r>(runs: &[DeepRun<'r>]) -> Vec<RunGroup<DeepRun<'r>>> {
+    RunGroup::all(runs, [GD, SGD], TrainingRun::learning_rate)
+}
+
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let runs = &cells.deep;
+    let panels = groups(runs).into_iter().flat_map(|group| {
+        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let panel = |what: &str, y: &str, followed: &[(&str, usize, PointValue)], references| {
+            let series = followed.iter().flat_map(|(label, style, quantity)| {
+                group.runs.iter().map(|run| {
+                    let point = |m: &DeepMeasurement| Some((m.step as f64, quantity(m)?));
+                    let points = run.result.points().filter_map(point);
+                    Series::new(*label, Style(*style), Mark::ThinLine, points)
+                })
+            });
+            let series = series.filter(|series| !series.points.is_empty()).collect();
+            let title = format!("{name}: {what}");
+            Panel::new(title, Axis::log("step t"), Axis::log(y), series, references)
+        };
+        let bound = Reference::horizontal("2/η", 2.0 / group.key);
+        [
+            panel("sharpness", "sharpness", &SHARPNESS, vec![bound]),
+            panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
+        ]
+    });
+    Presentation {
+        table: table(runs),
+        figure: Figure {
+            title: "Sharpening along training: GD rises to 2/η and stays there, SGD stops below"
+                .to_owned(),
+            subtitle: "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
+                       digits. H: Hessian of the training loss."
+                .to_owned(),
+            columns: 2,
+            panels: panels.collect(),
+        },
+        summary: summary(runs),
+    }
+}
+
+fn table(runs: &[DeepRun<'_>]) -> Table {
+    let rows: Vec<(DeepRun<'_>, &DeepMeasurement)> =
+        runs.iter().flat_map(|run| run.result.points().map(|m| (*run, m))).collect();
+    table!(&rows, |(run, m)| {
+        "method", "word", "SGD (batch size 1) or GD" => run.method_name();
+        "learning_rate", "1", "learning rate η" => run.spec.learning_rate;
+        "seed", "seed", "seed of data, start and batches" => run.spec.seed;
+        "step", "steps", "steps done" => m.step;
+        "train_loss", "loss", "(1/2n) Σ r_i² on the training data" => m.train_loss;
+        "test_loss", "loss", "the same mean on the test data" => m.test_loss;
+        "trace", "sharpness", "tr G, empirical" => m.empirical.trace;
+        "frobenius_norm", "sharpness", "Frobenius norm of G, empirical"
+            => m.empirical.frobenius_norm;
+        "lambda_max", "sharpness", "largest eigenvalue of G, empirical" => m.empirical.lambda_max;
+        "hessian_lambda_max", "sharpness", "largest eigenvalue of the Hessian"
+            => m.hessian_lambda_max;
+        "batch_sharpness", "sharpness", "Σ r_i²‖g_i‖⁴ / Σ r_i²‖g_i‖²" => m.batch_sharpness;
+        "threshold", "1", "exact η* of SGD, batch size 1, to 1e-6" => m.threshold;
+        "parameter_norm", "norm", "ℓ2 norm of all parameters" => m.norm;
+        "clipped_fraction", "1", "fraction of clipped steps since the last row"
+            => m.clipped_fraction;
+    })
+}
+
+fn summary(runs: &[DeepRun<'_>]) -> Table {
+    table!(&groups(runs), |g| {
+        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "learning_rate", "1", "learning rate η" => g.key;
+        "runs", "runs", "runs" => g.runs.len();
+        "hessian_first", "1", "median of λ_max(H) · η/2 at the start"
+            => g.median(|run| Some(Course::of_hessian(run)?.first));
+        "hessian_largest", "1", "median of its largest value along a run"
+            => g.median(|run| Some(Course::of_hessian(run)?.largest));
+        "hessian_settled", "1", "median of its median over the last decade of steps"
+            => g.median(|run| Some(Course::of_hessian(run)?.settled));
+        "trace_first", "1", "median of tr G · η/2 at the start"
+            => g.median(|run| Some(Course::of_trace(run)?.first));
+        "trace_settled", "1", "median of its median over the last decade of steps"
+            => g.median(|run| Some(Course::of_trace(run)?.settled));
+        "exact_edge", "1", "median of η*/η at the end, for the batches trained with"
+            => g.median(|run| Some(run.result.last?.threshold? / run.spec.learning_rate));
+        "train_loss", "loss", "median at the end"
+            => g.median(|run| Some(run.result.last?.train_loss));
+        "relative_test_error", "1", "median at the end" => g.median(DeepRun::relative_test_error);
+    })
+}
+
+fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
+    let runs = of_method(&cells.deep, GD);
+    let mut judgement = Judgement::new(
+        format!(
+            "λ_max(H) · η/2 in every GD run: at the smallest η it rises and stays ≤ 1; at the others \
+             it starts below 0.9, exceeds 1, and its median over the last decade of steps lies in \
+             [{}, {}]",
+            SETTLED[0], SETTLED[1],
+        ),
+        runs.len(),
+    );
+    let rates = group_by(&runs, TrainingRun::learning_rate);
+    judgement.need_runs(rates.len() >= 2);
+    judgement.require(!runs.is_empty());
+    for (position, (rate, group)) in rates.iter().enumerate() {
+        let courses: Vec<Course> = group.iter().filter_map(Course::of_hessian).collect();
+        judgement.require(courses.len() == group.len());
+        for Course { first, largest, settled } in courses.iter().copied() {
+            judgement.require(if position == 0 {
+                first < largest && largest <= 1.0
+            } else {
+                first < 0.9 && largest > 1.0 && (SETTLED[0]..=SETTLED[1]).contains(&settled)
+            });
+        }
+        let mut measure = |when: &str, value: fn(&Course) -> f64| {
+            let values: Vec<f64> = courses.iter().map(value).collect();
+            let label = format!("GD, η = {}: λ_max(H) · η/2, {when}", short_number(*rate));
+            judgement.measure(label, &values);
+        };
+        measure("at the start", |course| course.first);
+        measure("largest", |course| course.largest);
+        measure("median of the last decade", |course| course.settled);
+    }
+    judgement
+}
+
+fn noise(cells: &FinishedCells<'_>) -> Judgement {
+    let mut judgement = Judgement::new(
+        "tr G ≤ 2/η at the end of every SGD run (B = 1); the median of tr G at the end falls with η, \
+         and is at every η at most 1/1.5 of that of GD at its smallest η",
+        cells.deep.len(),
+    );
+    let mut medians = Vec::new();
+    for RunGroup { method, key: rate, runs } in groups(&cells.deep) {
+        let traces = values(&runs, |run| Some(run.result.last?.empirical.trace));
+        let name = |method: &str| format!("{method}, η = {}", short_number(rate));
+        if method == SGD {
+            let scaled = values(&runs, DeepRun::scaled_trace);
+            judgement.require(scaled.len() == runs.len() && scaled.iter().all(|v| *v <= 1.0));
+            judgement.measure(format!("{}: tr G · η/2 at the end", name("SGD")), &scaled);
+            medians.push(median(&traces));
+        } else if medians.is_empty() {
+            medians.push(median(&traces) / BELOW_GD);
+        }
+        let name = name(crate::runs::method_name(method));
+        judgement.measure(format!("{name}: tr G at the end"), &traces);
+    }
+    judgement.require(medians.windows(2).all(|pair| pair[1] < pair[0]));
+    judgement.need_runs(medians.len() >= 3);
+    judgement
+}

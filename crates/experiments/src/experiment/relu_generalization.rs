@@ -1,0 +1,124 @@
+//! Test error of the minima of ReLU networks.
+
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
+use flatmin_ledger::rademacher_bound;
+
+use crate::finished::{FinishedCells, ShallowRun};
+use crate::framework::{ClaimRule, Experiment, Presentation};
+use crate::judgement::{Judgement, Requirement};
+use crate::protocol::{GD, SGD, relu};
+use crate::runs::{
+    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, medians, of_method, run_table, values,
+};
+use crate::statistics::{median, smallest};
+
+pub(super) static EXPERIMENT: Experiment = Experiment {
+    id: "relu_generalization",
+    title: "ReLU networks: generalisation of the minima found",
+    shows: "Larger learning rates find minima of smaller path norm, and those generalise better; \
+            SGD does so more than gradient descent. The last panel sets the measured gap beside the \
+            Rademacher complexity bound of R6: it grows with the path norm as the gap does, and \
+            says nothing where it lies above the error of the zero function, which is everywhere \
+            here.",
+    how: relu::words,
+    cells: relu::learning_rates,
+    present,
+    claims: &[ClaimRule {
+        number: 3,
+        sentence: "For ReLU networks larger learning rates generalise better, and SGD better than \
+                   gradient descent.",
+        source: "R5, R6",
+        with: &[],
+        needs: Requirement::PAPER_SIZES,
+        judge,
+    }],
+};
+
+fn present(cells: &FinishedCells<'_>) -> Presentation {
+    let runs = &cells.shallow;
+    let error = |run: &ShallowRun<'_>| run.result.relative_test_error();
+    let norm = |run: &ShallowRun<'_>| run.norm().unwrap_or(f64::NAN);
+    // Against the path norm every run has its own abscissa: dots without a line.
+    let against_norm = |value: &dyn Fn(&ShallowRun<'_>) -> Option<f64>| {
+        let mut series = by_method(runs, norm, value);
+        series.retain(|series| series.mark != Mark::LineAndPoints);
+        series
+    };
+    let gap = |run: &ShallowRun<'_>| {
+        let last = run.result.last?;
+        Some((2.0 * last.test_loss).sqrt() - (2.0 * last.train_loss).sqrt())
+    };
+    let bound = |run: &ShallowRun<'_>| {
+        let (norm, n) = (run.norm()?, run.spec.problem.sample_count());
+        Some((norm, rademacher_bound(norm, run.result.mean_input_norm_squared, n)))
+    };
+    let mut bound: Vec<(f64, f64)> = runs.iter().filter_map(bound).collect();
+    bound.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut gaps = against_norm(&gap);
+    gaps.push(Series::new("Rademacher complexity bound (R6)", Style(2), Mark::Line, bound));
+    let zero: Vec<f64> = runs.iter().map(|run| (2.0 * run.result.zero_test_loss).sqrt()).collect();
+    let zero_line = |value| vec![Reference::horizontal("zero function", value)];
+    let norm_axis = || Axis::log("path norm ‖θ‖_{P}");
+    let error_axis = || Axis::log("test loss / loss of zero");
+    let panels = vec![
+        Panel::new(
+            "Test error against learning rate",
+            Axis::log("learning rate η"),
+            error_axis(),
+            by_method(runs, TrainingRun::learning_rate, error),
+            zero_line(1.0),
+        ),
+        Panel::new(
+            "Test error against path norm",
+            norm_axis(),
+            error_axis(),
+            against_norm(&error),
+            zero_line(1.0),
+        ),
+        Panel::new(
+            "Generalisation gap and its bound",
+            norm_axis(),
+            Axis::log("r.m.s. error, test − training"),
+            gaps,
+            zero_line(median(&zero)),
+        ),
+    ];
+    Presentation {
+        table: run_table(runs),
+        figure: Figure {
+            title: "Larger learning rates generalise better, SGD (B = 1) more than GD".to_owned(),
+            subtitle: RUNS_NOTE.to_owned(),
+            columns: 3,
+            panels,
+        },
+        summary: learning_rate_summary(runs),
+    }
+}
+
+fn judge(cells: &FinishedCells<'_>) -> Judgement {
+    let mut judgement = Judgement::new(
+        "relative test error, medians over the runs that stayed finite: SGD's at its best η ≤ 0.1 × \
+         that at its smallest η, and ≤ 0.7 × GD's best",
+        cells.shallow.len(),
+    );
+    let error = |run: &ShallowRun<'_>| run.result.relative_test_error();
+    let [sgd, gd] = [SGD, GD].map(|method| of_method(&cells.shallow, method));
+    let (sgd_medians, gd_medians) = (medians(&sgd, error), medians(&gd, error));
+    let best = |medians: &[(f64, f64)]| {
+        smallest(&medians.iter().map(|(_, median)| *median).collect::<Vec<_>>())
+    };
+    let first = sgd_medians.first().map_or(f64::NAN, |(_, median)| *median);
+    let (best_sgd, best_gd) = (best(&sgd_medians), best(&gd_medians));
+    judgement.need_runs(sgd_medians.len() >= 2 && !gd_medians.is_empty());
+    judgement.require(best_sgd <= 0.1 * first && best_sgd <= 0.7 * best_gd);
+    // The runs at the learning rate whose median is `value`.
+    let at = |mut runs: Vec<ShallowRun<'_>>, medians: &[(f64, f64)], value: f64| {
+        let found = medians.iter().find(|(_, median)| median.total_cmp(&value).is_eq());
+        runs.retain(|run| found.is_some_and(|(r, _)| run.learning_rate().total_cmp(r).is_eq()));
+        values(&runs, error)
+    };
+    judgement.measure("SGD, smallest η", &at(sgd.clone(), &sgd_medians, first));
+    judgement.measure("SGD, best η", &at(sgd, &sgd_medians, best_sgd));
+    judgement.measure("GD, best η", &at(gd, &gd_medians, best_gd));
+    judgement
+}

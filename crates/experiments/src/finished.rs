@@ -1,0 +1,87 @@
+//! Finished cells: specifications with their results.
+
+use crate::cell::{
+    CellKey, CellResult, CellSpec, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec,
+    InterpolatorResult, InterpolatorSpec, NormResult, NormSpec, Results, TrainResult, TrainSpec,
+};
+
+/// The specification of a cell with its result.
+#[derive(Debug)]
+pub(crate) struct Finished<'r, S, R> {
+    pub(crate) spec: S,
+    pub(crate) result: &'r R,
+}
+
+impl<S: Copy, R> Copy for Finished<'_, S, R> {}
+
+impl<S: Copy, R> Clone for Finished<'_, S, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+/// A training run of a two-layer ReLU or diagonal linear network.
+pub(crate) type ShallowRun<'r> = Finished<'r, TrainSpec, TrainResult>;
+/// A training run of a deep network.
+pub(crate) type DeepRun<'r> = Finished<'r, DeepSpec, DeepResult>;
+/// A reference interpolator.
+pub(crate) type Interpolator<'r> = Finished<'r, InterpolatorSpec, InterpolatorResult>;
+/// The norm theorems on networks of one size.
+pub(crate) type NormTrial<'r> = Finished<'r, NormSpec, NormResult>;
+/// Many estimates of one trace.
+pub(crate) type TraceTrial<'r> = Finished<'r, EstimatorSpec, EstimatorResult>;
+
+/// Finished cells by kind, each kind in the order in which the experiment names them.
+#[derive(Debug, Default)]
+pub(crate) struct FinishedCells<'r> {
+    pub(crate) shallow: Vec<ShallowRun<'r>>,
+    pub(crate) interpolators: Vec<Interpolator<'r>>,
+    pub(crate) norms: Vec<NormTrial<'r>>,
+    pub(crate) deep: Vec<DeepRun<'r>>,
+    pub(crate) traces: Vec<TraceTrial<'r>>,
+}
+
+/// A cell that an experiment needs has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no result of the cell {key} ({label})")]
+pub struct MissingCell {
+    /// The cell.
+    pub key: CellKey,
+    /// Its description.
+    pub label: String,
+}
+
+impl<'r> FinishedCells<'r> {
+    /// Pairs `cells` with their results.
+    ///
+    /// # Errors
+    /// [`MissingCell`] for the first cell without a result of its kind.
+    pub(crate) fn new(
+        cells: impl IntoIterator<Item = CellSpec>,
+        results: &'r Results,
+    ) -> Result<Self, MissingCell> {
+        let mut finished = Self::default();
+        for cell in cells {
+            let key = cell.key();
+            match (cell, results.get(&key)) {
+                (CellSpec::Train(spec), Some(CellResult::Train(result))) => {
+                    finished.shallow.push(Finished { spec, result });
+                }
+                (CellSpec::Interpolator(spec), Some(CellResult::Interpolator(result))) => {
+                    finished.interpolators.push(Finished { spec, result });
+                }
+                (CellSpec::Norms(spec), Some(CellResult::Norms(result))) => {
+                    finished.norms.push(Finished { spec, result });
+                }
+                (CellSpec::Deep(spec), Some(CellResult::Deep(result))) => {
+                    finished.deep.push(Finished { spec, result });
+                }
+                (CellSpec::Estimator(spec), Some(CellResult::Estimator(result))) => {
+                    finished.traces.push(Finished { spec, result });
+                }
+                (cell, _) => return Err(MissingCell { key, label: cell.label() }),
+            }
+        }
+        Ok(finished)
+    }
+}

@@ -1,0 +1,134 @@
+//! What an experiment is, and what is made of one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use flatmin_figures::Figure;
+
+use crate::cell::{CellSpec, Results};
+use crate::claim::Claim;
+use crate::finished::{FinishedCells, MissingCell};
+use crate::judgement::{Judgement, Requirement};
+use crate::profile::Settings;
+use crate::table::Table;
+
+/// An experiment: its words, its cells, and what is made of their results.
+#[derive(Debug)]
+pub struct Experiment {
+    /// The name used on the command line and in files.
+    pub id: &'static str,
+    /// Its title.
+    pub title: &'static str,
+    /// The message of its figure, for a reader of the report. A blank line starts a new paragraph.
+    pub shows: &'static str,
+    pub(crate) how: fn(&Settings) -> String,
+    pub(crate) cells: fn(&Settings) -> Vec<CellSpec>,
+    pub(crate) present: fn(&FinishedCells<'_>) -> Presentation,
+    pub(crate) claims: &'static [ClaimRule],
+}
+
+/// A claim that rests on an experiment, and how it is judged.
+#[derive(Debug)]
+pub(crate) struct ClaimRule {
+    /// Its number in the list of claims.
+    pub(crate) number: u32,
+    /// The claim in one sentence.
+    pub(crate) sentence: &'static str,
+    /// The statements or papers it rests on.
+    pub(crate) source: &'static str,
+    /// Experiments whose cells it rests on besides those of its own experiment. It is judged only
+    /// where they are run too.
+    pub(crate) with: &'static [&'static Experiment],
+    /// The least that a reproduction must have to judge it.
+    pub(crate) needs: Requirement,
+    pub(crate) judge: fn(&FinishedCells<'_>) -> Judgement,
+}
+
+/// The full table, the figure, and a summary for the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Presentation {
+    /// All observations.
+    pub table: Table,
+    /// The figure.
+    pub figure: Figure,
+    /// A few rows for a reader.
+    pub summary: Table,
+}
+
+impl Experiment {
+    /// How it is run, for a reader of the report.
+    pub fn how(&self, settings: &Settings) -> String {
+        (self.how)(settings)
+    }
+
+    /// The cells it needs. Cells that experiments share are equal.
+    pub fn cells(&self, settings: &Settings) -> Vec<CellSpec> {
+        (self.cells)(settings)
+    }
+
+    /// Table, figure and summary from the results of its cells.
+    ///
+    /// # Errors
+    /// [`MissingCell`] when a result is missing.
+    pub fn present(
+        &self,
+        settings: &Settings,
+        results: &Results,
+    ) -> Result<Presentation, MissingCell> {
+        Ok((self.present)(&FinishedCells::new(self.cells(settings), results)?))
+    }
+}
+
+/// Experiments are equal when they have the same id.
+impl PartialEq for Experiment {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl fmt::Display for Experiment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// The cells of several experiments, each once, in a fixed order.
+pub fn expand(experiments: &[&Experiment], settings: &Settings) -> Vec<CellSpec> {
+    let mut seen = BTreeSet::new();
+    let cells = experiments.iter().flat_map(|experiment| experiment.cells(settings));
+    cells.filter(|cell| seen.insert(cell.key())).collect()
+}
+
+/// Judges, in the order of their numbers, the claims whose experiments are all among `experiments`.
+///
+/// # Errors
+/// [`MissingCell`] when a result is missing.
+pub fn claims(
+    experiments: &[&Experiment],
+    settings: &Settings,
+    results: &Results,
+) -> Result<Vec<Claim>, MissingCell> {
+    let is_run = |other: &&Experiment| experiments.contains(other);
+    let rules = experiments
+        .iter()
+        .flat_map(|experiment| experiment.claims.iter().map(move |rule| (*experiment, rule)));
+    let mut rules: Vec<_> = rules.filter(|(_, rule)| rule.with.iter().all(is_run)).collect();
+    rules.sort_by_key(|(_, rule)| rule.number);
+    let judge = |(experiment, rule): (&Experiment, &ClaimRule)| {
+        let mut cells = experiment.cells(settings);
+        cells.extend(rule.with.iter().flat_map(|other| other.cells(settings)));
+        let judgement = (rule.judge)(&FinishedCells::new(cells, results)?);
+        let (verdict, note) = judgement.verdict(rule.needs, settings);
+        Ok(Claim {
+            id: rule.number.to_string(),
+            sentence: rule.sentence.to_owned(),
+            source: rule.source.to_owned(),
+            predicate: judgement.predicate,
+            measured: judgement.measured,
+            runs: judgement.runs,
+            verdict,
+            note,
+        })
+    };
+    rules.into_iter().map(judge).collect()
+}

@@ -1,0 +1,135 @@
+//! The evidence on a claim, and the verdict that follows from it.
+
+use crate::claim::{Measured, Verdict};
+use crate::profile::{Profile, Settings};
+
+/// The least that a reproduction must have so that a claim can be judged on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Requirement {
+    /// Smallest profile. [`Profile::Quick`] has the sizes of the paper, [`Profile::Paper`] also its
+    /// numbers of steps.
+    pub(crate) profile: Profile,
+    /// Smallest number of seeds.
+    pub(crate) seeds: u64,
+}
+
+impl Requirement {
+    /// Any profile and one seed will do.
+    pub(crate) const NOTHING: Self = Self { profile: Profile::Smoke, seeds: 1 };
+    /// The sizes of the paper.
+    pub(crate) const PAPER_SIZES: Self = Self { profile: Profile::Quick, seeds: 1 };
+
+    /// The reason why a reproduction with `settings` has too little; `None` if it has enough.
+    fn unmet(self, settings: &Settings) -> Option<String> {
+        let Settings { profile, seeds, .. } = *settings;
+        if profile == Profile::Smoke && self.profile > Profile::Smoke {
+            return Some("The sizes of this profile are too small to judge it.".to_owned());
+        }
+        let mut needs = Vec::new();
+        if profile < self.profile {
+            needs.push("runs of the paper's length".to_owned());
+        }
+        if seeds < self.seeds {
+            needs.push(format!("at least {} seeds, this reproduction has {seeds}", self.seeds));
+        }
+        (!needs.is_empty()).then(|| format!("To judge it takes {}.", needs.join(" and ")))
+    }
+}
+
+/// The measurements on a claim, and whether they support it.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    /// The predicate, in words.
+    pub(crate) predicate: String,
+    /// Number of training runs (or networks) behind it.
+    pub(crate) runs: usize,
+    pub(crate) measured: Vec<Measured>,
+    holds: bool,
+    too_few: Option<&'static str>,
+    note: String,
+}
+
+impl Judgement {
+    /// Begins to judge `predicate` on `runs` runs.
+    pub(crate) fn new(predicate: impl Into<String>, runs: usize) -> Self {
+        let (predicate, measured, note) = (predicate.into(), Vec::new(), String::new());
+        Self { predicate, runs, measured, holds: true, too_few: None, note }
+    }
+
+    /// Adds a measured quantity.
+    pub(crate) fn measure(&mut self, quantity: impl Into<String>, values: &[f64]) {
+        self.measured.push(Measured::new(quantity, values));
+    }
+
+    /// Fails the claim unless `condition` is true. Comparisons must be written so that a NaN is false.
+    pub(crate) fn require(&mut self, condition: bool) {
+        self.holds &= condition;
+    }
+
+    /// Leaves the claim undecided unless enough runs came to rest.
+    pub(crate) fn need_runs(&mut self, enough: bool) {
+        self.need(enough, "Too few runs came to rest to judge it.");
+    }
+
+    /// Leaves the claim undecided, with this note, unless `enough` is true.
+    pub(crate) fn need(&mut self, enough: bool, otherwise: &'static str) {
+        self.too_few = self.too_few.or((!enough).then_some(otherwise));
+    }
+
+    /// Adds a note that is shown beside a decided verdict.
+    pub(crate) fn note(&mut self, note: String) {
+        self.note = note;
+    }
+
+    /// The verdict and the note beside it.
+    pub(crate) fn verdict(&self, needs: Requirement, settings: &Settings) -> (Verdict, String) {
+        if let Some(reason) = needs.unmet(settings) {
+            return (Verdict::Undecided, reason);
+        }
+        match (self.too_few, self.holds) {
+            (Some(reason), _) => (Verdict::Undecided, reason.to_owned()),
+            (None, true) => (Verdict::Holds, self.note.clone()),
+            (None, false) => (Verdict::Fails, self.note.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Judgement, Requirement};
+    use crate::{Profile, Settings, Verdict};
+
+    #[test]
+    fn a_claim_that_needs_more_than_the_profile_has_is_undecided_whatever_was_measured() {
+        let needs = Requirement { profile: Profile::Paper, seeds: 3 };
+        let check = |profile, seeds, expected: Option<&str>| {
+            let settings = Settings { profile, seeds, seed: 0 };
+            let mut judgement = Judgement::new("nothing fails", 1);
+            judgement.require(false);
+            let (verdict, note) = judgement.verdict(needs, &settings);
+            match expected {
+                Some(reason) => assert_eq!((verdict, &*note), (Verdict::Undecided, reason)),
+                None => assert_eq!(verdict, Verdict::Fails),
+            }
+        };
+        check(Profile::Smoke, 5, Some("The sizes of this profile are too small to judge it."));
+        let lengths = "To judge it takes runs of the paper's length.";
+        check(Profile::Quick, 3, Some(lengths));
+        let seeds = "To judge it takes at least 3 seeds, this reproduction has 1.";
+        check(Profile::Paper, 1, Some(seeds));
+        check(Profile::Paper, 3, None);
+        check(Profile::Full, 20, None);
+    }
+
+    #[test]
+    fn the_first_reason_stays_and_a_note_is_shown_with_a_decided_verdict_only() {
+        let settings = Settings::new(Profile::Paper);
+        let mut judgement = Judgement::new("", 1);
+        judgement.note("besides".to_owned());
+        let verdict = |j: &Judgement| j.verdict(Requirement::PAPER_SIZES, &settings);
+        assert_eq!(verdict(&judgement), (Verdict::Holds, "besides".to_owned()));
+        judgement.need(false, "too few networks");
+        judgement.need_runs(false);
+        assert_eq!(verdict(&judgement), (Verdict::Undecided, "too few networks".to_owned()));
+    }
+}

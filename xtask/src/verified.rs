@@ -1,29 +1,31 @@
-//! The section of the report on the statements, from the `ledger.json` that `verify` left beside it.
+//! The section of the report on the statements, from the `ledger.json` that `verify` left beside
+//! it.
 
 use std::io;
 use std::path::Path;
 
-use flatmin_host::{FileError, is_sealed, read_own, said, short};
-use serde::Deserialize;
+use flatmin_host::{FileError, SealedFile, read_own};
+use serde::{Deserialize, Serialize};
 
 use crate::program::XTASK;
 use crate::report::Section;
 
-const SCHEMA: &str = "flatmin.ledger/1";
+/// Largest size in bytes of a ledger that is read. The ledger of the paper takes 59 kB.
+const MAX_BYTES: u64 = 16 << 20;
 
-/// Largest ledger that is read. That of the paper takes 59 kB.
-const LARGEST: u64 = 16 << 20;
-
-/// `ledger.json`, as far as the report shows it.
-#[derive(Debug, Deserialize)]
+/// The part of `ledger.json` that the report shows.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
-    schema: String,
     seed: u64,
     instances: u64,
     statements: Vec<Verified>,
 }
 
-#[derive(Debug, Deserialize)]
+impl SealedFile for Ledger {
+    const SCHEMA: &'static str = "flatmin.ledger/1";
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Verified {
     id: String,
     title: String,
@@ -33,17 +35,15 @@ struct Verified {
     mutants_refuted: usize,
 }
 
-/// The section, where `verify` wrote a ledger into the folder. One that cannot be read is said and left
-/// out: it is not part of the reproduction.
+/// The section for a folder into which `verify` wrote a ledger. A ledger that cannot be read is
+/// left out with a warning, since it is not part of the reproduction.
 pub(crate) fn section(folder: &Path) -> Option<Section> {
     let path = folder.join("ledger.json");
-    let read = read_own(&path, LARGEST, "a ledger").and_then(|bytes| {
-        if !is_sealed(&bytes) {
-            let error =
-                "its checksum does not match its content, `cargo xtask verify` writes it again";
-            return Err(FileError::at(&path)(io::Error::other(error)));
-        }
-        Ledger::parse(&bytes).map_err(FileError::at(&path))
+    let read = read_own(&path, MAX_BYTES, "a ledger").and_then(|bytes| {
+        Ledger::open(&bytes).map_err(|error| {
+            let error = format!("{error}; `cargo xtask verify` writes it again");
+            FileError::at(&path)(io::Error::other(error))
+        })
     });
     match read {
         Ok(ledger) => Some(ledger.section()),
@@ -56,18 +56,7 @@ pub(crate) fn section(folder: &Path) -> Option<Section> {
 }
 
 impl Ledger {
-    /// Reads a ledger.
-    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Self> {
-        let ledger: Self =
-            serde_json::from_slice(bytes).map_err(|error| io::Error::other(said(&error)))?;
-        if ledger.schema == SCHEMA {
-            return Ok(ledger);
-        }
-        let schema = short(&ledger.schema);
-        Err(io::Error::other(format!("its format is {schema}, expected {SCHEMA}")))
-    }
-
-    /// What the report shows of it.
+    /// The section of the report that shows it.
     pub(crate) fn section(self) -> Section {
         let Self { seed, instances, statements, .. } = self;
         let headers = ["id", "statement", "instances", "violations", "mutants", "mutants refuted"];

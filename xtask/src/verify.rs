@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use flatmin_host::{Exit, Format, Tasks, duration, make_writable, print, seal, to_json, write};
-use flatmin_ledger::{STATEMENTS, Statement, TOLERANCE, Tally, Verification, statement};
+use flatmin_host::{
+    Align, Exit, Format, SealedFile as _, Tasks, aligned, duration, make_writable, print, seal,
+    to_json, write,
+};
+use flatmin_ledger::{Attained, STATEMENTS, Statement, TOLERANCE, Tally, Verification, statement};
 use rayon::prelude::*;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::verified;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,8 +28,8 @@ Examples:
 Exit status: 0 every statement holds and every mutant is refuted; 1 a violation or a surviving
 mutant (everything was still written); 2 wrong usage; 3 could not run.";
 
-/// Instances that a thread takes at a time.
-const PART: u64 = 20;
+/// Number of instances that a thread takes at a time.
+const INSTANCES_PER_TASK: usize = 20;
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
@@ -41,7 +45,7 @@ pub(crate) struct Options {
     /// Only these statements.
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = statement)]
     only: Vec<&'static Statement>,
-    /// Number of threads; no result depends on it [default: one a core].
+    /// Number of threads; no result depends on it [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// The file for the results.
@@ -59,7 +63,7 @@ pub(crate) struct Options {
 pub(crate) fn verify(options: &Options) -> Result<Exit, Failure> {
     let start = Instant::now();
     make_writable(options.out.parent().unwrap_or(Path::new("")))?;
-    // In the order of the theory and each once, however they were named.
+    // In the order of the theory and each once, in whatever order they were named.
     let chosen = |id: &&'static Statement| options.only.is_empty() || options.only.contains(id);
     let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
     let verifications = run(options, &statements)?;
@@ -73,14 +77,16 @@ pub(crate) fn verify(options: &Options) -> Result<Exit, Failure> {
     Ok(Exit::of_check(ledger.passed))
 }
 
-/// Tries the statements in parallel, a part of the instances of one at a time.
+/// Tries the statements in parallel; a task is some of the instances of one statement.
 fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verification>, Failure> {
-    let parts = |statement: &&'static Statement| {
-        let statement = *statement;
-        let starts = (0..options.instances).step_by(usize::try_from(PART).unwrap_or(usize::MAX));
-        starts.map(move |first| (statement, first..options.instances.min(first + PART)))
-    };
-    let tasks: Vec<(&'static Statement, Range<u64>)> = statements.iter().flat_map(parts).collect();
+    let tasks: Vec<(&'static Statement, Range<u64>)> = statements
+        .iter()
+        .flat_map(|&statement| {
+            let starts = (0..options.instances).step_by(INSTANCES_PER_TASK);
+            let end = |start| options.instances.min(start + INSTANCES_PER_TASK as u64);
+            starts.map(move |start| (statement, start..end(start)))
+        })
+        .collect();
     let total = statements.len() as u64 * options.instances;
     let tasks_done = Tasks::new(total, total as f64, "instances");
     let try_part = |(statement, part): &(&'static Statement, Range<u64>)| {
@@ -93,7 +99,7 @@ fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verif
     };
     let threads = options.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    // Collected in the order of the tasks, so that threads cannot change a result.
+    // The results are collected in the order of the tasks, so that threads cannot change them.
     let found: Result<Vec<Verification>, Failure> =
         pool.install(|| tasks.par_iter().with_max_len(1).map(try_part).collect());
     drop(tasks_done);
@@ -111,61 +117,35 @@ fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verif
 
 /// `ledger.json`.
 #[derive(Debug, Serialize)]
-struct Ledger {
+struct Ledger<'a> {
     schema: &'static str,
     version: &'static str,
     seed: u64,
     instances: u64,
     tolerance: f64,
     passed: bool,
-    statements: Vec<LedgerStatement>,
+    statements: Vec<LedgerStatement<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct LedgerStatement {
-    id: &'static str,
-    title: &'static str,
-    statement: &'static str,
-    latex: &'static str,
-    hypotheses: &'static str,
-    source: &'static str,
-    check: &'static str,
-    mutant: &'static str,
+struct LedgerStatement<'a> {
+    #[serde(flatten)]
+    statement: &'static Statement,
     passed: bool,
     instances: u64,
     comparisons: u64,
     violations: u64,
     smallest_slack: Value,
-    attained_by: Option<LedgerInstance>,
+    attained_by: Option<&'a Attained>,
     mutants: usize,
     mutants_refuted: usize,
-    by_comparison: Vec<LedgerComparison>,
+    by_comparison: &'a [Tally],
 }
 
-#[derive(Debug, Serialize)]
-struct LedgerComparison {
-    name: &'static str,
-    compared: u64,
-    violations: u64,
-    smallest_slack: Value,
-    attained_by: Option<LedgerInstance>,
-    has_mutant: bool,
-    mutant_refuted_by: Option<u64>,
-}
-
-/// Instance k is made again from the seed and its number.
-#[derive(Debug, Serialize)]
-struct LedgerInstance {
-    instance: u64,
-    sizes: String,
-    lhs: Value,
-    rhs: Value,
-}
-
-impl Ledger {
-    fn new(options: &Options, verifications: &[Verification]) -> Self {
+impl<'a> Ledger<'a> {
+    fn new(options: &Options, verifications: &'a [Verification]) -> Self {
         Self {
-            schema: "flatmin.ledger/1",
+            schema: verified::Ledger::SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             seed: options.seed,
             instances: options.instances,
@@ -176,97 +156,33 @@ impl Ledger {
     }
 }
 
-impl LedgerStatement {
-    fn new(verification: &Verification) -> Self {
-        let statement = verification.statement;
+impl<'a> LedgerStatement<'a> {
+    fn new(verification: &'a Verification) -> Self {
         let tightest = verification.tightest();
         Self {
-            id: statement.id,
-            title: statement.title,
-            statement: statement.words,
-            latex: statement.latex,
-            hypotheses: statement.hypotheses,
-            source: statement.source,
-            check: statement.check_words,
-            mutant: statement.mutant_words,
+            statement: verification.statement,
             passed: verification.passed(),
             instances: verification.instances,
             comparisons: verification.comparisons(),
             violations: verification.violations(),
-            smallest_slack: tightest.map_or(Value::Null, slack),
-            attained_by: tightest.and_then(LedgerInstance::new),
+            smallest_slack: json!(tightest)["smallest_slack"].take(),
+            attained_by: tightest.and_then(|tally| tally.attained_by.as_ref()),
             mutants: verification.mutants(),
-            mutants_refuted: refuted(verification),
-            by_comparison: verification.tallies.iter().map(LedgerComparison::new).collect(),
+            mutants_refuted: verification.mutants_refuted(),
+            by_comparison: &verification.tallies,
         }
     }
 }
 
-impl LedgerComparison {
-    fn new(tally: &Tally) -> Self {
-        Self {
-            name: tally.name,
-            compared: tally.compared,
-            violations: tally.violations,
-            smallest_slack: slack(tally),
-            attained_by: LedgerInstance::new(tally),
-            has_mutant: tally.has_mutant,
-            mutant_refuted_by: tally.refuted_by,
-        }
-    }
-}
-
-impl LedgerInstance {
-    fn new(tally: &Tally) -> Option<Self> {
-        tally.attained_by.as_ref().map(|attained| Self {
-            instance: attained.instance,
-            sizes: attained.sizes.clone(),
-            lhs: number(attained.lhs),
-            rhs: number(attained.rhs),
-        })
-    }
-}
-
-/// Absent when nothing was compared.
-fn slack(tally: &Tally) -> Value {
-    if tally.compared == 0 { Value::Null } else { number(tally.smallest_slack) }
-}
-
-/// JSON has no number for infinities and NaN: they are words.
-fn number(value: f64) -> Value {
-    let word = || Value::from(value.to_string().to_lowercase());
-    serde_json::Number::from_f64(value).map_or_else(word, Value::Number)
-}
-
-fn refuted(verification: &Verification) -> usize {
-    verification.mutants() - verification.surviving_mutants().count()
-}
-
-/// A row per statement, then what failed, and a line that sums up.
+/// A row for each statement, then the failures, and a summary.
 fn text(options: &Options, verifications: &[Verification], seconds: f64) -> String {
     let header =
         ["id", "statement", "instances", "violations", "smallest slack", "on", "mutants refuted"];
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(verifications.iter().map(row));
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: [usize; 7] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, field) in row.iter().enumerate() {
-            let width = widths[column];
-            // Words are flush left, numbers flush right. Writing to a String cannot fail.
-            let _ = match column {
-                0 | 1 | 5 => write!(line, "{field:<width$}  "),
-                _ => write!(line, "{field:>width$}  "),
-            };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text.push('\n');
+    // Words are flush left, numbers flush right.
+    let align = |column| if [0, 1, 5].contains(&column) { Align::Left } else { Align::Right };
+    let mut text = aligned(&rows, align) + "\n";
     for verification in verifications.iter().filter(|verification| !verification.passed()) {
         text += &failures(verification);
     }
@@ -290,19 +206,20 @@ fn text(options: &Options, verifications: &[Verification], seconds: f64) -> Stri
 
 fn row(verification: &Verification) -> [String; 7] {
     let tightest = verification.tightest();
+    let slack = tightest.and_then(|tally| tally.smallest_slack);
     let attained = tightest.and_then(|tally| tally.attained_by.as_ref());
     [
         verification.statement.to_string(),
         verification.statement.title.to_owned(),
         verification.instances.to_string(),
         verification.violations().to_string(),
-        tightest.map_or_else(String::new, |tally| format!("{:.1e}", tally.smallest_slack)),
+        slack.map_or_else(String::new, |slack| format!("{slack:.1e}")),
         attained.map_or_else(String::new, |attained| format!("instance {}", attained.instance)),
-        format!("{} of {}", refuted(verification), verification.mutants()),
+        format!("{} of {}", verification.mutants_refuted(), verification.mutants()),
     ]
 }
 
-/// What is wrong, a line each.
+/// The failures of a statement, one on each line.
 fn failures(verification: &Verification) -> String {
     let id = verification.statement;
     let mut text = String::new();
@@ -330,14 +247,14 @@ fn failures(verification: &Verification) -> String {
 mod tests {
     use flatmin_ledger::{Attained, Tally, Verification, statement};
 
-    use super::{failures, number, row};
+    use super::{failures, row};
 
     fn tally() -> Tally {
         Tally {
             name: "left and right",
             compared: 3,
             violations: 1,
-            smallest_slack: -0.5,
+            smallest_slack: Some(-0.5),
             attained_by: Some(Attained {
                 instance: 17,
                 sizes: "n = 2".to_owned(),
@@ -366,10 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_json_has_not_are_words() {
-        assert_eq!(number(0.1).to_string(), "0.1");
-        assert_eq!(number(f64::INFINITY), "inf");
-        assert_eq!(number(f64::NEG_INFINITY), "-inf");
-        assert_eq!(number(f64::NAN), "nan");
+    fn numbers_that_json_lacks_are_words() {
+        let slack = |value| {
+            serde_json::to_value(Tally { smallest_slack: value, ..tally() }).unwrap()["smallest_slack"].take()
+        };
+        assert_eq!(slack(Some(0.1)).to_string(), "0.1");
+        assert_eq!(slack(Some(f64::INFINITY)), "inf");
+        assert_eq!(slack(Some(f64::NEG_INFINITY)), "-inf");
+        assert_eq!(slack(Some(f64::NAN)), "nan");
+        assert!(slack(None).is_null());
     }
 }

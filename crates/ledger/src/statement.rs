@@ -70,12 +70,14 @@ impl Form {
 /// }
 /// # Ok::<(), flatmin_ledger::LedgerError>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Statement {
     /// The identifier, as in `S2`.
     pub id: &'static str,
     /// A name of a few words.
     pub title: &'static str,
     /// The statement in a sentence or two.
+    #[cfg_attr(feature = "serde", serde(rename = "statement"))]
     pub words: &'static str,
     /// The formula, for the math mode of LaTeX.
     pub latex: &'static str,
@@ -84,10 +86,13 @@ pub struct Statement {
     /// The paper that the statement is from.
     pub source: &'static str,
     /// The comparisons that the check makes, in words.
+    #[cfg_attr(feature = "serde", serde(rename = "check"))]
     pub check_words: &'static str,
     /// The mistake in the mutant, in words.
+    #[cfg_attr(feature = "serde", serde(rename = "mutant"))]
     pub mutant_words: &'static str,
     /// The generator of instances and the check.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub trial: &'static dyn AnyTrial,
 }
 

@@ -2,16 +2,16 @@
 
 use flatmin_linalg::{RowMatrix, simd};
 
-use super::correlations;
+use super::evidence::correlations;
 
-/// A column is dependent on others when no more of its squared norm, relative, is orthogonal to them.
+/// A column depends on others when at most this part of its squared norm is orthogonal to them.
 const DEPENDENT: f64 = 1e-12;
 
-/// At λ = 0 all columns reach the border, some of them a little before by rounding: the path ends at
-/// this part of its first λ.
+/// The path ends at this part of its first λ. At λ = 0 all columns reach the bound `|c_j| = λ`, and
+/// rounding makes some of them reach it a little earlier.
 const END: f64 = 1e-11;
 
-/// The columns S whose coefficients are not zero.
+/// The columns S with nonzero coefficients.
 #[derive(Default)]
 struct Active {
     indices: Vec<usize>,
@@ -22,7 +22,7 @@ struct Active {
     inverse: Vec<Vec<f64>>,
 }
 
-/// What ends a piece of the path.
+/// The event at the end of a linear piece of the path.
 enum Event {
     Join { index: usize, sign: f64 },
     Leave { position: usize },
@@ -33,10 +33,10 @@ enum Event {
 /// the homotopy in λ (Osborne, Presnell and Turlach 2000), in increasing order of the columns.
 ///
 /// With them, `β_S` by least squares solves basis pursuit and the ν of least norm with
-/// `X_Sᵀν = sign_S` is its dual vector: it is the limit of `(y − Xβ)/λ`, so that `‖Xᵀν‖_∞ ≤ 1`. Ties
-/// and rounding may lead astray: the result wants a proof. `None` where the path does not end within
-/// `20 (min(n, d) + 5)` steps. A step costs `2nd + O(n|S|)` operations; S takes room for
-/// `n|S| + |S|²` numbers.
+/// `X_Sᵀν = sign_S` is its dual vector: it is the limit of `(y − Xβ)/λ`, so that `‖Xᵀν‖_∞ ≤ 1`.
+/// Ties and rounding may lead to a wrong result, so the caller has to certify it. `None` when the
+/// path does not end within `20 (min(n, d) + 5)` steps. A step costs `2nd + O(n|S|)` operations,
+/// and S takes memory for `n|S| + |S|²` numbers.
 pub(super) fn homotopy(inputs: &RowMatrix, targets: &[f64]) -> Option<Vec<(usize, f64)>> {
     let (n, d) = (inputs.rows(), inputs.columns());
     // c = Xᵀ(y − Xβ), and λ = ‖c‖_∞.
@@ -45,7 +45,7 @@ pub(super) fn homotopy(inputs: &RowMatrix, targets: &[f64]) -> Option<Vec<(usize
     let mut lambda = sums[first].abs();
     let end = END * lambda;
     let mut active = Active::default();
-    // Dependent columns cannot join, and one that has just left is at the border still.
+    // Dependent columns cannot join, and a column that has just left is still at its bound.
     let mut is_free = vec![true; d];
     let mut left = None;
     is_free[first] = false;
@@ -88,8 +88,8 @@ pub(super) fn homotopy(inputs: &RowMatrix, targets: &[f64]) -> Option<Vec<(usize
 }
 
 impl Active {
-    /// `u = (X_SᵀX_S)⁻¹ sign_S`, by which the coefficients grow, and the vector `X_S u`, by which
-    /// `y − Xβ` shrinks.
+    /// The direction `u = (X_SᵀX_S)⁻¹ sign_S` in which the coefficients grow, and the vector
+    /// `X_S u` by which the residual `y − Xβ` shrinks.
     fn direction(&self, n: usize) -> (Vec<f64>, Vec<f64>) {
         let times_columns = |weights: &[f64]| {
             let mut sum = vec![0.0; n];
@@ -102,7 +102,7 @@ impl Active {
             self.inverse.iter().map(|row| simd::dot(row, right)).collect()
         };
         let mut direction = solve(&self.signs);
-        // One step of refinement: the inverse has the rounding errors of all that came and went.
+        // One step of refinement: the inverse has accumulated the rounding errors of all updates.
         let product = times_columns(&direction);
         let rest: Vec<f64> = (self.columns.iter().zip(&self.signs))
             .map(|(column, sign)| sign - simd::dot(column, &product))
@@ -119,7 +119,7 @@ impl Active {
         let weights: Vec<f64> = self.inverse.iter().map(|row| simd::dot(row, &products)).collect();
         let squared_norm = simd::norm_squared(&column);
         let rest = squared_norm - simd::dot(&weights, &products);
-        // Written so that a column of zeros is refused too.
+        // `!(a > b)` refuses a column of zeros too.
         if self.columns.len() == inputs.rows() || !(rest > DEPENDENT * squared_norm) {
             return;
         }
@@ -135,7 +135,7 @@ impl Active {
         self.columns.push(column);
     }
 
-    /// Takes a column out, and returns it with its sign.
+    /// Removes a column and returns its index with its sign.
     fn leave(&mut self, position: usize) -> (usize, f64) {
         let mut weights = self.inverse.remove(position);
         let pivot = weights.remove(position);

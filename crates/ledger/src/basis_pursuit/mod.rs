@@ -1,102 +1,50 @@
 //! Basis pursuit: the interpolator of minimum ℓ1 norm, with a certificate.
 
+mod evidence;
 mod homotopy;
 
 use faer::Mat;
 use flatmin_linalg::{
-    RowMatrix, divide_by_lower, divide_by_transposed_lower, product, simd, thin_qr,
+    PowerOfTwo, RowMatrix, divide_by_lower, divide_by_transposed_lower, product, simd, thin_qr,
 };
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Solution, Variable};
 
-use flatmin_linalg::rounding::gamma;
-
+use self::evidence::largest;
+pub use self::evidence::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError};
 use self::homotopy::homotopy;
 
-/// Largest `‖Xβ − y‖_∞ / ‖y‖_∞` and `|‖β‖_1 − yᵀν| / ‖β‖_1` of an accepted solution.
-pub const BASIS_PURSUIT_TOLERANCE: f64 = 1e-9;
-
-/// Coefficients below this fraction of the largest one are rounding of zero.
+/// Coefficients below this fraction of the largest one count as zero.
 const SUPPORT_CUTOFF: f64 = 1e-9;
-
-/// The reason why a problem has no certified interpolator of minimum ℓ1 norm.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BasisPursuitError {
-    /// The number of targets is not the number of inputs.
-    #[error("the vector of targets has {got} values, expected {expected}")]
-    Length {
-        /// Number of targets.
-        got: usize,
-        /// Number of inputs.
-        expected: usize,
-    },
-    /// An entry of the inputs or the targets is NaN or infinite.
-    #[error("entry ({row}, {column}) of {matrix} is {value}, expected a finite number")]
-    NotFinite {
-        /// The matrix, in words.
-        matrix: &'static str,
-        /// Row of the first such entry.
-        row: usize,
-        /// Its column.
-        column: usize,
-        /// Its value.
-        value: f64,
-    },
-    /// No linear function of the inputs takes the values of the targets.
-    #[error("no coefficients interpolate the targets")]
-    NoInterpolator,
-    /// The linear-programming solver gave up.
-    #[error("the linear-programming solver reached no answer")]
-    LinearProgram,
-    /// The evidence does not suffice to accept the answer of the solver.
-    #[error(
-        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
-         gap of {gap:e}"
-    )]
-    NotCertified {
-        /// `‖Xβ − y‖_∞ / ‖y‖_∞`.
-        residual: f64,
-        /// `(‖β‖_1 − yᵀν) / ‖β‖_1`.
-        gap: f64,
-    },
-}
-
-/// A solution β of `min ‖β‖_1` subject to `Xβ = y`, with the evidence for it.
-///
-/// The dual vector ν proves it: `‖Xᵀν‖_∞ ≤ 1` implies `‖β'‖_1 ≥ (Xβ')ᵀν = yᵀν` for every
-/// interpolator β', so that no interpolator has an ℓ1 norm smaller than `l1_norm − gap`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BasisPursuit {
-    /// The coefficients β, d.
-    pub coefficients: Vec<f64>,
-    /// `‖β‖_1`.
-    pub l1_norm: f64,
-    /// The feasibility residual `‖Xβ − y‖_∞`.
-    pub residual: f64,
-    /// The dual certificate ν, n.
-    pub dual: Vec<f64>,
-    /// An upper bound on `‖Xᵀν‖_∞`, rounding included: at most 1.
-    pub dual_norm: f64,
-    /// The duality gap `‖β‖_1 − yᵀν`.
-    pub gap: f64,
-}
 
 /// The interpolator of minimum ℓ1 norm: `min ‖β‖_1` subject to `Xβ = y`.
 ///
-/// `inputs` is X, n × d, of any rank, and `targets` y, n. The homotopy of the lasso leads to the
-/// support S and the signs (Osborne, Presnell and Turlach 2000). The certificate is the ν of least
-/// norm with `X_Sᵀν = sign(β_S)` (Fuchs 2004), where S has the columns whose coefficients vanish only
-/// at the end of the path too. Where ties or rounding leave that without proof, the linear program
-/// over `β = u − v`, `u, v ≥ 0`, and, where its solution has no such certificate, the dual program,
-/// `max yᵀν` subject to `‖Xᵀν‖_∞ ≤ 1`, are solved by the simplex method.
+/// `inputs` is X, n × d, of any rank, and `targets` y, n. The homotopy of the lasso gives the
+/// support S and the signs (Osborne, Presnell and Turlach 2000); S includes columns whose
+/// coefficients vanish only at the end of the path. The certificate is the ν of least norm with
+/// `X_Sᵀν = sign(β_S)` (Fuchs 2004). Where ties or rounding spoil this certificate, the simplex
+/// method solves the linear program over `β = u − v`, `u, v ≥ 0`; where the support of that
+/// solution has no certificate of this form either, it also solves the dual program, `max yᵀν`
+/// subject to `‖Xᵀν‖_∞ ≤ 1`.
 ///
 /// For n = 300 and d = 1000 the path takes 3 ms with three nonzero coefficients and 0.1 s without
-/// sparse solutions, and room for a copy of X and two matrices of the size of `X_S`; the simplex
-/// method takes up to 2 s and 60 MB there. Serves D3.
+/// sparse solutions, and memory for a copy of X and two matrices of the size of `X_S`. The simplex
+/// method takes up to 2 s and 60 MB. Statement D3 uses it.
 ///
 /// # Errors
-/// [`BasisPursuitError`] when the lengths differ, an entry is not finite, no coefficients interpolate, the
-/// solver fails, or residual and gap are not within [`BASIS_PURSUIT_TOLERANCE`].
+/// [`BasisPursuitError`] when the lengths differ, an entry is not finite, no coefficients
+/// interpolate the targets, the solver fails, or residual and gap are not within
+/// [`BASIS_PURSUIT_TOLERANCE`].
+///
+/// # Examples
+/// ```
+/// use flatmin_linalg::RowMatrix;
+///
+/// // 3β₁ + 4β₂ = 8: the second coefficient makes 8 at the price of 2.
+/// let inputs = RowMatrix::new(1, 2, vec![3.0, 4.0])?;
+/// let found = flatmin_ledger::basis_pursuit(&inputs, &[8.0])?;
+/// assert!((found.coefficients[1] - 2.0).abs() < 1e-12 && found.gap.abs() < 1e-9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn basis_pursuit(
     inputs: &RowMatrix,
     targets: &[f64],
@@ -110,7 +58,7 @@ pub fn basis_pursuit(
     along_path(&problem).map_or_else(|| linear_program(&problem), Ok)
 }
 
-/// Where the homotopy leads, if the evidence suffices.
+/// The solution at the end of the homotopy, if it can be certified.
 fn along_path(problem: &Scaled) -> Option<BasisPursuit> {
     let signed = homotopy(&problem.inputs, &problem.targets)?;
     let support = Support::new(problem, signed)?;
@@ -122,7 +70,7 @@ fn linear_program(problem: &Scaled) -> Result<BasisPursuit, BasisPursuitError> {
     let mut primal = problem.primal()?;
     if let Some(support) = Support::of(problem, &primal) {
         let refit = support.least_squares(problem);
-        // The solver's tolerance is 1e-7. Written so that a NaN is no better.
+        // The solver's tolerance is 1e-7. The comparison is false for a NaN.
         if problem.residual(&refit) < problem.residual(&primal) {
             primal = refit;
         }
@@ -152,110 +100,39 @@ fn check(inputs: &RowMatrix, targets: &[f64]) -> Result<(), BasisPursuitError> {
     }
 }
 
-impl BasisPursuit {
-    /// Measures a pair of candidates; the dual one is shrunk until it is feasible.
-    fn new(inputs: &RowMatrix, targets: &[f64], coefficients: Vec<f64>, dual: Vec<f64>) -> Self {
-        let residuals = (0..inputs.rows())
-            .map(|i| (simd::dot(inputs.row(i), &coefficients) - targets[i]).abs());
-        let residual = largest(residuals);
-        // With room for the rounding of the division, which is one of every entry of ν.
-        let size = largest_correlation(inputs, &dual, 8) * (1.0 + gamma(8));
-        let dual: Vec<f64> =
-            if size <= 1.0 { dual } else { dual.iter().map(|v| v / size).collect() };
-        let l1_norm = coefficients.iter().map(|b| b.abs()).sum();
-        Self {
-            l1_norm,
-            residual,
-            dual_norm: largest_correlation(inputs, &dual, 0),
-            gap: l1_norm - simd::dot(targets, &dual),
-            coefficients,
-            dual,
-        }
-    }
-
-    /// Whether the evidence suffices.
-    fn accept(&self, targets: &[f64]) -> Result<(), BasisPursuitError> {
-        let size = targets.iter().fold(0.0_f64, |m, y| m.max(y.abs()));
-        let (residual, gap) = (self.residual / size, self.gap / self.l1_norm);
-        // Written so that a NaN is refused. A negative gap means that β is not feasible.
-        if residual <= BASIS_PURSUIT_TOLERANCE && gap.abs() <= BASIS_PURSUIT_TOLERANCE {
-            Ok(())
-        } else {
-            Err(BasisPursuitError::NotCertified { residual, gap })
-        }
-    }
-}
-
-/// `Xᵀν`.
-fn correlations(inputs: &RowMatrix, dual: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; inputs.columns()];
-    for (i, weight) in dual.iter().enumerate() {
-        simd::axpy(*weight, inputs.row(i), &mut sums);
-    }
-    sums
-}
-
-/// A number that `‖Xᵀν‖_∞` does not exceed, rounding included: a sum of n terms is off by at most
-/// `γ_n Σ_i |x_ij ν_i|`, which counts where columns or entries of ν are of very different size; `more` roundings of
-/// every term are allowed for.
-fn largest_correlation(inputs: &RowMatrix, dual: &[f64], more: usize) -> f64 {
-    let mut sizes = vec![0.0; inputs.columns()];
-    for (i, weight) in dual.iter().enumerate() {
-        for (size, value) in sizes.iter_mut().zip(inputs.row(i)) {
-            *size += (weight * value).abs();
-        }
-    }
-    // The sizes and the bound are rounded too.
-    let gamma = gamma(2 * inputs.rows() + 8 + more);
-    let sums = correlations(inputs, dual);
-    largest(sums.iter().zip(sizes).map(|(sum, size)| sum.abs() + gamma * size))
-}
-
-/// The largest of numbers that are not negative; NaN where one of them is.
-fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    // A NaN is larger than nothing, and stays by the sum.
-    values
-        .fold(0.0, |largest, value| if value <= largest { largest } else { value + 0.0 * largest })
-}
-
-/// The problem in units that suit a solver with absolute tolerances: every equation is multiplied
-/// by a power of two that brings its largest coefficient to [1, 2), then y by one that does the same
-/// to its largest entry. `ν_i` shrinks by the same factors as its equation grows.
+/// The problem in units that suit a solver with absolute tolerances. Each equation is multiplied by
+/// a power of two that brings its largest coefficient into [1, 2), then y by a power of two that
+/// brings its largest entry there. `ν_i` is divided by the factor of its equation.
 struct Scaled<'a> {
     original: (&'a RowMatrix, &'a [f64]),
     inputs: RowMatrix,
     targets: Vec<f64>,
-    row_exponents: Vec<i32>,
-    target_exponent: i32,
+    row_factors: Vec<PowerOfTwo>,
+    target_unit: PowerOfTwo,
 }
 
 impl<'a> Scaled<'a> {
     fn new(inputs: &'a RowMatrix, targets: &'a [f64]) -> Self {
-        let exponent = |values: &[f64]| {
-            let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-            if largest > 0.0 && largest.is_finite() { libm::ilogb(largest) } else { 0 }
-        };
-        let n = inputs.rows();
-        let row_exponents: Vec<i32> = (0..n).map(|i| exponent(inputs.row(i))).collect();
-        let by_rows = targets.iter().zip(&row_exponents).map(|(y, e)| libm::scalbn(*y, -e));
-        let by_rows: Vec<f64> = by_rows.collect();
-        let target_exponent = exponent(&by_rows);
+        let (n, d) = (inputs.rows(), inputs.columns());
+        let unit = |values: &[f64]| PowerOfTwo::of_largest(values).unwrap_or_default();
+        let row_factors: Vec<PowerOfTwo> = (0..n).map(|i| unit(inputs.row(i)).inverse()).collect();
+        let by_rows: Vec<f64> =
+            targets.iter().zip(&row_factors).map(|(y, f)| f.times(*y)).collect();
+        let target_unit = unit(&by_rows);
         Self {
             original: (inputs, targets),
-            inputs: RowMatrix::from_fn(n, inputs.columns(), |i, j| {
-                libm::scalbn(inputs.row(i)[j], -row_exponents[i])
-            }),
-            targets: by_rows.iter().map(|y| libm::scalbn(*y, -target_exponent)).collect(),
-            row_exponents,
-            target_exponent,
+            inputs: RowMatrix::from_fn(n, d, |i, j| row_factors[i].times(inputs.row(i)[j])),
+            targets: by_rows.iter().map(|y| target_unit.inverse().times(*y)).collect(),
+            row_factors,
+            target_unit,
         }
     }
 
-    /// The pair in the original units, where it is evidence enough.
+    /// The pair in the original units, if it can be certified.
     fn accept(&self, primal: &[f64], dual: &[f64]) -> Result<BasisPursuit, BasisPursuitError> {
         let (inputs, targets) = self.original;
-        let coefficients = primal.iter().map(|b| libm::scalbn(*b, self.target_exponent));
-        let dual = dual.iter().zip(&self.row_exponents).map(|(v, e)| libm::scalbn(*v, -e));
+        let coefficients = primal.iter().map(|b| self.target_unit.times(*b));
+        let dual = dual.iter().zip(&self.row_factors).map(|(v, factor)| factor.times(*v));
         let found = BasisPursuit::new(inputs, targets, coefficients.collect(), dual.collect());
         found.accept(targets).map(|()| found)
     }
@@ -303,7 +180,7 @@ impl<'a> Scaled<'a> {
 fn solve(problem: &Problem) -> Result<Solution, BasisPursuitError> {
     match problem.solve() {
         Ok(outcome) => outcome.into_solution().map_err(|_| BasisPursuitError::LinearProgram),
-        // The primal has no solution, or the dual grows without bound: the same thing.
+        // The dual program is unbounded exactly when the primal one has no solution.
         Err(microlp::Error::Infeasible | microlp::Error::Unbounded) => {
             Err(BasisPursuitError::NoInterpolator)
         }
@@ -420,7 +297,7 @@ mod tests {
         assert_eq!(basis_pursuit(&inputs, &[1.0, 1.0]), Err(BasisPursuitError::NoInterpolator));
         let nothing = RowMatrix::zeros(1, 2);
         assert_eq!(basis_pursuit(&nothing, &[1.0]), Err(BasisPursuitError::NoInterpolator));
-        // Within the solver's tolerance of 1e-7; the dual program, which grows without bound, tells.
+        // Within the solver's tolerance of 1e-7; only the unbounded dual program shows it.
         let error = basis_pursuit(&inputs, &[1.0, 2.0 + 5e-8]).unwrap_err();
         assert_eq!(error, BasisPursuitError::NoInterpolator);
         let error = basis_pursuit(&inputs, &[1.0]).unwrap_err();
@@ -442,7 +319,8 @@ mod tests {
         );
     }
 
-    /// `Σ a_i b_i` with about twice the digits: errors of products and sums are summed too (Ogita, Rump and Oishi 2005).
+    /// `Σ a_i b_i` with about twice the digits: the errors of products and sums are summed as well
+    /// (Ogita, Rump and Oishi 2005).
     fn accurate_sum(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
         let (mut sum, mut error) = (0.0_f64, 0.0);
         for (a, b) in pairs {
@@ -456,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_hold_beyond_rounding() {
+    fn certificates_hold_beyond_gamma() {
         let mut certified = 0;
         for (seed, span) in (0..2000).zip([1.0, 3.0, 6.0, 20.0].into_iter().cycle()) {
             let mut rng = stream(seed, "scaled columns", 0);
@@ -468,7 +346,7 @@ mod tests {
             let coefficients: Vec<f64> =
                 scales.iter().map(|scale| rng.random_range(-1.0..1.0) / scale).collect();
             let targets = linear_targets(&inputs, &coefficients);
-            // Where scales are far apart rounding hides what is true.
+            // Where the scales are far apart, rounding may leave nothing to certify.
             let Ok(found) = basis_pursuit(&inputs, &targets) else { continue };
             certified += 1;
             assert!(found.dual_norm <= 1.0, "{seed}: {found:?}");
@@ -481,9 +359,10 @@ mod tests {
         assert!(certified > 1000, "{certified}");
     }
 
-    /// Random numbers, or signs, which tie; some columns repeated, up to sign, some rows repeated or
-    /// zero, all rows in units of their own; targets that are interpolated by sparse or by dense
-    /// coefficients, by none unless the rows are independent, or zero.
+    /// Inputs are random numbers, or signs, which make ties. Some columns are repeated up to sign,
+    /// some rows are repeated or zero, and each row may have units of its own. Targets are those of
+    /// sparse or dense coefficients, random (interpolated only if the rows are independent), or
+    /// zero.
     fn problem() -> impl Strategy<Value = (RowMatrix, Vec<f64>)> {
         (1..=12_usize, 1..=30_usize, any::<u64>()).prop_map(|(n, d, seed)| {
             let mut rng = stream(seed, "basis pursuit property", 0);
@@ -540,7 +419,7 @@ mod tests {
 
     #[test]
     fn the_path_leads_to_the_end_unless_there_are_ties() {
-        // The columns of the support are as many as the samples, and fewer.
+        // The support has as many columns as there are samples, or fewer.
         for (n, d, nonzero) in [(1, 5, 1), (40, 90, 30), (60, 90, 10), (90, 90, 40), (90, 40, 20)] {
             let inputs = cube_inputs(n, d, &mut stream(1, "basis pursuit test", n as u64));
             let targets = linear_targets(&inputs, &sparse_coefficients(d, nonzero));

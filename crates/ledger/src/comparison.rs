@@ -27,9 +27,9 @@ pub struct Comparison {
     pub rhs: f64,
     /// The relation that should hold between them.
     pub relation: Relation,
-    /// The relative margin by which it holds: `(rhs − lhs)/max(|lhs|, |rhs|)` for [`Relation::AtMost`], and
-    /// `−|lhs − rhs|/scale` for [`Relation::Equal`], whose scale is the size of the terms that
-    /// the sides are sums of. NaN when a side is NaN.
+    /// The relative margin by which it holds: `(rhs − lhs)/max(|lhs|, |rhs|)` for
+    /// [`Relation::AtMost`], and `−|lhs − rhs|/scale` for [`Relation::Equal`], whose scale is the
+    /// size of the terms that the sides are sums of. NaN when a side is NaN.
     pub slack: f64,
 }
 

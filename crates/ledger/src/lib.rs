@@ -4,6 +4,7 @@ mod basis_pursuit;
 mod comparison;
 mod error;
 mod families;
+mod prelude;
 mod statement;
 mod statements;
 mod verify;

@@ -57,8 +57,8 @@ fn brute_force(inputs: &RowMatrix, targets: &[f64]) -> Option<f64> {
     norms.min_by(f64::total_cmp)
 }
 
-/// Small integers, many zeros: dependent rows and columns and tied solutions are common. Targets are
-/// those of integer coefficients, or anything, so that many cannot be interpolated.
+/// Small integers, many zeros: dependent rows and columns and tied solutions are common. Targets
+/// are those of integer coefficients, or anything, so that many cannot be interpolated.
 fn problem() -> impl Strategy<Value = (RowMatrix, Vec<f64>)> {
     (1..=4_usize, 1..=6_usize)
         .prop_flat_map(|(n, d)| {

@@ -2,18 +2,18 @@
 
 use flatmin_theory::{Batch, Sampling};
 
-/// No more batches than this are listed.
-const MOST: usize = 500;
+/// Largest number of batches that are listed.
+const MAX_BATCHES: usize = 500;
 
-/// A batch: how often it holds each sample, and how likely it is.
+/// A batch with the number of copies of each sample and its probability.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WeightedBatch {
     pub(crate) counts: Vec<usize>,
     pub(crate) probability: f64,
 }
 
-/// Every batch of `sample_count` samples, where order does not matter; none when there are more than
-/// 500, no batch at all, or batches that depend on each other.
+/// Every batch of `sample_count` samples up to order. `None` when there are more than 500, when
+/// there is none, and for samplings whose batches depend on each other.
 pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
     let most_copies = match batch.sampling() {
         Sampling::WithReplacement => batch.size(),
@@ -23,7 +23,7 @@ pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedB
     let mut listed = Vec::new();
     let mut counts = Vec::with_capacity(sample_count);
     list(sample_count, batch.size(), most_copies, &mut counts, &mut listed)?;
-    // Each is as likely as it has orders: the weight is 1/Π c_i!.
+    // The probability is proportional to the number of orders of a batch, hence to 1/Π c_i!.
     let weight = |counts: &Vec<usize>| -> f64 {
         counts.iter().map(|c| 1.0 / (1..=*c).map(|k| k as f64).product::<f64>()).product()
     };
@@ -35,7 +35,7 @@ pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedB
     (!listed.is_empty()).then(|| listed.into_iter().map(with_probability).collect())
 }
 
-/// Extends `counts` in all ways that place `left` samples; none when the list gets too long.
+/// Extends `counts` in all ways that place `left` samples; `None` when the list gets too long.
 fn list(
     sample_count: usize,
     left: usize,
@@ -47,10 +47,10 @@ fn list(
         if left == 0 {
             listed.push(counts.clone());
         }
-        return (listed.len() <= MOST).then_some(());
+        return (listed.len() <= MAX_BATCHES).then_some(());
     }
     for copies in 0..=left.min(most_copies) {
-        // The samples that remain must take the rest.
+        // The remaining samples must be able to take the rest.
         if left - copies <= most_copies * (sample_count - counts.len() - 1) {
             counts.push(copies);
             list(sample_count, left - copies, most_copies, counts, listed)?;

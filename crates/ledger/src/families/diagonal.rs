@@ -59,8 +59,9 @@ pub(crate) struct Population<'a> {
 }
 
 impl Population<'_> {
-    /// The Jacobian at the d points `s√d e_j`. The entries of the population matrix are second moments
-    /// of the inputs, so the mean of `∇f ∇fᵀ` over these points, whose covariance is `s² I`, is exact.
+    /// The Jacobian at the d points `s√d e_j`. The entries of the population matrix are second
+    /// moments of the inputs, so the mean of `∇f ∇fᵀ` over these points, whose covariance is
+    /// `s² I`, is exact.
     fn jacobian(&self) -> RowMatrix {
         let d = self.model.input_dim();
         let radius = (self.input_variance * d as f64).sqrt();

@@ -53,8 +53,8 @@ pub(crate) fn row_basis(matrix: &RowMatrix) -> Vec<Vec<f64>> {
     basis
 }
 
-/// The minimum-ℓ2-norm interpolator of `Xβ*`, which is the projection of β* on the span of the rows
-/// of X, and the rank of X.
+/// The minimum-ℓ2-norm interpolator of `Xβ*`, the projection of β* on the span of the rows of X;
+/// and the rank of X.
 pub(crate) fn projection(inputs: &RowMatrix, coefficients: &[f64]) -> (Vec<f64>, usize) {
     let basis = row_basis(inputs);
     let mut projected = vec![0.0; coefficients.len()];

@@ -93,8 +93,8 @@ impl MinimumInstance {
         Self { jacobian, batch }
     }
 
-    /// An equal-norm tight frame, half of the time with p = 1/(rank + 1), where the sharp form of S3
-    /// is attained.
+    /// An equal-norm tight frame, half of the time with p = 1/(rank + 1), where the sharp form of
+    /// S3 is attained.
     fn random_frame(rng: &mut dyn Rng) -> Self {
         let columns = size(rng);
         let rank = rng.random_range(1..=columns);

@@ -29,7 +29,7 @@ pub(crate) fn mean_is(
     let log = libm::log(4.0 / FALSE_ALARM_RATE);
     let variance = squares / (count - 1.0);
     let radius = (2.0 * variance * log / count).sqrt() + 7.0 * range * log / (3.0 * (count - 1.0));
-    // Rounding of the mean, for variables that hardly vary.
+    // Rounding of the mean matters for variables that hardly vary.
     let rounding = count * f64::EPSILON * mean.abs();
     Comparison::at_most(name, (mean - expected).abs(), radius + rounding)
 }

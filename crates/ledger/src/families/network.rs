@@ -51,7 +51,8 @@ pub struct StepInstance<M> {
 }
 
 impl<M: Model> StepInstance<M> {
-    /// A step on the inputs of `network` (B × d) with the residuals `f(x_i) − y_i` (B), any numbers.
+    /// A step on the inputs of `network` (B × d) with the residuals `f(x_i) − y_i` (B), any
+    /// numbers.
     ///
     /// # Errors
     /// [`InstanceError::NoInputs`] without inputs, [`InstanceError::Length`] when there is not one

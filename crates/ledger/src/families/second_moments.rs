@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef};
 use flatmin_linalg::RowMatrix;
 
-/// `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_i g_iᵀ` for the rows g_i of a Jacobian.
+/// `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_i g_iᵀ` for the rows `g_i` of a Jacobian.
 pub(crate) fn second_order(
     rows: &RowMatrix,
     gauss_newton: MatRef<'_, f64>,

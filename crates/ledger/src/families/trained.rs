@@ -1,4 +1,4 @@
-//! Minima as training finds them.
+//! Minima that training finds.
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::data::{cube_inputs, linear_targets, relu_teacher, sparse_coefficients};
@@ -6,7 +6,7 @@ use flatmin_models::{DiagonalLinear, Model, TwoLayerRelu};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
-/// Steps of SGD with batches of one; enough for most of these tiny problems to be fitted.
+/// Steps of SGD with batches of one. Most of these tiny problems are fitted after this many.
 const STEPS: usize = 300;
 
 /// The Jacobian of a tiny network, two-layer ReLU or diagonal linear, that SGD has fitted to a
@@ -49,7 +49,7 @@ fn train(model: &impl Model, inputs: &RowMatrix, targets: &[f64], rng: &mut dyn 
         simd::axpy(-learning_rate * residual, &gradient, &mut parameters);
     }
     let found = model.jacobian(&parameters, inputs);
-    // SGD may have left through the roof: then the start is as good an instance.
+    // After divergence the start is as good an instance.
     if found.values().iter().all(|value| value.abs() < 1e6) { found } else { initial }
 }
 

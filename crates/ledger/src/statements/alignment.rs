@@ -6,9 +6,7 @@ use flatmin_theory::{
 };
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::comparison::Comparison;
-use crate::families::minimum::{MinimumInstance, ZERO_LOSS};
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S4: Statement = Statement {
     id: "S4",
@@ -58,8 +56,8 @@ fn check_states(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> Vec<
         (0..p).map(|i| g[i] * (0..p).map(|j| gauss_newton[(i, j)] * g[j]).sum::<f64>()).sum()
     };
     let smallest = form.pick(alignment.centered, alignment.chi_min);
-    // The alignment leaves out directions whose eigenvalue is zero up to rounding. They hold at most
-    // this part of the residuals.
+    // The alignment leaves out directions whose eigenvalue is zero up to rounding. They hold at
+    // most this part of the residuals.
     let left_out = (n * f64::EPSILON).sqrt();
     (0..STATES)
         .map(|index| {

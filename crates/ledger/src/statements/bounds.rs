@@ -2,11 +2,7 @@
 
 use flatmin_theory::{Bounds, Minimum, bounds, dense_threshold, spectral_root, sufficient_bound};
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::minimum::{MinimumInstance, ZERO_LOSS};
-use crate::families::{FLATMIN, PAPER};
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 /// Compares sides, of which the mutant halves the larger one.
 fn compare<const N: usize>(
@@ -150,8 +146,8 @@ fn check_sufficient(form: Form, instance: &MinimumInstance) -> Checked {
 pub(super) static S11: Statement = Statement {
     id: "S11",
     title: "The order of the bounds",
-    words: "For every minimum the learning rates at which the conditions turn are ordered: S7 ≤ η* \
-            ≤ S6 ≤ min(S2, S3 sharp, S5), S3 sharp ≤ S3, and η* ≤ S4.",
+    words: "For every minimum the largest learning rates that the conditions admit are ordered: S7 \
+            ≤ η* ≤ S6 ≤ min(S2, S3 sharp, S5), S3 sharp ≤ S3, and η* ≤ S4.",
     latex: r"\text{S7} \le \eta^* \le \text{S6} \le \min(\text{S2}, \text{S3}^\sharp, \text{S5}),\quad \text{S3}^\sharp \le \text{S3},\quad \eta^* \le \text{S4}",
     hypotheses: ZERO_LOSS,
     source: FLATMIN,

@@ -3,13 +3,11 @@
 use flatmin_linalg::{RowMatrix, simd};
 use rand::{Rng, RngExt as _};
 
-use crate::comparison::Comparison;
 use crate::error::{InstanceError, expect_at_most};
-use crate::families::PAPER;
 use crate::families::draw::{
     make_nearly_equal, make_parallel, normal_matrix, power_of_ten, scale_rows_heavily,
 };
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static R6: Statement = Statement {
     id: "R6",
@@ -23,7 +21,10 @@ pub(super) static R6: Statement = Statement {
                   signs the best single neuron, found exactly on every arc of directions on which \
                   no input changes its sign.",
     mutant_words: "the constant ½ instead of 2",
-    trial: &Trial { generate: SampleInstance::random, check },
+    trial: &Trial {
+        generate: SampleInstance::random,
+        check: |form, instance| Ok(check(form, instance)),
+    },
 };
 
 /// The bound of R6 on the Rademacher complexity of two-layer ReLU networks with path norm at most
@@ -49,8 +50,8 @@ impl SampleInstance {
     /// Largest dimension of an input: the check lists all arcs of the unit circle.
     const MAX_DIM: usize = 2;
 
-    /// At most 8 `inputs` of dimension 1 or 2 (n × d), small enough for an exact complexity, and the
-    /// largest `path_norm` that the networks may have.
+    /// At most 8 `inputs` of dimension 1 or 2 (n × d), small enough for an exact complexity, and
+    /// the largest `path_norm` that the networks may have.
     ///
     /// # Errors
     /// [`InstanceError::NoInputs`] without inputs or coordinates, [`InstanceError::TooMany`] when
@@ -91,13 +92,13 @@ impl Instance for SampleInstance {
 }
 
 /// The mutant has the constant ½ instead of 2.
-fn check(form: Form, instance: &SampleInstance) -> Checked {
+fn check(form: Form, instance: &SampleInstance) -> Vec<Comparison> {
     let SampleInstance { inputs, path_norm } = instance;
     let n = inputs.rows();
     let mean_squared_norm = simd::norm_squared(inputs.values()) / n as f64;
     let bound = form.pick(1.0, 0.25) * rademacher_bound(*path_norm, mean_squared_norm, n);
     let exact = path_norm * complexity(inputs);
-    Ok(vec![Comparison::at_most("exact complexity and bound", exact, bound)])
+    vec![Comparison::at_most("exact complexity and bound", exact, bound)]
 }
 
 /// The Rademacher complexity of `{f : ‖θ‖_P ≤ 1}` on `inputs` of dimension 1 or 2,
@@ -150,8 +151,9 @@ impl Arcs {
         Self { ends: directions.iter().cloned().zip(next.cloned()).collect() }
     }
 
-    /// `max_{‖u‖=1} |Σ_i σ_i max(uᵀx_i, 0)|`: inside an arc the sum is `uᵀs` with the signed sum s of
-    /// the inputs active there, largest at `u = ±s/‖s‖` if that is in the arc and else at an end.
+    /// `max_{‖u‖=1} |Σ_i σ_i max(uᵀx_i, 0)|`: inside an arc the sum is `uᵀs` with the signed sum s
+    /// of the inputs active there, largest at `u = ±s/‖s‖` if that is in the arc and else at an
+    /// end.
     fn largest_sum(&self, inputs: &RowMatrix, signs: &[f64]) -> f64 {
         let mut largest = 0.0_f64;
         for (first, last) in &self.ends {

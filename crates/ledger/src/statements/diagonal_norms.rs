@@ -6,13 +6,11 @@ use flatmin_models::{DiagonalLinear, Model as _};
 use flatmin_theory::{lambda_max_bound, trace_bound};
 use rand::Rng;
 
-use crate::comparison::Comparison;
-use crate::families::PAPER;
 use crate::families::diagonal::{DIAGONAL_INPUTS, Population, random_parameters};
 use crate::families::draw::{power_of_ten, size};
 use crate::families::monte_carlo::{SAMPLES, mean_is};
 use crate::families::network::NetworkInstance;
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static D1: Statement = Statement {
     id: "D1",
@@ -45,8 +43,8 @@ pub(super) static D2: Statement = Statement {
     trial: &Trial { generate: DiagonalInstance::random, check: check_stable_norms },
 };
 
-/// A diagonal linear network with inputs drawn for it, whose coordinates are independent and uniform
-/// on `[−√3 s, √3 s]`.
+/// A diagonal linear network with inputs drawn for it, whose coordinates are independent and
+/// uniform on `[−√3 s, √3 s]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiagonalInstance {
     /// The network and its inputs.
@@ -81,8 +79,8 @@ impl Instance for DiagonalInstance {
     }
 }
 
-/// The comparisons of D1, without its sampled one, on a network whose population Gauss–Newton matrix
-/// has this sharpness, for inputs with independent coordinates of mean zero and variance
+/// The comparisons of D1, without its sampled one, on a network whose population Gauss–Newton
+/// matrix has this sharpness, for inputs with independent coordinates of mean zero and variance
 /// `input_variance` = s².
 ///
 /// # Panics

@@ -3,12 +3,10 @@
 use flatmin_models::{DiagonalLinear, Model as _};
 use rand::Rng;
 
-use crate::comparison::Comparison;
-use crate::families::FLATMIN;
 use crate::families::diagonal::random_parameters;
 use crate::families::draw::size;
 use crate::families::network::{NetworkInstance, StepInstance};
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static D5: Statement = Statement {
     id: "D5",
@@ -20,7 +18,7 @@ pub(super) static D5: Statement = Statement {
     source: FLATMIN,
     check_words: "Both sides for every coordinate, after a step through the gradient of the model.",
     mutant_words: "1 + η²c_j² instead of 1 − η²c_j²",
-    trial: &Trial { generate, check },
+    trial: &Trial { generate, check: |form, step| Ok(check(form, step)) },
 };
 
 /// A training step of a diagonal linear network.
@@ -40,7 +38,7 @@ impl Instance for DiagonalStepInstance {
 }
 
 /// The imbalance of every coordinate after a step through the gradient of the model.
-fn check(form: Form, step: &DiagonalStepInstance) -> Checked {
+fn check(form: Form, step: &DiagonalStepInstance) -> Vec<Comparison> {
     let StepInstance { network, residuals, learning_rate } = step;
     let NetworkInstance { model, parameters, inputs } = network;
     let batch_size = inputs.rows() as f64;
@@ -52,7 +50,7 @@ fn check(form: Form, step: &DiagonalStepInstance) -> Checked {
         }
     }
     let ((a, b), (a_after, b_after)) = (model.split(parameters), model.split(&after));
-    let comparisons = (0..model.input_dim())
+    (0..model.input_dim())
         .map(|j| {
             let terms = residuals.iter().enumerate().map(|(i, r)| r * inputs.row(i)[j]);
             let (sum, sum_of_sizes) =
@@ -60,11 +58,10 @@ fn check(form: Form, step: &DiagonalStepInstance) -> Checked {
             let shrinkage = (learning_rate * sum / batch_size).powi(2);
             let lhs = a_after[j].powi(2) - b_after[j].powi(2);
             let rhs = (a[j].powi(2) - b[j].powi(2)) * (1.0 - form.pick(1.0, -1.0) * shrinkage);
-            // The largest that any partial sum on the way can be.
+            // An upper bound on all intermediate sums.
             let factor = 1.0 + learning_rate.abs() * sum_of_sizes / batch_size;
             let scale = (factor * (a[j].abs() + b[j].abs())).powi(2);
             Comparison::equal("balance after a step", lhs, rhs, scale)
         })
-        .collect();
-    Ok(comparisons)
+        .collect()
 }

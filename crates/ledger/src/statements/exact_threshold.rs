@@ -4,11 +4,8 @@ use faer::Mat;
 use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
 use flatmin_theory::{Batch, Minimum, Optimizer, dense_threshold, threshold};
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::minimum::{MinimumInstance, ZERO_LOSS};
 use crate::families::second_moments::{lower_triangle, second_order};
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S8: Statement = Statement {
     id: "S8",
@@ -26,12 +23,12 @@ pub(super) static S8: Statement = Statement {
     trial: &Trial { generate: MinimumInstance::random, check },
 };
 
-/// Growth past the threshold is looked at for `1 + PAST` times the threshold.
+/// Growth past the threshold is measured at `1 + PAST` times the threshold.
 const PAST: f64 = 0.01;
 
-/// The largest eigenvalue of the second-moment map is 1 at the lower end of the threshold and larger
-/// past its upper end, and the threshold does not fall when batches grow. The mutant takes the
-/// threshold 2 % too small and has it fall.
+/// The largest eigenvalue of the second-moment map is 1 at the lower end of the threshold and
+/// larger past its upper end, and the threshold does not fall when batches grow. The mutant takes
+/// the threshold 2 % too small and has it fall.
 fn check(form: Form, instance: &MinimumInstance) -> Checked {
     let MinimumInstance { jacobian, batch } = instance;
     let minimum = Minimum::new(jacobian)?;
@@ -56,7 +53,7 @@ fn check(form: Form, instance: &MinimumInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// The rows of a Jacobian in an orthonormal basis of at most n directions that span them.
+/// The rows of a Jacobian in an orthonormal basis of at most n directions whose span contains them.
 fn coordinates(jacobian: &RowMatrix) -> RowMatrix {
     let (n, p) = (jacobian.rows(), jacobian.columns());
     if p <= n {

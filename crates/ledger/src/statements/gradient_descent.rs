@@ -4,11 +4,7 @@ use faer::Mat;
 use flatmin_linalg::symmetric_eigenvalues;
 use flatmin_theory::{Minimum, bounds};
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::PAPER;
-use crate::families::minimum::MinimumInstance;
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S1: Statement = Statement {
     id: "S1",

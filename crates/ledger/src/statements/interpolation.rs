@@ -5,22 +5,21 @@ use flatmin_models::DiagonalLinear;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 use rand::{Rng, RngExt as _};
 
-use crate::comparison::Comparison;
 use crate::error::{InstanceError, expect_length};
 use crate::families::diagonal::Population;
 use crate::families::draw::power_of_ten;
 use crate::families::interpolator::{l1_norm, layers, projection, random_coefficients};
 use crate::families::monte_carlo::{SAMPLES, mean_is};
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static D4: Statement = Statement {
     id: "D4",
     title: "The condition of gradient descent is too weak",
     words: "The interpolator of least ℓ2 norm, with balanced layers, is admitted by the population \
-            condition of gradient descent wherever the balanced β* is, as soon as its largest \
-            coefficient is not larger; yet its expected squared error is exactly (1 − n/d)‖β*‖², \
-            or 1 − E[rank X]/d of it for designs that can lose rank. SGD's condition excludes it \
-            at 1/(s²‖β*‖₁) where its ℓ1 norm is larger.",
+            condition of gradient descent wherever the balanced β* is, if its largest coefficient \
+            is not larger than that of β*. Yet its expected squared error is exactly (1 − \
+            n/d)‖β*‖², or (1 − E[rank X]/d)‖β*‖² for designs that can lose rank. SGD's condition \
+            excludes it at 1/(s²‖β*‖₁) where its ℓ1 norm is larger.",
     latex: r"\mathbb E\|\hat\beta - \beta^*\|^2 = \left(1 - \frac{\mathbb E\operatorname{rank} X}{d}\right)\|\beta^*\|^2",
     hypotheses: "n × d designs with independent entries of one symmetric law of variance s²",
     source: "Wu and Su (2023), made exact",
@@ -95,7 +94,7 @@ fn check(form: Form, instance: &InterpolationInstance) -> Checked {
         let error: f64 =
             interpolator.iter().zip(coefficients).map(|(b, target)| (b - target).powi(2)).sum();
         let part = rank as f64 / coefficients.len() as f64;
-        // Its mean is ‖β*‖²: the error lacks just the part of ‖β*‖² in the range of the design.
+        // The mean of this sum is ‖β*‖²: the design's share of ‖β*‖² is what the error lacks.
         samples.push(error + form.pick(part, 1.0 - part) * squared_norm);
         if number < DESIGNS_LOOKED_AT {
             comparisons.extend(check_stability(
@@ -115,8 +114,9 @@ fn check(form: Form, instance: &InterpolationInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// With balanced layers, gradient descent admits `interpolator` wherever it admits `target`, if its
-/// largest coefficient is not larger; SGD does not at `1/(s²‖β*‖₁)`, if its ℓ1 norm is larger.
+/// With balanced layers, gradient descent admits `interpolator` wherever it admits `target`, if the
+/// largest coefficient of `interpolator` is not larger; SGD does not admit it at `1/(s²‖β*‖₁)`, if
+/// its ℓ1 norm is larger.
 fn check_stability(
     form: Form,
     model: DiagonalLinear,

@@ -4,12 +4,9 @@ use flatmin_linalg::{simd, stream, symmetric_eigenvalues};
 use flatmin_theory::{Minimum, ThresholdOptions, lyapunov_function};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::comparison::Comparison;
-use crate::families::FLATMIN;
 use crate::families::batches::batches;
-use crate::families::minimum::MinimumInstance;
 use crate::families::second_moments::{diagonal_matrix, quadratic_form, second_order};
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S14: Statement = Statement {
     id: "S14",
@@ -20,8 +17,8 @@ pub(super) static S14: Statement = Statement {
     latex: r"\mathbb E\,V(\delta') - V(\delta) = -\eta(\eta^* - \eta)\,\delta^\top D(Y^*)\,\delta",
     hypotheses: "those of S2, and G ≠ 0",
     source: FLATMIN,
-    check_words: "V after a step, averaged over every single batch, from random states at 0.3, 1 \
-                  and 1.7 times the threshold.",
+    check_words: "V after a step, averaged over all batches, from random states at 0.3, 1 and 1.7 \
+                  times the threshold.",
     mutant_words: "2η* − η instead of η* − η",
     trial: &Trial { generate: MinimumInstance::random, check },
 };
@@ -40,7 +37,7 @@ fn check(form: Form, instance: &MinimumInstance) -> Checked {
         return Ok(Vec::new());
     }
     let p = instance.batch.noise_coefficient(minimum.sample_count())?;
-    // As narrow as rounding allows: the identity is tested to more digits than the default gives.
+    // The identity is tested to more digits than the default width gives.
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
     let function = lyapunov_function(&minimum, &instance.batch, &options)?;
     let threshold = libm::scalbn(function.threshold.midpoint(), 2 * exponent);
@@ -65,7 +62,7 @@ fn check(form: Form, instance: &MinimumInstance) -> Checked {
         let before = quadratic_form(weights.as_ref(), &state);
         let growth = rate * (form.pick(1.0, 2.0) * threshold - rate);
         let rhs = before - growth * quadratic_form(curvature.as_ref(), &state);
-        // The largest that terms of V can be on the way.
+        // An upper bound on the intermediate terms of V.
         let longest = (0..rows.rows()).map(|i| simd::norm_squared(rows.row(i)));
         let factor = 1.0 + rate * longest.fold(0.0, f64::max);
         let scale = factor * factor * simd::norm_squared(&state) * weights.norm_l2();

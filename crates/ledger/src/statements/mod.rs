@@ -1,8 +1,8 @@
 //! The statements: each a value in a file with its check, its mutant and its generator.
 //!
 //! A new statement is a `static` in a file of its own, or beside a statement that shares its check,
-//! and a line in [`STATEMENTS`]. Its place on the page of the ledger, its verification, its property
-//! test and its row in reports follow from that.
+//! and a line in [`STATEMENTS`]. Its place on the page of the ledger, its verification, its
+//! property test and its row in reports follow from that.
 
 mod alignment;
 mod bounds;

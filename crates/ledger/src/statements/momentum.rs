@@ -6,27 +6,24 @@ use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
 use flatmin_theory::{Minimum, Optimizer, threshold};
 use rand::{Rng, RngExt as _};
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::FLATMIN;
-use crate::families::minimum::MinimumInstance;
 use crate::families::second_moments::{diagonal_matrix, lower_triangle, second_order};
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S12: Statement = Statement {
     id: "S12",
     title: "The threshold with momentum",
     words: "SGD with heavy-ball momentum β is strictly mean-square stable if and only if no 4 × 4 \
             matrix L_kl = F_k⊗F_l − pη²λ_kλ_l (bcᵀ)⊗(bcᵀ) of a pair of modes has a real eigenvalue \
-            from 1 on and the Perron root of M, made of their responses to noise, is below 1; F_k \
-            = [[1−ηλ_k, β], [−ηλ_k, β]], b = (1, 1), c = (1, 0). β = 0 gives S9.",
+            at or above 1, and the Perron root of M, which is built from the responses of these \
+            pairs to noise, is below 1. Here F_k = [[1−ηλ_k, β], [−ηλ_k, β]], b = (1, 1) and c = \
+            (1, 0). β = 0 gives S9.",
     latex: r"\text{stable} \iff \text{no } L_{kl} \text{ has a real eigenvalue} \ge 1,\ \rho(M) < 1,\quad M_{ij} = \frac{p\eta^2}{n}\sum_{kl}\hat g_{ik}\hat g_{jk} W_{kl}\,\hat g_{il}\hat g_{jl},\quad W_{kl} = (c\otimes c)^\top (I - L_{kl})^{-1} (b\otimes b)",
     hypotheses: "those of S9, p = 0 included; 0 ≤ β < 1",
     source: FLATMIN,
-    check_words: "The reported interval against bisection on the dense operator on second moments \
-                  of (δ, v), which is stable just when X − T(X) = I has a positive solution; and \
-                  the Perron form, by 4 × 4 systems, against the dense operator's verdicts around \
-                  the threshold and the root 1 at it.",
+    check_words: "The reported interval against bisection on the dense operator T on second \
+                  moments of (δ, v), which is stable exactly when X − T(X) = I has a positive \
+                  solution; and the Perron form, by 4 × 4 systems, against the dense operator's \
+                  verdicts around the threshold and the root 1 at it.",
     mutant_words: "(1 − β)η* of plain SGD for the threshold, and F_k⊗F_l alone for L_kl",
     trial: &Trial { generate: MomentumInstance::random, check },
 };
@@ -62,13 +59,14 @@ impl MomentumInstance {
     }
 }
 
-/// Slower modes, relative to the fastest, are lost in the rounding of a dense operator.
+/// Minima with a slower mode than this, relative to the fastest, are not compared: rounding of the
+/// dense operator hides the mode.
 const SLOWEST: f64 = 1e-9;
 
-/// The reported interval contains the threshold that bisection on the dense operator finds; and
-/// the Perron form, from 4 × 4 systems as it is defined, gives the dense operator's verdicts around
-/// that threshold and a root of 1 at it. The mutant has the rule of thumb `(1−β)η*(0)` for the
-/// threshold, and `F_k ⊗ F_l` alone for `L_kl`.
+/// The reported interval contains the threshold that bisection on the dense operator finds. The
+/// Perron form, from 4 × 4 systems as it is defined, has a root of 1 at that threshold and gives
+/// the verdicts of the dense operator around it. The mutant takes `(1−β)η*(0)` for the threshold,
+/// and `F_k ⊗ F_l` alone for `L_kl`.
 fn check(form: Form, instance: &MomentumInstance) -> Checked {
     let MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum } = instance;
     let minimum = Minimum::new(jacobian)?;
@@ -120,7 +118,7 @@ struct HeavyBall<'a> {
 }
 
 impl HeavyBall<'_> {
-    /// The edge of strict stability by bisection, from 0 to where gradient descent turns,
+    /// The edge of strict stability, by bisection between 0 and the threshold of gradient descent,
     /// `2(1+β)/λ_max`.
     fn dense_threshold(&self) -> Result<f64, LedgerError> {
         let fastest = self.eigenvalues.last().copied().unwrap_or(0.0);
@@ -136,8 +134,8 @@ impl HeavyBall<'_> {
         Ok(high)
     }
 
-    /// Whether the second moments of z = (δ, v) all decay. Their map T preserves positive semidefinite
-    /// matrices, so they do just when `X − T(X) = I` has a positive solution: it is then
+    /// True if all second moments of z = (δ, v) decay. Their map T preserves positive semidefinite
+    /// matrices, so they decay exactly when `X − T(X) = I` has a positive solution, which is then
     /// `I + T(I) + T²(I) + …`.
     fn is_stable(&self, rate: f64) -> Result<bool, LedgerError> {
         let dim = 2 * self.eigenvalues.len();
@@ -166,11 +164,11 @@ impl HeavyBall<'_> {
         for (row, &(k, l)) in pairs.iter().enumerate() {
             moments[(k, l)] = solution[(row, 0)];
         }
-        // Singular: on the edge.
+        // A singular system: the rate is on the edge.
         if moments.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
             return Ok(false);
         }
-        // At least I when stable, with a negative eigenvalue when not.
+        // The solution is at least I when stable and has a negative eigenvalue otherwise.
         Ok(symmetric_eigenvalues(moments.as_ref())?[0] > 0.5)
     }
 
@@ -188,8 +186,8 @@ impl HeavyBall<'_> {
         })
     }
 
-    /// `T(P) = E[F_B P F_Bᵀ]`: the mean `F P Fᵀ`, and in all four blocks `η²` times the covariance of
-    /// the batch's matrix, `D(P_δδ) − G P_δδ G`.
+    /// `T(P) = E[F_B P F_Bᵀ]`: `F P Fᵀ` for the mean F, plus in each of the four blocks `η²` times
+    /// the contribution of the noise, `D(P_δδ) − G P_δδ G`.
     fn image(&self, propagator: &Mat<f64>, rate: f64, moments: MatRef<'_, f64>) -> Mat<f64> {
         let rank = self.eigenvalues.len();
         let positions = moments.submatrix(0, 0, rank, rank);
@@ -202,7 +200,7 @@ impl HeavyBall<'_> {
         })
     }
 
-    /// No `L_kl` has a real eigenvalue from 1 on, and `ρ(M) < 1`.
+    /// True if no `L_kl` has a real eigenvalue at or above 1 and `ρ(M) < 1`.
     fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, LedgerError> {
         let rank = self.eigenvalues.len();
         for (k, l) in lower_triangle(rank) {

@@ -8,12 +8,9 @@ use flatmin_theory::{
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::FLATMIN;
 use crate::families::draw::{heavy_tailed, normal_matrix, scale_row, size};
-use crate::families::minimum::{MinimumInstance, batch_words, random_batch};
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::families::minimum::{batch_words, random_batch};
+use crate::prelude::*;
 
 pub(super) static S13: Statement = Statement {
     id: "S13",
@@ -21,20 +18,20 @@ pub(super) static S13: Statement = Statement {
     words: "For a network with k outputs, whose sample i has the k × p block J_i, D(X) = (1−p) GXG \
             + (p/n) Σ J_iᵀJ_i X J_iᵀJ_i. Below 2/((1−p)λ_max) a learning rate is stable if and \
             only if the spectral radius of Φ(2/η) is at most 1, where Φ(μ) maps n-tuples of \
-            symmetric k × k matrices, keeps those that are positive semidefinite, and falls with \
-            μ. For every positive definite tuple Q, αQ ⪯ Φ(Q) ⪯ βQ implies α ≤ ρ ≤ β. One output \
-            gives S9 and S10.",
+            symmetric k × k matrices to such tuples, preserves positive semidefinite ones, and \
+            decreases in μ. For every positive definite tuple Q, αQ ⪯ Φ(Q) ⪯ βQ implies α ≤ ρ ≤ β. \
+            One output gives S9 and S10.",
     latex: r"\eta \le \eta^* \iff \rho(\Phi(2/\eta)) \le 1,\quad \Phi(Q)_i = \hat J_i\left[W(\mu)\circ\frac pn\sum_j \hat J_j^\top Q_j \hat J_j\right]\hat J_i^\top,\quad W_{kl} = \frac{1}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
     hypotheses: "a zero-loss minimum, linearised, with G ≠ 0; the loss (1/2n) Σ ‖f(x_i) − y_i‖²; p \
                  > 0",
     source: FLATMIN,
     check_words: "The threshold of the dense operator against the reported interval and against Φ, \
-                  formed block by block: its root is 1 there, at most 1 one per cent below and at \
-                  least 1 one per cent past it; quotients of a random positive definite tuple \
-                  enclose 1, and its image has no negative eigenvalue; D(Y*) = (2/η*) C(Y*) for \
-                  the Y* of S14.",
-    mutant_words: "the outputs of a sample as samples of their own, without what couples them; \
-                   lower bounds doubled and upper ones halved",
+                  formed block by block: its root is 1 at the threshold, at most 1 at 0.99 times \
+                  it and at least 1 at 1.01 times it; quotients of a random positive definite \
+                  tuple enclose 1, and its image has no negative eigenvalue; D(Y*) = (2/η*) C(Y*) \
+                  for the Y* of S14.",
+    mutant_words: "the outputs of a sample taken for separate samples, without the terms that \
+                   couple them; lower bounds doubled and upper ones halved",
     trial: &Trial { generate: OutputsInstance::random, check },
 };
 
@@ -59,8 +56,8 @@ impl Instance for OutputsInstance {
 }
 
 impl OutputsInstance {
-    /// Up to 3 outputs and 4 samples: half of the time a generic Jacobian, otherwise rows of a minimum
-    /// that is hard for one output, taken together.
+    /// Up to 3 outputs and 4 samples: half of the time a generic Jacobian, otherwise rows of a
+    /// minimum that is hard for one output, taken together.
     fn random(rng: &mut dyn Rng) -> Self {
         const MAX_OUTPUTS: usize = 3;
         const MAX_SAMPLES: usize = 4;
@@ -90,7 +87,7 @@ impl OutputsInstance {
     }
 }
 
-/// How far from the threshold, relative, its two sides are looked at.
+/// Relative distance from the threshold at which its two sides are compared.
 const AWAY: f64 = 0.01;
 
 /// The map Φ(μ) of S13 at a minimum, in units in which entries are of order one.
@@ -135,9 +132,9 @@ impl PerronForm<'_> {
         (0..n).map(|i| self.block(i) * &response * self.block(i).transpose()).collect()
     }
 
-    /// The largest eigenvalue of Φ as a matrix in the orthonormal basis `E_aa`, `(E_ab + E_ba)/√2` of each
-    /// block. The mutant takes the outputs of a sample for samples of their own: it leaves out all entries
-    /// between different outputs.
+    /// The largest eigenvalue of Φ, as a matrix in the orthonormal basis `E_aa`, `(E_ab + E_ba)/√2`
+    /// of each block. The mutant treats the outputs of a sample as separate samples: it leaves out
+    /// all entries between different outputs.
     fn root(&self, form: Form, rate: f64) -> Result<f64, LedgerError> {
         let (k, n) = (self.outputs, self.samples());
         let units: Vec<(usize, usize, usize)> = (0..n)
@@ -162,9 +159,9 @@ impl PerronForm<'_> {
     }
 }
 
-/// ρ(Φ) is 1 at the threshold of the dense operator, below it before and above it after; the images of
-/// positive definite tuples have no negative eigenvalue, and their quotients enclose 1 at the threshold; the
-/// reported interval contains it; and D(Y*) = (2/η*) C(Y*).
+/// ρ(Φ) is 1 at the threshold of the dense operator, at most 1 below it and at least 1 above it.
+/// The images of positive definite tuples have no negative eigenvalue, and their quotients enclose
+/// 1 at the threshold. The reported interval contains the threshold, and D(Y*) = (2/η*) C(Y*).
 fn check(form: Form, instance: &OutputsInstance) -> Checked {
     let OutputsInstance { jacobian, output_count, batch } = instance;
     let minimum = Minimum::with_outputs(jacobian, *output_count)?;
@@ -191,7 +188,7 @@ fn check(form: Form, instance: &OutputsInstance) -> Checked {
     let before = perron.root(Form::Stated, (1.0 - AWAY) * exact)?;
     comparisons.push(Comparison::at_most("root below the threshold", before, form.pick(1.0, 0.5)));
     let rate = (1.0 + AWAY) * exact;
-    // Where the response is finite.
+    // Only here is the response finite.
     if perron.mu(rate) > (1.0 - p) * eigenvalues[eigenvalues.len() - 1] {
         let after = perron.root(Form::Stated, rate)?;
         comparisons.push(Comparison::at_most(
@@ -243,7 +240,8 @@ fn check_certificate(form: Form, perron: &PerronForm<'_>, exact: f64) -> Checked
         ("largest quotient", 1.0, upper * largest),
     ]);
     if form == Form::Stated {
-        // Both shifted, so that the rounding of zero is small beside them.
+        // `0 ≤ least` with `most` added to both sides, so that rounding of zero is relatively
+        // small.
         comparisons.push(Comparison::at_most("no negative eigenvalue", most, most + least));
     }
     Ok(comparisons)

@@ -5,18 +5,14 @@ use flatmin_linalg::{stream, symmetric_eigenvalues};
 use flatmin_theory::{Minimum, Optimizer, dense_threshold, threshold};
 use rand::RngExt as _;
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::FLATMIN;
-use crate::families::minimum::MinimumInstance;
-use crate::statement::{Checked, Form, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static S9: Statement = Statement {
     id: "S9",
     title: "The Perron form of the threshold",
     words: "Below 2/((1−p)λ_max), a learning rate is stable if and only if the Perron root of the \
-            n × n matrix M(2/η) is at most 1. M is symmetric without negative entries, and its \
-            Perron root rises strictly with the learning rate.",
+            n × n matrix M(2/η) is at most 1. M is symmetric with nonnegative entries, and its \
+            Perron root increases strictly with the learning rate.",
     latex: r"\eta \le \eta^* \iff \rho(M(2/\eta)) \le 1,\quad M(\mu)_{ij} = \frac pn\sum_{kl} \frac{\hat g_{ik}\hat g_{jk}\hat g_{il}\hat g_{jl}}{\mu(\lambda_k+\lambda_l)/2 - (1-p)\lambda_k\lambda_l}",
     hypotheses: "a zero-loss minimum, linearised, with G ≠ 0; p > 0",
     source: FLATMIN,
@@ -39,7 +35,7 @@ pub(super) static S10: Statement = Statement {
     check_words: "At the threshold of the dense operator, where the Perron root is 1, the \
                   quotients of a vector of ones and of a random positive vector, with M formed \
                   entry by entry.",
-    mutant_words: "lower bounds doubled, the upper one and the row sums' halved",
+    mutant_words: "lower bounds and row norms doubled, the upper bound halved",
     trial: &Trial { generate: MinimumInstance::random, check: check_certificate },
 };
 
@@ -104,16 +100,17 @@ fn check_root(form: Form, instance: &MinimumInstance) -> Checked {
         let entries = || matrix.col_iter().flat_map(|column| column.iter().copied());
         let largest = entries().fold(0.0, f64::max);
         let smallest = entries().fold(f64::INFINITY, f64::min);
-        // Both shifted, so that the rounding of zero is small beside them.
+        // `0 ≤ smallest` with `largest` added to both sides, so that rounding of zero is relatively
+        // small.
         comparisons.push(Comparison::at_most("no negative entry", largest, largest + smallest));
     }
     Ok(comparisons)
 }
 
-/// At the threshold, where the Perron root is 1, the quotients of a positive vector enclose 1 and its
-/// Rayleigh quotient is at most 1; at p = 1 the quotients of v = 1 are `‖g_i‖²/μ`; and the reported
-/// interval contains the threshold of the dense operator. The mutant doubles the lower bounds and
-/// halves the upper ones.
+/// At the threshold, where the Perron root is 1, the quotients of a positive vector enclose 1 and
+/// its Rayleigh quotient is at most 1. At p = 1 the quotients of the vector of ones are `‖g_i‖²/μ`.
+/// The reported interval contains the threshold of the dense operator. The mutant doubles the lower
+/// bounds and halves the upper ones.
 fn check_certificate(form: Form, instance: &MinimumInstance) -> Checked {
     let Some(perron) = PerronForm::new(instance)? else { return Ok(Vec::new()) };
     let matrix = perron.matrix(Form::Stated, perron.threshold);

@@ -9,15 +9,13 @@ use rand::{Rng, RngExt as _};
 use crate::basis_pursuit::{
     BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError, basis_pursuit,
 };
-use crate::comparison::Comparison;
 use crate::error::{InstanceError, expect_at_most, expect_length};
-use crate::families::FLATMIN;
 use crate::families::diagonal::Population;
 use crate::families::draw::{normal_matrix, power_of_ten};
 use crate::families::interpolator::{
     SINGULAR, l1_norm, layers, projection, random_coefficients, row_basis,
 };
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static D3: Statement = Statement {
     id: "D3",
@@ -28,9 +26,10 @@ pub(super) static D3: Statement = Statement {
     latex: r"X\beta = X\beta^*,\ \operatorname{tr}\bar G \le \frac2\eta,\ \eta = \frac{1}{s^2\|\beta^*\|_1} \implies \|\beta\|_1 \le \|\beta^*\|_1",
     hypotheses: "inputs with independent coordinates of mean 0 and variance s²; β* ≠ 0",
     source: FLATMIN,
-    check_words: "All basic interpolators, by elimination for every support, the shortest one and \
-                  points between them and β*, with balanced and unbalanced layers: those that the \
-                  trace admits against β*, and all of them against the optimum of basis pursuit.",
+    check_words: "All basic interpolators (by elimination for every support), the shortest one, \
+                  and points between them and β*, with balanced and unbalanced layers. Those that \
+                  the trace condition admits are compared with β*, and all of them with the \
+                  optimum of basis pursuit.",
     mutant_words: "half the learning rate, 1/(2s²‖β*‖₁)",
     trial: &Trial { generate: RecoveryInstance::random, check },
 };
@@ -44,12 +43,13 @@ pub struct RecoveryInstance {
 }
 
 impl RecoveryInstance {
-    /// The measurements `⟨β*, x_i⟩` of `coefficients` β* (d) at `inputs` (n × d), for a population of
-    /// inputs with variance `input_variance` = s². At most 10 coordinates: the check lists supports.
+    /// The measurements `⟨β*, x_i⟩` of `coefficients` β* (d) at `inputs` (n × d), for a population
+    /// of inputs with variance `input_variance` = s². At most 10 coordinates: the check lists
+    /// supports.
     ///
     /// # Errors
-    /// [`InstanceError::Length`] when the parts do not fit together, [`InstanceError::TooMany`] when
-    /// there are too many coordinates.
+    /// [`InstanceError::Length`] when the parts do not fit together, [`InstanceError::TooMany`]
+    /// when there are too many coordinates.
     pub fn new(
         inputs: RowMatrix,
         coefficients: Vec<f64>,
@@ -91,97 +91,109 @@ impl Instance for RecoveryInstance {
     }
 }
 
-/// Interpolators that are closer than this to each other, relative, count as one: elimination is not
-/// more exact.
+/// Interpolators with a relative distance below this count as one, because elimination is no more
+/// accurate.
 const SAME: f64 = 1e-7;
 
-/// D3: interpolators of the measurements are listed, each with balanced and with unbalanced layers,
-/// and those that the trace condition admits are compared with β*; basis pursuit has none of larger
-/// ℓ1 norm. The mutant admits them up to half the learning rate, `1/(2s²‖β*‖₁)`.
+/// Interpolators of the measurements, each with balanced and with unbalanced layers. Those that the
+/// trace condition admits are compared with β*, and all of them with basis pursuit. The mutant
+/// admits them at half the learning rate, `1/(2s²‖β*‖₁)`.
 fn check(form: Form, instance: &RecoveryInstance) -> Checked {
     let RecoveryInstance { inputs, coefficients, input_variance } = instance;
+    let least = l1_norm(coefficients);
     let model = match DiagonalLinear::new(coefficients.len()) {
-        Ok(model) if l1_norm(coefficients) > 0.0 => model,
-        // Every learning rate is stable at β* = 0, and there is none to recover it at.
+        Ok(model) if least > 0.0 => model,
+        // Every learning rate is stable at β* = 0, so none is the threshold of its recovery.
         _ => return Ok(Vec::new()),
     };
-    let least = l1_norm(coefficients);
     let rate = form.pick(1.0, 0.5) / (input_variance * least);
+    let pursued = instance.pursue()?;
     let vertices = basic_interpolators(inputs, coefficients);
-    // A program too badly scaled for the solver says nothing about the statement.
-    let pursued = match basis_pursuit(inputs, &linear_targets(inputs, coefficients)) {
-        Ok(found) => Some(found),
-        Err(
-            BasisPursuitError::NotCertified { .. }
-            | BasisPursuitError::LinearProgram
-            | BasisPursuitError::NoInterpolator,
-        ) => None,
-        Err(error) => return Err(error.into()),
-    };
-    // A linear program over the interpolators takes its optimum at a basic one. β* is recovered
-    // when it is an optimum and all others have a larger norm, here by more than rounding.
-    let others = vertices.iter().filter(|vertex| distance(vertex, coefficients) > SAME * least);
-    let is_optimum =
-        |pursued: &BasisPursuit| least <= (1.0 + 2.0 * BASIS_PURSUIT_TOLERANCE) * pursued.l1_norm;
-    let is_recovered = pursued.as_ref().is_some_and(is_optimum)
-        && others.clone().all(|vertex| l1_norm(vertex) > (1.0 + SAME) * least);
-
-    let shortest = projection(inputs, coefficients).0;
-    let blend = |other: &Vec<f64>, part: f64| -> Vec<f64> {
-        coefficients.iter().zip(other).map(|(b, o)| b + part * (o - b)).collect()
-    };
-    let mut interpolators = vec![coefficients.clone(), blend(&shortest, 0.5)];
-    for vertex in &vertices {
-        interpolators.extend([vertex.clone(), blend(vertex, 0.5), blend(vertex, 1e-3)]);
-    }
-    interpolators.push(shortest);
-    // Nearly dependent rows may have been taken for dependent ones.
-    let deviations = |other: &[f64]| -> Vec<f64> {
-        let difference: Vec<f64> = other.iter().zip(coefficients).map(|(o, b)| o - b).collect();
-        (0..inputs.rows()).map(|i| simd::dot(inputs.row(i), &difference).abs()).collect()
-    };
-    interpolators.retain(|other| {
-        let size = l1_norm(other) + least;
-        let rows = deviations(other).into_iter().enumerate();
-        rows.into_iter().all(|(i, deviation)| deviation <= 1e-12 * l1_norm(inputs.row(i)) * size)
-    });
-
+    let is_recovered =
+        pursued.as_ref().is_some_and(|pursued| instance.is_recovered(pursued, &vertices));
     let mut comparisons = Vec::new();
-    for interpolator in &interpolators {
+    for interpolator in &instance.interpolators(&vertices) {
+        let norm = l1_norm(interpolator);
         if let (Form::Stated, Some(pursued)) = (form, &pursued) {
-            // What the dual vector proves of an interpolator that is one up to rounding.
-            let slack: f64 =
-                deviations(interpolator).iter().zip(&pursued.dual).map(|(d, v)| d * v.abs()).sum();
-            let bound = (1.0 + BASIS_PURSUIT_TOLERANCE) * l1_norm(interpolator) + slack;
+            // The dual vector proves this much of vectors that interpolate up to rounding.
+            let deviations = instance.deviations(interpolator);
+            let slack: f64 = deviations.iter().zip(&pursued.dual).map(|(d, v)| d * v.abs()).sum();
+            let bound = (1.0 + BASIS_PURSUIT_TOLERANCE) * norm + slack;
             let name = "basis pursuit and interpolators";
             comparisons.push(Comparison::at_most(name, pursued.l1_norm, bound));
         }
         for ratio in [1.0, 1.1] {
-            let parameters = layers(interpolator, ratio);
-            let trace =
-                Population { model, parameters: &parameters, input_variance: *input_variance }
-                    .trace();
+            let parameters = &layers(interpolator, ratio);
+            let trace = Population { model, parameters, input_variance: *input_variance }.trace();
             // β* with balanced layers is at the edge: rounding must not exclude it.
             if !(rate <= (1.0 + 1e-13) * trace_bound(trace, 1.0)) {
                 continue;
             }
-            comparisons.push(Comparison::at_most(
-                "l1 norm of stable interpolators",
-                l1_norm(interpolator),
-                least,
-            ));
+            comparisons.push(Comparison::at_most("l1 norm of stable interpolators", norm, least));
             if is_recovered {
                 let apart = distance(interpolator, coefficients);
-                comparisons.push(Comparison::equal(
-                    "stable interpolators and β*",
-                    if apart > SAME * least { apart } else { 0.0 } + least,
-                    least,
-                    least,
-                ));
+                let lhs = if apart > SAME * least { apart } else { 0.0 } + least;
+                let name = "stable interpolators and β*";
+                comparisons.push(Comparison::equal(name, lhs, least, least));
             }
         }
     }
     Ok(comparisons)
+}
+
+impl RecoveryInstance {
+    /// The solution of basis pursuit; `None` for a program that the solver cannot certify, which
+    /// says nothing about the statement.
+    fn pursue(&self) -> Result<Option<BasisPursuit>, BasisPursuitError> {
+        match basis_pursuit(&self.inputs, &linear_targets(&self.inputs, &self.coefficients)) {
+            Ok(found) => Ok(Some(found)),
+            Err(
+                BasisPursuitError::NotCertified { .. }
+                | BasisPursuitError::LinearProgram
+                | BasisPursuitError::NoInterpolator,
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True if β* is the only interpolator of minimum ℓ1 norm, by more than rounding.
+    ///
+    /// A linear program over the interpolators has an optimum among the basic ones, `vertices`. So
+    /// β* is recovered when it is optimal and all other vertices have a larger norm.
+    fn is_recovered(&self, pursued: &BasisPursuit, vertices: &[Vec<f64>]) -> bool {
+        let least = l1_norm(&self.coefficients);
+        let is_other = |vertex: &&Vec<f64>| distance(vertex, &self.coefficients) > SAME * least;
+        least <= (1.0 + 2.0 * BASIS_PURSUIT_TOLERANCE) * pursued.l1_norm
+            && vertices.iter().filter(is_other).all(|other| l1_norm(other) > (1.0 + SAME) * least)
+    }
+
+    /// β*, the shortest interpolator, the `vertices`, and points between them and β*.
+    fn interpolators(&self, vertices: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let Self { inputs, coefficients, .. } = self;
+        let blend = |other: &[f64], part: f64| -> Vec<f64> {
+            coefficients.iter().zip(other).map(|(b, o)| b + part * (o - b)).collect()
+        };
+        let shortest = projection(inputs, coefficients).0;
+        let mut interpolators = vec![coefficients.clone(), blend(&shortest, 0.5)];
+        for vertex in vertices {
+            interpolators.extend([vertex.clone(), blend(vertex, 0.5), blend(vertex, 1e-3)]);
+        }
+        interpolators.push(shortest);
+        // Elimination may have taken nearly dependent rows for dependent ones.
+        interpolators.retain(|other| {
+            let size = l1_norm(other) + l1_norm(coefficients);
+            let is_close = |(i, deviation)| deviation <= 1e-12 * l1_norm(inputs.row(i)) * size;
+            self.deviations(other).into_iter().enumerate().all(is_close)
+        });
+        interpolators
+    }
+
+    /// `|⟨x_i, β − β*⟩|` for every measurement.
+    fn deviations(&self, other: &[f64]) -> Vec<f64> {
+        let difference: Vec<f64> =
+            other.iter().zip(&self.coefficients).map(|(o, b)| o - b).collect();
+        (0..self.inputs.rows()).map(|i| simd::dot(self.inputs.row(i), &difference).abs()).collect()
+    }
 }
 
 fn distance(left: &[f64], right: &[f64]) -> f64 {
@@ -211,8 +223,8 @@ fn basic_interpolators(inputs: &RowMatrix, coefficients: &[f64]) -> Vec<Vec<f64>
         .collect()
 }
 
-/// The solution of a square system, each equation with its right side at the end, by elimination
-/// with pivoting; none when the matrix is singular. Its entries are at most about 1.
+/// The solution of a square system by elimination with pivoting, or `None` when the matrix is
+/// singular. Each equation ends with its right side; entries of the matrix are at most about 1.
 fn solve(mut system: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     let size = system.len();
     for column in 0..size {

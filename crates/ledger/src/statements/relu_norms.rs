@@ -9,13 +9,10 @@ use flatmin_models::{Model as _, TwoLayerRelu};
 use flatmin_theory::{lambda_max_bound, trace_bound};
 use rand::Rng;
 
-use crate::comparison::Comparison;
-use crate::error::LedgerError;
-use crate::families::PAPER;
 use crate::families::monte_carlo::{SAMPLES, mean_is};
 use crate::families::network::NetworkInstance;
 use crate::families::relu::random_network;
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 const RELU_INPUTS: &str =
     "inputs from the sphere of radius √d or N(0, I_d); w_j ≠ 0 wherever a_j ≠ 0";
@@ -88,8 +85,8 @@ fn check_trace(form: Form, instance: &ReluInstance) -> Checked {
 pub(super) static R2: Statement = Statement {
     id: "R2",
     title: "The trace bounds the path norm",
-    words: "The population trace is at least √d times the path norm; what it exceeds it by is ½ Σ \
-            (‖w_j‖ − √d|a_j|)², so they are equal if and only if every neuron is balanced.",
+    words: "The population trace is at least √d times the path norm. The difference is ½ Σ (‖w_j‖ \
+            − √d|a_j|)², so the two are equal if and only if every neuron is balanced.",
     latex: r"\operatorname{tr}\bar G = \sqrt d\,\|\theta\|_{\mathcal P} + \tfrac12\sum_j\left(\|w_j\| - \sqrt d\,|a_j|\right)^2 \ge \sqrt d\,\|\theta\|_{\mathcal P}",
     hypotheses: RELU_INPUTS,
     source: PAPER,
@@ -193,7 +190,7 @@ impl ReluNorms {
         }
     }
 
-    /// `½(‖W‖_F² + d‖a‖²)`. The mutant forgets d.
+    /// `½(‖W‖_F² + d‖a‖²)`. The mutant leaves out d.
     fn weighted(&self, form: Form) -> f64 {
         f64::midpoint(self.hidden, form.pick(self.input_dim, 1.0) * self.output)
     }
@@ -334,7 +331,7 @@ mod tests {
 
     #[test]
     fn opposite_neurons_attain_the_output_bound() {
-        // The directions are all but free of W: λ_max = ¼‖a‖² up to ‖W‖².
+        // W hardly contributes: λ_max = ¼‖a‖² up to ‖W‖².
         let opposite = checks(1, &[1e-9, -1e-9], &[2.0, -2.0]);
         assert_attained(&opposite, "output norm and eigenvalue");
     }

@@ -4,11 +4,9 @@ use flatmin_linalg::simd;
 use flatmin_models::{Model as _, TwoLayerRelu};
 use rand::Rng;
 
-use crate::comparison::Comparison;
-use crate::families::FLATMIN;
 use crate::families::network::{NetworkInstance, StepInstance};
 use crate::families::relu::random_network;
-use crate::statement::{Checked, Form, Instance, Statement, Trial};
+use crate::prelude::*;
 
 pub(super) static R7: Statement = Statement {
     id: "R7",
@@ -20,7 +18,7 @@ pub(super) static R7: Statement = Statement {
     source: FLATMIN,
     check_words: "Both sides for every neuron, after a step through the gradient of the model.",
     mutant_words: "+ a_j²‖x‖² instead of − a_j²‖x‖²",
-    trial: &Trial { generate, check },
+    trial: &Trial { generate, check: |form, step| Ok(check(form, step)) },
 };
 
 /// A training step of a two-layer ReLU network. R7 is about steps on one sample.
@@ -40,9 +38,9 @@ impl Instance for ReluStepInstance {
 
 /// The balance of every neuron after a step through the gradient of the model. The mutant adds
 /// `a_j²‖x‖²` instead of subtracting it.
-fn check(form: Form, step: &ReluStepInstance) -> Checked {
+fn check(form: Form, step: &ReluStepInstance) -> Vec<Comparison> {
     let StepInstance { network, residuals, learning_rate } = step;
-    let [residual] = residuals[..] else { return Ok(Vec::new()) };
+    let [residual] = residuals[..] else { return Vec::new() };
     let NetworkInstance { model, parameters, inputs } = network;
     let input = inputs.row(0);
     let mut after = parameters.clone();
@@ -51,7 +49,7 @@ fn check(form: Form, step: &ReluStepInstance) -> Checked {
         (model.split(parameters), model.split(&after));
     let squared_norm = simd::norm_squared(input);
     let step = learning_rate * residual;
-    let comparisons = (0..model.width())
+    (0..model.width())
         .map(|j| {
             let weights =
                 |hidden: &[f64]| hidden[j * model.input_dim()..][..model.input_dim()].to_vec();
@@ -61,11 +59,10 @@ fn check(form: Form, step: &ReluStepInstance) -> Checked {
             let sign = form.pick(1.0, -1.0);
             let change = if z > 0.0 { z * z - sign * a * a * squared_norm } else { 0.0 };
             let rhs = a * a - simd::norm_squared(&w) + step * step * change;
-            // The largest that any partial sum on the way can be.
+            // An upper bound on all intermediate sums.
             let factor = 1.0 + step.abs() * squared_norm.sqrt();
             let scale = (factor * (a.abs() + simd::norm_squared(&w).sqrt())).powi(2);
             Comparison::equal("balance after a step", lhs, rhs, scale)
         })
-        .collect();
-    Ok(comparisons)
+        .collect()
 }

@@ -215,8 +215,11 @@ mod tests {
         let (training, test) = datasets("run.toml".as_ref(), &config, 4).unwrap();
         let split = DigitsSplit { training_count: 20, test_count: 30, seed: 4 };
         let digits = digits::digits().unwrap();
-        assert_eq!(training, digits.one_hot(Split::Training, split).unwrap());
-        assert_eq!(test.unwrap(), digits.one_hot(Split::Test, split).unwrap());
+        assert_eq!(training, digits.dataset(ClassTargets::OneHot, Split::Training, split).unwrap());
+        assert_eq!(
+            test.unwrap(),
+            digits.dataset(ClassTargets::OneHot, Split::Test, split).unwrap()
+        );
 
         let folder = tempfile::tempdir().unwrap();
         let source = LabelledSource::Files { training: write(folder.path(), "a", 60), test: None };

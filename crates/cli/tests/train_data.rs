@@ -9,7 +9,7 @@ use std::fs;
 use flatmin_linalg::RowMatrix;
 use flatmin_models::Dataset;
 use flatmin_models::data::digits::{DigitsSplit, digits};
-use flatmin_models::data::{InputScaling, Split};
+use flatmin_models::data::{ClassTargets, InputScaling, Split};
 use support::{Runs, results, write_npz};
 
 const DIGITS: &str = "\
@@ -89,7 +89,7 @@ fn the_digits_are_those_of_the_library() {
     let runs = runs();
     let split = DigitsSplit { training_count: 30, test_count: 40, seed: 3 };
     for (name, part) in [("data.npz", Split::Training), ("test.npz", Split::Test)] {
-        save(&runs, name, &digits().unwrap().parity(part, split).unwrap());
+        save(&runs, name, &digits().unwrap().dataset(ClassTargets::Parity, part, split).unwrap());
     }
     let from_file = "\
 seed = 3

@@ -4,7 +4,8 @@ use flatmin_linalg::{RowMatrix, Sharpness, simd};
 use rand::{Rng, RngExt as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::model::{Model, SizeError, scaled_gram};
+use crate::model::{Model, scaled_gram};
+use crate::size::SizeError;
 
 /// A two-layer diagonal linear network: `f(x; θ) = Σ_j a_j b_j x_j`, linear in x with the
 /// coefficients `β = a ⊙ b`.
@@ -30,7 +31,7 @@ impl DiagonalLinear {
     /// The layers `a` and `b`.
     ///
     /// # Panics
-    /// When `parameters` has not 2d entries.
+    /// When `parameters` does not have 2d entries.
     pub fn split<'a>(&self, parameters: &'a [f64]) -> (&'a [f64], &'a [f64]) {
         assert_eq!(parameters.len(), self.parameter_count(), "number of parameters");
         parameters.split_at(self.input_dim)
@@ -41,7 +42,7 @@ impl DiagonalLinear {
         (0..self.parameter_count()).map(|_| StandardNormal.sample(rng)).collect()
     }
 
-    /// Random initial parameters whose every coordinate has the balance ratio `balance_ratio` = r ≥ 1:
+    /// Random initial parameters with the balance ratio `balance_ratio` = r ≥ 1 in every coordinate:
     /// `a_j ~ N(0, 0.1)` (variance) and `b_j = ±c |a_j|` with `c = r + √(r² − 1)`, so that
     /// `(1 + c²)/2c = r`.
     pub fn unbalanced_parameters(&self, balance_ratio: f64, rng: &mut impl Rng) -> Vec<f64> {
@@ -62,7 +63,7 @@ impl DiagonalLinear {
     /// (D1).
     ///
     /// # Panics
-    /// When there are not d coefficients.
+    /// When the number of coefficients is not d.
     pub fn balanced_parameters(&self, coefficients: &[f64]) -> Vec<f64> {
         assert_eq!(coefficients.len(), self.input_dim, "number of coefficients");
         let a = coefficients.iter().map(|beta| beta.abs().sqrt());

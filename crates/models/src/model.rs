@@ -4,22 +4,15 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use faer::{Accum, Mat};
-use flatmin_linalg::{RowMatrix, matmul_lower};
+use flatmin_linalg::{RowMatrix, matmul_lower, simd};
 
-use crate::Dataset;
-use crate::linearization::{DenseLinearization, Linearization};
-
-/// A model has a size of zero somewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be at least 1")]
-pub struct SizeError {
-    pub(crate) what: &'static str,
-}
+use crate::dataset::{Dataset, subtract};
+use crate::linearization::Linearization;
 
 /// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
-/// The methods about one input are the plain definition; those about many are the fast ones, and have
-/// defaults by the former. Slices must have the lengths that [`input_dim`](Model::input_dim),
+/// The methods about one input are the plain definition. Those about many inputs are the fast ones, and
+/// default to the plain definition. Slices must have the lengths that [`input_dim`](Model::input_dim),
 /// [`output_dim`](Model::output_dim) and [`parameter_count`](Model::parameter_count) say; every method
 /// panics otherwise.
 pub trait Model: Debug + Send + Sync {
@@ -42,6 +35,7 @@ pub trait Model: Debug + Send + Sync {
 
     /// Adds `Σ_o weights_o ∇²_θ f_o(x; θ) v` to `product`; `weights` has length k, `v` and `product`
     /// have length p.
+    #[expect(clippy::too_many_arguments, reason = "where, of what, along what, and into what")]
     fn add_second_derivative(
         &self,
         parameters: &[f64],
@@ -93,7 +87,7 @@ pub trait Model: Debug + Send + Sync {
         Box::new(DenseLinearization::new(self, parameters, data, samples))
     }
 
-    /// About how many bytes a [linearization](Model::linearize) holds, per sample.
+    /// Estimated number of bytes that a [linearization](Model::linearize) holds for each sample.
     fn linearization_bytes(&self) -> usize {
         self.output_dim() * (self.parameter_count() + 1) * size_of::<f64>()
     }
@@ -113,6 +107,86 @@ pub(crate) fn fill_upper(matrix: &mut Mat<f64>) {
     for column in 1..matrix.ncols() {
         for row in 0..column {
             matrix[(row, column)] = matrix[(column, row)];
+        }
+    }
+}
+
+impl Dataset {
+    /// Residuals `r_i = f(x_i; θ) − y_i`, n × k row by row.
+    ///
+    /// # Panics
+    /// When the model has another number of outputs than the samples have targets.
+    pub fn residuals(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> Vec<f64> {
+        assert_eq!(model.output_dim(), self.output_dim(), "number of outputs");
+        let mut residuals = model.outputs(parameters, self.inputs());
+        subtract(&mut residuals, self.targets());
+        residuals
+    }
+
+    /// The loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`.
+    ///
+    /// # Panics
+    /// As [`Dataset::residuals`].
+    pub fn loss(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
+        let residuals = self.residuals(model, parameters);
+        simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)
+    }
+}
+
+/// A linearization that holds its Jacobian: sk × p numbers.
+struct DenseLinearization<'a, M: ?Sized> {
+    model: &'a M,
+    parameters: &'a [f64],
+    data: &'a Dataset,
+    samples: Range<usize>,
+    jacobian: RowMatrix,
+    residuals: Vec<f64>,
+}
+
+impl<'a, M: Model + ?Sized> DenseLinearization<'a, M> {
+    fn new(model: &'a M, parameters: &'a [f64], data: &'a Dataset, samples: Range<usize>) -> Self {
+        let inputs = data.inputs_of(samples.clone());
+        let jacobian = model.jacobian(parameters, &inputs);
+        let mut residuals = model.outputs(parameters, &inputs);
+        subtract(&mut residuals, data.targets_of(samples.clone()));
+        Self { model, parameters, data, samples, jacobian, residuals }
+    }
+}
+
+impl<M: Model + ?Sized> Debug for DenseLinearization<'_, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DenseLinearization")
+            .field("model", &self.model)
+            .field("samples", &self.samples)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Model + ?Sized> Linearization for DenseLinearization<'_, M> {
+    fn residuals(&self) -> &[f64] {
+        &self.residuals
+    }
+
+    fn jvp(&self, vector: &[f64], product: &mut [f64]) {
+        assert_eq!(product.len(), self.jacobian.rows(), "number of outputs");
+        for (row, product) in product.iter_mut().enumerate() {
+            *product = simd::dot(self.jacobian.row(row), vector);
+        }
+    }
+
+    fn add_vjp(&self, weights: &[f64], product: &mut [f64]) {
+        assert_eq!(weights.len(), self.jacobian.rows(), "number of outputs");
+        for (row, weight) in weights.iter().enumerate() {
+            simd::axpy(*weight, self.jacobian.row(row), product);
+        }
+    }
+
+    fn add_hessian_vector_product(&self, vector: &[f64], product: &mut [f64]) {
+        self.add_gauss_newton_vector_product(vector, product);
+        let weights = self.residuals.chunks_exact(self.model.output_dim());
+        for (sample, weights) in self.samples.clone().zip(weights) {
+            let input = self.data.inputs().row(sample);
+            self.model.add_second_derivative(self.parameters, input, weights, vector, product);
         }
     }
 }

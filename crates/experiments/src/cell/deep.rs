@@ -7,7 +7,7 @@ use flatmin_linalg::{
     largest_eigenpair, stream,
 };
 use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
-use flatmin_models::data::{self, Split};
+use flatmin_models::data::{self, ClassTargets, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
 use flatmin_optim::{
     Method, Observation, Optimizer, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
@@ -164,7 +164,8 @@ impl DeepTask {
             }
             Self::DigitParity => {
                 let (training_count, test_count) = counts;
-                digits()?.parity(split, DigitsSplit { training_count, test_count, seed })?
+                let split_of = DigitsSplit { training_count, test_count, seed };
+                digits()?.dataset(ClassTargets::Parity, split, split_of)?
             }
         })
     }

@@ -69,9 +69,9 @@ fn pass(
 ) -> Result<(Vec<f64>, Vec<f64>), DatasetError> {
     let DiagonalProblem { nonzero, input_dim, test_count, .. } = *problem;
     let (mut measured, mut targets) = (Vec::new(), Vec::new());
-    for block in
-        sparse_linear_blocks(nonzero, input_dim, test_count, SAMPLES_AT_ONCE, Split::Test, seed)
-    {
+    let starts = (0..test_count).step_by(SAMPLES_AT_ONCE);
+    let sizes = starts.map(|start| SAMPLES_AT_ONCE.min(test_count - start));
+    for block in sparse_linear_blocks(nonzero, input_dim, sizes, Split::Test, seed) {
         let block = block?;
         measured.extend(measure(&block));
         targets.extend_from_slice(block.targets());

@@ -1,4 +1,4 @@
-//! Handwritten digits, a small real data set that is part of this crate.
+//! Handwritten digits, a small real data set that is part of this crate (feature `digits`).
 //!
 //! 1797 grey images of 8 × 8 pixels: the test part of *Optical Recognition of Handwritten Digits*
 //! (E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, licence CC BY 4.0), unchanged.
@@ -10,22 +10,22 @@
 //! mean 0 and mean squared norm 64, and nothing about the test images is used.
 //!
 //! ```
-//! use flatmin_models::data::Split;
+//! use flatmin_models::data::{ClassTargets, Split};
 //! use flatmin_models::data::digits::{DigitsSplit, digits};
 //!
 //! let split = DigitsSplit { training_count: 500, test_count: 1000, seed: 0 };
-//! let training = digits()?.parity(Split::Training, split)?;
+//! let training = digits()?.dataset(ClassTargets::Parity, Split::Training, split)?;
 //! assert_eq!((training.sample_count(), training.inputs().columns()), (500, 64));
 //! let squared: f64 = training.inputs().values().iter().map(|x| x * x).sum();
 //! assert!((squared / 500.0 - 64.0).abs() < 1e-9);
 //!
 //! // Even digits are +1, odd ones −1.
-//! let test = digits()?.parity(Split::Test, split)?;
+//! let test = digits()?.dataset(ClassTargets::Parity, Split::Test, split)?;
 //! assert_eq!(test.sample_count(), 1000);
 //! assert!(test.targets().iter().all(|y| y.abs() == 1.0));
 //!
 //! // A column per digit.
-//! let test = digits()?.one_hot(Split::Test, split)?;
+//! let test = digits()?.dataset(ClassTargets::OneHot, Split::Test, split)?;
 //! assert_eq!((test.output_dim(), test.targets().len()), (10, 10_000));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -37,7 +37,7 @@ use flate2::bufread::GzDecoder;
 use flatmin_linalg::{RowMatrix, stream};
 
 use super::labelled::{ClassTargets, InputScaling, Labelled, LabelledError, SampleSplit};
-use super::{Dataset, Split};
+use crate::dataset::{Dataset, Split};
 
 /// Number of samples.
 pub const SAMPLE_COUNT: usize = 1797;
@@ -48,31 +48,34 @@ pub const INPUT_DIM: usize = 64;
 /// Number of classes.
 pub const CLASS_COUNT: usize = 10;
 
+/// Purpose of the random stream that splits the samples.
+const DIGITS_SPLIT: &str = "digits split";
+
 /// Largest intensity of a pixel.
 const BRIGHTEST: u8 = 16;
 
 /// Largest label.
 const LAST_DIGIT: u8 = 9;
 
-const FILE: &[u8] = include_bytes!("../../../../data/digits.csv.gz");
+const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 
-/// Most bytes of a row: two digits and a separator for each number.
+/// Largest number of bytes in a row: two digits and a separator for each number.
 const LONGEST_ROW: u64 = 3 * (INPUT_DIM as u64 + 1);
 
-/// The file of the digits is not what it should be.
+/// A reason why the file of the digits cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigitsError {
-    /// It does not expand to text.
+    /// The file does not expand to text.
     #[error("the digits do not expand to text: {kind}")]
     Damaged {
         /// What happened.
         kind: io::ErrorKind,
     },
-    /// It has another number of rows.
+    /// The file has another number of rows.
     #[error("the digits have {found} rows, expected {SAMPLE_COUNT}")]
     Rows {
-        /// Rows there are.
+        /// Number of rows.
         found: usize,
     },
     /// A row has another number of values.
@@ -80,7 +83,7 @@ pub enum DigitsError {
     Values {
         /// The first such row, from 0.
         row: usize,
-        /// Values in it.
+        /// Number of values in it.
         found: usize,
     },
     /// A value is no number in its range.
@@ -90,7 +93,7 @@ pub enum DigitsError {
         row: usize,
         /// Where in it, from 0.
         column: usize,
-        /// The largest that may stand there.
+        /// The largest value that is allowed.
         largest: u8,
     },
     /// The samples do not fit together.
@@ -98,14 +101,14 @@ pub enum DigitsError {
     Labelled(#[from] LabelledError),
 }
 
-/// Which digits are trained on and which are tested on: disjoint, and fixed by these three numbers.
+/// A choice of training digits and test digits: disjoint, and fixed by these three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigitsSplit {
     /// Number n of training samples, at least 2.
     pub training_count: usize,
     /// Number of test samples. Both together are at most [`SAMPLE_COUNT`].
     pub test_count: usize,
-    /// Decides which samples are which.
+    /// The seed of the choice.
     pub seed: u64,
 }
 
@@ -167,27 +170,12 @@ impl Digits {
         &self.samples
     }
 
-    /// Scaled images with the targets +1 for even digits and −1 for odd ones.
+    /// Scaled images with one target (+1 for even digits and −1 for odd ones) or ten (1 in the column of
+    /// the digit and 0 in the others).
     ///
     /// # Errors
     /// [`LabelledError`] when there are not as many samples as the split takes, the part that is asked
     /// for is empty, or a single training image leaves the scale open.
-    pub fn parity(&self, part: Split, split: DigitsSplit) -> Result<Dataset, LabelledError> {
-        self.dataset(ClassTargets::Parity, part, split)
-    }
-
-    /// Scaled images with ten targets: 1 in the column of the digit, 0 in the others.
-    ///
-    /// # Errors
-    /// As [`Digits::parity`].
-    pub fn one_hot(&self, part: Split, split: DigitsSplit) -> Result<Dataset, LabelledError> {
-        self.dataset(ClassTargets::OneHot, part, split)
-    }
-
-    /// Scaled images with targets of either kind.
-    ///
-    /// # Errors
-    /// As [`Digits::parity`].
     pub fn dataset(
         &self,
         targets: ClassTargets,
@@ -195,7 +183,7 @@ impl Digits {
         split: DigitsSplit,
     ) -> Result<Dataset, LabelledError> {
         let DigitsSplit { training_count, test_count, seed } = split;
-        let mut rng = stream(seed, "digits split", 0);
+        let mut rng = stream(seed, DIGITS_SPLIT, 0);
         let drawn = SampleSplit::draw(SAMPLE_COUNT, training_count, test_count, &mut rng)?;
         let training = self.samples.select(&drawn.training);
         let scaling = InputScaling::new(training.inputs())?;
@@ -216,8 +204,9 @@ mod tests {
     use super::{
         Digits, DigitsError, DigitsSplit, FILE, GzDecoder, INPUT_DIM, SAMPLE_COUNT, digits,
     };
+    use crate::data::ClassTargets;
     use crate::data::labelled::{LabelledError, SampleSplit};
-    use crate::data::{DatasetError, Split};
+    use crate::dataset::{DatasetError, Split};
 
     fn text() -> String {
         let mut text = String::new();
@@ -240,7 +229,8 @@ mod tests {
     #[test]
     fn a_seed_fixes_the_samples() {
         let draw = |seed| {
-            SampleSplit::draw(SAMPLE_COUNT, 5, 5, &mut stream(seed, "digits split", 0)).unwrap()
+            SampleSplit::draw(SAMPLE_COUNT, 5, 5, &mut stream(seed, super::DIGITS_SPLIT, 0))
+                .unwrap()
         };
         assert_eq!(draw(0).training, GOLDEN_TRAINING);
         assert_eq!(draw(0).test, GOLDEN_TEST);
@@ -254,10 +244,12 @@ mod tests {
     fn test_images_have_no_part_in_the_scaling() {
         let split = DigitsSplit { training_count: 300, test_count: 700, seed: 3 };
         let other = DigitsSplit { test_count: 100, ..split };
-        let data = |split| digits().unwrap().parity(Split::Training, split).unwrap();
+        let data = |split| {
+            digits().unwrap().dataset(ClassTargets::Parity, Split::Training, split).unwrap()
+        };
         assert_eq!(data(split), data(other));
         // They are scaled alike, so that their mean squared norm is near to d, and not equal to it.
-        let test = digits().unwrap().one_hot(Split::Test, split).unwrap();
+        let test = digits().unwrap().dataset(ClassTargets::OneHot, Split::Test, split).unwrap();
         let squared: f64 = test.inputs().values().iter().map(|x| x * x).sum::<f64>() / 700.0;
         assert!((squared - 64.0).abs() > 1e-3 && (squared - 64.0).abs() < 4.0, "{squared}");
     }
@@ -266,8 +258,8 @@ mod tests {
     fn both_kinds_of_targets_are_about_the_same_samples() {
         let split = DigitsSplit { training_count: 1000, test_count: 797, seed: 1 };
         for part in [Split::Training, Split::Test] {
-            let parity = digits().unwrap().parity(part, split).unwrap();
-            let one_hot = digits().unwrap().one_hot(part, split).unwrap();
+            let parity = digits().unwrap().dataset(ClassTargets::Parity, part, split).unwrap();
+            let one_hot = digits().unwrap().dataset(ClassTargets::OneHot, part, split).unwrap();
             assert_eq!(parity.inputs(), one_hot.inputs());
             for (sign, row) in parity.targets().iter().zip(one_hot.targets().chunks_exact(10)) {
                 let digit = row.iter().position(|y| *y > 0.0).unwrap();
@@ -281,7 +273,10 @@ mod tests {
     fn impossible_sizes_are_refused() {
         let check = |training_count, test_count, part, expected: &LabelledError| {
             let split = DigitsSplit { training_count, test_count, seed: 0 };
-            assert_eq!(digits().unwrap().parity(part, split).as_ref(), Err(expected));
+            assert_eq!(
+                digits().unwrap().dataset(ClassTargets::Parity, part, split).as_ref(),
+                Err(expected)
+            );
         };
         let expected =
             LabelledError::TooFew { training_count: 1000, test_count: 798, available: 1797 };

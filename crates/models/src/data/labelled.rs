@@ -1,10 +1,10 @@
-//! Inputs with a class each: what is learned of them, which are trained on, and how they are scaled.
+//! Inputs with a class for each: targets, training and test samples, and scaling.
 
 use flatmin_linalg::{RowMatrix, simd};
 use rand::Rng;
 use rand::seq::SliceRandom as _;
 
-use super::{Dataset, DatasetError};
+use crate::dataset::{Dataset, DatasetError};
 
 /// Inputs as they were measured (n × d, a row per sample) with a class for each, from 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ pub enum LabelledError {
     Dataset(#[from] DatasetError),
 }
 
-/// What is to be learned of a class.
+/// The targets that are made of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClassTargets {
     /// One target: +1 for the classes 0, 2, 4, … and −1 for 1, 3, 5, ….
@@ -157,8 +157,8 @@ impl Labelled {
 /// Centring and scaling of inputs, `x = s (u − ū)`, learned from the training inputs alone.
 ///
 /// With their mean `ū = (1/n) Σ u_i` and `s = √(d / ((1/n) Σ ‖u_i − ū‖²))`, the scaled training inputs
-/// have mean 0 and mean squared norm d, as synthetic inputs on the sphere of radius √d have. All
-/// coordinates have the same factor, so that one which is the same in all training inputs becomes 0.
+/// have mean 0 and mean squared norm d, like synthetic inputs on the sphere of radius √d. All
+/// coordinates have the same factor; a coordinate that is the same in all training inputs becomes 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputScaling {
     mean: Vec<f64>,
@@ -169,8 +169,7 @@ impl InputScaling {
     /// The scaling of these training inputs, n × d.
     ///
     /// # Errors
-    /// [`LabelledError`] when there are none, when a value is not finite, and when they are all the
-    /// same.
+    /// [`LabelledError`] when there are none, when a value is not finite, and when all inputs are equal.
     pub fn new(training: &RowMatrix) -> Result<Self, LabelledError> {
         let (n, d) = (training.rows(), training.columns());
         if n == 0 {
@@ -227,7 +226,7 @@ impl InputScaling {
     }
 }
 
-/// Which of some samples are for training and which for testing; no sample is for both.
+/// A choice of training samples and test samples; no sample is in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleSplit {
     /// Training samples, ascending.
@@ -239,12 +238,12 @@ pub struct SampleSplit {
 impl SampleSplit {
     /// Draws `training_count` and `test_count` of `available` samples.
     ///
-    /// The training samples are the first of a random order and the test samples the last of it: the
-    /// same random numbers give the same test samples whatever the number of training samples, and
-    /// fewer training samples are some of the more.
+    /// The training samples are the first of a random order and the test samples the last of it. The
+    /// same random numbers give the same test samples for any number of training samples, and a
+    /// smaller set of training samples is part of a larger one.
     ///
     /// # Errors
-    /// [`LabelledError::TooFew`] when there are not so many.
+    /// [`LabelledError::TooFew`] when there are fewer samples.
     pub fn draw(
         available: usize,
         training_count: usize,
@@ -271,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{ClassTargets, InputScaling, Labelled, LabelledError, SampleSplit};
-    use crate::data::DatasetError;
+    use crate::dataset::DatasetError;
 
     fn matrix(rows: usize, columns: usize, values: &[f64]) -> RowMatrix {
         RowMatrix::new(rows, columns, values.to_vec()).unwrap()

@@ -18,10 +18,10 @@ use std::ops::Range;
 use faer::{Accum, Mat, MatMut, MatRef};
 use flatmin_linalg::{RowMatrix, matmul};
 
-use super::{Layer, Mlp, row_by_row};
-use crate::linearization::subtract;
+use super::network::{Layer, Mlp};
+use crate::dataset::{Dataset, subtract};
+use crate::linearization::Linearization;
 use crate::model::{fill_upper, scaled_gram};
-use crate::{Dataset, Linearization, Model as _};
 
 /// A hidden layer on s samples, each matrix s × m.
 struct Hidden {
@@ -123,7 +123,7 @@ impl<'a> MlpLinearization<'a> {
         let (mut hidden, outputs) = Hidden::forward(model, parameters, inputs);
         let mut residuals = row_by_row(outputs.as_ref());
         subtract(&mut residuals, data.targets_of(samples));
-        let k = model.output_dim();
+        let k = model.output_count();
         let delta = Mat::from_fn(outputs.nrows(), k, |i, o| residuals[i * k + o]);
         let mut pulled = Vec::with_capacity(hidden.len());
         let deltas = backward(model, parameters, &hidden, delta, |product| {
@@ -138,7 +138,7 @@ impl<'a> MlpLinearization<'a> {
         Self { model, parameters, inputs, hidden, deltas, residuals }
     }
 
-    /// `H_{l−1}`, what layer l (from 0) gets.
+    /// `H_{l−1}`, the input of layer l (from 0).
     fn input(&self, l: usize) -> MatRef<'_, f64> {
         if l == 0 { self.inputs } else { self.hidden[l - 1].values.as_ref() }
     }
@@ -168,7 +168,8 @@ impl<'a> MlpLinearization<'a> {
         (Tangent { moved, values }, outputs)
     }
 
-    /// Adds `Jᵀ δ̇`, and the rest of the Hessian's product where a tangent with its direction is given.
+    /// Adds `Jᵀ δ̇`, and the other terms of the product with the Hessian if a tangent with its direction is
+    /// given.
     fn add_backward(
         &self,
         mut delta: Mat<f64>,
@@ -225,11 +226,12 @@ impl Hidden {
 
 /// The outputs on every row of `inputs`, n × k row by row.
 pub(super) fn outputs(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Vec<f64> {
-    // As many rows as fill a cache, so that memory does not grow with n.
-    const ROWS: usize = 256;
-    let (n, mut outputs) = (inputs.rows(), Vec::with_capacity(inputs.rows() * model.output_dim()));
-    for start in (0..n).step_by(ROWS) {
-        let rows = inputs.as_mat().subrows(start, ROWS.min(n - start));
+    // Blocks of rows that fill a cache, so that memory does not grow with n.
+    const BLOCK_ROWS: usize = 256;
+    let (n, mut outputs) =
+        (inputs.rows(), Vec::with_capacity(inputs.rows() * model.output_count()));
+    for start in (0..n).step_by(BLOCK_ROWS) {
+        let rows = inputs.as_mat().subrows(start, BLOCK_ROWS.min(n - start));
         outputs.extend(row_by_row(Hidden::forward(model, parameters, rows).1.as_ref()));
     }
     outputs
@@ -257,7 +259,7 @@ fn backward(
 
 /// See [`Mlp::gram`](crate::Model::gram).
 pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
-    let (n, k) = (inputs.rows(), model.output_dim());
+    let (n, k) = (inputs.rows(), model.output_count());
     let (hidden, _) = Hidden::forward(model, parameters, inputs.as_mat());
     // `Δ_l` of every layer, row i·k + o.
     let mut deltas: Vec<RowMatrix> =
@@ -310,7 +312,7 @@ impl Linearization for MlpLinearization<'_> {
     }
 
     fn add_vjp(&self, weights: &[f64], product: &mut [f64]) {
-        let k = self.model.output_dim();
+        let k = self.model.output_count();
         assert_eq!(weights.len(), self.inputs.nrows() * k, "number of outputs");
         let delta = Mat::from_fn(self.inputs.nrows(), k, |i, o| weights[i * k + o]);
         self.add_backward(delta, None, product);
@@ -332,4 +334,15 @@ impl Linearization for MlpLinearization<'_> {
         let (tangent, outputs) = self.tangent(vector);
         self.add_backward(outputs, Some((&tangent, vector)), product);
     }
+}
+
+/// The entries of a matrix row by row.
+fn row_by_row(matrix: MatRef<'_, f64>) -> Vec<f64> {
+    let mut values = vec![0.0; matrix.nrows() * matrix.ncols()];
+    for (j, column) in matrix.col_iter().enumerate() {
+        for (i, value) in column.iter().enumerate() {
+            values[i * matrix.ncols() + j] = *value;
+        }
+    }
+    values
 }

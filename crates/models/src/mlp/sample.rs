@@ -2,11 +2,10 @@
 
 use flatmin_linalg::simd;
 
-use super::activation::Activated;
-use super::{Layer, Mlp};
-use crate::Model as _;
+use super::network::{Layer, Mlp};
+use crate::activation::Activated;
 
-/// One input with everything on the way forward.
+/// One input, with the values of all layers.
 pub(super) struct Sample<'a> {
     model: &'a Mlp,
     parameters: &'a [f64],
@@ -18,7 +17,7 @@ pub(super) struct Sample<'a> {
     output: Vec<f64>,
 }
 
-/// `W h + b`; for a direction in parameter space too, whose bias may be missing.
+/// `W h + b`, for parameters or for a direction in parameter space.
 fn affine(layer: &Layer, parameters: &[f64], input: &[f64]) -> Vec<f64> {
     let rows = parameters[layer.weights.clone()].chunks_exact(layer.inputs);
     let mut z: Vec<f64> = rows.map(|row| simd::dot(row, input)).collect();
@@ -38,7 +37,7 @@ fn pull(layer: &Layer, parameters: &[f64], delta: &[f64]) -> Vec<f64> {
     pulled
 }
 
-/// Adds `δ hᵀ` to the weights; biases are left alone.
+/// Adds `δ hᵀ` to the weights.
 fn add_outer(layer: &Layer, delta: &[f64], input: &[f64], gradient: &mut [f64]) {
     let rows = gradient[layer.weights.clone()].chunks_exact_mut(layer.inputs);
     for (row, delta) in rows.zip(delta) {
@@ -52,27 +51,25 @@ fn add_bias(layer: &Layer, delta: &[f64], gradient: &mut [f64]) {
     }
 }
 
-impl Mlp {
-    pub(super) fn sample<'a>(&'a self, parameters: &'a [f64], input: &'a [f64]) -> Sample<'a> {
-        self.check(parameters);
-        assert_eq!(input.len(), self.input_dim(), "dimension of the input");
-        let last = self.depth() - 1;
+impl<'a> Sample<'a> {
+    pub(super) fn new(model: &'a Mlp, parameters: &'a [f64], input: &'a [f64]) -> Self {
+        model.check(parameters);
+        assert_eq!(input.len(), model.layers[0].inputs, "dimension of the input");
+        let last = model.depth() - 1;
         let mut hidden: Vec<Vec<Activated>> = Vec::with_capacity(last);
         let mut values: Vec<Vec<f64>> = Vec::with_capacity(last);
-        for layer in &self.layers[..last] {
+        for layer in &model.layers[..last] {
             let z = affine(layer, parameters, values.last().map_or(input, Vec::as_slice));
-            let activated: Vec<Activated> = z.into_iter().map(|z| self.activation.at(z)).collect();
+            let activated: Vec<Activated> = z.into_iter().map(|z| model.activation.at(z)).collect();
             values.push(activated.iter().map(|a| a.value).collect());
             hidden.push(activated);
         }
         let top = values.last().map_or(input, Vec::as_slice);
-        let output = affine(&self.layers[last], parameters, top);
-        Sample { model: self, parameters, input, hidden, values, output }
+        let output = affine(&model.layers[last], parameters, top);
+        Self { model, parameters, input, hidden, values, output }
     }
-}
 
-impl Sample<'_> {
-    /// `h_{l−1}`, what layer l (from 0) gets.
+    /// `h_{l−1}`, the input of layer l (from 0).
     fn input(&self, l: usize) -> &[f64] {
         if l == 0 { self.input } else { &self.values[l - 1] }
     }
@@ -104,7 +101,7 @@ impl Sample<'_> {
     ) {
         self.model.check(vector);
         self.model.check(product);
-        assert_eq!(weights.len(), self.model.output_dim(), "number of weights");
+        assert_eq!(weights.len(), self.output.len(), "number of weights");
         let layers = &self.model.layers;
         // Forward: the derivatives of z_l and h_l along v.
         let (mut moved, mut moved_values) = (Vec::new(), Vec::<Vec<f64>>::new());

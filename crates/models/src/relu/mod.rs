@@ -7,9 +7,10 @@ use flatmin_linalg::{RowMatrix, product, simd};
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::mlp::rectified;
-use crate::model::{Model, SizeError, fill_upper, scaled_gram};
-pub use population::PopulationGaussNewton;
+pub use self::population::PopulationGaussNewton;
+use crate::activation::rectified;
+use crate::model::{Model, fill_upper, scaled_gram};
+use crate::size::SizeError;
 
 /// A two-layer ReLU network without biases: `f(x; θ) = Σ_{j≤m} a_j max(w_jᵀx, 0)`.
 ///
@@ -44,7 +45,7 @@ impl TwoLayerRelu {
     /// The hidden weights (m × d, row by row) and the output weights (m).
     ///
     /// # Panics
-    /// When `parameters` has not m(d + 1) entries.
+    /// When `parameters` does not have m(d + 1) entries.
     pub fn split<'a>(&self, parameters: &'a [f64]) -> (&'a [f64], &'a [f64]) {
         assert_eq!(parameters.len(), self.parameter_count(), "number of parameters");
         parameters.split_at(self.width * self.input_dim)
@@ -85,7 +86,8 @@ impl TwoLayerRelu {
 
     /// The population Gauss–Newton matrix for `x ~ N(0, I_d)` or `x ~ Unif(√d S^{d−1})`.
     pub fn population(&self, parameters: &[f64]) -> PopulationGaussNewton {
-        PopulationGaussNewton::new(*self, parameters)
+        let (hidden, output) = self.split(parameters);
+        PopulationGaussNewton::new(self.input_dim, hidden, output)
     }
 
     /// Pre-activations `z_ij = w_jᵀx_i`, n × m.

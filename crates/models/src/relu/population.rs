@@ -22,9 +22,6 @@ use flatmin_linalg::{
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::TwoLayerRelu;
-use crate::Model as _;
-
 /// `Ḡ = E_x[∇f(x)∇f(x)ᵀ]` of a two-layer ReLU network, as an operator that is never formed.
 ///
 /// Exact, and the same matrix for `x ~ N(0, I_d)` and `x ~ Unif(√d S^{d−1})`: every entry is an
@@ -32,7 +29,7 @@ use crate::Model as _;
 /// and contributes nothing.
 #[derive(Debug, Clone)]
 pub struct PopulationGaussNewton {
-    model: TwoLayerRelu,
+    input_dim: usize,
     /// Unit directions `w_j/‖w_j‖` (zero rows for dead neurons).
     directions: RowMatrix,
     norms: Vec<f64>,
@@ -45,9 +42,9 @@ pub struct PopulationGaussNewton {
 }
 
 impl PopulationGaussNewton {
-    pub(super) fn new(model: TwoLayerRelu, parameters: &[f64]) -> Self {
-        let (m, d) = (model.width, model.input_dim);
-        let (hidden, output) = model.split(parameters);
+    /// For the hidden weights (m × d, row by row) and the output weights (m) of a network.
+    pub(super) fn new(input_dim: usize, hidden: &[f64], output: &[f64]) -> Self {
+        let (m, d) = (output.len(), input_dim);
         let norms: Vec<f64> =
             hidden.chunks_exact(d).map(|w| simd::norm_squared(w).sqrt()).collect();
         let directions = RowMatrix::from_fn(m, d, |j, i| {
@@ -77,7 +74,15 @@ impl PopulationGaussNewton {
                 }
             }
         }
-        Self { model, directions, norms, output: output.to_vec(), alpha, sum_norm, difference_norm }
+        Self {
+            input_dim,
+            directions,
+            norms,
+            output: output.to_vec(),
+            alpha,
+            sum_norm,
+            difference_norm,
+        }
     }
 
     /// `τ_jk = sin φ_jk / 2π`.
@@ -94,7 +99,7 @@ impl PopulationGaussNewton {
     /// `tr Ḡ`, summed over the diagonal blocks. Equals `½(‖W‖_F² + d‖a‖²)` when no neuron is dead
     /// (R1).
     pub fn trace(&self) -> f64 {
-        let d = self.model.input_dim as f64;
+        let d = self.input_dim as f64;
         (0..self.norms.len())
             .map(|j| self.alpha[(j, j)] * (self.output[j].powi(2) * d + self.norms[j].powi(2)))
             .sum()
@@ -102,7 +107,7 @@ impl PopulationGaussNewton {
 
     /// `‖Ḡ‖_F`, from the closed-form norms of the blocks. Costs O(m²).
     pub fn frobenius_norm(&self) -> f64 {
-        let d = self.model.input_dim as f64;
+        let d = self.input_dim as f64;
         let m = self.norms.len();
         let mut squares = 0.0;
         for k in 0..m {
@@ -124,8 +129,9 @@ impl PopulationGaussNewton {
     /// # Panics
     /// When a length is not the number of parameters.
     pub fn apply(&self, v: &[f64], out: &mut [f64]) {
-        let (m, d) = (self.norms.len(), self.model.input_dim);
-        let (v_hidden, v_output) = self.model.split(v);
+        let (m, d) = (self.norms.len(), self.input_dim);
+        assert_eq!((v.len(), out.len()), (m * (d + 1), m * (d + 1)), "number of parameters");
+        let (v_hidden, v_output) = v.split_at(m * d);
         let z = RowMatrix::from_fn(m, d, |k, i| {
             let along = v_output[k] * self.norms[k] * self.directions.row(k)[i];
             self.output[k].mul_add(v_hidden[k * d + i], along)
@@ -156,7 +162,6 @@ impl PopulationGaussNewton {
         matmul(y.as_mut(), replace, self.alpha.as_ref(), z.as_mat(), 1.0);
         matmul(y.as_mut(), add, along_k.as_ref(), directions, 1.0);
         let (out_hidden, out_output) = out.split_at_mut(m * d);
-        assert_eq!(out_output.len(), m, "number of parameters");
         for j in 0..m {
             let mut along_w = 0.0;
             for (i, u) in self.directions.row(j).iter().enumerate() {
@@ -173,8 +178,8 @@ impl PopulationGaussNewton {
     /// # Errors
     /// [`EigenError::NotFinite`] when the parameters are not finite.
     pub fn largest_eigenpair(&self, rng: &mut impl Rng) -> Result<Eigenpair, EigenError> {
-        let start: Vec<f64> =
-            (0..self.model.parameter_count()).map(|_| StandardNormal.sample(rng)).collect();
+        let count = self.norms.len() * (self.input_dim + 1);
+        let start: Vec<f64> = (0..count).map(|_| StandardNormal.sample(rng)).collect();
         largest_eigenpair(&start, |v, out| self.apply(v, out), LanczosOptions::default())
     }
 

@@ -20,7 +20,7 @@ use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, DiagonalLinear, TwoLayerRelu};
 use flatmin_optim::{
-    Method, Outcome, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainable, train,
+    Method, Outcome, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainable, Trainer,
 };
 use flatmin_theory::{Batch, Gram, Minimum, Optimizer, ThresholdOptions, threshold_with};
 
@@ -154,8 +154,8 @@ impl Setting {
             stopping,
             checkpoints: Vec::new(),
         };
-        let run =
-            train(&model, &data, &initial, &options, &mut stream(seed, "batches", 0), |_| {})?;
+        let rng = stream(seed, "batches", 0);
+        let run = Trainer::new(&model, &data, &initial, &options, rng)?.run(|_| {});
         let curvature = training_curvature(&model, &run.parameters, &data)?;
         let batch = match self.method {
             Method::GradientDescent => Batch::new(SAMPLES, Sampling::WithoutReplacement)?,

@@ -14,7 +14,7 @@ pub struct SamplingError {
 }
 
 /// What a [`BatchSampler`] keeps from batch to batch: the order of the current epoch and the position
-/// in it while reshuffling, and nothing for the other samplings.
+/// in it for reshuffling, and nothing for the other samplings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SamplerState {
     order: Vec<u32>,
@@ -27,9 +27,7 @@ pub struct BatchSampler {
     sampling: Sampling,
     batch_size: usize,
     sample_count: usize,
-    /// The current epoch's order and the position in it (reshuffling only).
-    order: Vec<u32>,
-    position: usize,
+    state: SamplerState,
 }
 
 impl BatchSampler {
@@ -47,17 +45,18 @@ impl BatchSampler {
         if batch_size == 0 || sample_count == 0 || !fits || u32::try_from(sample_count).is_err() {
             return Err(SamplingError { batch_size, sample_count });
         }
-        Ok(Self { sampling, batch_size, sample_count, order: Vec::new(), position: 0 })
+        Ok(Self { sampling, batch_size, sample_count, state: SamplerState::default() })
     }
 
     /// What the sampler keeps from batch to batch.
-    pub fn state(&self) -> SamplerState {
-        SamplerState { order: self.order.clone(), position: self.position }
+    pub fn state(&self) -> &SamplerState {
+        &self.state
     }
 
-    /// Goes on from a state of a sampler with the same settings. `false`, and nothing is changed, when
-    /// it cannot be one: while reshuffling, an order of other samples, or a position beyond it; for
-    /// the other samplings, any order.
+    /// Goes on from a state of a sampler with the same settings.
+    ///
+    /// Returns `false`, and changes nothing, when it cannot be one: for reshuffling, an order of other
+    /// samples or a position beyond it; for the other samplings, any order.
     #[must_use]
     pub fn restore(&mut self, state: &SamplerState) -> bool {
         let mut seen = vec![false; self.sample_count];
@@ -67,12 +66,11 @@ impl BatchSampler {
             });
         let is_begun = self.sampling == Sampling::Reshuffling && is_permutation;
         let fits = is_begun || state.order.is_empty();
-        if fits && state.position <= state.order.len() {
-            self.order.clone_from(&state.order);
-            self.position = state.position;
-            return true;
+        let fits = fits && state.position <= state.order.len();
+        if fits {
+            self.state.clone_from(state);
         }
-        false
+        fits
     }
 
     /// Appends the indices of the next batch to `batch`.
@@ -92,15 +90,16 @@ impl BatchSampler {
                 batch.extend(subset.into_iter().map(|i| i as u32));
             }
             Sampling::Reshuffling => {
-                if self.position + self.batch_size > self.order.len() {
-                    if self.order.is_empty() {
-                        self.order = (0..count).collect();
+                let SamplerState { order, position } = &mut self.state;
+                if *position + self.batch_size > order.len() {
+                    if order.is_empty() {
+                        *order = (0..count).collect();
                     }
-                    self.order.shuffle(rng);
-                    self.position = 0;
+                    order.shuffle(rng);
+                    *position = 0;
                 }
-                batch.extend_from_slice(&self.order[self.position..][..self.batch_size]);
-                self.position += self.batch_size;
+                batch.extend_from_slice(&order[*position..][..self.batch_size]);
+                *position += self.batch_size;
             }
         }
     }
@@ -168,7 +167,7 @@ mod tests {
             sampler.draw(&mut rng, &mut batch);
         }
         let mut second = BatchSampler::new(Sampling::Reshuffling, 2, 7).unwrap();
-        assert!(second.restore(&sampler.state()));
+        assert!(second.restore(sampler.state()));
         let (mut expected, mut actual, mut second_rng) = (Vec::new(), Vec::new(), rng.clone());
         for _ in 0..5 {
             sampler.draw(&mut rng, &mut expected);
@@ -177,13 +176,13 @@ mod tests {
         assert_eq!(actual, expected);
 
         let mut smaller = BatchSampler::new(Sampling::Reshuffling, 2, 6).unwrap();
-        assert!(!smaller.restore(&sampler.state()));
-        let mut twice = sampler.state();
+        assert!(!smaller.restore(sampler.state()));
+        let mut twice = sampler.state().clone();
         twice.order[0] = twice.order[1];
         assert!(!second.restore(&twice));
         assert!(!second.restore(&SamplerState { order: Vec::new(), position: 1 }));
         let mut other = BatchSampler::new(Sampling::WithReplacement, 2, 7).unwrap();
-        assert!(!other.restore(&sampler.state()));
+        assert!(!other.restore(sampler.state()));
     }
 
     #[test]

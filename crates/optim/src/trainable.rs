@@ -2,7 +2,7 @@
 
 use flatmin_models::{Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 
-use crate::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel};
+use crate::kernel::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel};
 
 /// A model that can be trained.
 ///

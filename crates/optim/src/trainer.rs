@@ -5,19 +5,21 @@ use flatmin_models::Dataset;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BatchOrder, BatchSampler, Kernel, Method, Optimizer, OptimizerState, Outcome, PlainKernel,
-    Precision, SamplerState, Segment, TrainError, TrainOptions, Trainable, Update,
-};
+use crate::batches::Batches;
+use crate::kernel::{Kernel, PlainKernel, Segment};
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::order::BatchOrder;
+use crate::sampling::SamplerState;
+use crate::settings::{Method, Observation, Outcome, Precision, Run, TrainError, TrainOptions};
+use crate::trainable::Trainable;
 
-/// Parameters larger than this (ℓ2 norm) have diverged.
+/// Parameters with a larger ℓ2 norm have diverged.
 const DIVERGED_NORM: f64 = 1e8;
 
-/// Most samples that [`Trainer::advance`] goes through, unless a single step has more.
-const SAMPLES: usize = 1 << 16;
-
-/// A training run in progress: [`train()`](crate::train()) piece by piece, which can be stopped between
-/// two pieces and taken up again from its [`TrainState`].
+/// A training run in progress.
+///
+/// [`run`](Self::run) goes to the end. Piece by piece, with [`advance`](Self::advance), a run can be
+/// stopped between two pieces and taken up again from its [`TrainState`].
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after
 /// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. That matters
@@ -69,29 +71,25 @@ pub struct Trainer<'a, M: ?Sized, R> {
     options: &'a TrainOptions,
     kernel: Box<dyn Kernel + 'a>,
     batches: Batches<'a, R>,
-    step: u64,
-    total: Segment,
-    since_checkpoint: Segment,
-    since_check: Segment,
-    passed_checks: u32,
-    /// Position in the checkpoints of the first one that was not observed.
-    next_checkpoint: usize,
+    /// Everything but the parameters, the optimizer and the random numbers, which are taken when the
+    /// state is asked for.
+    progress: TrainState,
     outcome: Option<Outcome>,
 }
 
 /// What a run needs to go on: everything that its [`Trainer`] keeps from step to step, with the
 /// position in its random stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrainState {
     step: u64,
-    /// Whether the checkpoint at `step`, if it is one, was observed.
+    /// True when `step` is a checkpoint that was observed.
     observed: bool,
     passed_checks: u32,
     total: Segment,
     since_checkpoint: Segment,
     since_check: Segment,
     sampler: SamplerState,
-    /// In words of 32 bits from the start of the stream.
+    /// The position in the random stream, in words of 32 bits.
     stream_position: u128,
     parameters: Vec<f64>,
     /// Not stored where it is empty: states are older than the choice of an optimizer.
@@ -122,7 +120,7 @@ impl<M: ?Sized, R> std::fmt::Debug for Trainer<'_, M, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer")
             .field("options", self.options)
-            .field("step", &self.step)
+            .field("step", &self.progress.step)
             .field("outcome", &self.outcome)
             .finish_non_exhaustive()
     }
@@ -168,12 +166,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
             options,
             kernel: kernel(model, data, options, initial, &OptimizerState::default())?,
             batches,
-            step: 0,
-            total: Segment::default(),
-            since_checkpoint: Segment::default(),
-            since_check: Segment::default(),
-            passed_checks: 0,
-            next_checkpoint: 0,
+            progress: TrainState::default(),
             outcome: None,
         };
         if options.max_steps == 0 {
@@ -184,7 +177,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
 
     /// Steps done.
     pub fn step(&self) -> u64 {
-        self.step
+        self.progress.step
     }
 
     /// The parameters after them (not finite, or huge, when the run diverged).
@@ -194,7 +187,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
 
     /// All steps, summed up.
     pub fn total(&self) -> Segment {
-        self.total
+        self.progress.total
     }
 
     /// How the run ended; `None` while it has not.
@@ -202,57 +195,66 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
         self.outcome
     }
 
+    /// Runs to the end, and calls `observe` at the checkpoints that the run reaches and at its end.
+    pub fn run(mut self, mut observe: impl FnMut(Observation<'_>)) -> Run {
+        loop {
+            if let Some(since_last) = self.observe() {
+                let (step, parameters) = (self.step(), self.parameters());
+                observe(Observation { step, parameters: &parameters, since_last });
+            }
+            if let Some(outcome) = self.outcome {
+                let (steps, total) = (self.step(), self.total());
+                return Run { outcome, steps, total, parameters: self.parameters() };
+            }
+            self.advance();
+        }
+    }
+
     /// The steps since the last observation, if one is due now: at a step of
     /// [`TrainOptions::checkpoints`], or at the end of the run when it made steps since. Once for
     /// each.
     pub fn observe(&mut self) -> Option<Segment> {
-        let is_checkpoint = self.checkpoint() == Some(self.step);
-        if is_checkpoint {
-            self.next_checkpoint += 1;
-        }
-        let is_end = self.outcome.is_some() && self.since_checkpoint.steps > 0;
-        (is_checkpoint || is_end).then(|| std::mem::take(&mut self.since_checkpoint))
+        let TrainState { step, observed, since_checkpoint, .. } = &mut self.progress;
+        let is_checkpoint = !*observed && self.options.checkpoints.binary_search(step).is_ok();
+        *observed |= is_checkpoint;
+        let is_end = self.outcome.is_some() && since_checkpoint.steps > 0;
+        (is_checkpoint || is_end).then(|| std::mem::take(since_checkpoint))
     }
 
-    /// Runs the next piece; nothing when the run is over. Checkpoints that are passed without
-    /// [`observe`](Self::observe) are lost.
+    /// Runs the next piece; does nothing when the run is over. A checkpoint that is passed without
+    /// [`observe`](Self::observe) is lost.
     pub fn advance(&mut self) {
         if self.outcome.is_some() {
             return;
         }
-        let Batches { epoch, piece, .. } = self.batches;
-        let epoch_start = self.step / epoch * epoch;
+        let (step, epoch, piece) = (self.progress.step, self.batches.epoch, self.batches.piece);
+        let epoch_start = step / epoch * epoch;
         let epoch_end = epoch_start + epoch;
-        let piece_end = self.step + piece - (self.step - epoch_start) % piece;
-        while self.checkpoint().is_some_and(|step| step <= self.step) {
-            self.next_checkpoint += 1;
-        }
-        let checkpoint = self.checkpoint().unwrap_or(u64::MAX);
+        let piece_end = step + piece - (step - epoch_start) % piece;
+        let checkpoints = &self.options.checkpoints;
+        let next = checkpoints.partition_point(|checkpoint| *checkpoint <= step);
+        let checkpoint = checkpoints.get(next).copied().unwrap_or(u64::MAX);
         let end = epoch_end.min(piece_end).min(checkpoint).min(self.options.max_steps);
-        let segment = self.batches.run(self.kernel.as_mut(), self.step, end);
-        self.step = end;
-        for sum in [&mut self.total, &mut self.since_checkpoint, &mut self.since_check] {
+        let segment = self.batches.run(self.kernel.as_mut(), step, end);
+        let TrainState { total, since_checkpoint, since_check, .. } = &mut self.progress;
+        for sum in [total, since_checkpoint, since_check] {
             sum.merge(&segment);
         }
-        if self.step == epoch_end
+        (self.progress.step, self.progress.observed) = (end, false);
+        if end == epoch_end
             && let Some(outcome) = self.check()
         {
             self.end(outcome);
-        } else if self.step >= self.options.max_steps {
+        } else if end >= self.options.max_steps {
             self.end(Outcome::OutOfSteps);
         }
-    }
-
-    /// The first checkpoint that was not observed.
-    fn checkpoint(&self) -> Option<u64> {
-        self.options.checkpoints.get(self.next_checkpoint).copied()
     }
 
     /// The check at the end of an epoch.
     fn check(&mut self) -> Option<Outcome> {
         let stopping = &self.options.stopping;
-        let mean_loss = self.since_check.loss_sum / self.since_check.steps as f64;
-        self.since_check = Segment::default();
+        let Segment { steps, loss_sum, .. } = std::mem::take(&mut self.progress.since_check);
+        let mean_loss = loss_sum / steps as f64;
         if !mean_loss.is_finite() {
             return Some(Outcome::Diverged);
         }
@@ -272,8 +274,9 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
             };
             loss <= stopping.loss
         };
-        self.passed_checks = if passed { self.passed_checks + 1 } else { 0 };
-        (self.passed_checks >= stopping.checks).then_some(Outcome::Converged)
+        let passed_checks = &mut self.progress.passed_checks;
+        *passed_checks = if passed { *passed_checks + 1 } else { 0 };
+        (*passed_checks >= stopping.checks).then_some(Outcome::Converged)
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -307,22 +310,13 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
     /// The state between two pieces; `None` when a number in it is not finite, which no run comes
     /// back from.
     pub fn state(&self) -> Option<TrainState> {
-        let (sampler, position) = match &self.batches.source {
-            Source::Drawn { sampler, rng } => (sampler.state(), rng.get_word_pos()),
-            Source::All | Source::Given(_) => (SamplerState::default(), 0),
-        };
-        let last = self.next_checkpoint.checked_sub(1);
+        let (sampler, stream_position) = self.batches.state();
         let state = TrainState {
-            step: self.step,
-            observed: last.is_some_and(|last| self.options.checkpoints[last] == self.step),
-            passed_checks: self.passed_checks,
-            total: self.total,
-            since_checkpoint: self.since_checkpoint,
-            since_check: self.since_check,
             sampler,
-            stream_position: position,
+            stream_position,
             parameters: self.kernel.parameters(),
             optimizer: self.kernel.optimizer_state(),
+            ..self.progress.clone()
         };
         state.is_finite().then_some(state)
     }
@@ -356,25 +350,13 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         }
         let TrainState { parameters, optimizer, .. } = state;
         let kernel = kernel(self.model, self.data, self.options, parameters, optimizer)?;
-        match &mut self.batches.source {
-            Source::Drawn { sampler, rng } => {
-                if !sampler.restore(&state.sampler) {
-                    return refuse("its sampler has another order of samples");
-                }
-                rng.set_word_pos(state.stream_position);
-            }
-            Source::All | Source::Given(_) => {}
+        if !self.batches.restore(&state.sampler, state.stream_position) {
+            return refuse("its sampler has another order of samples");
         }
         self.kernel = kernel;
-        self.step = state.step;
-        self.passed_checks = state.passed_checks;
-        self.total = state.total;
-        self.since_checkpoint = state.since_checkpoint;
-        self.since_check = state.since_check;
-        let before = |step: &u64| *step < state.step || state.observed && *step == state.step;
-        self.next_checkpoint = self.options.checkpoints.iter().take_while(|s| before(s)).count();
+        self.progress = TrainState { parameters: Vec::new(), ..state.clone() };
         self.outcome = None;
-        if self.step >= self.options.max_steps {
+        if state.step >= self.options.max_steps {
             self.end(Outcome::OutOfSteps);
         }
         Ok(())
@@ -404,110 +386,4 @@ fn kernel<'a, M: Trainable + ?Sized>(
 fn diverged(parameters: &[f64]) -> bool {
     // Not `>`: a NaN has diverged too.
     !(simd::norm_squared(parameters) <= DIVERGED_NORM * DIVERGED_NORM)
-}
-
-/// Where the samples of a step come from.
-enum Source<'a, R> {
-    /// All of them: gradient descent.
-    All,
-    Drawn {
-        sampler: BatchSampler,
-        rng: R,
-    },
-    Given(&'a BatchOrder),
-}
-
-/// Takes batches and runs them.
-struct Batches<'a, R> {
-    options: &'a TrainOptions,
-    source: Source<'a, R>,
-    batch_size: usize,
-    /// Steps an epoch.
-    epoch: u64,
-    /// Most steps a piece.
-    piece: u64,
-    order: Vec<u32>,
-    learning_rates: Vec<f64>,
-}
-
-impl<'a, R: Rng> Batches<'a, R> {
-    fn drawn(options: &'a TrainOptions, sample_count: usize, rng: R) -> Result<Self, TrainError> {
-        let (source, batch_size) = match options.method {
-            Method::GradientDescent => (Source::All, sample_count),
-            Method::Sgd { batch_size, sampling } => {
-                let sampler = BatchSampler::new(sampling, batch_size, sample_count)?;
-                (Source::Drawn { sampler, rng }, batch_size)
-            }
-        };
-        Ok(Self::new(options, source, batch_size, sample_count))
-    }
-
-    fn given(
-        options: &'a TrainOptions,
-        sample_count: usize,
-        order: &'a BatchOrder,
-    ) -> Result<Self, TrainError> {
-        let batch_size = match options.method {
-            Method::GradientDescent => sample_count,
-            Method::Sgd { batch_size, .. } => batch_size,
-        };
-        let steps = order.steps().min(options.max_steps);
-        for (what, order, expected) in [
-            ("a batch size of", order.batch_size() as u64, batch_size as u64),
-            (
-                "indices into a number of samples of",
-                order.sample_count() as u64,
-                sample_count as u64,
-            ),
-            ("a number of steps of", steps, options.max_steps),
-        ] {
-            if order != expected {
-                return Err(TrainError::Order { what, order, expected });
-            }
-        }
-        Ok(Self::new(options, Source::Given(order), batch_size, sample_count))
-    }
-
-    fn new(
-        options: &'a TrainOptions,
-        source: Source<'a, R>,
-        batch_size: usize,
-        sample_count: usize,
-    ) -> Self {
-        let epoch = sample_count.div_ceil(batch_size) as u64;
-        let piece = (SAMPLES / batch_size).max(1) as u64;
-        let (order, learning_rates) = (Vec::new(), Vec::new());
-        Self { options, source, batch_size, epoch, piece, order, learning_rates }
-    }
-
-    /// Runs the steps `start..end`.
-    fn run(&mut self, kernel: &mut dyn Kernel, start: u64, end: u64) -> Segment {
-        let options = self.options;
-        self.order.clear();
-        self.learning_rates.clear();
-        for step in start..end {
-            let factor = options.schedule.factor(step, options.max_steps);
-            self.learning_rates.push(options.learning_rate * factor);
-            match &mut self.source {
-                Source::All => {}
-                Source::Drawn { sampler, rng } => sampler.draw(rng, &mut self.order),
-                Source::Given(order) => self.order.extend_from_slice(order.batch(step)),
-            }
-        }
-        let clip_norm = options.clip_norm;
-        let full = matches!(self.source, Source::All);
-        if !full && self.batch_size == 1 {
-            return kernel.single_steps(&self.order, &self.learning_rates, clip_norm);
-        }
-        let mut segment = Segment::default();
-        for (t, &learning_rate) in self.learning_rates.iter().enumerate() {
-            let update = Update { learning_rate, clip_norm };
-            segment.add(if full {
-                kernel.full_step(update)
-            } else {
-                kernel.batch_step(&self.order[t * self.batch_size..][..self.batch_size], update)
-            });
-        }
-        segment
-    }
 }

@@ -98,9 +98,10 @@ fn check_archive(file: &str, model: &impl Trainable) {
             let options = TrainOptions {
                 learning_rate: arrays["learning_rate"].1[0],
                 clip_norm: arrays[&format!("{run}_clip_norm")].1[0],
-                schedule: match arrays[&format!("{run}_is_cosine")].1[0] > 0.0 {
-                    true => Schedule::Cosine,
-                    false => Schedule::Constant,
+                schedule: if arrays[&format!("{run}_is_cosine")].1[0] > 0.0 {
+                    Schedule::Cosine
+                } else {
+                    Schedule::Constant
                 },
                 checkpoints: arrays["steps"].1.iter().map(|step| *step as u64).collect(),
                 ..options(sgd(size), optimizer, all)

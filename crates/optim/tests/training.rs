@@ -8,7 +8,7 @@ use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLa
 use flatmin_optim::{
     BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Optimizer, Outcome, PlainKernel,
     Precision, ReluKernel, Sampling, Schedule, Segment, StoppingRule, TrainError, TrainOptions,
-    Trainable, Trainer, Update, log_spaced_steps, train,
+    Trainable, Trainer, Update, log_spaced_steps,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -174,7 +174,8 @@ fn options(method: Method, learning_rate: f64, max_steps: u64) -> TrainOptions {
 const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling };
 
 fn outcome(model: &impl Trainable, data: &Dataset, initial: &[f64], o: &TrainOptions) -> Outcome {
-    train(model, data, initial, o, &mut stream(0, "batches", 0), |_| {}).unwrap().outcome
+    let rng = stream(0, "batches", 0);
+    Trainer::new(model, data, initial, o, rng).unwrap().run(|_| {}).outcome
 }
 
 #[test]
@@ -222,8 +223,8 @@ fn a_model_without_a_float32_kernel_is_refused() {
 fn a_converged_run_has_passed_its_checks() {
     let (model, data, initial) = diagonal();
     let options = options(SGD, 0.05, 100_000);
-    let mut rng = stream(0, "batches", 0);
-    let run = train(&model, &data, &initial, &options, &mut rng, |_| {}).unwrap();
+    let rng = stream(0, "batches", 0);
+    let run = Trainer::new(&model, &data, &initial, &options, rng).unwrap().run(|_| {});
     assert!(data.loss(&model, &run.parameters) <= 1e-12);
     // Checks fall on the ends of epochs of ten steps.
     assert_eq!((run.steps % 10, run.total.steps), (0, run.steps));
@@ -232,27 +233,27 @@ fn a_converged_run_has_passed_its_checks() {
 #[test]
 fn the_observer_sees_every_checkpoint_and_the_end_and_changes_nothing() {
     let (model, data, initial) = diagonal();
-    let mut options = options(SGD, 0.001, 1000);
+    let options = options(SGD, 0.001, 1000);
     let mut seen = Vec::new();
     let mut steps_between = 0;
-    let run = train(&model, &data, &initial, &options, &mut stream(0, "batches", 0), |o| {
+    let rng = || stream(0, "batches", 0);
+    let run = Trainer::new(&model, &data, &initial, &options, rng()).unwrap().run(|o| {
         seen.push(o.step);
         steps_between += o.since_last.steps;
-    })
-    .unwrap();
+    });
     assert_eq!(seen, log_spaced_steps(4, 1000));
     assert_eq!(steps_between, 1000);
-    options.checkpoints = Vec::new();
-    let unobserved =
-        train(&model, &data, &initial, &options, &mut stream(0, "batches", 0), |_| {}).unwrap();
-    assert_eq!(run, unobserved);
+    let unobserved = TrainOptions { checkpoints: Vec::new(), ..options.clone() };
+    let trainer = Trainer::new(&model, &data, &initial, &unobserved, rng());
+    assert_eq!(run, trainer.unwrap().run(|_| {}));
 }
 
 #[test]
 fn settings_that_cannot_be_run_are_named() {
     let (model, data, initial) = relu();
     let error = |options: &TrainOptions| {
-        train(&model, &data, &initial, options, &mut stream(0, "batches", 0), |_| {}).unwrap_err()
+        let rng = stream(0, "batches", 0);
+        Trainer::new(&model, &data, &initial, options, rng).unwrap_err()
     };
     let nan = options(SGD, f64::NAN, 10);
     assert!(matches!(error(&nan), TrainError::NotPositive { name: "the learning rate", .. }));
@@ -353,8 +354,8 @@ fn a_replayed_order_is_the_run_that_drew_it() {
     let (model, data, initial) = relu();
     for (batch_size, sampling) in [(1, Sampling::Reshuffling), (3, Sampling::WithoutReplacement)] {
         let options = options(Method::Sgd { batch_size, sampling }, 0.02, 300);
-        let mut rng = stream(0, "batches", 0);
-        let drawn = train(&model, &data, &initial, &options, &mut rng, |_| {}).unwrap();
+        let rng = stream(0, "batches", 0);
+        let drawn = Trainer::new(&model, &data, &initial, &options, rng).unwrap().run(|_| {});
         let mut sampler = BatchSampler::new(sampling, batch_size, 17).unwrap();
         let (mut rng, mut indices) = (stream(0, "batches", 0), Vec::new());
         for _ in 0..300 {
@@ -426,10 +427,10 @@ fn check_not_a_number(model: &impl Trainable, data: &Dataset, initial: &[f64]) {
         parameters[position] = f64::NAN;
         for precision in [Precision::Float64, Precision::Float32] {
             let options = TrainOptions { precision, ..options(method, 0.01, 100_000) };
-            let rng = &mut stream(0, "batches", 0);
-            let run = match train(model, data, &parameters, &options, rng, |_| ()) {
+            let rng = stream(0, "batches", 0);
+            let run = match Trainer::new(model, data, &parameters, &options, rng) {
                 Err(TrainError::NoFloat32) => continue,
-                run => run.unwrap(),
+                trainer => trainer.unwrap().run(|_| ()),
             };
             let what = format!("{model:?} {precision} {method:?}, parameter {position}");
             assert_eq!(run.outcome, Outcome::Diverged, "{what}");

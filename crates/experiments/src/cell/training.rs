@@ -3,7 +3,7 @@
 use flatmin_linalg::stream;
 use flatmin_models::Dataset;
 use flatmin_optim::{
-    Observation, Outcome, Run, Segment, TrainOptions, Trainable, log_spaced_steps, train,
+    Observation, Outcome, Run, Segment, TrainOptions, Trainable, Trainer, log_spaced_steps,
 };
 
 use super::error::CellError;
@@ -62,8 +62,8 @@ pub(super) fn train_measured<N: Trainable, C: Checkpoint>(
     let linearised = |parameters: &[f64]| LinearisedPoint::new(model, parameters, data.inputs());
     let (mut path, mut since_last) = (Vec::new(), Segment::default());
     let (mut latest, mut failure) = (None, None);
-    let mut rng = stream(seed, streams::BATCHES, 0);
-    let run = train(model, data, initial, options, &mut rng, |seen| {
+    let rng = stream(seed, streams::BATCHES, 0);
+    let run = Trainer::new(model, data, initial, options, rng)?.run(|seen| {
         since_last = seen.since_last;
         if options.checkpoints.is_empty() || failure.is_some() {
             return;
@@ -75,7 +75,7 @@ pub(super) fn train_measured<N: Trainable, C: Checkpoint>(
             Err(error) => failure = Some(error),
         }
         latest = Some((seen.step, point));
-    })?;
+    });
     if let Some(error) = failure {
         return Err(error);
     }

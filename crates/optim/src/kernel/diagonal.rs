@@ -1,20 +1,21 @@
-//! Fused steps of the diagonal linear network.
+//! Fused steps of the diagonal linear network, `f(x) = Σ_j a_j b_j x_j`.
+//!
+//! With residuals r and `c = (1/B) Σ r_i x_i`, the gradient is `(c ⊙ b, c ⊙ a)`.
 //!
 //! Batch size 1: one sweep over the coordinates updates both layers for step t and accumulates the
 //! output and the gradient norm of step t + 1, `‖∇‖² = r² Σ_j x_j²(a_j² + b_j²)`.
 //!
-//! Larger batches: one pass over the inputs takes each row's residual and adds its share of
-//! `c = (1/B) Σ r_i x_i` while the row is still in the first-level cache. The gradient is
-//! `(c ⊙ b, c ⊙ a)`.
+//! Larger batches: one pass over the inputs takes each row's residual and adds its share of c while
+//! the row is still in the first-level cache.
 
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::step::{Kernel, Segment, Step, Update};
+use super::step::{Kernel, Samples, Segment, Step, Update};
 
-/// Inputs handled together by the pass over a batch.
-const ROWS: usize = 4;
+/// Inputs that the pass over a batch handles together.
+const TILE_INPUTS: usize = 4;
 
 /// The fused kernel of [`DiagonalLinear`], in arithmetic of type `E`.
 #[derive(Debug)]
@@ -30,14 +31,13 @@ pub struct DiagonalKernel<'a, E = f64> {
     /// `β = a ⊙ b`, and `c`, for batches.
     coefficients: AlignedVec<E>,
     correlation: AlignedVec<E>,
-    all: Vec<u32>,
 }
 
 impl<'a, E: Real> DiagonalKernel<'a, E> {
     /// A kernel that starts from `parameters`.
     ///
     /// # Panics
-    /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
+    /// When the parameters or the inputs do not fit the model.
     pub fn new(model: DiagonalLinear, data: &'a Dataset, parameters: &[f64]) -> Self {
         Self::with_arch(simd::arch(), model, data, parameters)
     }
@@ -54,7 +54,6 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
     ) -> Self {
         let input_dim = model.input_dim();
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
-        let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
         let stride = padded_for::<E>(input_dim);
         let (a, b) = model.split(parameters);
         Self {
@@ -67,7 +66,6 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
             b: AlignedVec::from_rows(b, input_dim, stride),
             coefficients: AlignedVec::zeros(stride),
             correlation: AlignedVec::zeros(stride),
-            all: (0..count).collect(),
         }
     }
 }
@@ -75,18 +73,11 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
 impl<E: Real> Kernel for DiagonalKernel<'_, E> {
     fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
         assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
-        self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
+        self.arch.dispatch(DiagonalSingleSteps { kernel: self, order, learning_rates, clip_norm })
     }
 
-    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
-        self.arch.dispatch(BatchStep { kernel: self, batch, update })
-    }
-
-    fn full_step(&mut self, update: Update) -> Step {
-        let all = std::mem::take(&mut self.all);
-        let step = self.batch_step(&all, update);
-        self.all = all;
-        step
+    fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
+        self.arch.dispatch(DiagonalBatchStep { kernel: self, samples, update })
     }
 
     fn parameters(&self) -> Vec<f64> {
@@ -95,14 +86,14 @@ impl<E: Real> Kernel for DiagonalKernel<'_, E> {
     }
 }
 
-struct SingleSteps<'k, 'a, E> {
+struct DiagonalSingleSteps<'k, 'a, E> {
     kernel: &'k mut DiagonalKernel<'a, E>,
     order: &'k [u32],
     learning_rates: &'k [f64],
     clip_norm: f64,
 }
 
-impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
+impl<E: Real> WithSimd for DiagonalSingleSteps<'_, '_, E> {
     type Output = Segment;
 
     #[inline(always)]
@@ -118,7 +109,8 @@ impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
         let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
         let zero = Lanes::splat(simd, E::ZERO);
         // A multiple of zero leaves the layers as they are.
-        let (mut out, mut squares) = sweep(simd, &mut a, &mut b, input(first), input(first), zero);
+        let start = [input(first), input(first)];
+        let (mut out, mut squares) = sweep(simd, [&mut a, &mut b], start, zero);
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
             let residual = out - kernel.data.targets()[sample as usize];
             let gradient_norm = residual.abs() * squares.sqrt();
@@ -126,7 +118,8 @@ impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
             segment.add(Step { loss: 0.5 * residual * residual, gradient_norm, clipped });
             let multiple = Lanes::splat(simd, E::from_f64(-(factor * residual)));
             let next = order.get(t + 1).copied().unwrap_or(sample);
-            (out, squares) = sweep(simd, &mut a, &mut b, input(sample), input(next), multiple);
+            let inputs = [input(sample), input(next)];
+            (out, squares) = sweep(simd, [&mut a, &mut b], inputs, multiple);
         }
         segment
     }
@@ -137,10 +130,8 @@ impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
 #[inline(always)]
 fn sweep<S: Simd, E: Real>(
     simd: S,
-    a: &mut GroupsMut<'_, S, E>,
-    b: &mut GroupsMut<'_, S, E>,
-    x: Groups<'_, S, E>,
-    next: Groups<'_, S, E>,
+    [a, b]: [&mut GroupsMut<'_, S, E>; 2],
+    [x, next]: [Groups<'_, S, E>; 2],
     multiple: Lanes<S, E>,
 ) -> (f64, f64) {
     let zero = Lanes::splat(simd, E::ZERO);
@@ -160,20 +151,21 @@ fn sweep<S: Simd, E: Real>(
     (out.sum(simd).to_f64(), squares.sum(simd).to_f64())
 }
 
-struct BatchStep<'k, 'a, E> {
+struct DiagonalBatchStep<'k, 'a, E> {
     kernel: &'k mut DiagonalKernel<'a, E>,
-    batch: &'k [u32],
+    samples: Samples<'k>,
     update: Update,
 }
 
-impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
+impl<E: Real> WithSimd for DiagonalBatchStep<'_, '_, E> {
     type Output = Step;
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "closures lose the instruction set")]
     fn with_simd<S: Simd>(self, simd: S) -> Step {
-        let Self { kernel, batch, update } = self;
-        let stride = kernel.stride;
-        let scale = 1.0 / batch.len() as f64;
+        let Self { kernel, samples, update } = self;
+        let (stride, count) = (kernel.stride, samples.len(kernel.data));
+        let scale = 1.0 / count as f64;
         let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
         let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
         let mut coefficients = GroupsMut::<S, E>::new(&mut kernel.coefficients);
@@ -186,31 +178,32 @@ impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
         }
         let coefficients = Groups::<S, E>::new(&kernel.coefficients);
         let inputs = &kernel.inputs;
-        let row = |sample: u32| Groups::<S, E>::new(&inputs[sample as usize * stride..][..stride]);
+        let row = |sample: usize| Groups::<S, E>::new(&inputs[sample * stride..][..stride]);
         let mut loss = 0.0;
-        for samples in batch.chunks(ROWS) {
-            // Short blocks repeat their first row with a residual of zero.
-            let mut rows = [row(samples[0]); ROWS];
-            for r in 1..samples.len() {
-                rows[r] = row(samples[r]);
+        for first in (0..count).step_by(TILE_INPUTS) {
+            let filled = TILE_INPUTS.min(count - first);
+            // Short tiles repeat their first row with a residual of zero.
+            let mut rows = [row(samples.get(first)); TILE_INPUTS];
+            for r in 1..filled {
+                rows[r] = row(samples.get(first + r));
             }
-            let mut sums = [zero; ROWS];
+            let mut sums = [zero; TILE_INPUTS];
             for k in 0..groups {
                 let coefficient = coefficients.get(simd, k);
-                for r in 0..ROWS {
+                for r in 0..TILE_INPUTS {
                     sums[r] = coefficient.mul_add(simd, rows[r].get(simd, k), sums[r]);
                 }
             }
-            let mut factors = [zero; ROWS];
-            for r in 0..samples.len() {
+            let mut factors = [zero; TILE_INPUTS];
+            for r in 0..filled {
                 let output = sums[r].sum(simd).to_f64();
-                let residual = output - kernel.data.targets()[samples[r] as usize];
+                let residual = output - kernel.data.targets()[samples.get(first + r)];
                 loss += 0.5 * scale * residual * residual;
                 factors[r] = Lanes::splat(simd, E::from_f64(scale * residual));
             }
             for k in 0..groups {
                 let mut sum = correlation.get(simd, k);
-                for r in 0..ROWS {
+                for r in 0..TILE_INPUTS {
                     sum = rows[r].get(simd, k).mul_add(simd, factors[r], sum);
                 }
                 correlation.set(k, sum);

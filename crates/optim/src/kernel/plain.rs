@@ -3,9 +3,8 @@
 use flatmin_linalg::simd;
 use flatmin_models::{Dataset, Model};
 
-use super::step::{Kernel, Step, Update};
-use crate::optimizer::Descent;
-use crate::{Optimizer, OptimizerState};
+use super::step::{Kernel, Samples, Step, Update};
+use crate::optimizer::{Descent, Optimizer, OptimizerState};
 
 /// Steps by the plain definition: per-sample gradients through [`Model::gradient`], their mean, its
 /// norm, clipping, and the step of the optimizer. Slow, and the reference for every other kernel.
@@ -19,14 +18,13 @@ pub struct PlainKernel<'a, M: ?Sized> {
     output: Vec<f64>,
     /// k × p.
     sample_gradients: Vec<f64>,
-    all: Vec<u32>,
 }
 
 impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
     /// A kernel that starts from `parameters`, with steps of plain SGD.
     ///
     /// # Panics
-    /// When the parameters or the inputs do not fit the model, or there are more than 2³² samples.
+    /// When the parameters or the inputs do not fit the model.
     pub fn new(model: &'a M, data: &'a Dataset, parameters: &[f64]) -> Self {
         let state = OptimizerState::default();
         Self::with_optimizer(model, data, parameters, Optimizer::sgd(), state)
@@ -47,7 +45,6 @@ impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
         let p = model.parameter_count();
         assert_eq!(parameters.len(), p, "number of parameters");
         assert_eq!(data.inputs().columns(), model.input_dim(), "dimension of the inputs");
-        let count = u32::try_from(data.sample_count()).expect("samples are indexed by u32");
         assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         Self {
             output: vec![0.0; model.output_dim()],
@@ -57,18 +54,17 @@ impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
             descent: Descent::new(optimizer, state),
             parameters: parameters.to_vec(),
             mean_gradient: vec![0.0; p],
-            all: (0..count).collect(),
         }
     }
 }
 
 impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
-    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
-        let scale = 1.0 / batch.len() as f64;
+    fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
+        let count = samples.len(self.data);
+        let scale = 1.0 / count as f64;
         self.mean_gradient.fill(0.0);
         let mut loss = 0.0;
-        for &sample in batch {
-            let sample = sample as usize;
+        for sample in (0..count).map(|position| samples.get(position)) {
             let input = self.data.inputs().row(sample);
             self.model.output(&self.parameters, input, &mut self.output);
             self.model.gradient(&self.parameters, input, &mut self.sample_gradients);
@@ -85,13 +81,6 @@ impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
         let (parameters, gradient) = (&mut self.parameters, &mut self.mean_gradient);
         self.descent.step(parameters, gradient, scale, update.learning_rate);
         Step { loss, gradient_norm, clipped }
-    }
-
-    fn full_step(&mut self, update: Update) -> Step {
-        let all = std::mem::take(&mut self.all);
-        let step = self.batch_step(&all, update);
-        self.all = all;
-        step
     }
 
     fn parameters(&self) -> Vec<f64> {

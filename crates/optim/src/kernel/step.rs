@@ -1,6 +1,36 @@
 //! What a step is, for every kernel.
 
-use crate::OptimizerState;
+use flatmin_models::Dataset;
+
+use crate::optimizer::OptimizerState;
+
+/// The samples of a step.
+#[derive(Debug, Clone, Copy)]
+pub enum Samples<'s> {
+    /// The whole data set, in order.
+    All,
+    /// The samples with these indices. One of them may stand there more than once.
+    Batch(&'s [u32]),
+}
+
+impl Samples<'_> {
+    /// Their number, out of the samples of `data`.
+    pub(super) fn len(self, data: &Dataset) -> usize {
+        match self {
+            Self::All => data.sample_count(),
+            Self::Batch(batch) => batch.len(),
+        }
+    }
+
+    /// The index of the sample at `position`.
+    #[inline(always)]
+    pub(super) fn get(self, position: usize) -> usize {
+        match self {
+            Self::All => position,
+            Self::Batch(batch) => batch[position] as usize,
+        }
+    }
+}
 
 /// How far a step goes along the gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +67,7 @@ pub struct Step {
     pub loss: f64,
     /// The ℓ2 norm of the batch gradient before clipping.
     pub gradient_norm: f64,
-    /// Whether the gradient was clipped.
+    /// True when the gradient was clipped.
     pub clipped: bool,
 }
 
@@ -75,17 +105,27 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the batch. Indices beyond the data panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. Indices beyond the data panic.
 pub trait Kernel: Send {
+    /// One step on the samples `samples`.
+    fn step(&mut self, samples: Samples<'_>, update: Update) -> Step;
+
     /// One step on the samples `batch`.
-    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step;
+    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
+        self.step(Samples::Batch(batch), update)
+    }
 
     /// One step on all samples.
-    fn full_step(&mut self, update: Update) -> Step;
+    fn full_step(&mut self, update: Update) -> Step {
+        self.step(Samples::All, update)
+    }
 
     /// One step of batch size 1 for each entry of `order`, with the learning rate of the same
-    /// position. The same numbers as [`batch_step`](Kernel::batch_step) one by one, or as several calls
-    /// for parts of the sequence, to rounding: kernels may take steps together.
+    /// position.
+    ///
+    /// Kernels may take steps together. The numbers agree to rounding with those of
+    /// [`batch_step`](Kernel::batch_step) one by one, and of several calls for parts of the
+    /// sequence.
     ///
     /// # Panics
     /// When the two slices differ in length.

@@ -9,7 +9,7 @@ use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::Model as _;
 use flatmin_optim::{
     DiagonalKernel, Kernel, Method, Precision, ReluKernel, Sampling, Schedule, StoppingRule,
-    TrainOptions, Update, train,
+    TrainOptions, Trainer, Update,
 };
 use flatmin_theory::{
     Batch, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions, threshold_with,
@@ -148,8 +148,9 @@ pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
         checkpoints: vec![],
     };
     timer.repeat(1, || {
-        let mut rng = stream(0, "curve order", 0);
-        black_box(train(&model, &data, &initial, &options, &mut rng, |_| ()).ok());
+        let rng = stream(0, "curve order", 0);
+        let trainer = Trainer::new(&model, &data, &initial, &options, rng);
+        black_box(trainer.map(|trainer| trainer.run(|_| ())).ok());
     })
 }
 

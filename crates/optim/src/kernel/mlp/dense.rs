@@ -9,37 +9,40 @@ use flatmin_linalg::simd::{AlignedVec, Groups, LANES, Lanes, dot_lanes, padded};
 use flatmin_models::Activation;
 use pulp::Simd;
 
-use super::tile::{End, Factors, Lines, Product};
-use super::{Layer, Neurons};
-use crate::kernel::sweep::{ROWS, products};
+use super::network::{Layer, Neurons};
+use super::row_gemm::{Epilogue, Factors, Lines, RowGemm};
+use crate::kernel::rows::{TILE_ROWS, products};
 
-/// A layer on `count` samples. Padding is taken along as zeros.
+/// A layer on `count` samples. Padding takes part as zeros.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dense<'l> {
     pub(super) layer: &'l Layer,
     pub(super) count: usize,
+    /// The activation of the hidden layers.
+    pub(super) activation: Activation,
+    /// True for the last layer, which has no activation.
+    pub(super) is_last: bool,
 }
 
 impl Dense<'_> {
-    /// From the values below to values and slopes; of ReLU, whose slopes are known from the values, to values. The last
-    /// layer has no activation.
+    /// Computes values and slopes from the values below; for ReLU no slopes, which the values show.
     #[inline(always)]
     pub(super) fn forward<S: Simd>(
         self,
         simd: S,
-        activation: Option<Activation>,
         transposed: &[f64],
         below: &[f64],
         neurons: &mut Neurons,
     ) {
-        let Self { layer, count } = self;
+        let Self { layer, count, .. } = self;
+        let activation = (!self.is_last).then_some(self.activation);
         let rows = padded(layer.outputs);
         let used = count * rows;
         if layer.outputs == 1 {
             self.forward_to_one(simd, below, &mut neurons.values[..used]);
         } else {
             let biases = S::as_simd_f64s(&layer.biases).0;
-            let product = Product {
+            let gemm = RowGemm {
                 rows: S::as_simd_f64s(transposed).0,
                 pitch: pitch(layer) / S::F64_LANES,
                 registers: rows / S::F64_LANES,
@@ -51,12 +54,12 @@ impl Dense<'_> {
                 },
                 count,
                 out: S::as_mut_simd_f64s(&mut neurons.values[..used]).0,
-                end: match activation {
-                    Some(Activation::Relu) => End::Rectify(biases),
-                    _ => End::Shift(biases),
+                epilogue: match activation {
+                    Some(Activation::Relu) => Epilogue::Rectify(biases),
+                    _ => Epilogue::Shift(biases),
                 },
             };
-            product.run(simd);
+            gemm.run(simd);
         }
         match activation {
             None => {}
@@ -67,19 +70,20 @@ impl Dense<'_> {
         }
     }
 
-    /// The pre-activations of a single neuron: of a padded row of the transposed weights but one entry would be used.
+    /// Computes the pre-activations of a single neuron. Of each padded row of the transposed weights,
+    /// only one entry would be used.
     #[inline(always)]
     fn forward_to_one<S: Simd>(self, simd: S, below: &[f64], values: &mut [f64]) {
-        let Self { layer, count } = self;
+        let Self { layer, count, .. } = self;
         let registers = layer.stride / S::F64_LANES;
         let below = &S::as_simd_f64s(below).0[..count * registers];
         let weights = &S::as_simd_f64s(&layer.weights).0[..registers];
         let bias = layer.biases[0];
         let mut values = values.chunks_exact_mut(LANES);
-        let mut blocks = below.chunks_exact(ROWS * registers);
+        let mut blocks = below.chunks_exact(TILE_ROWS * registers);
         for block in &mut blocks {
-            let mut picked = [&block[..registers]; ROWS];
-            for r in 0..ROWS {
+            let mut picked = [&block[..registers]; TILE_ROWS];
+            for r in 0..TILE_ROWS {
                 picked[r] = &block[r * registers..][..registers];
             }
             let sums = products(simd, picked, weights);
@@ -94,20 +98,19 @@ impl Dense<'_> {
         }
     }
 
-    /// From deltas to those below; their sums over the samples are added to `biases`.
+    /// Computes the deltas below; their sums over the samples are added to `biases`.
     #[inline(always)]
     pub(super) fn pull<S: Simd>(
         self,
         simd: S,
-        activation: Activation,
         deltas: &[f64],
         below: &mut Neurons,
         biases: &mut [f64],
     ) {
-        let Self { layer, count } = self;
+        let Self { layer, count, .. } = self;
         let used = count * layer.stride;
         let biases = S::as_mut_simd_f64s(biases).0;
-        let product = Product {
+        let gemm = RowGemm {
             rows: S::as_simd_f64s(&layer.weights).0,
             pitch: layer.stride / S::F64_LANES,
             registers: layer.stride / S::F64_LANES,
@@ -119,26 +122,27 @@ impl Dense<'_> {
             },
             count,
             out: S::as_mut_simd_f64s(&mut below.deltas[..used]).0,
-            end: match activation {
-                Activation::Relu => End::Mask(S::as_simd_f64s(&below.values[..used]).0, biases),
-                _ => End::Scale(S::as_simd_f64s(&below.slopes[..used]).0, biases),
+            epilogue: match self.activation {
+                Activation::Relu => {
+                    Epilogue::Mask(S::as_simd_f64s(&below.values[..used]).0, biases)
+                }
+                _ => Epilogue::Scale(S::as_simd_f64s(&below.slopes[..used]).0, biases),
             },
         };
-        product.run(simd);
+        gemm.run(simd);
     }
 
-    /// The gradient by the weights; added to what there is where `is_added`.
+    /// Computes the gradient by the weights, or adds to it where `is_added`.
     #[inline(always)]
     pub(super) fn gradient<S: Simd>(
         self,
         simd: S,
-        deltas: &[f64],
-        below: &[f64],
+        [deltas, below]: [&[f64]; 2],
         is_added: bool,
         gradient: &mut [f64],
     ) {
-        let Self { layer, count } = self;
-        let product = Product {
+        let Self { layer, count, .. } = self;
+        let gemm = RowGemm {
             rows: S::as_simd_f64s(&below[..count * layer.stride]).0,
             pitch: layer.stride / S::F64_LANES,
             registers: layer.stride / S::F64_LANES,
@@ -150,19 +154,19 @@ impl Dense<'_> {
             },
             count: layer.outputs,
             out: S::as_mut_simd_f64s(gradient).0,
-            end: if is_added { End::Add } else { End::Replace },
+            epilogue: if is_added { Epilogue::Add } else { Epilogue::Replace },
         };
-        product.run(simd);
+        gemm.run(simd);
     }
 }
 
-/// Entries from a row of transposed weights to the next: an odd number of cache lines, or rows would compete for the
-/// same few places of a cache.
+/// Distance between the rows of transposed weights: an odd number of cache lines, so that rows do not
+/// compete for the same few sets of a cache.
 fn pitch(layer: &Layer) -> usize {
     ((padded(layer.outputs) / LANES) | 1) * LANES
 }
 
-/// Room for the transposed weights of a layer.
+/// Zeros in place of the transposed weights of a layer.
 pub(super) fn room_for_transposed(layer: &Layer) -> AlignedVec {
     AlignedVec::zeros(layer.stride * pitch(layer))
 }
@@ -173,7 +177,7 @@ pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
     const SIDE: usize = 4;
     let (stride, pitch) = (layer.stride, pitch(layer));
     let (outputs, inputs) = (layer.outputs.div_ceil(SIDE), layer.inputs.div_ceil(SIDE));
-    // What is beyond is zero.
+    // Rows and columns beyond these are zero.
     let blocks = layer.weights.chunks_exact(SIDE * stride).take(outputs);
     for (b, block) in blocks.enumerate() {
         let mut lines = [&block[..stride]; SIDE];
@@ -199,7 +203,7 @@ pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
 /// The squared norm of the gradient by the parameters of a layer.
 #[inline(always)]
 pub(super) fn norm_squared<S: Simd>(simd: S, weights: &[f64], biases: &[f64]) -> f64 {
-    // So many sums that none waits for the one before. Rows and columns are padded, so that there are whole blocks.
+    // Enough sums that none waits for the one before. Rows and columns are padded to whole blocks.
     const SUMS: usize = 4;
     let weights = Groups::<S>::new(weights);
     let mut sums = [Lanes::splat(simd, 0.0); SUMS];

@@ -1,27 +1,29 @@
-//! Steps on single samples. The first layer takes eight steps a sweep ([`Blocked`]).
+//! Steps on single samples. The input layer takes `LANES` steps in a sweep ([`InputLayer`]).
 
 use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, LANES, Lanes, dot_lanes, padded};
 use flatmin_models::Activation;
 use pulp::{Simd, WithSimd};
 
-use super::{Layer, MlpKernel, Neurons};
-use crate::kernel::blocked::Blocked;
-use crate::kernel::grouped::Grouped;
+use super::network::{Layer, MlpNetwork, Neurons};
+use super::sums::mask;
+use crate::kernel::gemm::Grouped;
+use crate::kernel::input_layer::InputLayer;
+use crate::kernel::rows::{TILE_ROWS, read_rows, sort_rows, update_rows};
 use crate::kernel::step::{Segment, Step, Update};
-use crate::kernel::sweep::{ROWS, read_rows, sort_rows, update_rows};
 
-/// The sample in hand and the next one, layer by layer.
+/// The current sample and the next one, layer by layer.
 #[derive(Debug)]
-pub(super) struct SingleBuffers {
+pub(super) struct MlpSingleBuffers {
     here: Vec<Neurons>,
     next: Vec<Neurons>,
-    /// Of all layers but the first.
+    /// The rows of every layer but the first.
     lists: Vec<Rows>,
-    /// What the rows of a layer are moved by, as multiples of its input; as long as any layer.
+    /// By how much the rows of a layer are moved, as multiples of its input; as long as the widest
+    /// layer.
     coefficients: AlignedVec,
-    /// The weights of the first layer, while steps are made.
+    /// The weights of the input layer, while steps are made.
     first: Grouped,
-    blocked: Blocked,
+    input_layer: InputLayer,
 }
 
 /// The rows of a layer: the active ones, ascending, then the others.
@@ -31,7 +33,7 @@ struct Rows {
     active: usize,
 }
 
-impl SingleBuffers {
+impl MlpSingleBuffers {
     pub(super) fn new(layers: &[Layer]) -> Self {
         let neurons = || layers.iter().map(|layer| Neurons::new(layer, 1)).collect();
         let list = |layer: &Layer| Rows {
@@ -46,35 +48,36 @@ impl SingleBuffers {
             lists: layers[1..].iter().map(list).collect(),
             coefficients: AlignedVec::zeros(padded(widest)),
             first: Grouped::zeros(width, input_dim),
-            blocked: Blocked::new(width, input_dim),
+            input_layer: InputLayer::new(width, input_dim),
         }
     }
 }
 
-pub(super) struct SingleSteps<'k, 'a> {
-    pub(super) kernel: &'k mut MlpKernel<'a>,
-    pub(super) buffers: &'k mut SingleBuffers,
+/// Steps on the samples of `order`, one after the other.
+pub(super) struct MlpSingleSteps<'k, 'a> {
+    pub(super) network: &'k mut MlpNetwork<'a>,
+    pub(super) buffers: &'k mut MlpSingleBuffers,
     pub(super) order: &'k [u32],
     pub(super) learning_rates: &'k [f64],
     pub(super) clip_norm: f64,
 }
 
-impl WithSimd for SingleSteps<'_, '_> {
+impl WithSimd for MlpSingleSteps<'_, '_> {
     type Output = Segment;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Segment {
-        let Self { kernel, buffers, order, learning_rates, clip_norm } = self;
+        let Self { network, buffers, order, learning_rates, clip_norm } = self;
         let mut segment = Segment::default();
-        let MlpKernel { data, activation, layers, .. } = kernel;
+        let MlpNetwork { data, activation, layers, .. } = network;
         let inputs = data.inputs().values();
-        let SingleBuffers { here, next, lists, coefficients, first, blocked } = buffers;
+        let MlpSingleBuffers { here, next, lists, coefficients, first, input_layer } = buffers;
         let (activation, last) = (*activation, layers.len() - 1);
         // Before the first step every row is only read.
         let Some(block) = order.chunks(LANES).next() else { return segment };
         first.load_rows(&layers[0].weights, layers[0].stride);
-        blocked.begin(simd, first, inputs, block);
-        multiply(simd, blocked, 0, &mut here[0].values);
+        input_layer.begin(simd, first, inputs, block);
+        multiply(simd, input_layer, 0, &mut here[0].values);
         for (l, layer) in layers.iter().enumerate() {
             let (below, neurons) = here.split_at_mut(l);
             if let Some(below) = below.last() {
@@ -103,7 +106,7 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let (below, neurons) = here.split_at_mut(l);
                 let deltas = &neurons[0].deltas;
                 let input_squares = match below.last_mut() {
-                    None => kernel.input_norms_squared[sample as usize],
+                    None => network.input_norms_squared[sample as usize],
                     Some(below) => {
                         let active = &lists[l - 1].rows[..lists[l - 1].active];
                         pull(simd, &layer.weights, active, deltas, &mut below.deltas);
@@ -123,13 +126,13 @@ impl WithSimd for SingleSteps<'_, '_> {
                 let deltas = Groups::<S>::new(&here[l].deltas);
                 let (below, neurons) = next.split_at_mut(l);
                 let Some(below) = below.last() else {
-                    let mut moves = blocked.step::<S>(t % LANES).coefficients;
+                    let mut moves = input_layer.step::<S>(t % LANES).coefficients;
                     take_moves(simd, deltas, -factor, &mut moves, layer);
                     if (t + 1) % LANES == 0 && !following.is_empty() {
                         let samples = &following[..LANES.min(following.len())];
-                        blocked.begin(simd, first, inputs, samples);
+                        input_layer.begin(simd, first, inputs, samples);
                     }
-                    multiply(simd, blocked, (t + 1) % LANES, &mut neurons[0].values);
+                    multiply(simd, input_layer, (t + 1) % LANES, &mut neurons[0].values);
                     finish_forward(simd, activation, layer, &mut neurons[0], l == last);
                     continue;
                 };
@@ -147,24 +150,24 @@ impl WithSimd for SingleSteps<'_, '_> {
             }
             std::mem::swap(here, next);
         }
-        blocked.finish(simd, first);
+        input_layer.finish(simd, first);
         let stride = layers[0].stride;
         first.store_rows(&mut layers[0].weights, stride);
         segment
     }
 }
 
-/// Products of the first layer for step `t` of a block.
+/// Computes the products of the input layer for step `t` of a block.
 #[inline(always)]
-fn multiply<S: Simd>(simd: S, blocked: &mut Blocked, t: usize, values: &mut [f64]) {
-    let step = blocked.step::<S>(t);
+fn multiply<S: Simd>(simd: S, input_layer: &mut InputLayer, t: usize, values: &mut [f64]) {
+    let step = input_layer.step::<S>(t);
     let mut values = GroupsMut::<S>::new(values);
     for k in 0..values.len() {
         values.set(k, step.product(simd, t, k));
     }
 }
 
-/// `scale · δ`, by which the rows of a layer are moved along their input; the biases are.
+/// Sets `scale · δ`, by which the rows of a layer are moved along their input, and moves the biases.
 #[inline(always)]
 fn take_moves<S: Simd>(
     simd: S,
@@ -186,7 +189,7 @@ fn take_moves<S: Simd>(
     }
 }
 
-/// From products with the weights to values and slopes.
+/// Replaces products with the weights by values, and sets the slopes.
 #[inline(always)]
 fn finish_forward<S: Simd>(
     simd: S,
@@ -215,17 +218,17 @@ fn pull<S: Simd>(simd: S, weights: &[f64], rows: &[u32], deltas: &[f64], pulled:
     let weights = S::as_simd_f64s(weights).0;
     let pulled = S::as_mut_simd_f64s(pulled).0;
     let registers = pulled.len();
-    let mut blocks = rows.chunks_exact(ROWS);
+    let mut blocks = rows.chunks_exact(TILE_ROWS);
     for block in &mut blocks {
-        let mut picked = [&weights[..0]; ROWS];
-        let mut factors = [simd.splat_f64s(0.0); ROWS];
-        for r in 0..ROWS {
+        let mut picked = [&weights[..0]; TILE_ROWS];
+        let mut factors = [simd.splat_f64s(0.0); TILE_ROWS];
+        for r in 0..TILE_ROWS {
             picked[r] = &weights[block[r] as usize * registers..][..registers];
             factors[r] = simd.splat_f64s(deltas[block[r] as usize]);
         }
         for k in 0..registers {
             let mut sum = pulled[k];
-            for r in 0..ROWS {
+            for r in 0..TILE_ROWS {
                 sum = simd.mul_add_f64s(factors[r], picked[r][k], sum);
             }
             pulled[k] = sum;
@@ -237,16 +240,6 @@ fn pull<S: Simd>(simd: S, weights: &[f64], rows: &[u32], deltas: &[f64], pulled:
         for k in 0..registers {
             pulled[k] = simd.mul_add_f64s(factor, row[k], pulled[k]);
         }
-    }
-}
-
-/// `δ ∘= σ'`.
-#[inline(always)]
-pub(super) fn mask<S: Simd>(simd: S, slopes: &[f64], deltas: &mut [f64]) {
-    let slopes = Groups::<S>::new(slopes);
-    let mut deltas = GroupsMut::<S>::new(deltas);
-    for k in 0..slopes.len() {
-        deltas.set(k, deltas.get(simd, k).mul(simd, slopes.get(simd, k)));
     }
 }
 

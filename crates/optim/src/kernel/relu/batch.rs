@@ -1,67 +1,44 @@
-//! Steps on several samples, or all.
+//! Steps on several samples.
 //!
-//! Samples go through the network a block at a time, as many as there are lanes, and their residuals, the mask and the gradient of the output
-//! weights are taken while their pre-activations are in the first-level cache. The second product sums up the
-//! gradient over a chunk of them. Both read inputs that were interleaved beforehand, for the whole data once:
-//! nothing is packed or transposed in a step.
+//! Samples go through the network in blocks of `LANES`. Their residuals, the mask and the gradient of
+//! the output weights are taken while their pre-activations are in the first-level cache. The second
+//! product sums the gradient over a chunk of blocks. Both products read inputs that were interleaved
+//! beforehand (once, for the whole data set), so that nothing is packed or transposed in a step.
 
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
-use flatmin_models::Dataset;
 use pulp::{Simd, WithSimd};
 
-use super::ReluKernel;
-use crate::kernel::grouped::{self, Product, Strides, Tiles};
-use crate::kernel::step::{Step, Update};
+use super::network::ReluNetwork;
+use crate::kernel::gemm::{Gemm, Strides, Tiles, interleave};
+use crate::kernel::step::{Samples, Step, Update};
 
-/// Most samples in a chunk: the gradients of three groups of neurons stay in the first-level cache.
-const CHUNK: usize = 128;
-
-/// The samples of a step.
-#[derive(Clone, Copy)]
-pub(super) enum Samples<'b> {
-    All,
-    Batch(&'b [u32]),
-}
-
-impl Samples<'_> {
-    pub(super) fn len(self, data: &Dataset) -> usize {
-        match self {
-            Self::All => data.sample_count(),
-            Self::Batch(batch) => batch.len(),
-        }
-    }
-
-    fn get(self, position: usize) -> usize {
-        match self {
-            Self::All => position,
-            Self::Batch(batch) => batch[position] as usize,
-        }
-    }
-}
+/// Largest number of samples in a chunk: the gradients of three groups of neurons stay in the
+/// first-level cache.
+const CHUNK_SAMPLES: usize = 128;
 
 /// Buffers for steps with `count` samples.
 #[derive(Debug)]
-pub(super) struct BatchBuffers<E> {
+pub(super) struct ReluBatchBuffers<E> {
     count: usize,
-    /// Whether the inputs are the whole data set.
+    /// True when the inputs are the whole data set.
     whole: bool,
     /// Blocks of inputs, interleaved; the last one filled up with zeros.
     inputs: AlignedVec<E>,
     /// Blocks of coordinates of all inputs, interleaved; samples filled up to whole blocks of
     /// `inputs`.
     coordinates: AlignedVec<E>,
-    /// Filled up with zeros too.
+    /// The targets, filled up with zeros.
     targets: AlignedVec,
     /// Pre-activations: a padded row of neurons for each sample of a block.
     z: AlignedVec<E>,
-    /// Their gradients, for a chunk of samples: groups of neurons, sample by sample.
+    /// Gradients by the pre-activations, for a chunk of samples: groups of neurons, sample by sample.
     deltas: AlignedVec<E>,
-    /// Laid out like the weights.
+    /// The gradients, laid out like the weights.
     hidden_gradient: AlignedVec<E>,
     output_gradient: AlignedVec<E>,
 }
 
-impl<E: Real> BatchBuffers<E> {
+impl<E: Real> ReluBatchBuffers<E> {
     pub(super) fn new(count: usize, width: usize, input_dim: usize) -> Self {
         let (samples, neurons) = (padded_for::<E>(count), padded_for::<E>(width));
         Self {
@@ -71,7 +48,7 @@ impl<E: Real> BatchBuffers<E> {
             coordinates: AlignedVec::zeros(padded_for::<E>(input_dim) * samples),
             targets: AlignedVec::zeros(samples),
             z: AlignedVec::zeros(E::LANES * neurons),
-            deltas: AlignedVec::zeros(neurons * CHUNK.min(samples)),
+            deltas: AlignedVec::zeros(neurons * CHUNK_SAMPLES.min(samples)),
             hidden_gradient: AlignedVec::zeros(neurons * input_dim),
             output_gradient: AlignedVec::zeros(neurons),
         }
@@ -81,7 +58,7 @@ impl<E: Real> BatchBuffers<E> {
         self.count
     }
 
-    /// Gathers the samples; the whole data set only once.
+    /// Gathers the samples; the whole data set is gathered only once.
     pub(super) fn load(&mut self, samples: Samples<'_>, targets: &[f64], inputs: &[E]) {
         let whole = matches!(samples, Samples::All);
         if whole && self.whole {
@@ -93,7 +70,7 @@ impl<E: Real> BatchBuffers<E> {
         let blocks = self.inputs.chunks_exact_mut(E::LANES * input_dim);
         for (b, block) in blocks.enumerate() {
             let rows = b * E::LANES..self.count.min((b + 1) * E::LANES);
-            grouped::interleave(block, rows.map(row));
+            interleave(block, rows.map(row));
         }
         let rows = self.targets.len();
         for position in 0..self.count {
@@ -106,18 +83,18 @@ impl<E: Real> BatchBuffers<E> {
     }
 }
 
-pub(super) struct BatchStep<'k, 'a, E: Real> {
-    pub(super) kernel: &'k mut ReluKernel<'a, E>,
-    pub(super) batch: &'k mut BatchBuffers<E>,
+pub(super) struct ReluBatchStep<'k, 'a, E: Real> {
+    pub(super) network: &'k mut ReluNetwork<'a, E>,
+    pub(super) buffers: &'k mut ReluBatchBuffers<E>,
     pub(super) update: Update,
 }
 
-impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
+impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
     type Output = Step;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Step {
-        let Self { kernel, batch, update } = self;
+        let Self { network, buffers: batch, update } = self;
         let blocks = batch.targets.len() / E::LANES;
         batch.output_gradient.fill(E::ZERO);
         let mut loss = 0.0;
@@ -125,12 +102,12 @@ impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
         while first < blocks {
             // Chunks as even as possible, of whole blocks.
             let rest = blocks - first;
-            let chunk = rest.div_ceil(rest.div_ceil(CHUNK / E::LANES));
+            let chunk = rest.div_ceil(rest.div_ceil(CHUNK_SAMPLES / E::LANES));
             for b in 0..chunk {
-                batch.multiply(simd, kernel, first + b);
-                loss += batch.backward(simd, &kernel.output, first + b, [b, chunk]);
+                batch.multiply(simd, network, first + b);
+                loss += batch.backward(simd, &network.output, first + b, [b, chunk]);
             }
-            batch.sum_gradient(simd, kernel.hidden.columns(), first, chunk);
+            batch.sum_gradient(simd, network.hidden.columns(), first, chunk);
             first += chunk;
         }
         let squares = [&batch.hidden_gradient, &batch.output_gradient]
@@ -138,19 +115,19 @@ impl<E: Real> WithSimd for BatchStep<'_, '_, E> {
         let gradient_norm = (squares[0] + squares[1]).sqrt();
         let (factor, clipped) = update.factor(gradient_norm);
         let multiple = E::from_f64(-factor);
-        simd::axpy(multiple, &batch.hidden_gradient, kernel.hidden.values_mut());
-        simd::axpy(multiple, &batch.output_gradient, &mut kernel.output);
+        simd::axpy(multiple, &batch.hidden_gradient, network.hidden.values_mut());
+        simd::axpy(multiple, &batch.output_gradient, &mut network.output);
         Step { loss, gradient_norm, clipped }
     }
 }
 
-impl<E: Real> BatchBuffers<E> {
-    /// Pre-activations of block `block` of the samples.
+impl<E: Real> ReluBatchBuffers<E> {
+    /// Computes the pre-activations of block `block` of the samples.
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, kernel: &ReluKernel<'_, E>, block: usize) {
-        let depth = kernel.hidden.columns();
-        Product {
-            rows: kernel.hidden.values(),
+    fn multiply<S: Simd>(&mut self, simd: S, network: &ReluNetwork<'_, E>, block: usize) {
+        let depth = network.hidden.columns();
+        Gemm {
+            rows: network.hidden.values(),
             depth,
             block: &self.inputs[block * E::LANES * depth..][..E::LANES * depth],
             strides: Strides { group: E::LANES, column: self.z.len() / E::LANES },
@@ -161,8 +138,11 @@ impl<E: Real> BatchBuffers<E> {
         .run(simd);
     }
 
-    /// Residuals `r = Σ_j a_j σ(z_j) − y` of block `block` of the samples, the `b`-th of `chunk` blocks; its share of
-    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns its share of the loss.
+    /// Goes backward through block `block` of the samples, which is the `b`-th of `chunk` blocks.
+    ///
+    /// Takes the residuals `r = Σ_j a_j σ(z_j) − y`, adds the share of the block to
+    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns its share
+    /// of the loss.
     #[inline(always)]
     fn backward<S: Simd>(
         &mut self,
@@ -201,8 +181,8 @@ impl<E: Real> BatchBuffers<E> {
         loss
     }
 
-    /// Adds `Δᵀ X` over `chunk` blocks of samples from block `first` on to the gradient of the hidden
-    /// weights, or starts it.
+    /// Adds `Δᵀ X`, over `chunk` blocks of samples from block `first` on, to the gradient of the hidden
+    /// weights; the first chunk starts it.
     #[inline(always)]
     fn sum_gradient<S: Simd>(&mut self, simd: S, input_dim: usize, first: usize, chunk: usize) {
         let (depth, samples) = (chunk * E::LANES, self.targets.len());
@@ -210,7 +190,7 @@ impl<E: Real> BatchBuffers<E> {
         while let Some((group, count)) = tiles.next() {
             let coordinates = self.coordinates.chunks_exact(E::LANES * samples);
             for (c, block) in coordinates.enumerate() {
-                Product {
+                Gemm {
                     rows: &self.deltas[group * E::LANES * depth..][..count * E::LANES * depth],
                     depth,
                     block: &block[first * E::LANES * E::LANES..][..depth * E::LANES],

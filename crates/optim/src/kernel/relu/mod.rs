@@ -1,37 +1,36 @@
-//! Fused steps of the two-layer ReLU network.
+//! Fused steps of the two-layer ReLU network, `f(x) = Σ_j a_j max(w_j·x, 0)`.
 //!
-//! Batch size 1 ([`single`]): as many steps a sweep over the hidden weights as there are lanes. Larger batches
-//! ([`batch`]): two dense products with residuals, mask and gradient fused between them. Both keep the weights in
-//! groups of neurons ([`grouped`](super::grouped)).
+//! With `z_j = w_j·x` and the residual r, the gradient of `r²/2` is `r max(z_j, 0)` by `a_j` and
+//! `r a_j 1(z_j > 0) x` by `w_j`.
+//!
+//! Batch size 1 ([`single`]): `LANES` steps in a sweep over the hidden weights. Larger batches
+//! ([`batch`]): two dense products with residuals, mask and gradient fused between them. Both keep
+//! the weights in groups of neurons ([`gemm`](super::gemm)).
 
 mod batch;
+mod network;
 mod single;
-
-use std::borrow::Cow;
 
 use flatmin_linalg::simd::{self, AlignedVec, Real, padded_for};
 use flatmin_models::{Dataset, Model as _, TwoLayerRelu};
 use pulp::Arch;
 
-use self::batch::{BatchBuffers, BatchStep, Samples};
-use self::single::SingleSteps;
-use super::blocked::Blocked;
-use super::grouped::Grouped;
-use super::step::{Kernel, Segment, Step, Update};
+use self::batch::{ReluBatchBuffers, ReluBatchStep};
+use self::network::ReluNetwork;
+use self::single::ReluSingleSteps;
+use super::gemm::Grouped;
+use super::input_layer::InputLayer;
+use super::step::{Kernel, Samples, Segment, Step, Update};
 
 /// The fused kernel of [`TwoLayerRelu`], in arithmetic of type `E`.
 #[derive(Debug)]
 pub struct ReluKernel<'a, E: Real = f64> {
     arch: Arch,
-    data: &'a Dataset,
-    /// Those of the data, row by row.
-    inputs: Cow<'a, [E]>,
     width: usize,
-    hidden: Grouped<E>,
-    /// Output weights, padded with zeros.
-    output: AlignedVec<E>,
-    blocked: Blocked<E>,
-    batch: Option<BatchBuffers<E>>,
+    network: ReluNetwork<'a, E>,
+    input_layer: InputLayer<E>,
+    /// Made for the first step on several samples, and again for another number of them.
+    batch: Option<ReluBatchBuffers<E>>,
 }
 
 impl<'a, E: Real> ReluKernel<'a, E> {
@@ -43,7 +42,7 @@ impl<'a, E: Real> ReluKernel<'a, E> {
         Self::with_arch(simd::arch(), model, data, parameters)
     }
 
-    /// As [`new`](Self::new), on a chosen instruction set.
+    /// A kernel that starts from `parameters`, on a chosen instruction set.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -56,50 +55,40 @@ impl<'a, E: Real> ReluKernel<'a, E> {
         let (width, input_dim) = (model.width(), model.input_dim());
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
         let (hidden, output) = model.split(parameters);
-        Self {
-            arch,
+        let network = ReluNetwork {
             data,
             inputs: E::rounded(data.inputs().values()),
-            width,
             hidden: Grouped::from_rows(hidden, width, input_dim),
             output: AlignedVec::from_rows(output, width, padded_for::<E>(width)),
-            blocked: Blocked::new(width, input_dim),
-            batch: None,
-        }
-    }
-
-    fn dense_step(&mut self, samples: Samples<'_>, update: Update) -> Step {
-        let count = samples.len(self.data);
-        let mut batch = match self.batch.take() {
-            Some(batch) if batch.count() == count => batch,
-            _ => BatchBuffers::new(count, self.width, self.hidden.columns()),
         };
-        batch.load(samples, self.data.targets(), &self.inputs);
-        let step = self.arch.dispatch(BatchStep { kernel: self, batch: &mut batch, update });
-        self.batch = Some(batch);
-        step
+        let input_layer = InputLayer::new(width, input_dim);
+        Self { arch, width, network, input_layer, batch: None }
     }
 }
 
 impl<E: Real> Kernel for ReluKernel<'_, E> {
     fn single_steps(&mut self, order: &[u32], learning_rates: &[f64], clip_norm: f64) -> Segment {
         assert_eq!(order.len(), learning_rates.len(), "one learning rate for each step");
-        self.arch.dispatch(SingleSteps { kernel: self, order, learning_rates, clip_norm })
+        let Self { arch, network, input_layer, .. } = self;
+        arch.dispatch(ReluSingleSteps { network, input_layer, order, learning_rates, clip_norm })
     }
 
-    fn batch_step(&mut self, batch: &[u32], update: Update) -> Step {
-        self.dense_step(Samples::Batch(batch), update)
-    }
-
-    fn full_step(&mut self, update: Update) -> Step {
-        self.dense_step(Samples::All, update)
+    fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
+        let Self { arch, width, network, batch, .. } = self;
+        let count = samples.len(network.data);
+        let buffers = batch.take().filter(|buffers| buffers.count() == count);
+        let buffers = buffers
+            .unwrap_or_else(|| ReluBatchBuffers::new(count, *width, network.hidden.columns()));
+        let buffers = batch.insert(buffers);
+        buffers.load(samples, network.data.targets(), &network.inputs);
+        arch.dispatch(ReluBatchStep { network, buffers, update })
     }
 
     fn parameters(&self) -> Vec<f64> {
-        let input_dim = self.hidden.columns();
-        let mut parameters = vec![0.0; self.width * input_dim];
-        self.hidden.store_rows(&mut parameters, input_dim);
-        parameters.extend(self.output[..self.width].iter().map(|value| value.to_f64()));
+        let ReluNetwork { hidden, output, .. } = &self.network;
+        let mut parameters = vec![0.0; self.width * hidden.columns()];
+        hidden.store_rows(&mut parameters, hidden.columns());
+        parameters.extend(output[..self.width].iter().map(|value| value.to_f64()));
         parameters
     }
 }

@@ -1,55 +1,55 @@
-//! Steps on single samples, a block of them a sweep over the hidden weights ([`Blocked`]).
+//! Steps on single samples, a block of them in one sweep over the hidden weights ([`InputLayer`]).
 //!
-//! Between two sweeps the steps work on vectors of the size of the width. The gradient norm needs no pass over the
-//! weights: `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`.
+//! Between two sweeps the steps work on vectors of the size of the width. The gradient norm needs no
+//! pass over the weights: `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`.
 
 use flatmin_linalg::simd::{GroupsMut, Lanes, Real};
 use pulp::{Simd, WithSimd};
 
-use super::ReluKernel;
-use crate::kernel::blocked::Blocked;
+use super::network::ReluNetwork;
+use crate::kernel::input_layer::InputLayer;
 use crate::kernel::step::{Segment, Step, Update};
 
-pub(super) struct SingleSteps<'k, 'a, E: Real> {
-    pub(super) kernel: &'k mut ReluKernel<'a, E>,
+pub(super) struct ReluSingleSteps<'k, 'a, E: Real> {
+    pub(super) network: &'k mut ReluNetwork<'a, E>,
+    pub(super) input_layer: &'k mut InputLayer<E>,
     pub(super) order: &'k [u32],
     pub(super) learning_rates: &'k [f64],
     pub(super) clip_norm: f64,
 }
 
-impl<E: Real> WithSimd for SingleSteps<'_, '_, E> {
+impl<E: Real> WithSimd for ReluSingleSteps<'_, '_, E> {
     type Output = Segment;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Segment {
-        let Self { kernel, order, learning_rates, clip_norm } = self;
-        let ReluKernel { data, inputs, hidden, output, blocked, .. } = kernel;
+        let Self { network, input_layer, order, learning_rates, clip_norm } = self;
+        let ReluNetwork { data, inputs, hidden, output } = network;
         let mut segment = Segment::default();
         for (samples, rates) in order.chunks(E::LANES).zip(learning_rates.chunks(E::LANES)) {
-            blocked.begin(simd, hidden, inputs, samples);
+            input_layer.begin(simd, hidden, inputs, samples);
             for (t, (&sample, &learning_rate)) in samples.iter().zip(rates).enumerate() {
                 let target = data.targets()[sample as usize];
                 let update = Update { learning_rate, clip_norm };
-                segment.add(step(simd, blocked, t, output, target, update));
+                segment.add(step(simd, (input_layer, output), t, target, update));
             }
         }
-        blocked.finish(simd, hidden);
+        input_layer.finish(simd, hidden);
         segment
     }
 }
 
-/// Step `t` of the block: output, gradient norm, clipping, update of the output weights, and the
-/// coefficients for the hidden ones, which are zero for inactive neurons.
+/// Step `t` of the block: takes the output, the gradient norm and clipping, updates the output weights,
+/// and sets the coefficients of the hidden weights, which are zero for inactive neurons.
 #[inline(always)]
 fn step<S: Simd, E: Real>(
     simd: S,
-    blocked: &mut Blocked<E>,
+    (input_layer, output): (&mut InputLayer<E>, &mut [E]),
     t: usize,
-    output: &mut [E],
     target: f64,
     update: Update,
 ) -> Step {
-    let mut step = blocked.step::<S>(t);
+    let mut step = input_layer.step::<S>(t);
     let mut output = GroupsMut::<S, E>::new(output);
     let zero = Lanes::splat(simd, E::ZERO);
     let (mut out, mut z_squares, mut a_squares) = (zero, zero, zero);

@@ -1,14 +1,14 @@
-//! Products with matrices whose rows lie in groups, as many to a group as there are lanes: L, eight of float64
-//! numbers, sixteen of float32.
+//! Products of matrices whose rows lie in groups of L, the number of lanes: 8 for float64, 16 for
+//! float32.
 //!
-//! Entry (j, k) of a [`Grouped`] matrix is lane j mod L of column k of group j / L: registers run over
-//! rows, nothing is summed across lanes, and a group is contiguous however many columns there are.
-//! The other factor comes as a *block* of L vectors, interleaved: entry k of vector c is
-//! `block[L k + c]`.
+//! [`Gemm`] is `C = A B` or `C + A B`, [`RankK`] is `A + C Bᵀ`. Entry (j, k) of a [`Grouped`] matrix A
+//! is lane j mod L of column k of group j / L: registers run over rows, nothing is summed across
+//! lanes, and a group is contiguous for any number of columns. The other factor B is a *block* of L
+//! interleaved vectors: entry k of vector c is `block[L k + c]`.
 //!
 //! Every sum is one chain of fused multiply-adds in the order of the terms, so that neither the
-//! instruction set nor the cut into tiles can change a bit. The operands are read where they lie, from the
-//! first-level cache, once a tile.
+//! instruction set nor the cut into tiles can change a bit. The operands are read in place, from the
+//! first-level cache, once per tile.
 
 #![expect(
     clippy::needless_range_loop,
@@ -18,7 +18,7 @@
 use flatmin_linalg::simd::{AlignedVec, Lanes, Real, padded_for};
 use pulp::{NullaryFnOnce, Simd};
 
-/// A matrix with its rows in groups, the last group filled up with zeros.
+/// A matrix whose rows lie in groups; the last group is filled up with zeros.
 #[derive(Debug)]
 pub(super) struct Grouped<E = f64> {
     values: AlignedVec<E>,
@@ -31,14 +31,14 @@ impl<E: Real> Grouped<E> {
         Self { values: AlignedVec::zeros(padded_for::<E>(rows) * columns), rows, columns }
     }
 
-    /// From values row by row, rounded to this type.
+    /// The matrix with these values, row by row, rounded to this type.
     pub(super) fn from_rows(values: &[f64], rows: usize, columns: usize) -> Self {
         let mut grouped = Self::zeros(rows, columns);
         grouped.load_rows(values, columns);
         grouped
     }
 
-    /// Takes values row by row, from one start of a row to the next `stride` entries.
+    /// Replaces all values. Those of row j start at `values[stride · j]`.
     pub(super) fn load_rows(&mut self, values: &[f64], stride: usize) {
         let len = E::LANES * self.columns;
         for (j, row) in values.chunks(stride).take(self.rows).enumerate() {
@@ -49,7 +49,7 @@ impl<E: Real> Grouped<E> {
         }
     }
 
-    /// Gives the values row by row, as [`load_rows`](Self::load_rows) takes them.
+    /// Writes all values as [`load_rows`](Self::load_rows) reads them.
     pub(super) fn store_rows(&self, values: &mut [f64], stride: usize) {
         for (j, row) in values.chunks_mut(stride).take(self.rows).enumerate() {
             for (value, column) in row.iter_mut().zip(E::arrays(self.group(j / E::LANES))) {
@@ -67,7 +67,7 @@ impl<E: Real> Grouped<E> {
         self.columns
     }
 
-    /// Group by group, each column by column.
+    /// The entries group by group, each group column by column.
     pub(super) fn values(&self) -> &[E] {
         &self.values
     }
@@ -77,7 +77,7 @@ impl<E: Real> Grouped<E> {
     }
 }
 
-/// Interleaves vectors of the same length, at most as many as there are lanes; missing ones are zero.
+/// Interleaves at most L vectors of the same length; missing ones are zero.
 pub(super) fn interleave<'v, E: Real>(block: &mut [E], vectors: impl Iterator<Item = &'v [E]>) {
     let entries = E::arrays_mut(block);
     let mut count = 0;
@@ -94,27 +94,28 @@ pub(super) fn interleave<'v, E: Real>(block: &mut [E], vectors: impl Iterator<It
     }
 }
 
-/// Where the columns of a result go: entry (j, c) to lane j mod L at `group · (j / L) + column · c`.
+/// Where a result goes: entry (j, c) to lane j mod L at `group · (j / L) + column · c`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strides {
     pub(super) group: usize,
     pub(super) column: usize,
 }
 
-/// `A B`, or `C + A B`, for some groups of rows A of `depth` columns and a block B of as many entries.
+/// `C = A B`, or `C + A B`, for some groups of rows A with `depth` columns and a block B of vectors
+/// with `depth` entries.
 #[derive(Debug)]
-pub(super) struct Product<'a, E = f64> {
+pub(super) struct Gemm<'a, E = f64> {
     pub(super) rows: &'a [E],
     pub(super) depth: usize,
     pub(super) block: &'a [E],
     pub(super) out: &'a mut [E],
     pub(super) strides: Strides,
-    /// Vectors of the block that are wanted, from the first one on.
+    /// Number of vectors of the block that are multiplied, from the first one on.
     pub(super) columns: usize,
     pub(super) is_added: bool,
 }
 
-impl<E: Real> Product<'_, E> {
+impl<E: Real> Gemm<'_, E> {
     #[inline(always)]
     pub(super) fn run<S: Simd>(self, simd: S) {
         let Self { rows, depth, block, out, strides, columns, is_added } = self;
@@ -123,16 +124,18 @@ impl<E: Real> Product<'_, E> {
         while let Some((first, count)) = cut.next() {
             let rows = &rows[first * panel..][..count * panel];
             let out = &mut out[first * strides.group..];
-            let product = Product { rows, depth, block, out, strides, columns, is_added };
-            on_tile::<S, E, _>(simd, count, product);
+            let gemm = Gemm { rows, depth, block, out, strides, columns, is_added };
+            on_tile::<S, E, _>(simd, count, gemm);
         }
     }
 }
 
-/// `A += C Bᵀ` for groups of rows A of `depth` columns, a block B of as many entries, and the coefficients C of
-/// its vectors: of vector c, one for each row, from `c · stride` on.
+/// `A += C Bᵀ` for groups of rows A with `depth` columns and a block B of vectors with `depth` entries.
+///
+/// C holds a coefficient for each row of A and vector of B: those of vector c start at
+/// `coefficients[stride · c]`.
 #[derive(Debug)]
-pub(super) struct Update<'a, E = f64> {
+pub(super) struct RankK<'a, E = f64> {
     pub(super) rows: &'a mut [E],
     pub(super) depth: usize,
     pub(super) coefficients: &'a [E],
@@ -140,7 +143,7 @@ pub(super) struct Update<'a, E = f64> {
     pub(super) block: &'a [E],
 }
 
-impl<E: Real> Update<'_, E> {
+impl<E: Real> RankK<'_, E> {
     #[inline(always)]
     pub(super) fn run<S: Simd>(self, simd: S) {
         let Self { rows, depth, coefficients, stride, block } = self;
@@ -149,13 +152,13 @@ impl<E: Real> Update<'_, E> {
         while let Some((first, count)) = cut.next() {
             let rows = &mut rows[first * panel..][..count * panel];
             let coefficients = &coefficients[first * E::LANES..];
-            let update = Update { rows, depth, coefficients, stride, block };
-            on_tile::<S, E, _>(simd, count, update);
+            let rank_k = RankK { rows, depth, coefficients, stride, block };
+            on_tile::<S, E, _>(simd, count, rank_k);
         }
     }
 }
 
-/// Cuts groups into tiles: at most three where a register holds a group, else single ones.
+/// Cuts groups into tiles: of up to three groups where a register holds a group, else of one.
 #[derive(Debug)]
 pub(super) struct Tiles {
     first: usize,
@@ -182,14 +185,15 @@ impl Tiles {
     }
 }
 
-/// What is done with a tile.
+/// Work on one tile.
 trait OnTile<S: Simd> {
-    /// On `G` groups in `R` registers, with `C` vectors of the block at a time.
+    /// Works on `G` groups in `R` registers, with `C` vectors of the block at a time.
     fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S);
 }
 
-/// Does it with a tile of `count` groups, in a function of its own for each size: what is inlined
-/// would grow beyond all bounds. Tiles are as high, and take as many vectors at a time, as there are registers.
+/// Runs a job on a tile of `count` groups, in a function of its own for each size, because the inlined
+/// code would be too large. The height of a tile and the number of vectors it takes at a time follow
+/// from the number of registers.
 #[inline(always)]
 fn on_tile<S: Simd, E: Real, T: OnTile<S>>(simd: S, count: usize, job: T) {
     match (Lanes::<S, E>::REGISTERS, count) {
@@ -219,7 +223,7 @@ impl<S: Simd, T: OnTile<S>, const G: usize, const R: usize, const C: usize> Null
     }
 }
 
-impl<S: Simd, E: Real> OnTile<S> for Product<'_, E> {
+impl<S: Simd, E: Real> OnTile<S> for Gemm<'_, E> {
     #[inline(always)]
     fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S) {
         let Self { rows, depth, block, out, strides, columns, is_added } = self;
@@ -265,7 +269,7 @@ impl<S: Simd, E: Real> OnTile<S> for Product<'_, E> {
     }
 }
 
-impl<S: Simd, E: Real> OnTile<S> for Update<'_, E> {
+impl<S: Simd, E: Real> OnTile<S> for RankK<'_, E> {
     #[inline(always)]
     fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S) {
         let Self { rows, depth, coefficients, stride, block } = self;

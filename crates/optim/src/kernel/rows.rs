@@ -1,15 +1,17 @@
-//! Sweeps over the padded rows of a weight matrix, four rows at a time.
+//! Sweeps over the padded rows of a weight matrix, [`TILE_ROWS`] rows at a time.
 
 use flatmin_linalg::simd::{self, Lanes};
 use pulp::Simd;
 
-/// Rows that one pass of the sweep handles together: enough independent sums to hide the latency of
-/// a fused multiply-add, and each load of an input serves all of them.
-pub(super) const ROWS: usize = 4;
+/// Number of rows that a sweep handles together: enough independent sums to hide the latency of a fused
+/// multiply-add, and each load of an input serves all of them.
+pub(super) const TILE_ROWS: usize = 4;
 
-/// Sorts the rows into active ones, ascending, from the front, and idle ones from the back; returns the
-/// number of active ones. A row is active where `activity` is positive. Without branches on the random
-/// activity. There are fewer than 2³² rows.
+/// Sorts the rows: active ones in ascending order from the front, idle ones from the back. Returns the
+/// number of active ones.
+///
+/// A row is active where `activity` is positive. There is no branch on the activity, which is random,
+/// and there are fewer than 2³² rows.
 #[inline(always)]
 pub(super) fn sort_rows(rows: &mut [u32], activity: &[f64]) -> usize {
     let rows = &mut rows[..activity.len()];
@@ -27,8 +29,9 @@ pub(super) fn sort_rows(rows: &mut [u32], activity: &[f64]) -> usize {
     front
 }
 
-/// Takes the product of each listed row with `next` as its neuron's new pre-activation.
+/// Sets the pre-activation of each listed row's neuron to the product of the row with `next`.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "slices of one layer, inlined into its step")]
 pub(super) fn read_rows<S: Simd>(
     simd: S,
     hidden: &[S::f64s],
@@ -38,14 +41,14 @@ pub(super) fn read_rows<S: Simd>(
     preactivations: &mut [f64],
 ) {
     let row = |j: u32| &hidden[j as usize * registers..][..registers];
-    let mut blocks = rows.chunks_exact(ROWS);
+    let mut blocks = rows.chunks_exact(TILE_ROWS);
     for block in &mut blocks {
-        let mut weights = [&hidden[..0]; ROWS];
-        for r in 0..ROWS {
+        let mut weights = [&hidden[..0]; TILE_ROWS];
+        for r in 0..TILE_ROWS {
             weights[r] = row(block[r]);
         }
         let sums = products(simd, weights, &next[..registers]);
-        for r in 0..ROWS {
+        for r in 0..TILE_ROWS {
             preactivations[block[r] as usize] = sums[r].sum(simd);
         }
     }
@@ -55,6 +58,7 @@ pub(super) fn read_rows<S: Simd>(
     }
 }
 
+/// The partial sums of the products of `R` rows with `next`.
 #[inline(always)]
 pub(super) fn products<S: Simd, const R: usize>(
     simd: S,
@@ -76,9 +80,10 @@ pub(super) fn products<S: Simd, const R: usize>(
     sums
 }
 
-/// Adds `coefficient · previous` to each listed row, then takes its product with `next` as its
-/// neuron's new pre-activation. The rows are in ascending order.
+/// Adds `coefficient · previous` to each listed row, then sets the pre-activation of its neuron to the
+/// product of the row with `next`. The rows are in ascending order.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "slices of one layer, inlined into its step")]
 pub(super) fn update_rows<S: Simd>(
     simd: S,
     hidden: &mut [S::f64s],
@@ -92,11 +97,11 @@ pub(super) fn update_rows<S: Simd>(
     let mut rest = hidden;
     let mut offset = 0;
     let (previous, next) = (&previous[..registers], &next[..registers]);
-    let mut blocks = rows.chunks_exact(ROWS);
+    let mut blocks = rows.chunks_exact(TILE_ROWS);
     for block in &mut blocks {
-        let mut weights: [&mut [S::f64s]; ROWS] = std::array::from_fn(|_| Default::default());
-        let mut factors = [simd.splat_f64s(0.0); ROWS];
-        for r in 0..ROWS {
+        let mut weights: [&mut [S::f64s]; TILE_ROWS] = std::array::from_fn(|_| Default::default());
+        let mut factors = [simd.splat_f64s(0.0); TILE_ROWS];
+        for r in 0..TILE_ROWS {
             let j = block[r] as usize;
             factors[r] = simd.splat_f64s(coefficients[j]);
             let tail = rest.split_at_mut(j * registers - offset).1;
@@ -104,7 +109,7 @@ pub(super) fn update_rows<S: Simd>(
             offset = (j + 1) * registers;
         }
         let sums = updates(simd, &mut weights, factors, previous, next);
-        for r in 0..ROWS {
+        for r in 0..TILE_ROWS {
             preactivations[block[r] as usize] = sums[r].sum(simd);
         }
     }
@@ -120,6 +125,7 @@ pub(super) fn update_rows<S: Simd>(
     }
 }
 
+/// Adds `factor · previous` to `R` rows; returns the partial sums of their products with `next`.
 #[inline(always)]
 fn updates<S: Simd, const R: usize>(
     simd: S,

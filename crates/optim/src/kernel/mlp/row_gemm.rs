@@ -1,72 +1,73 @@
 //! The dense products of a layer, tile by tile.
 //!
-//! A row of the result is a sum of rows of whole registers, each times a number: `C_i = Σ_k f_ik A_k`. With samples
-//! as rows all three products of a layer are of this kind: of values with the transposed weights, of deltas with
-//! the weights, and of the transposed deltas with values. Operands are read where they lie, and what becomes of the
-//! sums is done while they are in registers. An entry is one chain of fused operations over k, in order, which
-//! the shape of tiles and the width of registers do not change.
+//! A row of the result is a sum of rows of whole registers, each times a number: `C_i = Σ_k f_ik A_k`.
+//! With samples as rows, all three products of a layer have this form: values times transposed weights,
+//! deltas times weights, and transposed deltas times values. Operands are read in place, and an
+//! *epilogue* (a shift, a mask, a sum) is applied while the sums are in registers. An entry is one chain
+//! of fused operations over k, in order, which neither the shape of tiles nor the width of registers
+//! changes.
 
 use pulp::{NullaryFnOnce, Simd};
 
 /// `C_i = Σ_k f_ik A_k` for `count` rows.
 #[derive(Debug)]
-pub(super) struct Product<'a, S: Simd> {
+pub(super) struct RowGemm<'a, S: Simd> {
     /// The rows `A_k`.
     pub(super) rows: &'a [S::f64s],
-    /// Registers from one of them to the next.
+    /// Registers from one row of A to the next.
     pub(super) pitch: usize,
-    /// Registers of a row of C.
+    /// Registers in a row of C.
     pub(super) registers: usize,
     pub(super) factors: Factors<'a>,
-    /// Rows of C.
+    /// Number of rows of C.
     pub(super) count: usize,
     pub(super) out: &'a mut [S::f64s],
-    pub(super) end: End<'a, S>,
+    pub(super) epilogue: Epilogue<'a, S>,
 }
 
 /// The numbers `f_ik`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Factors<'a> {
     pub(super) values: &'a [f64],
-    /// From one line of them to the next.
+    /// Entries from one line of factors to the next.
     pub(super) stride: usize,
-    /// Which of them make a line.
+    /// Which factors make a line.
     pub(super) lines: Lines,
     /// The number of rows of A.
     pub(super) terms: usize,
 }
 
-/// Which of the factors lie together.
+/// Which factors lie together.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lines {
-    /// Those of a row of C.
+    /// The factors of a row of C.
     Rows,
-    /// Those of a row of A.
+    /// The factors of a row of A.
     Columns,
 }
 
-/// What becomes of the sums.
+/// What is done with the sums before they are stored.
 #[derive(Debug)]
-pub(super) enum End<'a, S: Simd> {
-    /// They take the place of what was there.
+pub(super) enum Epilogue<'a, S: Simd> {
+    /// The sums replace the stored values.
     Replace,
-    /// They are added to what is there.
+    /// The sums are added to the stored values.
     Add,
-    /// This row is added.
+    /// This row is added to each row of sums.
     Shift(&'a [S::f64s]),
-    /// This row is added, and what is not positive becomes zero.
+    /// This row is added to each row of sums, and negative results become zero.
     Rectify(&'a [S::f64s]),
-    /// They become zero where the first is not positive, and each row is added to the second.
+    /// The sums become zero where the first slice is not positive, and each row is added to the second.
     Mask(&'a [S::f64s], &'a mut [S::f64s]),
-    /// They are multiplied by the first, and each row is added to the second.
+    /// The sums are multiplied by the first slice, and each row is added to the second.
     Scale(&'a [S::f64s], &'a mut [S::f64s]),
 }
 
-impl<S: Simd> Product<'_, S> {
-    /// Computes it.
+impl<S: Simd> RowGemm<'_, S> {
+    /// Computes the product.
     #[inline(always)]
     pub(super) fn run(mut self, simd: S) {
-        // As many accumulators as there is room for beside a row of A and a factor: of 32 registers, or of 16.
+        // As many accumulators as fit beside a row of A and a factor, into 32 registers or into 16.
         let widest = if S::F64_LANES == 8 { 4 } else { 3 };
         let mut first = 0;
         while first < self.registers {
@@ -83,7 +84,7 @@ impl<S: Simd> Product<'_, S> {
         }
     }
 
-    /// `R` registers of every row, from `first` on, in tiles of `N` rows.
+    /// Computes `R` registers of every row, from `first` on, in tiles of `N` rows.
     #[inline(always)]
     fn strip<const R: usize, const N: usize>(&mut self, simd: S, first: usize) {
         let mut row = 0;
@@ -100,95 +101,67 @@ impl<S: Simd> Product<'_, S> {
         }
     }
 
-    /// `R` registers from `first` on of `N` rows from `row` on.
+    /// Computes `R` registers, from `first` on, of `N` rows, from `row` on.
     #[inline(always)]
     fn tile<const R: usize, const N: usize>(&mut self, simd: S, first: usize, row: usize) {
-        let Self { rows, pitch, registers, factors, out, end, .. } = self;
-        let Factors { values, stride, lines, terms } = *factors;
+        let Self { rows, pitch, registers, factors, out, epilogue, .. } = self;
+        let Factors { values, stride, lines, .. } = *factors;
         let (pitch, registers) = (*pitch, *registers);
         let start = row * registers + first;
-        let target = Target { out: &mut out[start..], registers, start, first, end };
+        let target = Target { out: &mut out[start..], registers, start, first, epilogue };
         let rows = &rows[first..];
-        // Functions of their own: how lines of factors follow each other is then unknown to the compiler, which
-        // would else keep few addresses and spend its registers on computing the others.
+        // A function of its own hides from the compiler how lines of factors follow each other. It would
+        // else keep few addresses and spend its registers on computing the others.
         match lines {
             Lines::Rows => {
-                let mut picked = [&values[..0]; N];
-                for j in 0..N {
-                    picked[j] = &values[(row + j) * stride..][..terms];
-                }
-                simd.vectorize(ByRows::<S, R, N> { simd, rows, pitch, lines: picked, target });
+                let factors = Factors { values: &values[row * stride..], ..*factors };
+                simd.vectorize(RowTile::<S, R, N, true> { simd, rows, pitch, factors, target });
             }
             Lines::Columns => {
-                let values = &values[row..];
-                simd.vectorize(ByColumns::<S, R, N> {
-                    simd,
-                    rows,
-                    pitch,
-                    values,
-                    stride,
-                    terms,
-                    target,
-                });
+                let factors = Factors { values: &values[row..], ..*factors };
+                simd.vectorize(RowTile::<S, R, N, false> { simd, rows, pitch, factors, target });
             }
         }
     }
 }
 
-/// A tile with a line of factors for each of its rows.
-struct ByRows<'t, 'a, S: Simd, const R: usize, const N: usize> {
+/// One tile. A line of factors belongs to a row of C if `BY_ROWS`, else to a row of A.
+struct RowTile<'t, 'a, S: Simd, const R: usize, const N: usize, const BY_ROWS: bool> {
     simd: S,
     rows: &'t [S::f64s],
     pitch: usize,
-    lines: [&'t [f64]; N],
+    factors: Factors<'t>,
     target: Target<'t, 'a, S>,
 }
 
-impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for ByRows<'_, '_, S, R, N> {
+impl<S: Simd, const R: usize, const N: usize, const BY_ROWS: bool> NullaryFnOnce
+    for RowTile<'_, '_, S, R, N, BY_ROWS>
+{
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { simd, rows, pitch, lines, target } = self;
-        // Cut to the same length, for the compiler to see.
-        let terms = lines[0].len();
-        let mut same = [&lines[0][..terms]; N];
-        for j in 0..N {
-            same[j] = &lines[j][..terms];
-        }
-        let mut sums = [[simd.splat_f64s(0.0); R]; N];
-        for (k, row) in rows.chunks(pitch).take(terms).enumerate() {
-            let mut factors = [0.0; N];
-            for j in 0..N {
-                factors[j] = same[j][k];
-            }
-            add_row(simd, &row[..R], &factors, &mut sums);
-        }
-        target.write(simd, sums);
-    }
-}
-
-/// A tile with a line of factors for each row of A, of which it takes the first few.
-struct ByColumns<'t, 'a, S: Simd, const R: usize, const N: usize> {
-    simd: S,
-    rows: &'t [S::f64s],
-    pitch: usize,
-    values: &'t [f64],
-    stride: usize,
-    terms: usize,
-    target: Target<'t, 'a, S>,
-}
-
-impl<S: Simd, const R: usize, const N: usize> NullaryFnOnce for ByColumns<'_, '_, S, R, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { simd, rows, pitch, values, stride, terms, target } = self;
+        let Self { simd, rows, pitch, factors, target } = self;
+        let Factors { values, stride, terms, .. } = factors;
         let mut sums = [[simd.splat_f64s(0.0); R]; N];
         let rows = rows.chunks(pitch).take(terms);
-        for (row, factors) in rows.zip(values.chunks(stride)) {
-            add_row(simd, &row[..R], &factors[..N], &mut sums);
+        if BY_ROWS {
+            // Cut to the same length, for the compiler to see.
+            let mut lines = [&values[..0]; N];
+            for j in 0..N {
+                lines[j] = &values[j * stride..][..terms];
+            }
+            for (k, row) in rows.enumerate() {
+                let mut factors = [0.0; N];
+                for j in 0..N {
+                    factors[j] = lines[j][k];
+                }
+                add_row(simd, &row[..R], &factors, &mut sums);
+            }
+        } else {
+            for (row, factors) in rows.zip(values.chunks(stride)) {
+                add_row(simd, &row[..R], &factors[..N], &mut sums);
+            }
         }
         target.write(simd, sums);
     }
@@ -214,29 +187,29 @@ fn add_row<S: Simd, const R: usize, const N: usize>(
 struct Target<'t, 'a, S: Simd> {
     /// C from the first entry of the tile on.
     out: &'t mut [S::f64s],
-    /// Of a row of C.
+    /// Registers in a row of C.
     registers: usize,
     /// The first entry of the tile in C.
     start: usize,
     /// The first register of the tile in a row of C.
     first: usize,
-    end: &'t mut End<'a, S>,
+    epilogue: &'t mut Epilogue<'a, S>,
 }
 
 impl<S: Simd> Target<'_, '_, S> {
-    /// Writes the sums of a tile. The cases are outside of the loops, which are then unrolled, so that sums stay in
-    /// registers.
+    /// Writes the sums of a tile. The cases are outside of the loops, so that these are unrolled and the
+    /// sums stay in registers.
     #[inline(always)]
     fn write<const R: usize, const N: usize>(self, simd: S, sums: [[S::f64s; R]; N]) {
-        let Self { out, registers, start, first, end } = self;
+        let Self { out, registers, start, first, epilogue } = self;
         let zero = simd.splat_f64s(0.0);
-        match end {
-            End::Replace => {
+        match epilogue {
+            Epilogue::Replace => {
                 for j in 0..N {
                     out[j * registers..][..R].copy_from_slice(&sums[j]);
                 }
             }
-            End::Add => {
+            Epilogue::Add => {
                 for j in 0..N {
                     let out = &mut out[j * registers..][..R];
                     for r in 0..R {
@@ -244,7 +217,7 @@ impl<S: Simd> Target<'_, '_, S> {
                     }
                 }
             }
-            End::Shift(shift) => {
+            Epilogue::Shift(shift) => {
                 let shift = &shift[first..][..R];
                 for j in 0..N {
                     let out = &mut out[j * registers..][..R];
@@ -253,7 +226,7 @@ impl<S: Simd> Target<'_, '_, S> {
                     }
                 }
             }
-            End::Rectify(shift) => {
+            Epilogue::Rectify(shift) => {
                 let shift = &shift[first..][..R];
                 for j in 0..N {
                     let out = &mut out[j * registers..][..R];
@@ -265,7 +238,7 @@ impl<S: Simd> Target<'_, '_, S> {
                     }
                 }
             }
-            End::Mask(values, total) => {
+            Epilogue::Mask(values, total) => {
                 let (values, total) = (&values[start..], &mut total[first..][..R]);
                 for j in 0..N {
                     let out = &mut out[j * registers..][..R];
@@ -277,7 +250,7 @@ impl<S: Simd> Target<'_, '_, S> {
                     }
                 }
             }
-            End::Scale(slopes, total) => {
+            Epilogue::Scale(slopes, total) => {
                 let (slopes, total) = (&slopes[start..], &mut total[first..][..R]);
                 for j in 0..N {
                     let out = &mut out[j * registers..][..R];
@@ -297,7 +270,7 @@ mod tests {
     use flatmin_linalg::simd::{AlignedVec, InstructionSet};
     use pulp::{Simd, WithSimd};
 
-    use super::{End, Factors, Lines, Product};
+    use super::{Epilogue, Factors, Lines, RowGemm};
 
     /// Names of the ends, in the order of their definition.
     const ENDS: [&str; 6] = ["replace", "add", "shift", "rectify", "mask", "scale"];
@@ -389,23 +362,23 @@ mod tests {
             let Operands { rows, pitch, factors, stride, mut out, other, mut total } =
                 self.operands();
             let (other, sum) = (S::as_simd_f64s(&other).0, S::as_mut_simd_f64s(&mut total).0);
-            let product = Product {
+            let gemm = RowGemm {
                 rows: S::as_simd_f64s(&rows).0,
                 pitch: pitch / S::F64_LANES,
                 registers: width / S::F64_LANES,
                 factors: Factors { values: &factors, stride, lines, terms },
                 count,
                 out: S::as_mut_simd_f64s(&mut out).0,
-                end: match ENDS[end] {
-                    "replace" => End::Replace,
-                    "add" => End::Add,
-                    "shift" => End::Shift(other),
-                    "rectify" => End::Rectify(other),
-                    "mask" => End::Mask(other, sum),
-                    _ => End::Scale(other, sum),
+                epilogue: match ENDS[end] {
+                    "replace" => Epilogue::Replace,
+                    "add" => Epilogue::Add,
+                    "shift" => Epilogue::Shift(other),
+                    "rectify" => Epilogue::Rectify(other),
+                    "mask" => Epilogue::Mask(other, sum),
+                    _ => Epilogue::Scale(other, sum),
                 },
             };
-            product.run(simd);
+            gemm.run(simd);
             (out.to_vec(), total.to_vec())
         }
     }

@@ -1,11 +1,10 @@
-//! A training run from its settings to its end.
+//! The settings of a training run, and what comes out of it.
 
-use flatmin_models::Dataset;
-use rand::Rng;
-
+use crate::kernel::Segment;
 use crate::names::named;
-use crate::trainer::Trainer;
-use crate::{Optimizer, Sampling, SamplingError, Schedule, Segment, Trainable};
+use crate::optimizer::Optimizer;
+use crate::sampling::{Sampling, SamplingError};
+use crate::schedule::Schedule;
 
 /// The samples of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,6 +19,16 @@ pub enum Method {
         /// How they are drawn.
         sampling: Sampling,
     },
+}
+
+impl Method {
+    /// Samples of a step, out of n.
+    pub(crate) fn batch_size(self, sample_count: usize) -> usize {
+        match self {
+            Self::GradientDescent => sample_count,
+            Self::Sgd { batch_size, .. } => batch_size,
+        }
+    }
 }
 
 /// When a run counts as converged: the training loss at most `loss` at `checks` checks in a row,
@@ -62,7 +71,8 @@ pub enum Precision {
     /// float64.
     #[default]
     Float64,
-    /// Parameters, inputs and arithmetic in float32, see [`Trainable::float32_kernel`]: steps are faster, and the loss
+    /// Parameters, inputs and arithmetic in float32, see
+    /// [`Trainable::float32_kernel`](crate::Trainable::float32_kernel). Steps are faster, and the loss
     /// stays above a floor, where a step is less than half the distance of neighbouring parameters.
     Float32,
 }
@@ -190,34 +200,4 @@ pub fn log_spaced_steps(per_decade: u32, max_steps: u64) -> Vec<u64> {
     steps.push(max_steps);
     steps.dedup();
     steps
-}
-
-/// Trains `model` on `data` from `initial`, calling `observe` at the checkpoints that the run
-/// reaches and at its end. A [`Trainer`] does the same piece by piece.
-///
-/// # Errors
-/// [`TrainError`] for settings that cannot be run. Divergence is an [`Outcome`].
-///
-/// # Panics
-/// When the parameters or the inputs do not fit the model.
-pub fn train(
-    model: &(impl Trainable + ?Sized),
-    data: &Dataset,
-    initial: &[f64],
-    options: &TrainOptions,
-    rng: &mut impl Rng,
-    mut observe: impl FnMut(Observation<'_>),
-) -> Result<Run, TrainError> {
-    let mut trainer = Trainer::new(model, data, initial, options, rng)?;
-    loop {
-        while let Some(since_last) = trainer.observe() {
-            let (step, parameters) = (trainer.step(), trainer.parameters());
-            observe(Observation { step, parameters: &parameters, since_last });
-        }
-        if let Some(outcome) = trainer.outcome() {
-            let (steps, total) = (trainer.step(), trainer.total());
-            return Ok(Run { outcome, steps, total, parameters: trainer.parameters() });
-        }
-        trainer.advance();
-    }
 }

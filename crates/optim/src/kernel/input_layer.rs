@@ -1,47 +1,48 @@
-//! The layer that inputs go into, a block of steps of batch size 1 at a time: as many as there are lanes.
+//! The input layer, updated for a block of `LANES` single-sample steps at once.
 //!
-//! A step moves the weights of neuron j by a multiple `c_j` of its input, so that within a block of steps
-//! the products with the inputs are known without the moved weights:
-//! `w_j(t)·x_t = w_j·x_t + Σ_{s<t} c_j(s) x_s·x_t`. The weights are therefore read and written once a block:
-//! moved along the inputs of the last block, and multiplied with those of the next one, at the speed of
-//! dense products. A sweep a step would have to wait for the second-level cache.
+//! A step moves the weights of neuron j by a multiple `c_j` of its input. Within a block of steps the
+//! products with the inputs are therefore known without moving the weights:
+//! `w_j(t)·x_t = w_j·x_t + Σ_{s<t} c_j(s) x_s·x_t`. The weights are read and written once per block:
+//! moved along the inputs of the last block (`rank_k`) and multiplied with those of the next one
+//! (`gemm`), at the speed of dense products. A sweep for every step would have to wait for the
+//! second-level cache.
 
 use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use pulp::Simd;
 
-use super::grouped::{self, Grouped, Product, Strides, Tiles, Update};
+use super::gemm::{Gemm, Grouped, RankK, Strides, Tiles, interleave};
 
-/// A block of inputs, and what their steps do to the layer.
+/// A block of inputs, and the moves of the weights that follow from their steps.
 #[derive(Debug)]
-pub(super) struct Blocked<E: Real = f64> {
-    /// Neurons, filled up to whole groups.
+pub(super) struct InputLayer<E: Real = f64> {
+    /// Number of neurons, filled up to whole groups.
     stride: usize,
-    /// The inputs of the steps in hand and of those before, interleaved.
+    /// The inputs of the current block and of the block before, interleaved.
     inputs: AlignedVec<E>,
     previous_inputs: AlignedVec<E>,
-    /// `x_s·x_t` of the steps in hand.
+    /// `x_s·x_t` for the steps of the current block.
     gram: Vec<E::Array>,
     /// A row of neurons for each step: products with the weights at the start of the block.
     products: AlignedVec<E>,
     /// A row of neurons for each step: the multiple of the input that their weights move by.
     coefficients: AlignedVec<E>,
-    /// Whether they have not been moved yet.
+    /// True while the weights have not been moved by these coefficients.
     is_pending: bool,
 }
 
 /// One step of a block.
-pub(super) struct BlockedStep<'b, S: Simd, E: Real = f64> {
-    /// `x_s·x_t` for this step t; at t the squared norm of its input.
+pub(super) struct InputLayerStep<'b, S: Simd, E: Real = f64> {
+    /// `x_s·x_t` for this step t; entry t is the squared norm of its input.
     pub(super) gram: &'b [E],
     /// Products with the weights at the start of the block.
     pub(super) products: GroupsMut<'b, S, E>,
     /// The coefficients of the steps before, row by row.
     before: Groups<'b, S, E>,
-    /// Those of this step, to be set.
+    /// The coefficients of this step, to be set.
     pub(super) coefficients: GroupsMut<'b, S, E>,
 }
 
-impl<E: Real> Blocked<E> {
+impl<E: Real> InputLayer<E> {
     pub(super) fn new(width: usize, input_dim: usize) -> Self {
         let stride = padded_for::<E>(width);
         let inputs = || AlignedVec::zeros(input_dim * E::LANES);
@@ -57,8 +58,9 @@ impl<E: Real> Blocked<E> {
         }
     }
 
-    /// Moves the weights by the steps of the last block, and starts one of the listed samples; `inputs`
-    /// are those of all, row by row.
+    /// Moves the weights by the steps of the last block, and starts a block of the listed samples.
+    ///
+    /// `inputs` are the inputs of all samples, row by row.
     #[inline(always)]
     pub(super) fn begin<S: Simd>(
         &mut self,
@@ -70,7 +72,7 @@ impl<E: Real> Blocked<E> {
         let (stride, depth) = (self.stride, weights.columns());
         std::mem::swap(&mut self.inputs, &mut self.previous_inputs);
         let rows = samples.iter().map(|&sample| &inputs[sample as usize * depth..][..depth]);
-        grouped::interleave(&mut self.inputs, rows);
+        interleave(&mut self.inputs, rows);
         let mut tiles = Tiles::new::<S>(stride / E::LANES);
         while let Some((first, count)) = tiles.next() {
             let panel = E::LANES * depth;
@@ -78,9 +80,9 @@ impl<E: Real> Blocked<E> {
             if self.is_pending {
                 let coefficients = &self.coefficients[first * E::LANES..];
                 let block = &self.previous_inputs;
-                Update { rows, depth, coefficients, stride, block }.run(simd);
+                RankK { rows, depth, coefficients, stride, block }.run(simd);
             }
-            Product {
+            Gemm {
                 rows,
                 depth,
                 block: &self.inputs,
@@ -92,16 +94,16 @@ impl<E: Real> Blocked<E> {
             .run(simd);
         }
         gram(simd, &self.inputs, &mut self.gram);
-        // Steps that are missing in the block move nothing.
+        // Steps beyond the end of the order move nothing.
         self.coefficients.fill(E::ZERO);
         self.is_pending = true;
     }
 
     /// Step `t` of the block.
     #[inline(always)]
-    pub(super) fn step<S: Simd>(&mut self, t: usize) -> BlockedStep<'_, S, E> {
+    pub(super) fn step<S: Simd>(&mut self, t: usize) -> InputLayerStep<'_, S, E> {
         let (before, rest) = self.coefficients.split_at_mut(t * self.stride);
-        BlockedStep {
+        InputLayerStep {
             gram: self.gram[t].as_ref(),
             products: GroupsMut::new(&mut self.products[t * self.stride..][..self.stride]),
             before: Groups::new(before),
@@ -115,14 +117,14 @@ impl<E: Real> Blocked<E> {
         if self.is_pending {
             let (depth, stride) = (weights.columns(), self.stride);
             let (coefficients, block) = (&*self.coefficients, &*self.inputs);
-            Update { rows: weights.values_mut(), depth, coefficients, stride, block }.run(simd);
+            RankK { rows: weights.values_mut(), depth, coefficients, stride, block }.run(simd);
             self.is_pending = false;
         }
     }
 }
 
-impl<S: Simd, E: Real> BlockedStep<'_, S, E> {
-    /// Products of the inputs of step `t` with group `k` of the moved weights.
+impl<S: Simd, E: Real> InputLayerStep<'_, S, E> {
+    /// The products of the input of step `t` with group `k` of the moved weights.
     #[inline(always)]
     pub(super) fn product(&self, simd: S, t: usize, k: usize) -> Lanes<S, E> {
         let groups = self.coefficients.len();
@@ -138,22 +140,22 @@ impl<S: Simd, E: Real> BlockedStep<'_, S, E> {
 /// The Gram matrix of a block.
 #[inline(always)]
 fn gram<S: Simd, E: Real>(simd: S, block: &[E], gram: &mut [E::Array]) {
-    /// Rows that are summed up together.
-    const ROWS: usize = 8;
+    /// Number of rows that are summed up together.
+    const GRAM_ROWS: usize = 8;
     let entries = E::arrays(block);
     let groups = Groups::<S, E>::new(block);
     let mut first = 0;
     while first < E::LANES {
-        let mut sums = [Lanes::splat(simd, E::ZERO); ROWS];
+        let mut sums = [Lanes::splat(simd, E::ZERO); GRAM_ROWS];
         for (k, entry) in entries.iter().enumerate() {
             let lanes = groups.get(simd, k);
-            for r in 0..ROWS {
+            for r in 0..GRAM_ROWS {
                 sums[r] = lanes.mul_add(simd, Lanes::splat(simd, entry[first + r]), sums[r]);
             }
         }
-        for r in 0..ROWS {
+        for r in 0..GRAM_ROWS {
             GroupsMut::<S, E>::new(gram[first + r].as_mut()).set(0, sums[r]);
         }
-        first += ROWS;
+        first += GRAM_ROWS;
     }
 }

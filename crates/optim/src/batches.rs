@@ -1,0 +1,139 @@
+//! Which samples the steps of a run take.
+
+use flatmin_linalg::Stream;
+use rand::Rng;
+
+use crate::kernel::{Kernel, Segment, Update};
+use crate::order::BatchOrder;
+use crate::sampling::{BatchSampler, SamplerState};
+use crate::settings::{Method, TrainError, TrainOptions};
+
+/// Largest number of samples in a piece of a run, unless a single step has more.
+const PIECE_SAMPLES: usize = 1 << 16;
+
+/// Where the samples of a step come from.
+enum Source<'a, R> {
+    /// All of them: gradient descent.
+    All,
+    /// Drawn at random.
+    Drawn { sampler: BatchSampler, rng: R },
+    /// Given in advance.
+    Given(&'a BatchOrder),
+}
+
+/// Takes the batches of a run, and the steps on them.
+pub(crate) struct Batches<'a, R> {
+    options: &'a TrainOptions,
+    source: Source<'a, R>,
+    batch_size: usize,
+    /// Number of steps in an epoch.
+    pub(crate) epoch: u64,
+    /// Largest number of steps in a piece.
+    pub(crate) piece: u64,
+    order: Vec<u32>,
+    learning_rates: Vec<f64>,
+}
+
+impl<'a, R: Rng> Batches<'a, R> {
+    /// Batches drawn from `rng`, as the options say.
+    pub(crate) fn drawn(
+        options: &'a TrainOptions,
+        sample_count: usize,
+        rng: R,
+    ) -> Result<Self, TrainError> {
+        let batch_size = options.method.batch_size(sample_count);
+        let source = match options.method {
+            Method::GradientDescent => Source::All,
+            Method::Sgd { sampling, .. } => {
+                let sampler = BatchSampler::new(sampling, batch_size, sample_count)?;
+                Source::Drawn { sampler, rng }
+            }
+        };
+        Ok(Self::new(options, source, batch_size, sample_count))
+    }
+
+    /// The batches of an order.
+    pub(crate) fn given(
+        options: &'a TrainOptions,
+        sample_count: usize,
+        order: &'a BatchOrder,
+    ) -> Result<Self, TrainError> {
+        let batch_size = options.method.batch_size(sample_count);
+        let (size, samples) = (order.batch_size() as u64, order.sample_count() as u64);
+        let steps = order.steps().min(options.max_steps);
+        for (what, order, expected) in [
+            ("a batch size of", size, batch_size as u64),
+            ("indices into a number of samples of", samples, sample_count as u64),
+            ("a number of steps of", steps, options.max_steps),
+        ] {
+            if order != expected {
+                return Err(TrainError::Order { what, order, expected });
+            }
+        }
+        Ok(Self::new(options, Source::Given(order), batch_size, sample_count))
+    }
+
+    fn new(
+        options: &'a TrainOptions,
+        source: Source<'a, R>,
+        batch_size: usize,
+        sample_count: usize,
+    ) -> Self {
+        let epoch = sample_count.div_ceil(batch_size) as u64;
+        let piece = (PIECE_SAMPLES / batch_size).max(1) as u64;
+        let (order, learning_rates) = (Vec::new(), Vec::new());
+        Self { options, source, batch_size, epoch, piece, order, learning_rates }
+    }
+
+    /// Runs the steps `start..end`.
+    pub(crate) fn run(&mut self, kernel: &mut dyn Kernel, start: u64, end: u64) -> Segment {
+        let options = self.options;
+        self.order.clear();
+        self.learning_rates.clear();
+        for step in start..end {
+            let factor = options.schedule.factor(step, options.max_steps);
+            self.learning_rates.push(options.learning_rate * factor);
+            match &mut self.source {
+                Source::All => {}
+                Source::Drawn { sampler, rng } => sampler.draw(rng, &mut self.order),
+                Source::Given(order) => self.order.extend_from_slice(order.batch(step)),
+            }
+        }
+        let clip_norm = options.clip_norm;
+        let full = matches!(self.source, Source::All);
+        if !full && self.batch_size == 1 {
+            return kernel.single_steps(&self.order, &self.learning_rates, clip_norm);
+        }
+        let mut segment = Segment::default();
+        for (t, &learning_rate) in self.learning_rates.iter().enumerate() {
+            let update = Update { learning_rate, clip_norm };
+            segment.add(if full {
+                kernel.full_step(update)
+            } else {
+                kernel.batch_step(&self.order[t * self.batch_size..][..self.batch_size], update)
+            });
+        }
+        segment
+    }
+}
+
+impl Batches<'_, Stream> {
+    /// The state of the sampler, and the position in the stream in words of 32 bits.
+    pub(crate) fn state(&self) -> (SamplerState, u128) {
+        match &self.source {
+            Source::Drawn { sampler, rng } => (sampler.state().clone(), rng.get_word_pos()),
+            Source::All | Source::Given(_) => (SamplerState::default(), 0),
+        }
+    }
+
+    /// Goes on from a state. Returns `false`, and changes nothing, when it cannot be one of this run.
+    #[must_use]
+    pub(crate) fn restore(&mut self, state: &SamplerState, stream_position: u128) -> bool {
+        let Source::Drawn { sampler, rng } = &mut self.source else { return true };
+        let fits = sampler.restore(state);
+        if fits {
+            rng.set_word_pos(stream_position);
+        }
+        fits
+    }
+}

@@ -1,4 +1,4 @@
-//! Batches on the command line.
+//! The batches in the arguments of a command.
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -6,7 +6,7 @@ use flatmin_theory::Sampling;
 
 use crate::values;
 
-/// The batches that thresholds are wanted for.
+/// The batches to compute thresholds for.
 #[derive(Debug, Args)]
 pub(crate) struct Batches {
     /// Samples per step.
@@ -24,7 +24,7 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// The sampling as text says it.
+    /// The sampling in words.
     pub(crate) fn sampling_words(&self) -> String {
         self.sampling.name().replace('-', " ")
     }

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use flatmin_host::{Exit, FileError, Program, print};
 use flatmin_linalg::simd;
 
-use crate::failure::{Exit, Failure};
-use crate::{analyze, metrics, output, train};
+use crate::failure::Failure;
+use crate::words::PROGRAM;
+use crate::{analyze, metrics, train};
 
-/// The version, with the commit where it is known.
+/// The version, with the commit if it is known.
 const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
     [] => env!("CARGO_PKG_VERSION"),
     _ => concat!(env!("CARGO_PKG_VERSION"), " (", env!("FLATMIN_COMMIT"), ")"),
@@ -20,7 +22,7 @@ const VERSION: &str = match env!("FLATMIN_COMMIT").as_bytes() {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done; 1 with analyze --check, when a given learning rate is unstable; 2 wrong usage; \
-3 bad input, or it could not be done, with one line on standard error.
+3 bad input or another failure, with one line on standard error.
 
 Examples:
   flatmin analyze jacobian.npy --batch-size 1,8 --learning-rate 0.1
@@ -38,15 +40,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Analyze(analyze::Options),
-    Train(train::Options),
-    Metrics(metrics::Options),
+    Analyze(analyze::AnalyzeArguments),
+    Train(train::TrainArguments),
+    Metrics(metrics::MetricsArguments),
     /// Write the manual pages into a folder.
     #[command(after_help = "\
 Example:
   flatmin man ~/.local/share/man/man1 && man flatmin-analyze")]
     Man {
-        /// The folder; made when it is not there.
+        /// The folder, which is made if it does not exist.
         folder: PathBuf,
     },
     /// Print the completions of a shell.
@@ -59,16 +61,10 @@ Example:
     },
 }
 
-/// Runs the command that the arguments of the process ask for.
+/// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| output::usage(&error));
-    match run(&arguments.command) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            output::warn(&failure);
-            failure.exit().into()
-        }
-    }
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| Program::end_parsing(&error));
+    PROGRAM.end(run(&arguments.command), Failure::exit)
 }
 
 fn run(command: &Command) -> Result<Exit, Failure> {
@@ -76,19 +72,19 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         simd::choose(wanted.to_string_lossy().parse()?)?;
     }
     match command {
-        Command::Analyze(options) => analyze::analyze(options),
-        Command::Train(options) => train::train(options),
-        Command::Metrics(options) => metrics::metrics(options),
+        Command::Analyze(arguments) => analyze::analyze(arguments),
+        Command::Train(arguments) => train::train(arguments),
+        Command::Metrics(arguments) => metrics::metrics(arguments),
         Command::Man { folder } => {
-            fs::create_dir_all(folder).map_err(Failure::file(folder))?;
+            fs::create_dir_all(folder).map_err(FileError::at(folder))?;
             let command = Arguments::command();
-            clap_mangen::generate_to(command, folder).map_err(Failure::file(folder))?;
+            clap_mangen::generate_to(command, folder).map_err(FileError::at(folder))?;
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "flatmin", &mut script);
-            output::print(&String::from_utf8_lossy(&script))?;
+            print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }

@@ -1,9 +1,10 @@
-//! `flatmin metrics`.
+//! `flatmin metrics`: a model at given parameters.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use faer::Mat;
+use flatmin_host::{Exit, Format, print, print_json, significant};
 use flatmin_linalg::Parallelism;
 use flatmin_models::Dataset;
 use flatmin_optim::{Step, Update};
@@ -11,20 +12,16 @@ use flatmin_theory::{Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions
 use serde::Serialize;
 
 use crate::batches::Batches;
-use crate::config::{AnyModel, ModelConfig};
-use crate::failure::{Exit, Failure};
-use crate::load::{self, MOST_SAMPLES};
+use crate::config::{self, AnyModel};
+use crate::data;
+use crate::failure::Failure;
+use crate::limits::{MAX_SAMPLES, too_many_samples};
 use crate::network::Network;
-use crate::number::{significant, table};
-use crate::output::{self, Format, Interval, Measures, Number};
-use crate::train;
 use crate::values;
+use crate::words::{DIGITS, Interval, Measures, Number, table};
 
 /// The format of the JSON output.
-const SCHEMA: &str = "flatmin.metrics/1";
-
-/// Digits of measured quantities.
-const DIGITS: usize = 6;
+const METRICS_SCHEMA: &str = "flatmin.metrics/1";
 
 /// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
 ///
@@ -34,17 +31,17 @@ const DIGITS: usize = 6;
 Example:
   flatmin metrics run.toml --parameters run/parameters.npz --batch-size 1,8
   flatmin metrics model.toml --parameters parameters.npz --data data.npz")]
-pub(crate) struct Options {
+pub(crate) struct MetricsArguments {
     #[arg(
         value_name = "MODEL.toml",
         help = "The model: a TOML file with a table [model], such as that of a training run"
     )]
     model: PathBuf,
-    /// Its parameters: arrays w and a (two-layer-relu), a and b (diagonal-linear), or w1, b1, w2, ...
+    /// The parameters: arrays w and a (two-layer-relu), a and b (diagonal-linear), or w1, b1, w2, ...
     /// (perceptron).
     #[arg(long, value_name = "FILE")]
     parameters: PathBuf,
-    /// The data: arrays x (n × d) and y (n, or n × k). Without it, the training data of MODEL.toml.
+    /// The data: arrays x (n × d) and y (n, or n × k) [default: the training data of MODEL.toml].
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -58,7 +55,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct MetricsReport {
     schema: &'static str,
     samples: usize,
     outputs: usize,
@@ -73,73 +70,72 @@ struct Report {
     balance_ratio: Option<Number>,
     input_variance: Number,
     population: Option<Measures>,
-    batches: Vec<BatchReport>,
+    batches: Vec<ThresholdReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct BatchReport {
+struct ThresholdReport {
     batch_size: usize,
     sampling: Sampling,
     noise_coefficient: Number,
     threshold: Interval,
 }
 
-pub(crate) fn metrics(options: &Options) -> Result<Exit, Failure> {
-    let (data, model) = data_and_model(options)?;
+/// Measures a model.
+pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
+    let (data, model) = data_and_model(arguments)?;
     match model {
-        AnyModel::Relu(network) => report(options, &network, &data),
-        AnyModel::Diagonal(network) => report(options, &network, &data),
-        AnyModel::Perceptron(network) => report(options, &network, &data),
+        AnyModel::Relu(network) => report(arguments, &network, &data),
+        AnyModel::Diagonal(network) => report(arguments, &network, &data),
+        AnyModel::Perceptron(network) => report(arguments, &network, &data),
     }
 }
 
-fn data_and_model(options: &Options) -> Result<(Dataset, AnyModel), Failure> {
-    let (model, config) = ModelConfig::read(&options.model)?;
-    let Some(file) = &options.data else {
+fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, AnyModel), Failure> {
+    let (model, config) = config::model(&arguments.model, None)?;
+    let Some(file) = &arguments.data else {
         let config = config.ok_or_else(|| {
-            let reason = "says nothing of data: give --data FILE, or the configuration of a run";
-            Failure::input(&options.model, reason)
+            let reason = "names no data: give --data FILE, or the configuration of a run";
+            Failure::input(&arguments.model, reason)
         })?;
-        let (data, model) = train::data_and_model(&options.model, &config)?;
+        let (data, model) = data::data_and_model(&arguments.model, &config)?;
         return Ok((data.train, model));
     };
-    let data = load::dataset(file)?;
+    let data = data::dataset(file)?;
     let (dim, outputs) = (data.inputs().columns(), data.output_dim());
     let checked = model.check_dimensions(dim, outputs);
     checked.map_err(|reason| Failure::input(file, reason))?;
     let model = model.sized(dim, outputs);
-    let model = model.map_err(|error| Failure::input(&options.model, error.to_string()))?;
+    let model = model.map_err(Failure::at(&arguments.model))?;
     Ok((data, model))
 }
 
-fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<Exit, Failure> {
+fn report<N: Network>(
+    arguments: &MetricsArguments,
+    network: &N,
+    data: &Dataset,
+) -> Result<Exit, Failure> {
     let (n, k) = (data.sample_count(), data.output_dim());
-    if n.saturating_mul(k) > MOST_SAMPLES {
-        let (samples, matrices) = match k {
-            1 => (format!("{n} samples"), "n × n"),
-            _ => (format!("{n} samples with {k} targets"), "nk × nk"),
-        };
+    if let Some((samples, matrix)) = too_many_samples(n, k) {
         let reason = format!(
-            "{samples} are too many for {matrices} matrices (at most {MOST_SAMPLES}): take some of \
-             them"
+            "{samples} are too many for {matrix} matrices (at most {MAX_SAMPLES}): use fewer"
         );
-        return Err(Failure::input(options.data.as_ref().unwrap_or(&options.model), reason));
+        return Err(Failure::input(arguments.data.as_ref().unwrap_or(&arguments.model), reason));
     }
-    let parameters = load::parameters(&options.parameters, network)?;
-    let fail = |reason: String| Failure::input(&options.parameters, reason);
+    let parameters = data::parameters(&arguments.parameters, network)?;
     let gram = network.gram(&parameters, data.inputs());
-    let sharpness =
-        flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(|error| fail(error.to_string()))?;
+    let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref())
+        .map_err(Failure::at(&arguments.parameters))?;
     let population = network
-        .population(&parameters, options.input_variance)
-        .map_err(|error| fail(error.to_string()))?;
-    let batches = thresholds(options, gram, n, k)?;
-    // A step of length zero sees the loss and its gradient.
+        .population(&parameters, arguments.input_variance)
+        .map_err(Failure::at(&arguments.parameters))?;
+    let batches = thresholds(arguments, gram, n, k)?;
+    // A step of length zero yields the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
     let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
     let norms = network.norms(&parameters);
-    let report = Report {
-        schema: SCHEMA,
+    let report = MetricsReport {
+        schema: METRICS_SCHEMA,
         samples: n,
         outputs: k,
         parameters: parameters.len(),
@@ -150,40 +146,40 @@ fn report<N: Network>(options: &Options, network: &N, data: &Dataset) -> Result<
         l1_norm: norms.l1_norm.map(Number),
         l2_norm: norms.l2_norm.map(Number),
         balance_ratio: norms.balance_ratio.map(Number),
-        input_variance: Number(options.input_variance),
+        input_variance: Number(arguments.input_variance),
         population: population.map(Measures::from),
         batches,
     };
-    match options.format {
-        Format::Json => output::print_json(&report)?,
-        Format::Text => output::print(&text(&report, network, options))?,
+    match arguments.format {
+        Format::Json => print_json(&report)?,
+        Format::Text => print(&text(&report, network, arguments))?,
     }
     Ok(Exit::Done)
 }
 
-/// The thresholds for the batches that were asked for.
+/// The thresholds for the batches in the arguments.
 fn thresholds(
-    options: &Options,
+    arguments: &MetricsArguments,
     gram: Mat<f64>,
     n: usize,
     k: usize,
-) -> Result<Vec<BatchReport>, Failure> {
+) -> Result<Vec<ThresholdReport>, Failure> {
     let minimum = Gram::from_means(gram)
         .and_then(|gram| gram.with_outputs(k))
         .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
-        .map_err(Failure::theory(&options.parameters))?;
+        .map_err(Failure::at(&arguments.parameters))?;
     let mut batches = Vec::new();
-    for &batch_size in &options.batches.batch_size {
-        let batch = Batch::new(batch_size, options.batches.sampling)
-            .map_err(Failure::theory(&options.parameters))?;
-        let noise = batch.noise_coefficient(n).map_err(Failure::theory(&options.parameters))?;
-        let thresholds =
+    for &batch_size in &arguments.batches.batch_size {
+        let batch = Batch::new(batch_size, arguments.batches.sampling)
+            .map_err(Failure::at(&arguments.parameters))?;
+        let noise = batch.noise_coefficient(n).map_err(Failure::at(&arguments.parameters))?;
+        let settings =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &thresholds)
-            .map_err(Failure::theory(&options.parameters))?;
-        batches.push(BatchReport {
+        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &settings)
+            .map_err(Failure::at(&arguments.parameters))?;
+        batches.push(ThresholdReport {
             batch_size,
-            sampling: options.batches.sampling,
+            sampling: arguments.batches.sampling,
             noise_coefficient: Number(noise),
             threshold: threshold.into(),
         });
@@ -191,7 +187,7 @@ fn thresholds(
     Ok(batches)
 }
 
-fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
+fn text<N: Network>(report: &MetricsReport, network: &N, arguments: &MetricsArguments) -> String {
     let rows = |rows: &[(&str, Option<Number>)]| {
         let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
         let cells =
@@ -214,7 +210,7 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
         ])
     };
     let empirical = sharpness(report.sharpness);
-    let population = network.population_inputs(options.input_variance).map(|inputs| {
+    let population = network.population_inputs(arguments.input_variance).map(|inputs| {
         let sharpness = match report.population {
             Some(measures) => sharpness(measures),
             None => "  not computed for a network of this width\n".to_owned(),
@@ -230,7 +226,7 @@ fn text<N: Network>(report: &Report, network: &N, options: &Options) -> String {
     let thresholds = format!(
         "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
          drawn {}\n{}",
-        options.batches.sampling_words(),
+        arguments.batches.sampling_words(),
         table(&["batch size", "certified interval"], &rows)
     );
     format!(

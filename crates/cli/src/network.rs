@@ -1,36 +1,34 @@
-//! The models as the command line sees them: arrays with names, norms, population sharpness.
+//! The models as the commands use them: parameters by name, norms, population sharpness.
 
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::{DiagonalLinear, Mlp, Model as _, TwoLayerRelu};
 use flatmin_optim::Trainable;
 
-use crate::config::name_of;
-
-/// Most neurons for which matrices of neurons × neurons are formed, of 0.8 GB each.
-const MOST_NEURONS: usize = 10_000;
+/// Most neurons for which a matrix of neurons × neurons is formed, which then takes 0.8 GB.
+const MAX_NEURONS: usize = 10_000;
 
 /// A model whose parameters are stored by name.
 pub(crate) trait Network: Trainable {
-    /// What it is, in words.
+    /// The model in words.
     fn describe(&self) -> String;
 
     /// Names and shapes of the arrays of its parameters, in the order of the parameter vector.
     fn arrays(&self) -> Vec<ParameterArray>;
 
-    /// Whether an array of this name belongs to parameters of another such model.
+    /// True if an array of this name belongs to the parameters of another model of the same kind.
     fn is_foreign(&self, _name: &str) -> bool {
         false
     }
 
-    /// The norms that theory ties to its sharpness.
+    /// The norms that theory relates to the sharpness.
     fn norms(&self, parameters: &[f64]) -> Norms;
 
-    /// The inputs for which [`population`](Self::population) holds, in words.
-    /// `None` where there is no closed form.
+    /// The inputs that [`population`](Self::population) assumes, in words; `None` if there is no closed
+    /// form.
     fn population_inputs(&self, input_variance: f64) -> Option<String>;
 
-    /// Sharpness of the population Gauss–Newton matrix; a coordinate of the inputs has this variance.
-    /// `None` where it takes too much memory, or there is no closed form.
+    /// The sharpness of the population Gauss–Newton matrix, for inputs whose coordinates have variance
+    /// `input_variance`; `None` if it takes too much memory, or there is no closed form.
     fn population(
         &self,
         parameters: &[f64],
@@ -42,9 +40,9 @@ pub(crate) trait Network: Trainable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ParameterArray {
     pub(crate) name: String,
-    /// As it is written.
+    /// The shape as it is written.
     pub(crate) shape: Vec<usize>,
-    /// As it may be too.
+    /// Another shape that is accepted.
     pub(crate) also: Option<Vec<usize>>,
 }
 
@@ -54,7 +52,7 @@ impl ParameterArray {
     }
 }
 
-/// Norms of the parameters; absent where the model has no such norm.
+/// Norms of the parameters; `None` for a norm that the model does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Norms {
     pub(crate) path_norm: Option<f64>,
@@ -92,12 +90,12 @@ impl Network for TwoLayerRelu {
         parameters: &[f64],
         input_variance: f64,
     ) -> Result<Option<Sharpness>, EigenError> {
-        if self.width() > MOST_NEURONS {
+        if self.width() > MAX_NEURONS {
             return Ok(None);
         }
         let mut rng = stream(0, "population Lanczos start", 0);
         let unit = self.population(parameters).sharpness(&mut rng)?;
-        // The gradient is homogeneous of degree 1 in x.
+        // The gradient is homogeneous of degree 1 in x, so G scales with the variance.
         Ok(Some(Sharpness {
             trace: input_variance * unit.trace,
             frobenius_norm: input_variance * unit.frobenius_norm,
@@ -144,7 +142,7 @@ impl Network for Mlp {
         format!(
             "Perceptron {}, {}, {} biases",
             widths.join("-"),
-            name_of(self.activation()),
+            self.activation(),
             if self.has_biases() { "with" } else { "without" }
         )
     }

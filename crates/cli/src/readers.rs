@@ -1,68 +1,66 @@
 //! The readers of the command's own files by themselves, for tests that feed them anything.
 //!
-//! Each gives what is wrong in the words that a user would see after the name of the file, and nothing
-//! of what it has read.
+//! Each returns what a user would read after the name of the file when it is wrong, and nothing of what
+//! it has read.
 
 use std::path::Path;
 
 use crate::analyze::Blocks;
-use crate::config::{Config, ModelConfig};
-use crate::failure::Failure;
-use crate::{load, train};
+use crate::{config, data, train};
 
-/// The file that messages name.
+/// The name of the file in messages.
 const NAME: &str = "file";
 
-fn message(failure: &Failure) -> String {
-    failure.to_string()
-}
-
-/// A configuration of `flatmin train`.
+/// Reads a configuration of `flatmin train`.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not one.
 pub fn config(bytes: &[u8]) -> Result<(), String> {
-    Config::from_bytes(bytes.to_vec(), Path::new(NAME)).map(drop).map_err(|f| message(&f))
+    let config = config::config(Path::new(NAME), Some(bytes.to_vec()));
+    config.map(drop).map_err(|failure| failure.to_string())
 }
 
-/// A model of `flatmin metrics`.
+/// Reads a model of `flatmin metrics`.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not one.
 pub fn model(bytes: &[u8]) -> Result<(), String> {
-    ModelConfig::from_bytes(bytes.to_vec(), Path::new(NAME)).map(drop).map_err(|f| message(&f))
+    let model = config::model(Path::new(NAME), Some(bytes.to_vec()));
+    model.map(drop).map_err(|failure| failure.to_string())
 }
 
-/// Blocks of parameters of `flatmin analyze`.
+/// Reads blocks of parameters of `flatmin analyze`.
 ///
 /// # Errors
-/// When there are none for a Jacobian of ten columns.
+/// When they are not those of a Jacobian with ten columns.
 pub fn blocks(bytes: &[u8]) -> Result<(), String> {
     let blocks = Blocks::parse(bytes, Path::new(NAME));
-    blocks.and_then(|blocks| blocks.check(10)).map_err(|f| message(&f))
+    blocks.and_then(|blocks| blocks.check(10)).map_err(|failure| failure.to_string())
 }
 
-/// A checkpoint of `flatmin train --resume`, whatever its checksum; a small run goes on from there.
+/// Reads a checkpoint of `flatmin train --resume`, whatever its checksum, and goes on with a small run
+/// from there.
 ///
 /// # Errors
-/// When it is none, or one of another run.
+/// When it is not one, or is of another run.
 pub fn checkpoint(bytes: &[u8]) -> Result<(), String> {
     train::readers::checkpoint(bytes)
 }
 
-/// The summary of a run that has ended, in words.
+/// Reads the summary of a run that has ended, and returns it in words.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not one.
 pub fn summary(bytes: &[u8]) -> Result<String, String> {
     train::readers::summary(bytes)
 }
 
-/// Data and an order of samples from an array file.
+/// Reads data or an order of samples from an array file.
 ///
 /// # Errors
 /// When it holds neither.
 pub fn data(path: &Path) -> Result<(), String> {
-    let data = load::dataset(path).map(drop);
-    data.or_else(|_| load::order(path, 3).map(drop)).map_err(|f| message(&f))
+    let data = data::dataset(path).map(drop);
+    let data = data.or_else(|_| data::order(path, 3).map(drop));
+    data.map_err(|failure| failure.to_string())
 }

@@ -1,6 +1,6 @@
-//! Numbers on the command line.
+//! Numbers in the arguments of a command.
 
-/// A number of samples, threads and the like.
+/// Parses a number of samples, threads and so on.
 pub(crate) fn positive_count(text: &str) -> Result<usize, String> {
     match text.trim().parse::<usize>() {
         Ok(0) => Err("expected at least 1".into()),
@@ -9,13 +9,13 @@ pub(crate) fn positive_count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A positive, finite number.
+/// Parses a positive, finite number.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let value = number(text)?;
     if value > 0.0 { Ok(value) } else { Err("expected a number above 0".into()) }
 }
 
-/// A momentum.
+/// Parses a momentum.
 pub(crate) fn momentum(text: &str) -> Result<f64, String> {
     let value = number(text)?;
     if (0.0..1.0).contains(&value) {
@@ -25,6 +25,7 @@ pub(crate) fn momentum(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Parses a finite number.
 fn number(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(value),

@@ -141,7 +141,10 @@ fn the_files_of_another_run_are_not_echoed_raw() {
     refused(&output, "has more than 1048576 bytes");
     fs::write(runs.path("run/checkpoint"), "{\"schema\":\"\\u001b[31m\"}").unwrap();
     let output = runs.train(&["run.toml", "--resume"]).output().unwrap();
-    refused(&output, "checkpoint: is damaged (its format is \"\\u{1b}[31m\")");
+    refused(
+        &output,
+        "checkpoint: is damaged (its format is \"\\u{1b}[31m\", not flatmin.checkpoint/1)",
+    );
     fs::write(runs.path("run/checkpoint"), vec![b' '; 2 << 20]).unwrap();
     let output = runs.train(&["run.toml", "--resume"]).output().unwrap();
     refused(&output, "too many for a checkpoint of this run");

@@ -65,8 +65,9 @@ fn unknown_keys_are_named_with_the_nearest_one() {
     edited(
         "batch_size",
         "b",
-        "line 8: unknown key \"b\" in [optimizer]; known here: method, learning_rate, batch_size, \
-         sampling, clip_norm, schedule, precision, max_steps",
+        "line 8: unknown key \"b\" in [optimizer]; known here: method, learning_rate, momentum, \
+         dampening, nesterov, weight_decay, decoupled_weight_decay, batch_size, sampling, clip_norm, \
+         schedule, precision, max_steps",
     );
     edited("seed", "sed", "line 1: unknown key \"sed\"; did you mean \"seed\"?");
     edited(
@@ -151,7 +152,7 @@ fn what_excludes_each_other_is_said_before_anything_runs() {
     edited(
         "batch_size = 2",
         "batch_size = 5",
-        "batch_size is 5, but there are 4 samples; more of them in a batch takes sampling = \
+        "batch_size is 5, but there are 4 samples; a larger batch needs sampling = \
          \"with-replacement\"",
     );
     edited(
@@ -363,7 +364,7 @@ fn metrics_take_a_model_alone_or_a_whole_configuration() {
     };
     assert_eq!(own("run.toml").success().stderr("").get_output().stdout, whole);
     own("model.toml").code(3).stdout("").stderr(
-        "flatmin: model.toml: says nothing of data: give --data FILE, or the configuration of a run\n",
+        "flatmin: model.toml: names no data: give --data FILE, or the configuration of a run\n",
     );
     // The other tables are checked all the same.
     runs.config("wrong.toml", &SMALL_RUN.replace("max_steps", "steps"));

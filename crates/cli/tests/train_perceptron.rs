@@ -148,7 +148,7 @@ fn a_single_output_may_have_an_axis_or_none() {
     assert_eq!(names, ["w1", "w2", "w3"]);
     self::runs(1).fails(
         &without_biases,
-        "initial.npz: holds an array \"b1\", which the model has not (Perceptron 2-4-3-1, relu, \
+        "initial.npz: holds an array \"b1\", which this model does not have (Perceptron 2-4-3-1, relu, \
          without biases): change [model], or leave it out",
     );
 }
@@ -169,13 +169,13 @@ fn wrong_models_are_named() {
         "",
         "line 4: [model] needs widths, the widths of its hidden layers, for example [64, 64]",
     );
-    edited("[4, 3]", "4", "line 6: widths is an integer, expected a list of whole numbers");
+    edited("[4, 3]", "4", "line 6: widths is an integer, expected a list in brackets");
     edited(
         "[4, 3]",
         "[4, 0]",
         "line 6: widths holds 0, expected a whole number from 1 to 4294967295",
     );
-    edited("[4, 3]", "[4, 3.0]", "line 6: widths must hold whole numbers");
+    edited("[4, 3]", "[4, 3.0]", "line 6: widths holds a float, expected a whole number");
     edited(
         "[4, 3]",
         "[100_000, 100_000]",
@@ -244,7 +244,7 @@ fn data_and_parameters_that_do_not_fit_are_named() {
     deeper.fails(
         CONFIG,
         &format!(
-            "initial.npz: holds an array \"w4\", which the model has not {network}: change [model], \
+            "initial.npz: holds an array \"w4\", which this model does not have {network}: change [model], \
              or leave it out"
         ),
     );

@@ -1,105 +1,138 @@
-//! Everything that is said about a minimum.
+//! The analysis of a minimum: sharpness, thresholds, bounds and verdicts.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
+use flatmin_host::Progress;
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
-    Alignment, Batch, Bounds, Optimizer, Sampling, Stability, Threshold, ThresholdOptions,
-    ThresholdStatus, alignment, threshold_with,
+    Alignment, Batch, Bounds, Optimizer, Stability, Threshold, ThresholdOptions, alignment,
+    threshold_with,
 };
-use serde::Serialize;
 
-use super::Options;
-use super::input::Found;
+use super::arguments::AnalyzeArguments;
+use super::input::FileMinimum;
 use crate::failure::Failure;
-use crate::output::{Interval, Measures, Number};
-use crate::progress::Progress;
 
-/// What was found, for the loss `c · (1/2n) Σ ‖f − y‖²` with c of `--loss-scale`.
+/// The analysis of a minimum for the loss `c · (1/2n) Σ ‖f − y‖²`, with c of `--loss-scale`.
 #[derive(Debug)]
-pub(crate) struct Analysis {
-    pub(crate) found: Found,
+pub(super) struct Analysis {
+    pub(super) source: FileMinimum,
     alignment: Alignment,
     loss_scale: f64,
-    pub(crate) batches: Vec<BatchAnalysis>,
+    optimizer: Optimizer,
+    /// The batch sizes of the arguments, in their order.
+    pub(super) batches: Vec<BatchAnalysis>,
 }
 
-/// What was found for one batch size.
-#[derive(Debug)]
-pub(crate) struct BatchAnalysis {
-    pub(crate) batch_size: usize,
-    pub(crate) noise_coefficient: f64,
-    pub(crate) threshold: Threshold,
-    /// The learning rates at which the conditions turn; they are about SGD without momentum.
-    pub(crate) bounds: Option<Bounds>,
-    /// The learning rates that were asked about, with the verdict.
-    pub(crate) learning_rates: Vec<(f64, Stability)>,
+/// The analysis for one batch size.
+#[derive(Debug, Clone)]
+pub(super) struct BatchAnalysis {
+    pub(super) batch_size: usize,
+    pub(super) noise_coefficient: f64,
+    pub(super) threshold: Threshold,
+    /// The learning rates at which the simple conditions turn; `None` for another optimizer than plain SGD.
+    pub(super) bounds: Option<Bounds>,
+    /// The learning rates of the arguments with their verdicts.
+    pub(super) learning_rates: Vec<(f64, Stability)>,
 }
 
 impl Analysis {
-    pub(crate) fn new(
-        options: &Options,
-        found: Found,
+    /// Analyses the minimum for the batch sizes of the arguments.
+    pub(super) fn new(
+        arguments: &AnalyzeArguments,
+        source: FileMinimum,
         parallelism: Parallelism,
     ) -> Result<Self, Failure> {
-        let failed = Failure::theory(&options.file);
-        let progress =
-            Progress::steps("alignment of the noise", options.batches.batch_size.len() as u64);
-        let alignment = alignment(&found.minimum).map_err(failed)?;
-        let mut analysis =
-            Self { found, alignment, loss_scale: options.loss_scale, batches: Vec::new() };
-        for &batch_size in &options.batches.batch_size {
+        let sizes = &arguments.batches.batch_size;
+        let progress = Progress::steps("alignment of the noise", sizes.len() as u64);
+        let alignment = alignment(&source.minimum).map_err(Failure::at(&arguments.file))?;
+        let optimizer = Optimizer::sgd().momentum(arguments.momentum);
+        let optimizer = optimizer.map_err(Failure::at(&arguments.file))?;
+        let loss_scale = arguments.loss_scale;
+        let mut analysis = Self { source, alignment, loss_scale, optimizer, batches: Vec::new() };
+        for &batch_size in sizes {
             progress.message(&format!("threshold for batch size {batch_size}"));
-            analysis.batches.push(analysis.batch(options, batch_size, parallelism)?);
+            analysis.batches.push(analysis.batch(arguments, batch_size, parallelism)?);
             progress.advance(1);
         }
         Ok(analysis)
     }
 
     /// Analyses one batch size.
-    pub(crate) fn batch(
+    fn batch(
         &self,
-        options: &Options,
+        arguments: &AnalyzeArguments,
         batch_size: usize,
         parallelism: Parallelism,
     ) -> Result<BatchAnalysis, Failure> {
-        let minimum = &self.found.minimum;
-        let batch = Batch::new(batch_size, options.batches.sampling)
-            .map_err(Failure::theory(&options.file))?;
+        let minimum = &self.source.minimum;
+        let batch = Batch::new(batch_size, arguments.batches.sampling)
+            .map_err(Failure::at(&arguments.file))?;
         let noise_coefficient =
             batch.noise_coefficient(minimum.sample_count()).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
-                Failure::input(&options.file, format!("{error}; {remedy}"))
+                Failure::input(&arguments.file, format!("{error}; {remedy}"))
             })?;
-        let optimizer = Optimizer::sgd().momentum(options.momentum);
-        let optimizer = optimizer.map_err(Failure::theory(&options.file))?;
         let settings = ThresholdOptions {
-            relative_width: options.tolerance,
+            relative_width: arguments.tolerance,
             parallelism,
             ..ThresholdOptions::default()
         };
-        let threshold = threshold_with(minimum, &optimizer, &batch, &settings)
-            .map_err(Failure::theory(&options.file))?;
-        let threshold = threshold.for_loss_scale(self.loss_scale);
+        let threshold = threshold_with(minimum, &self.optimizer, &batch, &settings);
+        let threshold =
+            threshold.map_err(Failure::at(&arguments.file))?.for_loss_scale(self.loss_scale);
         let bounds = Bounds::new(minimum, &self.alignment, noise_coefficient);
+        let bounds = bounds.for_loss_scale(self.loss_scale);
         let judge = |rate: &f64| (*rate, threshold.stability(*rate));
         Ok(BatchAnalysis {
             batch_size,
             noise_coefficient,
             threshold,
-            bounds: (options.momentum <= 0.0).then(|| bounds.for_loss_scale(self.loss_scale)),
-            learning_rates: options.learning_rate.iter().map(judge).collect(),
+            bounds: self.is_plain_sgd().then_some(bounds),
+            learning_rates: arguments.learning_rate.iter().map(judge).collect(),
         })
     }
 
-    /// Sharpness of the scaled loss.
-    pub(crate) fn sharpness(&self) -> Sharpness {
-        self.scale(self.found.minimum.sharpness())
+    /// The analysis for the batch sizes 1, 2, 4, …, n and those of the arguments, ascending.
+    pub(super) fn curve(
+        &self,
+        arguments: &AnalyzeArguments,
+        parallelism: Parallelism,
+    ) -> Result<Vec<BatchAnalysis>, Failure> {
+        let n = self.source.minimum.sample_count();
+        let doubling = std::iter::successors(Some(1_usize), |size| size.checked_mul(2));
+        let mut sizes: BTreeSet<usize> = doubling.take_while(|size| *size < n).collect();
+        sizes.insert(n);
+        sizes.extend(&arguments.batches.batch_size);
+        let progress = Progress::steps("thresholds for the figure", sizes.len() as u64);
+        let batch = |size| {
+            let known = self.batches.iter().find(|batch| batch.batch_size == size).cloned();
+            let batch = known.map_or_else(|| self.batch(arguments, size, parallelism), Ok);
+            progress.advance(1);
+            batch
+        };
+        sizes.into_iter().map(batch).collect()
     }
 
-    /// `max ‖g_i‖²`, with several outputs `max λ_max(J_iJ_iᵀ)`, times the scale of the loss.
-    pub(crate) fn largest_gradient_norm_squared(&self) -> f64 {
-        self.loss_scale * self.found.minimum.largest_gradient_norm_squared()
+    /// True for SGD without momentum, which the simple bounds are about.
+    pub(super) fn is_plain_sgd(&self) -> bool {
+        self.optimizer == Optimizer::sgd()
+    }
+
+    /// The threshold of gradient descent, `2/λ_max`.
+    pub(super) fn gradient_descent_threshold(&self) -> f64 {
+        2.0 / self.sharpness().lambda_max
+    }
+
+    /// The sharpness of the scaled loss.
+    pub(super) fn sharpness(&self) -> Sharpness {
+        self.scale(self.source.minimum.sharpness())
+    }
+
+    /// `max ‖g_i‖²`, or `max λ_max(J_iJ_iᵀ)` for several outputs, times the scale of the loss.
+    pub(super) fn max_gradient_norm_squared(&self) -> f64 {
+        self.loss_scale * self.source.minimum.largest_gradient_norm_squared()
     }
 
     fn scale(&self, sharpness: Sharpness) -> Sharpness {
@@ -111,148 +144,26 @@ impl Analysis {
         }
     }
 
-    /// The blocks of parameters, with the sharpness of the scaled loss.
-    pub(crate) fn blocks(&self) -> Option<Vec<BlockReport<'_>>> {
-        let blocks = self.found.blocks.as_ref()?.iter();
-        let report = blocks.map(|(name, range, sharpness)| BlockReport {
-            name,
-            first: range.start,
-            end: range.end,
-            sharpness: self.scale(*sharpness).into(),
-        });
-        Some(report.collect())
+    /// Name, columns and sharpness of each block of parameters, for the scaled loss.
+    pub(super) fn blocks(&self) -> Option<Vec<(&str, Range<usize>, Sharpness)>> {
+        let blocks = self.source.blocks.as_ref()?.iter();
+        let scaled = blocks
+            .map(|(name, range, sharpness)| (name.as_str(), range.clone(), self.scale(*sharpness)));
+        Some(scaled.collect())
     }
 
-    /// Whether a learning rate that was asked about is unstable.
-    pub(crate) fn has_unstable(&self) -> bool {
+    /// True if a learning rate of the arguments is unstable.
+    pub(super) fn has_unstable(&self) -> bool {
         let mut verdicts = self.batches.iter().flat_map(|batch| &batch.learning_rates);
         verdicts.any(|(_, stability)| *stability == Stability::Unstable)
-    }
-
-    /// The answer as JSON has it.
-    pub(crate) fn report<'a>(&'a self, options: &'a Options) -> Report<'a> {
-        let minimum = &self.found.minimum;
-        Report {
-            schema: "flatmin.analyze/1",
-            file: options.file.to_string_lossy().into_owned(),
-            array: self.found.array.as_deref(),
-            samples: minimum.sample_count(),
-            outputs: minimum.output_count(),
-            parameters: self.found.parameters,
-            rank: minimum.eigenvalues().len(),
-            loss_scale: options.loss_scale,
-            momentum: options.momentum,
-            sharpness: self.sharpness().into(),
-            max_gradient_norm_squared: Number(self.largest_gradient_norm_squared()),
-            blocks: self.blocks(),
-            batches: self.batches.iter().map(|batch| batch.report(options)).collect(),
-        }
-    }
-}
-
-/// By how much a threshold exceeds a learning rate, relative to it; negative where it is unstable.
-fn margin(threshold: &Threshold, learning_rate: f64) -> f64 {
-    threshold.midpoint() / learning_rate - 1.0
-}
-
-impl BatchAnalysis {
-    fn report(&self, options: &Options) -> BatchReport {
-        let Threshold { iterations, status, .. } = self.threshold;
-        BatchReport {
-            batch_size: self.batch_size,
-            sampling: options.batches.sampling,
-            noise_coefficient: self.noise_coefficient,
-            threshold: self.threshold.into(),
-            relative_width: self.threshold.relative_width(),
-            iterations,
-            status: match status {
-                ThresholdStatus::Converged => "converged",
-                ThresholdStatus::NotConverged => "not_converged",
-            },
-            bounds: self.bounds.as_ref().map(bounds_report),
-            learning_rates: self
-                .learning_rates
-                .iter()
-                .map(|(learning_rate, stability)| LearningRateReport {
-                    learning_rate: *learning_rate,
-                    verdict: verdict(*stability),
-                    margin: Number(margin(&self.threshold, *learning_rate)),
-                })
-                .collect(),
-        }
     }
 }
 
 /// A verdict in one word.
-pub(crate) fn verdict(stability: Stability) -> &'static str {
+pub(super) fn verdict(stability: Stability) -> &'static str {
     match stability {
         Stability::Stable => "stable",
         Stability::Unstable => "unstable",
         Stability::Undecided => "undecided",
     }
-}
-
-/// The bounds by the ids of their statements.
-fn bounds_report(bounds: &Bounds) -> BTreeMap<&'static str, Number> {
-    [
-        ("S1", bounds.lambda_max),
-        ("S2", bounds.trace),
-        ("S3", bounds.frobenius_norm),
-        ("S3_sharp", bounds.sharp_frobenius_norm),
-        ("S4", bounds.centered_alignment),
-        ("S4_uncentered", bounds.uncentered_alignment),
-        ("S5", bounds.lambda_max),
-        ("S6", bounds.spectral),
-        ("S7", bounds.sufficient),
-    ]
-    .into_iter()
-    .map(|(id, rate)| (id, Number(rate)))
-    .collect()
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Report<'a> {
-    schema: &'static str,
-    file: String,
-    array: Option<&'a str>,
-    samples: usize,
-    outputs: usize,
-    parameters: Option<usize>,
-    rank: usize,
-    loss_scale: f64,
-    momentum: f64,
-    #[serde(flatten)]
-    sharpness: Measures,
-    max_gradient_norm_squared: Number,
-    blocks: Option<Vec<BlockReport<'a>>>,
-    batches: Vec<BatchReport>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct BlockReport<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) first: usize,
-    pub(crate) end: usize,
-    #[serde(flatten)]
-    pub(crate) sharpness: Measures,
-}
-
-#[derive(Debug, Serialize)]
-struct BatchReport {
-    batch_size: usize,
-    sampling: Sampling,
-    noise_coefficient: f64,
-    threshold: Interval,
-    relative_width: f64,
-    iterations: usize,
-    status: &'static str,
-    bounds: Option<BTreeMap<&'static str, Number>>,
-    learning_rates: Vec<LearningRateReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct LearningRateReport {
-    learning_rate: f64,
-    verdict: &'static str,
-    margin: Number,
 }

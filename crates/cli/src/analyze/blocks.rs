@@ -1,4 +1,4 @@
-//! Blocks of parameters, by name.
+//! Named blocks of parameters.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,8 +10,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::failure::Failure;
 
-/// Largest file of blocks that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
+/// Most bytes of a file with blocks.
+const MAX_BLOCKS_BYTES: u64 = 16 << 20;
 
 /// Named ranges of columns, in the order of the file.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Reads `{"name": [first, end], …}`.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = read_small(path, LARGEST, "blocks of parameters in JSON")?;
+        let bytes = read_small(path, MAX_BLOCKS_BYTES, "blocks of parameters in JSON")?;
         Self::parse(&bytes, path)
     }
 
-    /// The same from the bytes of the file at `path`.
+    /// Parses the content of the file at `path`.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
         let Ranges(ranges) = serde_json::from_slice(bytes).map_err(|error| {
             let error = said(&error);
@@ -36,7 +36,7 @@ impl Blocks {
         Ok(Self { ranges, path: path.into() })
     }
 
-    /// Checks that there are as many columns.
+    /// Checks that the blocks lie within this number of columns.
     pub(crate) fn check(&self, columns: usize) -> Result<(), Failure> {
         for (name, range) in &self.ranges {
             if range.start >= range.end || range.end > columns {
@@ -53,6 +53,7 @@ impl Blocks {
     }
 }
 
+/// The blocks as the file lists them.
 struct Ranges(Vec<(String, Range<usize>)>);
 
 impl<'de> Deserialize<'de> for Ranges {
@@ -71,7 +72,9 @@ impl<'de> Deserialize<'de> for Ranges {
                 while let Some((name, [start, end])) = map.next_entry::<String, [usize; 2]>()? {
                     if !names.insert(name.clone()) {
                         let name = short(&name);
-                        return Err(A::Error::custom(format!("the block \"{name}\" stands twice")));
+                        return Err(A::Error::custom(format!(
+                            "the block \"{name}\" is listed twice"
+                        )));
                     }
                     ranges.push((name, start..end));
                 }

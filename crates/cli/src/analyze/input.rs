@@ -1,4 +1,4 @@
-//! From a file to a minimum.
+//! Reading a minimum from a file.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,58 +7,59 @@ use std::thread;
 
 use faer::MatRef;
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Order};
+use flatmin_host::{Progress, shown, significant};
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
 
+use super::arguments::AnalyzeArguments;
 use super::blocks::Blocks;
-use super::{Options, shown};
 use crate::failure::Failure;
-use crate::number::significant;
-use crate::progress::Progress;
+use crate::words::shape_words;
 
-/// Bytes of numbers, as float64, in a block of columns. Three blocks are in memory at a time.
-const BLOCK: usize = 128 << 20;
+/// Bytes of a block of columns, as float64. Three blocks are in memory at a time.
+const BLOCK_BYTES: usize = 128 << 20;
 
-/// n × n matrices (nk × nk with k outputs) of float64 in memory at the same time, at most (7.2 measured at n = 2000).
-const MATRICES: u32 = 8;
+/// Most n × n matrices (nk × nk with k outputs) of float64 in memory at a time; 7.2 were measured at n = 2000.
+const MAX_MATRICES: u32 = 8;
 
-/// A checked file, of which only the headers were read.
+/// A checked file, of which only the headers have been read.
 #[derive(Debug)]
-pub(crate) struct Input {
+pub(super) struct Input {
     array: Array,
     path: PathBuf,
     samples: usize,
-    /// Rows of each sample.
+    /// Rows per sample.
     outputs: usize,
     /// Columns of the Jacobian; `None` for a Gram matrix.
     parameters: Option<usize>,
     blocks: Option<Blocks>,
 }
 
-/// What is known of the minimum in a file.
+/// The minimum in a file.
 #[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) minimum: Minimum,
-    /// Name of the array, where it has one.
-    pub(crate) array: Option<String>,
-    pub(crate) parameters: Option<usize>,
+pub(super) struct FileMinimum {
+    pub(super) minimum: Minimum,
+    /// The name of the array, if it has one.
+    pub(super) array: Option<String>,
+    /// The number of columns of a Jacobian.
+    pub(super) parameters: Option<usize>,
     /// Name, columns and sharpness of each block.
-    pub(crate) blocks: Option<Vec<(String, Range<usize>, Sharpness)>>,
+    pub(super) blocks: Option<Vec<(String, Range<usize>, Sharpness)>>,
 }
 
 impl Input {
-    /// Opens the file and checks what its headers say.
-    pub(crate) fn open(options: &Options) -> Result<Self, Failure> {
-        let path = &options.file;
-        let usual: &[&str] = if options.gram { &["gram", "jacobian"] } else { &["jacobian"] };
-        let array = ArrayFile::open(path)?.array(options.array.as_deref(), usual)?;
-        let shape = JacobianShape::new(array.shape(), options.gram, options.outputs)
+    /// Opens the file and checks its headers.
+    pub(super) fn open(arguments: &AnalyzeArguments) -> Result<Self, Failure> {
+        let path = &arguments.file;
+        let usual: &[&str] = if arguments.gram { &["gram", "jacobian"] } else { &["jacobian"] };
+        let array = ArrayFile::open(path)?.array(arguments.array.as_deref(), usual)?;
+        let shape = JacobianShape::new(array.shape(), arguments.gram, arguments.outputs)
             .map_err(|reason| Failure::input(path, reason))?;
         let JacobianShape { samples, outputs, columns } = shape;
         let rows = samples as f64 * outputs as f64;
-        let bytes = f64::from(8 * MATRICES) * rows * rows + 3.0 * BLOCK as f64;
+        let bytes = f64::from(8 * MAX_MATRICES) * rows * rows + 3.0 * BLOCK_BYTES as f64;
         let needed = bytes / f64::from(1 << 30);
-        if needed > options.memory_limit {
+        if needed > arguments.memory_limit {
             let what = if outputs == 1 {
                 format!("{samples} samples")
             } else {
@@ -68,38 +69,38 @@ impl Input {
                 "{what} need about {} GiB of memory, more than --memory-limit {}; \
                  analyse fewer samples, or raise the limit where there is as much",
                 significant(needed, 2),
-                significant(options.memory_limit, 6)
+                significant(arguments.memory_limit, 6)
             );
             return Err(Failure::input(path, text));
         }
-        let blocks = options.blocks.as_deref().map(Blocks::read).transpose()?;
+        let blocks = arguments.blocks.as_deref().map(Blocks::read).transpose()?;
         if let Some(blocks) = &blocks {
             blocks.check(columns)?;
         }
-        let parameters = (!options.gram).then_some(columns);
+        let parameters = (!arguments.gram).then_some(columns);
         Ok(Self { array, path: path.clone(), samples, outputs, parameters, blocks })
     }
 
     /// Reads the numbers.
-    pub(crate) fn minimum(self, parallelism: Parallelism) -> Result<Found, Failure> {
+    pub(super) fn minimum(self, parallelism: Parallelism) -> Result<FileMinimum, Failure> {
         let array = self.array.name().map(str::to_owned);
         match self.parameters {
             None => {
                 let minimum = self.gram(parallelism)?;
-                Ok(Found { minimum, array, parameters: None, blocks: None })
+                Ok(FileMinimum { minimum, array, parameters: None, blocks: None })
             }
             Some(columns) => self.jacobian(columns, array, parallelism),
         }
     }
 
-    /// Rows of the Jacobian.
+    /// The number of rows of the Jacobian.
     fn rows(&self) -> usize {
         self.samples * self.outputs
     }
 
     fn sum(&self, parallelism: Parallelism) -> Result<GramSum, Failure> {
         GramSum::with_outputs(self.samples, self.outputs, parallelism)
-            .map_err(Failure::theory(&self.path))
+            .map_err(Failure::at(&self.path))
     }
 
     fn gram(mut self, parallelism: Parallelism) -> Result<Minimum, Failure> {
@@ -110,9 +111,9 @@ impl Input {
         drop(values);
         let gram = Gram::from_sums(matrix)
             .and_then(|gram| gram.with_outputs(self.outputs))
-            .map_err(Failure::theory(&self.path))?;
+            .map_err(Failure::at(&self.path))?;
         let _progress = decomposing(n);
-        Minimum::from_gram(gram, parallelism).map_err(Failure::theory(&self.path))
+        Minimum::from_gram(gram, parallelism).map_err(Failure::at(&self.path))
     }
 
     fn jacobian(
@@ -120,8 +121,8 @@ impl Input {
         columns: usize,
         array: Option<String>,
         parallelism: Parallelism,
-    ) -> Result<Found, Failure> {
-        let failed = Failure::theory(&self.path);
+    ) -> Result<FileMinimum, Failure> {
+        let failed = Failure::at(&self.path);
         let blocks = self.blocks.take().map(|blocks| blocks.ranges);
         let ranges: Vec<Range<usize>> =
             blocks.iter().flatten().map(|(_, range)| range.clone()).collect();
@@ -156,10 +157,11 @@ impl Input {
             let measured = blocks.into_iter().zip(sharpness);
             measured.filter_map(|((name, range), s)| Some((name, range, s?))).collect()
         });
-        Ok(Found { minimum, array, parameters: Some(columns), blocks })
+        Ok(FileMinimum { minimum, array, parameters: Some(columns), blocks })
     }
 
-    /// Adds some columns to a sum of those before them or to a new one, reading the next ones meanwhile.
+    /// Adds columns to a sum of those before them, or to a new one. While one block is added, a thread reads
+    /// the next one.
     fn add(
         &mut self,
         sum: &mut GramSum,
@@ -168,7 +170,7 @@ impl Input {
     ) -> Result<(), Failure> {
         let offset = range.start - sum.parameter_count();
         let (n, size, outputs) = (self.rows(), self.array.element().size(), self.outputs);
-        let width = (BLOCK / (8 * n)).max(64) / 64 * 64;
+        let width = (BLOCK_BYTES / (8 * n)).max(64) / 64 * 64;
         let ranges: Vec<Range<usize>> = range
             .clone()
             .step_by(width)
@@ -184,7 +186,7 @@ impl Input {
                     let mut values = recycled.try_recv().unwrap_or_default();
                     let read = array.read_columns(range, &mut values).map(|()| values);
                     let done = read.is_err();
-                    // The other end is gone when it failed.
+                    // The receiver is gone when adding has failed.
                     if sender.send(read).is_err() || done {
                         break;
                     }
@@ -205,15 +207,16 @@ impl Input {
     }
 }
 
-/// Columns that are read together; those of a block, when its index is given.
+/// Columns that are read together.
 #[derive(Debug, PartialEq)]
 struct Piece {
     range: Range<usize>,
+    /// The index of the block of parameters that the columns form, if any.
     block: Option<usize>,
 }
 
-/// Cuts the columns at the blocks. Those that overlap an earlier one are to be read once more: their
-/// indices.
+/// Cuts the columns at the blocks. Also returns the indices of the blocks that overlap an earlier one;
+/// these have to be read once more.
 fn pieces(columns: usize, blocks: &[Range<usize>]) -> (Vec<Piece>, Vec<usize>) {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
     order.sort_by_key(|index| (blocks[*index].start, blocks[*index].end));
@@ -237,7 +240,7 @@ fn pieces(columns: usize, blocks: &[Range<usize>]) -> (Vec<Piece>, Vec<usize>) {
     (pieces, again)
 }
 
-/// Numbers as they lie in the file, as a matrix.
+/// A matrix of numbers in the order of the file.
 fn matrix(order: Order, values: &[f64], rows: usize, columns: usize) -> MatRef<'_, f64> {
     match order {
         Order::C => MatRef::from_row_major_slice(values, rows, columns),
@@ -245,7 +248,7 @@ fn matrix(order: Order, values: &[f64], rows: usize, columns: usize) -> MatRef<'
     }
 }
 
-/// The error with its column counted in the whole Jacobian, and its row by sample and output.
+/// An error whose column is counted in the whole Jacobian, and its row by sample and output.
 fn failure(path: &Path, error: MinimumError, offset: usize, outputs: usize) -> Failure {
     match error {
         MinimumError::NotFinite { row, column, value } if outputs > 1 => {
@@ -258,17 +261,18 @@ fn failure(path: &Path, error: MinimumError, offset: usize, outputs: usize) -> F
         }
         MinimumError::NotFinite { row, column, value } => {
             let column = column + offset;
-            Failure::theory(path)(MinimumError::NotFinite { row, column, value })
+            Failure::at(path)(MinimumError::NotFinite { row, column, value })
         }
-        other => Failure::theory(path)(other),
+        other => Failure::at(path)(other),
     }
 }
 
+/// A progress bar for an eigenvalue decomposition.
 fn decomposing(n: usize) -> Progress {
     Progress::steps(&format!("eigenvalues of a {n} × {n} matrix"), 1)
 }
 
-/// What the axes of an array are.
+/// The meaning of the axes of an array.
 #[derive(Debug, PartialEq)]
 struct JacobianShape {
     samples: usize,
@@ -277,11 +281,12 @@ struct JacobianShape {
 }
 
 impl JacobianShape {
-    /// The shape of a Jacobian or a Gram matrix, with as many outputs as were asked for, or what is wrong
-    /// with it.
+    /// The shape of a Jacobian or, with `gram`, of a Gram matrix, with the given number of outputs.
+    ///
+    /// # Errors
+    /// What is wrong with the shape, in words.
     fn new(shape: &[usize], gram: bool, outputs: Option<usize>) -> Result<Self, String> {
-        let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
-        let shown = format!("has shape ({})", lengths.join(" × "));
+        let shown = format!("has shape ({})", shape_words(shape));
         let wanted = match (gram, outputs) {
             (false, _) => {
                 "expected a Jacobian n × p, a row per sample and a column per parameter, or n × k × p \

@@ -1,139 +1,51 @@
 //! `flatmin analyze`: at which learning rates can SGD stay at the minimum in a file?
 
 mod analysis;
+mod arguments;
 mod blocks;
 mod figure;
 mod input;
+mod report;
 mod text;
 
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::thread;
 
-use clap::Args;
+use flatmin_host::{Exit, Format, check_writable, print, print_json, write};
 use flatmin_linalg::Parallelism;
 
 use self::analysis::Analysis;
+pub(crate) use self::arguments::AnalyzeArguments;
 pub(crate) use self::blocks::Blocks;
 use self::input::Input;
-use crate::batches::Batches;
-use crate::failure::{Exit, Failure, shown};
-use crate::output::{self, Format};
-use crate::values;
-
-const AFTER_HELP: &str = "\
-FILE is a .npy, .npz or .safetensors file with the Jacobian of the network's outputs with respect to \
-its parameters at the minimum: n × p, a row per training sample, or n × k × p for k outputs, float32 \
-or float64. It is read in blocks of columns and may be larger than memory.
-
-The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared residuals, (1/2n) Σ ‖f − y‖² \
-with several outputs. For the mean without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have \
-it, give --loss-scale 2; with k outputs these take the mean over outputs too: give 2/k.
-
-Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
-input, with one line on standard error.
-
-Examples:
-  flatmin analyze jacobian.npy
-  flatmin analyze jacobian.npy --batch-size 1,8,64 --learning-rate 0.05,0.1 --loss-scale 2
-  flatmin analyze run.npz --array jacobian --momentum 0.9 --learning-rate 0.01 --check
-  flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
-
-/// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and which
-/// bound is tight.
-#[derive(Debug, Args)]
-#[command(after_help = AFTER_HELP)]
-pub(crate) struct Options {
-    #[arg(help = "Array file: the Jacobian n × p or n × k × p, or with --gram the matrix JJᵀ")]
-    file: PathBuf,
-    /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or the
-    /// only one].
-    #[arg(long, value_name = "NAME")]
-    array: Option<String>,
-    #[arg(
-        long,
-        help = "The file holds the n × n matrix JJᵀ (nk × nk with --outputs), not divided by n"
-    )]
-    gram: bool,
-    #[arg(
-        long,
-        value_name = "k",
-        value_parser = values::positive_count,
-        help = "The rows of a matrix are those of k outputs for each sample, sample by sample \
-                [default: 1; an array n × k × p says it itself]"
-    )]
-    outputs: Option<usize>,
-    #[command(flatten)]
-    batches: Batches,
-    /// Learning rates to judge.
-    #[arg(
-        long,
-        alias = "lr",
-        value_name = "η,…",
-        value_delimiter = ',',
-        value_parser = values::positive
-    )]
-    learning_rate: Vec<f64>,
-    /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
-    #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
-    momentum: f64,
-    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that is also
-    /// the mean over k outputs).
-    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
-    loss_scale: f64,
-    /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of each.
-    #[arg(long, value_name = "FILE", conflicts_with = "gram")]
-    blocks: Option<PathBuf>,
-    /// Relative width of the interval for the threshold; rounding may add to it.
-    #[arg(long, value_name = "WIDTH", default_value = "1e-10", value_parser = values::positive)]
-    tolerance: f64,
-    /// Draw thresholds and bounds against batch size into this SVG file.
-    #[arg(long, value_name = "FILE")]
-    figure: Option<PathBuf>,
-    /// Exit with status 1 when a given learning rate is unstable.
-    #[arg(long, requires = "learning_rate")]
-    check: bool,
-    /// Format of the answer.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Threads, at most as many as there are cores; the numbers do not depend on them [default: all
-    /// cores].
-    #[arg(long, value_name = "N", value_parser = values::positive_count)]
-    threads: Option<usize>,
-    /// Refuse what would need more memory, in GiB.
-    #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
-    memory_limit: f64,
-}
+use crate::failure::Failure;
 
 /// Analyses one file.
-pub(crate) fn analyze(options: &Options) -> Result<Exit, Failure> {
-    let parallelism = threads(options.threads);
-    let input = Input::open(options)?;
-    // Before long work: an answer that cannot be written is worth nothing.
-    if let Some(path) = &options.figure {
-        flatmin_host::check_writable(path)?;
+pub(crate) fn analyze(arguments: &AnalyzeArguments) -> Result<Exit, Failure> {
+    let parallelism = parallelism(arguments.threads);
+    let input = Input::open(arguments)?;
+    // An answer that cannot be written is worth nothing, so this is checked before the long work.
+    if let Some(path) = &arguments.figure {
+        check_writable(path)?;
     }
     let minimum = input.minimum(parallelism)?;
-    let analysis = Analysis::new(options, minimum, parallelism)?;
-    if let Some(path) = &options.figure {
-        let figure = figure::draw(options, &analysis, parallelism)?;
-        flatmin_host::write(path, figure.to_svg().as_bytes())?;
+    let analysis = Analysis::new(arguments, minimum, parallelism)?;
+    if let Some(path) = &arguments.figure {
+        let curve = analysis.curve(arguments, parallelism)?;
+        write(path, figure::figure(arguments, &analysis, &curve).to_svg().as_bytes())?;
     }
-    match options.format {
-        Format::Text => output::print(&text::render(options, &analysis))?,
-        Format::Json => output::print_json(&analysis.report(options))?,
+    match arguments.format {
+        Format::Text => print(&text::render(arguments, &analysis))?,
+        Format::Json => print_json(&report::report(arguments, &analysis))?,
     }
-    let unstable = options.check && analysis.has_unstable();
-    Ok(if unstable { Exit::Unstable } else { Exit::Done })
+    Ok(Exit::of_check(!(arguments.check && analysis.has_unstable())))
 }
 
-/// Sets up the threads, no more than there are cores: they would only wait for each other.
-fn threads(count: Option<usize>) -> Parallelism {
-    // More threads than processors would only wait for each other.
-    let most = thread::available_parallelism().map_or(1, NonZero::get);
-    let count = count.map_or(most, |count| count.min(most));
+/// Sets up the threads, at most one per processor. Without threads the same numbers take longer.
+fn parallelism(count: Option<usize>) -> Parallelism {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let count = count.map_or(processors, |count| count.min(processors));
     if count == 1 || rayon::ThreadPoolBuilder::new().num_threads(count).build_global().is_err() {
-        // Without threads it takes longer, that is all.
         return Parallelism::Sequential;
     }
     Parallelism::Rayon

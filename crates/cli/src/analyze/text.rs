@@ -1,47 +1,44 @@
-//! The answer in words.
+//! The answer of `flatmin analyze` in words.
 
 use std::fmt::Write as _;
 
+use flatmin_host::{short, shown, significant, times};
 use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
 use super::analysis::{Analysis, BatchAnalysis, verdict};
-use super::{Options, shown};
-use crate::number::{significant, table, times};
-use crate::output::{Interval, Number};
+use super::arguments::AnalyzeArguments;
+use crate::words::{DIGITS, Interval, table};
 
-/// How far beyond η* single runs were seen to stay, with some room (claim 7: up to 22 %).
+/// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it (claim 7).
 const SLIGHTLY_BEYOND: f64 = 1.3;
 
-/// Digits of measured quantities.
-const DIGITS: usize = 6;
-
 /// The whole answer.
-pub(crate) fn render(options: &Options, analysis: &Analysis) -> String {
+pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let mut text = String::new();
-    header(&mut text, options, analysis);
+    header(&mut text, arguments, analysis);
     sharpness(&mut text, analysis);
-    thresholds(&mut text, options, analysis);
+    thresholds(&mut text, arguments, analysis);
     bounds(&mut text, analysis);
     learning_rates(&mut text, analysis);
-    let _ = writeln!(text, "\n{}", conclusion(options, analysis));
+    let _ = writeln!(text, "\n{}", conclusion(arguments, analysis));
     text
 }
 
-fn header(text: &mut String, options: &Options, analysis: &Analysis) {
-    let minimum = &analysis.found.minimum;
+fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
+    let minimum = &analysis.source.minimum;
     let (n, rank) = (minimum.sample_count(), minimum.eigenvalues().len());
     let k = minimum.output_count();
-    let array = analysis.found.array.as_deref().map(flatmin_host::short);
+    let array = analysis.source.array.as_deref().map(short);
     let array = array.map_or(String::new(), |name| format!(", array \"{name}\""));
-    let _ = write!(text, "{}{array}: {}", shown(&options.file), count(n, "sample"));
+    let _ = write!(text, "{}{array}: {}", shown(&arguments.file), count(n, "sample"));
     if k > 1 {
         let _ = write!(text, " × {}", count(k, "output"));
     }
-    let _ = match analysis.found.parameters {
+    let _ = match analysis.source.parameters {
         Some(p) => writeln!(text, " × {}, rank {rank}", count(p, "parameter")),
         None => writeln!(text, ", Gram matrix of rank {rank}"),
     };
-    let scale = options.loss_scale;
+    let scale = arguments.loss_scale;
     let half_mean = if k > 1 { "(1/2n) Σ ‖f − y‖²" } else { "(1/2n) Σ (f − y)²" };
     let _ = if scale.to_bits() == 1.0_f64.to_bits() && k > 1 {
         let mean = significant(2.0 / k as f64, 15);
@@ -71,28 +68,28 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
         ("Frobenius norm", sharpness.frobenius_norm),
         ("largest eigenvalue", sharpness.lambda_max),
         (
-            if analysis.found.minimum.output_count() > 1 {
+            if analysis.source.minimum.output_count() > 1 {
                 "largest λ_max(J_iJ_iᵀ)"
             } else {
                 "largest ‖g_i‖²"
             },
-            analysis.largest_gradient_norm_squared(),
+            analysis.max_gradient_norm_squared(),
         ),
     ];
     let rows = rows.map(|(name, value)| vec![name.to_owned(), significant(value, DIGITS)]);
     text.push_str(&table(&[], &rows));
     if let Some(blocks) = analysis.blocks() {
         text.push_str("\nBlocks of parameters\n");
-        let digits = |number: Number| significant(number.0, DIGITS);
+        let digits = |number| significant(number, DIGITS);
         let rows: Vec<Vec<String>> = blocks
-            .iter()
-            .map(|block| {
+            .into_iter()
+            .map(|(name, range, sharpness)| {
                 vec![
-                    flatmin_host::short(block.name),
-                    format!("{}..{}", block.first, block.end),
-                    digits(block.sharpness.trace),
-                    digits(block.sharpness.frobenius_norm),
-                    digits(block.sharpness.lambda_max),
+                    short(name),
+                    format!("{}..{}", range.start, range.end),
+                    digits(sharpness.trace),
+                    digits(sharpness.frobenius_norm),
+                    digits(sharpness.lambda_max),
                 ]
             })
             .collect();
@@ -101,14 +98,14 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
     }
 }
 
-fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
+fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let _ = write!(
         text,
         "\nLargest stable learning rate η* of SGD (mean square, exact), batches drawn {}",
-        options.batches.sampling_words()
+        arguments.batches.sampling_words()
     );
-    if options.momentum > 0.0 {
-        let _ = write!(text, ", momentum {}", significant(options.momentum, 15));
+    if arguments.momentum > 0.0 {
+        let _ = write!(text, ", momentum {}", significant(arguments.momentum, 15));
     }
     text.push('\n');
     let rows: Vec<Vec<String>> = analysis
@@ -133,8 +130,8 @@ fn thresholds(text: &mut String, options: &Options, analysis: &Analysis) {
             ]
         })
         .collect();
-    // With momentum what rounding can do is estimated, not proved.
-    let interval = if options.momentum > 0.0 { "interval" } else { "certified interval" };
+    // With momentum the effect of rounding is estimated, not proved.
+    let interval = if arguments.momentum > 0.0 { "interval" } else { "certified interval" };
     text.push_str(&table(&["batch size", "η*", interval, ""], &rows));
 }
 
@@ -187,7 +184,7 @@ fn learning_rates(text: &mut String, analysis: &Analysis) {
                     batch.batch_size.to_string(),
                     significant(*rate, 15),
                     verdict(*stability).to_owned(),
-                    room(batch.threshold.midpoint(), *rate),
+                    margin(batch.threshold.midpoint(), *rate),
                 ]
             })
         })
@@ -198,9 +195,9 @@ fn learning_rates(text: &mut String, analysis: &Analysis) {
     }
 }
 
-/// A margin in words: by how much the larger of η and η* is above the smaller.
-fn room(threshold: f64, rate: f64) -> String {
-    // The quotient of the smaller by the larger less 1 would keep no digit where they are far apart.
+/// A margin in words: by how much the larger of η and η* exceeds the smaller.
+fn margin(threshold: f64, rate: f64) -> String {
+    // Dividing the larger by the smaller keeps all digits when they are far apart.
     let (larger, smaller, ratio) = if threshold < rate {
         ("η", "η*", rate / threshold)
     } else {
@@ -215,15 +212,15 @@ fn room(threshold: f64, rate: f64) -> String {
     }
 }
 
-/// One plain sentence or two.
-fn conclusion(options: &Options, analysis: &Analysis) -> String {
+/// The conclusion in a few plain sentences.
+fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let batches = &analysis.batches;
     if batches.iter().all(|batch| batch.threshold.lower.is_infinite()) {
         return "The minimum is flat in every direction: SGD is stable at any learning rate."
             .into();
     }
     let mut text = String::new();
-    for (index, rate) in options.learning_rate.iter().enumerate() {
+    for (index, rate) in arguments.learning_rate.iter().enumerate() {
         let sizes = |wanted: Stability| -> Vec<usize> {
             let same = batches.iter().filter(|b| b.learning_rates[index].1 == wanted);
             same.map(|batch| batch.batch_size).collect()
@@ -231,27 +228,29 @@ fn conclusion(options: &Options, analysis: &Analysis) -> String {
         let stable = sizes(Stability::Stable);
         let (unstable, undecided) = (sizes(Stability::Unstable), sizes(Stability::Undecided));
         let verdict = match (stable.is_empty(), unstable.is_empty(), undecided.is_empty()) {
-            (false, true, true) => format!("can stay at this minimum with {}", words(&stable)),
-            (true, false, true) => format!("cannot stay at this minimum with {}", words(&unstable)),
+            (false, true, true) => format!("can stay at this minimum with {}", size_words(&stable)),
+            (true, false, true) => {
+                format!("cannot stay at this minimum with {}", size_words(&unstable))
+            }
             (false, false, true) => {
-                let (stays, leaves) = (words(&stable), words(&unstable));
+                let (stays, leaves) = (size_words(&stable), size_words(&unstable));
                 format!("can stay at this minimum with {stays}, and not with {leaves}")
             }
             _ => {
-                let open = words(&undecided);
+                let open = size_words(&undecided);
                 format!("is too close to the edge to decide with {open} (see the verdicts above)")
             }
         };
         let _ = writeln!(text, "SGD with learning rate {} {verdict}.", significant(*rate, 15));
     }
-    text.push_str(&slightly_beyond(options, batches));
+    text.push_str(&slightly_beyond(arguments, batches));
     let Some(batch) = batches.first() else { return text };
-    if options.learning_rate.is_empty() {
+    if arguments.learning_rate.is_empty() {
         let (size, rate) = (batch.batch_size, significant(batch.threshold.midpoint(), 4));
         let _ = writeln!(
             text,
             "SGD with {} can stay at this minimum up to the learning rate {rate}.",
-            words(&[size])
+            size_words(&[size])
         );
     }
     if let Some(bounds) = batch.bounds {
@@ -260,7 +259,7 @@ fn conclusion(options: &Options, analysis: &Analysis) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the simple bounds would have said.
+/// Compares the simple bounds with the exact threshold.
 fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
     let exact = batch.threshold.midpoint();
     if !(exact.is_normal() && bounds.lambda_max.is_normal()) {
@@ -274,12 +273,12 @@ fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
         ("the spectral bound S6", bounds.spectral),
         ("the alignment bound S4", bounds.centered_alignment),
     ];
-    // The simpler one where two say the same but for rounding.
+    // Of two bounds that agree up to rounding the simpler one is named.
     let (name, tightest) = upper.into_iter().fold(("2/λ_max", bounds.lambda_max), |best, next| {
         if next.1 < best.1 * (1.0 - 1e-9) { next } else { best }
     });
     let is_exact = |rate: f64| rate <= exact * (1.0 + 1e-6);
-    let mut text = format!("With {}, {name} is ", words(&[batch.batch_size]));
+    let mut text = format!("With {}, {name} is ", size_words(&[batch.batch_size]));
     let _ = if is_exact(tightest) {
         write!(text, "exact.")
     } else {
@@ -292,9 +291,9 @@ fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
     text
 }
 
-/// A word on learning rates that are unstable, but only just, and with noise: the mean square may be
-/// carried by rare runs there.
-fn slightly_beyond(options: &Options, batches: &[BatchAnalysis]) -> String {
+/// A note on learning rates that are just above the threshold, with noise: there rare runs may dominate the
+/// mean square.
+fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> String {
     let near = |index: usize| -> Vec<usize> {
         let is_near = |batch: &&BatchAnalysis| {
             let (rate, stability) = batch.learning_rates[index];
@@ -304,11 +303,11 @@ fn slightly_beyond(options: &Options, batches: &[BatchAnalysis]) -> String {
         };
         batches.iter().filter(is_near).map(|batch| batch.batch_size).collect()
     };
-    let rates = options.learning_rate.iter().enumerate();
+    let rates = arguments.learning_rate.iter().enumerate();
     let list: Vec<String> = rates
         .map(|(index, rate)| (rate, near(index)))
         .filter(|(_, sizes)| !sizes.is_empty())
-        .map(|(rate, sizes)| format!("{} with {}", significant(*rate, 15), words(&sizes)))
+        .map(|(rate, sizes)| format!("{} with {}", significant(*rate, 15), size_words(&sizes)))
         .collect();
     if list.is_empty() {
         return String::new();
@@ -321,7 +320,7 @@ fn slightly_beyond(options: &Options, batches: &[BatchAnalysis]) -> String {
 }
 
 /// Batch sizes in words.
-fn words(sizes: &[usize]) -> String {
+fn size_words(sizes: &[usize]) -> String {
     let list: Vec<String> = sizes.iter().map(ToString::to_string).collect();
     match list.as_slice() {
         [one] => format!("batch size {one}"),
@@ -336,11 +335,11 @@ fn count(number: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::room;
+    use super::margin;
 
     #[test]
     fn a_margin_says_which_is_larger() {
-        let check = |threshold, rate, words: &str| assert_eq!(room(threshold, rate), words);
+        let check = |threshold, rate, words: &str| assert_eq!(margin(threshold, rate), words);
         check(f64::INFINITY, 1.0, "unlimited");
         check(5.41, 1.0, "η* is 5.41 times η");
         check(1.2088, 1.0, "η* is 20.88 % above η");

@@ -1,4 +1,4 @@
-//! The rows of the metrics table.
+//! The rows of the metrics table, `metrics.csv`.
 
 use flatmin_curvature::training_curvature;
 use flatmin_linalg::EigenError;
@@ -9,84 +9,16 @@ use flatmin_theory::{
 };
 use serde::{Serialize, Serializer};
 
+use crate::column::Column;
 use crate::network::Network;
-use crate::output::Number;
+use crate::words::Number;
 
-/// The width of the interval for a threshold along the way, relative: several are wanted per second,
-/// and the threshold itself moves faster.
+/// Relative width of the interval for a threshold during a run.
+///
+/// Several thresholds are computed per second, and the threshold itself changes faster than this.
 const RELATIVE_WIDTH: f64 = 1e-6;
 
-/// A column of the metrics table, after that of the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Column {
-    TrainLoss,
-    TestLoss,
-    MaxGradientNorm,
-    ClippedSteps,
-    Trace,
-    FrobeniusNorm,
-    LambdaMax,
-    BatchSharpness,
-    PathNorm,
-    L1Norm,
-    L2Norm,
-    BalanceRatio,
-    ThresholdLower,
-    ThresholdUpper,
-}
-
-impl Column {
-    /// All of them, by name.
-    pub(crate) const ALL: &[(&str, Self)] = &[
-        ("train_loss", Self::TrainLoss),
-        ("test_loss", Self::TestLoss),
-        ("max_gradient_norm", Self::MaxGradientNorm),
-        ("clipped_steps", Self::ClippedSteps),
-        ("trace", Self::Trace),
-        ("frobenius_norm", Self::FrobeniusNorm),
-        ("lambda_max", Self::LambdaMax),
-        ("batch_sharpness", Self::BatchSharpness),
-        ("path_norm", Self::PathNorm),
-        ("l1_norm", Self::L1Norm),
-        ("l2_norm", Self::L2Norm),
-        ("balance_ratio", Self::BalanceRatio),
-        ("threshold_lower", Self::ThresholdLower),
-        ("threshold_upper", Self::ThresholdUpper),
-    ];
-
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, column)| *column == self).map_or("", |(name, _)| name)
-    }
-
-    /// Whether it is a bound on the threshold.
-    pub(super) fn is_threshold(self) -> bool {
-        matches!(self, Self::ThresholdLower | Self::ThresholdUpper)
-    }
-
-    /// Whether it comes from the whole curvature.
-    fn is_curvature(self) -> bool {
-        matches!(self, Self::Trace | Self::FrobeniusNorm | Self::LambdaMax | Self::BatchSharpness)
-    }
-
-    /// The kind of model that alone has it.
-    pub(crate) fn of_kind(self) -> Option<&'static str> {
-        match self {
-            Self::PathNorm => Some("two-layer-relu"),
-            Self::L1Norm | Self::BalanceRatio => Some("diagonal-linear"),
-            Self::L2Norm => Some("perceptron"),
-            _ => None,
-        }
-    }
-
-    /// Whether it takes an nk × nk matrix for k outputs.
-    pub(super) fn is_quadratic(self) -> bool {
-        self.is_threshold() || self.is_curvature()
-    }
-}
-
-/// Why a row could not be measured.
+/// The reason why a row could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MeasureError {
     #[error(transparent)]
@@ -95,26 +27,26 @@ pub(crate) enum MeasureError {
     Theory(#[from] ThresholdError),
 }
 
-/// What is measured of a run.
+/// Measures the rows of a run.
 #[derive(Debug)]
 pub(super) struct Measure<'a, N> {
     pub(super) network: &'a N,
     pub(super) train: &'a Dataset,
     pub(super) test: Option<&'a Dataset>,
     pub(super) columns: &'a [Column],
-    /// The batches of the optimizer, for its threshold.
-    pub(super) batch: Option<Batch>,
+    /// The optimizer and its batches, for thresholds; `None` if there is no threshold for them.
+    pub(super) threshold: Option<(Optimizer, Batch)>,
 }
 
-/// A number in a row.
+/// An entry of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cell {
     Count(u64),
     Number(f64),
 }
 
-/// A row: the steps done, and a number per column; absent where it cannot be had, such as the
-/// curvature of parameters that have diverged.
+/// A row: the number of steps done, and an entry per column. An entry is `None` if it has no value, such
+/// as the curvature of parameters that have diverged.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub(super) step: u64,
@@ -122,7 +54,7 @@ pub(super) struct Row {
 }
 
 impl<N: Network> Measure<'_, N> {
-    /// The row at these parameters. `since_last` is about the steps since the row before.
+    /// The row at these parameters; `since_last` sums up the steps since the row before.
     pub(super) fn row(
         &self,
         step: u64,
@@ -130,8 +62,8 @@ impl<N: Network> Measure<'_, N> {
         since_last: Segment,
     ) -> Result<Row, MeasureError> {
         if !parameters.iter().all(|value| value.is_finite()) {
-            // The run has left the range of numbers: what comes out of such parameters, among it the
-            // zeros of neurons that see no number, is not a measurement.
+            // Such parameters yield numbers that are not measurements, such as the zero gradients of
+            // neurons whose inputs are NaN.
             let cell = |column: &Column| match column {
                 Column::ClippedSteps => Some(Cell::Count(since_last.clipped_steps)),
                 _ => None,
@@ -146,9 +78,9 @@ impl<N: Network> Measure<'_, N> {
         } else {
             None
         };
-        let threshold = match self.batch {
-            Some(batch) if self.columns.iter().any(|column| column.is_threshold()) => {
-                self.threshold(parameters, batch)?
+        let threshold = match &self.threshold {
+            Some((optimizer, batch)) if self.columns.iter().any(|column| column.is_threshold()) => {
+                self.threshold(parameters, optimizer, batch)?
             }
             _ => None,
         };
@@ -182,10 +114,12 @@ impl<N: Network> Measure<'_, N> {
         Ok(Row { step, cells: self.columns.iter().map(cell).collect() })
     }
 
+    /// The ends of the threshold's interval; `None` if the Gram matrix is not finite.
     fn threshold(
         &self,
         parameters: &[f64],
-        batch: Batch,
+        optimizer: &Optimizer,
+        batch: &Batch,
     ) -> Result<Option<(f64, f64)>, MeasureError> {
         let gram = self.network.gram(parameters, self.train.inputs());
         let gram = Gram::from_means(gram);
@@ -195,7 +129,7 @@ impl<N: Network> Measure<'_, N> {
         };
         let options =
             ThresholdOptions { relative_width: RELATIVE_WIDTH, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&gram, &Optimizer::sgd(), &batch, &options)?;
+        let threshold = threshold_with(&gram, optimizer, batch, &options)?;
         Ok(Some((threshold.lower, threshold.upper)))
     }
 }
@@ -216,8 +150,8 @@ pub(super) fn header(columns: &[Column]) -> String {
 }
 
 impl Row {
-    /// The row as a line of the table: the fewest digits that give a number back, nothing for an absent
-    /// one, `inf` for infinity.
+    /// The row as a line of the table. Numbers have the fewest digits that give them back, infinity is
+    /// `inf`, and an entry without a value is empty.
     pub(super) fn line(&self) -> String {
         let cells = self.cells.iter().map(|cell| match cell {
             None => String::new(),

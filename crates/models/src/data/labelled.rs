@@ -65,8 +65,10 @@ pub enum LabelledError {
     Dataset(#[from] DatasetError),
 }
 
-/// The targets that are made of a class.
+/// The targets that are made of a class. The feature `serde` stores them as `parity` and `one-hot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum ClassTargets {
     /// One target: +1 for the classes 0, 2, 4, … and −1 for 1, 3, 5, ….
     Parity,

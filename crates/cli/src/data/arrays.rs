@@ -1,4 +1,4 @@
-//! Data sets, parameters and orders from array files, and the bytes of small ones.
+//! Data sets, parameters and orders of samples from array files.
 
 use std::path::Path;
 
@@ -10,30 +10,20 @@ use flatmin_optim::BatchOrder;
 
 use crate::failure::Failure;
 use crate::network::{Network, ParameterArray};
+use crate::words::shape_words;
 
-/// Most samples for which n × n matrices are formed, of 0.8 GB each.
-pub(crate) const MOST_SAMPLES: usize = 10_000;
-
-/// The array of this name, or of a file without names when there is none.
+/// The shape and the numbers of an array. Without a name it is the only array of the file, or `order`.
 fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Failure> {
     let mut array = ArrayFile::open(path)?.array(name, &["order"])?;
     let values = array.values()?;
     Ok((array.shape().to_vec(), values))
 }
 
-/// Lengths as in `20 × 10`.
-pub(crate) fn lengths(shape: &[usize]) -> String {
-    if shape.is_empty() {
-        return "a single number".to_owned();
-    }
-    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
-}
-
-/// A data set from the arrays `x` (n × d) and `y` (n, or n × k for k targets a sample).
+/// A data set from the arrays `x` (n × d) and `y` (n, or n × k for k targets per sample).
 pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
     let (shape, values) = array(path, Some("x"))?;
     let [n, d] = shape[..] else {
-        let found = lengths(&shape);
+        let found = shape_words(&shape);
         let reason = format!("array \"x\" is {found}, expected n × d, a row per sample");
         return Err(Failure::input(path, reason));
     };
@@ -47,7 +37,7 @@ pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
         [rows] if rows == n => 1,
         [rows, outputs] if rows == n && outputs > 0 => outputs,
         _ => {
-            let found = lengths(&shape);
+            let found = shape_words(&shape);
             let expected = format!("{n}, one target per row of x, or {n} × k for several");
             let reason = format!("array \"y\" is {found}, expected {expected}");
             return Err(Failure::input(path, reason));
@@ -55,15 +45,15 @@ pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
     };
     let targets = RowMatrix::new(n, outputs, targets)
         .map_err(|error| Failure::input(path, format!("array \"y\": {error}")))?;
-    Dataset::with_outputs(inputs, &targets).map_err(|error| Failure::input(path, error.to_string()))
+    Dataset::with_outputs(inputs, &targets).map_err(Failure::at(path))
 }
 
-/// The parameters of a model, from arrays of its names and shapes.
+/// The parameters of a model, from arrays with the names and shapes that it expects.
 pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>, Failure> {
     let names = ArrayFile::open(path)?.names();
     if let Some(name) = names.iter().find(|name| network.is_foreign(name)) {
         let reason = format!(
-            "holds an array \"{}\", which the model has not ({}): change [model], or leave it out",
+            "holds an array \"{}\", which this model does not have ({}): change [model], or leave it out",
             short(name),
             network.describe()
         );
@@ -73,11 +63,11 @@ pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>
     for ParameterArray { name, shape: expected, also } in network.arrays() {
         let (shape, values) = array(path, Some(&name))?;
         if shape != expected && also.as_ref() != Some(&shape) {
-            let also = also.map_or(String::new(), |also| format!(" or {}", lengths(&also)));
+            let also = also.map_or(String::new(), |also| format!(" or {}", shape_words(&also)));
             let reason = format!(
                 "array {name:?} is {}, expected {}{also} ({})",
-                lengths(&shape),
-                lengths(&expected),
+                shape_words(&shape),
+                shape_words(&expected),
                 network.describe()
             );
             return Err(Failure::input(path, reason));
@@ -97,7 +87,7 @@ pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>
     Ok(parameters)
 }
 
-/// An order of samples: T × B, or T for batches of one.
+/// An order of samples, of shape T × B, or T for batches of one sample.
 pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Failure> {
     let fail = |reason: String| Failure::input(path, reason);
     let (shape, values) = array(path, None)?;
@@ -105,7 +95,7 @@ pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Fail
         [_] => 1,
         [_, batch_size] => batch_size,
         _ => {
-            let found = lengths(&shape);
+            let found = shape_words(&shape);
             return Err(fail(format!("the order is {found}, expected T × B, a row per step")));
         }
     };

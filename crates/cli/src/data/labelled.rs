@@ -1,19 +1,20 @@
-//! Labelled inputs: the built-in digits, and images and labels from files.
+//! Data sets of labelled inputs: the built-in digits, or images and labels from files.
 
 use std::path::Path;
 
 use flatmin_arrays::{Array, ArrayFile, MAX_VALUES};
+use flatmin_host::shown;
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::Dataset;
 use flatmin_models::data::digits::{self, DigitsSplit};
 use flatmin_models::data::{ClassTargets, InputScaling, Labelled, SampleSplit, Split};
 
 use crate::config::{LabelledConfig, LabelledFiles, LabelledSource};
-use crate::failure::{Failure, shown};
-use crate::load::lengths;
+use crate::failure::Failure;
+use crate::words::shape_words;
 
-/// Training data and, where asked for, test data of the configuration at `path`.
-pub(crate) fn datasets(
+/// The training data and, if there are any, the test data of the configuration at `path`.
+pub(super) fn datasets(
     path: &Path,
     config: &LabelledConfig,
     seed: u64,
@@ -45,9 +46,9 @@ fn from_files(
     test: Option<&LabelledFiles>,
     seed: u64,
 ) -> Result<(Dataset, Option<Dataset>), Failure> {
-    let mut training = Opened::new(training)?;
-    let mut test = test.map(Opened::new).transpose()?;
-    // Of all labels, so that it does not depend on how many samples are taken.
+    let mut training = LabelledImages::new(training)?;
+    let mut test = test.map(LabelledImages::new).transpose()?;
+    // All labels count, so that the number of classes does not depend on how many samples are taken.
     let labels = training.labels.iter().chain(test.iter().flat_map(|test| &test.labels));
     let class_count = 1 + usize::from(labels.copied().max().unwrap_or(0));
 
@@ -56,19 +57,18 @@ fn from_files(
     let count = config.sample_count.unwrap_or(available.saturating_sub(drawn_test));
     let split = training.draw(count, drawn_test, seed, 0)?;
     let samples = training.select(&split.training, class_count, config.targets)?;
-    let fail = |images: &Path, reason: String| Failure::input(images, reason);
-    let scaling = InputScaling::new(samples.inputs())
-        .map_err(|error| fail(&training.files.images, error.to_string()))?;
+    let scaling =
+        InputScaling::new(samples.inputs()).map_err(Failure::at(&training.files.images))?;
     let dataset = |files: &LabelledFiles, samples: &Labelled| {
         let dataset = samples.dataset(config.targets, &scaling);
-        dataset.map_err(|error| fail(&files.images, error.to_string()))
+        dataset.map_err(Failure::at(&files.images))
     };
     let test = match &mut test {
         Some(test) => {
             if test.dim != training.dim {
                 let (found, expected) = (test.dim, training.dim);
                 let reason = format!("has {found} values an image, the training data {expected}");
-                return Err(fail(&test.files.images, reason));
+                return Err(Failure::input(&test.files.images, reason));
             }
             let count = config.test_count.unwrap_or(test.labels.len());
             let split = test.draw(0, count, seed, 1)?;
@@ -84,16 +84,16 @@ fn from_files(
     Ok((dataset(training.files, &samples)?, test))
 }
 
-/// Images whose numbers are not read yet, with their labels.
-struct Opened<'a> {
+/// Images whose numbers have not been read yet, with their labels.
+struct LabelledImages<'a> {
     files: &'a LabelledFiles,
     images: Array,
-    /// Values of an image.
+    /// Number of values of an image.
     dim: usize,
     labels: Vec<u8>,
 }
 
-impl<'a> Opened<'a> {
+impl<'a> LabelledImages<'a> {
     fn new(files: &'a LabelledFiles) -> Result<Self, Failure> {
         let images = ArrayFile::open(&files.images)?.array(None, &["images", "x"])?;
         let [n, ref rest @ ..] = *images.shape() else {
@@ -103,7 +103,7 @@ impl<'a> Opened<'a> {
         };
         let dim = rest.iter().product();
         if rest.is_empty() || dim == 0 {
-            let found = lengths(images.shape());
+            let found = shape_words(images.shape());
             let reason = format!("is {found}, expected n × d or n × rows × columns");
             return Err(Failure::input(&files.images, reason));
         }
@@ -120,7 +120,7 @@ impl<'a> Opened<'a> {
     ) -> Result<SampleSplit, Failure> {
         let mut rng = stream(seed, "labelled split", index);
         SampleSplit::draw(self.labels.len(), training_count, test_count, &mut rng)
-            .map_err(|error| Failure::input(&self.files.images, error.to_string()))
+            .map_err(Failure::at(&self.files.images))
     }
 
     fn select(
@@ -139,20 +139,20 @@ impl<'a> Opened<'a> {
             return Err(Failure::input(&self.files.labels, reason));
         }
         let values = self.images.read_rows(samples)?;
-        let fail = |reason: String| Failure::input(&self.files.images, reason);
         let inputs = RowMatrix::new(samples.len(), self.dim, values)
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(Failure::at(&self.files.images))?;
         let labels = samples.iter().map(|sample| self.labels[*sample]).collect();
-        Labelled::new(inputs, labels, class_count).map_err(|error| fail(error.to_string()))
+        Labelled::new(inputs, labels, class_count).map_err(Failure::at(&self.files.images))
     }
 }
 
-/// Labels from 0 to 255 of n images.
+/// The labels of n images, from 0 to 255.
 fn labels(files: &LabelledFiles, n: usize) -> Result<Vec<u8>, Failure> {
     let path = files.labels.as_path();
     let mut array = ArrayFile::open(path)?.array(None, &["labels", "y"])?;
     let ([found] | [found, 1]) = *array.shape() else {
-        let reason = format!("is {}, expected n, a label for each image", lengths(array.shape()));
+        let reason =
+            format!("is {}, expected n, a label for each image", shape_words(array.shape()));
         return Err(Failure::input(path, reason));
     };
     if found != n {

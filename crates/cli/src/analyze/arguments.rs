@@ -1,0 +1,93 @@
+//! The arguments of `flatmin analyze`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use flatmin_host::Format;
+
+use crate::batches::Batches;
+use crate::values;
+
+const ANALYZE_HELP: &str = "\
+FILE is a .npy, .npz or .safetensors file with the Jacobian of the network's outputs with respect to \
+its parameters at the minimum: n × p, a row per training sample, or n × k × p for k outputs, float32 \
+or float64. It is read in blocks of columns and may be larger than memory.
+
+The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared residuals, (1/2n) Σ ‖f − y‖² \
+with several outputs. For the mean without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have \
+it, give --loss-scale 2; with k outputs these take the mean over outputs too: give 2/k.
+
+Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
+input, with one line on standard error.
+
+Examples:
+  flatmin analyze jacobian.npy
+  flatmin analyze jacobian.npy --batch-size 1,8,64 --learning-rate 0.05,0.1 --loss-scale 2
+  flatmin analyze run.npz --array jacobian --momentum 0.9 --learning-rate 0.01 --check
+  flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
+
+/// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and which
+/// bound is tight.
+#[derive(Debug, Args)]
+#[command(after_help = ANALYZE_HELP)]
+pub(crate) struct AnalyzeArguments {
+    #[arg(help = "Array file: the Jacobian n × p or n × k × p, or with --gram the matrix JJᵀ")]
+    pub(super) file: PathBuf,
+    /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or the
+    /// only one].
+    #[arg(long, value_name = "NAME")]
+    pub(super) array: Option<String>,
+    #[arg(
+        long,
+        help = "The file holds the n × n matrix JJᵀ (nk × nk with --outputs), not divided by n"
+    )]
+    pub(super) gram: bool,
+    #[arg(
+        long,
+        value_name = "k",
+        value_parser = values::positive_count,
+        help = "The rows of a matrix are those of k outputs for each sample, sample by sample \
+                [default: 1, or k for an array n × k × p]"
+    )]
+    pub(super) outputs: Option<usize>,
+    #[command(flatten)]
+    pub(super) batches: Batches,
+    /// Learning rates to judge.
+    #[arg(
+        long,
+        alias = "lr",
+        value_name = "η,…",
+        value_delimiter = ',',
+        value_parser = values::positive
+    )]
+    pub(super) learning_rate: Vec<f64>,
+    /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
+    #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
+    pub(super) momentum: f64,
+    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that is also
+    /// the mean over k outputs).
+    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
+    pub(super) loss_scale: f64,
+    /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of each.
+    #[arg(long, value_name = "FILE", conflicts_with = "gram")]
+    pub(super) blocks: Option<PathBuf>,
+    /// Relative width of the interval for the threshold; rounding may add to it.
+    #[arg(long, value_name = "WIDTH", default_value = "1e-10", value_parser = values::positive)]
+    pub(super) tolerance: f64,
+    /// Draw thresholds and bounds against batch size into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) figure: Option<PathBuf>,
+    /// Exit with status 1 when a given learning rate is unstable.
+    #[arg(long, requires = "learning_rate")]
+    pub(super) check: bool,
+    /// Format of the answer.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Threads, at most as many as there are cores; the numbers do not depend on them [default: all
+    /// cores].
+    #[arg(long, value_name = "N", value_parser = values::positive_count)]
+    pub(super) threads: Option<usize>,
+    /// Most memory to use, in GiB; a file that needs more is refused.
+    #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
+    pub(super) memory_limit: f64,
+}

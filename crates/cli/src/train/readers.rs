@@ -1,0 +1,44 @@
+//! The readers of a run's folder by themselves, for [`crate::readers`].
+
+use flatmin_linalg::{RowMatrix, stream};
+use flatmin_models::{Dataset, DiagonalLinear};
+use flatmin_optim::{
+    Method, Optimizer, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
+};
+
+use super::{folder, summary};
+
+/// Reads a summary, and returns it in words.
+pub(crate) fn summary(bytes: &[u8]) -> Result<String, String> {
+    summary::read(bytes.to_vec()).map(|(_, run)| summary::describe(&run))
+}
+
+/// Reads a checkpoint, whatever its checksum, and goes on with a small run from there.
+pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), String> {
+    let state = folder::state(bytes)?;
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let model = DiagonalLinear::new(2).map_err(|error| text(&error))?;
+    let inputs = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+    let inputs = inputs.map_err(|error| text(&error))?;
+    let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0]).map_err(|error| text(&error))?;
+    let options = TrainOptions {
+        method: Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling },
+        optimizer: Optimizer::sgd(),
+        learning_rate: 0.1,
+        schedule: Schedule::Cosine,
+        clip_norm: 1.0,
+        max_steps: 30,
+        precision: Precision::Float64,
+        stopping: StoppingRule::default(),
+        checkpoints: vec![0, 5, 30],
+    };
+    let rng = stream(0, "batches", 0);
+    let trainer = Trainer::new(&model, &data, &[0.5; 4], &options, rng);
+    let mut trainer = trainer.map_err(|error| text(&error))?;
+    trainer.restore(&state).map_err(|error| text(&error))?;
+    while trainer.outcome().is_none() {
+        let _ = trainer.observe();
+        trainer.advance();
+    }
+    Ok(())
+}

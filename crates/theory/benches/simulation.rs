@@ -1,7 +1,8 @@
-//! Time of the linearised dynamics at the size of the paper's networks, n = r = 300.
+//! Times of the linearised dynamics at the size of the paper's networks, n = r = 300.
 //!
-//! The gradients are Gaussian with norms spread over a decade, so that the spectrum is. A step of a
-//! replica is one product and one update of 300 numbers; beside it the same step in plain scalars.
+//! The gradients are Gaussian with norms spread over a decade, so that the spectrum is spread too.
+//! A step of a replica is one product and one update of 300 numbers, compared with the same step in
+//! plain scalars.
 
 use std::hint::black_box;
 
@@ -36,7 +37,7 @@ fn sgd(minimum: &Minimum, batch_size: usize, momentum: f64) -> LinearisedSgd<'_>
     LinearisedSgd::new(minimum, &optimizer, &batch, learning_rate).expect("a moderate rate")
 }
 
-/// Steps of one replica, in plain scalars.
+/// Moves one replica by `steps` steps, in plain scalars.
 fn plain_steps(rows: &RowMatrix, position: &mut [f64], steps: usize, rng: &mut impl Rng) {
     for _ in 0..steps {
         let row = rows.row(rng.random_range(0..rows.rows()));

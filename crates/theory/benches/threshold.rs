@@ -1,5 +1,6 @@
-//! The exact threshold of a two-layer ReLU network (m = d = 100) at its initial parameters, from its
-//! Gram matrix: everything, eigendecomposition included. The dense form beside it where it runs.
+//! Times of the exact threshold of a two-layer ReLU network (m = d = 100) at its initial
+//! parameters, from its Gram matrix, eigendecomposition included; compared with the dense form
+//! where that is feasible.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop")]
 

@@ -12,8 +12,8 @@ const NO_ALIGNMENT: f64 = 1e-12;
 /// The alignment of the gradient noise at a minimum with its curvature, without units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alignment {
-    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs it is the
-    /// smallest eigenvalue of any `J_i G J_iᵀ / ‖G‖_F²`.
+    /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs it
+    /// is the smallest eigenvalue of any `J_i G J_iᵀ / ‖G‖_F²`.
     pub chi_min: f64,
     /// `max_i χ_i`; with several outputs the largest of these eigenvalues.
     pub chi_max: f64,
@@ -27,9 +27,9 @@ pub struct Alignment {
 ///
 /// With the residuals `r = Jδ` in the range of the Gram matrix `K = UΛUᵀ` and `c_i = g_iᵀ G g_i`,
 /// `tr(S G)/(2R) = rᵀ(diag(c) − K²)r / ‖r‖²`, so that the centred alignment is
-/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`; with several outputs the blocks `J_i G J_iᵀ` replace the `c_i`.
-/// Directions whose eigenvalue is zero up to rounding are left out, as everywhere in [`Minimum`].
-/// Stability does not depend on them. Costs O(nr² + r³). Source: theory S4.
+/// `λ_min(Uᵀ diag(c) U − Λ²) / ‖G‖_F²`; with several outputs the blocks `J_i G J_iᵀ` replace the
+/// `c_i`. Directions whose eigenvalue is zero up to rounding are left out, as everywhere in
+/// [`Minimum`]. Stability does not depend on them. Costs O(nr² + r³). Source: theory S4.
 ///
 /// # Errors
 /// When the eigenproblem fails.
@@ -78,8 +78,8 @@ pub fn alignment(minimum: &Minimum) -> Result<Alignment, EigenError> {
     })
 }
 
-/// The smallest eigenvalue of a positive semidefinite matrix, zero if it is zero up to rounding, and the
-/// largest.
+/// The smallest eigenvalue of a positive semidefinite matrix, zero if it is zero up to rounding,
+/// and the largest.
 fn extreme_eigenvalues(matrix: &Mat<f64>) -> Result<(f64, f64), EigenError> {
     let values = symmetric_eigenvalues(matrix.as_ref())?;
     let largest = values.last().copied().unwrap_or(0.0).max(0.0);

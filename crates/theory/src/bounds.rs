@@ -1,12 +1,12 @@
 //! Bounds on the stable learning rates of a minimum.
 //!
-//! Every function returns the learning rate up to which its condition holds and beyond which it fails.
-//! Infinity means that the condition holds at every learning rate (no curvature, or no noise). `p` is
-//! the [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
+//! Every function returns the learning rate up to which its condition holds and beyond which it
+//! fails. Infinity means that the condition holds at every learning rate (no curvature, or no
+//! noise). `p` is the [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
 //!
-//! The functions are about networks with one output. With k outputs, S2 and S3 hold with p/k in place
-//! of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place of 1/p. S4,
-//! S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
+//! The functions are about networks with one output. With k outputs, S2 and S3 hold with p/k in
+//! place of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place
+//! of 1/p. S4, S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
 
 use flatmin_linalg::{Bisection, PowerOfTwo, Sharpness};
 
@@ -74,8 +74,8 @@ pub fn spectral_root(eigenvalues: &[f64], p: f64, q: f64) -> f64 {
     if p <= 0.0 {
         return lambda_max_bound(q * lambda_max);
     }
-    // With μ = 2/(ηλ_max) and ρ_k = λ_k/λ_max the equation is p Σ ρ_k/(μ − qρ_k) = 1, whose left side
-    // falls with μ. The largest term alone bounds the root below, qρ_k ≤ q bounds it above.
+    // With μ = 2/(ηλ_max) and ρ_k = λ_k/λ_max the equation is p Σ ρ_k/(μ − qρ_k) = 1, whose left
+    // side falls with μ. The largest term alone bounds the root below, qρ_k ≤ q bounds it above.
     let ratios: Vec<f64> = eigenvalues.iter().map(|v| v / lambda_max).collect();
     let (low, high) = (q + p, q + p * ratios.iter().sum::<f64>());
     let sum = |mu: f64| -> f64 { ratios.iter().map(|ratio| ratio / (mu - q * ratio)).sum() };
@@ -115,11 +115,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of `minimum`, with its alignment, for batches with this noise coefficient. Costs O(r):
-    /// one alignment serves batches of every size.
+    /// The bounds of `minimum`, with its alignment, for batches with this noise coefficient. Costs
+    /// O(r): one alignment serves batches of every size.
     ///
-    /// With several outputs S6 alone does not imply S5; then [`spectral`](Self::spectral) is the smaller
-    /// of both.
+    /// With several outputs S6 alone does not imply S5; then [`spectral`](Self::spectral) is the
+    /// smaller of both.
     pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
         let p = noise_coefficient;
         // Bounds of J/2^e, whose squares are in range.
@@ -169,8 +169,8 @@ impl Bounds {
     }
 }
 
-/// The bounds of `minimum` for `batch`. Costs an [`alignment`]; see [`Bounds::new`] for batches of many
-/// sizes.
+/// The bounds of `minimum` for `batch`. Costs an [`alignment`]; see [`Bounds::new`] for batches of
+/// many sizes.
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when an eigenproblem fails.

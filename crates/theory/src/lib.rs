@@ -19,8 +19,8 @@
 //!
 //! Values:
 //!
-//! - [`Minimum`]: a minimum with zero loss of a network with one output or several, from its Jacobian,
-//!   from blocks of its columns ([`GramSum`]), or from its [`Gram`] matrix;
+//! - [`Minimum`]: a minimum with zero loss of a network with one output or several, from its
+//!   Jacobian, from blocks of its columns ([`GramSum`]), or from its [`Gram`] matrix;
 //! - [`Optimizer`]: SGD with momentum and weight decay, in PyTorch's conventions;
 //! - [`Batch`]: batch size and [`Sampling`], and the noise coefficient that they give.
 //!
@@ -28,15 +28,17 @@
 //!
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, and
 //!   [`lyapunov_function`], which decays exactly below it;
-//! - [`bounds()`]: every necessary and sufficient condition, as the learning rate at which it turns;
+//! - [`bounds()`]: every necessary and sufficient condition, as the learning rate at which it
+//!   turns;
 //! - [`alignment()`]: the alignment of the noise of SGD with the curvature;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by its plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum with one output, with [`SecondMoments`]
-//!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`] (single
-//!   runs).
+//!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`]
+//!   (single runs).
 //!
-//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. The crate does not know
-//! how a minimum was found. The feature `serde` makes [`Optimizer`] and [`Sampling`] serialisable.
+//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. The crate does not
+//! know how a minimum was found. The feature `serde` makes [`Optimizer`] and [`Sampling`]
+//! serialisable.
 
 mod alignment;
 mod batch;

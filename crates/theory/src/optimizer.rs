@@ -1,7 +1,8 @@
 //! Optimizers as values, in PyTorch's conventions (S15).
 //!
 //! A new optimizer is a setting here, with its checks, its words and its row in the table of
-//! [`Optimizer::state_space`]. Closed forms that cover fewer optimizers ask `Optimizer::heavy_ball`.
+//! [`Optimizer::state_space`]. Closed forms that cover fewer optimizers ask
+//! `Optimizer::heavy_ball`.
 
 use std::fmt;
 

@@ -55,7 +55,7 @@ fn alignment_agrees() {
             continue;
         }
         let alignment = alignment(&minimum).unwrap();
-        // Eigenvectors of the Gram matrix lose as many digits as the condition number has, and
+        // Eigenvectors of the Gram matrix lose as many digits as its condition number has, and
         // beyond 1e15 the smallest eigenvalues are dropped.
         let condition_number = number(&case, "condition_number");
         if condition_number > 1e10 {
@@ -64,7 +64,7 @@ fn alignment_agrees() {
             }
             continue;
         }
-        // Sums and differences of terms of the size of χ_max, of which small values keep few digits.
+        // Sums and differences of terms as large as χ_max: small values keep few digits.
         let tolerance = 1e-15 * condition_number.max(1e3) * alignment.chi_max;
         for (field, computed) in [
             ("chi_min", alignment.chi_min),
@@ -94,7 +94,7 @@ fn the_dense_threshold_agrees() {
     let mut compared = 0;
     for case in cases() {
         let (minimum, batch) = minimum_and_batch(&case);
-        // Dimension r(r+1)/2 ≤ 120: beyond, O(r⁶) takes its time.
+        // Dimension r(r+1)/2 ≤ 120: beyond that O(r⁶) is too slow.
         if minimum.eigenvalues().len() > 15 {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Certified intervals against 55 digits that come from the plain definition by another route:
-//! `oracles/digits.py` says which, and writes `oracles/digits.json`.
+//! Certified intervals against 55 digits that `oracles/digits.py` computes from the plain
+//! definition and writes to `oracles/digits.json`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -20,7 +20,7 @@ struct Case {
     minimum: Minimum,
     batch: Batch,
     momentum: f64,
-    /// To 55 digits.
+    /// η* to 55 digits.
     threshold: String,
 }
 
@@ -63,7 +63,7 @@ impl Case {
         threshold_with(&self.minimum, &optimizer, &self.batch, &options).unwrap()
     }
 
-    /// Whether the threshold is a normal number; only then a relative width means anything.
+    /// Whether the threshold is a normal number. Only then does a relative width mean anything.
     fn is_normal(&self) -> bool {
         self.threshold.parse::<f64>().unwrap().is_normal()
     }
@@ -75,7 +75,7 @@ fn every_interval_contains_the_threshold_and_is_as_narrow_as_promised() {
     assert!(cases.len() > 300, "{} cases", cases.len());
     for case in &cases {
         let exact = Decimal::parse(&case.threshold);
-        // The last one is decided by rounding alone: an interval may not rest on being wide.
+        // Rounding alone decides the last width, so that no interval passes by being wide.
         for relative_width in [1e-3, 1e-10, 1e-15] {
             let found = case.interval(relative_width);
             let what = format!("{}, {relative_width:e}: {found:?}, {}", case.what, case.threshold);
@@ -93,12 +93,13 @@ fn every_interval_contains_the_threshold_and_is_as_narrow_as_promised() {
     }
 }
 
-/// The closed bounds and the dense operator, which certify nothing, are right to a few hundred roundings.
+/// The closed bounds and the dense operator, which have no certificate, are right to a few hundred
+/// roundings.
 #[test]
 fn bounds_and_the_dense_operator_agree_with_the_threshold() {
     for case in Case::all().iter().filter(|case| case.momentum <= 0.0) {
         let exact: f64 = case.threshold.parse().unwrap();
-        // Outward by a relative 1e-13, and by units of the last place where η* is subnormal.
+        // Widened by a relative 1e-13, and by units in the last place where η* is subnormal.
         let below = |rate: f64| (rate * (1.0 - 1e-13)).next_down().next_down() <= exact;
         let above = |rate: f64| exact <= (rate * (1.0 + 1e-13)).next_up().next_up();
         let bounds = bounds(&case.minimum, &case.batch).unwrap();

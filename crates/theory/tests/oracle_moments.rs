@@ -14,7 +14,7 @@ use flatmin_theory::{
 use proptest::prelude::{Just, Strategy, proptest};
 use proptest::{collection, prop_assert, prop_oneof};
 
-/// Every batch that can be drawn, each equally likely.
+/// Every possible batch, all equally likely.
 fn batches(n: usize, batch: Batch) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for _ in 0..batch.size() {
@@ -30,7 +30,7 @@ fn batches(n: usize, batch: Batch) -> Vec<Vec<usize>> {
     all
 }
 
-/// The map of (δ, v) in one step with this batch, 2p × 2p.
+/// The 2p × 2p map of (δ, v) in one step with this batch.
 fn step(jacobian: &RowMatrix, batch: &[usize], learning_rate: f64, momentum: f64) -> Mat<f64> {
     let p = jacobian.columns();
     let curvature = Mat::from_fn(p, p, |k, l| {
@@ -129,8 +129,8 @@ fn check(jacobian: &RowMatrix, batch: Batch, learning_rate: f64, momentum: f64) 
     let expected = dense_moments(jacobian, &operator, &projection(jacobian), 5);
     for (t, [norm, loss]) in expected.into_iter().enumerate() {
         let got = [moments.norm_squared(), moments.quadratic_form(&gauss_newton).unwrap()];
-        // Every step multiplies by at most (1 + β + η max‖g‖²)² and leaves a relative rounding of
-        // some n·r·ε of that.
+        // Every step multiplies by at most (1 + β + η max‖g‖²)², with a relative rounding of a few
+        // n·r·ε.
         let largest = minimum.largest_gradient_norm_squared();
         let growth = (1.0 + momentum + learning_rate * largest).powi(2 * i32::try_from(t).unwrap());
         let tolerance = 1e-13 * growth * rank as f64;
@@ -177,8 +177,8 @@ proptest! {
         check(&jacobian, batch, learning_rate, momentum);
     }
 
-    /// The dense operator on (δ, v) without momentum has the same growth as T on δ: it is 1 on
-    /// range(G) exactly at the threshold (and 1 on ker G, where nothing moves, at all rates).
+    /// Without momentum the dense operator on (δ, v) grows like T on δ: by 1 on range(G) exactly at
+    /// the threshold, and by 1 on ker G, where nothing moves, at all rates.
     #[test]
     fn at_the_threshold_the_moments_neither_grow_nor_vanish((jacobian, batch) in instance()) {
         let minimum = Minimum::new(&jacobian).unwrap();

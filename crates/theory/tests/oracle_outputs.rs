@@ -16,7 +16,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::momentum::momentum_radius;
 
-/// A minimum with several outputs, by its Jacobian nk × p, and a way of drawing batches.
+/// A minimum with several outputs, given by its Jacobian (nk × p), and a batch.
 struct Case {
     jacobian: RowMatrix,
     outputs: usize,
@@ -56,23 +56,23 @@ impl Case {
             7 => make(&|row, j| if row % k == 0 { 0.0 } else { at(row, j) }),
             8 => make(&|row, j| 1e150 * at(row, j)),
             9 => make(&|row, j| 1e-150 * at(row, j)),
-            // Columns and samples of very different size.
+            // Columns and samples of very different sizes.
             10 => {
                 let powers: Vec<f64> =
                     (0..p + n).map(|_| libm::exp10(rng.random_range(-3.0..3.0))).collect();
                 make(&|row, j| powers[j] * powers[p + row / k] * at(row, j))
             }
-            // Outputs that share no parameter, of different strength.
+            // Outputs of different strengths that share no parameter.
             11 => make(&|row, j| {
                 let strength = libm::exp10(-((row % k) as f64));
                 if j % k == row % k { strength * at(row, j) } else { 0.0 }
             }),
-            // Outputs that nearly agree.
+            // Outputs that are nearly equal.
             12 => make(&|row, j| at(row / k * k, j) + 1e-6 * at(row, j)),
-            // Orthogonal gradients of the same length, some repeated: every mode counts alike.
+            // Orthogonal gradients of equal length, some repeated: all modes count equally.
             13 => make(&|row, j| {
                 let (group, sign) = (row % p, if row % 3 == 0 { -1.0 } else { 1.0 });
-                // A reflection, so that the coordinates are not special.
+                // Reflected, so that the coordinates are not special.
                 let reflected = if group == j { 1.0 } else { 0.0 } - 2.0 / p as f64;
                 sign * reflected
             }),
@@ -144,7 +144,8 @@ fn what_rounding_leaves_is_narrow() {
     }
 }
 
-/// The largest eigenvalue of `I − η(G⊗I + I⊗G) + η²[(1−p) G⊗G + (p/n) Σ H_i⊗H_i]` with `H_i = J_iᵀJ_i`.
+/// The largest eigenvalue of `I − η(G⊗I + I⊗G) + η²[(1−p) G⊗G + (p/n) Σ H_i⊗H_i]` with
+/// `H_i = J_iᵀJ_i`.
 fn largest_growth(case: &Case, rate: f64) -> f64 {
     let (k, p) = (case.outputs, case.jacobian.columns());
     let n = case.jacobian.rows() / k;
@@ -175,7 +176,7 @@ fn largest_growth(case: &Case, rate: f64) -> f64 {
 fn second_moments_turn_at_the_interval() {
     let mut tried = 0;
     for (index, case) in Case::all(560) {
-        // Formed in the parameters, without a change of scale.
+        // Formed in parameter space, without scaling.
         if matches!(case.family, 8..=10) || case.jacobian.columns() > 8 {
             continue;
         }
@@ -209,7 +210,7 @@ fn a_rotation_of_the_outputs_changes_nothing() {
     let mut rng = stream(7, "rotations", 0);
     let jacobian = RowMatrix::from_fn(4 * k, p, |_, _| normal(&mut rng));
     let turned = RowMatrix::from_fn(4 * k, p, |row, j| {
-        // By an angle of its own for each sample, in the plane of the first two outputs.
+        // Rotated by another angle for each sample, in the plane of the first two outputs.
         let (sine, cosine) = libm::sincos((row / k) as f64);
         let at = |output: usize| jacobian.row(row / k * k + output)[j];
         match row % k {
@@ -325,7 +326,7 @@ fn what_is_not_known_for_several_outputs_is_refused() {
     let error = gram.with_outputs(3).unwrap_err();
     assert_eq!(error.to_string(), "4 rows are not 3 outputs for every sample");
     assert!(GramSum::with_outputs(2, 0, Parallelism::Sequential).is_err());
-    // Batches are of samples, not of rows.
+    // A batch consists of samples, not of rows.
     let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
     assert!(threshold(&minimum, &Optimizer::sgd(), &batch).is_err());
 }

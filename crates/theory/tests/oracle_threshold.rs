@@ -33,7 +33,7 @@ fn every_interval_contains_its_reference_and_is_narrow() {
         assert_eq!(found.status, ThresholdStatus::Converged, "{id}: {found:?}");
         assert_close(&case, "threshold", found.midpoint(), 1e-9);
         assert!(found.relative_width() <= 2e-10, "{id}: {}", found.relative_width());
-        // The reference is a rounded number itself.
+        // The reference is itself rounded.
         let tolerance = number(&case, "rel_tol").min(1e-14);
         assert!(found.lower <= expected * (1.0 + tolerance), "{id}: {found:?}, {expected:e}");
         assert!(expected * (1.0 - tolerance) <= found.upper, "{id}: {found:?}, {expected:e}");
@@ -43,7 +43,7 @@ fn every_interval_contains_its_reference_and_is_narrow() {
 #[test]
 fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
     let mut compared = 0;
-    // With a request that rounding alone decides: the interval may not rest on being wide.
+    // Rounding alone decides this width, so that no interval passes by being wide.
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
     for case in cases() {
         let Some(decimal) = case["threshold_decimal"].as_str().filter(|text| *text != "inf") else {
@@ -133,7 +133,7 @@ fn many_blocks_of_nearly_the_same_strength_converge() {
         {
             let batch = Batch::new(size, sampling).unwrap();
             let found = threshold(&minimum, &Optimizer::sgd(), &batch).unwrap();
-            // A sample of norm 1 alone: K = 1/n.
+            // Only one sample has a gradient, of norm 1: K = 1/n.
             let p = batch.noise_coefficient(samples).unwrap();
             let exact = 2.0 / ((1.0 - p) / n + p);
             assert!(found.lower <= exact && exact <= found.upper, "{found:?}, {exact}");
@@ -147,8 +147,9 @@ fn many_blocks_of_nearly_the_same_strength_converge() {
     check(&|i| 1.0 - 1e-9 * i as f64 / samples as f64);
 }
 
-/// Samples that hardly overlap, with squared norms that differ by about the width asked for: the top eigenvalues of M
-/// lie as near to each other as the level of a supersolution to them, and mix into its vector.
+/// Samples that hardly overlap, with squared norms that differ by about the requested width. The
+/// top eigenvalues of M are then as close together as the level of a supersolution is to them, and
+/// their eigenvectors mix in it.
 #[test]
 fn eigenvalues_a_width_apart_are_told_from_the_root_as_far_as_asked() {
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
@@ -174,8 +175,9 @@ fn eigenvalues_a_width_apart_are_told_from_the_root_as_far_as_asked() {
     }
 }
 
-/// Long random gradients are nearly orthogonal, so that M is nearly diagonal; with lengths that grow
-/// evenly its top eigenvalues lie 1/n apart. A Krylov space of M alone takes hundreds of products.
+/// Long random gradients are nearly orthogonal, so that M is nearly diagonal. With evenly growing
+/// lengths its top eigenvalues lie 1/n apart, and a Krylov space of M alone needs hundreds of
+/// products.
 #[test]
 fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
     let samples = 300;
@@ -185,7 +187,7 @@ fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
     for i in 0..samples {
         gram[(i, i)] = length(i).powi(2);
         for j in 0..i {
-            // As of gradients with 10⁶ entries: small beside the squared norms.
+            // As for gradients with 10⁶ entries: small compared with the squared norms.
             gram[(i, j)] = 1e-3 * rng.random_range(-1.0..1.0) * length(i) * length(j);
             gram[(j, i)] = gram[(i, j)];
         }
@@ -212,8 +214,8 @@ fn nearly_orthonormal_gradients_have_narrow_intervals() {
         });
         for batch_size in [1, 2, 7, 25] {
             let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
-            // Also where less is asked for than rounding leaves: a vector whose smallest entries are
-            // all rounding must not be the end.
+            // Also when the requested width is below rounding: the search must not stop at a vector
+            // whose smallest entries are nothing but rounding.
             for relative_width in [1e-10, 1e-13] {
                 let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
                 let found = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap();
@@ -272,7 +274,7 @@ fn degenerate_minima_are_ordinary() {
     check(&rows(&[1.0, 0.0, 1.0, 0.0, 0.0, 3.0, 0.0, 3.0], 2), 1, 2.0 / 9.0);
     // Full batch: gradient descent.
     check(&rows(&[1.0, 0.0, 0.0, 2.0], 2), 2, 1.0);
-    // Gradients of 1e-160: every learning rate that a number can be is stable.
+    // Gradients of 1e-160: every finite learning rate is stable.
     let batch = Batch::new(1, Sampling::WithoutReplacement).unwrap();
     let found =
         threshold(&rows(&[1e-160, 0.0, 0.0, 2e-160], 2), &Optimizer::sgd(), &batch).unwrap();
@@ -303,7 +305,7 @@ fn wrong_options_and_matrices_are_refused() {
     let batch = Batch::new(4, Sampling::WithoutReplacement).unwrap();
     let error = threshold(&jacobian, &Optimizer::sgd(), &batch).unwrap_err();
     assert_eq!(error, BatchError::TooLarge { batch_size: 4, sample_count: 3 }.into());
-    // Every 2 × 2 minor of this matrix is nonnegative, its determinant is not.
+    // Every 2 × 2 minor of this matrix is nonnegative, but its determinant is negative.
     let indefinite = Mat::from_fn(3, 3, |i, j| match (i, j) {
         _ if i == j => 1.0,
         (0, 2) | (2, 0) => -0.9,
@@ -380,7 +382,7 @@ fn the_lyapunov_function_decays_exactly_below_the_threshold() {
     let gauss_newton: Mat<f64> = faer::Scale(1.0 / 3.0) * gauss_newton;
     let eigen = flatmin_linalg::symmetric_eigen(gauss_newton.as_ref()).unwrap();
     let rows = jacobian.as_mat() * &eigen.vectors;
-    // The eigenvectors are fixed up to sign, and Y* with them: find the sign that fits.
+    // Eigenvectors, and Y* with them, are determined up to signs: find the signs that fit.
     let ratios: Vec<f64> = [1.0, -1.0]
         .into_iter()
         .map(|sign| {
@@ -397,7 +399,7 @@ fn the_lyapunov_function_decays_exactly_below_the_threshold() {
                 };
                 (0..3).map(step).sum::<f64>() / 3.0 - value(delta)
             };
-            // No change at the threshold, whatever the start.
+            // No change at the threshold, from any start.
             let star = function.threshold.midpoint();
             [[1.0, 0.0], [0.3, -1.0], [1.0, 1.0]]
                 .into_iter()

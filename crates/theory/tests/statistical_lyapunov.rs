@@ -20,11 +20,11 @@ fn single() -> Batch {
 
 const OPTIONS: LyapunovOptions = LyapunovOptions { replicas: 32, burn_in: 50, steps: 200, seed: 0 };
 
-/// Fraction of seeds whose nominal 95 % interval (1.96 standard errors) covers `expected`.
+/// The share of seeds whose nominal 95 % interval (1.96 standard errors) covers `expected`.
 ///
-/// With 31 degrees of freedom a correct one covers 94.1 % of the time. Over 400 seeds the standard
-/// deviation of the fraction is 1.2 %: the bounds lie 3.4 and 4.1 of them away, and are crossed by
-/// chance less than once in 2000 runs.
+/// With 31 degrees of freedom a correct interval covers 94.1 % of the time. Over 400 seeds the
+/// standard deviation of the share is 1.2 %: the bounds lie 3.4 and 4.1 standard deviations away,
+/// and are crossed by chance less than once in 2000 runs.
 #[track_caller]
 fn check_coverage(minimum: &Minimum, batch: Batch, learning_rate: f64, expected: f64) {
     let sgd = LinearisedSgd::new(minimum, &Optimizer::sgd(), &batch, learning_rate).unwrap();
@@ -59,7 +59,8 @@ fn intervals_cover_the_exponent_of_orthogonal_rows() {
     check_coverage(&minimum, single(), 0.6, 0.5 * libm::log(1.4));
 }
 
-/// Equal rows make every random batch the same: the simulation must find what gradient descent has.
+/// With equal rows every random batch is the same: the simulation must find the exponent of
+/// gradient descent.
 #[test]
 fn momentum_has_the_exponent_of_its_modes() {
     let minimum = minimum(2, 1, &[1.0, 1.0]);
@@ -102,7 +103,7 @@ fn a_product_that_vanishes_has_exponent_minus_infinity() {
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
     assert_eq!(exponent.value.to_bits(), f64::NEG_INFINITY.to_bits());
     assert_eq!(exponent.standard_error.to_bits(), 0);
-    // Where eigenvectors are rounded, what is left of a cancellation is ε or nothing.
+    // With rounded eigenvectors an exact cancellation leaves ε or zero.
     let repeated = minimum(2, 1, &[1.0, 1.0]);
     let axes = minimum(2, 2, &[1.0, 0.0, 0.0, 1.0]);
     for (minimum, most) in [(&repeated, -30.0), (&axes, -15.0)] {
@@ -118,7 +119,7 @@ fn degenerate_minima_are_ordinary() {
     let sgd = LinearisedSgd::new(&zero, &Optimizer::sgd().momentum(0.9).unwrap(), &single(), 7.0)
         .unwrap();
     assert_eq!(lyapunov_exponent(&sgd, OPTIONS).unwrap().value.to_bits(), 0);
-    // A zero row is drawn every second time.
+    // The zero row is drawn every second time.
     let half = minimum(2, 1, &[0.0, 1.0]);
     check_coverage(&half, single(), 0.5, 0.5 * libm::log(0.5));
     // One row with momentum and replacement is gradient descent.
@@ -194,7 +195,7 @@ fn the_exponent_is_not_positive_at_the_mean_square_threshold() {
     }
 }
 
-/// The same on random minima, down to one direction and up to rank 4.
+/// Mean-square stability implies almost-sure stability on random minima too, of ranks 1 to 4.
 #[test]
 fn mean_square_stability_implies_almost_sure_stability() {
     for index in 0..80 {
@@ -202,7 +203,7 @@ fn mean_square_stability_implies_almost_sure_stability() {
         let (n, columns) = (rng.random_range(1..=6), rng.random_range(1..=4));
         let jacobian = RowMatrix::from_fn(n, columns, |i, _| {
             let normal: f64 = StandardNormal.sample(&mut rng);
-            // Norms over two decades, and a zero row now and then.
+            // Norms over two decades, and an occasional zero row.
             if i == 4 { 0.0 } else { normal * [0.1, 1.0, 10.0][i % 3] }
         });
         let minimum = Minimum::new(&jacobian).unwrap();
@@ -216,17 +217,17 @@ fn mean_square_stability_implies_almost_sure_stability() {
         let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap();
         let options = LyapunovOptions { steps: 2000, ..OPTIONS };
         let exponent = lyapunov_exponent(&sgd, options).unwrap();
-        // The mean of ln V does not grow; ln ‖δ‖ differs from it by a bounded amount, spread over
-        // 2000 steps.
+        // The mean of ln V does not grow, and ln ‖δ‖ differs from it by a bounded amount, divided
+        // by 2000 steps.
         assert!(exponent.lower(5.0) <= 2e-3, "{index}: {exponent:?}");
     }
 }
 
-/// Ten seeds, each of which must find an interval around `expected`.
+/// Checks that each of ten seeds finds an interval around `expected`.
 ///
 /// An end is wrong when the exponent of a rate near the edge comes out 3 standard errors on the
-/// wrong side of zero, with 15 degrees of freedom: at most 2 of 400 seeds were seen to fail, so that
-/// ten others would all pass with probability above 95 %.
+/// wrong side of zero, with 15 degrees of freedom. At most 2 of 400 seeds failed in an experiment,
+/// so that ten others all pass with probability above 95 %.
 #[track_caller]
 fn check_edge(minimum: &Minimum, batch: Batch, momentum: f64, expected: f64) {
     for seed in 0..10 {
@@ -285,7 +286,7 @@ fn a_search_without_means_says_so() {
     let edge = almost_sure_edge(&rows, &Optimizer::sgd(), &single(), starved).unwrap();
     assert_eq!(edge.status, EdgeStatus::Undecided);
     assert_eq!(edge.evaluations, 2);
-    // A wrong hint is found out: the search goes down from it.
+    // A wrong hint is detected: the search goes down from it.
     let hint = EdgeOptions { known_stable: Some(5.0), ..EdgeOptions::with_seed(0) };
     let edge = almost_sure_edge(&rows, &Optimizer::sgd(), &single(), hint).unwrap();
     assert!(edge.lower.learning_rate <= 1.25 && 1.25 <= edge.upper.learning_rate, "{edge:?}");

@@ -24,8 +24,8 @@ fn form() -> RowMatrix {
     RowMatrix::new(3, 3, vec![2.0, 0.5, 0.0, 0.5, 1.0, -0.3, 0.0, -0.3, 0.7]).unwrap()
 }
 
-/// Deviations of a correct simulation in standard errors are close to normal: five are exceeded
-/// with probability 6e-7 each, and there are fewer than 300 comparisons in this file.
+/// Deviations of a correct simulation, in standard errors, are close to normal: each exceeds five
+/// with probability 6e-7, and there are fewer than 300 comparisons in this file.
 #[track_caller]
 fn assert_near(what: &str, got: ReplicaMean, expected: f64) {
     let slack = 5.0 * got.standard_error + 1e-12 * expected.abs();
@@ -130,7 +130,7 @@ fn the_random_stream_is_pinned() {
     let options = SimulationOptions { replicas: 20, steps: &[0, 8], start, seed: 0 };
     let got: Vec<f64> =
         simulate(&sgd, &form, options).unwrap().iter().map(|s| s.norm_squared.value).collect();
-    // The eigenvalue of a 1 × 1 matrix is exact only to rounding.
+    // The eigenvalue of a 1 × 1 matrix is exact up to rounding.
     for (got, expected) in got.iter().zip([0.820_572_234_205_145_8, 8.375_034_732_170_98e-7]) {
         assert!((got / expected - 1.0).abs() < 1e-12, "{got:?}");
     }

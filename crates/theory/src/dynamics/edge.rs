@@ -29,8 +29,8 @@ pub struct EdgeOptions {
 }
 
 impl EdgeOptions {
-    /// No known stable rate; a tolerance of 2 %; 16 replicas of at most 65 536 steps at no more than 24
-    /// learning rates.
+    /// No known stable rate; a tolerance of 2 %; 16 replicas of at most 65 536 steps at no more
+    /// than 24 learning rates.
     pub const fn with_seed(seed: u64) -> Self {
         Self {
             known_stable: None,
@@ -59,11 +59,11 @@ pub enum EdgeStatus {
     Exact,
     /// Both ends are decided, and the interval is as narrow as requested.
     Resolved,
-    /// Both ends are decided, but the interval is wider than requested: the learning rates tried inside
-    /// it stayed undecided, or the evaluations ran out.
+    /// Both ends are decided, but the interval is wider than requested: the learning rates tried
+    /// inside it stayed undecided, or the evaluations ran out.
     Wide,
-    /// An end is undecided: the exponent is not known to be ≤ 0 at the lower end, or not known to be > 0
-    /// at the upper end.
+    /// An end is undecided: the exponent is not known to be ≤ 0 at the lower end, or not known to
+    /// be > 0 at the upper end.
     Undecided,
 }
 
@@ -80,33 +80,32 @@ pub struct AlmostSureEdge {
     pub evaluations: usize,
 }
 
-/// The learning rate at which the top Lyapunov exponent turns from ≤ 0 to > 0, found by a search upwards
-/// from a stable learning rate.
+/// The learning rate at which the top Lyapunov exponent turns from ≤ 0 to > 0, found by a search
+/// upwards from a stable learning rate.
 ///
-/// Single runs converge up to this edge, beyond the mean-square threshold. Below the edge λ(η) is the
-/// exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable one. So λ
-/// has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01, in units of
-/// 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η. The lower end is the
-/// costly one, because λ is close to zero below the edge.
+/// Single runs converge up to this edge, beyond the mean-square threshold. Below the edge λ(η) is
+/// the exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable
+/// one. So λ has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01,
+/// in units of 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η.
+/// The lower end is the costly one, because λ is close to zero below the edge.
 ///
-/// λ may change its sign several times (for one direction and g² = 1 or 100, runs converge again around
-/// η = 1). The edge reported is the first sign change that the growing strides of the search meet. Two
-/// changes within one stride are missed.
+/// λ may change its sign several times (for one direction and g² = 1 or 100, runs converge again
+/// around η = 1). The edge reported is the first sign change that the growing strides of the search
+/// meet. Two changes within one stride are missed.
 ///
-/// Every exponent is read over the last three quarters of a run. The length of the run is doubled until
-/// the exponent is 3 standard errors from zero, with the same sign over the last half, or the steps run
-/// out. A rate that stays undecided counts as close to the edge, and the search continues on both sides
-/// of it. An end is wrong only if a rate near the edge was decided too early: of 400 seeds with 4096
-/// steps, 2 or fewer missed each of four edges known in closed form. Where every batch is the same the
-/// edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
+/// Every exponent is read over the last three quarters of a run. The length of the run is doubled
+/// until the exponent is 3 standard errors from zero, with the same sign over the last half, or the
+/// steps run out. A rate that stays undecided counts as close to the edge, and the search continues
+/// on both sides of it. An end is wrong only if a rate near the edge was decided too early: of 400
+/// seeds with 4096 steps, 2 or fewer missed each of four edges known in closed form. Where every
+/// batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
 ///
 /// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
 /// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
 ///
-/// # Errors
-/// [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
-/// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large; as
-/// [`LinearisedSgd::new`].
+/// # Errors [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
+/// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large;
+/// as [`LinearisedSgd::new`].
 pub fn almost_sure_edge(
     minimum: &Minimum,
     optimizer: &Optimizer,
@@ -224,8 +223,8 @@ impl Search<'_> {
             let sign = if exponent.lower(DECISIVE) > 0.0 && late > 0.0 {
                 Sign::Positive
             } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32 * part {
-                // Decay needs longer runs than growth: it may be the loss of fast directions before a
-                // slow growth shows.
+                // Decay needs longer runs than growth: it may be the loss of fast directions before
+                // a slow growth shows.
                 Sign::NotPositive
             } else {
                 Sign::Undecided
@@ -270,7 +269,8 @@ impl EdgeBracket {
         }
     }
 
-    /// The rate to try next: the middle of the wider of the two gaps between decided and undecided rates.
+    /// The rate to try next: the middle of the wider of the two gaps between decided and undecided
+    /// rates.
     fn next(&self, tolerance: f64) -> Option<f64> {
         let (lower, upper) = (self.lower?.learning_rate, self.upper?.learning_rate);
         if upper <= (1.0 + tolerance) * lower {

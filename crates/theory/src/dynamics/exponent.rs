@@ -63,8 +63,9 @@ impl LyapunovExponent {
         Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
     }
 
-    /// Whether the drift is at most `multiple` standard errors, or rounding. Otherwise the run was too
-    /// short: the value is still on the way to the exponent, which its standard error does not show.
+    /// Whether the drift is at most `multiple` standard errors, or rounding. Otherwise the run was
+    /// too short: the value is still on the way to the exponent, which its standard error does not
+    /// show.
     pub fn is_settled(self, multiple: f64) -> bool {
         let rounding = 8.0 * f64::EPSILON * (1.0 + self.value.abs());
         let drift = self.drift;
@@ -87,23 +88,24 @@ impl LyapunovExponent {
 /// A single run converges when λ < 0 and diverges when λ > 0, almost surely and from almost every
 /// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
 /// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
-/// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (G = 0 or
-/// η = 0) it is 0. Everywhere else the value is the mean over replicas of the growth per step after the
-/// burn-in.
+/// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (`G = 0` or
+/// `η = 0`) it is 0. Everywhere else the value is the mean over replicas of the growth per step
+/// after the burn-in.
 ///
 /// The standard error comes from the independent replicas, so that correlation in time within a run
 /// does not matter. It does not show errors that all replicas share:
 ///
 /// - **Slow directions.** Below the edge of almost-sure stability, λ is that of the weakest
-///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast components,
-///   so a short run reports a rate between theirs and λ: too negative, with the right sign. The
-///   [drift](LyapunovExponent::drift) shows it.
+///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast
+///   components, so a short run reports a rate between theirs and λ: too negative, with the right
+///   sign. The [drift](LyapunovExponent::drift) shows it.
 /// - **Ties.** Directions that share the top exponent and do not mix (orthogonal rows of equal
 ///   norm) race each other, and ‖δ‖ follows the winner: the value is too high by about the standard
 ///   deviation of a single replica.
 ///
-/// In floating point a state that cancels exactly leaves rounding errors, so that rates below about −36
-/// per step mean −∞ or close to it. Costs O(B r) per step and replica. Source: theory, section 2.
+/// In floating point a state that cancels exactly leaves rounding errors, so that rates below about
+/// −36 per step mean −∞ or close to it. Costs O(B r) per step and replica. Source: theory, section
+/// 2.
 ///
 /// # Errors
 /// [`SimulationError::TooFew`] for fewer than 2 replicas or steps.
@@ -241,8 +243,8 @@ impl Runs {
 }
 
 impl State {
-    /// Scales a state of extreme size by a power of two, which is exact, and returns the exponent taken
-    /// out.
+    /// Scales a state of extreme size by a power of two, which is exact, and returns the exponent
+    /// taken out.
     fn tame(&mut self) -> i64 {
         if TAME.contains(&self.norm_squared()) {
             return 0;

@@ -15,9 +15,9 @@ const MAX_STEP: f64 = 1e30;
 /// v' = β v − (η/B) Σ_{i∈I} g_i (g_iᵀδ),    δ' = δ + v',
 /// ```
 ///
-/// which for β = 0 is `δ' = (I − (η/B) Σ_{i∈I} g_i g_iᵀ) δ`. On ker G nothing moves (or coasts, with
-/// momentum); the functions of this crate look at range(G), in the eigenbasis of G. Source: theory,
-/// section 1 and S12.
+/// which for β = 0 is `δ' = (I − (η/B) Σ_{i∈I} g_i g_iᵀ) δ`. On ker G nothing moves (or coasts,
+/// with momentum); the functions of this crate look at range(G), in the eigenbasis of G. Source:
+/// theory, section 1 and S12.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearisedSgd<'a> {
     minimum: &'a Minimum,
@@ -32,9 +32,8 @@ pub struct LinearisedSgd<'a> {
 impl<'a> LinearisedSgd<'a> {
     /// The dynamics of `optimizer` at `minimum`, with batches and a learning rate η.
     ///
-    /// # Errors
-    /// [`SimulationError::Unsupported`] unless the optimizer is SGD with or without heavy-ball momentum;
-    /// [`SimulationError::SeveralOutputs`] unless there is one output;
+    /// # Errors [`SimulationError::Unsupported`] unless the optimizer is SGD with or without
+    /// heavy-ball momentum; [`SimulationError::SeveralOutputs`] unless there is one output;
     /// [`SimulationError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`;
     /// [`SimulationError::Batch`] as [`Batch::noise_coefficient`].
     pub fn new(

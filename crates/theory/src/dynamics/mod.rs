@@ -1,5 +1,5 @@
-//! SGD linearised at a minimum as a random dynamical system: exact second moments, simulated runs, and
-//! the growth of single runs.
+//! SGD linearised at a minimum as a random dynamical system: exact second moments, simulated runs,
+//! and the growth of single runs.
 
 mod edge;
 mod exponent;

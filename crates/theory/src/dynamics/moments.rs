@@ -26,9 +26,9 @@ use crate::SimulationError;
 /// N = p [ (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ − GPG ],
 /// ```
 ///
-/// because the gradient noise is added to v' and to δ' = δ + v' alike. For β = 0 the first block is the
-/// map `P' = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. The sampling enters
-/// through p alone. Source: theory, section 2 and S12.
+/// because the gradient noise is added to v' and to δ' = δ + v' alike. For β = 0 the first block is
+/// the map `P' = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. The sampling
+/// enters through p alone. Source: theory, section 2 and S12.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -63,8 +63,8 @@ pub struct SecondMoments {
 }
 
 impl SecondMoments {
-    /// Moments that start from `E[δδᵀ] = I` on range(G), at rest (v = 0): the second moments of both
-    /// starts of [`simulate`](crate::simulate()).
+    /// Moments that start from `E[δδᵀ] = I` on range(G), at rest (v = 0): the second moments of
+    /// both starts of [`simulate`](crate::simulate()).
     pub fn new(sgd: &LinearisedSgd<'_>) -> Self {
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let rank = eigenvalues.len();
@@ -83,8 +83,8 @@ impl SecondMoments {
         }
     }
 
-    /// Moments that start from `E[δδᵀ] = (P₀ + P₀ᵀ)/2`, at rest, for an r × r matrix P₀ in the eigenbasis
-    /// of G.
+    /// Moments that start from `E[δδᵀ] = (P₀ + P₀ᵀ)/2`, at rest, for an r × r matrix P₀ in the
+    /// eigenbasis of G.
     ///
     /// # Errors
     /// [`SimulationError::Shape`] or [`SimulationError::NotFinite`] for a wrong shape or entry.
@@ -111,7 +111,8 @@ impl SecondMoments {
         self.steps
     }
 
-    /// Takes one step. Costs two products of nr² operations, which use that the moments are symmetric.
+    /// Takes one step. Costs two products of nr² operations, which use that the moments are
+    /// symmetric.
     pub fn step(&mut self) {
         let rank = self.rank();
         if self.noise_coefficient > 0.0 && rank > 0 {
@@ -187,7 +188,8 @@ impl SecondMoments {
         to_rows(self.position.as_ref(), self.position.as_ref())
     }
 
-    /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. Without momentum v is the last step.
+    /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. Without momentum v is the last
+    /// step.
     pub fn cross(&self) -> RowMatrix {
         to_rows(self.cross.as_ref(), self.cross_transposed.as_ref())
     }
@@ -198,8 +200,8 @@ impl SecondMoments {
     }
 }
 
-/// One step of column l of P, C, Cᵀ and S, from the diagonal down and in place: the new entries (k, l)
-/// depend on the old entries (k, l) alone.
+/// One step of column l of P, C, Cᵀ and S, from the diagonal down and in place: the new entries (k,
+/// l) depend on the old entries (k, l) alone.
 struct ColumnStep<'a> {
     /// `ηλ_l`.
     rate: f64,

@@ -65,13 +65,14 @@ pub struct Snapshot {
     pub norm_squared_change: ReplicaMean,
 }
 
-/// Simulates linearised SGD and returns means over the replicas at the requested steps, in ascending
-/// order.
+/// Simulates linearised SGD and returns means over the replicas at the requested steps, in
+/// ascending order.
 ///
-/// `form` is an r × r matrix Y in the eigenbasis of G, such as the Lyapunov function of theory S14; only
-/// its symmetric part counts. The simulation runs in the eigenbasis of Y, where starts and forms cost
-/// O(r). The change of basis costs O(n r² + r³), a step of a replica O(B r). The results depend on the
-/// arguments alone. [`SecondMoments`](crate::SecondMoments) are the exact expectations.
+/// `form` is an r × r matrix Y in the eigenbasis of G, such as the Lyapunov function of theory S14;
+/// only its symmetric part counts. The simulation runs in the eigenbasis of Y, where starts and
+/// forms cost O(r). The change of basis costs O(n r² + r³), a step of a replica O(B r). The results
+/// depend on the arguments alone. [`SecondMoments`](crate::SecondMoments) are the exact
+/// expectations.
 ///
 /// # Errors
 /// [`SimulationError::TooFew`] for fewer than 2 replicas; [`SimulationError::Shape`] or
@@ -87,8 +88,8 @@ pub fn simulate(
 
 /// As [`simulate`] at each of several learning rates in place of that of `sgd`, with the same bits.
 ///
-/// The starts and batches are the same at every rate. They are drawn once, and the eigenbasis of Y is
-/// computed once.
+/// The starts and batches are the same at every rate. They are drawn once, and the eigenbasis of Y
+/// is computed once.
 ///
 /// # Errors
 /// As [`simulate`]; [`SimulationError::LearningRate`] as [`LinearisedSgd::new`].
@@ -164,8 +165,8 @@ struct Simulation<'a> {
 }
 
 impl Simulation<'_> {
-    /// Runs `count` replicas and adds the four quantities of a [`Snapshot`] to `totals`, rate by rate and
-    /// step by step.
+    /// Runs `count` replicas and adds the four quantities of a [`Snapshot`] to `totals`, rate by
+    /// rate and step by step.
     fn block(
         &mut self,
         count: usize,

@@ -12,8 +12,8 @@ use rand::{Rng, RngExt as _};
 use super::linearised::LinearisedSgd;
 use crate::{Batch, Sampling};
 
-/// The number of replicas that move at once. The product of a step waits for the update before it, and
-/// its sum is one chain of additions; independent replicas fill the waiting time.
+/// The number of replicas that move at once. The product of a step waits for the update before it,
+/// and its sum is one chain of additions; independent replicas fill the waiting time.
 const ABREAST: usize = 4;
 
 /// The state of one replica.
@@ -86,8 +86,8 @@ impl Stepper {
 
     /// Draws the batches of `steps` steps of `replicas` replicas, replacing those drawn before.
     ///
-    /// `draw` appends the next batch of the replica with the given index. It is called step by step,
-    /// then replica by replica, so that replicas may share a stream.
+    /// `draw` appends the next batch of the replica with the given index. It is called step by
+    /// step, then replica by replica, so that replicas may share a stream.
     pub(crate) fn draw(
         &mut self,
         steps: usize,
@@ -119,9 +119,9 @@ impl Stepper {
         }
     }
 
-    /// Moves replicas at several learning rates through the drawn steps: `states[k]` belong to `sgds[k]`,
-    /// and the `sgds` differ in the learning rate alone. Gives the bits of [`advance`](Self::advance) at
-    /// each rate, but reads a row once for several rates.
+    /// Moves replicas at several learning rates through the drawn steps: `states[k]` belong to
+    /// `sgds[k]`, and the `sgds` differ in the learning rate alone. Gives the bits of
+    /// [`advance`](Self::advance) at each rate, but reads a row once for several rates.
     pub(crate) fn advance_at(&mut self, sgds: &[LinearisedSgd<'_>], states: &mut [Vec<State>]) {
         let mut done = 0;
         if self.has_single_steps() {
@@ -205,8 +205,8 @@ enum Samples<'a> {
     Shared(&'a [u32]),
 }
 
-/// Steps of several states with batches of one sample. The update of one step and the product of the
-/// next are one pass over a state, with the bits of two passes.
+/// Steps of several states with batches of one sample. The update of one step and the product of
+/// the next are one pass over a state, with the bits of two passes.
 struct SingleSteps<'a> {
     rows: &'a PaddedRows,
     /// −η'/B of each state.
@@ -417,8 +417,8 @@ impl Sampler {
             }
             return;
         }
-        // The first B places of a Fisher–Yates shuffle are a uniform subset from any initial order, so
-        // the order that the last batch left serves.
+        // The first B places of a Fisher–Yates shuffle are a uniform subset from any initial order,
+        // so the order that the last batch left serves.
         for k in 0..size {
             #[expect(clippy::cast_possible_truncation, reason = "B ≤ n, which is a u32")]
             let other = rng.random_range(k as u32..n) as usize;

@@ -2,8 +2,9 @@
 
 /// A mean over replicas with its standard error, `√(sample variance / replicas)`.
 ///
-/// Both are infinite when a replica has overflowed. Powers of δ are heavy-tailed after many steps: the
-/// rare replicas that carry the expectation may all be missing, which the standard error does not show.
+/// Both are infinite when a replica has overflowed. Powers of δ are heavy-tailed after many steps:
+/// the rare replicas that carry the expectation may all be missing, which the standard error does
+/// not show.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReplicaMean {

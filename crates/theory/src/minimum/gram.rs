@@ -8,10 +8,10 @@ use crate::MinimumError;
 /// A Gram matrix of gradients, `JJᵀ` with entries `g_iᵀg_j`: n × n, or nk × nk for a network with k
 /// outputs, see [`Gram::with_outputs`].
 ///
-/// The constructors check that the matrix is finite, symmetric, and without entries that no positive
-/// semidefinite matrix has. Asymmetry and negative eigenvalues up to [`Gram::TOLERANCE`] are taken
-/// as the rounding of the program that computed the matrix (single precision gives about 1e-6 at n
-/// in the thousands); they widen the intervals that are derived from it.
+/// The constructors check that the matrix is finite, symmetric, and without entries that no
+/// positive semidefinite matrix has. Asymmetry and negative eigenvalues up to [`Gram::TOLERANCE`]
+/// are taken as the rounding of the program that computed the matrix (single precision gives about
+/// 1e-6 at n in the thousands); they widen the intervals that are derived from it.
 #[derive(Debug, Clone)]
 pub struct Gram {
     /// `JJᵀ` or `JJᵀ/n`; only the lower triangle is read.
@@ -41,10 +41,9 @@ impl Gram {
 
     /// From `JJᵀ`, **not** divided by n.
     ///
-    /// # Errors
-    /// [`MinimumError`], with the offending entry: the matrix has no rows, is not square, not finite
-    /// or not symmetric, or has an entry that no positive semidefinite matrix has: a negative one on
-    /// the diagonal, or one with `|a_ij| > √(a_ii a_jj)`.
+    /// # Errors [`MinimumError`], with the offending entry: the matrix has no rows, is not square,
+    /// not finite or not symmetric, or has an entry that no positive semidefinite matrix has: a
+    /// negative one on the diagonal, or one with `|a_ij| > √(a_ii a_jj)`.
     pub fn from_sums(matrix: Mat<f64>) -> Result<Self, MinimumError> {
         Self::new(matrix, false)
     }
@@ -57,8 +56,8 @@ impl Gram {
         Self::new(matrix, true)
     }
 
-    /// Reads the matrix as that of n samples with k = `output_count` outputs each: nk × nk, sample by
-    /// sample, with row `i·k + o` for output o at sample i.
+    /// Reads the matrix as that of n samples with k = `output_count` outputs each: nk × nk, sample
+    /// by sample, with row `i·k + o` for output o at sample i.
     ///
     /// The n of [`Gram::from_sums`] and [`Gram::from_means`] is the number of samples.
     ///

@@ -27,10 +27,10 @@ use crate::MinimumError;
 /// by sample: row `i·k + o` is the gradient of output o at sample i. Its loss is
 /// `(1/2n) Σ ‖f(x_i) − y_i‖²`, so that `G = (1/n) Σ J_iᵀJ_i = JᵀJ/n` with the number n of samples.
 ///
-/// Linearised SGD depends on `J` only through `G` and the rows of `J` in the eigenbasis of `G`. Both
-/// come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`, nk × nk. Eigenvalues of at most
-/// `nk·ε·λ_max` are zero up to rounding and are dropped. Internally `J` is scaled by a power of two,
-/// so that entries of 1e±150 need no care.
+/// Linearised SGD depends on `J` only through `G` and the rows of `J` in the eigenbasis of `G`.
+/// Both come from the eigendecomposition of the Gram matrix `K = JJᵀ/n`, nk × nk. Eigenvalues of at
+/// most `nk·ε·λ_max` are zero up to rounding and are dropped. Internally `J` is scaled by a power
+/// of two, so that entries of 1e±150 need no care.
 #[derive(Debug, Clone)]
 pub struct Minimum {
     output_count: usize,

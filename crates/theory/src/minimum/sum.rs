@@ -56,11 +56,11 @@ impl GramSum {
         Self::with_outputs(sample_count, 1, parallelism)
     }
 
-    /// An empty sum for nk rows, sample by sample: k = `output_count` outputs for each of n samples.
+    /// An empty sum for nk rows, sample by sample: k = `output_count` outputs for each of n
+    /// samples.
     ///
-    /// # Errors
-    /// [`MinimumError::NoSamples`] when there is no sample, [`MinimumError::Outputs`] when there is no
-    /// output.
+    /// # Errors [`MinimumError::NoSamples`] when there is no sample, [`MinimumError::Outputs`] when
+    /// there is no output.
     pub fn with_outputs(
         sample_count: usize,
         output_count: usize,
@@ -86,8 +86,8 @@ impl GramSum {
         })
     }
 
-    /// Adds the next columns of the Jacobian, n × any number (nk × any number with k outputs). Costs
-    /// n² operations a column.
+    /// Adds the next columns of the Jacobian, n × any number (nk × any number with k outputs).
+    /// Costs n² operations a column.
     ///
     /// # Errors
     /// [`MinimumError::NotFinite`] for an entry that is not finite, with its column in the whole

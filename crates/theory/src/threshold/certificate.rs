@@ -7,8 +7,8 @@ use flatmin_linalg::{Bisection, is_positive_definite, simd};
 
 use super::perron::PerronOperator;
 
-/// How many times the rounding of the mean the rounding of a single quotient may reach before another
-/// vector is better.
+/// How many times the rounding of the mean the rounding of a single quotient may reach before
+/// another vector is better.
 const MAX_ROUNDING_RATIO: f64 = 16.0;
 
 /// Rigorous bounds on the Perron root of M at one μ.
@@ -35,8 +35,9 @@ impl Certificate {
 
     /// Relative bound on what rounding is expected to add to the width of the interval.
     ///
-    /// The rounding of a quotient counts only up to a multiple of that of the mean, and only up to that
-    /// of the mean itself for a vector that is no supersolution: beyond, another vector would do better.
+    /// The rounding of a quotient counts only up to a multiple of that of the mean, and only up to
+    /// that of the mean itself for a vector that is no supersolution: beyond, another vector would
+    /// do better.
     pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
         let ratio = if is_supersolution { MAX_ROUNDING_RATIO } else { 1.0 };
         let quotient = self.quotient_rounding.min(ratio * self.rayleigh_rounding);
@@ -45,8 +46,8 @@ impl Certificate {
 }
 
 impl PerronOperator<'_> {
-    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. Leaves the
-    /// moments of the vector in the operator.
+    /// Bounds on the Perron root at μ = pole + ν from a positive vector, rounding included. Leaves
+    /// the moments of the vector in the operator.
     ///
     /// `None` when `vector` does not lie inside the cone.
     ///
@@ -108,19 +109,21 @@ impl PerronOperator<'_> {
     /// definite for every i. The lower bound is the Rayleigh quotient
     /// `Σ tr(Q_i Φ(Q)_i) / Σ ‖Q_i‖_F²`.
     ///
-    /// Rounding: let `w_ia` be the rows of `Q_i Ĵ_i`, `q_ia = (Q_i)_aa^½`, so that `|Q_ab| ≤ q_a q_b`, and
+    /// Rounding: let `w_ia` be the rows of `Q_i Ĵ_i`, `q_ia = (Q_i)_aa^½`, so that
+    /// `|Q_ab| ≤ q_a q_b`, and
     ///
     /// ```text
     /// η_k² = max(Σ_ia w_iak²/q_ia², Σ_ia q_ia² ĝ_iak²),    τ_k² = Σ_i (Σ_a q_ia |ĝ_iak|)².
     /// ```
     ///
-    /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, which bounds `|S_kl|` too. Rounding of the `w`
-    /// moves S by at most `γ' τ_k τ_l`. Let `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, and h' the same
-    /// sum with τ in place of η. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`,
+    /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, which bounds `|S_kl|` too. Rounding of the
+    /// `w` moves S by at most `γ' τ_k τ_l`. Let `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, and h' the
+    /// same sum with τ in place of η. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`,
     ///
     /// - the error of entry (a, b) of `Φ(Q)_i` is at most `(P/n) (γ h_ia h_ib + γ' h'_ia h'_ib)`,
     /// - its norm is at most `(P/n) (γ ‖h_i‖² + γ' ‖h'_i‖²)`,
-    /// - the error of `tr(Q_i Φ(Q)_i)` is at most `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
+    /// - the error of `tr(Q_i Φ(Q)_i)` is at most
+    ///   `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
     fn certify_blocks(&mut self, nu: f64, vector: &[f64]) -> Certificate {
         let (n, rank) = (self.rows.rows(), self.rows.columns());
         let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
@@ -191,8 +194,8 @@ impl PerronOperator<'_> {
 }
 
 impl PerronOperator<'_> {
-    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks) for the tuple `vector`; `root`
-    /// gives the q of a row.
+    /// The `η_k²` and `τ_k²` of [`certify_blocks`](Self::certify_blocks) for the tuple `vector`;
+    /// `root` gives the q of a row.
     fn majorants(&self, vector: &[f64], root: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
         let rank = self.rows.columns();
         let all = self.weighted(vector);
@@ -228,8 +231,8 @@ fn frobenius_norm(matrix: &Mat<f64>) -> f64 {
     squared_norm(matrix).sqrt()
 }
 
-/// Whether `level · block − image` is positive definite for every image within `error` (in norm) of the
-/// given one.
+/// Whether `level · block − image` is positive definite for every image within `error` (in norm) of
+/// the given one.
 fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool {
     let k = block.nrows();
     let difference = Mat::from_fn(k, k, |a, b| level * block[(a, b)] - image[(a, b)]);
@@ -257,9 +260,9 @@ mod tests {
     use super::super::perron::PerronOperator;
     use super::super::response::Response;
 
-    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of small terms
-    /// sums to less than half a unit in the last place of the first term, which is 1; all panels
-    /// together sum to 16 units.
+    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of small
+    /// terms sums to less than half a unit in the last place of the first term, which is 1; all
+    /// panels together sum to 16 units.
     #[test]
     fn what_sums_lose_is_in_the_bounds() {
         let samples = 4096;

@@ -5,16 +5,16 @@ use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use faer::Mat;
 use flatmin_linalg::{EigenError, cholesky_margin, is_positive_definite, symmetric_eigen};
 
-/// The share of the largest entry that is added to every entry of the start of a Krylov space, for one
-/// output.
+/// The share of the largest entry that is added to every entry of the start of a Krylov space, for
+/// one output.
 const MIXED: f64 = 0.01;
 
-/// The share for several outputs. It is also the room that a supersolution leaves for rounding in every
-/// direction of a block, so that more of it makes narrower intervals.
+/// The share for several outputs. It is also the room that a supersolution leaves for rounding in
+/// every direction of a block, so that more of it makes narrower intervals.
 const MIXED_BLOCKS: f64 = 0.25;
 
-/// n-tuples of symmetric k × k matrices, ordered by the cone of positive semidefinite ones. For k = 1
-/// these are vectors, ordered entry by entry.
+/// n-tuples of symmetric k × k matrices, ordered by the cone of positive semidefinite ones. For k =
+/// 1 these are vectors, ordered entry by entry.
 ///
 /// The coordinates of a tuple are the lower triangles of its blocks, row by row, entries below the
 /// diagonal times √2: the inner product of coordinates is that of matrices.
@@ -84,9 +84,9 @@ impl Cone {
         }
     }
 
-    /// The least relative distance of the level of a supersolution above the root at which its blocks
-    /// are [provably](is_positive_definite) positive definite and leave as much room again. Zero for
-    /// one output.
+    /// The least relative distance of the level of a supersolution above the root at which its
+    /// blocks are [provably](is_positive_definite) positive definite and leave as much room again.
+    /// Zero for one output.
     pub(super) fn least_offset(self) -> f64 {
         let k = self.outputs;
         if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * cholesky_margin(k) }
@@ -109,8 +109,8 @@ impl Cone {
         self.contains(&slack)
     }
 
-    /// A tuple inside the cone near `vector`, which lies there itself up to rounding and its sign. Its
-    /// largest entry (or eigenvalue) is scaled to 1, and none is below 1e-30.
+    /// A tuple inside the cone near `vector`, which lies there itself up to rounding and its sign.
+    /// Its largest entry (or eigenvalue) is scaled to 1, and none is below 1e-30.
     pub(super) fn positive(self, mut vector: Vec<f64>) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
@@ -135,8 +135,8 @@ impl Cone {
         Ok(scaled)
     }
 
-    /// The absolute value of a Ritz vector, with a share of the largest entry (or eigenvalue) added to
-    /// each: a start inside the cone that is rich in the Perron vector and misses no part of M.
+    /// The absolute value of a Ritz vector, with a share of the largest entry (or eigenvalue) added
+    /// to each: a start inside the cone that is rich in the Perron vector and misses no part of M.
     pub(super) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));

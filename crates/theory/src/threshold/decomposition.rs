@@ -14,8 +14,8 @@ pub(super) struct DecompositionError {
     pub(super) above: f64,
 }
 
-/// Bounds the error for plain SGD by the two perturbation bounds of the docs; with momentum, twice a
-/// first-order estimate.
+/// Bounds the error for plain SGD by the two perturbation bounds of the docs; with momentum, twice
+/// a first-order estimate.
 pub(super) fn error(
     minimum: &Minimum,
     operator: PerronOperator<'_>,
@@ -56,7 +56,8 @@ fn first_order_error(
 ) -> f64 {
     let accuracy = minimum.accuracy();
     let (curvature, coupling) = (response.curvature.abs(), response.coupling);
-    // Σ X_kl² w_kl for the weights (a+b)/2, ab, a/b, a²/b, (a−b)² and (a−b)²/b, with a = λ_k, b = λ_l.
+    // Σ X_kl² w_kl for the weights (a+b)/2, ab, a/b, a²/b, (a−b)² and (a−b)²/b, with a = λ_k, b =
+    // λ_l.
     let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);
     let (mut spread, mut steep_spread) = (0.0, 0.0);
     for (k, a) in response.eigenvalues().iter().enumerate() {
@@ -70,8 +71,8 @@ fn first_order_error(
             steep_spread += square * (a - b) * (a - b) / b;
         }
     }
-    // With Q = [X, G], the ζ term is ζ‖Q‖², and vanishes with its derivatives for a single mode. In K
-    // it changes by 2ζ⟨ΔK, K^{−½}[Q, XK]K^{−½}⟩, in G by 2ζ⟨Q, [X, ΔG]⟩.
+    // With Q = [X, G], the ζ term is ζ‖Q‖², and vanishes with its derivatives for a single mode. In
+    // K it changes by 2ζ⟨ΔK, K^{−½}[Q, XK]K^{−½}⟩, in G by 2ζ⟨Q, [X, ΔG]⟩.
     let commuting = 2.0 * coupling * steep_spread.sqrt() * (mean.sqrt() + steep.sqrt());
     let gram = accuracy.gram * (commuting + mu * ratio) / mean;
     let twisting = 2.0 * coupling * (spread * response.lambda_max() * mean).sqrt();

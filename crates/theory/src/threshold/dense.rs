@@ -8,11 +8,11 @@ use crate::{Batch, Minimum, ThresholdError};
 /// The largest learning rate at which plain SGD is mean-square stable,
 /// `η* = 2/λ_max(C^{−1/2} D C^{−1/2})`; infinite when `G = 0`.
 ///
-/// C and D act on symmetric r × r matrices in the eigenbasis of `G`: `C(X) = (GX + XG)/2` is diagonal
-/// with `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`, or
-/// `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a dense matrix
-/// of dimension r(r+1)/2, which costs O(r⁶): the reference for small minima. Source: theory S8
-/// (Mulayoff and Michaeli 2024), S13.
+/// C and D act on symmetric r × r matrices in the eigenbasis of `G`: `C(X) = (GX + XG)/2` is
+/// diagonal with `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`,
+/// or `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a
+/// dense matrix of dimension r(r+1)/2, which costs O(r⁶): the reference for small minima. Source:
+/// theory S8 (Mulayoff and Michaeli 2024), S13.
 ///
 /// # Errors
 /// As [`Batch::noise_coefficient`], and when the eigenproblem fails.

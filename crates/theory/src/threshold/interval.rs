@@ -34,8 +34,8 @@ impl Default for ThresholdOptions {
 ///
 /// **Guarantee.** For SGD without momentum the interval contains the η* of the exact real numbers
 /// that the given floating-point numbers represent. Every rounding is bounded, under the standard
-/// model of floating-point arithmetic (no overflow; underflow below 1e-80 relative is neglected) and
-/// for any order of the sums inside products. Three parts make up the width:
+/// model of floating-point arithmetic (no overflow; underflow below 1e-80 relative is neglected)
+/// and for any order of the sums inside products. Three parts make up the width:
 ///
 /// - the requested width, which includes the effect of eigenvalues that were dropped;
 /// - the rounding of the last product;
@@ -44,16 +44,16 @@ impl Default for ThresholdOptions {
 ///   the diagonal one used, and μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂` for p = 1) when
 ///   the Gram matrix K moves by ΔK.
 ///
-/// `docs/threshold.md` proves both. The rounding parts are about 1e-11 at n = 300 and about 1e-10 at
-/// n = 2000.
+/// `docs/threshold.md` proves both. The rounding parts are about 1e-11 at n = 300 and about 1e-10
+/// at n = 2000.
 ///
-/// **With several outputs** the guarantee and its constants are the same; n is the number of samples
-/// and K the nk × nk Gram matrix. The vector of the certificate is a tuple of positive definite
-/// matrices, and Cholesky decompositions that allow for every rounding, their own included, check
-/// that its image stays below a multiple of it.
+/// **With several outputs** the guarantee and its constants are the same; n is the number of
+/// samples and K the nk × nk Gram matrix. The vector of the certificate is a tuple of positive
+/// definite matrices, and Cholesky decompositions that allow for every rounding, their own
+/// included, check that its image stays below a multiple of it.
 ///
-/// **With momentum** the error of the eigendecomposition is a first-order estimate, doubled, instead
-/// of a proved bound.
+/// **With momentum** the error of the eigendecomposition is a first-order estimate, doubled,
+/// instead of a proved bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
     /// Every learning rate up to this one is mean-square stable. Infinite when `G = 0`.

@@ -3,8 +3,8 @@
 //! `docs/threshold.md` derives and proves what this page sums up. Its sections, and the files that
 //! compute them:
 //!
-//! **From second moments to an n × n matrix** ([`response`], [`perron`]). Second moments of linearised
-//! SGD follow `T(P) = P − 2ηC(P) + η²D(P)`, with `C(X) = (GX + XG)/2` and
+//! **From second moments to an n × n matrix** ([`response`], [`perron`]). Second moments of
+//! linearised SGD follow `T(P) = P − 2ηC(P) + η²D(P)`, with `C(X) = (GX + XG)/2` and
 //! `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_ig_iᵀ`. T is self-adjoint, so stability says
 //! `η⟨X, DX⟩ ≤ 2⟨X, CX⟩` for every symmetric X. With `μ = 2/η` and in the eigenbasis of G, where
 //! `d_kl(μ) = μ(λ_k+λ_l)/2 − (1−p)λ_kλ_l` is diagonal,
@@ -19,16 +19,16 @@
 //! largest eigenvalue of `C^{−1/2} D C^{−1/2}`.
 //!
 //! **Nonnegativity** ([`cone`]). W is positive semidefinite, so M ≥ 0 in every entry, its largest
-//! eigenvalue is a Perron root, and Collatz–Wielandt quotients of any positive vector bound it. With
-//! k outputs M is the map `Φ(Q)_i = (p/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` on n-tuples of symmetric
-//! k × k matrices (S13), and the cone of positive semidefinite tuples takes the place of positive
-//! vectors.
+//! eigenvalue is a Perron root, and Collatz–Wielandt quotients of any positive vector bound it.
+//! With k outputs M is the map `Φ(Q)_i = (p/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` on n-tuples of
+//! symmetric k × k matrices (S13), and the cone of positive semidefinite tuples takes the place of
+//! positive vectors.
 //!
-//! **The iteration** ([`search`]). Lanczos from a positive vector b finds the Perron root. For p < 1,
-//! μ moves to the root of the Rayleigh quotient `vᵀM(μ)v/‖v‖² = 1`, starting at S6 and converging
-//! quadratically. Then `v = (s − M)⁻¹ b`, with s just above the root, is positive and satisfies
-//! `Mv = sv − b ≤ sv`, even where M is reducible and its Perron vector vanishes. It lies in the same
-//! Krylov space.
+//! **The iteration** ([`search`]). Lanczos from a positive vector b finds the Perron root. For
+//! `p < 1`, μ moves to the root of the Rayleigh quotient `vᵀM(μ)v/‖v‖² = 1`, starting at S6 and
+//! converging quadratically. Then `v = (s − M)⁻¹ b`, with s just above the root, is positive and
+//! satisfies `Mv = sv − b ≤ sv`, even where M is reducible and its Perron vector vanishes. It lies
+//! in the same Krylov space.
 //!
 //! **The certificate** ([`certificate`]). One product with v gives both ends: the largest
 //! Collatz–Wielandt quotient and the Rayleigh quotient, with rigorous bounds on their rounding.
@@ -67,10 +67,10 @@ use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 /// [`Minimum`], a Jacobian or a [`Gram`](crate::Gram) matrix: an interval of relative width
 /// [`DEFAULT_RELATIVE_WIDTH`], or of what rounding adds (S8–S10, S12).
 ///
-/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps. At a minimum of a trained
-/// network the search takes about 20 products of 2nr² operations for B = 1, and two to three times
-/// as many for larger batches. Closely spaced blocks of nearly the same strength cost ten times
-/// more. With k outputs, read nk for n.
+/// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps. At a minimum of a
+/// trained network the search takes about 20 products of 2nr² operations for B = 1, and two to
+/// three times as many for larger batches. Closely spaced blocks of nearly the same strength cost
+/// ten times more. With k outputs, read nk for n.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -130,8 +130,9 @@ pub struct LyapunovFunction {
     pub matrix: RowMatrix,
 }
 
-/// The Lyapunov function of a minimum for plain SGD: `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the Perron
-/// vector v (S14), or `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q for several outputs.
+/// The Lyapunov function of a minimum for plain SGD: `Y* = W(2/η*) ∘ (ĝᵀ diag(v) ĝ)` with the
+/// Perron vector v (S14), or `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q for several
+/// outputs.
 ///
 /// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
 /// matrix is that of the top mode alone.

@@ -12,13 +12,12 @@ use super::response::Response;
 /// The most rows whose squares are held at a time.
 const MAX_SQUARED_ROWS: usize = 2048;
 
-/// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with an r × r matrix that its products
-/// work in.
+/// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with an r × r matrix that its
+/// products work in.
 ///
-/// With k outputs the rows are nk × r and M(μ) is
-/// `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` of S13. Its vectors are tuples Q of k × k matrices,
-/// given by their coordinates in the [`Cone`], and the moments are `S = Σ_j Ĵ_jᵀQ_jĴ_j` in place of
-/// `ĝᵀ diag(v) ĝ`.
+/// With k outputs the rows are nk × r and M(μ) is `Φ(Q)_i = (P/n) Ĵ_i [W ∘ Σ_j Ĵ_jᵀQ_jĴ_j] Ĵ_iᵀ` of
+/// S13. Its vectors are tuples Q of k × k matrices, given by their coordinates in the [`Cone`], and
+/// the moments are `S = Σ_j Ĵ_jᵀQ_jĴ_j` in place of `ĝᵀ diag(v) ĝ`.
 #[derive(Debug)]
 pub(super) struct PerronOperator<'a> {
     pub(super) response: Response<'a>,
@@ -95,8 +94,8 @@ impl<'a> PerronOperator<'a> {
         self.sum_moments(weights, |_, _| {});
     }
 
-    /// Computes the moments of `weights` and applies `finish` to each block of rows once it is summed
-    /// up, see [`weighted_moments`].
+    /// Computes the moments of `weights` and applies `finish` to each block of rows once it is
+    /// summed up, see [`weighted_moments`].
     fn sum_moments(&mut self, weights: &[f64], finish: impl Fn(usize, MatMut<'_, f64>) + Sync) {
         // Taken out, so that `self` can be borrowed.
         let mut moments = std::mem::replace(&mut self.moments, Mat::new());
@@ -128,7 +127,8 @@ impl<'a> PerronOperator<'a> {
         }
     }
 
-    /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; the `ĝ_iᵀ(L + Lᵀ)ĝ_i` for one output.
+    /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; the `ĝ_iᵀ(L + Lᵀ)ĝ_i` for one
+    /// output.
     pub(super) fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
         quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
@@ -144,8 +144,8 @@ impl<'a> PerronOperator<'a> {
         self.cone.to_coordinates(out);
     }
 
-    /// The diagonal of `M(μ)` for one output, `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half as much
-    /// as a product.
+    /// The diagonal of `M(μ)` for one output, `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half as
+    /// much as a product.
     pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
         let shifts = self.response.shifts(nu);
         let rank = self.moments.ncols();
@@ -180,8 +180,8 @@ impl<'a> PerronOperator<'a> {
         matrix
     }
 
-    /// `φ(ν) = vᵀ M(μ) v / ‖v‖² = (P/n) Σ_kl W_kl S_kl² / ‖v‖²` and its derivative in ν, for the v whose
-    /// moments S are set. Costs O(r²).
+    /// `φ(ν) = vᵀ M(μ) v / ‖v‖² = (P/n) Σ_kl W_kl S_kl² / ‖v‖²` and its derivative in ν, for the v
+    /// whose moments S are set. Costs O(r²).
     ///
     /// All terms are positive, so that the relative error of the sum is at most 2r + 64 roundings,
     /// those of [`undo_respond`](Self::undo_respond) included.
@@ -206,7 +206,8 @@ impl<'a> PerronOperator<'a> {
         (scale * sum, -scale * slope)
     }
 
-    /// The ν with `φ(ν) = level` for the `vector` whose moments are set, by Newton's method from `start`.
+    /// The ν with `φ(ν) = level` for the `vector` whose moments are set, by Newton's method from
+    /// `start`.
     ///
     /// φ is decreasing and convex: a step from anywhere lands on the left of the root, and further
     /// steps go right without passing it. Level 1 gives a lower bound of the threshold.

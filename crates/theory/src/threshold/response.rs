@@ -3,7 +3,8 @@
 use faer::MatMut;
 use flatmin_linalg::Bisection;
 
-/// The response of pairs of modes to noise for SGD with heavy-ball momentum β, as a function of μ = 2/η.
+/// The response of pairs of modes to noise for SGD with heavy-ball momentum β, as a function of μ =
+/// 2/η.
 ///
 /// With `P = p/(1−β)`, `κ = 1/(1+β) − p/(1−β)` and `ζ = β/((1−β)²(1+β))`,
 ///
@@ -12,12 +13,12 @@ use flatmin_linalg::Bisection;
 /// M(μ)_ij = (P/n) Σ_kl ĝ_ik ĝ_jk W_kl(μ) ĝ_il ĝ_jl.
 /// ```
 ///
-/// β = 0 gives S9: P = p, κ = 1 − p, ζ = 0. `docs/threshold.md` derives the closed form from the 4 × 4
-/// systems of S12 and proves that W is positive semidefinite wherever it is positive.
+/// β = 0 gives S9: P = p, κ = 1 − p, ζ = 0. `docs/threshold.md` derives the closed form from the 4
+/// × 4 systems of S12 and proves that W is positive semidefinite wherever it is positive.
 ///
-/// μ is stored as `pole + ν`, where the pole `max(κ, 0) λ_max` is the zero of `d` for the top mode. Then
-/// every d is a sum of nonnegative terms, and nothing cancels near the pole, which the threshold
-/// approaches for little noise (p → 0).
+/// μ is stored as `pole + ν`, where the pole `max(κ, 0) λ_max` is the zero of `d` for the top mode.
+/// Then every d is a sum of nonnegative terms, and nothing cancels near the pole, which the
+/// threshold approaches for little noise (p → 0).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Response<'a> {
     eigenvalues: &'a [f64],
@@ -71,8 +72,8 @@ impl<'a> Response<'a> {
         self.eigenvalues.iter().map(shift).collect()
     }
 
-    /// `d_kl` for all l ≥ k, from [`shifts`](Self::shifts): a sum of nonnegative terms with a relative
-    /// error of at most 8 roundings.
+    /// `d_kl` for all l ≥ k, from [`shifts`](Self::shifts): a sum of nonnegative terms with a
+    /// relative error of at most 8 roundings.
     pub(super) fn denominators(&self, shifts: &[f64], k: usize) -> impl Iterator<Item = f64> {
         self.denominators_from(shifts, k, k)
     }
@@ -92,8 +93,8 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// Replaces S by `W ∘ S`, with a halved diagonal, in a block of rows of a lower triangle. The block
-    /// starts at row `first`, and each row ends at its diagonal entry.
+    /// Replaces S by `W ∘ S`, with a halved diagonal, in a block of rows of a lower triangle. The
+    /// block starts at row `first`, and each row ends at its diagonal entry.
     pub(super) fn apply(&self, shifts: &[f64], first: usize, mut rows: MatMut<'_, f64>) {
         let last = first + rows.nrows();
         for k in 0..rows.ncols() {
@@ -109,8 +110,8 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// The largest `2 d_kl/(λ_k+λ_l)`: when μ grows by ε times it, every d grows at least by the factor
-    /// `1 + ε`, so that ρ falls at least by the factor `1 − ε`.
+    /// The largest `2 d_kl/(λ_k+λ_l)`: when μ grows by ε times it, every d grows at least by the
+    /// factor `1 + ε`, so that ρ falls at least by the factor `1 − ε`.
     ///
     /// At most μ where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
     pub(super) fn stiffness(&self, nu: f64) -> f64 {
@@ -125,9 +126,9 @@ impl<'a> Response<'a> {
         largest * (1.0 + 1e-14)
     }
 
-    /// The ν at which `P Σ_k λ_k / m_k` is the number of outputs, so that the Rayleigh quotient of the
-    /// vector of ones (the tuple of identities) is 1. It is a lower bound on the ν of the threshold, and
-    /// S6 for β = 0 and one output.
+    /// The ν at which `P Σ_k λ_k / m_k` is the number of outputs, so that the Rayleigh quotient of
+    /// the vector of ones (the tuple of identities) is 1. It is a lower bound on the ν of the
+    /// threshold, and S6 for β = 0 and one output.
     pub(super) fn spectral_root(&self, outputs: usize) -> f64 {
         let noise = self.noise / outputs as f64;
         let sum = |nu: f64| -> f64 {

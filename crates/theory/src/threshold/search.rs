@@ -1,10 +1,10 @@
 //! The search for the μ at which the Perron root of M(μ) is 1.
 //!
-//! Where single samples dominate, as with nearly orthogonal gradients of different length, M is nearly
-//! diagonal. Its top eigenvalues lie as close together as its diagonal entries D, and a Krylov space of
-//! M finds them one by one. Then the search uses `A = E^{−½} (M − D) E^{−½}` with `E = s − D` instead.
-//! A is nonnegative like M and has the root 1 exactly where M has the root s, since
-//! `s − M = E^{½} (1 − A) E^{½}`; its eigenvalues lie further apart.
+//! Where single samples dominate, as with nearly orthogonal gradients of different length, M is
+//! nearly diagonal. Its top eigenvalues lie as close together as its diagonal entries D, and a
+//! Krylov space of M finds them one by one. Then the search uses `A = E^{−½} (M − D) E^{−½}` with
+//! `E = s − D` instead. A is nonnegative like M and has the root 1 exactly where M has the root s,
+//! since `s − M = E^{½} (1 − A) E^{½}`; its eigenvalues lie further apart.
 
 use flatmin_linalg::Krylov;
 
@@ -23,20 +23,21 @@ const MAX_DIRECTIONS: usize = 200;
 /// The most certificates that are tried for one threshold.
 const MAX_ATTEMPTS: usize = 8;
 
-/// The distance of the level of a supersolution above the root, as a share of the requested width. A
-/// larger distance takes fewer products. But the supersolution mixes in eigenvectors whose eigenvalues
-/// are that close to the root, and the lower end, its Rayleigh quotient, drops by about as much.
+/// The distance of the level of a supersolution above the root, as a share of the requested width.
+/// A larger distance takes fewer products. But the supersolution mixes in eigenvectors whose
+/// eigenvalues are that close to the root, and the lower end, its Rayleigh quotient, drops by about
+/// as much.
 const LEVEL_SHARE: f64 = 0.4;
 
-/// The share of the root of M that its largest diagonal entry must reach for the diagonal to be split
-/// off.
+/// The share of the root of M that its largest diagonal entry must reach for the diagonal to be
+/// split off.
 const DOMINANT: f64 = 0.5;
 
 /// The least relative distance between the split-off diagonal and the level.
 const MIN_GAP: f64 = 1e-4;
 
-/// The least relative width that is searched for. Anything less is rounding for every n: a level within
-/// rounding of the root has no supersolution, and the interval would become much wider.
+/// The least relative width that is searched for. Anything less is rounding for every n: a level
+/// within rounding of the root has no supersolution, and the interval would become much wider.
 const MIN_WIDTH: f64 = 1e-14;
 
 /// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
@@ -116,8 +117,8 @@ struct Splitting {
 enum Goal {
     /// A Ritz vector with this residual, relative to its value.
     RitzVector(f64),
-    /// A positive vector v with `Mv ≤ s v`. The level s is the given one, or a little above the Ritz
-    /// value; where the diagonal is split off, it is that of the splitting.
+    /// A positive vector v with `Mv ≤ s v`. The level s is the given one, or a little above the
+    /// Ritz value; where the diagonal is split off, it is that of the splitting.
     Supersolution(Option<f64>),
 }
 
@@ -132,7 +133,8 @@ struct KrylovVector {
 }
 
 impl Splitting {
-    /// Keeps D below the level by [`MIN_GAP`]: dividing by a smaller E would magnify the rounding of M.
+    /// Keeps D below the level by [`MIN_GAP`]: dividing by a smaller E would magnify the rounding
+    /// of M.
     fn new(level: f64, diagonal: Vec<f64>) -> Self {
         let diagonal: Vec<f64> =
             diagonal.into_iter().map(|d| d.min(level * (1.0 - MIN_GAP))).collect();
@@ -173,8 +175,8 @@ impl Search<'_, '_> {
             let vector = self.operator.cone.positive(found.vector)?;
             let certificate = self.certify(1.0, &vector)?;
             best.upper = best.upper.min(certificate.upper);
-            // Many blocks just below the top one pull the Rayleigh quotient down. In this vector the
-            // top one weighs more: restart from it.
+            // Many blocks just below the top one pull the Rayleigh quotient down. In this vector
+            // the top one weighs more: restart from it.
             self.start = self.operator.cone.mixed(&vector)?;
             if certificate.lower > best.lower {
                 best.lower = certificate.lower;
@@ -226,8 +228,8 @@ impl Search<'_, '_> {
             let is_last = attempts == MAX_ATTEMPTS || self.products >= self.max_products;
             let rounding = certificate.unavoidable(found.reached) * (stiffness / upper).max(1.0);
             if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
-                // A supersolution from few products still contains much of the start; the Ritz vector
-                // does not.
+                // A supersolution from few products still contains much of the start; the Ritz
+                // vector does not.
                 if let Some(ritz_vector) = ritz_vector.take() {
                     let ritz_vector = self.operator.cone.positive(ritz_vector)?;
                     let certificate = self.certify(nu, &ritz_vector)?;
@@ -263,8 +265,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Raises the lower end to the root of the Rayleigh quotient of `vector`, whose moments are set, less
-    /// its rounding. Returns the root.
+    /// Raises the lower end to the root of the Rayleigh quotient of `vector`, whose moments are
+    /// set, less its rounding. Returns the root.
     fn raise_lower(
         &self,
         best: &mut Bracket,
@@ -282,8 +284,8 @@ impl Search<'_, '_> {
         root
     }
 
-    /// Grows a Krylov space at ν, where the root is about `level`. When it misses its goal, checks whether
-    /// single samples dominate, for the next one.
+    /// Grows a Krylov space at ν, where the root is about `level`. When it misses its goal, checks
+    /// whether single samples dominate, for the next one.
     fn grow(&mut self, nu: f64, level: f64, goal: &Goal) -> Result<KrylovVector, ThresholdError> {
         if self.dominated {
             let splitting = Splitting::new(level, self.operator.diagonal(nu));
@@ -304,13 +306,14 @@ impl Search<'_, '_> {
         Ok(found)
     }
 
-    /// A close lower bound of the ν of the threshold, with the Ritz vector that gave it. The start becomes
-    /// a vector close to that one.
+    /// A close lower bound of the ν of the threshold, with the Ritz vector that gave it. The start
+    /// becomes a vector close to that one.
     fn approach(&mut self, mut nu: f64) -> Result<(f64, Vec<f64>), ThresholdError> {
         let pole = self.operator.response.pole();
         let mut residual = 3e-2;
         loop {
-            // The error of the root of the Rayleigh quotient is about the square of that of the vector.
+            // The error of the root of the Rayleigh quotient is about the square of that of the
+            // vector.
             let found = self.grow(nu, 1.0, &Goal::RitzVector(residual))?;
             self.operator.set_moments(&found.vector);
             self.products += 1;
@@ -326,8 +329,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Grows a Krylov space of `M(pole + ν)`, or of A if there is a splitting, from the start until the
-    /// goal is reached.
+    /// Grows a Krylov space of `M(pole + ν)`, or of A if there is a splitting, from the start until
+    /// the goal is reached.
     fn krylov(
         &mut self,
         nu: f64,
@@ -383,8 +386,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The Galerkin solution of `(s − M) v = start`, or of `(1 − A) E^{½} v = E^{−½} start` if there is a
-    /// splitting; and whether it is positive with `Mv ≤ s v`, judged by its residual.
+    /// The Galerkin solution of `(s − M) v = start`, or of `(1 − A) E^{½} v = E^{−½} start` if
+    /// there is a splitting; and whether it is positive with `Mv ≤ s v`, judged by its residual.
     fn supersolution(
         &self,
         krylov: &Krylov,

@@ -23,8 +23,8 @@ const MIN_FRACTION: usize = 8;
 pub(super) struct LeadingModes<'a> {
     pub(super) eigenvalues: &'a [f64],
     pub(super) rows: Cow<'a, RowMatrix>,
-    /// `max_i Σ ĝ_ik²` over the modes k that are left out, and with several outputs over the rows of
-    /// sample i.
+    /// `max_i Σ ĝ_ik²` over the modes k that are left out, and with several outputs over the rows
+    /// of sample i.
     heaviest: f64,
     /// The largest eigenvalue that is left out.
     largest: f64,
@@ -48,8 +48,8 @@ impl<'a> LeadingModes<'a> {
         Self { eigenvalues, rows, heaviest, largest, orthogonality }
     }
 
-    /// All modes but those that a small share of the requested width allows to leave out, if that pays.
-    /// With momentum none are left out.
+    /// All modes but those that a small share of the requested width allows to leave out, if that
+    /// pays. With momentum none are left out.
     pub(super) fn affordable(
         minimum: &'a Minimum,
         response: &Response<'_>,
@@ -94,9 +94,9 @@ impl<'a> LeadingModes<'a> {
     /// Widens an interval for the μ* of the kept modes to one for the μ* of all modes.
     ///
     /// With the modes t left out, `ρ(M) ≤ ρ(M_kept) + δ` at every μ from the upper end on, where
-    /// `δ = 4P(1+ω) max_i Σ_{k∈t} ĝ_ik² / (μ − κλ_t)`, and `ρ(M_kept)` falls at least like 1/μ. So μ* is
-    /// at most 1/(1 − δ) times the upper end. The lower end needs no change, because μ* is a maximum
-    /// over X.
+    /// `δ = 4P(1+ω) max_i Σ_{k∈t} ĝ_ik² / (μ − κλ_t)`, and `ρ(M_kept)` falls at least like 1/μ. So
+    /// μ* is at most 1/(1 − δ) times the upper end. The lower end needs no change, because μ* is a
+    /// maximum over X.
     pub(super) fn widen(&self, bracket: &mut Bracket, response: &Response<'_>) {
         if self.is_all() {
             return;
@@ -112,8 +112,8 @@ impl<'a> LeadingModes<'a> {
     }
 }
 
-/// The largest number of smallest modes, at most `count`, whose weight `Σ ĝ_ik²` in every sample is at
-/// most `limit`; and the largest such weight, rounded up.
+/// The largest number of smallest modes, at most `count`, whose weight `Σ ĝ_ik²` in every sample is
+/// at most `limit`; and the largest such weight, rounded up.
 fn lightest_modes(minimum: &Minimum, mut count: usize, limit: f64) -> (usize, f64) {
     let outputs = minimum.output_count();
     let (_, _, rows) = minimum.scaled();

@@ -1,4 +1,4 @@
-//! Random minima, and their intervals.
+//! Random minima and their intervals.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -22,7 +22,7 @@ pub(crate) fn without_replacement(size: usize) -> Batch {
     Batch::new(size, Sampling::WithoutReplacement).unwrap()
 }
 
-/// The interval that rounding alone decides.
+/// An interval whose width rounding alone decides.
 pub(crate) fn interval(
     jacobian: &RowMatrix,
     outputs: usize,
@@ -30,14 +30,14 @@ pub(crate) fn interval(
     momentum: f64,
 ) -> Threshold {
     let found = at_any_scale(jacobian, outputs, batch, momentum);
-    // So narrow that meeting says something; rounding grows with the ζ of momentum.
+    // Narrow enough that meeting means something; rounding grows with the ζ of momentum.
     let coupling = momentum / ((1.0 - momentum).powi(2) * (1.0 + momentum));
     let width = 2e-11 + 1e-12 * coupling * outputs as f64;
     assert!(found.relative_width() < width, "{:e} {found:?}", found.relative_width());
     found
 }
 
-/// The same, however wide subnormal numbers make it.
+/// The interval at any scale, however wide subnormal numbers make it.
 pub(crate) fn at_any_scale(
     jacobian: &RowMatrix,
     outputs: usize,
@@ -53,13 +53,13 @@ pub(crate) fn of_minimum(minimum: &Minimum, batch: Batch, momentum: f64) -> Thre
     threshold_with(minimum, &optimizer, &batch, &options).unwrap()
 }
 
-/// Both may contain one number.
+/// Checks that two intervals have a point in common.
 pub(crate) fn meet(a: Threshold, b: Threshold) -> Result<(), TestCaseError> {
     prop_assert!(a.lower <= b.upper && b.lower <= a.upper, "{a:?}\n{b:?}");
     Ok(())
 }
 
-/// Integers, of which sums and products are exact.
+/// Small integers, whose sums and products are exact.
 pub(crate) fn integer() -> impl Strategy<Value = f64> {
     (-9_i32..=9).prop_map(f64::from)
 }
@@ -75,7 +75,7 @@ pub(crate) fn batch(sample_count: usize) -> impl Strategy<Value = Batch> {
     ]
 }
 
-/// A Jacobian of a few samples with some outputs, of which rows may be repeated.
+/// A Jacobian of a few samples with one output or more; rows may be repeated.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) jacobian: RowMatrix,
@@ -97,12 +97,12 @@ impl Case {
         self.of(&self.jacobian)
     }
 
-    /// The interval of another Jacobian, of the same batches.
+    /// The interval of another Jacobian with the batches of this case.
     pub(crate) fn of(&self, jacobian: &RowMatrix) -> Threshold {
         interval(jacobian, self.outputs, self.batch, self.momentum)
     }
 
-    /// The Jacobian with its entries replaced.
+    /// The Jacobian with other entries.
     pub(crate) fn map(&self, entry: impl FnMut(usize, usize) -> f64) -> RowMatrix {
         RowMatrix::from_fn(self.jacobian.rows(), self.columns(), entry)
     }

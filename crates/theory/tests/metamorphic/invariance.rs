@@ -1,4 +1,4 @@
-//! Changes of parameters, samples and outputs that leave the threshold as it is.
+//! Changes of parameters, samples and outputs that do not change the threshold.
 
 use flatmin_linalg::{RowMatrix, stream};
 use proptest::prelude::{Just, Strategy as _, any, prop_assert_eq, proptest};
@@ -11,8 +11,8 @@ use super::cases::{
 use super::support::entry;
 
 proptest! {
-    /// η*(JQ) = η*(J) for orthogonal Q: K = JJᵀ/n stays as it is. Signs of columns leave every product of two
-    /// entries, and with them every bit.
+    /// η*(JQ) = η*(J) for orthogonal Q, because K = JJᵀ/n does not change. Signs of columns change
+    /// no product of two entries, and so no bit.
     #[test]
     fn orthogonal_changes_of_the_parameters_change_nothing(
         case in integers(4), signs in collection::vec(any::<bool>(), 4), order in Just(vec![0, 1, 2, 3]).prop_shuffle(),
@@ -24,7 +24,7 @@ proptest! {
         meet(case.of(&case.map(|i, j| hadamard(&case, i, j))), found)?;
     }
 
-    /// Zero columns are parameters on which nothing depends.
+    /// Zero columns are parameters that no output depends on.
     #[test]
     fn parameters_without_effect_change_nothing(case in case(), extra in 1..=70_usize) {
         let columns = case.columns();
@@ -33,8 +33,8 @@ proptest! {
         meet(case.of(&wider), case.found())?;
     }
 
-    /// The order of the samples, the signs of their outputs and the order of these do not enter: J_iᵀJ_i is all
-    /// there is of a sample.
+    /// Neither the order of the samples nor the order and signs of their outputs matter: a sample
+    /// enters only through J_iᵀJ_i.
     #[test]
     fn order_and_signs_of_rows_change_nothing(
         case in case(),
@@ -51,8 +51,8 @@ proptest! {
         meet(case.of(&case.map(|i, j| sign(i) * case.at(i, j))), found)?;
     }
 
-    /// An orthogonal change of the outputs of each sample leaves J_iᵀJ_i. Rotations by the angles of the triangle
-    /// (3, 4, 5), some of them reflected, are exact on multiples of 5.
+    /// An orthogonal change of the outputs of each sample does not change J_iᵀJ_i. Rotations by the
+    /// angles of the triangle (3, 4, 5), some of them reflected, are exact on multiples of 5.
     #[test]
     fn orthogonal_changes_of_the_outputs_change_nothing(
         case in case_of(integer().boxed(), 1..=4_usize, 2..=3_usize), turns in collection::vec(any::<u8>(), 6),
@@ -73,7 +73,8 @@ proptest! {
         meet(five.of(&turned), five.found())?;
     }
 
-    /// Outputs that are zero, here and there another one of each sample, leave a network with one output.
+    /// If all outputs of each sample but one are zero, the network has one output, even where the
+    /// nonzero one differs between samples.
     #[test]
     fn one_output_among_zeros_is_one_output(
         case in case_of(entry().boxed(), 1..=4_usize, Just(1_usize)), places in collection::vec(0..3_usize, 6),
@@ -86,14 +87,15 @@ proptest! {
     }
 }
 
-/// Entry (i, j) of J·H/2 with the 4 × 4 matrix H of signs whose columns are orthogonal: exact on integers.
+/// Entry (i, j) of J·H/2 with the 4 × 4 matrix H of signs whose columns are orthogonal; exact on
+/// integers.
 fn hadamard(case: &Case, i: usize, j: usize) -> f64 {
     let sign = |l: usize| if (l & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
     0.5 * (0..4).map(|l| sign(l) * case.at(i, l)).sum::<f64>()
 }
 
-/// As the properties above, at a size where sums of many terms are rounded: every one of these has the same
-/// η*.
+/// The properties above, at a size where sums of many terms are rounded: all of these Jacobians
+/// have the same η*.
 #[test]
 fn exact_changes_of_many_samples_change_nothing() {
     let (n, p) = (60, 16);
@@ -127,7 +129,8 @@ fn exact_changes_of_many_samples_change_nothing() {
     }
 }
 
-/// One output among three, or of one sample alone, with momentum: no interval was found, and said to be narrow.
+/// One nonzero output among three, or one sample alone, with momentum: once the answer was an
+/// unbounded interval that was reported as converged.
 #[test]
 fn momentum_and_outputs_that_are_zero_leave_an_interval() {
     let jacobian = RowMatrix::from_fn(3, 1, |i, _| if i == 2 { -1.0 } else { 0.0 });

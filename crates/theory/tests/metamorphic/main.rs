@@ -1,9 +1,9 @@
-//! What must happen to the threshold when a minimum is changed in a way whose effect is known.
+//! Changes of a minimum that change the threshold in a known way.
 //!
-//! A certified interval contains the threshold of the numbers that it was given. Where a change leaves the
-//! threshold of the real numbers as it is, and is made without rounding, the two intervals must therefore
-//! meet, however narrow they are: the width asked for is such that rounding alone decides it. Equal bits are
-//! expected only where every operation is the same up to exact factors.
+//! A certified interval contains the threshold of the numbers that it was given. Where a change is
+//! made without rounding and does not change the exact threshold, the two intervals must therefore
+//! meet, however narrow they are: the requested width is so small that rounding alone decides it.
+//! Equal bits are expected only where every operation is the same up to exact factors.
 
 mod cases;
 mod invariance;

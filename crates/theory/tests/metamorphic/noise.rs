@@ -1,4 +1,5 @@
-//! What batches, repeated samples, samples without gradient and more parameters do to the threshold.
+//! The effect of batches, repeated samples, samples without gradient and more parameters on the
+//! threshold.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -15,13 +16,14 @@ use super::cases::{
 };
 
 proptest! {
-    /// Every sample c times: G and (1/n) Σ J_iᵀJ_i X J_iᵀJ_i are means over samples and stay what they are, so that
-    /// η* is a function of p alone (S8, S13).
+    /// Every sample is repeated c times. G and (1/n) Σ J_iᵀJ_i X J_iᵀJ_i are means over samples and
+    /// do not change, so that η* depends on p alone (S8, S13).
     ///
-    /// - With replacement p = 1/B does not know n: the same η*.
-    /// - Without replacement p = (cn − B)/(B(cn − 1)), which is more than (n − B)/(B(n − 1)): the set may now be
-    ///   drawn twice. For c → ∞ it is 1/B. With N = cn even and B = N/2 it is
-    ///   `(N/2)/((N/2)(N − 1)) = 1/(N − 1)`: half of the samples without replacement are as noisy as N − 1 with.
+    /// - With replacement p = 1/B does not depend on n, and η* is the same.
+    /// - Without replacement p = (cn − B)/(B(cn − 1)) is larger than (n − B)/(B(n − 1)), because a
+    ///   batch may now hold a sample twice. For c → ∞ it is 1/B. With N = cn even and B = N/2 it is
+    ///   `(N/2)/((N/2)(N − 1)) = 1/(N − 1)`: half of the samples without replacement are as noisy
+    ///   as N − 1 samples with replacement.
     #[test]
     fn every_sample_several_times_counts_through_the_noise_coefficient_alone(
         case in case(), copies in 2..=3_usize,
@@ -41,23 +43,25 @@ proptest! {
         }
     }
 
-    /// z samples without gradient, s = n/(n + z): G becomes sG and the mean of the J_iᵀJ_i X J_iᵀJ_i s times what it
-    /// was. With the p of the larger set, `μ* = max [(1−p) s² tr(XGXG) + p s Σ…] / (s tr(XGX))` is
-    /// `w = (1−p)s + p` times the μ* of the smaller set at the noise coefficient q = p/w:
+    /// With z samples without gradient and s = n/(n + z), G becomes sG, and the mean of the J_iᵀJ_i
+    /// X J_iᵀJ_i is multiplied by s. With the p of the larger set,
+    /// `μ* = max [(1−p) s² tr(XGXG) + p s Σ…] / (s tr(XGX))` is `w = (1−p)s + p` times the μ* of
+    /// the smaller set at the noise coefficient q = p/w:
     ///
     ///     η*(larger set, p) = η*(smaller set, p/w) / w.
     ///
-    /// One sample at a time has p = q = w = 1: η* does not change. With replacement, z = (j−1)n and B = j(m−1) + 1,
-    /// `w = ((B−1)/j + 1)/B = m/B` and q = 1/m: B/m times the η* of batches of m. (On average m of the B draws
-    /// meet gradients if one does, and the step is divided by B.)
+    /// One sample at a time has p = q = w = 1, and η* does not change. With replacement, z = (j−1)n
+    /// and B = j(m−1) + 1, `w = ((B−1)/j + 1)/B = m/B` and q = 1/m, which gives B/m times the η* of
+    /// batches of m. (If one of the B draws has a gradient, on average m do, and the step is
+    /// divided by B.)
     #[test]
     fn samples_without_gradient_count_as_derived(
         case in case(), factor in 2..=4_usize, size in 1..=5_usize,
     ) {
-        // The relation is one of S8: without momentum.
+        // The relation is that of S8, without momentum.
         let (n, k) = (case.samples(), case.outputs);
         let padded = RowMatrix::from_fn(factor * n * k, case.columns(), |row, j| {
-            // The first sample of every `factor` is one of the given ones.
+            // Every sample whose index is a multiple of `factor` is one of the given ones.
             let (sample, output) = (row / k, row % k);
             if sample % factor == 0 { case.at(sample / factor * k + output, j) } else { 0.0 }
         });
@@ -69,10 +73,11 @@ proptest! {
         meet(larger, times(draws as f64 / size as f64, smaller))?;
     }
 
-    /// μ* is a maximum over X of affine functions of p (and stays one with momentum, where P and κ are affine in
-    /// p): convex in p. At a maximiser X, which is positive semidefinite, the factor of p is
-    /// `(1/n) Σ ‖X^½ (J_iᵀJ_i − G) X^½‖_F² ≥ 0`, over tr(XGX): μ* grows with p, and η* with B (S8).
-    /// Between p = 0 and p = 1 convexity says `η* ≥ 1/((1−p)/η*(p=0) + p/η*(p=1))`, which is sharper than S7.
+    /// μ* is a maximum over X of affine functions of p, and so convex in p; with momentum too,
+    /// where P and κ are affine in p. At a maximiser X, which is positive semidefinite, the
+    /// coefficient of p is `(1/n) Σ ‖X^½ (J_iᵀJ_i − G) X^½‖_F² ≥ 0` over tr(XGX), so that μ* grows
+    /// with p, and η* with B (S8). Between p = 0 and p = 1 convexity says
+    /// `η* ≥ 1/((1−p)/η*(p=0) + p/η*(p=1))`, which is sharper than S7.
     #[test]
     fn the_threshold_is_monotone_and_convex_in_the_noise(case in case()) {
         let n = case.samples();
@@ -102,7 +107,8 @@ proptest! {
         }
     }
 
-    /// More parameters make K larger in the Loewner order, and without momentum μ* is monotone in K.
+    /// More parameters make K larger in the Loewner order, and without momentum μ* is monotone in
+    /// K.
     #[test]
     fn more_parameters_never_raise_the_threshold(case in case(), keep in any::<sample::Index>()) {
         let plain = Case { momentum: 0.0, ..case };
@@ -112,7 +118,7 @@ proptest! {
         prop_assert!(whole.lower <= part.upper, "{whole:?} {part:?}");
     }
 
-    /// One sample is the same in every batch: η* = 2(1+β)/λ_max(J_1 J_1ᵀ), whatever B is.
+    /// With one sample every batch is the same: η* = 2(1+β)/λ_max(J_1 J_1ᵀ) for every B.
     #[test]
     fn one_sample_has_no_noise(
         row in collection::vec(integer(), 1..=5), momentum in momentum(), size in 1..=usize::MAX,
@@ -127,8 +133,8 @@ proptest! {
         }
     }
 
-    /// By convexity `μ*(p) ≤ μ*(0) + p μ*(1) ≤ (1 + pn) μ*(0)`: what huge batches with replacement leave of the noise
-    /// is below rounding, and the interval meets that of gradient descent.
+    /// By convexity `μ*(p) ≤ μ*(0) + p μ*(1) ≤ (1 + pn) μ*(0)`: the noise of huge batches with
+    /// replacement is below rounding, and the interval meets that of gradient descent.
     #[test]
     fn huge_batches_are_gradient_descent(case in case(), size in usize::MAX / 1000..=usize::MAX) {
         let n = case.samples();
@@ -137,11 +143,11 @@ proptest! {
     }
 }
 
-/// The interval of `factor` times the threshold.
+/// The interval for `factor` times the threshold.
 fn times(factor: f64, found: Threshold) -> Threshold {
     let lower = (factor * found.lower).next_down();
     let upper = (factor * found.upper).next_up();
-    // The factor is a quotient of integers, rounded itself.
+    // The factor is a quotient of integers, itself rounded.
     Threshold { lower: lower * (1.0 - f64::EPSILON), upper: upper * (1.0 + f64::EPSILON), ..found }
 }
 
@@ -153,7 +159,7 @@ fn plain(rows: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = RowMatr
     })
 }
 
-/// `E[A ⊗ A]` with `A = I − η (1/B) Σ g_i g_iᵀ`, the mean over every batch there is.
+/// `E[A ⊗ A]` with `A = I − η (1/B) Σ g_i g_iᵀ`, as the mean over all batches.
 fn enumerated(jacobian: &RowMatrix, batch: Batch, rate: f64) -> Mat<f64> {
     let (n, p, size) = (jacobian.rows(), jacobian.columns(), batch.size());
     let mut sum = Mat::<f64>::zeros(p * p, p * p);
@@ -164,7 +170,7 @@ fn enumerated(jacobian: &RowMatrix, batch: Batch, rate: f64) -> Mat<f64> {
         let is_drawn = match batch.sampling() {
             Sampling::WithReplacement => true,
             Sampling::Reshuffling => unreachable!("no case draws so"),
-            // Every set once.
+            // Each set is counted once.
             Sampling::WithoutReplacement => drawn.windows(2).all(|pair| pair[0] < pair[1]),
         };
         if is_drawn {
@@ -180,7 +186,7 @@ fn enumerated(jacobian: &RowMatrix, batch: Batch, rate: f64) -> Mat<f64> {
     faer::Scale(1.0 / count) * sum
 }
 
-/// The same by the noise coefficient: `I − η(G⊗I + I⊗G) + η²[(1−p) G⊗G + (p/n) Σ H_i⊗H_i]`.
+/// `E[A ⊗ A]` from the noise coefficient: `I − η(G⊗I + I⊗G) + η²[(1−p) G⊗G + (p/n) Σ H_i⊗H_i]`.
 fn by_noise(jacobian: &RowMatrix, noise: f64, rate: f64) -> Mat<f64> {
     let (n, p) = (jacobian.rows(), jacobian.columns());
     let gauss_newton =
@@ -207,8 +213,8 @@ fn largest_difference(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is said above about repeated samples, for the operator on second moments itself: the mean over
-    /// every batch of the repeated set is that of the single set with the p of the larger one.
+    /// Repeated samples, for the operator on second moments itself: the mean over all batches of
+    /// the repeated set is that of the single set with the p of the larger one.
     #[test]
     fn the_operator_of_repeated_samples_is_that_of_the_noise_coefficient(
         jacobian in plain(1..=3), copies in 2..=3_usize, size in 1..=3_usize, replacement in any::<bool>(),
@@ -233,7 +239,7 @@ proptest! {
         check_edge(&repeated, batch)?;
     }
 
-    /// The same for samples without gradient, by the edge of the smaller set at the derived noise coefficient.
+    /// Samples without gradient, by the edge of the smaller set at the derived noise coefficient.
     #[test]
     fn the_edge_with_samples_without_gradient_is_the_derived_one(
         jacobian in plain(1..=3), zeros in 1..=3_usize, size in 1..=3_usize, replacement in any::<bool>(),
@@ -247,7 +253,7 @@ proptest! {
         let w = (1.0 - p) * s + p;
         let found = interval(&padded, 1, batch, 0.0);
         if found.upper.is_finite() {
-            // In the smaller set, at the ends.
+            // The smaller set, at the ends of its interval.
             let at = |rate: f64| growth(&by_noise(&jacobian, p / w, w * rate));
             prop_assert!(at(found.lower) <= 1.0 + 1e-11, "{}", at(found.lower));
             prop_assert!(at(1.01 * found.upper) > 1.0, "{}", at(1.01 * found.upper));
@@ -255,7 +261,7 @@ proptest! {
     }
 }
 
-/// The mean over every batch grows past the interval and not before.
+/// The mean over all batches grows above the interval and not below it.
 fn check_edge(jacobian: &RowMatrix, batch: Batch) -> Result<(), TestCaseError> {
     let found = interval(jacobian, 1, batch, 0.0);
     if found.upper.is_finite() {

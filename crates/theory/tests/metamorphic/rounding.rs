@@ -1,13 +1,13 @@
-//! What rounding takes is in the interval, and no more than that.
+//! Intervals are widened by rounding, and by no more than rounding.
 
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{Minimum, Optimizer, ThresholdOptions, threshold_with};
 
 use super::cases::{interval, of_minimum, with_replacement, without_replacement};
 
-/// One gradient whose squared length is 1 and 2²⁰ terms of 2⁻⁶⁴: the sum over each panel of them is less than half
-/// a unit of the last place of 1 and lost, all of them are 256 units. The Gram matrix is wrong by so much, and the
-/// interval knows.
+/// One gradient whose squared length is 1 plus 2²⁰ terms of 2⁻⁶⁴. The sum over each panel of small
+/// terms is below half a unit in the last place of 1 and is lost; all of them together make 256
+/// units. The interval must allow for this error of the Gram matrix.
 #[test]
 fn small_terms_that_the_gram_matrix_loses_are_in_the_interval() {
     let columns = 1 << 20;
@@ -27,8 +27,9 @@ fn small_terms_that_the_gram_matrix_loses_are_in_the_interval() {
     }
 }
 
-/// Small gradients have small entries in the vector of the certificate. A level within rounding of the root gives
-/// no certificate: intervals a million times as wide as the narrowest were the answer to requests of 1e-15.
+/// Small gradients have small entries in the vector of the certificate, and a level within rounding
+/// of the root gives no certificate. Requests of 1e-15 were once answered with intervals a million
+/// times as wide as the narrowest.
 #[test]
 fn asking_for_less_than_rounding_leaves_gives_no_wider_intervals() {
     let first = [
@@ -48,7 +49,7 @@ fn asking_for_less_than_rounding_leaves_gives_no_wider_intervals() {
     for jacobian in [first, second] {
         for size in 1..=5 {
             for momentum in [0.0, 0.678_128_553_428_221_3, 0.9] {
-                // Narrow, or it does not return.
+                // Panics unless the interval is narrow.
                 let batch = with_replacement(size);
                 let found = interval(&jacobian, 1, batch, momentum);
                 let optimizer = Optimizer::sgd().momentum(momentum).unwrap();

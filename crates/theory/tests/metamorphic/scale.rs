@@ -1,4 +1,4 @@
-//! Jacobians times a factor, up to the ends of the range of numbers.
+//! Jacobians times a factor, up to the ends of the range of `f64`.
 
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix};
@@ -14,7 +14,7 @@ use super::cases::{
     without_replacement,
 };
 
-/// 2^exponent times the matrix, rounded only where it leaves the range of normal numbers.
+/// 2^exponent times the matrix; rounded only where an entry is not a normal number.
 fn scaled(jacobian: &RowMatrix, exponent: i32) -> RowMatrix {
     let at = |i: usize, j: usize| libm::scalbn(jacobian.row(i)[j], exponent);
     RowMatrix::from_fn(jacobian.rows(), jacobian.columns(), at)
@@ -33,15 +33,16 @@ fn all_bounds(bounds: &Bounds) -> [f64; 8] {
     ]
 }
 
-/// Two units of the last place below, and the rounding of a few more.
+/// A bound two units in the last place, and a few roundings, below `end`.
 fn narrow(end: f64) -> f64 {
     let end = end.clamp(f64::MIN, f64::MAX);
     (end - 8.0 * UNIT_ROUNDOFF * end.abs()).next_down().next_down()
 }
 
 proptest! {
-    /// η*(cJ) = η*(J)/c². For c = 2^e every operation is scaled exactly: the interval, the bounds and the
-    /// number of products are the same to the bit, as long as the result is a normal number.
+    /// η*(cJ) = η*(J)/c². For c = 2^e every operation is scaled exactly, so that the interval, the
+    /// bounds and the number of products have the same bits as long as the result is a normal
+    /// number.
     #[test]
     fn a_power_of_two_scales_every_bit(case in case(), exponent in -480_i32..=480) {
         let other = scaled(&case.jacobian, exponent);
@@ -60,8 +61,8 @@ proptest! {
         }
     }
 
-    /// The same where squares of entries, or η* itself, leave the range of normal numbers: the interval is the
-    /// scaled one, rounded outward by a unit of the last place that is left.
+    /// Where squares of entries, or η* itself, are not normal numbers, the interval is the scaled
+    /// one, rounded outward by a unit in the last remaining place.
     #[test]
     fn a_power_of_two_beyond_the_range_rounds_outward(
         case in case(),
@@ -74,13 +75,13 @@ proptest! {
         if a.lower.is_infinite() {
             prop_assert!(b.lower.is_infinite());
         } else {
-            // There is no largest stable learning rate to be had, but η* is no more than it was.
+            // No finite upper end, but η* is no larger than the scaled one.
             prop_assert!(b.lower < f64::INFINITY && b.lower >= narrow(lower), "{b:?} {lower:e}");
             prop_assert!(upper.is_infinite() || -b.upper >= narrow(-upper), "{b:?} {upper:e}");
         }
     }
 
-    /// Bounds keep their order where sharpness overflows or underflows, and are numbers.
+    /// Bounds are numbers and keep their order where sharpness overflows or underflows.
     #[test]
     fn bounds_are_numbers_in_order_at_any_scale(
         case in case(),
@@ -101,8 +102,8 @@ proptest! {
         prop_assert!(found.lower <= slack(bounds.centered_alignment), "{bounds:?} {found:?}");
     }
 
-    /// Any other factor rounds the entries: K moves by at most (2u + u²)‖J‖_F²/n in norm, μ* by at most 4 + 4pn
-    /// times that, and μ* ≥ λ_max ≥ ‖J‖_F²/(nr).
+    /// Any other factor rounds the entries. K moves by at most (2u + u²)‖J‖_F²/n in norm, and μ* by
+    /// at most 4 + 4pn times that, where μ* ≥ λ_max ≥ ‖J‖_F²/(nr).
     #[test]
     fn another_factor_scales_up_to_the_rounding_of_the_entries(
         case in case(), factor in prop_oneof![1e-3..1e3_f64, -3.0..-1e-3_f64],
@@ -123,8 +124,8 @@ proptest! {
         prop_assert!(a.lower <= square * b.upper * high, "{a:?} {b:?}");
     }
 
-    /// A Jacobian in blocks of columns whose sizes differ by up to 300 powers of ten is the same minimum as the
-    /// whole, in any order of the blocks.
+    /// A Jacobian in blocks of columns whose entries differ by up to 300 powers of ten gives the
+    /// minimum of the whole Jacobian, in any order of the blocks.
     #[test]
     fn blocks_of_very_different_size_are_summed_without_overflow(
         case in case(),
@@ -146,7 +147,8 @@ proptest! {
     }
 }
 
-/// Orthogonal gradients of lengths over a thousand powers of two, one at a time: `η* = 2/max ‖g_i‖²`.
+/// Orthogonal gradients of lengths over a thousand powers of two, one at a time:
+/// `η* = 2/max ‖g_i‖²`.
 #[test]
 fn gradients_of_any_length_share_a_minimum() {
     let exponents = [510, 300, 0, -300, -540, -1070];
@@ -173,7 +175,7 @@ fn gradients_of_any_length_share_a_minimum() {
     assert!(alignment(&minimum).unwrap().chi_max.is_finite());
 }
 
-/// The largest and the smallest numbers there are.
+/// Entries that are the largest and the smallest `f64`.
 #[test]
 fn the_ends_of_the_range_are_ordinary() {
     let check = |value: f64, lower: f64, upper: f64| {
@@ -191,13 +193,13 @@ fn the_ends_of_the_range_are_ordinary() {
             }
         }
     };
-    // 2/x² is below the smallest number, or above the largest.
+    // 2/x² underflows or overflows.
     check(f64::MAX, 0.0, f64::from_bits(1));
     check(f64::MIN_POSITIVE, f64::MAX, f64::INFINITY);
     check(f64::from_bits(1), f64::MAX, f64::INFINITY);
 }
 
-/// A Gram matrix of numbers near both ends of the range.
+/// A Gram matrix with entries near both ends of the range.
 #[test]
 fn gram_matrices_at_the_ends_of_the_range_are_ordinary() {
     let of = |exponent: i32, entries: [[f64; 2]; 2]| {

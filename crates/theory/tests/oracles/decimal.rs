@@ -1,7 +1,7 @@
-//! Numbers of more digits than binary ones have, in order.
+//! Comparison of decimal numbers with more digits than `f64` has.
 
-/// A number that is not negative, by its decimal exponent and its digits, the first one not zero: compared
-/// as numbers are.
+/// A nonnegative number, given by its decimal exponent and its digits, the first of which is not
+/// zero. Ordered by value.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Decimal {
     exponent: i32,
@@ -9,7 +9,7 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
-    /// Of a decimal number of up to 60 digits.
+    /// Reads a decimal number of up to 60 digits.
     pub(crate) fn parse(text: &str) -> Self {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -24,7 +24,7 @@ impl Decimal {
         Self { exponent, digits: format!("{significant:0<60}") }
     }
 
-    /// Of a binary one, to 60 digits; infinity is larger than every other.
+    /// Converts an `f64` to 60 digits; infinity is larger than every other number.
     pub(crate) fn of(value: f64) -> Self {
         if value.is_infinite() {
             return Self { exponent: i32::MAX, digits: String::new() };

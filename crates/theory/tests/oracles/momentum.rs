@@ -1,11 +1,11 @@
-//! Heavy-ball SGD by the dense operator on second moments.
+//! The dense operator on second moments of heavy-ball SGD.
 
 use faer::Mat;
 use flatmin_linalg::RowMatrix;
 
-/// The spectral radius of the second moments of (δ, v) under heavy-ball SGD, from the dense operator
-/// `P ↦ E[A P Aᵀ]` on 2p × 2p matrices, `A = [[I − ηG_B, βI], [−ηG_B, βI]]`, for samples of `outputs` rows
-/// each.
+/// The spectral radius of the second moments of (δ, v) under heavy-ball SGD, from the dense
+/// operator `P ↦ E[A P Aᵀ]` on 2p × 2p matrices, `A = [[I − ηG_B, βI], [−ηG_B, βI]]`, for samples
+/// of `outputs` rows each.
 pub(crate) fn momentum_radius(
     jacobian: &RowMatrix,
     outputs: usize,

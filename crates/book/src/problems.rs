@@ -29,9 +29,9 @@ const LANGUAGES: [&str; 12] = [
 /// # Errors
 /// [`BookError`] if a page or `.ci/run` cannot be read.
 pub fn problems(root: &Path) -> Result<Vec<String>, BookError> {
+    let pages = pages(root)?;
     let ci = root.join(".ci/run");
     let ci = fs::read_to_string(&ci).map_err(|source| BookError { path: ci, source })?;
-    let pages = pages(root)?;
     let summary = pages.iter().find(|(path, _)| path == "docs/SUMMARY.md");
     let mut lines = Vec::new();
     for (path, text) in &pages {

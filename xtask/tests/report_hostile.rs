@@ -1,5 +1,5 @@
-//! The whole report, figure included, with a hostile text in every place that takes one: no element, no
-//! attribute and no address that flatmin itself does not write.
+//! The whole report, figure included, with a hostile text in every place that takes one: no
+//! element, no attribute and no address that flatmin itself does not write.
 
 use std::collections::BTreeSet;
 
@@ -75,8 +75,8 @@ fn report(evil: &str) -> Report {
     }
 }
 
-/// The elements of a page with the names of their attributes, and all values of attributes that are an
-/// address. Every `<` must begin a tag.
+/// The elements of a page with the names of their attributes, and all values of attributes that are
+/// an address. Every `<` must begin a tag.
 fn parts(html: &str) -> (BTreeSet<String>, Vec<String>) {
     let (mut names, mut addresses) = (BTreeSet::new(), Vec::new());
     for piece in html.split('<').skip(1) {

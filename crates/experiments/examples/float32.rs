@@ -1,16 +1,18 @@
-//! What training in float32 changes, beside what another seed changes.
+//! The effect of training in float32, beside the effect of another seed.
 //!
 //! ```sh
 //! cargo run --release -p flatmin-experiments --example float32 -- [SEEDS]
 //! ```
 //!
-//! Trains both networks of the paper at its sizes with several learning rates, from the same starts and with the same batches
-//! in float64 and in float32, and prints two tables in Markdown, of minima of loss 1e-6 and of 1e-12; the second one says
-//! how far down the loss goes in float32. Everything measured is float64. Where training is sensitive to its start any
-//! rounding has an effect: so does the *control*, float64 from initial parameters that were rounded to float32.
+//! Trains both networks of the paper at its sizes with several learning rates, from the same starts
+//! and with the same batches in float64 and in float32, and prints two tables in Markdown, of
+//! minima of loss 1e-6 and of 1e-12; the second one says how far down the loss goes in float32.
+//! Everything measured is float64. Where training is sensitive to its start any rounding has an
+//! effect: so does the *control*, float64 from initial parameters that were rounded to float32.
 //!
-//! Pairs of numbers are of float64 and float32. Three of them are relative differences from float64: of float32, of
-//! the control (medians over the seeds), and between seeds (standard deviation).
+//! Pairs of numbers are of float64 and float32. Three of them are relative differences from
+//! float64: of float32, of the control (medians over the seeds), and between seeds (standard
+//! deviation).
 
 use std::io::Write as _;
 
@@ -27,13 +29,13 @@ use flatmin_theory::{Batch, Gram, Minimum, Optimizer, ThresholdOptions, threshol
 const SAMPLES: usize = 300;
 const TEST_SAMPLES: usize = 3000;
 
-/// What is compared at the end of a run.
+/// The quantities compared at the end of a run.
 const MEASURES: [&str; 5] = ["tr G", "‖G‖_F", "λ_max", "η*", "test loss"];
 
 const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
 const GD: Method = Method::GradientDescent;
 
-/// How a run is made.
+/// The precision of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Float64,
@@ -179,7 +181,7 @@ impl Setting {
         })
     }
 
-    /// Per way the ends of its runs, a seed each.
+    /// The ends of the runs of each way, one for each seed.
     fn ends(
         &self,
         ways: &[Way],
@@ -198,7 +200,7 @@ impl Setting {
         Ok(all)
     }
 
-    /// How float64 and float32 ended: how many of the runs converged, medians of steps and loss.
+    /// The outcomes in float64 and float32: converged runs, medians of steps and loss.
     fn line(&self, ends: &[Vec<End>]) -> String {
         let ends = [&ends[0], &ends[1]];
         let converged = ends.map(|ends| ends.iter().filter(|end| end.converged).count());
@@ -217,8 +219,8 @@ impl Setting {
     }
 }
 
-/// Per measure the median relative difference of float32 and of the control from float64, and the relative
-/// standard deviation of float64 between seeds.
+/// Per measure the median relative difference of float32 and of the control from float64, and the
+/// relative standard deviation of float64 between seeds.
 fn differences(ends: &[Vec<End>]) -> String {
     let float64 = &ends[0];
     let cells = (0..MEASURES.len()).map(|m| {
@@ -261,7 +263,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("standard output")
 }
 
-/// What is being run, on one line of standard error.
+/// Names the current run on one line of standard error.
 fn progress(text: &str) -> anyhow::Result<()> {
     write!(std::io::stderr(), "\r\x1b[K{text}").context("standard error")
 }

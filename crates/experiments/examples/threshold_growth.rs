@@ -39,7 +39,8 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Prints seconds, peak memory in bytes, the relative width of the interval, and the products with M.
+/// Prints seconds, peak memory in bytes, the relative width of the interval, and the products with
+/// M.
 #[expect(clippy::print_stdout, reason = "the result of this process")]
 fn measure_one(method: &str, samples: usize, batch_size: usize) -> anyhow::Result<()> {
     let model = TwoLayerRelu::new(100, 100)?;

@@ -1,4 +1,4 @@
-//! What an experiment is, and what is made of one.
+//! Experiments as values, and the cells, presentations and claims that follow from them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::judgement::{Judgement, Requirement};
 use crate::profile::Settings;
 use crate::table::Table;
 
-/// An experiment: its words, its cells, and what is made of their results.
+/// An experiment: its words, its cells, and the functions that present and judge their results.
 #[derive(Debug)]
 pub struct Experiment {
     /// The name used on the command line and in files.

@@ -61,7 +61,8 @@ impl Judgement {
         self.measured.push(Measured::new(quantity, values));
     }
 
-    /// Fails the claim unless `condition` is true. Comparisons must be written so that a NaN is false.
+    /// Fails the claim unless `condition` is true. Comparisons must be written so that a NaN is
+    /// false.
     pub(crate) fn require(&mut self, condition: bool) {
         self.holds &= condition;
     }

@@ -1,9 +1,9 @@
 //! The experiments of flatmin as cells, with claims, tables and figures.
 //!
 //! An [`Experiment`] is a value: it expands into [`cell::CellSpec`]s for some [`Settings`], turns
-//! their [`cell::Results`] into a [`Presentation`] (a table, a figure and a summary), and judges the
-//! [`claims`] that rest on it. [`EXPERIMENTS`] lists them all. Everything is a pure function of the
-//! settings; which cells are stored, in which order and on how many threads they run is decided
+//! their [`cell::Results`] into a [`Presentation`] (a table, a figure and a summary), and judges
+//! the [`claims`] that rest on it. [`EXPERIMENTS`] lists them all. Everything is a pure function of
+//! the settings; which cells are stored, in which order and on how many threads they run is decided
 //! elsewhere.
 //!
 //! ```

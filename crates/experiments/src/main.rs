@@ -28,7 +28,7 @@ struct Arguments {
     /// The experiment.
     #[arg(value_parser = find, help = experiments_help())]
     experiment: &'static Experiment,
-    /// How large: smoke, quick, paper or full.
+    /// Size of the reproduction: smoke, quick, paper or full.
     #[arg(long, default_value = "quick")]
     profile: Profile,
     /// Number of seeds [default: 1 for smoke and quick, 5 for paper, 20 for full].
@@ -40,7 +40,7 @@ struct Arguments {
     /// Number of threads; no result depends on it [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Where table and figure are written [default: results/EXPERIMENT].
+    /// Folder for the table and the figure [default: results/EXPERIMENT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -1,12 +1,12 @@
-//! Profiles: how large a reproduction is.
+//! Profiles, the sizes of a reproduction.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How large a reproduction is.
+/// The size of a reproduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
-    /// Every experiment at tiny sizes with one seed: the path end to end. Its sizes are too small to
+    /// Tiny sizes and one seed, to run every experiment from end to end. The sizes are too small to
     /// judge a claim about training.
     Smoke,
     /// The paper's sizes, one seed, every second learning rate, at most 100 000 SGD steps.
@@ -17,7 +17,7 @@ pub enum Profile {
     Full,
 }
 
-/// A name that is none of the known ones.
+/// An unknown name. Its message lists the valid ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {kind} {name:?}; valid: {}", valid.join(", "))]
 pub struct UnknownName {

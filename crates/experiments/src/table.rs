@@ -126,8 +126,8 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// A table with a row for each item, from the name, the unit and the description of every column and
-/// the value it holds for an item.
+/// A table with a row for each item, from the name, the unit and the description of every column
+/// and the value it holds for an item.
 macro_rules! table {
     (
         $items:expr,

@@ -148,7 +148,7 @@ fn settings() -> Settings {
     Settings::new(Profile::Quick)
 }
 
-/// What is not trained is computed, once.
+/// The results of cells that do not train, computed once.
 static COMPUTED: LazyLock<Results> = LazyLock::new(|| {
     let cells = expand(&paper(), &settings()).into_iter();
     let computed = cells.filter(|cell| !matches!(cell, CellSpec::Train(_)));
@@ -444,7 +444,8 @@ fn the_comparison_of_interpolators_can_fail() {
         };
         assert_eq!(with_interpolators(changed), Verdict::Fails, "{norm:?}");
     };
-    // Unstable for gradient descent at η₀ = 1; a coefficient too large; an error off by a twentieth.
+    // Unstable for gradient descent at η₀ = 1; a coefficient too large; an error off by a
+    // twentieth.
     check(MinimizedNorm::L2, &|result| result.population.lambda_max = 2.1);
     check(MinimizedNorm::L2, &|result| result.max_norm = 1.1);
     check(MinimizedNorm::L2, &|result| result.coefficient_error *= 1.05);

@@ -1,5 +1,5 @@
-//! Claims on deep networks, on made-up results: each must hold where it should, and fail where one run
-//! breaks it.
+//! Claims on deep networks, on made-up results: each must hold where it should, and fail where one
+//! run breaks it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -22,7 +22,8 @@ fn is_followed(spec: &DeepSpec) -> bool {
     spec.checkpoints_per_decade > 0
 }
 
-/// A run as the theory wants it: gradient descent meets its edge from η = 0.1 up, SGD ends at its own.
+/// A run as the theory wants it: gradient descent meets its edge from η = 0.1 up, SGD ends at its
+/// own.
 fn ideal(spec: &DeepSpec) -> DeepResult {
     let rate = spec.learning_rate;
     let point = |step, share: f64| {

@@ -1,8 +1,8 @@
 //! The report: one HTML page that holds the claims, the figures and how they were made.
 //!
 //! The page is self-contained: no script, no external style, font or image, and a content security
-//! policy that forbids them. Every text is escaped, with `_{…}` set as a subscript as in the figures;
-//! only [`Section::svg`] is taken as markup.
+//! policy that forbids them. Every text is escaped, with `_{…}` set as a subscript as in the
+//! figures; only [`Section::svg`] is taken as markup.
 
 mod page;
 

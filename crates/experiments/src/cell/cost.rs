@@ -1,10 +1,10 @@
 //! Expected running times of cells.
 //!
-//! A training run is expected to take the steps until the stopping rule is usually met, not the most
-//! it may take, each at a fixed time for a weight and a sample; to that come checkpoints and studies,
-//! whose eigenproblems grow with n³. The constants are means over reproductions of the profiles
-//! `quick` and `paper` on one core of a server: sums are within a factor of 1.5 of the truth, most
-//! kinds of cell within a factor of 3.
+//! A training run is expected to take the steps until the stopping rule is usually met, not the
+//! most it may take, each at a fixed time for a weight and a sample; to that come checkpoints and
+//! studies, whose eigenproblems grow with n³. The constants are means over reproductions of the
+//! profiles `quick` and `paper` on one core of a server: sums are within a factor of 1.5 of the
+//! truth, most kinds of cell within a factor of 3.
 
 use flatmin_optim::Method;
 

@@ -92,7 +92,7 @@ pub struct DeepMeasurement {
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeepResult {
-    /// How it ended.
+    /// The outcome of training.
     pub outcome: Outcome,
     /// Steps done.
     pub steps: u64,

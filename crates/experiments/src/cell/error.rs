@@ -38,9 +38,9 @@ pub enum CellError {
          {products} products"
     )]
     NotConverged {
-        /// What was reached.
+        /// The value reached.
         value: f64,
-        /// How far it may be off.
+        /// A bound on its error.
         residual: f64,
         /// Products used.
         products: usize,

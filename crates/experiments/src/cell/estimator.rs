@@ -64,16 +64,16 @@ pub struct EstimatorSpec {
     pub products: usize,
     /// Number of estimates.
     pub replicas: usize,
-    /// Fixes the operator and the estimates.
+    /// Seed of the operator and the estimates.
     pub seed: u64,
 }
 
-/// What many estimates were like.
+/// A summary of many independent estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EstimatorResult {
     /// Dimension of the operator.
     pub dim: usize,
-    /// Its trace, exact.
+    /// Its exact trace.
     pub trace: f64,
     /// Estimates whose 95 % interval holds it.
     pub covered: usize,
@@ -101,23 +101,23 @@ impl Spectrum {
         }
     }
 
-    /// Whether the operator is positive semidefinite.
+    /// Says that the operator is positive semidefinite.
     pub fn is_positive(self) -> bool {
         self != Self::PerceptronHessian
     }
 
     /// The operator that [`Self::form`] gives, formed once for all the cells that try it.
     fn matrix(self, dim: usize, seed: u64) -> Result<Arc<Dense>, CellError> {
-        static FORMED: Mutex<VecDeque<(Key, Arc<Dense>)>> = Mutex::new(VecDeque::new());
+        static FORMED: Mutex<VecDeque<(FormKey, Arc<Dense>)>> = Mutex::new(VecDeque::new());
         let key = (self, dim, seed);
-        // Held while a matrix is formed, so that no other thread forms it too. Nothing in it can be half
-        // done after a panic.
+        // The lock is held while a matrix is formed, so that no other thread forms it too. A panic
+        // cannot leave the queue in a wrong state.
         let mut formed = FORMED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, matrix)) = formed.iter().find(|(known, _)| *known == key) {
             return Ok(Arc::clone(matrix));
         }
         let matrix = Arc::new(self.form(dim, seed)?);
-        formed.truncate(MOST_FORMED - 1);
+        formed.truncate(MAX_FORMED - 1);
         formed.push_front((key, Arc::clone(&matrix)));
         Ok(matrix)
     }
@@ -162,11 +162,12 @@ impl Spectrum {
     }
 }
 
-/// Matrices kept for the cells to come, those of all spectra: 4 MB at dimension 300.
-const MOST_FORMED: usize = Spectrum::ALL.len();
+/// Largest number of matrices that are kept for later cells: one for each spectrum, 4 MB at
+/// dimension 300.
+const MAX_FORMED: usize = Spectrum::ALL.len();
 
-/// What a matrix is made of.
-type Key = (Spectrum, usize, u64);
+/// The arguments that a matrix is formed from.
+type FormKey = (Spectrum, usize, u64);
 
 /// A symmetric matrix.
 struct Dense(Mat<f64>);

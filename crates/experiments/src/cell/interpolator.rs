@@ -15,7 +15,7 @@ use super::problem::{CUBE_VARIANCE, DiagonalProblem};
 /// SGD with one sample a step; all samplings of the closed forms are the same then.
 const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
 
-/// Which norm an interpolator minimises.
+/// The norm that an interpolator minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MinimizedNorm {
@@ -30,15 +30,15 @@ pub enum MinimizedNorm {
 pub struct InterpolatorSpec {
     /// The problem; its initial parameters and test data play no part.
     pub problem: DiagonalProblem,
-    /// Which norm.
+    /// The norm.
     pub minimizes: MinimizedNorm,
-    /// Whether the exact thresholds are computed, which takes eigenproblems of size n.
+    /// True to compute the exact thresholds too, which takes eigenproblems of size n.
     pub with_thresholds: bool,
-    /// Fixes the data.
+    /// Seed of the data.
     pub seed: u64,
 }
 
-/// What the interpolator is like.
+/// The properties of an interpolator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct InterpolatorResult {
     /// `‖β̂ − β*‖²`.
@@ -49,9 +49,9 @@ pub struct InterpolatorResult {
     pub max_norm: f64,
     /// Sharpness of the population Gauss–Newton matrix at the balanced network of β̂.
     pub population: Sharpness,
-    /// Largest |residual|: it interpolates.
+    /// Largest |residual|, which shows that it interpolates.
     pub largest_residual: f64,
-    /// Why the norm is the smallest one.
+    /// The proof that the norm is the smallest one.
     pub evidence: Evidence,
     /// `‖β*‖²`.
     pub target_norm_squared: f64,
@@ -61,12 +61,12 @@ pub struct InterpolatorResult {
     pub target_max_norm: f64,
     /// Variance s² of an input coordinate.
     pub input_variance: f64,
-    /// Exact thresholds, where asked for.
+    /// Exact thresholds; absent unless asked for.
     pub thresholds: Option<BalancedThresholds>,
 }
 
-/// Exact mean-square thresholds η* of SGD (B = 1) at balanced networks, with the empirical matrix of
-/// the data: the middle of the interval, to a relative 1e-6. Absent where infinite.
+/// Exact mean-square thresholds η* of SGD (B = 1) at balanced networks, with the empirical matrix
+/// of the data: the middle of the interval, to a relative 1e-6. Absent where infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BalancedThresholds {
     /// At the interpolator β̂.
@@ -75,7 +75,7 @@ pub struct BalancedThresholds {
     pub target: Option<f64>,
 }
 
-/// Why no interpolator has a smaller norm.
+/// The proof that no interpolator has a smaller norm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
@@ -148,8 +148,8 @@ impl InterpolatorSpec {
     }
 }
 
-/// `β̂ = Xᵀ(XXᵀ)⁺y`, and the rank of X. Eigenvalues at most `n·ε` times the largest one are rounding
-/// of zero.
+/// `β̂ = Xᵀ(XXᵀ)⁺y`, and the rank of X. Eigenvalues at most `n·ε` times the largest one are
+/// rounding of zero.
 fn minimum_l2(dataset: &Dataset) -> Result<(Vec<f64>, Evidence), EigenError> {
     let x = dataset.inputs().as_mat();
     let n = dataset.sample_count();

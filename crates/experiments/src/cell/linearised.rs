@@ -50,8 +50,9 @@ impl LinearisedPoint {
         Ok(self.minimum.get_or_init(|| minimum))
     }
 
-    /// The threshold of `method` to plotting accuracy, a relative 1e-6. `None` for gradient descent,
-    /// whose threshold is `2/λ_max`, for samplings without a closed form, and where it is infinite.
+    /// The threshold of `method` to plotting accuracy, a relative 1e-6. `None` for gradient
+    /// descent, whose threshold is `2/λ_max`, for samplings without a closed form, and where it is
+    /// infinite.
     pub(super) fn threshold(&self, method: Method) -> Result<Option<f64>, CellError> {
         let Method::Sgd { batch_size, sampling } = method else { return Ok(None) };
         let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! Cells: the units of work of a reproduction.
 //!
-//! A [`CellSpec`] says completely what is computed; [`CellSpec::run`] is a pure function of it. So a
-//! cell can run on any thread or machine, be skipped when its result is stored, and be shared by
+//! A [`CellSpec`] says completely what is computed; [`CellSpec::run`] is a pure function of it. So
+//! a cell can run on any thread or machine, be skipped when its result is stored, and be shared by
 //! every figure that needs it. Its [`CellKey`] names it by content.
 
 mod cost;

@@ -88,7 +88,7 @@ impl Checkpoint for Measurement {
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainResult {
-    /// How it ended.
+    /// The outcome of training.
     pub outcome: Outcome,
     /// Steps done.
     pub steps: u64,
@@ -104,7 +104,8 @@ pub struct TrainResult {
     pub last: Option<Measurement>,
     /// Sharpness of the population Gauss–Newton matrix at the end; absent when the run diverged.
     pub population: Option<Sharpness>,
-    /// The answers of stability theory at the end; absent when the run diverged or nothing is asked.
+    /// The answers of stability theory at the end; absent when the run diverged or nothing is
+    /// asked.
     pub study: Option<Box<StabilityResult>>,
 }
 

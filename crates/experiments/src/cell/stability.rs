@@ -20,8 +20,8 @@ use super::linearised::{LinearisedPoint, theory_batch};
 pub enum StabilityStudy {
     /// Nothing.
     None,
-    /// Exact thresholds beside every bound for a few batch sizes; for SGD also the Lyapunov exponent
-    /// and the edge of almost-sure stability.
+    /// Exact thresholds beside every bound for a few batch sizes; for SGD also the Lyapunov
+    /// exponent and the edge of almost-sure stability.
     Threshold,
     /// As [`Self::Threshold`] for batches of every size; also the second moments of linearised SGD,
     /// simulated and exact, with and without momentum.
@@ -47,7 +47,7 @@ const EXACT_STEPS: [usize; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
 pub struct BatchThresholds {
     /// Batch size B.
     pub batch_size: usize,
-    /// How batches are drawn.
+    /// The sampling.
     pub sampling: Sampling,
     /// The noise coefficient p.
     pub noise_coefficient: f64,
@@ -283,7 +283,8 @@ fn batch_study(
     }))
 }
 
-/// The dynamics of `sgd` at several learning rates, with the Lyapunov function `form` of its minimum.
+/// The dynamics of `sgd` at several learning rates, with the Lyapunov function `form` of its
+/// minimum.
 fn dynamics(
     sgd: &LinearisedSgd<'_>,
     form: &RowMatrix,

@@ -13,10 +13,10 @@ const SAMPLES_AT_ONCE: usize = 128;
 
 /// Test data of a problem.
 pub(super) enum TestData {
-    /// Held as a whole.
+    /// Samples in memory.
     Held(Dataset),
-    /// Those of a sparse linear problem, drawn whenever they are looked at, which is once where there are no
-    /// checkpoints: 3000 samples of 1000 inputs would be most of the memory of a run.
+    /// A sparse linear problem, whose samples are drawn anew for every measurement. Without
+    /// checkpoints there is one; 3000 samples of 1000 inputs would be most of the memory of a run.
     Drawn {
         /// The problem.
         problem: DiagonalProblem,
@@ -28,7 +28,7 @@ pub(super) enum TestData {
 }
 
 impl TestData {
-    /// Those of a diagonal problem.
+    /// The test data of a diagonal problem.
     pub(super) fn drawn(problem: DiagonalProblem, seed: u64) -> Result<Self, DatasetError> {
         if problem.test_count == 0 {
             return Err(DatasetError::Empty);
@@ -49,7 +49,7 @@ impl TestData {
         }
     }
 
-    /// That of the zero function.
+    /// The loss of the zero function.
     pub(super) fn zero_loss(&self) -> Result<f64, DatasetError> {
         match self {
             Self::Held(data) => Ok(data.zero_loss()),
@@ -61,7 +61,7 @@ impl TestData {
     }
 }
 
-/// What `measure` makes of all samples, block by block, and their targets.
+/// The values of `measure` for all samples, block by block, and their targets.
 fn pass(
     problem: &DiagonalProblem,
     seed: u64,

@@ -122,8 +122,8 @@ fn fixed_minima<'r>(runs: &[ShallowRun<'r>]) -> Vec<(u64, &'r StabilityResult)> 
     studied.filter(|(_, study)| sizes(study) == largest).collect()
 }
 
-/// The batches of a fixed minimum that are drawn in one way. A single sample is drawn in the same way
-/// by both samplings.
+/// The batches of a fixed minimum that are drawn in one way. A single sample is drawn in the same
+/// way by both samplings.
 fn drawn(study: &StabilityResult, sampling: Sampling) -> impl Iterator<Item = &BatchThresholds> {
     let batches = study.batches.iter();
     batches.filter(move |batch| batch.batch_size == 1 || batch.sampling == sampling)
@@ -238,8 +238,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     }
 }
 
-/// The table of runs, with how their batches were drawn, and what such batches do at the minimum that
-/// the run with a single sample a step and the same seed found.
+/// The table of runs, with how their batches were drawn, and what such batches do at the minimum
+/// that the run with a single sample a step and the same seed found.
 fn table(runs: &[ShallowRun<'_>], fixed: &[(u64, &StabilityResult)]) -> Table {
     let fixed = |run: &ShallowRun<'_>, value: BatchBound| {
         let (_, study) = fixed.iter().find(|(seed, _)| *seed == run.spec.seed)?;

@@ -52,13 +52,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     ],
 };
 
-/// The largest `λ_max · η/2` at the end of a converged run of gradient descent. At an excess δ over 1
-/// the unstable direction grows by 1 + 2δ a step: at a hundredth by half over the 20 checks of the
-/// stopping rule, and less than that they cannot tell from rest.
+/// The largest `λ_max · η/2` at the end of a converged run of gradient descent. At an excess δ over
+/// 1 the unstable direction grows by 1 + 2δ a step: at a hundredth by half over the 20 checks of
+/// the stopping rule, and less than that they cannot tell from rest.
 const TOLD_FROM_REST: f64 = 1.01;
-/// Where the median of `η*/η` must lie where SGD stops.
+/// The range for the median of `η*/η` at which SGD stops.
 const EDGE: [f64; 2] = [0.85, 1.3];
-/// By what factor the trace condition may exceed the exact threshold.
+/// The largest factor by which the trace condition may exceed the exact threshold.
 const TIGHT: f64 = 2.0;
 
 impl DeepRun<'_> {

@@ -55,16 +55,16 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 
 /// Products of an estimate.
 const BUDGETS: [usize; 4] = [10, 20, 40, 80];
-/// Fewest products from which on coverage is judged.
+/// Fewest products for which coverage is judged.
 const FEWEST_PRODUCTS: usize = 20;
 /// Fewest estimates that tell 95 % from 93 % and 97 %: the standard error of the share is 0.6 %.
 const FEWEST_ESTIMATES: usize = 1500;
-/// Where the coverage of a 95 % interval must lie.
+/// The range for the coverage of 95 % intervals over all operators.
 const COVERAGE: [f64; 2] = [0.93, 0.97];
-/// And where on a single operator: the standard error is 1.1 % with 400 estimates, and one of the 57
-/// shares of intervals that cover exactly 95 % lies outside once in a hundred reproductions.
+/// The range for a single operator. The standard error is 1.1 % with 400 estimates; if every
+/// interval covers exactly 95 %, one of the 57 shares lies outside once in a hundred reproductions.
 const SINGLE_COVERAGE: [f64; 2] = [0.91, 0.99];
-/// From how many products to how many the error must fall, and by what factor. That of independent
+/// The numbers of products between which the error must fall by [`FACTOR`]. That of independent
 /// vectors falls by 2.
 const PRODUCTS: [usize; 2] = [20, 80];
 const FACTOR: f64 = 3.0;

@@ -56,12 +56,12 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 
 /// Standard errors on each side that error bars show, and that claims ask for.
 const STANDARD_ERRORS: f64 = 3.0;
-/// Standard errors by which replicas may miss the exact second moments; at most 48 comparisons of the
-/// default profile go beyond it by chance with probability 3e-3.
+/// Standard errors by which replicas may miss the exact second moments; at most 48 comparisons of
+/// the default profile go beyond it by chance with probability 3e-3.
 const AGREEMENT: f64 = 4.0;
 /// The last step at which replicas are measured.
 const LAST_SIMULATED: usize = SIMULATED_STEPS[SIMULATED_STEPS.len() - 1];
-/// Kinds of minima; the last one is not on the grid of every profile.
+/// Kinds of minima. The grid of some profiles lacks the last one.
 const KINDS: [&str; 3] = ["ReLU, largest η", "diagonal", "ReLU, smaller η"];
 /// Distance between the factors within a kind of minimum, and between momenta.
 const OFFSET: f64 = 0.17;
@@ -127,7 +127,7 @@ impl<'r> SimulatedMinimum<'r> {
         self.with_momentum(momentum).find(|dynamics| dynamics.factor.total_cmp(&factor).is_eq())
     }
 
-    /// Where it stands on the axis of kinds; two seeds stand side by side.
+    /// Its position on the axis of kinds, with two seeds side by side.
     fn position(&self) -> f64 {
         self.kind as f64 + if self.run.spec.seed.is_multiple_of(2) { -0.03 } else { 0.03 }
     }

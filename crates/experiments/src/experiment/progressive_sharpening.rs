@@ -47,10 +47,10 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     ],
 };
 
-/// Where `λ_max(H) · η/2` of gradient descent must settle.
+/// The range in which `λ_max(H) · η/2` of gradient descent must settle.
 const SETTLED: [f64; 2] = [0.95, 1.05];
-/// The factor by which SGD must end below gradient descent at its smallest learning rate, which never
-/// meets its edge.
+/// The factor by which SGD must end below gradient descent at its smallest learning rate, which
+/// never meets its edge.
 const BELOW_GD: f64 = 1.5;
 
 /// A quantity at one point of a run.

@@ -128,15 +128,15 @@ fn table(runs: &[ShallowRun<'_>]) -> Table {
     })
 }
 
-/// Where the training loss collapses: the last checkpoint at which it is above a tenth of the loss of
-/// the zero function. `None` for a run that ends there.
+/// The point at which the training loss collapses: the last checkpoint with more than a tenth of
+/// the loss of the zero function. `None` for a run that ends there.
 fn collapse<'r>(run: &ShallowRun<'r>) -> Option<&'r Measurement> {
     let losses = points(run).map(|point| point.train_loss);
     let index = last_above(losses, 0.1 * run.result.zero_test_loss)?;
     points(run).nth(index)
 }
 
-/// Index of the last value above `level`, where smaller ones follow.
+/// Index of the last value above `level`; `None` unless a smaller one follows.
 fn last_above(values: impl Iterator<Item = f64>, level: f64) -> Option<usize> {
     let (mut count, mut last) = (0, None);
     for value in values {

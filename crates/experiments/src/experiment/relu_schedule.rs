@@ -39,7 +39,7 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     }],
 };
 
-/// Where a schedule stands on the axis.
+/// The position of a schedule on the axis.
 fn position(run: &ShallowRun<'_>) -> f64 {
     match run.spec.schedule {
         Schedule::Constant => 0.0,

@@ -164,7 +164,7 @@ fn bounds_panel(minima: &[StudiedMinimum<'_>], size: usize) -> Panel {
     Panel::new(title, rate_axis(), Axis::log("bound over η*"), series.collect(), exact)
 }
 
-/// How far the edges are from the learning rate that led to the minimum.
+/// The distance of both edges from the learning rate that led to the minimum.
 fn edges_panel(minima: &[StudiedMinimum<'_>], title: &str) -> Panel {
     let rate = StudiedMinimum::learning_rate;
     let label = "mean-square edge η*";
@@ -310,7 +310,7 @@ fn summary(minima: &[StudiedMinimum<'_>]) -> Table {
 const ROUNDING: f64 = 1e-12;
 /// SGD stops close to its edge from this learning rate on.
 const FIRST_RATE: f64 = 0.002;
-/// Where the median of `η*/η` must lie, and where every run.
+/// The range for the median of `η*/η`, and that for every run.
 const MEDIANS: [f64; 2] = [0.85, 1.6];
 const RUNS: [f64; 2] = [0.7, 1.3];
 
@@ -324,7 +324,7 @@ const LINKS: [&str; 6] = [
     "η* with less noise / η* with more",
 ];
 
-/// By what factor each link of the order S11 holds at every minimum and batch studied.
+/// The factors by which each link of the order S11 holds, at every minimum and batch studied.
 fn order<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> [Vec<f64>; LINKS.len()] {
     let mut ratios: [Vec<f64>; LINKS.len()] = Default::default();
     let infinite = |rate: Option<f64>| rate.unwrap_or(f64::INFINITY);
@@ -420,7 +420,7 @@ fn judge_margins(judgement: &mut Judgement, near: &[(f64, Vec<StudiedMinimum<'_>
     judgement.require(medians.windows(2).all(|pair| pair[1] < pair[0]));
 }
 
-/// Where SGD on ReLU networks converged its Lyapunov exponent is not positive.
+/// The Lyapunov exponent is not positive at any ReLU minimum to which SGD converged.
 fn judge_exponents(
     judgement: &mut Judgement,
     relu: &[StudiedMinimum<'_>],

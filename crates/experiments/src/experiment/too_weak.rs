@@ -57,7 +57,8 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     }],
 };
 
-/// Smaller errors are drawn at this one: basis pursuit's are rounding, at 1e-50 or at 0.
+/// The smallest error drawn; smaller ones are drawn here. Those of basis pursuit are rounding
+/// errors at 1e-50 or 0.
 const SMALLEST_DRAWN: f64 = 1e-10;
 
 /// The method that an interpolating β comes from.
@@ -114,7 +115,8 @@ struct Candidate {
     l1_norm: f64,
     /// Largest η at which gradient descent is stable, population matrix, in units of η₀.
     gd_edge: f64,
-    /// Largest η at which the trace condition of SGD (B = 1) holds, population matrix, in units of η₀.
+    /// Largest η at which the trace condition of SGD (B = 1) holds, population matrix, in units of
+    /// η₀.
     sgd_edge: f64,
     /// The exact threshold η* of SGD, B = 1, empirical matrix, in units of η₀; where computed.
     threshold: Option<f64>,
@@ -415,8 +417,8 @@ fn summary(comparison: &Comparison) -> Table {
     })
 }
 
-/// By how many standard errors the mean error of the minimum-ℓ2 interpolators of one number of samples
-/// differs from D4, and over how many designs.
+/// The difference between D4 and the mean error of minimum-ℓ2 interpolators with one number of
+/// samples, in standard errors, and the number of designs.
 fn deviation_from_d4(group: &[Candidate]) -> (f64, u64) {
     let ranked = group.iter().filter_map(|candidate| Some((candidate, proof(candidate).0?)));
     let (errors, expected): (Vec<f64>, Vec<f64>) =

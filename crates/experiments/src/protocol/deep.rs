@@ -105,7 +105,7 @@ fn followed_sample_count(profile: Profile) -> usize {
     if profile == Profile::Smoke { 24 } else { 400 }
 }
 
-/// How the networks of [`learning_rates`] are trained, in words.
+/// A description of [`learning_rates`] for a reader.
 pub(crate) fn words(settings: &Settings) -> String {
     let profile = settings.profile;
     let [sgd, gd] = [SGD, GD].map(|method| base(profile, DeepTask::DigitParity, method, 0));
@@ -127,7 +127,7 @@ pub(crate) fn words(settings: &Settings) -> String {
     )
 }
 
-/// How the networks of [`followed`] are trained, in words.
+/// A description of [`followed`] for a reader.
 pub(crate) fn followed_words(settings: &Settings) -> String {
     let words = |rates: [f64; 3]| rates.map(short_number).join(", ");
     format!(

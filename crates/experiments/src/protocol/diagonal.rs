@@ -97,8 +97,8 @@ pub(crate) fn interpolators(settings: &Settings) -> Vec<CellSpec> {
     settings.seeds().flat_map(of).collect()
 }
 
-/// The same interpolator must give the same cell wherever it is asked for. Exact thresholds are those
-/// of the minimum-ℓ2 interpolator with the samples of the main setting, once a seed.
+/// An interpolator. The same one must give the same cell wherever it is asked for. Exact thresholds
+/// are computed for the minimum-ℓ2 interpolator with the samples of the main setting, once a seed.
 fn interpolator(
     settings: &Settings,
     problem: DiagonalProblem,
@@ -111,8 +111,8 @@ fn interpolator(
     CellSpec::Interpolator(InterpolatorSpec { problem, minimizes, with_thresholds, seed })
 }
 
-/// Numbers of samples from which the sparse target is to be recovered; the one of the main setting
-/// is among them.
+/// Numbers of samples from which the sparse target is to be recovered, that of the main setting
+/// included.
 fn sample_counts(profile: Profile) -> &'static [usize] {
     match profile {
         Profile::Smoke => &[4, 16, 28],
@@ -131,8 +131,9 @@ pub(crate) fn design_count(settings: &Settings) -> u64 {
     settings.seeds.max(least)
 }
 
-/// For every number of samples: the minimum-ℓ2 interpolator of many designs. For the first designs,
-/// one a seed, also basis pursuit and both methods trained at the largest learning rate.
+/// Interpolators and trained networks for every number of samples: the minimum-ℓ2 interpolator for
+/// many designs; basis pursuit and both methods at the largest learning rate for the first designs,
+/// one a seed.
 pub(crate) fn recovery(settings: &Settings) -> Vec<CellSpec> {
     let main = main_problem(settings.profile);
     let rate = largest_rate(settings.profile);
@@ -160,7 +161,7 @@ pub(crate) fn main_sample_count(profile: Profile) -> usize {
     main_problem(profile).sample_count
 }
 
-/// How the networks are trained, in words.
+/// A description of the training for a reader.
 pub(crate) fn words(settings: &Settings) -> String {
     let DiagonalProblem { input_dim, nonzero, sample_count, test_count, .. } =
         main_problem(settings.profile);
@@ -173,7 +174,7 @@ pub(crate) fn words(settings: &Settings) -> String {
     )
 }
 
-/// How the networks of [`balance`] are trained, in words.
+/// A description of [`balance`] for a reader.
 pub(crate) fn balance_words(settings: &Settings) -> String {
     let DiagonalProblem { input_dim, sample_count, .. } = main_problem(settings.profile);
     let Budget { balance, gd, .. } = Budget::of(settings.profile);

@@ -136,7 +136,7 @@ pub(crate) fn batch_sizes(settings: &Settings) -> Vec<CellSpec> {
     })
 }
 
-/// How the networks are trained, in words.
+/// A description of the training for a reader.
 pub(crate) fn words(settings: &Settings) -> String {
     let ReluProblem { teacher_width, width, input_dim, sample_count, test_count } =
         problem(settings.profile);

@@ -122,7 +122,7 @@ impl Bounds {
     /// smaller of both.
     pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
         let p = noise_coefficient;
-        // Bounds of J/2^e, whose squares are in range.
+        // Of J/2^e, whose squares are in range.
         let (exponent, eigenvalues, _) = minimum.scaled();
         let (sharpness, largest_norm_squared) = minimum.scaled_curvature();
         let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
@@ -134,37 +134,31 @@ impl Bounds {
             // S6 implies S5.
             f64::INFINITY
         };
-        let scaled = Self {
-            lambda_max: lambda_max_bound(lambda_max),
-            trace: trace_bound(trace, p / outputs),
-            frobenius_norm: frobenius_bound(frobenius_norm, p / outputs),
-            sharp_frobenius_norm: sharp_frobenius_bound(frobenius_norm / outputs.sqrt(), p),
-            centered_alignment: centered_alignment_bound(frobenius_norm, centered, p),
-            uncentered_alignment: uncentered_alignment_bound(frobenius_norm, chi_min, p),
-            spectral: spectral_root(eigenvalues, p / outputs, 1.0 - p).min(limit),
-            sufficient: sufficient_bound(lambda_max, largest_norm_squared, p),
-        };
-        let unit = PowerOfTwo::new(-2 * exponent);
-        scaled.map(|rate| unit.times(rate))
+        let rate = |scaled: f64| PowerOfTwo::new(-2 * exponent).times(scaled);
+        Self {
+            lambda_max: rate(lambda_max_bound(lambda_max)),
+            trace: rate(trace_bound(trace, p / outputs)),
+            frobenius_norm: rate(frobenius_bound(frobenius_norm, p / outputs)),
+            sharp_frobenius_norm: rate(sharp_frobenius_bound(frobenius_norm / outputs.sqrt(), p)),
+            centered_alignment: rate(centered_alignment_bound(frobenius_norm, centered, p)),
+            uncentered_alignment: rate(uncentered_alignment_bound(frobenius_norm, chi_min, p)),
+            spectral: rate(spectral_root(eigenvalues, p / outputs, 1.0 - p).min(limit)),
+            sufficient: rate(sufficient_bound(lambda_max, largest_norm_squared, p)),
+        }
     }
 
     /// The bounds for `loss_scale` times the loss: every learning rate is divided by it.
     #[must_use]
     pub fn for_loss_scale(self, loss_scale: f64) -> Self {
-        self.map(|rate| rate / loss_scale)
-    }
-
-    /// Applies a function to every learning rate.
-    fn map(self, function: impl Fn(f64) -> f64) -> Self {
         Self {
-            lambda_max: function(self.lambda_max),
-            trace: function(self.trace),
-            frobenius_norm: function(self.frobenius_norm),
-            sharp_frobenius_norm: function(self.sharp_frobenius_norm),
-            centered_alignment: function(self.centered_alignment),
-            uncentered_alignment: function(self.uncentered_alignment),
-            spectral: function(self.spectral),
-            sufficient: function(self.sufficient),
+            lambda_max: self.lambda_max / loss_scale,
+            trace: self.trace / loss_scale,
+            frobenius_norm: self.frobenius_norm / loss_scale,
+            sharp_frobenius_norm: self.sharp_frobenius_norm / loss_scale,
+            centered_alignment: self.centered_alignment / loss_scale,
+            uncentered_alignment: self.uncentered_alignment / loss_scale,
+            spectral: self.spectral / loss_scale,
+            sufficient: self.sufficient / loss_scale,
         }
     }
 }

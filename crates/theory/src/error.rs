@@ -245,3 +245,13 @@ pub enum SimulationError {
     #[error(transparent)]
     Eigen(#[from] EigenError),
 }
+
+impl SimulationError {
+    /// Checks settings, given as their names, values and least values.
+    pub(crate) fn check(settings: &[(&'static str, usize, usize)]) -> Result<(), Self> {
+        match settings.iter().find(|(_, got, least)| got < least) {
+            Some(&(what, got, least)) => Err(Self::TooFew { what, got, least }),
+            None => Ok(()),
+        }
+    }
+}

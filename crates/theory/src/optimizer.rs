@@ -19,7 +19,7 @@ use flatmin_linalg::RowMatrix;
 /// θ' = θ − η (d + β u')           (Nesterov)
 /// ```
 ///
-/// and decoupled decay subtracts η w θ besides, as SGDW and AdamW do. PyTorch does not dampen the
+/// and decoupled decay subtracts η w θ besides, as SGDW and `AdamW` do. PyTorch does not dampen the
 /// very first step; stability does not depend on it.
 ///
 /// Every method returns the optimizer with one more setting and refuses what PyTorch refuses, so

@@ -3,11 +3,12 @@
 use flatmin_linalg::RowMatrix;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
-    Alignment, AlmostSureEdge, Batch, EdgeOptions, EdgeStatus, LinearisedSgd, LyapunovExponent,
-    LyapunovOptions, Minimum, Optimizer, ReplicaMean, SecondMoments, SimulationOptions, Start,
-    Threshold, ThresholdOptions, alignment, almost_sure_edge, centered_alignment_bound,
-    frobenius_bound, lambda_max_bound, lyapunov_exponent, lyapunov_function, sharp_frobenius_bound,
-    simulate_at, spectral_bound, sufficient_bound, threshold, threshold_with, trace_bound,
+    Alignment, AlmostSureEdge, Batch, DEFAULT_RELATIVE_WIDTH, EdgeOptions, EdgeStatus,
+    LinearisedSgd, LyapunovExponent, LyapunovOptions, Minimum, Optimizer, ReplicaMean,
+    SecondMoments, SimulationOptions, Start, Threshold, ThresholdOptions, alignment,
+    almost_sure_edge, centered_alignment_bound, frobenius_bound, lambda_max_bound,
+    lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at, spectral_bound,
+    sufficient_bound, threshold, threshold_with, trace_bound,
 };
 use serde::{Deserialize, Serialize};
 
@@ -260,7 +261,7 @@ fn batch_study(
 ) -> Result<Option<BatchThresholds>, CellError> {
     let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
     let p = batch.noise_coefficient(minimum.sample_count())?;
-    let width = if batch_size == 1 { 1e-10 } else { 1e-8 };
+    let width = if batch_size == 1 { DEFAULT_RELATIVE_WIDTH } else { 1e-8 };
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
     let Threshold { lower, upper, .. } =
         threshold_with(minimum, &Optimizer::sgd(), &batch, &options)?;

@@ -113,15 +113,11 @@ pub fn almost_sure_edge(
     options: EdgeOptions,
 ) -> Result<AlmostSureEdge, SimulationError> {
     let EdgeOptions { known_stable, replicas, steps, evaluations, .. } = options;
-    for (what, got, least) in [
+    SimulationError::check(&[
         ("the number of replicas", replicas, 2),
         ("the number of steps", steps, 256),
         ("the number of evaluations", evaluations, 2),
-    ] {
-        if got < least {
-            return Err(SimulationError::TooFew { what, got, least });
-        }
-    }
+    ])?;
     let sgd = LinearisedSgd::new(minimum, optimizer, batch, 0.0)?;
     let (p, momentum) = (sgd.noise_coefficient(), sgd.momentum());
     let lambda_max = minimum.sharpness().lambda_max;
@@ -137,7 +133,7 @@ pub fn almost_sure_edge(
     if !(start > 0.0) {
         return Err(SimulationError::LearningRate { value: start });
     }
-    let mut search = Search { sgd, options, evaluations: 0 };
+    let mut search = EdgeSearch { sgd, options, evaluations: 0 };
     let known = known_stable.is_some() || momentum <= 0.0;
     search.run(start, known)
 }
@@ -150,13 +146,13 @@ enum Sign {
     Undecided,
 }
 
-struct Search<'a> {
+struct EdgeSearch<'a> {
     sgd: LinearisedSgd<'a>,
     options: EdgeOptions,
     evaluations: usize,
 }
 
-impl Search<'_> {
+impl EdgeSearch<'_> {
     fn is_spent(&self) -> bool {
         self.evaluations >= self.options.evaluations
     }

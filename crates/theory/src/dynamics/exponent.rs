@@ -9,7 +9,7 @@ use super::tally::{ReplicaMean, Tally};
 use crate::SimulationError;
 
 /// The purpose of the random streams, one for each replica.
-const STREAM: &str = "Lyapunov exponent";
+const EXPONENT_STREAM: &str = "Lyapunov exponent";
 
 /// Steps between two checks of the size of a state.
 const CHECK_INTERVAL: usize = 8;
@@ -115,11 +115,7 @@ pub fn lyapunov_exponent(
 ) -> Result<LyapunovExponent, SimulationError> {
     let LyapunovOptions { replicas, burn_in, steps, seed } = options;
     let settings = [("the number of replicas", replicas, 2), ("the number of steps", steps, 2)];
-    for (what, got, least) in settings {
-        if got < least {
-            return Err(SimulationError::TooFew { what, got, least });
-        }
-    }
+    SimulationError::check(&settings)?;
     if let Some(exponent) = exact_exponent(sgd) {
         return Ok(exponent);
     }
@@ -205,7 +201,7 @@ impl Runs {
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let stepper = Stepper::new(sgd, rows.values(), eigenvalues.len());
         let mut streams: Vec<Stream> =
-            (0..replicas).map(|index| stream(seed, STREAM, index as u64)).collect();
+            (0..replicas).map(|index| stream(seed, EXPONENT_STREAM, index as u64)).collect();
         let start = |rng: &mut Stream| {
             let mut state = stepper.state();
             for (x, lambda) in state.position.iter_mut().zip(eigenvalues) {

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use faer::{Mat, MatRef};
+use faer::Mat;
 use flatmin_linalg::gemm::{quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use pulp::{Simd, WithSimd};
@@ -182,22 +182,6 @@ impl SecondMoments {
         }
         Ok(sum)
     }
-
-    /// `P = E[δδᵀ]`, r × r in the eigenbasis of G.
-    pub fn position(&self) -> RowMatrix {
-        to_rows(self.position.as_ref(), self.position.as_ref())
-    }
-
-    /// `C = E[δvᵀ]`, r × r in the eigenbasis of G; not symmetric. Without momentum v is the last
-    /// step.
-    pub fn cross(&self) -> RowMatrix {
-        to_rows(self.cross.as_ref(), self.cross_transposed.as_ref())
-    }
-
-    /// `S = E[vvᵀ]`, r × r in the eigenbasis of G.
-    pub fn velocity(&self) -> RowMatrix {
-        to_rows(self.velocity.as_ref(), self.velocity.as_ref())
-    }
 }
 
 /// One step of column l of P, C, Cᵀ and S, from the diagonal down and in place: the new entries (k,
@@ -244,12 +228,6 @@ impl WithSimd for ColumnStep<'_> {
             velocity[k] = low_v * beta - low * b + noise;
         }
     }
-}
-
-/// The matrix whose lower triangle, and whose transpose's lower triangle, are given.
-fn to_rows(lower: MatRef<'_, f64>, transposed: MatRef<'_, f64>) -> RowMatrix {
-    let entry = |i, j| if i >= j { lower[(i, j)] } else { transposed[(j, i)] };
-    RowMatrix::from_fn(lower.nrows(), lower.ncols(), entry)
 }
 
 /// `(A + Aᵀ)/2` of a finite r × r matrix.

@@ -18,7 +18,7 @@ use super::tally::{ReplicaMean, Tally};
 use crate::SimulationError;
 
 /// The purpose of the random streams, one for each block of replicas.
-const STREAM: &str = "linearised SGD replicas";
+const REPLICA_STREAM: &str = "linearised SGD replicas";
 
 /// The number of replicas that share a random stream and move together. Their independent products
 /// overlap in the processor, and their states fit into the cache.
@@ -111,10 +111,7 @@ fn run(
     options: SimulationOptions<'_>,
 ) -> Result<Vec<Vec<Snapshot>>, SimulationError> {
     let SimulationOptions { replicas, start, seed, .. } = options;
-    if replicas < 2 {
-        let what = "the number of replicas";
-        return Err(SimulationError::TooFew { what, got: replicas, least: 2 });
-    }
+    SimulationError::check(&[("the number of replicas", replicas, 2)])?;
     let Some(sgd) = sgds.first() else { return Ok(Vec::new()) };
     let (_, eigenvalues, rows) = sgd.minimum().scaled();
     let (n, rank) = (rows.rows(), eigenvalues.len());
@@ -138,7 +135,7 @@ fn run(
     let mut totals = vec![vec![[Tally::default(); 4]; simulation.steps.len()]; sgds.len()];
     let mut storage = simulation.replicas(REPLICA_BLOCK.min(replicas));
     for first in (0..replicas).step_by(REPLICA_BLOCK) {
-        let rng = stream(seed, STREAM, (first / REPLICA_BLOCK) as u64);
+        let rng = stream(seed, REPLICA_STREAM, (first / REPLICA_BLOCK) as u64);
         simulation.block(REPLICA_BLOCK.min(replicas - first), rng, &mut storage, &mut totals);
     }
     let snapshots = |totals: Vec<[Tally; 4]>| {

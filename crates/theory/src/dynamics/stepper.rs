@@ -316,6 +316,7 @@ fn products<S: Simd, const ROWS: usize>(
 }
 
 /// `v_k = β v_k + scale_k g_k`.
+#[expect(clippy::too_many_arguments, reason = "the kernel keeps all of them in registers")]
 #[inline(always)]
 fn accelerate<S: Simd, const ROWS: usize>(
     simd: S,
@@ -334,6 +335,7 @@ fn accelerate<S: Simd, const ROWS: usize>(
 }
 
 /// `δ_k += scale_k change_k`, then `g_kᵀδ_k` for the next g.
+#[expect(clippy::too_many_arguments, reason = "the kernel keeps all of them in registers")]
 #[inline(always)]
 fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
     simd: S,

@@ -83,12 +83,12 @@ impl ToMinimum for Gram {
 }
 
 impl Minimum {
-    /// The minimum with this Jacobian. Costs O(n²p + n³).
+    /// The minimum with this Jacobian. Costs O(n²p + n³); a [`GramSum`] may use several cores.
     ///
     /// # Errors
     /// [`MinimumError`] when there is no row, an entry is not finite, or the eigenproblem fails.
     pub fn new(jacobian: &RowMatrix) -> Result<Self, MinimumError> {
-        Self::from_jacobian(jacobian, Parallelism::Sequential)
+        Self::with_outputs(jacobian, 1)
     }
 
     /// The minimum of a network with k = `output_count` outputs, from its Jacobian (nk × p, sample
@@ -99,19 +99,6 @@ impl Minimum {
     pub fn with_outputs(jacobian: &RowMatrix, output_count: usize) -> Result<Self, MinimumError> {
         let samples = sample_count(jacobian.rows(), output_count)?;
         let mut sum = GramSum::with_outputs(samples, output_count, Parallelism::Sequential)?;
-        sum.add(jacobian.as_mat())?;
-        sum.minimum()
-    }
-
-    /// As [`Minimum::new`], with products that may use several cores.
-    ///
-    /// # Errors
-    /// As [`Minimum::new`].
-    pub fn from_jacobian(
-        jacobian: &RowMatrix,
-        parallelism: Parallelism,
-    ) -> Result<Self, MinimumError> {
-        let mut sum = GramSum::new(jacobian.rows(), parallelism)?;
         sum.add(jacobian.as_mat())?;
         sum.minimum()
     }

@@ -226,19 +226,14 @@ fn largest_entry(matrix: MatRef<'_, f64>) -> Result<f64, (usize, usize)> {
     let lines = if row_major { matrix.transpose() } else { matrix };
     for (index, line) in lines.col_iter().enumerate() {
         let mut finite = true;
+        let mut look = |value: &f64| {
+            finite &= value.is_finite();
+            largest = largest.max(value.abs());
+        };
         match line.try_as_col_major() {
-            Some(line) => {
-                for value in line.as_slice() {
-                    finite &= value.is_finite();
-                    largest = largest.max(value.abs());
-                }
-            }
-            None => {
-                for value in line.iter() {
-                    finite &= value.is_finite();
-                    largest = largest.max(value.abs());
-                }
-            }
+            // A slice, over which the loop is vectorised.
+            Some(line) => line.as_slice().iter().for_each(&mut look),
+            None => line.iter().for_each(&mut look),
         }
         if !finite {
             let other = line.iter().position(|value| !value.is_finite()).unwrap_or(0);

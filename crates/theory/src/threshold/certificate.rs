@@ -65,10 +65,7 @@ impl PerronOperator<'_> {
         }
         let (n, rank) = (self.rows.rows(), self.rows.columns());
         let shifts = self.response.shifts(nu);
-        self.set_moments(vector);
-        self.respond(&shifts);
-        let forms = self.forms();
-        self.undo_respond(&shifts);
+        let forms = self.image_forms(&shifts, vector);
 
         let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24;
         let gamma_terms = gamma(terms) * (1.0 + 1e-9);
@@ -128,10 +125,7 @@ impl PerronOperator<'_> {
         let (n, rank) = (self.rows.rows(), self.rows.columns());
         let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
         let shifts = self.response.shifts(nu);
-        self.set_moments(vector);
-        self.respond(&shifts);
-        let forms = self.forms();
-        self.undo_respond(&shifts);
+        let forms = self.image_forms(&shifts, vector);
 
         let blocks: Vec<Mat<f64>> = self.cone.blocks(vector).collect();
         let root = |row: usize| blocks[row / outputs][(row % outputs, row % outputs)].sqrt();

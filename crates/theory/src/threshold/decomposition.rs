@@ -16,7 +16,7 @@ pub(super) struct DecompositionError {
 
 /// Bounds the error for plain SGD by the two perturbation bounds of the docs; with momentum, twice
 /// a first-order estimate.
-pub(super) fn error(
+pub(super) fn decomposition_error(
     minimum: &Minimum,
     operator: PerronOperator<'_>,
     p: f64,

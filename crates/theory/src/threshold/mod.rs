@@ -53,6 +53,7 @@ use faer::Mat;
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{PowerOfTwo, RowMatrix};
 
+use self::decomposition::decomposition_error;
 pub use self::dense::dense_threshold;
 pub use self::interval::{
     DEFAULT_RELATIVE_WIDTH, Stability, Threshold, ThresholdOptions, ThresholdStatus,
@@ -198,7 +199,7 @@ fn solve(
         gradient_descent(&response)
     };
     modes.widen(&mut bracket, &response);
-    let error = decomposition::error(minimum, operator, p, &bracket);
+    let error = decomposition_error(minimum, operator, p, &bracket);
     let lower = bracket.lower - error.below;
     let upper = bracket.upper + error.above;
     let status =

@@ -111,14 +111,14 @@ impl<'a> PerronOperator<'a> {
 
     /// Replaces the lower triangle of S by that of `W ∘ S`, the diagonal halved, so that
     /// `L + Lᵀ = W ∘ S`.
-    pub(super) fn respond(&mut self, shifts: &[f64]) {
+    fn respond(&mut self, shifts: &[f64]) {
         self.response.apply(shifts, 0, self.moments.as_mut());
     }
 
     /// The opposite of [`respond`](Self::respond).
-    pub(super) fn undo_respond(&mut self, shifts: &[f64]) {
+    fn undo_respond(&mut self, shifts: &[f64]) {
         for k in 0..self.moments.ncols() {
-            let denominators = self.response.denominators(shifts, k);
+            let denominators = self.response.denominators(shifts, k, k);
             let column = self.moments.col_mut(k).get_mut(k..);
             for (value, denominator) in column.iter_mut().zip(denominators) {
                 *value *= denominator;
@@ -129,9 +129,18 @@ impl<'a> PerronOperator<'a> {
 
     /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; the `ĝ_iᵀ(L + Lᵀ)ĝ_i` for one
     /// output.
-    pub(super) fn forms(&self) -> Vec<f64> {
+    fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
         quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
+    }
+
+    /// The unscaled forms of `M(μ) v`, leaving the moments of `vector` in the operator.
+    pub(super) fn image_forms(&mut self, shifts: &[f64], vector: &[f64]) -> Vec<f64> {
+        self.set_moments(vector);
+        self.respond(shifts);
+        let forms = self.forms();
+        self.undo_respond(shifts);
+        forms
     }
 
     /// Writes `M(μ) v` to `out`, for the μ that belongs to `shifts`. Costs 2nr² operations.
@@ -190,7 +199,7 @@ impl<'a> PerronOperator<'a> {
         let (eigenvalues, moments) = (self.response.eigenvalues(), &self.moments);
         let (mut sum, mut slope) = (0.0, 0.0);
         for k in 0..moments.ncols() {
-            let denominators = self.response.denominators(&shifts, k);
+            let denominators = self.response.denominators(&shifts, k, k);
             let (mut column, mut column_slope) = (0.0, 0.0);
             let others = eigenvalues[k..].iter().zip(moments.col(k).get(k..).iter());
             for ((other, moment), denominator) in others.zip(denominators) {

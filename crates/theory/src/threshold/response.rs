@@ -72,14 +72,9 @@ impl<'a> Response<'a> {
         self.eigenvalues.iter().map(shift).collect()
     }
 
-    /// `d_kl` for all l ≥ k, from [`shifts`](Self::shifts): a sum of nonnegative terms with a
+    /// `d_kl` for all l ≥ `first`, from [`shifts`](Self::shifts): sums of nonnegative terms with a
     /// relative error of at most 8 roundings.
-    pub(super) fn denominators(&self, shifts: &[f64], k: usize) -> impl Iterator<Item = f64> {
-        self.denominators_from(shifts, k, k)
-    }
-
-    /// `d_kl` for all l ≥ `first`.
-    fn denominators_from(
+    pub(super) fn denominators(
         &self,
         shifts: &[f64],
         k: usize,
@@ -100,7 +95,7 @@ impl<'a> Response<'a> {
         for k in 0..rows.ncols() {
             let start = first.max(k);
             let column = rows.as_mut().col_mut(k).subrows_mut(start - first, last - start);
-            let denominators = self.denominators_from(shifts, k, start);
+            let denominators = self.denominators(shifts, k, start);
             for (value, denominator) in column.iter_mut().zip(denominators) {
                 *value /= denominator;
             }
@@ -118,7 +113,7 @@ impl<'a> Response<'a> {
         let shifts = self.shifts(nu);
         let mut largest = 0.0_f64;
         for (k, value) in self.eigenvalues.iter().enumerate() {
-            let pairs = self.eigenvalues[k..].iter().zip(self.denominators(&shifts, k));
+            let pairs = self.eigenvalues[k..].iter().zip(self.denominators(&shifts, k, k));
             for (other, denominator) in pairs {
                 largest = largest.max(2.0 * denominator / (value + other));
             }

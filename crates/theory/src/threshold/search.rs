@@ -105,8 +105,10 @@ struct Search<'a, 'b> {
     dominated: bool,
 }
 
-/// The diagonal `E = s − D` of the splitting `s − M = E^{½} (1 − A) E^{½}`.
+/// The diagonal `E = s − D` of the splitting `s − M = E^{½} (1 − A) E^{½}`; or D = 0, E = 1 and A =
+/// M where the diagonal is not split off.
 struct Splitting {
+    is_trivial: bool,
     /// D, at most the diagonal of M.
     diagonal: Vec<f64>,
     /// `E^{½}`.
@@ -139,15 +141,12 @@ impl Splitting {
         let diagonal: Vec<f64> =
             diagonal.into_iter().map(|d| d.min(level * (1.0 - MIN_GAP))).collect();
         let root = diagonal.iter().map(|d| (level - d).sqrt()).collect();
-        Self { diagonal, root }
+        Self { is_trivial: false, diagonal, root }
     }
 
-    /// The vector for M that corresponds to a vector for A, if there is a splitting.
-    fn back(splitting: Option<&Self>, vector: Vec<f64>) -> Vec<f64> {
-        match splitting {
-            None => vector,
-            Some(splitting) => splitting.divide(&vector),
-        }
+    /// The splitting for which A is M, exactly.
+    fn trivial(len: usize) -> Self {
+        Self { is_trivial: true, diagonal: vec![0.0; len], root: vec![1.0; len] }
     }
 
     /// Turns `M v` into `E^{−½} (M − D) v`.
@@ -290,9 +289,9 @@ impl Search<'_, '_> {
         if self.dominated {
             let splitting = Splitting::new(level, self.operator.diagonal(nu));
             self.products += 1;
-            return self.krylov(nu, goal, Some(&splitting));
+            return self.krylov(nu, goal, &splitting);
         }
-        let found = self.krylov(nu, goal, None)?;
+        let found = self.krylov(nu, goal, &Splitting::trivial(self.start.len()))?;
         if !found.reached && self.directions < MAX_DIRECTIONS {
             self.directions = MAX_DIRECTIONS;
             if !self.operator.cone.is_orthant() {
@@ -329,27 +328,21 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Grows a Krylov space of `M(pole + ν)`, or of A if there is a splitting, from the start until
-    /// the goal is reached.
+    /// Grows a Krylov space of the A of a splitting of `M(pole + ν)` from the start until the goal
+    /// is reached.
     fn krylov(
         &mut self,
         nu: f64,
         goal: &Goal,
-        splitting: Option<&Splitting>,
+        splitting: &Splitting,
     ) -> Result<KrylovVector, ThresholdError> {
         let shifts = self.operator.response.shifts(nu);
-        let mut krylov = match splitting {
-            None => Krylov::new(&self.start)?,
-            Some(splitting) => Krylov::new(&splitting.divide(&self.start))?,
-        };
+        let mut krylov = Krylov::new(&splitting.divide(&self.start))?;
         loop {
-            krylov.extend(|vector, out| match splitting {
-                None => self.operator.apply(&shifts, vector, out),
-                Some(splitting) => {
-                    let inner = splitting.divide(vector);
-                    self.operator.apply(&shifts, &inner, out);
-                    splitting.subtract_diagonal(&inner, out);
-                }
+            krylov.extend(|vector, out| {
+                let inner = splitting.divide(vector);
+                self.operator.apply(&shifts, &inner, out);
+                splitting.subtract_diagonal(&inner, out);
             })?;
             self.products += 1;
             let (value, coefficients, residual) = krylov.largest_ritz_pair()?;
@@ -357,7 +350,7 @@ impl Search<'_, '_> {
                 || krylov.products() >= self.directions
                 || self.products >= self.max_products;
             let ritz_vector = |reached| {
-                let vector = Splitting::back(splitting, krylov.combine(&coefficients));
+                let vector = splitting.divide(&krylov.combine(&coefficients));
                 Ok(KrylovVector { value, residual, vector, reached })
             };
             match goal {
@@ -368,10 +361,10 @@ impl Search<'_, '_> {
                     }
                 }
                 Goal::Supersolution(level) => {
-                    let level = match (splitting, level) {
-                        (Some(_), _) => 1.0,
-                        (None, Some(level)) => *level,
-                        (None, None) => value * (1.0 + self.offset),
+                    let level = match level {
+                        _ if !splitting.is_trivial => 1.0,
+                        Some(level) => *level,
+                        None => value * (1.0 + self.offset),
                     };
                     if let Some((vector, reached)) = self.supersolution(&krylov, level, splitting) {
                         if reached || exhausted {
@@ -386,25 +379,23 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The Galerkin solution of `(s − M) v = start`, or of `(1 − A) E^{½} v = E^{−½} start` if
-    /// there is a splitting; and whether it is positive with `Mv ≤ s v`, judged by its residual.
+    /// The Galerkin solution of `(1 − A) E^{½} v = E^{−½} start`, which is `(s − M) v = start`; and
+    /// whether it is positive with `Mv ≤ s v`, judged by its residual.
     fn supersolution(
         &self,
         krylov: &Krylov,
         level: f64,
-        splitting: Option<&Splitting>,
+        splitting: &Splitting,
     ) -> Option<(Vec<f64>, bool)> {
         let coefficients = krylov.resolvent(level)?;
-        let vector = Splitting::back(splitting, krylov.combine(&coefficients));
+        let vector = splitting.divide(&krylov.combine(&coefficients));
         let cone = self.operator.cone;
         // Mv − s v = −start + residual, with a quarter of the start kept for rounding.
         let reached = match (krylov.next_direction(), coefficients.last()) {
             (Some((beta, direction)), Some(last)) => {
                 let factor = beta * last;
-                let residual = |(i, q): (usize, &f64)| {
-                    factor * q * splitting.map_or(1.0, |splitting| splitting.root[i])
-                };
-                let residuals: Vec<f64> = direction.iter().enumerate().map(residual).collect();
+                let pairs = direction.iter().zip(&splitting.root);
+                let residuals: Vec<f64> = pairs.map(|(q, root)| factor * q * root).collect();
                 cone.contains(&vector) && cone.is_below(&residuals, &self.start, 0.75)
             }
             _ => cone.contains(&vector),

@@ -1,7 +1,7 @@
 //! Reasons why a statement cannot be tried on an instance.
 
 use flatmin_linalg::EigenError;
-use flatmin_theory::{BatchError, MinimumError, OptimizerError, SimulationError, ThresholdError};
+use flatmin_theory::{BatchError, MinimumError, OptimizerError, ThresholdError};
 
 use crate::basis_pursuit::BasisPursuitError;
 
@@ -18,9 +18,6 @@ pub enum LedgerError {
     /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
-    /// The dynamics of an instance cannot be run.
-    #[error(transparent)]
-    Simulation(#[from] SimulationError),
     /// An instance has settings that make no optimizer.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

@@ -1,4 +1,4 @@
-//! Hessian and Gauss–Newton matrix of the mean loss, never formed.
+//! Hessian and Gauss–Newton matrix of the mean loss, as operators that are never formed.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,55 +6,54 @@ use std::ops::Range;
 use faer::{MatMut, MatRef};
 use flatmin_linalg::{Operator, Parallelism, columns, columns_mut, simd};
 use flatmin_models::{Dataset, Linearization, Model};
-use rayon::prelude::*;
 
-/// Most partial sums over the samples: each is worked on by one thread at a time.
-const MOST_PARTS: usize = 8;
+/// The largest number of partial sums over the samples. One thread at a time works on each.
+const MAX_PARTS: usize = 8;
 
-/// Most bytes of partial sums: wide blocks of vectors are taken in pieces that fit.
-const PARTIAL_BYTES: usize = 64 << 20;
+/// The largest number of bytes of partial sums. Wide blocks of vectors are split to fit.
+const MAX_PARTIAL_BYTES: usize = 64 << 20;
 
-/// A model, its parameters and its data do not fit together.
+/// The reason why a model, its parameters and its data do not fit together.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CurvatureError {
-    /// A length differs from the model's.
+    /// A length differs from that of the model.
     #[error("{what}: {got} given, the model has {expected}")]
     Length {
-        /// What has this length.
+        /// The quantity that has this length.
         what: &'static str,
-        /// The length given.
+        /// Its length.
         got: usize,
-        /// The one expected.
+        /// The length that the model has.
         expected: usize,
     },
     /// A parameter is NaN or infinite.
     #[error("parameter {index} is {value}, expected a finite number")]
     NotFinite {
-        /// Its place, from 0.
+        /// Index of the first such parameter, from 0.
         index: usize,
         /// Its value.
         value: f64,
     },
-    /// The blocks of samples are empty.
+    /// The block size is zero.
     #[error("a block needs at least one sample")]
     EmptyBlock,
 }
 
-/// How products over the samples are worked on. The numbers depend on the block, not on the rest.
+/// Settings of products over the samples. Only the block size has an influence on rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CurvatureOptions {
-    /// Samples that are worked on at once: memory grows with them, speed too up to a few hundred.
+    /// The number of samples in a block. Memory grows with it; speed does too, up to a few hundred.
     pub block_size: usize,
-    /// Most bytes kept of the forward and backward passes at θ. Where all samples need more, every
-    /// product computes the passes of its blocks anew: about one gradient more a product.
+    /// The largest number of bytes for stored forward and backward passes at θ. When all samples need
+    /// more, every product computes the passes again, which costs about one more gradient.
     pub cache_bytes: usize,
-    /// Whether blocks may be worked on by several cores. The result is the same to the bit.
+    /// The threads that may work on blocks. The result has the same bits for any number of threads.
     pub parallelism: Parallelism,
 }
 
 impl Default for CurvatureOptions {
-    /// Blocks of up to 256 samples, 128 MiB of passes kept, all cores of the current thread pool.
+    /// Blocks of up to 256 samples, 128 MiB of stored passes, all threads of the current pool.
     fn default() -> Self {
         Self { block_size: 256, cache_bytes: 128 << 20, parallelism: Parallelism::Rayon }
     }
@@ -69,19 +68,19 @@ enum Kind {
 /// The Gauss–Newton matrix `G = (1/n) Σ_i J_iᵀJ_i` or the Hessian `H = G + (1/n) Σ_io r_io ∇²f_o(x_i; θ)`
 /// of the mean loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`, p × p, by exact products.
 ///
-/// Made by [`gauss_newton`] and [`hessian`]. Samples are summed block by block in a fixed order, so that
-/// the number of threads changes no bit. Memory: the passes that are kept, one block's work per
-/// thread, and up to eight partial sums of p numbers, or, where the passes are not kept and many vectors
-/// share them, 64 MiB of such sums.
+/// [`gauss_newton`] and [`hessian`] return it. Samples are summed block by block in a fixed order, so that
+/// the number of threads changes no bit. Memory: the stored passes, the work of one block per thread,
+/// and up to eight partial sums of p numbers. When the passes are not stored, many vectors share them,
+/// and the partial sums may take 64 MiB.
 pub struct CurvatureOperator<'a> {
     kind: Kind,
     model: &'a dyn Model,
     parameters: &'a [f64],
     data: &'a Dataset,
-    /// Groups of blocks of samples; each group makes a partial sum.
+    /// Groups of blocks of samples. Each group has its own partial sum.
     parts: Vec<Vec<Range<usize>>>,
-    /// The passes of every block, in the same groups; empty where they are not kept.
-    kept: Vec<Vec<Box<dyn Linearization + 'a>>>,
+    /// The passes of every block, in the same groups; empty when they are not stored.
+    passes: Vec<Vec<Box<dyn Linearization + 'a>>>,
     parallelism: Parallelism,
 }
 
@@ -121,7 +120,7 @@ pub fn gauss_newton<'a>(
     gauss_newton_with(model, parameters, data, &CurvatureOptions::default())
 }
 
-/// As [`gauss_newton`], with options.
+/// The Gauss–Newton matrix as from [`gauss_newton`], with options.
 ///
 /// # Errors
 /// As [`gauss_newton`]; [`CurvatureError::EmptyBlock`] for a block size of zero.
@@ -136,7 +135,7 @@ pub fn gauss_newton_with<'a>(
 
 /// The Hessian of the mean loss of `model` at `parameters` on `data`.
 ///
-/// For piecewise linear activations it is that of the piece, with σ'(0) = σ''(0) = 0.
+/// For piecewise linear activations it is the Hessian of the linear piece, with σ'(0) = σ''(0) = 0.
 ///
 /// ```
 /// use flatmin_linalg::{Operator as _, RowMatrix};
@@ -161,7 +160,7 @@ pub fn hessian<'a>(
     hessian_with(model, parameters, data, &CurvatureOptions::default())
 }
 
-/// As [`hessian`], with options.
+/// The Hessian as from [`hessian`], with options.
 ///
 /// # Errors
 /// As [`gauss_newton_with`].
@@ -199,27 +198,27 @@ impl<'a> CurvatureOperator<'a> {
         }
         let n = data.sample_count();
         let block_count = n.div_ceil(options.block_size);
-        let part_count = block_count.min(MOST_PARTS);
-        // Blocks of nearly the same size in groups of nearly the same number.
+        let part_count = block_count.min(MAX_PARTS);
+        // Blocks have nearly equal sizes, and groups nearly equal numbers of blocks.
         let block = |b: usize| n * b / block_count..n * (b + 1) / block_count;
         let part = |g: usize| block_count * g / part_count..block_count * (g + 1) / part_count;
         let parts: Vec<Vec<Range<usize>>> =
             (0..part_count).map(|g| part(g).map(block).collect()).collect();
         let parallelism = options.parallelism;
-        let kept = if model.linearization_bytes().saturating_mul(n) <= options.cache_bytes {
-            each_part(&parts, parallelism, |blocks| {
+        let passes = if model.linearization_bytes().saturating_mul(n) <= options.cache_bytes {
+            parallelism.map(parts.iter().collect(), |blocks| {
                 let passes = blocks.iter().cloned();
                 passes.map(|samples| model.linearize(parameters, data, samples)).collect()
             })
         } else {
             Vec::new()
         };
-        Ok(Self { kind, model, parameters, data, parts, kept, parallelism })
+        Ok(Self { kind, model, parameters, data, parts, passes, parallelism })
     }
 
-    /// Whether the passes at θ are kept.
+    /// Is true when the passes at θ are stored.
     pub fn is_cached(&self) -> bool {
-        !self.kept.is_empty()
+        !self.passes.is_empty()
     }
 
     /// The gradient of the mean loss, `(1/n) Jᵀ r`, of length p.
@@ -238,9 +237,9 @@ impl<'a> CurvatureOperator<'a> {
         loss[0]
     }
 
-    /// Calls `body` with the passes of every block of a part, in order.
+    /// Calls `body` with the passes of every block of a group, in order.
     fn each_pass(&self, part: usize, mut body: impl FnMut(&dyn Linearization)) {
-        if let Some(passes) = self.kept.get(part) {
+        if let Some(passes) = self.passes.get(part) {
             for pass in passes {
                 body(pass.as_ref());
             }
@@ -251,7 +250,9 @@ impl<'a> CurvatureOperator<'a> {
         }
     }
 
-    /// Writes, for each of `count` vectors, `1/n` times what `add` adds to a sum over all blocks.
+    /// Computes sums over all blocks for `count` vectors and writes `1/n` times the sums to `images`.
+    ///
+    /// `add(pass, j, sum)` adds the contribution of a block to the sum of vector j.
     fn sum(
         &self,
         count: usize,
@@ -259,10 +260,10 @@ impl<'a> CurvatureOperator<'a> {
         add: impl Fn(&dyn Linearization, usize, &mut [f64]) + Sync + Send,
     ) {
         let length = images.first().map_or(0, |image| image.len());
-        let indices: Vec<usize> = (0..self.parts.len()).collect();
-        let partial: Vec<Vec<f64>> = each_part(&indices, self.parallelism, |part| {
+        let indices = (0..self.parts.len()).collect();
+        let partial: Vec<Vec<f64>> = self.parallelism.map(indices, |part| {
             let mut sums = vec![0.0; count * length];
-            self.each_pass(*part, |pass| {
+            self.each_pass(part, |pass| {
                 for (j, sum) in sums.chunks_exact_mut(length).enumerate() {
                     add(pass, j, sum);
                 }
@@ -279,18 +280,6 @@ impl<'a> CurvatureOperator<'a> {
     }
 }
 
-/// `work` on every part, in order or on several cores.
-fn each_part<T: Sync, R: Send>(
-    parts: &[T],
-    parallelism: Parallelism,
-    work: impl Fn(&T) -> R + Sync + Send,
-) -> Vec<R> {
-    match parallelism {
-        Parallelism::Sequential => parts.iter().map(work).collect(),
-        Parallelism::Rayon => parts.par_iter().map(work).collect(),
-    }
-}
-
 impl Operator for CurvatureOperator<'_> {
     fn dim(&self) -> usize {
         self.parameters.len()
@@ -301,11 +290,12 @@ impl Operator for CurvatureOperator<'_> {
         assert_eq!((vectors.nrows(), images.nrows()), (p, p), "dimension");
         assert_eq!(count, images.ncols(), "number of vectors");
         let (vectors, mut images) = (columns(vectors), columns_mut(images));
-        // One vector after another keeps its sum in the cache. Passes that are not kept are worth sharing.
+        // One vector at a time keeps its sum in the cache, but passes that are not stored should be
+        // shared by many vectors.
         let width = if self.is_cached() {
             1
         } else {
-            (PARTIAL_BYTES / (size_of::<f64>() * p * self.parts.len())).max(1)
+            (MAX_PARTIAL_BYTES / (size_of::<f64>() * p * self.parts.len())).max(1)
         };
         for (vectors, images) in vectors.chunks(width).zip(images.chunks_mut(width)) {
             self.sum(vectors.len(), images, |pass, j, sum| match self.kind {

@@ -74,10 +74,10 @@ pub fn is_positive_definite(matrix: MatRef<'_, f64>, shift: f64) -> bool {
     cholesky(shifted.as_ref()).is_some()
 }
 
-/// `X ← X L⁻ᵀ` for a lower triangular L, n × n, of which the upper triangle is not read, and X with n
-/// columns, each contiguous.
+/// Replaces X by `X L⁻ᵀ` for a lower triangular L.
 ///
-/// Costs mn² operations for m rows. The bits of the result are the same on every machine.
+/// L is n × n; its upper triangle is not read. X has n contiguous columns. Costs mn² operations for m
+/// rows. The bits of the result are the same on every machine.
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns of X are not contiguous.
@@ -97,7 +97,7 @@ pub fn divide_by_transposed_lower(lower: MatRef<'_, f64>, x: MatMut<'_, f64>) {
     }
 }
 
-/// `X ← X L⁻¹`, otherwise as [`divide_by_transposed_lower`].
+/// Replaces X by `X L⁻¹`; otherwise as [`divide_by_transposed_lower`].
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns of X are not contiguous.

@@ -1,16 +1,16 @@
 //! Householder reflections in blocks, and the QR decomposition made of them.
 //!
-//! Everything is built from [`simd`] and [`matmul`], and so has the same bits on every machine.
+//! All sums come from [`simd`] and [`matmul`], so that the bits are the same on every machine.
 
 use faer::{Accum, ColRef, Mat, MatMut, MatRef};
 
 use crate::{PowerOfTwo, columns_mut, matmul, product, simd};
 
-/// Columns whose reflections are applied to the rest together.
-pub(crate) const PANEL: usize = 32;
+/// The number of columns whose reflections are applied to the rest together.
+pub(crate) const BLOCK_REFLECTIONS: usize = 32;
 
-/// Squares below this are nothing beside a matrix with entries near one, and may have lost digits to
-/// underflow.
+/// Sums of squares below this are negligible in a matrix with entries near one, and may have lost digits
+/// to underflow.
 const NEGLIGIBLE: f64 = 1e-280;
 
 /// Turns a column x, of a matrix with entries near one at most, into the vector v, with `v_0 = 1`, of
@@ -24,7 +24,7 @@ pub(crate) fn reflect(x: &mut [f64]) -> (f64, f64) {
         return (0.0, alpha);
     }
     let norm = alpha.mul_add(alpha, rest).sqrt();
-    // The sign that cancels nothing.
+    // The sign that avoids cancellation.
     let beta = if alpha > 0.0 { -norm } else { norm };
     let scale = 1.0 / (alpha - beta);
     for v in tail {
@@ -34,7 +34,7 @@ pub(crate) fn reflect(x: &mut [f64]) -> (f64, f64) {
 }
 
 /// The upper triangular T with `H_0 H_1 ⋯ = I − V T Vᵀ`, for the columns of V and their τ.
-pub(crate) fn triangle(vectors: MatRef<'_, f64>, factors: &[f64]) -> Mat<f64> {
+pub(crate) fn block_factor(vectors: MatRef<'_, f64>, factors: &[f64]) -> Mat<f64> {
     let count = factors.len();
     let gram = product(vectors.transpose(), vectors);
     let mut out = Mat::zeros(count, count);
@@ -48,8 +48,8 @@ pub(crate) fn triangle(vectors: MatRef<'_, f64>, factors: &[f64]) -> Mat<f64> {
     out
 }
 
-/// `C ← (I − V T Vᵀ) C`; with the transpose of T this is the inverse.
-pub(crate) fn apply(vectors: MatRef<'_, f64>, triangle: MatRef<'_, f64>, c: MatMut<'_, f64>) {
+/// Replaces C by `(I − V T Vᵀ) C`. The transpose of T gives the inverse.
+pub(crate) fn apply_block(vectors: MatRef<'_, f64>, triangle: MatRef<'_, f64>, c: MatMut<'_, f64>) {
     let components = product(vectors.transpose(), c.as_ref());
     let components = product(triangle, components.as_ref());
     matmul(c, Accum::Add, vectors, components.as_ref(), -1.0);
@@ -59,8 +59,8 @@ pub(crate) fn apply(vectors: MatRef<'_, f64>, triangle: MatRef<'_, f64>, c: MatM
 /// Householder reflections: Q, m × n with orthonormal columns, and R, n × n upper triangular with a
 /// diagonal of any sign.
 ///
-/// Any finite matrix will do, singular ones too. Costs 4 mn² operations. The bits of the result are
-/// the same on every machine.
+/// The matrix may be any finite one, also a singular one. Costs 4 mn² operations. The bits of the result
+/// are the same on every machine.
 ///
 /// # Panics
 /// When there are more columns than rows.
@@ -69,14 +69,14 @@ pub fn thin_qr(matrix: MatRef<'_, f64>) -> (Mat<f64>, Mat<f64>) {
     let mut blocks = Vec::new();
     let upper = reduce(matrix, |block| blocks.push(block));
     let mut basis = Mat::identity(m, n);
-    for Block { first, vectors, triangle } in blocks.iter().rev() {
+    for BlockReflection { first, vectors, triangle } in blocks.iter().rev() {
         let block = basis.as_mut().submatrix_mut(*first, *first, m - first, n - first);
-        apply(vectors.as_ref(), triangle.as_ref(), block);
+        apply_block(vectors.as_ref(), triangle.as_ref(), block);
     }
     (basis, upper)
 }
 
-/// R of [`thin_qr`] alone, at half the costs and with room for one copy of the matrix.
+/// The factor R of [`thin_qr`] alone, at half the cost and with memory for one copy of the matrix.
 ///
 /// # Panics
 /// When there are more columns than rows.
@@ -84,23 +84,23 @@ pub(crate) fn thin_r(matrix: MatRef<'_, f64>) -> Mat<f64> {
     reduce(matrix, drop)
 }
 
-/// The reflections of some columns: `I − V T Vᵀ`, on the rows from `first` on.
-struct Block {
+/// The reflections of a block of columns, `I − V T Vᵀ` on the rows from `first` on.
+struct BlockReflection {
     first: usize,
     vectors: Mat<f64>,
     triangle: Mat<f64>,
 }
 
-/// R; the reflections that lead to it are handed to `keep`, the first ones first.
-fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
+/// The factor R. The block reflections that lead to it are passed to `keep` in order.
+fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(BlockReflection)) -> Mat<f64> {
     let (m, n) = (matrix.nrows(), matrix.ncols());
     assert!(m >= n, "a thin QR decomposition of {m} rows and {n} columns");
     let entries = matrix.col_iter().flat_map(ColRef::iter);
     let unit = PowerOfTwo::of_largest(entries).unwrap_or_default();
     let mut work = scaled(matrix, unit.inverse());
     let mut upper = Mat::zeros(n, n);
-    for first in (0..n).step_by(PANEL) {
-        let width = PANEL.min(n - first);
+    for first in (0..n).step_by(BLOCK_REFLECTIONS) {
+        let width = BLOCK_REFLECTIONS.min(n - first);
         let (mut panel, mut rest) = work.as_mut().split_at_col_mut(first + width);
         let mut panel = columns_mut(panel.as_mut().submatrix_mut(first, first, m - first, width));
         let mut vectors = Mat::zeros(m - first, width);
@@ -119,15 +119,15 @@ fn reduce(matrix: MatRef<'_, f64>, mut keep: impl FnMut(Block)) -> Mat<f64> {
                 upper[(first + j, later)] = column[0];
             }
         }
-        let triangle = triangle(vectors.as_ref(), &factors);
+        let triangle = block_factor(vectors.as_ref(), &factors);
         let below = rest.as_mut().subrows_mut(first, m - first);
-        apply(vectors.as_ref(), triangle.transpose(), below);
+        apply_block(vectors.as_ref(), triangle.transpose(), below);
         for later in first + width..n {
             for i in first..first + width {
                 upper[(i, later)] = rest[(i, later - first - width)];
             }
         }
-        keep(Block { first, vectors, triangle });
+        keep(BlockReflection { first, vectors, triangle });
     }
     scaled(upper.as_ref(), unit)
 }

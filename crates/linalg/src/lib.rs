@@ -1,26 +1,47 @@
-//! Linear algebra and random streams of flatmin.
+//! ```
+//! use faer::mat;
+//! use flatmin_linalg::{FnOperator, TraceOptions, stream, symmetric_eigenvalues, trace};
 //!
-//! - [`symmetric_eigenvalues`], [`symmetric_eigen`] and, for large matrices, [`decompose`]: the one guarded door
-//!   to dense symmetric eigenproblems;
-//! - [`largest_eigenpair`]: Lanczos with full re-orthogonalisation for operators that are never
-//!   formed;
-//! - [`Operator`]: what is known by its products with blocks of vectors;
-//! - [`probe`]: whether such an operator is what it claims to be;
-//! - [`trace()`], [`estimate_trace`], [`frobenius_norm_squared`]: Monte Carlo estimates of it, with
-//!   calibrated errors;
-//! - [`top_eigenpairs`] and [`spectral_density`]: its extreme eigenvalues, and all of them at a glance;
-//! - [`RowMatrix`]: the row-major storage of data and Jacobians;
-//! - [`gemm`]: products with the same bits on every machine and for any number of threads;
-//! - [`simd`]: dot products and updates with a fixed lane order, the same bits on every machine;
-//! - [`stream`]: named, independent ChaCha random streams;
-//! - [`Sharpness`]: the three sharpness measures of a positive semidefinite matrix.
+//! // A dense symmetric eigenproblem, checked before and after.
+//! let values = symmetric_eigenvalues(mat![[2.0, 1.0], [1.0, 2.0]].as_ref())?;
+//! assert!((values[1] - 3.0).abs() < 1e-14);
 //!
-//! This crate knows neither models nor data. Everything in it is deterministic, and
-//! sequential unless asked otherwise.
+//! // The trace of an operator that is known by its products only, with a confidence interval.
+//! let operator = FnOperator::new(1000, |v: &[f64], image: &mut [f64]| {
+//!     for (i, (image, v)) in image.iter_mut().zip(v).enumerate() {
+//!         *image = v / (1.0 + i as f64);
+//!     }
+//! });
+//! let estimate = trace(&operator, &TraceOptions::default(), &mut stream(0, "trace", 0))?;
+//! let interval = estimate.interval(0.95);
+//! assert!(interval.lower < 7.6 && 7.4 < interval.upper);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Linear algebra and random streams with the same bits on every machine, for any instruction set and
+//! any number of threads.
+//!
+//! - Dense matrices: [`product`] and [`matmul`] (see [`gemm`]), [`cholesky()`], [`thin_qr`],
+//!   [`symmetric_eigenvalues`], [`symmetric_eigen`] and, for large matrices, [`decompose`];
+//!   [`RowMatrix`] stores data and Jacobians row by row.
+//! - Operators that are never formed: the trait [`Operator`], which [`probe()`] checks;
+//!   [`largest_eigenpair`] and [`top_eigenpairs`] by Lanczos; [`spectral_density`].
+//! - Monte Carlo estimates with calibrated errors: [`trace()`], [`estimate_trace`] and
+//!   [`frobenius_norm_squared`].
+//! - [`Sharpness`]: trace, Frobenius norm and largest eigenvalue of a positive semidefinite matrix.
+//! - Numbers: [`Bisection`], exact scaling by a [`PowerOfTwo`], bounds of [`rounding`] errors, and proofs
+//!   that a matrix [`is_positive_definite`].
+//! - [`simd`]: dot products and updates with a fixed lane order.
+//! - [`stream()`]: named, independent ChaCha random streams.
+//!
+//! The feature `serde` (off by default) derives `Serialize` and `Deserialize` for [`Sharpness`] and
+//! [`TraceMethod`]. The crate knows neither models nor data. It reads no clock, no environment and no
+//! file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
 
 mod bisection;
 mod cholesky;
 mod density;
+mod eigen;
 mod eigenpairs;
 mod estimate;
 pub mod gemm;
@@ -36,8 +57,6 @@ pub mod rounding;
 mod sharpness;
 pub mod simd;
 mod stream;
-mod symmetric;
-mod tridiagonal;
 
 pub use bisection::Bisection;
 pub use cholesky::{
@@ -45,6 +64,9 @@ pub use cholesky::{
 };
 pub use density::{
     DensityError, DensityOptions, Node, ProbeMean, SpectralDensity, spectral_density,
+};
+pub use eigen::{
+    Decomposition, Eigen, EigenError, decompose, symmetric_eigen, symmetric_eigenvalues,
 };
 pub use eigenpairs::{EigenpairError, EigenpairOptions, Eigenpairs, End, RitzPair, top_eigenpairs};
 pub use estimate::{
@@ -65,6 +87,8 @@ pub use power_of_two::PowerOfTwo;
 pub use probe::{OperatorError, Probe, probe};
 pub use sharpness::{Sharpness, gram_sharpness};
 pub use stream::{Stream, stream};
-pub use symmetric::{
-    Decomposition, Eigen, EigenError, decompose, symmetric_eigen, symmetric_eigenvalues,
-};
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! Between the operators of this crate and those of faer.
+//! Conversions between the operators of this crate and those of faer.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::Operator;
 
 /// An [`Operator`] as a faer [`LinOp`], for faer's iterative solvers.
 ///
-/// The parallelism that faer passes on is ignored: an operator decides that itself.
+/// The parallelism that faer requests is ignored, because an operator decides that itself.
 pub struct AsLinOp<'a, O: ?Sized>(pub &'a O);
 
 impl<O: Operator + ?Sized> fmt::Debug for AsLinOp<'_, O> {
@@ -39,7 +39,7 @@ impl<O: Operator + ?Sized> LinOp<f64> for AsLinOp<'_, O> {
         _par: Par,
         _stack: &mut MemStack,
     ) {
-        // Operators may count on contiguous columns; faer's views need not have them.
+        // Operators rely on contiguous columns, which faer's views need not have.
         let vectors = rhs.to_owned();
         let mut images = Mat::zeros(out.nrows(), out.ncols());
         self.0.apply(vectors.as_ref(), images.as_mut());
@@ -71,9 +71,9 @@ impl<O: Operator + ?Sized> LinOp<f64> for AsLinOp<'_, O> {
 pub struct FromLinOp<L>(L);
 
 impl<L: LinOp<f64>> FromLinOp<L> {
-    /// `None` unless the operator is square.
+    /// Wraps a faer operator; `None` unless it is square.
     ///
-    /// That it is symmetric is not checked here: see [`probe`](crate::probe).
+    /// Symmetry is not checked here: see [`probe`](crate::probe).
     pub fn new(operator: L) -> Option<Self> {
         (operator.nrows() == operator.ncols()).then_some(Self(operator))
     }

@@ -2,7 +2,8 @@
 
 use faer::MatRef;
 
-/// A dense matrix stored row by row: inputs (a row per sample) or a Jacobian (a row per gradient).
+/// A dense matrix stored row by row, such as inputs (one row per sample) or a Jacobian (one row per
+/// gradient).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowMatrix {
     rows: usize,
@@ -10,7 +11,7 @@ pub struct RowMatrix {
     values: Vec<f64>,
 }
 
-/// The number of values does not fit the shape.
+/// The error for a number of values that does not fit the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a {rows} × {columns} matrix needs {} values, got {values}", rows * columns)]
 pub struct ShapeError {
@@ -37,7 +38,7 @@ impl RowMatrix {
         Self { rows, columns, values: vec![0.0; rows * columns] }
     }
 
-    /// A matrix whose entry (i, j) is `entry(i, j)`; entries are made row by row.
+    /// The matrix with the entries `entry(i, j)`, which are computed row by row.
     pub fn from_fn(
         rows: usize,
         columns: usize,
@@ -50,17 +51,17 @@ impl RowMatrix {
         Self { rows, columns, values }
     }
 
-    /// Number of rows.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Row `i`.
+    /// The row `i`.
     ///
     /// # Panics
     /// When `i` is not a row.
@@ -68,7 +69,7 @@ impl RowMatrix {
         &self.values[i * self.columns..][..self.columns]
     }
 
-    /// Row `i`, to write to.
+    /// The row `i`, mutable.
     ///
     /// # Panics
     /// When `i` is not a row.
@@ -81,17 +82,17 @@ impl RowMatrix {
         &self.values
     }
 
-    /// All values, row by row, to write to.
+    /// All values, row by row, mutable.
     pub fn values_mut(&mut self) -> &mut [f64] {
         &mut self.values
     }
 
-    /// All values, row by row, for good.
+    /// Takes all values, row by row, out of the matrix.
     pub fn into_values(self) -> Vec<f64> {
         self.values
     }
 
-    /// A view for dense linear algebra.
+    /// A view as a faer matrix.
     pub fn as_mat(&self) -> MatRef<'_, f64> {
         MatRef::from_row_major_slice(&self.values, self.rows, self.columns)
     }

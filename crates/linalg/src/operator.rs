@@ -1,4 +1,4 @@
-//! Symmetric operators that are never formed.
+//! Symmetric operators that are known by their products.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use faer::{MatMut, MatRef};
 
 /// A symmetric linear operator `A` on `R^dim`, known by its products.
 ///
-/// A product must be the same whenever it is asked for, to the bit, and a block of vectors must give
-/// what its vectors give one by one, to rounding.
+/// The product with a vector must have the same bits every time, and a block of vectors must give the
+/// products of its vectors one by one, to rounding. [`probe`](crate::probe) checks both.
 pub trait Operator: Sync {
-    /// Dimension of the space.
+    /// The dimension of the space.
     fn dim(&self) -> usize;
 
-    /// Writes `A V` to `images`. Both are dim × b with contiguous columns, a vector in each.
+    /// Writes `A V` to `images`. Both matrices are dim × b; each column is contiguous and holds a vector.
     ///
     /// # Panics
     /// When the shapes do not fit.
     fn apply(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>);
 }
 
-/// The operator of a closure that writes `A v` to its second argument.
+/// An operator given by a closure that writes `A v` to its second argument.
 ///
 /// ```
 /// use faer::{Mat, mat};
@@ -37,7 +37,7 @@ pub struct FnOperator<F> {
 }
 
 impl<F: Fn(&[f64], &mut [f64]) + Sync> FnOperator<F> {
-    /// The operator on `R^dim` whose products are those of `apply`.
+    /// The operator on `R^dim` whose products `apply` computes.
     pub fn new(dim: usize, apply: F) -> Self {
         Self { dim, apply }
     }
@@ -63,22 +63,22 @@ impl<F: Fn(&[f64], &mut [f64]) + Sync> Operator for FnOperator<F> {
     }
 }
 
-/// What [`Operator::apply`] asks of its matrices.
+/// The requirement of [`Operator::apply`] on its matrices.
 const CONTIGUOUS: &str = "vectors are contiguous columns";
 
-/// The columns of a block of vectors.
+/// The columns of a block of vectors, as slices.
 ///
 /// # Panics
-/// When they are not contiguous.
+/// When a column is not contiguous.
 pub fn columns(vectors: MatRef<'_, f64>) -> Vec<&[f64]> {
     let contiguous = vectors.col_iter().map(|vector| vector.try_as_col_major().expect(CONTIGUOUS));
     contiguous.map(faer::ColRef::as_slice).collect()
 }
 
-/// The columns of a block of images, to write to.
+/// The columns of a block of images, as mutable slices.
 ///
 /// # Panics
-/// When they are not contiguous.
+/// When a column is not contiguous.
 pub fn columns_mut(images: MatMut<'_, f64>) -> Vec<&mut [f64]> {
     let contiguous =
         images.col_iter_mut().map(|image| image.try_as_col_major_mut().expect(CONTIGUOUS));

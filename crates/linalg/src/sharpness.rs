@@ -1,29 +1,30 @@
-//! The three sharpness measures of one matrix.
+//! The three sharpness measures of a matrix.
 
 use faer::{ColRef, MatRef};
 
-use crate::PowerOfTwo;
-use crate::lanczos::{LanczosOptions, LanczosStatus, largest_eigenpair};
-use crate::simd;
-use crate::symmetric::{EigenError, symmetric_eigenvalues};
+use crate::{
+    EigenError, LanczosOptions, LanczosStatus, PowerOfTwo, largest_eigenpair, simd,
+    symmetric_eigenvalues,
+};
 
-/// Trace, Frobenius norm and largest eigenvalue of one positive semidefinite matrix.
+/// Trace, Frobenius norm and largest eigenvalue of a positive semidefinite matrix.
 ///
-/// Which matrix (empirical or population Gauss–Newton) is said where it is made. The loss carries
-/// the factor ½: `R(θ) = (1/2n) Σ (f(x_i;θ) − y_i)²`, so the Gauss–Newton matrix has no factor 2.
+/// The function that returns it says which matrix it describes, for example the empirical or the
+/// population Gauss–Newton matrix G. The loss carries the factor ½,
+/// `R(θ) = (1/2n) Σ (f(x_i;θ) − y_i)²`, so that G has no factor 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sharpness {
-    /// `tr G`.
+    /// The trace `tr G`.
     pub trace: f64,
-    /// `‖G‖_F`.
+    /// The Frobenius norm `‖G‖_F`.
     pub frobenius_norm: f64,
-    /// `λ_max(G)`.
+    /// The largest eigenvalue `λ_max(G)`.
     pub lambda_max: f64,
 }
 
 impl Sharpness {
-    /// The sharpness of `factor · G`.
+    /// The sharpness of `factor · G`. Values beyond the range of `f64` become infinite or zero.
     #[must_use]
     pub fn scaled(self, factor: PowerOfTwo) -> Self {
         Self {
@@ -34,7 +35,16 @@ impl Sharpness {
     }
 }
 
-/// Sharpness of `G` from the Gram matrix `K = JJᵀ/n` (n × n, symmetric).
+/// The sharpness of `G = JᵀJ/n` from the Gram matrix `K = JJᵀ/n` (n × n, symmetric), which has the
+/// same nonzero eigenvalues.
+///
+/// ```
+/// use faer::mat;
+/// let sharpness = flatmin_linalg::gram_sharpness(mat![[2.0, 1.0], [1.0, 2.0]].as_ref())?;
+/// assert!((sharpness.trace - 4.0).abs() < 1e-14);
+/// assert!((sharpness.lambda_max - 3.0).abs() < 1e-14);
+/// # Ok::<(), flatmin_linalg::EigenError>(())
+/// ```
 ///
 /// # Errors
 /// [`EigenError`] when an entry is not finite or the eigenproblem fails.
@@ -45,17 +55,17 @@ pub fn gram_sharpness(gram: MatRef<'_, f64>) -> Result<Sharpness, EigenError> {
     Ok(Sharpness { trace, frobenius_norm, lambda_max: lambda_max(gram)? })
 }
 
-/// Below this size the dense eigenproblem is as fast as Lanczos.
-const DENSE_SIZE: usize = 64;
+/// The largest size at which the dense eigenproblem is as fast as Lanczos.
+const MAX_DENSE_SIZE: usize = 64;
 
 /// The largest eigenvalue of a positive semidefinite matrix.
 ///
-/// Large matrices go through Lanczos, whose residual of 1e-10 bounds the relative error by as much
-/// (it is about the square of that where the eigenvalue is isolated); whenever it does not converge,
-/// or closes in an invariant space that may miss the top, the dense eigenproblem decides.
+/// Large matrices go through Lanczos. Its relative residual of 1e-10 bounds the relative error, which is
+/// about the square of that when the eigenvalue is isolated. The dense eigenproblem decides whenever
+/// Lanczos does not converge, or ends in an invariant space, which may miss the largest eigenvalue.
 fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     let n = gram.nrows();
-    if n > DENSE_SIZE {
+    if n > MAX_DENSE_SIZE {
         let columns: Option<Vec<&[f64]>> =
             gram.col_iter().map(|column| Some(column.try_as_col_major()?.as_slice())).collect();
         let options = LanczosOptions { relative_residual: 1e-10, ..LanczosOptions::default() };
@@ -71,12 +81,12 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
             }
         }
     }
-    // Positive semidefinite: a negative top is rounding of zero.
+    // The matrix is positive semidefinite: a negative result is a rounding error of zero.
     Ok(symmetric_eigenvalues(gram)?.last().copied().unwrap_or(0.0).max(0.0))
 }
 
-/// Weights without structure (the fractional parts of multiples of the golden ratio), so that no
-/// eigenvector of a structured matrix is orthogonal to them.
+/// A start vector without structure (the fractional parts of multiples of the golden ratio), so that no
+/// eigenvector of a structured matrix is orthogonal to it.
 fn start(n: usize) -> Vec<f64> {
     (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect()
 }
@@ -85,13 +95,13 @@ fn start(n: usize) -> Vec<f64> {
 mod tests {
     use faer::Mat;
 
-    use super::{DENSE_SIZE, gram_sharpness, start};
+    use super::{MAX_DENSE_SIZE, gram_sharpness, start};
 
-    /// The identity and a direction that the start of the iteration does not have: its space closes
-    /// at once, without the largest eigenvalue.
+    /// The identity plus a projection orthogonal to the start. The Krylov space is invariant at once,
+    /// without the largest eigenvalue.
     #[test]
     fn an_eigenvalue_that_the_iteration_cannot_see_is_found() {
-        let n = DENSE_SIZE + 6;
+        let n = MAX_DENSE_SIZE + 6;
         let start = start(n);
         let mut hidden = vec![0.0; n];
         let length = (start[0] * start[0] + start[1] * start[1]).sqrt();

@@ -12,10 +12,17 @@ pub type Stream = ChaCha8Rng;
 /// threads can change a random number. The ChaCha key is the BLAKE3 hash of the seed and the
 /// purpose; `index` is the ChaCha stream number, for families such as replicas.
 ///
+/// The purpose determines the numbers, so that two uses of one name would draw the same ones. A crate
+/// therefore declares its purposes as constants in one module, `streams`, where a repeated name is seen.
+///
 /// ```
 /// use rand::RngExt as _;
-/// let mut first = flatmin_linalg::stream(0, "initial parameters", 0);
-/// let mut again = flatmin_linalg::stream(0, "initial parameters", 0);
+/// mod streams {
+///     /// The stream that initial parameters are drawn from.
+///     pub const INITIAL_PARAMETERS: &str = "initial parameters";
+/// }
+/// let mut first = flatmin_linalg::stream(0, streams::INITIAL_PARAMETERS, 0);
+/// let mut again = flatmin_linalg::stream(0, streams::INITIAL_PARAMETERS, 0);
 /// assert_eq!(first.random::<u64>(), again.random::<u64>());
 /// ```
 pub fn stream(seed: u64, purpose: &str, index: u64) -> Stream {

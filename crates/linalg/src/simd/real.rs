@@ -6,16 +6,16 @@ use std::ops::IndexMut;
 
 use pulp::Simd;
 
-/// `f64` or `f32`, and what the registers of an instruction set do with them: a kernel that is generic over
+/// The types `f64` and `f32`, with the register operations that kernels need. A kernel that is generic over
 /// it exists once for both.
 pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
-    /// 0.
+    /// The number 0.
     const ZERO: Self;
 
-    /// Number of partial sums of every reduction: as many as a register of AVX-512 holds.
+    /// The number of partial sums of every reduction: as many as a register of AVX-512 holds.
     const LANES: usize;
 
-    /// As many numbers as there are lanes.
+    /// An array with one number for each lane.
     type Array: Copy
         + Debug
         + Send
@@ -25,58 +25,58 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
         + AsMut<[Self]>
         + IndexMut<usize, Output = Self>;
 
-    /// A register.
+    /// A register of the instruction set `S`.
     type Register<S: Simd>: Copy + Debug + Send + Sync + 'static;
 
-    /// At least as many registers as all lanes take.
+    /// An array of at least as many registers as all lanes need.
     type Registers<S: Simd>: Copy + Debug + IndexMut<usize, Output = Self::Register<S>>;
 
     /// The nearest number of this type.
     fn from_f64(value: f64) -> Self;
 
-    /// The same number.
+    /// This number as `f64`, which is exact.
     fn to_f64(self) -> f64;
 
-    /// `self · factor + addend`, fused.
+    /// The fused `self · factor + addend`.
     #[must_use]
     fn mul_add(self, factor: Self, addend: Self) -> Self;
 
-    /// The nearest numbers of this type; not copied where they are of it already.
+    /// The nearest numbers of this type; borrowed for `f64`.
     fn rounded(values: &[f64]) -> Cow<'_, [Self]>;
 
-    /// Numbers by the length of an [`Array`](Self::Array), without a rest that fills none.
+    /// The values as arrays, without a remainder that fills none.
     fn arrays(values: &[Self]) -> &[Self::Array];
 
     /// As [`arrays`](Self::arrays).
     fn arrays_mut(values: &mut [Self]) -> &mut [Self::Array];
 
-    /// Numbers as registers, without a rest that fills none.
+    /// The values as registers, without a remainder that fills none.
     fn registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
 
     /// As [`registers`](Self::registers).
     fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
 
-    /// The same register for all.
+    /// An array of copies of one register.
     fn same<S: Simd>(register: Self::Register<S>) -> Self::Registers<S>;
 
     /// The same value in all lanes of a register.
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Register<S>;
 
-    /// Lane by lane.
+    /// The sum lane by lane.
     fn add_registers<S: Simd>(
         simd: S,
         a: Self::Register<S>,
         b: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// Lane by lane.
+    /// The product lane by lane.
     fn mul_registers<S: Simd>(
         simd: S,
         a: Self::Register<S>,
         b: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// `a · b + c` lane by lane, fused.
+    /// The fused `a · b + c`, lane by lane.
     fn mul_add_registers<S: Simd>(
         simd: S,
         a: Self::Register<S>,
@@ -84,18 +84,18 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
         c: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// Zero where `condition ≤ 0`, else `if_true`, lane by lane; a NaN lets it through.
+    /// Lane by lane, zero where `condition ≤ 0` and `if_true` elsewhere, also where `condition` is NaN.
     fn where_positive<S: Simd>(
         simd: S,
         condition: Self::Register<S>,
         if_true: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// The sum over the register: halved until one lane is left.
+    /// The sum of the lanes of a register, which is halved until one lane is left.
     fn sum_register<S: Simd>(simd: S, a: Self::Register<S>) -> Self;
 }
 
-/// There are no other types.
+/// Prevents other implementations of [`Real`].
 pub trait Sealed {}
 
 macro_rules! real {
@@ -236,7 +236,7 @@ real!(
     |values: &[f64]| Cow::Owned(values.iter().copied().map(nearest).collect())
 );
 
-/// Infinite beyond the largest float32.
+/// The nearest `f32`; infinite beyond the largest.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "rounding is what is asked for")]
 fn nearest(value: f64) -> f32 {

@@ -6,9 +6,21 @@
 //! the trace and the Frobenius norm of the matrix, which an eigendecomposition preserves, before it
 //! is returned.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
+)]
+
+mod columns;
+mod ql;
+mod reduction;
+mod rotations;
+mod tridiagonal;
+mod work_matrix;
+
 use faer::{Mat, MatRef};
 
-use crate::tridiagonal::{self, WorkMatrix};
+use self::work_matrix::WorkMatrix;
 use crate::{Parallelism, PowerOfTwo, RowMatrix};
 
 /// Eigenvalues in ascending order with orthonormal eigenvectors (columns).
@@ -20,16 +32,16 @@ pub struct Eigen {
     pub vectors: Mat<f64>,
 }
 
-/// Why a symmetric eigenproblem has no trustworthy answer.
+/// The reason why a symmetric eigenproblem has no trustworthy solution.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EigenError {
     /// The matrix is not square.
     #[error("a symmetric matrix must be square, got {rows} × {columns}")]
     NotSquare {
-        /// Rows given.
+        /// Number of rows.
         rows: usize,
-        /// Columns given.
+        /// Number of columns.
         columns: usize,
     },
     /// An entry is NaN or infinite.
@@ -37,9 +49,9 @@ pub enum EigenError {
     NotFinite {
         /// Row of the first such entry.
         row: usize,
-        /// Its column.
+        /// Column of that entry.
         column: usize,
-        /// Its value.
+        /// Value of that entry.
         value: f64,
     },
     /// The iteration did not converge.
@@ -48,11 +60,11 @@ pub enum EigenError {
     /// The result contradicts an invariant of the matrix.
     #[error("the computed eigenvalues give {invariant} {computed}, the matrix has {expected}")]
     Inconsistent {
-        /// Which invariant: the trace or the Frobenius norm.
+        /// The invariant: the trace or the Frobenius norm.
         invariant: &'static str,
-        /// From the eigenvalues.
+        /// Its value from the eigenvalues.
         computed: f64,
-        /// From the matrix.
+        /// Its value from the matrix.
         expected: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! Rotations of columns, many sweeps at a time.
+//! Rotations of columns, applied many sweeps at a time.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -7,36 +7,38 @@ use crate::Parallelism;
 use crate::RowMatrix;
 use crate::simd::{self, AlignedVec, LANES};
 
-/// Sweeps of rotations that are applied together.
-const WAVE: usize = 4;
+/// The number of sweeps of rotations that are applied together.
+const WAVE_SWEEPS: usize = 4;
 
-/// Waves that are applied together to a matrix of fewer than [`LARGE`] rows.
-const WAVES: usize = 16;
+/// The number of waves that are applied together to a matrix of fewer than [`LARGE_MATRIX_ROWS`] rows.
+const SLAB_WAVES: usize = 16;
 
-/// From so many rows on more waves are.
-const LARGE: usize = 512;
+/// The number of rows from which four times as many waves are applied together.
+const LARGE_MATRIX_ROWS: usize = 512;
 
-/// Up to [`WAVE`] sweeps of rotations. Those that a sweep does not have do nothing.
+/// Up to [`WAVE_SWEEPS`] sweeps of rotations. Missing rotations are identities.
 struct Wave {
-    /// Rotation i of sweep w at i − w + `WAVE`: the place of column i − w in a slab of all columns.
-    rotations: Vec<[(f64, f64); WAVE]>,
+    /// Rotation i of sweep w, at the index i − w + `WAVE_SWEEPS` that column i − w has in a slab of all
+    /// columns.
+    rotations: Vec<[(f64, f64); WAVE_SWEEPS]>,
     count: usize,
-    /// The columns that are touched.
+    /// The first rotated column.
     first: usize,
+    /// The last rotated column.
     last: usize,
 }
 
 impl Wave {
     fn new(columns: usize) -> Self {
-        let rotations = vec![[(1.0, 0.0); WAVE]; columns + 2 * WAVE];
+        let rotations = vec![[(1.0, 0.0); WAVE_SWEEPS]; columns + 2 * WAVE_SWEEPS];
         Self { rotations, count: 0, first: columns, last: 0 }
     }
 
-    /// Adds a sweep: of the last columns first, and that of `first` last.
+    /// Adds a sweep. Its rotations begin with the last column and end with column `first`.
     fn push(&mut self, first: usize, rotations: &[(f64, f64)]) {
         let last = first + rotations.len();
         for (i, rotation) in (first..last).rev().zip(rotations) {
-            self.rotations[i + WAVE - self.count][self.count] = *rotation;
+            self.rotations[i + WAVE_SWEEPS - self.count][self.count] = *rotation;
         }
         self.first = self.first.min(first);
         self.last = self.last.max(last);
@@ -44,35 +46,35 @@ impl Wave {
     }
 }
 
-/// A square matrix and the rotations of its columns that are still to be applied.
+/// A square matrix with pending rotations of its columns.
 pub(super) struct Sweeps {
     matrix: RowMatrix,
     waves: Vec<Wave>,
-    /// Waves that are applied to a slab of rows while it is in the cache.
-    most: usize,
+    /// The number of waves that are applied to a slab of rows while it is in the cache.
+    max_waves: usize,
     parallelism: Parallelism,
 }
 
-/// Most rows of a slab.
-const SLAB: usize = 4 * LANES;
+/// The largest number of rows of a slab.
+const MAX_SLAB_ROWS: usize = 4 * LANES;
 
-/// Numbers that the nearer caches hold.
-const CACHED: usize = 1 << 17;
+/// The number of `f64` values that the nearer caches hold.
+const CACHED_NUMBERS: usize = 1 << 17;
 
 impl Sweeps {
     pub(super) fn new(matrix: RowMatrix, parallelism: Parallelism) -> Self {
-        // Every time the matrix goes to slabs and back.
-        let most = if matrix.rows() < LARGE { WAVES } else { 4 * WAVES };
-        Self { matrix, waves: Vec::new(), most, parallelism }
+        // Each application copies the whole matrix to slabs and back.
+        let max_waves = if matrix.rows() < LARGE_MATRIX_ROWS { SLAB_WAVES } else { 4 * SLAB_WAVES };
+        Self { matrix, waves: Vec::new(), max_waves, parallelism }
     }
 
-    /// Applies a sweep of rotations, as [`Wave::push`] has them, now or later.
+    /// Records a sweep of rotations in the order of [`Wave::push`].
     pub(super) fn sweep(&mut self, first: usize, rotations: &[(f64, f64)]) {
         if rotations.is_empty() {
             return;
         }
-        if self.waves.last().is_none_or(|wave| wave.count == WAVE) {
-            if self.waves.len() == self.most {
+        if self.waves.last().is_none_or(|wave| wave.count == WAVE_SWEEPS) {
+            if self.waves.len() == self.max_waves {
                 self.apply();
             }
             self.waves.push(Wave::new(self.matrix.columns()));
@@ -88,10 +90,10 @@ impl Sweeps {
         let last = self.waves.iter().map(|wave| wave.last).max().unwrap_or(0);
         if first < last {
             let waves = &self.waves;
-            // As many groups of rows as the cache holds: one, two or four, which is what fills registers.
-            let groups = (CACHED / n / LANES).clamp(1, SLAB / LANES);
+            // As many lane groups of rows as the cache holds: one, two or four, which fill registers.
+            let groups = (CACHED_NUMBERS / n / LANES).clamp(1, MAX_SLAB_ROWS / LANES);
             let rows = LANES << groups.ilog2();
-            let slab = || AlignedVec::zeros(rows * (last - first + 1 + 2 * WAVE));
+            let slab = || AlignedVec::zeros(rows * (last - first + 1 + 2 * WAVE_SWEEPS));
             let rotate = |slab: &mut AlignedVec, rows: &mut [f64]| {
                 simd::arch().dispatch(Rotate { rows, n, waves, first, last, slab });
             };
@@ -132,7 +134,7 @@ struct Rotate<'a> {
     waves: &'a [Wave],
     first: usize,
     last: usize,
-    /// Room for them, column by column.
+    /// Memory for the columns, one after another.
     slab: &'a mut [f64],
 }
 
@@ -141,7 +143,7 @@ impl WithSimd for Rotate<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // A column for each sweep must fit into the registers.
+        // One column for each sweep must fit into the registers.
         match S::F64_LANES {
             8 if self.rows.len() > 2 * LANES * self.n => self.slab::<S, 4>(simd),
             8 if self.rows.len() > LANES * self.n => self.slab::<S, 2>(simd),
@@ -152,15 +154,15 @@ impl WithSimd for Rotate<'_> {
 }
 
 impl Rotate<'_> {
-    /// In a slab, columns follow each other; at both ends are columns of zeros, for sweeps that are behind or
-    /// ahead.
+    /// Copies the columns to the slab, rotates them, and copies them back. Columns of zeros at both ends of
+    /// the slab serve the sweeps that are behind or ahead.
     #[inline(always)]
     fn slab<S: Simd, const R: usize>(self, simd: S) {
         let Self { rows, n, waves, first, last, slab } = self;
         let height = (rows.len() / n).next_multiple_of(R.max(LANES / S::F64_LANES) * S::F64_LANES);
         let per_column = height / S::F64_LANES;
-        let slab = &mut slab[..height * (last - first + 1 + 2 * WAVE)];
-        let inner = WAVE * height;
+        let slab = &mut slab[..height * (last - first + 1 + 2 * WAVE_SWEEPS)];
+        let inner = WAVE_SWEEPS * height;
         slab[..inner].fill(0.0);
         slab[inner + (last - first + 1) * height..].fill(0.0);
         let count = last - first + 1;
@@ -176,7 +178,7 @@ impl Rotate<'_> {
         for wave in waves {
             let mut offset = 0;
             while offset < per_column {
-                rotate::<S, R>(simd, registers, per_column, offset, first, wave);
+                rotate::<S, R>(simd, registers, SlabRows { per_column, offset }, first, wave);
                 offset += R;
             }
         }
@@ -191,25 +193,33 @@ impl Rotate<'_> {
     }
 }
 
+/// The rows of a slab that are rotated together.
+#[derive(Clone, Copy)]
+struct SlabRows {
+    /// The number of registers of a column of the slab.
+    per_column: usize,
+    /// The first register of these rows.
+    offset: usize,
+}
+
 /// Applies the sweeps of a wave to `R` registers of every column of a slab.
 ///
-/// A sweep turns columns i and i + 1 for i from high to low. What it leaves of i + 1 is what the next
-/// sweep needs to turn i + 1 and i + 2, so that each is one column behind the one before it, and a column
-/// is loaded and stored once for all of them.
+/// A sweep rotates columns i and i + 1 for i from high to low. It finishes column i + 1, which the next sweep
+/// needs to rotate columns i + 1 and i + 2. So each sweep is one column behind the sweep before it, and a
+/// column is loaded and stored once for all of them.
 #[inline(always)]
 fn rotate<S: Simd, const R: usize>(
     simd: S,
     slab: &mut [S::f64s],
-    per_column: usize,
-    offset: usize,
+    SlabRows { per_column, offset }: SlabRows,
     first: usize,
     wave: &Wave,
 ) {
-    // Column i of the matrix is column i − first + WAVE of the slab.
-    let mut column = wave.last - first + WAVE;
-    // The higher column of the pair that sweep w turns next.
-    let mut held = [[simd.splat_f64s(0.0); R]; WAVE];
-    for w in 0..WAVE {
+    // Column i of the matrix is column i − first + WAVE_SWEEPS of the slab.
+    let mut column = wave.last - first + WAVE_SWEEPS;
+    // The higher column of the pair that sweep w rotates next.
+    let mut held = [[simd.splat_f64s(0.0); R]; WAVE_SWEEPS];
+    for w in 0..WAVE_SWEEPS {
         held[w].copy_from_slice(&slab[(column + w) * per_column + offset..][..R]);
     }
     while column > wave.first - first + 1 {
@@ -217,7 +227,7 @@ fn rotate<S: Simd, const R: usize>(
         let rotations = &wave.rotations[column + first];
         let mut passing = [simd.splat_f64s(0.0); R];
         passing.copy_from_slice(&slab[column * per_column + offset..][..R]);
-        for w in 0..WAVE {
+        for w in 0..WAVE_SWEEPS {
             let cosine = simd.splat_f64s(rotations[w].0);
             let sine = simd.splat_f64s(rotations[w].1);
             let minus = simd.splat_f64s(-rotations[w].1);
@@ -227,16 +237,16 @@ fn rotate<S: Simd, const R: usize>(
                 held[w][r] = simd.mul_add_f64s(cosine, low, simd.mul_f64s(minus, high));
             }
         }
-        slab[(column + WAVE) * per_column + offset..][..R].copy_from_slice(&passing);
+        slab[(column + WAVE_SWEEPS) * per_column + offset..][..R].copy_from_slice(&passing);
     }
-    for w in 0..WAVE {
+    for w in 0..WAVE_SWEEPS {
         slab[(column + w) * per_column + offset..][..R].copy_from_slice(&held[w]);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CACHED, LANES, SLAB, Sweeps};
+    use super::{CACHED_NUMBERS, LANES, MAX_SLAB_ROWS, Sweeps};
     use crate::{Parallelism, RowMatrix};
 
     /// Some sweeps on rows of length `n`.
@@ -257,8 +267,8 @@ mod tests {
     /// four.
     #[test]
     fn rows_are_rotated_alike_in_slabs_of_every_height() {
-        for fit in [1, 2, SLAB / LANES, 3] {
-            let n = CACHED / (fit * LANES);
+        for fit in [1, 2, MAX_SLAB_ROWS / LANES, 3] {
+            let n = CACHED_NUMBERS / (fit * LANES);
             let rows: Vec<usize> = (0..61).collect();
             let together = swept(&rows, n);
             for i in [0, 23, 24, 31, 32, 60] {

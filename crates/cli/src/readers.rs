@@ -44,7 +44,7 @@ pub fn blocks(bytes: &[u8]) -> Result<(), String> {
 /// # Errors
 /// When it is not one, or is of another run.
 pub fn checkpoint(bytes: &[u8]) -> Result<(), String> {
-    train::readers::checkpoint(bytes)
+    train::readers::checkpoint(bytes).map_err(|error| error.to_string())
 }
 
 /// Reads the summary of a run that has ended, and returns it in words.

@@ -285,6 +285,7 @@ impl Config {
     }
 }
 
+/// Checks `[initial]`.
 fn initial(
     section: Section<'_>,
     table: &InitialTable,
@@ -306,6 +307,7 @@ fn initial(
     Err(section.error("balance_ratio", &message))
 }
 
+/// Checks `[optimizer]`.
 fn optimizer(
     document: &Document<'_>,
     table: Option<OptimizerTable>,
@@ -377,27 +379,29 @@ fn batches(
 
 /// Momentum and weight decay, by PyTorch's rules.
 fn update(section: Section<'_>, table: &OptimizerTable) -> Result<Optimizer, ConfigError> {
-    // In this order a setting that depends on others comes after them.
-    let build = || -> Result<Optimizer, (&str, OptimizerError)> {
-        let at = |key| move |error| (key, error);
-        let optimizer = Optimizer::sgd();
-        let optimizer =
-            optimizer.momentum(table.momentum.unwrap_or(0.0)).map_err(at("momentum"))?;
-        let optimizer =
-            optimizer.dampening(table.dampening.unwrap_or(0.0)).map_err(at("dampening"))?;
-        let optimizer = match table.nesterov {
-            Some(true) => optimizer.nesterov().map_err(at("nesterov"))?,
-            _ => optimizer,
+    let set = |value: Option<f64>| value.unwrap_or(0.0);
+    // Settings that depend on others come after them.
+    let optimizer = Optimizer::sgd()
+        .momentum(set(table.momentum))
+        .and_then(|sgd| sgd.dampening(set(table.dampening)))
+        .and_then(|sgd| if table.nesterov == Some(true) { sgd.nesterov() } else { Ok(sgd) })
+        .and_then(|sgd| sgd.weight_decay(set(table.weight_decay)))
+        .and_then(|sgd| sgd.decoupled_weight_decay(set(table.decoupled_weight_decay)));
+    optimizer.map_err(|error| {
+        let key = match error {
+            OptimizerError::Momentum { .. } => "momentum",
+            OptimizerError::Dampening { .. } => "dampening",
+            OptimizerError::Nesterov { .. } => "nesterov",
+            OptimizerError::WeightDecay { value } if Some(value) == table.weight_decay => {
+                "weight_decay"
+            }
+            _ => "decoupled_weight_decay",
         };
-        let decay = optimizer.weight_decay(table.weight_decay.unwrap_or(0.0));
-        let optimizer = decay.map_err(at("weight_decay"))?;
-        let decay = optimizer.decoupled_weight_decay(table.decoupled_weight_decay.unwrap_or(0.0));
-        decay.map_err(at("decoupled_weight_decay"))
-    };
-    build().map_err(|(key, error)| section.error(key, &error.to_string()))
+        section.error(key, &error.to_string())
+    })
 }
 
-/// `None`: all steps are taken.
+/// The rule by which a run has converged; `None` if it takes all its steps.
 fn stopping(
     setting: Option<&TextOr<NoStopping, StoppingTable>>,
     has_order: bool,
@@ -405,7 +409,7 @@ fn stopping(
     let default = StoppingRule::default();
     match setting {
         Some(TextOr::Text(NoStopping::Never)) => None,
-        // Who replays an order wants all of it.
+        // An order is replayed to its end.
         None => (!has_order).then_some(default),
         Some(TextOr::Table(StoppingTable { loss, checks, screening_loss })) => {
             let screening_loss = match (screening_loss, loss) {
@@ -421,6 +425,7 @@ fn stopping(
     }
 }
 
+/// Checks `[metrics]`.
 fn metrics_config(
     document: &Document<'_>,
     table: MetricsTable,

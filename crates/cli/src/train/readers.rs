@@ -1,5 +1,7 @@
 //! The readers of a run's folder by themselves, for [`crate::readers`].
 
+use std::error::Error;
+
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::{Dataset, DiagonalLinear};
 use flatmin_optim::{
@@ -14,13 +16,11 @@ pub(crate) fn summary(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// Reads a checkpoint, whatever its checksum, and goes on with a small run from there.
-pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     let state = folder::state(bytes)?;
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let model = DiagonalLinear::new(2).map_err(|error| text(&error))?;
-    let inputs = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
-    let inputs = inputs.map_err(|error| text(&error))?;
-    let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0]).map_err(|error| text(&error))?;
+    let model = DiagonalLinear::new(2)?;
+    let inputs = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0])?;
+    let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0])?;
     let options = TrainOptions {
         method: Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling },
         optimizer: Optimizer::sgd(),
@@ -33,9 +33,8 @@ pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), String> {
         checkpoints: vec![0, 5, 30],
     };
     let rng = stream(0, "batches", 0);
-    let trainer = Trainer::new(&model, &data, &[0.5; 4], &options, rng);
-    let mut trainer = trainer.map_err(|error| text(&error))?;
-    trainer.restore(&state).map_err(|error| text(&error))?;
+    let mut trainer = Trainer::new(&model, &data, &[0.5; 4], &options, rng)?;
+    trainer.restore(&state)?;
     while trainer.outcome().is_none() {
         let _ = trainer.observe();
         trainer.advance();

@@ -22,7 +22,7 @@ pub enum MinimumError {
     /// A block of columns, or another sum, has another number of rows than the sum it is added to.
     #[error("{what} has {got} rows, expected {expected}")]
     Rows {
-        /// What was added.
+        /// The name of the part.
         what: &'static str,
         /// Its rows.
         got: usize,
@@ -143,7 +143,7 @@ pub enum BatchError {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ThresholdError {
-    /// What was given does not describe a minimum.
+    /// The matrix does not describe a minimum.
     #[error(transparent)]
     Minimum(#[from] MinimumError),
     /// The settings make no optimizer.

@@ -74,7 +74,7 @@ pub struct AlmostSureEdge {
     pub lower: EdgePoint,
     /// A larger one with exponent > 0, by 3 standard errors.
     pub upper: EdgePoint,
-    /// Whether both ends are decided, and the interval as narrow as requested.
+    /// How the search ended.
     pub status: EdgeStatus,
     /// The number of learning rates tried.
     pub evaluations: usize,
@@ -103,7 +103,8 @@ pub struct AlmostSureEdge {
 /// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
 /// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
 ///
-/// # Errors [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
+/// # Errors
+/// [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
 /// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large;
 /// as [`LinearisedSgd::new`].
 pub fn almost_sure_edge(
@@ -317,7 +318,7 @@ mod tests {
         };
         assert_eq!(next(1.0, None, 1.009), None);
         assert!(next(1.0, None, 1.011).is_some());
-        // Beside undecided rates down to a quarter of it.
+        // Beside undecided rates, gaps down to a quarter of the tolerance are halved.
         let undecided = |rate| Some((rate, rate));
         assert_eq!(next(1.0, undecided(1.0024), 1.0047), None);
         assert_eq!(next(1.0, undecided(1.0024), 2.0), Some(1.0024_f64.sqrt() * 2.0_f64.sqrt()));
@@ -325,7 +326,7 @@ mod tests {
             next(1.0, undecided(1.0049), 1.0101),
             Some(1.0049_f64.sqrt() * 1.0101_f64.sqrt())
         );
-        // The wider gap is the one with the larger ratio, wherever it lies.
+        // The wider gap is the one with the larger ratio, at any magnitude.
         assert_eq!(next(10.0, Some((10.2, 10.5)), 20.0), Some(10.5_f64.sqrt() * 20.0_f64.sqrt()));
     }
 }

@@ -63,7 +63,7 @@ impl LyapunovExponent {
         Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
     }
 
-    /// Whether the drift is at most `multiple` standard errors, or rounding. Otherwise the run was
+    /// True if the drift is at most `multiple` standard errors, or rounding. Otherwise the run was
     /// too short: the value is still on the way to the exponent, which its standard error does not
     /// show.
     pub fn is_settled(self, multiple: f64) -> bool {

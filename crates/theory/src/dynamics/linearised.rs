@@ -32,7 +32,8 @@ pub struct LinearisedSgd<'a> {
 impl<'a> LinearisedSgd<'a> {
     /// The dynamics of `optimizer` at `minimum`, with batches and a learning rate η.
     ///
-    /// # Errors [`SimulationError::Unsupported`] unless the optimizer is SGD with or without
+    /// # Errors
+    /// [`SimulationError::Unsupported`] unless the optimizer is SGD with or without
     /// heavy-ball momentum; [`SimulationError::SeveralOutputs`] unless there is one output;
     /// [`SimulationError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`;
     /// [`SimulationError::Batch`] as [`Batch::noise_coefficient`].

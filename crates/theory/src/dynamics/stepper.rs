@@ -141,7 +141,7 @@ impl Stepper {
         }
     }
 
-    /// Whether there are drawn steps, with batches of one sample.
+    /// True if there are drawn steps, with batches of one sample.
     fn has_single_steps(&self) -> bool {
         self.sampler.batch.size() == 1 && !self.samples.is_empty()
     }

@@ -41,7 +41,8 @@ impl Gram {
 
     /// From `JJᵀ`, **not** divided by n.
     ///
-    /// # Errors [`MinimumError`], with the offending entry: the matrix has no rows, is not square,
+    /// # Errors
+    /// [`MinimumError`], with the offending entry: the matrix has no rows, is not square,
     /// not finite or not symmetric, or has an entry that no positive semidefinite matrix has: a
     /// negative one on the diagonal, or one with `|a_ij| > √(a_ii a_jj)`.
     pub fn from_sums(matrix: Mat<f64>) -> Result<Self, MinimumError> {

@@ -59,7 +59,8 @@ impl GramSum {
     /// An empty sum for nk rows, sample by sample: k = `output_count` outputs for each of n
     /// samples.
     ///
-    /// # Errors [`MinimumError::NoSamples`] when there is no sample, [`MinimumError::Outputs`] when
+    /// # Errors
+    /// [`MinimumError::NoSamples`] when there is no sample, [`MinimumError::Outputs`] when
     /// there is no output.
     pub fn with_outputs(
         sample_count: usize,

@@ -22,12 +22,12 @@ pub(super) struct Certificate {
     pub(super) rayleigh_rounding: f64,
     /// Relative bound on the rounding of the largest quotient.
     pub(super) quotient_rounding: f64,
-    /// What the [least offset](super::cone::Cone::least_offset) of the level adds to the width.
+    /// The share of the [least offset](super::cone::Cone::least_offset) of the level in the width.
     pub(super) least_offset: f64,
 }
 
 impl Certificate {
-    /// Whether the vector has entries so small that their quotients are nothing but rounding. The
+    /// True if the vector has entries so small that their quotients are nothing but rounding. The
     /// vector of a higher level has larger entries.
     pub(super) fn is_lost_in_rounding(&self) -> bool {
         self.quotient_rounding > MAX_ROUNDING_RATIO * self.rayleigh_rounding
@@ -225,7 +225,7 @@ fn frobenius_norm(matrix: &Mat<f64>) -> f64 {
     squared_norm(matrix).sqrt()
 }
 
-/// Whether `level · block − image` is positive definite for every image within `error` (in norm) of
+/// True if `level · block − image` is positive definite for every image within `error` (in norm) of
 /// the given one.
 fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool {
     let k = block.nrows();

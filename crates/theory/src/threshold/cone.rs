@@ -9,8 +9,8 @@ use flatmin_linalg::{EigenError, cholesky_margin, is_positive_definite, symmetri
 /// one output.
 const MIXED: f64 = 0.01;
 
-/// The share for several outputs. It is also the room that a supersolution leaves for rounding in
-/// every direction of a block, so that more of it makes narrower intervals.
+/// The share for several outputs. It is also the margin that a supersolution leaves for rounding in
+/// every direction of a block, so that a larger share makes narrower intervals.
 const MIXED_BLOCKS: f64 = 0.25;
 
 /// n-tuples of symmetric k × k matrices, ordered by the cone of positive semidefinite ones. For k =
@@ -37,7 +37,7 @@ impl Cone {
         self.outputs
     }
 
-    /// Whether there is one output, so that tuples are plain vectors.
+    /// True if there is one output, so that tuples are plain vectors.
     pub(super) fn is_orthant(self) -> bool {
         self.outputs == 1
     }
@@ -85,14 +85,14 @@ impl Cone {
     }
 
     /// The least relative distance of the level of a supersolution above the root at which its
-    /// blocks are [provably](is_positive_definite) positive definite and leave as much room again.
+    /// blocks are [provably](is_positive_definite) positive definite, with as much margin again.
     /// Zero for one output.
     pub(super) fn least_offset(self) -> f64 {
         let k = self.outputs;
         if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * cholesky_margin(k) }
     }
 
-    /// Whether a tuple provably lies inside the cone, rounding included.
+    /// True if a tuple provably lies inside the cone, rounding included.
     pub(super) fn contains(self, vector: &[f64]) -> bool {
         if self.is_orthant() {
             return vector.iter().all(|v| *v > 0.0 && v.is_finite());
@@ -100,7 +100,7 @@ impl Cone {
         self.blocks(vector).all(|block| is_positive_definite(block.as_ref(), 0.0))
     }
 
-    /// Whether `factor · bound − vector` lies inside the cone; the difference is rounded.
+    /// True if `factor · bound − vector` lies inside the cone; the difference is rounded.
     pub(super) fn is_below(self, vector: &[f64], bound: &[f64], factor: f64) -> bool {
         if self.is_orthant() {
             return vector.iter().zip(bound).all(|(v, b)| *v <= factor * b);

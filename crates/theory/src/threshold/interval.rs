@@ -13,7 +13,7 @@ pub struct ThresholdOptions {
     /// of it may be spent on dropping the smallest eigenvalues. Rounding adds to the width: asking
     /// for less than 1e-14 gains nothing.
     pub relative_width: f64,
-    /// Whether the products may use several cores. The result has the same bits either way.
+    /// True if the products may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,
     /// The most products with M.
     pub max_products: usize,
@@ -115,7 +115,7 @@ impl Threshold {
         Self { lower, upper: (self.upper / loss_scale).next_up(), ..self }
     }
 
-    /// Whether the optimizer is mean-square stable at this learning rate.
+    /// The verdict on this learning rate.
     pub fn stability(&self, learning_rate: f64) -> Stability {
         if learning_rate <= self.lower {
             Stability::Stable

@@ -52,7 +52,7 @@ impl<'a> Response<'a> {
         self.eigenvalues.last().copied().unwrap_or(0.0)
     }
 
-    /// Whether `M(μ) = M(1)/μ`: no momentum and p = 1.
+    /// True if `M(μ) = M(1)/μ`: no momentum and p = 1.
     pub(super) fn is_homogeneous(&self) -> bool {
         self.curvature.abs() <= 0.0 && self.coupling <= 0.0
     }

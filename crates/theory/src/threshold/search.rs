@@ -82,7 +82,7 @@ impl Bracket {
         Self { lower, upper, products: 0, converged: false, nu, weights }
     }
 
-    /// Whether the relative width is at most `width`, not counting rounding.
+    /// True if the relative width is at most `width`, not counting rounding.
     fn is_narrow(&self, width: f64, rounding: f64) -> bool {
         self.upper.is_finite() && self.upper - self.lower <= (width + 4.0 * rounding) * self.upper
     }
@@ -101,7 +101,7 @@ struct Search<'a, 'b> {
     offset: f64,
     /// The most directions of the next Krylov space.
     directions: usize,
-    /// Whether single samples dominate, so that the diagonal of M is split off.
+    /// True if single samples dominate, so that the diagonal of M is split off.
     dominated: bool,
 }
 

@@ -48,8 +48,8 @@ impl<'a> LeadingModes<'a> {
         Self { eigenvalues, rows, heaviest, largest, orthogonality }
     }
 
-    /// All modes but those that a small share of the requested width allows to leave out, if that
-    /// pays. With momentum none are left out.
+    /// All modes but those that a small share of the requested width pays for, if leaving them out
+    /// saves anything. With momentum none are left out.
     pub(super) fn affordable(
         minimum: &'a Minimum,
         response: &Response<'_>,
@@ -85,7 +85,7 @@ impl<'a> LeadingModes<'a> {
         self.largest <= 0.0
     }
 
-    /// The options of the search: what is left of the requested width.
+    /// The options of the search, with the rest of the requested width.
     pub(super) fn remaining_options(&self, options: &ThresholdOptions) -> ThresholdOptions {
         let share = if self.is_all() { 1.0 } else { 1.0 - WIDTH_SHARE };
         ThresholdOptions { relative_width: share * options.relative_width, ..*options }

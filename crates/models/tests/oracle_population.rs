@@ -94,7 +94,7 @@ fn every_entry_agrees() {
 #[test]
 fn sharpness_and_norms_agree() {
     for mut case in cases() {
-        let (model, parameters) = (case.model.clone(), case.parameters.clone());
+        let (model, parameters) = (case.model, case.parameters.clone());
         let mut rng = stream(0, "oracle population", 0);
         let sharpness = model.population(&parameters).sharpness(&mut rng).unwrap();
         for (field, computed) in [

@@ -13,8 +13,8 @@ mod npz;
 use flatmin_linalg::{simd, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 use flatmin_optim::{
-    BatchOrder, Kernel as _, Method, Optimizer, PlainKernel, Precision, Sampling, Schedule,
-    StoppingRule, TrainError, TrainOptions, TrainState, Trainable, Trainer, Update,
+    BatchOrder, Kernel as _, Method, Optimizer, OptimizerState, PlainKernel, Precision, Sampling,
+    Schedule, StoppingRule, TrainError, TrainOptions, TrainState, Trainable, Trainer, Update,
 };
 use proptest::{collection, prop_assert_eq, proptest};
 
@@ -302,7 +302,7 @@ proptest! {
         let mut expected: Vec<f64> = initial.iter().map(|value| scale * value).collect();
         let plain = Optimizer::sgd().momentum(0.0).unwrap().weight_decay(0.0).unwrap();
         let mut kernel =
-            PlainKernel::with_optimizer(&model, &data, &expected, plain, Default::default());
+            PlainKernel::with_optimizer(&model, &data, &expected, plain, OptimizerState::default());
         let update = Update { learning_rate: 0.1, clip_norm: 1.0 };
         for _ in 0..3 {
             kernel.batch_step(&batch, update);

@@ -177,14 +177,13 @@ impl InputScaling {
         if n == 0 {
             return Err(DatasetError::Empty.into());
         }
+        if let Some(k) = training.values().iter().position(|value| !value.is_finite()) {
+            let (sample, value) = (k / d, training.values()[k]);
+            return Err(DatasetError::NotFinite { sample, value }.into());
+        }
         let mut mean = vec![0.0; d];
-        for sample in 0..n {
-            for (sum, &value) in mean.iter_mut().zip(training.row(sample)) {
-                if !value.is_finite() {
-                    return Err(DatasetError::NotFinite { sample, value }.into());
-                }
-                *sum += value;
-            }
+        for i in 0..n {
+            simd::axpy(1.0, training.row(i), &mut mean);
         }
         for sum in &mut mean {
             *sum /= n as f64;

@@ -21,9 +21,10 @@ use pulp::{NullaryFnOnce, Simd};
 /// A matrix whose rows lie in groups; the last group is filled up with zeros.
 #[derive(Debug)]
 pub(super) struct Grouped<E = f64> {
-    values: AlignedVec<E>,
+    /// The entries group by group, each group column by column.
+    pub(super) values: AlignedVec<E>,
     rows: usize,
-    columns: usize,
+    pub(super) columns: usize,
 }
 
 impl<E: Real> Grouped<E> {
@@ -51,29 +52,14 @@ impl<E: Real> Grouped<E> {
 
     /// Writes all values as [`load_rows`](Self::load_rows) reads them.
     pub(super) fn store_rows(&self, values: &mut [f64], stride: usize) {
+        let len = E::LANES * self.columns;
         for (j, row) in values.chunks_mut(stride).take(self.rows).enumerate() {
-            for (value, column) in row.iter_mut().zip(E::arrays(self.group(j / E::LANES))) {
+            for (value, column) in
+                row.iter_mut().zip(E::arrays(&self.values[j / E::LANES * len..][..len]))
+            {
                 *value = column[j % E::LANES].to_f64();
             }
         }
-    }
-
-    fn group(&self, group: usize) -> &[E] {
-        let len = E::LANES * self.columns;
-        &self.values[group * len..][..len]
-    }
-
-    pub(super) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// The entries group by group, each group column by column.
-    pub(super) fn values(&self) -> &[E] {
-        &self.values
-    }
-
-    pub(super) fn values_mut(&mut self) -> &mut [E] {
-        &mut self.values
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct InputLayer<E: Real = f64> {
     inputs: AlignedVec<E>,
     previous_inputs: AlignedVec<E>,
     /// `x_s·x_t` for the steps of the current block.
-    gram: Vec<E::Array>,
+    gram: AlignedVec<E>,
     /// A row of neurons for each step: products with the weights at the start of the block.
     products: AlignedVec<E>,
     /// A row of neurons for each step: the multiple of the input that their weights move by.
@@ -51,7 +51,7 @@ impl<E: Real> InputLayer<E> {
             stride,
             inputs: inputs(),
             previous_inputs: inputs(),
-            gram: vec![E::Array::default(); E::LANES],
+            gram: AlignedVec::zeros(E::LANES * E::LANES),
             products: neurons(),
             coefficients: neurons(),
             is_pending: false,
@@ -69,14 +69,14 @@ impl<E: Real> InputLayer<E> {
         inputs: &[E],
         samples: &[u32],
     ) {
-        let (stride, depth) = (self.stride, weights.columns());
+        let (stride, depth) = (self.stride, weights.columns);
         std::mem::swap(&mut self.inputs, &mut self.previous_inputs);
         let rows = samples.iter().map(|&sample| &inputs[sample as usize * depth..][..depth]);
         interleave(&mut self.inputs, rows);
         let mut tiles = Tiles::new::<S>(stride / E::LANES);
         while let Some((first, count)) = tiles.next() {
             let panel = E::LANES * depth;
-            let rows = &mut weights.values_mut()[first * panel..][..count * panel];
+            let rows = &mut weights.values[first * panel..][..count * panel];
             if self.is_pending {
                 let coefficients = &self.coefficients[first * E::LANES..];
                 let block = &self.previous_inputs;
@@ -93,7 +93,9 @@ impl<E: Real> InputLayer<E> {
             }
             .run(simd);
         }
-        gram(simd, &self.inputs, &mut self.gram);
+        let strides = Strides { group: E::LANES, column: E::LANES };
+        let (rows, block, out) = (&*self.inputs, &*self.inputs, &mut *self.gram);
+        Gemm { rows, depth, block, out, strides, columns: E::LANES, is_added: false }.run(simd);
         // Steps beyond the end of the order move nothing.
         self.coefficients.fill(E::ZERO);
         self.is_pending = true;
@@ -104,7 +106,7 @@ impl<E: Real> InputLayer<E> {
     pub(super) fn step<S: Simd>(&mut self, t: usize) -> InputLayerStep<'_, S, E> {
         let (before, rest) = self.coefficients.split_at_mut(t * self.stride);
         InputLayerStep {
-            gram: self.gram[t].as_ref(),
+            gram: &self.gram[t * E::LANES..][..E::LANES],
             products: GroupsMut::new(&mut self.products[t * self.stride..][..self.stride]),
             before: Groups::new(before),
             coefficients: GroupsMut::new(&mut rest[..self.stride]),
@@ -115,9 +117,9 @@ impl<E: Real> InputLayer<E> {
     #[inline(always)]
     pub(super) fn finish<S: Simd>(&mut self, simd: S, weights: &mut Grouped<E>) {
         if self.is_pending {
-            let (depth, stride) = (weights.columns(), self.stride);
+            let (depth, stride) = (weights.columns, self.stride);
             let (coefficients, block) = (&*self.coefficients, &*self.inputs);
-            RankK { rows: weights.values_mut(), depth, coefficients, stride, block }.run(simd);
+            RankK { rows: &mut weights.values, depth, coefficients, stride, block }.run(simd);
             self.is_pending = false;
         }
     }
@@ -134,28 +136,5 @@ impl<S: Simd, E: Real> InputLayerStep<'_, S, E> {
             product = coefficient.mul_add(simd, Lanes::splat(simd, *entry), product);
         }
         product
-    }
-}
-
-/// The Gram matrix of a block.
-#[inline(always)]
-fn gram<S: Simd, E: Real>(simd: S, block: &[E], gram: &mut [E::Array]) {
-    /// Number of rows that are summed up together.
-    const GRAM_ROWS: usize = 8;
-    let entries = E::arrays(block);
-    let groups = Groups::<S, E>::new(block);
-    let mut first = 0;
-    while first < E::LANES {
-        let mut sums = [Lanes::splat(simd, E::ZERO); GRAM_ROWS];
-        for (k, entry) in entries.iter().enumerate() {
-            let lanes = groups.get(simd, k);
-            for r in 0..GRAM_ROWS {
-                sums[r] = lanes.mul_add(simd, Lanes::splat(simd, entry[first + r]), sums[r]);
-            }
-        }
-        for r in 0..GRAM_ROWS {
-            GroupsMut::<S, E>::new(gram[first + r].as_mut()).set(0, sums[r]);
-        }
-        first += GRAM_ROWS;
     }
 }

@@ -7,6 +7,16 @@ use pulp::Simd;
 /// multiply-add, and each load of an input serves all of them.
 pub(super) const TILE_ROWS: usize = 4;
 
+/// The rows of a tile, of length `len` each.
+#[inline(always)]
+pub(super) fn rows_of<V>(tile: &[V], len: usize) -> [&[V]; TILE_ROWS] {
+    let mut rows = [&tile[..0]; TILE_ROWS];
+    for r in 0..TILE_ROWS {
+        rows[r] = &tile[r * len..][..len];
+    }
+    rows
+}
+
 /// Sorts the rows: active ones in ascending order from the front, idle ones from the back. Returns the
 /// number of active ones.
 ///
@@ -31,30 +41,37 @@ pub(super) fn sort_rows(rows: &mut [u32], activity: &[f64]) -> usize {
 
 /// Sets the pre-activation of each listed row's neuron to the product of the row with `next`.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "slices of one layer, inlined into its step")]
 pub(super) fn read_rows<S: Simd>(
     simd: S,
     hidden: &[S::f64s],
-    registers: usize,
     rows: &[u32],
     next: &[S::f64s],
     preactivations: &mut [f64],
 ) {
-    let row = |j: u32| &hidden[j as usize * registers..][..registers];
-    let mut blocks = rows.chunks_exact(TILE_ROWS);
-    for block in &mut blocks {
-        let mut weights = [&hidden[..0]; TILE_ROWS];
-        for r in 0..TILE_ROWS {
-            weights[r] = row(block[r]);
-        }
-        let sums = products(simd, weights, &next[..registers]);
-        for r in 0..TILE_ROWS {
-            preactivations[block[r] as usize] = sums[r].sum(simd);
-        }
+    let mut tiles = rows.chunks_exact(TILE_ROWS);
+    for tile in &mut tiles {
+        read_tile::<S, TILE_ROWS>(simd, hidden, tile, next, preactivations);
     }
-    for &j in blocks.remainder() {
-        let [sum] = products(simd, [row(j)], &next[..registers]);
-        preactivations[j as usize] = sum.sum(simd);
+    for row in tiles.remainder().chunks_exact(1) {
+        read_tile::<S, 1>(simd, hidden, row, next, preactivations);
+    }
+}
+
+#[inline(always)]
+fn read_tile<S: Simd, const R: usize>(
+    simd: S,
+    hidden: &[S::f64s],
+    rows: &[u32],
+    next: &[S::f64s],
+    preactivations: &mut [f64],
+) {
+    let mut weights = [&hidden[..0]; R];
+    for r in 0..R {
+        weights[r] = &hidden[rows[r] as usize * next.len()..][..next.len()];
+    }
+    let sums = products(simd, weights, next);
+    for r in 0..R {
+        preactivations[rows[r] as usize] = sums[r].sum(simd);
     }
 }
 
@@ -87,41 +104,59 @@ pub(super) fn products<S: Simd, const R: usize>(
 pub(super) fn update_rows<S: Simd>(
     simd: S,
     hidden: &mut [S::f64s],
-    registers: usize,
+    rows: &[u32],
+    inputs: [&[S::f64s]; 2],
+    coefficients: &[f64],
+    preactivations: &mut [f64],
+) {
+    let mut rest = Rest { registers: hidden, taken: 0 };
+    let mut tiles = rows.chunks_exact(TILE_ROWS);
+    for tile in &mut tiles {
+        update_tile::<S, TILE_ROWS>(simd, &mut rest, tile, inputs, coefficients, preactivations);
+    }
+    for row in tiles.remainder().chunks_exact(1) {
+        update_tile::<S, 1>(simd, &mut rest, row, inputs, coefficients, preactivations);
+    }
+}
+
+/// The rows that have not been taken. Ascending rows are cut off the front one by one: they are
+/// disjoint without a check of every pair.
+struct Rest<'h, V> {
+    registers: &'h mut [V],
+    /// Number of registers before these.
+    taken: usize,
+}
+
+impl<'h, V> Rest<'h, V> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, len: usize) -> &'h mut [V] {
+        let rest = std::mem::take(&mut self.registers).split_at_mut(row * len - self.taken).1;
+        let (taken, rest) = rest.split_at_mut(len);
+        (self.registers, self.taken) = (rest, (row + 1) * len);
+        taken
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "slices of one layer, inlined into its step")]
+fn update_tile<S: Simd, const R: usize>(
+    simd: S,
+    rest: &mut Rest<'_, S::f64s>,
     rows: &[u32],
     [previous, next]: [&[S::f64s]; 2],
     coefficients: &[f64],
     preactivations: &mut [f64],
 ) {
-    // Ascending rows are cut off the front one by one: disjoint without a check of every pair.
-    let mut rest = hidden;
-    let mut offset = 0;
-    let (previous, next) = (&previous[..registers], &next[..registers]);
-    let mut blocks = rows.chunks_exact(TILE_ROWS);
-    for block in &mut blocks {
-        let mut weights: [&mut [S::f64s]; TILE_ROWS] = std::array::from_fn(|_| Default::default());
-        let mut factors = [simd.splat_f64s(0.0); TILE_ROWS];
-        for r in 0..TILE_ROWS {
-            let j = block[r] as usize;
-            factors[r] = simd.splat_f64s(coefficients[j]);
-            let tail = rest.split_at_mut(j * registers - offset).1;
-            (weights[r], rest) = tail.split_at_mut(registers);
-            offset = (j + 1) * registers;
-        }
-        let sums = updates(simd, &mut weights, factors, previous, next);
-        for r in 0..TILE_ROWS {
-            preactivations[block[r] as usize] = sums[r].sum(simd);
-        }
+    let mut weights: [&mut [S::f64s]; R] = std::array::from_fn(|_| Default::default());
+    let mut factors = [simd.splat_f64s(0.0); R];
+    for r in 0..R {
+        let row = rows[r] as usize;
+        factors[r] = simd.splat_f64s(coefficients[row]);
+        weights[r] = rest.take(row, next.len());
     }
-    for &j in blocks.remainder() {
-        let j = j as usize;
-        let tail = rest.split_at_mut(j * registers - offset).1;
-        let row;
-        (row, rest) = tail.split_at_mut(registers);
-        offset = (j + 1) * registers;
-        let factor = simd.splat_f64s(coefficients[j]);
-        let [sum] = updates(simd, &mut [row], [factor], previous, next);
-        preactivations[j] = sum.sum(simd);
+    let sums = updates(simd, &mut weights, factors, previous, next);
+    for r in 0..R {
+        preactivations[rows[r] as usize] = sums[r].sum(simd);
     }
 }
 

@@ -11,7 +11,7 @@ use pulp::Simd;
 
 use super::network::{Layer, Neurons};
 use super::row_gemm::{Epilogue, Factors, Lines, RowGemm};
-use crate::kernel::rows::{TILE_ROWS, products};
+use crate::kernel::rows::{TILE_ROWS, products, rows_of};
 
 /// A layer on `count` samples. Padding takes part as zeros.
 #[derive(Debug, Clone, Copy)]
@@ -82,11 +82,7 @@ impl Dense<'_> {
         let mut values = values.chunks_exact_mut(LANES);
         let mut blocks = below.chunks_exact(TILE_ROWS * registers);
         for block in &mut blocks {
-            let mut picked = [&block[..registers]; TILE_ROWS];
-            for r in 0..TILE_ROWS {
-                picked[r] = &block[r * registers..][..registers];
-            }
-            let sums = products(simd, picked, weights);
+            let sums = products(simd, rows_of(block, registers), weights);
             for (sum, value) in sums.into_iter().zip(&mut values) {
                 value[0] = sum.sum(simd) + bias;
             }
@@ -174,16 +170,13 @@ pub(super) fn room_for_transposed(layer: &Layer) -> AlignedVec {
 /// Writes the weights of a layer with a row for each of its inputs.
 #[inline(always)]
 pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
-    const SIDE: usize = 4;
+    const SIDE: usize = TILE_ROWS;
     let (stride, pitch) = (layer.stride, pitch(layer));
     let (outputs, inputs) = (layer.outputs.div_ceil(SIDE), layer.inputs.div_ceil(SIDE));
     // Rows and columns beyond these are zero.
     let blocks = layer.weights.chunks_exact(SIDE * stride).take(outputs);
     for (b, block) in blocks.enumerate() {
-        let mut lines = [&block[..stride]; SIDE];
-        for r in 0..SIDE {
-            lines[r] = &block[r * stride..][..stride];
-        }
+        let lines = rows_of(block, stride);
         for (k, out) in out.chunks_exact_mut(SIDE * pitch).take(inputs).enumerate() {
             let mut square = [[0.0; SIDE]; SIDE];
             for r in 0..SIDE {

@@ -203,63 +203,50 @@ impl<S: Simd> Target<'_, '_, S> {
     fn write<const R: usize, const N: usize>(self, simd: S, sums: [[S::f64s; R]; N]) {
         let Self { out, registers, start, first, epilogue } = self;
         let zero = simd.splat_f64s(0.0);
-        match epilogue {
-            Epilogue::Replace => {
-                for j in 0..N {
-                    out[j * registers..][..R].copy_from_slice(&sums[j]);
-                }
-            }
-            Epilogue::Add => {
-                for j in 0..N {
-                    let out = &mut out[j * registers..][..R];
-                    for r in 0..R {
-                        out[r] = simd.add_f64s(out[r], sums[j][r]);
+        // A macro: a closure would lose the instruction set.
+        macro_rules! each {
+            (|$j:ident, $r:ident, $old:ident| $new:expr) => {
+                for $j in 0..N {
+                    let row = &mut out[$j * registers..][..R];
+                    for $r in 0..R {
+                        let $old = row[$r];
+                        row[$r] = $new;
                     }
                 }
-            }
+            };
+        }
+        match epilogue {
+            Epilogue::Replace => each!(|j, r, _old| sums[j][r]),
+            Epilogue::Add => each!(|j, r, old| simd.add_f64s(old, sums[j][r])),
             Epilogue::Shift(shift) => {
                 let shift = &shift[first..][..R];
-                for j in 0..N {
-                    let out = &mut out[j * registers..][..R];
-                    for r in 0..R {
-                        out[r] = simd.add_f64s(shift[r], sums[j][r]);
-                    }
-                }
+                each!(|j, r, _old| simd.add_f64s(shift[r], sums[j][r]));
             }
             Epilogue::Rectify(shift) => {
                 let shift = &shift[first..][..R];
-                for j in 0..N {
-                    let out = &mut out[j * registers..][..R];
-                    for r in 0..R {
-                        let value = simd.add_f64s(shift[r], sums[j][r]);
-                        // Not `value > 0`: a NaN has to be seen in the loss.
-                        let is_off = simd.less_than_or_equal_f64s(value, zero);
-                        out[r] = simd.select_f64s(is_off, zero, value);
-                    }
-                }
+                each!(|j, r, _old| {
+                    let value = simd.add_f64s(shift[r], sums[j][r]);
+                    // Not `value > 0`: a NaN has to be seen in the loss.
+                    let is_off = simd.less_than_or_equal_f64s(value, zero);
+                    simd.select_f64s(is_off, zero, value)
+                });
             }
             Epilogue::Mask(values, total) => {
                 let (values, total) = (&values[start..], &mut total[first..][..R]);
-                for j in 0..N {
-                    let out = &mut out[j * registers..][..R];
-                    let values = &values[j * registers..][..R];
-                    for r in 0..R {
-                        let is_positive = simd.greater_than_f64s(values[r], zero);
-                        out[r] = simd.select_f64s(is_positive, sums[j][r], zero);
-                        total[r] = simd.add_f64s(total[r], out[r]);
-                    }
-                }
+                each!(|j, r, _old| {
+                    let is_positive = simd.greater_than_f64s(values[j * registers..][..R][r], zero);
+                    let new = simd.select_f64s(is_positive, sums[j][r], zero);
+                    total[r] = simd.add_f64s(total[r], new);
+                    new
+                });
             }
             Epilogue::Scale(slopes, total) => {
                 let (slopes, total) = (&slopes[start..], &mut total[first..][..R]);
-                for j in 0..N {
-                    let out = &mut out[j * registers..][..R];
-                    let slopes = &slopes[j * registers..][..R];
-                    for r in 0..R {
-                        out[r] = simd.mul_f64s(sums[j][r], slopes[r]);
-                        total[r] = simd.add_f64s(total[r], out[r]);
-                    }
-                }
+                each!(|j, r, _old| {
+                    let new = simd.mul_f64s(sums[j][r], slopes[j * registers..][..R][r]);
+                    total[r] = simd.add_f64s(total[r], new);
+                    new
+                });
             }
         }
     }

@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::network::{Layer, MlpNetwork, Neurons};
 use super::sums::mask;
+use super::sweep::Sweeps;
 use crate::kernel::gemm::Grouped;
 use crate::kernel::input_layer::InputLayer;
 use crate::kernel::rows::{TILE_ROWS, read_rows, sort_rows, update_rows};
@@ -73,6 +74,7 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
         let inputs = data.inputs().values();
         let MlpSingleBuffers { here, next, lists, coefficients, first, input_layer } = buffers;
         let (activation, last) = (*activation, layers.len() - 1);
+        let activation_of = |l| (l < last).then_some(activation);
         // Before the first step every row is only read.
         let Some(block) = order.chunks(LANES).next() else { return segment };
         first.load_rows(&layers[0].weights, layers[0].stride);
@@ -84,9 +86,9 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
                 let weights = S::as_simd_f64s(&layer.weights).0;
                 let below = S::as_simd_f64s(&below.values).0;
                 let values = &mut neurons[0].values;
-                read_rows(simd, weights, below.len(), &lists[l - 1].rows, below, values);
+                read_rows(simd, weights, &lists[l - 1].rows, below, values);
             }
-            finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+            Sweeps { layer, count: 1 }.finish_forward(simd, activation_of(l), &mut neurons[0]);
         }
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
             let targets = data.targets_of(sample as usize..sample as usize + 1);
@@ -120,7 +122,7 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
             let gradient_norm = squares.sqrt();
             let (factor, clipped) = Update { learning_rate, clip_norm }.factor(gradient_norm);
             segment.add(Step { loss, gradient_norm, clipped });
-            // After the last step the products are thrown away.
+            // The products after the last step are not used.
             let following = &order[t + 1..];
             for (l, layer) in layers.iter_mut().enumerate() {
                 let deltas = Groups::<S>::new(&here[l].deltas);
@@ -133,7 +135,11 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
                         input_layer.begin(simd, first, inputs, samples);
                     }
                     multiply(simd, input_layer, (t + 1) % LANES, &mut neurons[0].values);
-                    finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+                    Sweeps { layer, count: 1 }.finish_forward(
+                        simd,
+                        activation_of(l),
+                        &mut neurons[0],
+                    );
                     continue;
                 };
                 let len = deltas.len() * LANES;
@@ -143,10 +149,10 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
                 let previous = S::as_simd_f64s(&here[l - 1].values).0;
                 let below = S::as_simd_f64s(&below.values).0;
                 let (active, idle) = lists[l - 1].rows.split_at(lists[l - 1].active);
-                let (count, z) = (below.len(), &mut *neurons[0].values);
-                update_rows(simd, weights, count, active, [previous, below], coefficients, z);
-                read_rows(simd, weights, count, idle, below, z);
-                finish_forward(simd, activation, layer, &mut neurons[0], l == last);
+                let z = &mut neurons[0].values;
+                update_rows(simd, weights, active, [previous, below], coefficients, z);
+                read_rows(simd, weights, idle, below, z);
+                Sweeps { layer, count: 1 }.finish_forward(simd, activation_of(l), &mut neurons[0]);
             }
             std::mem::swap(here, next);
         }
@@ -186,28 +192,6 @@ fn take_moves<S: Simd>(
         for k in 0..deltas.len() {
             biases.set(k, moves.get(simd, k).mul_add(simd, one, biases.get(simd, k)));
         }
-    }
-}
-
-/// Replaces products with the weights by values, and sets the slopes.
-#[inline(always)]
-fn finish_forward<S: Simd>(
-    simd: S,
-    activation: Activation,
-    layer: &Layer,
-    neurons: &mut Neurons,
-    is_last: bool,
-) {
-    if layer.has_biases {
-        let biases = Groups::<S>::new(&layer.biases);
-        let mut values = GroupsMut::<S>::new(&mut neurons.values);
-        let one = Lanes::splat(simd, 1.0);
-        for k in 0..biases.len() {
-            values.set(k, biases.get(simd, k).mul_add(simd, one, values.get(simd, k)));
-        }
-    }
-    if !is_last {
-        activation.activate(&mut neurons.values, &mut neurons.slopes);
     }
 }
 

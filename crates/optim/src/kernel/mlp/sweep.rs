@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::network::{Layer, Neurons};
 use super::sums::{Gradient, add_rows_to, mask};
-use crate::kernel::rows::{TILE_ROWS, products};
+use crate::kernel::rows::{TILE_ROWS, products, rows_of};
 
 /// A layer on `count` samples, too few for dense products. Padding takes part as zeros: whole registers
 /// are fastest.
@@ -42,10 +42,7 @@ impl Sweeps<'_> {
         let blocks =
             weights.chunks_exact(TILE_ROWS * registers).take(layer.outputs.div_ceil(TILE_ROWS));
         for (b, block) in blocks.enumerate() {
-            let mut picked = [&block[..0]; TILE_ROWS];
-            for r in 0..TILE_ROWS {
-                picked[r] = &block[r * registers..][..registers];
-            }
+            let picked = rows_of(block, registers);
             for i in 0..count {
                 let sums = products(simd, picked, &below[i * registers..][..registers]);
                 for r in 0..TILE_ROWS {
@@ -57,7 +54,7 @@ impl Sweeps<'_> {
 
     /// Replaces products with the weights by values, and sets the slopes.
     #[inline(always)]
-    fn finish_forward<S: Simd>(
+    pub(super) fn finish_forward<S: Simd>(
         self,
         simd: S,
         activation: Option<Activation>,
@@ -100,10 +97,7 @@ impl Sweeps<'_> {
         let blocks =
             weights.chunks_exact(TILE_ROWS * registers).take(layer.outputs.div_ceil(TILE_ROWS));
         for (b, block) in blocks.enumerate() {
-            let mut picked = [&block[..0]; TILE_ROWS];
-            for r in 0..TILE_ROWS {
-                picked[r] = &block[r * registers..][..registers];
-            }
+            let picked = rows_of(block, registers);
             for i in 0..count {
                 let mut factors = [simd.splat_f64s(0.0); TILE_ROWS];
                 for r in 0..TILE_ROWS {

@@ -107,7 +107,7 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
                 batch.multiply(simd, network, first + b);
                 loss += batch.backward(simd, &network.output, first + b, [b, chunk]);
             }
-            batch.sum_gradient(simd, network.hidden.columns(), first, chunk);
+            batch.sum_gradient(simd, network.hidden.columns, first, chunk);
             first += chunk;
         }
         let squares = [&batch.hidden_gradient, &batch.output_gradient]
@@ -115,7 +115,7 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
         let gradient_norm = (squares[0] + squares[1]).sqrt();
         let (factor, clipped) = update.factor(gradient_norm);
         let multiple = E::from_f64(-factor);
-        simd::axpy(multiple, &batch.hidden_gradient, network.hidden.values_mut());
+        simd::axpy(multiple, &batch.hidden_gradient, &mut network.hidden.values);
         simd::axpy(multiple, &batch.output_gradient, &mut network.output);
         Step { loss, gradient_norm, clipped }
     }
@@ -125,9 +125,9 @@ impl<E: Real> ReluBatchBuffers<E> {
     /// Computes the pre-activations of block `block` of the samples.
     #[inline(always)]
     fn multiply<S: Simd>(&mut self, simd: S, network: &ReluNetwork<'_, E>, block: usize) {
-        let depth = network.hidden.columns();
+        let depth = network.hidden.columns;
         Gemm {
-            rows: network.hidden.values(),
+            rows: &network.hidden.values,
             depth,
             block: &self.inputs[block * E::LANES * depth..][..E::LANES * depth],
             strides: Strides { group: E::LANES, column: self.z.len() / E::LANES },

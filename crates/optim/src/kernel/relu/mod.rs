@@ -77,8 +77,8 @@ impl<E: Real> Kernel for ReluKernel<'_, E> {
         let Self { arch, width, network, batch, .. } = self;
         let count = samples.len(network.data);
         let buffers = batch.take().filter(|buffers| buffers.count() == count);
-        let buffers = buffers
-            .unwrap_or_else(|| ReluBatchBuffers::new(count, *width, network.hidden.columns()));
+        let buffers =
+            buffers.unwrap_or_else(|| ReluBatchBuffers::new(count, *width, network.hidden.columns));
         let buffers = batch.insert(buffers);
         buffers.load(samples, network.data.targets(), &network.inputs);
         arch.dispatch(ReluBatchStep { network, buffers, update })
@@ -86,8 +86,8 @@ impl<E: Real> Kernel for ReluKernel<'_, E> {
 
     fn parameters(&self) -> Vec<f64> {
         let ReluNetwork { hidden, output, .. } = &self.network;
-        let mut parameters = vec![0.0; self.width * hidden.columns()];
-        hidden.store_rows(&mut parameters, hidden.columns());
+        let mut parameters = vec![0.0; self.width * hidden.columns];
+        hidden.store_rows(&mut parameters, hidden.columns);
         parameters.extend(output[..self.width].iter().map(|value| value.to_f64()));
         parameters
     }

@@ -30,9 +30,9 @@ networks fitted by SGD. The statement must hold on all of them, and every compar
 Notation is that of the [statements](theory.md).
 ";
 
-/// Options of `ledger`.
+/// Arguments of `ledger`.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct LedgerArguments {
     /// The page.
     #[arg(long, value_name = "FILE", default_value = "docs/ledger.md")]
     out: PathBuf,
@@ -45,21 +45,21 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn ledger(options: &Options) -> Result<Exit, Failure> {
+pub(crate) fn ledger(arguments: &LedgerArguments) -> Result<Exit, Failure> {
     let page = page();
-    if !options.check {
-        write(&options.out, page.as_bytes())?;
+    if !arguments.check {
+        write(&arguments.out, page.as_bytes())?;
         return Ok(Exit::Done);
     }
-    let is_current = match fs::read(&options.out) {
+    let is_current = match fs::read(&arguments.out) {
         Ok(bytes) => bytes == page.as_bytes(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(Failure::file(&options.out)(error)),
+        Err(error) => return Err(Failure::file(&arguments.out)(error)),
     };
     if is_current {
         return Ok(Exit::Done);
     }
-    let path = options.out.display();
+    let path = arguments.out.display();
     XTASK.warn(&format_args!("{path}: not current; `cargo xtask ledger` writes it again"));
     Ok(Exit::CheckFailed)
 }

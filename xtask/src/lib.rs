@@ -43,9 +43,9 @@ enum Task {
     /// Reproduce the paper: run what is missing, then write tables, figures, claims and report.
     Reproduce(reproduce::ReproduceArguments),
     /// Try every statement of the theory, and its mutant, on random instances.
-    Verify(verify::Options),
+    Verify(verify::VerifyArguments),
     /// Write the page of the statements, docs/ledger.md.
-    Ledger(ledger::Options),
+    Ledger(ledger::LedgerArguments),
     /// Check the book and build it with mdBook.
     Docs(docs::DocsArguments),
     /// Time flatmin, beside the limits of the processor and other libraries.
@@ -66,12 +66,12 @@ fn run(task: Task) -> Result<Exit, Failure> {
     choose_instruction_set()?;
     match task {
         Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
-        Task::Verify(options) => verify::verify(&options),
-        Task::Ledger(options) => ledger::ledger(&options),
-        Task::Docs(options) => docs::docs(&options),
-        Task::Bench(options) => bench::bench(&options),
-        Task::Golden(options) => golden::golden(&options),
-        Task::Instructions(options) => instructions::instructions(&options),
+        Task::Verify(arguments) => verify::verify(&arguments),
+        Task::Ledger(arguments) => ledger::ledger(&arguments),
+        Task::Docs(arguments) => docs::docs(&arguments),
+        Task::Bench(arguments) => bench::bench(&arguments),
+        Task::Golden(arguments) => golden::golden(&arguments),
+        Task::Instructions(arguments) => instructions::instructions(&arguments),
     }
 }
 

@@ -8,7 +8,7 @@ use flatmin_host::{SealedFile as _, duration};
 use crate::markdown;
 use crate::report::{Report, Section};
 use crate::reproduce::{CellFile, Manifest};
-use crate::verified::Ledger;
+use crate::verified::VerifiedLedger;
 
 /// A stored cell. Its checksum is not verified.
 ///
@@ -42,7 +42,7 @@ pub fn manifest(bytes: &[u8]) -> Result<String, String> {
 /// # Errors
 /// When the bytes are not a ledger.
 pub fn ledger(bytes: &[u8]) -> Result<[String; 2], String> {
-    let section: Section = Ledger::parse(bytes).map_err(|error| error.to_string())?.section();
+    let section: Section = VerifiedLedger::parse(bytes).map_err(|error| error.to_string())?.section();
     let report = Report { sections: vec![section], ..Report::default() };
     Ok([report.to_html(), markdown::page(&report)])
 }

@@ -15,13 +15,13 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// The part of `ledger.json` that the report shows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ledger {
+pub(crate) struct VerifiedLedger {
     seed: u64,
     instances: u64,
     statements: Vec<Verified>,
 }
 
-impl SealedFile for Ledger {
+impl SealedFile for VerifiedLedger {
     const SCHEMA: &'static str = "flatmin.ledger/1";
 }
 
@@ -40,8 +40,8 @@ struct Verified {
 pub(crate) fn section(folder: &Path) -> Option<Section> {
     let path = folder.join("ledger.json");
     let read = read_own(&path, MAX_BYTES, "a ledger").and_then(|bytes| {
-        Ledger::open(&bytes).map_err(|error| {
-            let error = format!("{error}; `cargo xtask verify` writes it again");
+        VerifiedLedger::open(&bytes).map_err(|error| {
+            let error = format!("{error}, `cargo xtask verify` writes it again");
             FileError::at(&path)(io::Error::other(error))
         })
     });
@@ -55,7 +55,7 @@ pub(crate) fn section(folder: &Path) -> Option<Section> {
     }
 }
 
-impl Ledger {
+impl VerifiedLedger {
     /// The section of the report that shows it.
     pub(crate) fn section(self) -> Section {
         let Self { seed, instances, statements, .. } = self;

@@ -31,10 +31,10 @@ mutant (everything was still written); 2 wrong usage; 3 could not run.";
 /// Number of instances that a thread takes at a time.
 const INSTANCES_PER_TASK: usize = 20;
 
-/// Options of `verify`.
+/// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Options {
+pub(crate) struct VerifyArguments {
     /// Random instances of every statement.
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
@@ -60,44 +60,44 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`Failure`] when it could not be done.
-pub(crate) fn verify(options: &Options) -> Result<Exit, Failure> {
+pub(crate) fn verify(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     let start = Instant::now();
-    make_writable(options.out.parent().unwrap_or(Path::new("")))?;
+    make_writable(arguments.out.parent().unwrap_or(Path::new("")))?;
     // In the order of the theory and each once, in whatever order they were named.
-    let chosen = |id: &&'static Statement| options.only.is_empty() || options.only.contains(id);
+    let chosen = |id: &&'static Statement| arguments.only.is_empty() || arguments.only.contains(id);
     let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
-    let verifications = run(options, &statements)?;
-    let ledger = Ledger::new(options, &verifications);
-    let json = seal(&to_json(&options.out, &ledger)?);
-    write(&options.out, json.as_bytes())?;
-    print(&match options.format {
-        Format::Text => text(options, &verifications, start.elapsed().as_secs_f64()),
+    let verifications = run(arguments, &statements)?;
+    let ledger = Ledger::new(arguments, &verifications);
+    let json = seal(&to_json(&arguments.out, &ledger)?);
+    write(&arguments.out, json.as_bytes())?;
+    print(&match arguments.format {
+        Format::Text => text(arguments, &verifications, start.elapsed().as_secs_f64()),
         Format::Json => json,
     })?;
     Ok(Exit::of_check(ledger.passed))
 }
 
 /// Tries the statements in parallel; a task is some of the instances of one statement.
-fn run(options: &Options, statements: &[&'static Statement]) -> Result<Vec<Verification>, Failure> {
+fn run(arguments: &VerifyArguments, statements: &[&'static Statement]) -> Result<Vec<Verification>, Failure> {
     let tasks: Vec<(&'static Statement, Range<u64>)> = statements
         .iter()
         .flat_map(|&statement| {
-            let starts = (0..options.instances).step_by(INSTANCES_PER_TASK);
-            let end = |start| options.instances.min(start + INSTANCES_PER_TASK as u64);
+            let starts = (0..arguments.instances).step_by(INSTANCES_PER_TASK);
+            let end = |start| arguments.instances.min(start + INSTANCES_PER_TASK as u64);
             starts.map(move |start| (statement, start..end(start)))
         })
         .collect();
-    let total = statements.len() as u64 * options.instances;
+    let total = statements.len() as u64 * arguments.instances;
     let tasks_done = Tasks::new(total, total as f64, "instances");
     let try_part = |(statement, part): &(&'static Statement, Range<u64>)| {
         let count = part.end - part.start;
         let task = tasks_done.start(statement.id, count as f64);
-        let found = flatmin_ledger::verify(statement, options.seed, part.clone())
+        let found = flatmin_ledger::verify(statement, arguments.seed, part.clone())
             .map_err(|source| Failure::Statement { statement: statement.id, source });
         task.finish(count);
         found
     };
-    let threads = options.threads.map_or(0, usize::from);
+    let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     // The results are collected in the order of the tasks, so that threads cannot change them.
     let found: Result<Vec<Verification>, Failure> =
@@ -143,12 +143,12 @@ struct LedgerStatement<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    fn new(options: &Options, verifications: &'a [Verification]) -> Self {
+    fn new(arguments: &VerifyArguments, verifications: &'a [Verification]) -> Self {
         Self {
             schema: verified::Ledger::SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
-            seed: options.seed,
-            instances: options.instances,
+            seed: arguments.seed,
+            instances: arguments.instances,
             tolerance: TOLERANCE,
             passed: verifications.iter().all(Verification::passed),
             statements: verifications.iter().map(LedgerStatement::new).collect(),
@@ -175,7 +175,7 @@ impl<'a> LedgerStatement<'a> {
 }
 
 /// A row for each statement, then the failures, and a summary.
-fn text(options: &Options, verifications: &[Verification], seconds: f64) -> String {
+fn text(arguments: &VerifyArguments, verifications: &[Verification], seconds: f64) -> String {
     let header =
         ["id", "statement", "instances", "violations", "smallest slack", "on", "mutants refuted"];
     let mut rows = vec![header.map(str::to_owned)];
@@ -196,9 +196,9 @@ fn text(options: &Options, verifications: &[Verification], seconds: f64) -> Stri
         text,
         "{} statements, {} instances each from seed {}: {verdict}\nledger: {}; {}",
         verifications.len(),
-        options.instances,
-        options.seed,
-        options.out.display(),
+        arguments.instances,
+        arguments.seed,
+        arguments.out.display(),
         duration(seconds)
     );
     text

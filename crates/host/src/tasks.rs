@@ -43,7 +43,7 @@ struct State {
     next_line: f64,
 }
 
-/// What is known of the speed. Times are seconds since the start.
+/// The state of the work, from which the speed follows. Times are seconds since the start.
 #[derive(Debug, Default)]
 struct Pace {
     total_cost: f64,

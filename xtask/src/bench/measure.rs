@@ -102,7 +102,7 @@ impl Measurements {
                 let program = std::env::current_exe().map_err(Failure::file(Path::new("xtask")))?;
                 // The paper takes minutes.
                 let count = if bench.only_when_named { 1 } else { 3 };
-                several(runs(count), || reproduce(&program, profile, None, threads))
+                several(runs(count), || time_reproduction(&program, profile, None, threads))
             }
             How::StartUp => {
                 let program = self.executable("flatmin")?;
@@ -225,7 +225,7 @@ fn several(
 ///
 /// # Errors
 /// [`Failure`] when it does not run.
-pub(crate) fn reproduce(
+pub(crate) fn time_reproduction(
     program: &Path,
     profile: &str,
     seeds: Option<usize>,

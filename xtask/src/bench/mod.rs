@@ -85,7 +85,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
     let (benches, curves) = chosen(arguments);
     let mut peers =
         arguments.peers.as_deref().map(|python| Peers::new(python, arguments.quick)).transpose()?;
-    let page = arguments.update_docs.then(page::Page::read).transpose()?;
+    let page = arguments.update_docs.then(page::PerformancePage::read).transpose()?;
     make_writable(arguments.out.parent().unwrap_or(Path::new("")))?;
     if PROFILE != "release" {
         XTASK.warn(&"built without optimisation across crates: times are not those of a release");

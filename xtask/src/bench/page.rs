@@ -79,9 +79,9 @@ pub(crate) fn text(file: &BenchFile) -> String {
 /// The text of `docs/performance.md`. It is read before anything is measured, so that a page that cannot be
 /// updated is reported at once.
 #[derive(Debug)]
-pub(crate) struct Page(String);
+pub(crate) struct PerformancePage(String);
 
-impl Page {
+impl PerformancePage {
     /// Reads the page.
     ///
     /// # Errors

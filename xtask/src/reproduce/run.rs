@@ -72,7 +72,7 @@ enum Turn {
 }
 
 /// The shared state of the threads that compute cells.
-struct Work<'a> {
+struct Workers<'a> {
     store: &'a Store,
     fresh: bool,
     tasks: Tasks,
@@ -101,7 +101,7 @@ pub(crate) fn run(
     cells.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
     let total = cells.len();
     let cost = cells.iter().map(|cell| cell.cost()).sum();
-    let work = Work {
+    let workers = Workers {
         store,
         fresh,
         tasks: Tasks::new(total as u64, cost, "cells"),
@@ -113,8 +113,8 @@ pub(crate) fn run(
         seconds: Mutex::default(),
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    pool.broadcast(|_| work.take_turns());
-    let Work { failure, stored, seconds, .. } = work;
+    pool.broadcast(|_| workers.take_turns());
+    let Workers { failure, stored, seconds, .. } = workers;
     if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(failure);
     }
@@ -126,7 +126,7 @@ pub(crate) fn run(
     Ok(seconds.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-impl<'a> Work<'a> {
+impl<'a> Workers<'a> {
     /// Takes the next cell of the queue, again and again: the longest first.
     fn take_turns(&self) {
         while !self.failed.load(Ordering::Relaxed) && !interrupt::requested() {

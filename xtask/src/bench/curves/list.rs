@@ -13,11 +13,11 @@ pub(crate) struct Curve {
     pub(super) size: &'static str,
     /// The values of the size, ascending.
     pub(super) sizes: &'static [usize],
-    pub(super) how: How,
+    pub(super) how: PointKind,
 }
 
 #[derive(Debug)]
-pub(super) enum How {
+pub(super) enum PointKind {
     /// Work in a process of its own.
     Timed(fn(usize, Timer) -> Point),
     /// A fresh reproduction with this many seeds; its size is the number of cells.
@@ -31,12 +31,12 @@ const fn timed(
     sizes: &'static [usize],
     point: fn(usize, Timer) -> Point,
 ) -> Curve {
-    Curve { name, work, size, sizes, how: How::Timed(point) }
+    Curve { name, work, size, sizes, how: PointKind::Timed(point) }
 }
 
 const fn reproduction(name: &'static str, work: &'static str, threads: &'static str) -> Curve {
     let sizes = &[1, 2, 4, 8, 16, 32, 64];
-    Curve { name, work, size: "cells", sizes, how: How::Reproduce { threads } }
+    Curve { name, work, size: "cells", sizes, how: PointKind::Reproduce { threads } }
 }
 
 const TO_3200: &[usize] = &[25, 50, 100, 200, 400, 800, 1600, 3200];

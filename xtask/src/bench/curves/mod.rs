@@ -11,13 +11,13 @@ use std::process::Command;
 
 use flatmin_host::{Tasks, print};
 
-use self::list::How;
+use self::list::PointKind;
 pub(super) use self::list::{CURVES, Curve};
 pub(super) use self::page::{figure, markdown, text};
 use self::points::{Point, Timer};
 pub(super) use self::record::CurveRecord;
 use self::record::SizedPoint;
-use super::measure::reproduce;
+use super::measure::time_reproduction;
 use crate::failure::Failure;
 use crate::named;
 use crate::process::stdout;
@@ -46,7 +46,7 @@ pub(super) fn measure(curves: &[&Curve], is_quick: bool) -> Result<Vec<CurveReco
 fn measure_one(curve: &Curve, size: usize, is_quick: bool) -> Result<SizedPoint, Failure> {
     let program = std::env::current_exe().map_err(Failure::file(Path::new("xtask")))?;
     match curve.how {
-        How::Timed(_) => {
+        PointKind::Timed(_) => {
             let mut command = Command::new(&program);
             command.args(["bench", "--point", curve.name, &size.to_string()]);
             command.args(is_quick.then_some("--quick"));
@@ -56,8 +56,8 @@ fn measure_one(curve: &Curve, size: usize, is_quick: bool) -> Result<SizedPoint,
             })?;
             Ok(SizedPoint { at: size as f64, point })
         }
-        How::Reproduce { threads } => {
-            let run = reproduce(&program, "smoke", Some(size), threads)?;
+        PointKind::Reproduce { threads } => {
+            let run = time_reproduction(&program, "smoke", Some(size), threads)?;
             let (seconds, memory_bytes) = (run.seconds, run.memory_bytes);
             let point = Point { seconds, minimum: seconds, memory_bytes, idle_bytes: None };
             Ok(SizedPoint { at: run.cells, point })
@@ -73,7 +73,7 @@ pub(super) fn point(words: &[String], is_quick: bool) -> Result<(), Failure> {
     let unknown = || Failure::Program(format!("no such point: {}", words.join(" ")));
     let [name, size] = words else { return Err(unknown()) };
     let how = named::find(name).map(|curve: &Curve| &curve.how);
-    let (Ok(How::Timed(time)), Ok(size)) = (how, size.parse()) else { return Err(unknown()) };
+    let (Ok(PointKind::Timed(time)), Ok(size)) = (how, size.parse()) else { return Err(unknown()) };
     let json = serde_json::to_string(&time(size, Timer::new(is_quick)));
     let json = json.map_err(|error| Failure::Program(format!("{name}: {error}")))?;
     Ok(print(&(json + "\n"))?)

@@ -42,7 +42,8 @@ pub fn manifest(bytes: &[u8]) -> Result<String, String> {
 /// # Errors
 /// When the bytes are not a ledger.
 pub fn ledger(bytes: &[u8]) -> Result<[String; 2], String> {
-    let section: Section = VerifiedLedger::parse(bytes).map_err(|error| error.to_string())?.section();
+    let section: Section =
+        VerifiedLedger::parse(bytes).map_err(|error| error.to_string())?.section();
     let report = Report { sections: vec![section], ..Report::default() };
     Ok([report.to_html(), markdown::page(&report)])
 }

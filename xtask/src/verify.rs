@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::verified;
+use crate::verified::VerifiedLedger;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,7 +78,10 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> Result<Exit, Failure> {
 }
 
 /// Tries the statements in parallel; a task is some of the instances of one statement.
-fn run(arguments: &VerifyArguments, statements: &[&'static Statement]) -> Result<Vec<Verification>, Failure> {
+fn run(
+    arguments: &VerifyArguments,
+    statements: &[&'static Statement],
+) -> Result<Vec<Verification>, Failure> {
     let tasks: Vec<(&'static Statement, Range<u64>)> = statements
         .iter()
         .flat_map(|&statement| {
@@ -145,7 +148,7 @@ struct LedgerStatement<'a> {
 impl<'a> Ledger<'a> {
     fn new(arguments: &VerifyArguments, verifications: &'a [Verification]) -> Self {
         Self {
-            schema: verified::Ledger::SCHEMA,
+            schema: VerifiedLedger::SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             seed: arguments.seed,
             instances: arguments.instances,

@@ -1,7 +1,5 @@
 //! The reference values of the tests, computed again by the scripts that lie beside them.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
-
 use std::path::Path;
 
 use assert_cmd::Command;

@@ -27,7 +27,8 @@ pub fn try_commands(root: &Path, program: &str, executable: &Path, variables: &[
         for command in commands.filter(|command| command.is_ours() && command.words[0] == program) {
             let words = command.words.iter().map(String::as_str);
             let line = shlex::try_join(words).expect("words of a page have no NUL");
-            parsed += &format!("{path}\n```console\n$ {line} --help\n...\n```\n");
+            let help = format!("{path}\n```console\n$ {line} --help\n...\n```\n");
+            parsed.push_str(&help);
         }
     }
     let shown = folder.path().join("shown_only.md");

@@ -217,8 +217,12 @@ fn attribute(name: &str, value: f64) -> String {
 fn path_data(points: &[Point]) -> String {
     let Some((first, rest)) = points.split_first() else { return String::new() };
     let rest = if rest.is_empty() { points } else { rest };
-    let line: String = rest.iter().map(|&point| format!("L{}", format_point(point))).collect();
-    format!("M{}{line}", format_point(*first))
+    let mut path = format!("M{}", format_point(*first));
+    for &point in rest {
+        path.push('L');
+        path.push_str(&format_point(point));
+    }
+    path
 }
 
 pub(crate) fn format_point((x, y): Point) -> String {

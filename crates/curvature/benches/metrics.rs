@@ -1,4 +1,4 @@
-//! Time of trace, Frobenius norm and largest eigenvalue of the Gauss–Newton matrix, exact.
+//! The time of the exact trace, Frobenius norm and largest eigenvalue of the Gauss–Newton matrix.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use flatmin_curvature::gauss_newton_sharpness;

@@ -1,4 +1,5 @@
-//! Time of products with the Hessian and the Gauss–Newton matrix of a perceptron, beside its gradient.
+//! The time of products with the Hessian and the Gauss–Newton matrix of a perceptron, compared with
+//! its gradient.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use faer::Mat;

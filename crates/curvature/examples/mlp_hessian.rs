@@ -1,5 +1,5 @@
-//! The Hessian of a perceptron 784-256-256-10 on 1000 samples: what a product costs beside a gradient, and
-//! its largest eigenvalue and trace to 1 %, with the memory of the whole process.
+//! The Hessian of a perceptron 784-256-256-10 on 1000 samples: the cost of a product relative to a
+//! gradient, and its largest eigenvalue and trace to 1 %, with the memory of the whole process.
 //!
 //! `cargo run --release -p flatmin-curvature --example mlp_hessian -- [tanh|relu] [THREADS]`
 
@@ -19,7 +19,7 @@ const SAMPLES: usize = 1000;
 const VECTORS: usize = 16;
 const REPETITIONS: usize = 15;
 
-/// Seconds that `work` takes.
+/// The time that `work` takes, in seconds.
 fn seconds(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
@@ -31,7 +31,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Largest memory of this process so far in MB, where the system says.
+/// The largest memory of this process so far, in MB; `None` when the system does not report it.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kept = hessian_with(&model, &parameters, &data, &CurvatureOptions::default())?;
     let options = CurvatureOptions { cache_bytes: 0, ..CurvatureOptions::default() };
     let anew = hessian_with(&model, &parameters, &data, &options)?;
-    // By turns, so that a busy machine is busy for all of them.
+    // The measurements alternate, so that other load on the machine affects all of them.
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..REPETITIONS {
         times[0].push(seconds(|| drop(anew.gradient())));

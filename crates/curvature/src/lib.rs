@@ -25,12 +25,12 @@
 //! - [`gauss_newton_sharpness`] measures the empirical Gauss–Newton matrix `G = (1/n) Σ g_i g_iᵀ`
 //!   (called Fisher matrix in the paper) through the n × n Gram matrix, which has the same nonzero
 //!   eigenvalues. The p × p matrix is never formed.
-//! - [`batch_sharpness`] and, for several outputs, [`batch_sharpness_of_outputs`] are the directional
-//!   curvature that a batch experiences.
+//! - [`batch_sharpness`] and, for several outputs, [`batch_sharpness_of_outputs`] are the
+//!   directional curvature that a batch experiences.
 //! - [`training_curvature`] measures all of these at once.
 //!
-//! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. The crate
-//! has no optional features and knows no learning rates.
+//! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. The
+//! crate has no optional features and knows no learning rates.
 
 mod operator;
 mod sharpness;

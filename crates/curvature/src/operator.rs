@@ -45,8 +45,8 @@ pub enum CurvatureError {
 pub struct CurvatureOptions {
     /// The number of samples in a block. Memory grows with it; speed does too, up to a few hundred.
     pub block_size: usize,
-    /// The largest number of bytes for stored forward and backward passes at θ. When all samples need
-    /// more, every product computes the passes again, which costs about one more gradient.
+    /// The largest number of bytes for stored forward and backward passes at θ. When all samples
+    /// need more, every product computes the passes again, which costs about one more gradient.
     pub cache_bytes: usize,
     /// The threads that may work on blocks. The result has the same bits for any number of threads.
     pub parallelism: Parallelism,
@@ -65,13 +65,14 @@ enum Kind {
     Hessian,
 }
 
-/// The Gauss–Newton matrix `G = (1/n) Σ_i J_iᵀJ_i` or the Hessian `H = G + (1/n) Σ_io r_io ∇²f_o(x_i; θ)`
-/// of the mean loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`, p × p, by exact products.
+/// The Gauss–Newton matrix `G = (1/n) Σ_i J_iᵀJ_i` or the Hessian
+/// `H = G + (1/n) Σ_io r_io ∇²f_o(x_i; θ)` of the mean loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`,
+/// p × p, by exact products.
 ///
-/// [`gauss_newton`] and [`hessian`] return it. Samples are summed block by block in a fixed order, so that
-/// the number of threads changes no bit. Memory: the stored passes, the work of one block per thread,
-/// and up to eight partial sums of p numbers. When the passes are not stored, many vectors share them,
-/// and the partial sums may take 64 MiB.
+/// [`gauss_newton`] and [`hessian`] return it. Samples are summed block by block in a fixed order,
+/// so that the number of threads changes no bit. Memory: the stored passes, the work of one block
+/// per thread, and up to eight partial sums of p numbers. When the passes are not stored, many
+/// vectors share them, and the partial sums may take 64 MiB.
 pub struct CurvatureOperator<'a> {
     kind: Kind,
     model: &'a dyn Model,
@@ -250,7 +251,8 @@ impl<'a> CurvatureOperator<'a> {
         }
     }
 
-    /// Computes sums over all blocks for `count` vectors and writes `1/n` times the sums to `images`.
+    /// Computes sums over all blocks for `count` vectors and writes `1/n` times the sums to
+    /// `images`.
     ///
     /// `add(pass, j, sum)` adds the contribution of a block to the sum of vector j.
     fn sum(

@@ -33,8 +33,8 @@ pub fn gauss_newton_sharpness(
 ///
 /// It is the expected curvature of a sample's loss along its own gradient (the Gauss–Newton part).
 /// Needs only residuals `r_i` and squared gradient norms `‖g_i‖²`, for example n times the diagonal
-/// of the Gram matrix. `None` when every residual or gradient is zero. Source: Andreyev & Beneventano
-/// (2024), who observe that it stays near 2/η along SGD.
+/// of the Gram matrix. `None` when every residual or gradient is zero. Source: Andreyev &
+/// Beneventano (2024), who observe that it stays near 2/η along SGD.
 pub fn batch_sharpness(residuals: &[f64], gradient_norms_squared: &[f64]) -> Option<f64> {
     // Residuals near convergence are tiny: scale them to keep the squares in range.
     let largest = residuals.iter().fold(0.0_f64, |m, r| m.max(r.abs()));
@@ -54,8 +54,8 @@ pub fn batch_sharpness(residuals: &[f64], gradient_norms_squared: &[f64]) -> Opt
 /// `J_iᵀ r_i`.
 ///
 /// `residuals` is n × k row by row; `gram` is `JJᵀ/n`, nk × nk, whose diagonal k × k blocks are
-/// `J_i J_iᵀ/n`. For k = 1 it is [`batch_sharpness`], to the bit. `None` when every residual or gradient
-/// is zero.
+/// `J_i J_iᵀ/n`. For k = 1 it is [`batch_sharpness`], to the bit. `None` when every residual or
+/// gradient is zero.
 ///
 /// # Panics
 /// When k is zero, or `residuals` or `gram` has another size.
@@ -115,7 +115,8 @@ pub fn training_curvature(
     training_curvature_of_gram(gram.as_ref(), &residuals, data.output_dim())
 }
 
-/// [`training_curvature`] from the Gram matrix `JJᵀ/n`, nk × nk, and the residuals, n × k row by row.
+/// [`training_curvature`] from the Gram matrix `JJᵀ/n`, nk × nk, and the residuals, n × k row by
+/// row.
 ///
 /// # Errors
 /// As [`gauss_newton_sharpness`].

@@ -71,8 +71,8 @@ fn check(model: &impl Model, parameters: &[f64], data: &Dataset) -> Result<(), T
     let loss = residuals.iter().map(|r| r * r).sum::<f64>() / (2.0 * n as f64);
     prop_assert!((curvature.loss - loss).abs() <= 16.0 * size as f64 * f64::EPSILON * loss);
 
-    // The definition for batches of one: gradients `J_iᵀ r_i` and curvature matrices `J_iᵀ J_i` of the
-    // batch losses, averaged over the batches before the division.
+    // The definition for batches of one: gradients `J_iᵀ r_i` and curvature matrices `J_iᵀ J_i` of
+    // the batch losses, averaged over the batches before the division.
     let (mut numerator, mut denominator) = (0.0, 0.0);
     let outputs = model.output_dim();
     for (i, residuals) in residuals.chunks(outputs).enumerate() {
@@ -155,7 +155,7 @@ fn batch_sharpness_survives_tiny_residuals_and_is_none_without_gradients() {
 
 #[test]
 fn the_largest_eigenvalue_of_a_large_gram_matrix_is_the_dense_one() {
-    // Large enough for Lanczos; the identity-like case closes its Krylov space at once.
+    // Large enough for Lanczos; the Krylov space of the identity-like case is invariant at once.
     let mut rng = stream(3, "large gram", 0);
     let model = TwoLayerRelu::new(20, 10).unwrap();
     let parameters = model.initial_parameters(&mut rng);

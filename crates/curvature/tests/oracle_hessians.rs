@@ -14,7 +14,7 @@ use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRe
 struct Reference(PathBuf);
 
 impl Reference {
-    /// Shape and numbers of an array, where there is one of this name.
+    /// The shape and the numbers of the array of this name; `None` when there is none.
     fn get(&self, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
         let mut array = ArrayFile::open(&self.0).unwrap().array(Some(name), &[]).ok()?;
         let values = array.values().unwrap();
@@ -36,7 +36,7 @@ fn dense(operator: &impl Operator) -> Mat<f64> {
 
 #[track_caller]
 fn assert_near(actual: f64, expected: f64, scale: f64, what: &str) {
-    // What is asked is 1e-9; products and reference agree to rounding.
+    // The requirement is 1e-9; products and reference agree to rounding.
     assert!((actual - expected).abs() <= 1e-12 * scale, "{what}: {actual}, expected {expected}");
 }
 

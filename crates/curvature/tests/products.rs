@@ -1,5 +1,5 @@
-//! Products with Hessian and Gauss–Newton matrix: options change no number they should not, and what
-//! does not fit is refused.
+//! Products with the Hessian and the Gauss–Newton matrix: options change no result beyond their
+//! effect on rounding, and sizes that do not fit are refused.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -39,7 +39,7 @@ fn images(
     })
 }
 
-/// The plain definition: `(1/n) Σ_i J_iᵀJ_i v`, and `Σ r ∇²f v` on top.
+/// The plain definition: `(1/n) Σ_i J_iᵀJ_i v`, plus `(1/n) Σ r ∇²f v` for the Hessian.
 fn plain(
     model: &impl Model,
     (parameters, data, vectors): &(Vec<f64>, Dataset, Mat<f64>),
@@ -80,7 +80,7 @@ fn blocks_threads_and_memory_change_nothing_but_rounding() {
                 let error = (image - expected).norm_max();
                 assert!(error <= 1e-13 * expected.norm_max(), "{samples} {block_size}: {error}");
             }
-            // To the bit.
+            // These agree to the bit.
             let threads = CurvatureOptions { parallelism: Parallelism::Rayon, ..options };
             assert_eq!(images(&model, &problem, &threads), kept);
             let anew = CurvatureOptions { cache_bytes: 0, ..options };

@@ -1,4 +1,4 @@
-//! Dense products, symmetric eigenproblems and QR decompositions, with those of faer beside them.
+//! Dense products, symmetric eigenproblems and QR decompositions, compared with those of faer.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop")]
 #![expect(clippy::disallowed_methods, reason = "faer's product is what is compared with")]
@@ -15,7 +15,8 @@ fn matrix(rows: usize, columns: usize) -> Mat<f64> {
     Mat::from_fn(rows, columns, value)
 }
 
-/// C m × n and A m × k stored by columns or by rows, B k × n by columns.
+/// The sizes (m, n, k) of products of an m × k matrix, stored by columns or by rows, and a k × n
+/// matrix, stored by columns.
 const SHAPES: [(usize, usize, usize); 9] = [
     (8, 8, 8),
     (32, 32, 32),

@@ -1,8 +1,8 @@
-//! What the processor allows: the limits that `cargo xtask bench` compares the fused steps with.
+//! Limits of the processor, with which `cargo xtask bench` compares the fused steps.
 //!
-//! `relu_step` and `diagonal_step` touch memory as a step of SGD does (of `flatmin-optim`, m = d = 100 and
-//! d = 1000) with no more arithmetic than that takes; nothing waits for a residual. `fma` and `product` count
-//! floating-point operations.
+//! `relu_step` and `diagonal_step` touch memory as a step of SGD does (of `flatmin-optim`, m = d =
+//! 100 and d = 1000) with no more arithmetic than that takes; nothing waits for a residual.
+//! `fma` and `product` count floating-point operations.
 
 #![expect(clippy::inline_always, reason = "a kernel that is not inlined loses its instruction set")]
 #![expect(clippy::disallowed_methods, reason = "the faster of the two products is the limit")]
@@ -17,18 +17,19 @@ use pulp::{Simd, WithSimd};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
-/// Neurons, and the length of their padded rows.
+/// The number of neurons, and the length of their padded rows.
 const WIDTH: usize = 100;
 const ROW: usize = padded(100);
 
-/// Idle rows that are read together: independent sums hide the latency of an addition.
+/// The number of idle rows that are read together. Independent sums hide the latency of an
+/// addition.
 const ROWS: usize = 5;
 
-/// Samples that the diagonal network is trained on, and its inputs' dimension.
+/// The number of samples of the diagonal network, and the dimension of its inputs.
 const SAMPLES: usize = 300;
 const INPUT_DIM: usize = padded(1000);
 
-/// All rows are read, the active half of them is written back.
+/// A step that reads all rows and writes the active half of them back.
 struct ReluStep<'a> {
     hidden: &'a mut [f64],
     active: &'a [usize],
@@ -71,7 +72,7 @@ impl WithSimd for ReluStep<'_> {
     }
 }
 
-/// Both layers are moved along one input, and output and gradient norm taken at the next one.
+/// A step that moves both layers along one input and computes output and gradient norm at the next.
 struct DiagonalStep<'a> {
     a: &'a mut [f64],
     b: &'a mut [f64],
@@ -111,7 +112,7 @@ struct FusedMultiplyAdd {
     factor: f64,
 }
 
-/// More than latency times units, fewer than registers.
+/// The number of chains: more than latency times units, fewer than registers.
 const CHAINS: usize = 12;
 const FUSED: usize = 8000 * CHAINS;
 
@@ -167,7 +168,7 @@ fn steps(criterion: &mut Criterion) {
     group.bench_function("diagonal_step", |bench| {
         bench.iter(|| {
             let mut total = 0.0;
-            // Forth and back: the layers stay of normal size.
+            // Every second step goes back, so that the layers stay of normal size.
             let multiples = [1e-6, -1e-6].into_iter().cycle();
             for (pair, multiple) in black_box(&order).windows(2).zip(multiples) {
                 let (input, next) = (input(pair[0]), input(pair[1]));
@@ -185,7 +186,7 @@ fn steps(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// C m × n, A m × k, B k × n, all by columns.
+/// The sizes (m, n, k) of products of an m × k and a k × n matrix, stored by columns.
 const SHAPES: [(usize, usize, usize); 8] = [
     // The gradient of the ReLU network on 300 samples, m = d = 100, padded as its step does.
     (304, 100, 100),

@@ -1,8 +1,9 @@
-//! How often the nominal 95 % intervals of the estimators cover the truth, and how large their errors
-//! are.
+//! Measures how often the nominal 95 % intervals of the estimators cover the truth, and how large
+//! the errors are.
 //!
 //! `cargo run --release -p flatmin-linalg --example coverage -- [SEEDS] [ONLY]` prints one line for
-//! each spectrum, estimator and budget, over SEEDS (1000) seeds; of spectra whose name is ONLY.
+//! each spectrum, estimator and budget, over SEEDS seeds (1000 by default), for all spectra or the
+//! one named ONLY.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 

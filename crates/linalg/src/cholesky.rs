@@ -39,8 +39,8 @@ pub fn cholesky(matrix: MatRef<'_, f64>) -> Option<Mat<f64>> {
     Some(lower)
 }
 
-/// The margin that makes [`cholesky`] a proof: when `A − margin · tr A · I` has a factor, A is positive
-/// definite. `margin = (4n + 32) u` for n × n matrices.
+/// The margin that makes [`cholesky`] a proof: when `A − margin · tr A · I` has a factor, A is
+/// positive definite. `margin = (4n + 32) u` for n × n matrices.
 ///
 /// `(n + 2) u` is enough for the factorisation itself (Rump 2006); the rest covers the rounding of
 /// the shift and of the trace.
@@ -48,8 +48,8 @@ pub fn cholesky_margin(n: usize) -> f64 {
     (4 * n + 32) as f64 * UNIT_ROUNDOFF
 }
 
-/// Proves that `A − shift · I` is positive definite, rounding included; false means only that there is
-/// no proof.
+/// Proves that `A − shift · I` is positive definite, rounding included; false means only that there
+/// is no proof.
 ///
 /// A is n × n and symmetric; its lower triangle is read. Costs n³/3 operations.
 ///
@@ -76,8 +76,8 @@ pub fn is_positive_definite(matrix: MatRef<'_, f64>, shift: f64) -> bool {
 
 /// Replaces X by `X L⁻ᵀ` for a lower triangular L.
 ///
-/// L is n × n; its upper triangle is not read. X has n contiguous columns. Costs mn² operations for m
-/// rows. The bits of the result are the same on every machine.
+/// L is n × n; its upper triangle is not read. X has n contiguous columns. Costs mn² operations for
+/// m rows. The bits of the result are the same on every machine.
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns of X are not contiguous.

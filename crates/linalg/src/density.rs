@@ -11,7 +11,8 @@ use crate::{EigenError, EstimateError, Interval, Krylov, Operator};
 pub struct DensityOptions {
     /// The number of random starts. The standard error falls with its square root.
     pub probes: usize,
-    /// The number of products of a start, and of nodes of its quadrature. The resolution grows with it.
+    /// The number of products of a start, and of nodes of its quadrature. The resolution grows with
+    /// it.
     pub steps: usize,
 }
 
@@ -36,9 +37,9 @@ pub struct Node {
 pub struct ProbeMean {
     /// The mean.
     pub value: f64,
-    /// The standard error, from the spread over starts; infinite for a single start. It is rough when
-    /// few eigenvalues dominate the mean, because the weight that a start gives to a single eigenvalue
-    /// is far from normal.
+    /// The standard error, from the spread over starts; infinite for a single start. It is rough
+    /// when few eigenvalues dominate the mean, because the weight that a start gives to a single
+    /// eigenvalue is far from normal.
     pub standard_error: f64,
     /// The number of starts.
     pub probes: usize,
@@ -47,9 +48,9 @@ pub struct ProbeMean {
 impl ProbeMean {
     /// Student's confidence interval.
     ///
-    /// It is accurate when the values of the starts are about normal, as they are for functions to which
-    /// many eigenvalues contribute. It is the whole line for a single start or when `confidence` is 1 or
-    /// more, and the value alone when `confidence` is not positive.
+    /// It is accurate when the values of the starts are about normal, as they are for functions to
+    /// which many eigenvalues contribute. It is the whole line for a single start or when
+    /// `confidence` is 1 or more, and the value alone when `confidence` is not positive.
     pub fn interval(&self, confidence: f64) -> Interval {
         if confidence <= 0.0 {
             return Interval { lower: self.value, upper: self.value };
@@ -75,8 +76,8 @@ pub struct SpectralDensity {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DensityError {
-    /// A dimension or budget of zero, a product that is not finite, or an eigenvalue beyond the range
-    /// of `f64`.
+    /// A dimension or budget of zero, a product that is not finite, or an eigenvalue beyond the
+    /// range of `f64`.
     #[error("{0}")]
     Product(#[from] EstimateError),
     /// The small eigenproblem has no trustworthy answer.
@@ -88,12 +89,13 @@ pub enum DensityError {
 /// Saad 2017).
 ///
 /// A random start v on the unit sphere has the spectral measure `Σ (v·u_i)² δ(λ − λ_i)`, whose
-/// expectation is the wanted distribution. Lanczos gives its Gauss quadrature: k steps reproduce its
-/// moments up to order 2k − 1. A start whose Krylov space becomes invariant stops early and is exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
+/// expectation is the wanted distribution. Lanczos gives its Gauss quadrature: k steps reproduce
+/// its moments up to order 2k − 1. A start whose Krylov space becomes invariant stops early and is
+/// exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
 ///
 /// # Errors
-/// [`DensityError`]: dimension, probes or steps zero, a product that is not finite, or an eigenvalue
-/// beyond the range of `f64`.
+/// [`DensityError`]: dimension, probes or steps zero, a product that is not finite, or an
+/// eigenvalue beyond the range of `f64`.
 pub fn spectral_density(
     operator: &(impl Operator + ?Sized),
     options: &DensityOptions,
@@ -155,8 +157,9 @@ impl SpectralDensity {
         ProbeMean { value, standard_error, probes: means.len() }
     }
 
-    /// The density at each point of `grid`, smoothed by a Gaussian kernel of standard deviation `width`,
-    /// in units of 1/eigenvalue.
+    /// The density at each point of
+    /// `grid`, smoothed by a Gaussian kernel of standard deviation `width`, in units of
+    /// 1/eigenvalue.
     ///
     /// A width that is not positive gives zeros, because there is no density without smoothing.
     pub fn density(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {

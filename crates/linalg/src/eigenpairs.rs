@@ -61,8 +61,8 @@ pub struct RitzPair {
 /// The result of [`top_eigenpairs`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eigenpairs {
-    /// The pairs, the most extreme first; for [`End::Both`], the largest in descending order, then the
-    /// smallest in ascending order. Fewer than requested only when the products ran out.
+    /// The pairs, the most extreme first; for [`End::Both`], the largest in descending order, then
+    /// the smallest in ascending order. Fewer than requested only when the products ran out.
     pub pairs: Vec<RitzPair>,
     /// Operator products used.
     pub products: usize,
@@ -77,7 +77,7 @@ pub enum EigenpairError {
     /// More pairs than there are.
     #[error("find {count} eigenpairs of an operator of dimension {dim}")]
     TooMany {
-        /// Pairs asked for.
+        /// The number of pairs requested.
         count: usize,
         /// Dimension of the operator.
         dim: usize,
@@ -90,25 +90,26 @@ pub enum EigenpairError {
     Eigen(#[from] EigenError),
 }
 
-/// The largest residual, relative to the scale of the operator, of a pair whose rank among the others is
-/// known.
+/// The largest residual, relative to the scale of the operator, of a pair whose rank among the
+/// others is known.
 const MAX_RANKING_RESIDUAL: f64 = 1e-5;
 
 /// Extreme eigenpairs of a symmetric operator, by Lanczos with full re-orthogonalisation.
 ///
-/// A Krylov space contains one vector of every eigenspace only. So when it has converged, the pairs are
-/// locked, and another random start searches their complement for a pair that belongs among them, until
-/// there is none. Repeated eigenvalues are found as often as they occur, at the price of one more space
-/// for each and a last one that finds nothing. A random start has a component along any vector almost
-/// surely, but only all products together could prove that no pair was missed.
+/// A Krylov space contains one vector of every eigenspace only. So when it has converged, the pairs
+/// are locked, and another random start searches their complement for a pair that belongs among
+/// them, until there is none. Repeated eigenvalues are found as often as they occur, at the price
+/// of one more space for each and a last one that finds nothing. A random start has a component
+/// along any vector almost surely, but only all products together could prove that no pair was
+/// missed.
 ///
 /// The status is [`LanczosStatus::Invariant`] when the pairs found span the whole space, and
-/// [`LanczosStatus::OutOfProducts`] when the search was cut short; the residuals then show the accuracy
-/// reached. Costs O(dim · k²) besides its k products and keeps k vectors.
+/// [`LanczosStatus::OutOfProducts`] when the search was cut short; the residuals then show the
+/// accuracy reached. Costs O(dim · k²) besides its k products and keeps k vectors.
 ///
 /// # Errors
-/// [`EigenpairError`]: more pairs than the dimension, a dimension or budget of zero, or a product that
-/// is not finite.
+/// [`EigenpairError`]: more pairs than the dimension, a dimension or budget of zero, or a product
+/// that is not finite.
 pub fn top_eigenpairs(
     operator: &(impl Operator + ?Sized),
     options: &EigenpairOptions,
@@ -203,7 +204,8 @@ impl<O: Operator + ?Sized> Search<'_, O> {
             let eigen = krylov.eigen()?;
             self.scale = eigen.values.iter().fold(self.scale, |m, v| m.max(v.abs()));
             let true_residual = |j: usize| krylov.residual(eigen.vectors[(size - 1, j)]);
-            // The pairs of an invariant space are exact to rounding: ties with locked pairs stay ties.
+            // The pairs of an invariant space are exact to rounding: ties with locked pairs stay
+            // ties.
             let residual = |j: usize| if closed { 0.0 } else { true_residual(j) };
             let chosen = select(&eigen.values, self.options.end, wanted);
             let enough = chosen.len() == select(&vec![0.0; rest], self.options.end, wanted).len();

@@ -9,12 +9,12 @@ use crate::{PowerOfTwo, columns_mut, matmul, product, simd};
 /// The number of columns whose reflections are applied to the rest together.
 pub(crate) const BLOCK_REFLECTIONS: usize = 32;
 
-/// Sums of squares below this are negligible in a matrix with entries near one, and may have lost digits
-/// to underflow.
+/// Sums of squares below this are negligible in a matrix with entries near one, and may have lost
+/// digits to underflow.
 const NEGLIGIBLE: f64 = 1e-280;
 
-/// Turns a column x, of a matrix with entries near one at most, into the vector v, with `v_0 = 1`, of
-/// the reflection `H = I − τ v vᵀ` with `H x = β e_0`. Returns τ and β.
+/// Turns a column x, of a matrix with entries near one at most, into the vector v, with `v_0 = 1`,
+/// of the reflection `H = I − τ v vᵀ` with `H x = β e_0`. Returns τ and β.
 pub(crate) fn reflect(x: &mut [f64]) -> (f64, f64) {
     let Some((head, tail)) = x.split_first_mut() else { return (0.0, 0.0) };
     let rest = simd::norm_squared(tail);
@@ -59,8 +59,8 @@ pub(crate) fn apply_block(vectors: MatRef<'_, f64>, triangle: MatRef<'_, f64>, c
 /// Householder reflections: Q, m × n with orthonormal columns, and R, n × n upper triangular with a
 /// diagonal of any sign.
 ///
-/// The matrix may be any finite one, also a singular one. Costs 4 mn² operations. The bits of the result
-/// are the same on every machine.
+/// The matrix may be any finite one, also a singular one. Costs 4 mn² operations. The bits of the
+/// result are the same on every machine.
 ///
 /// # Panics
 /// When there are more columns than rows.

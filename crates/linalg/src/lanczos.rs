@@ -31,8 +31,8 @@ impl Default for LanczosOptions {
 pub enum LanczosStatus {
     /// The residual reached its bound.
     Converged,
-    /// The Krylov space is invariant: the pair is exact to rounding within the invariant space of the
-    /// start.
+    /// The Krylov space is invariant: the pair is exact to rounding within the invariant space of
+    /// the start.
     Invariant,
     /// The budget of products ran out first; the residual shows the accuracy reached.
     OutOfProducts,
@@ -101,11 +101,11 @@ impl Krylov {
         })
     }
 
-    /// As [`extend`](Self::extend), with products that may fail, and on the complement of orthonormal
-    /// vectors to which the start is orthogonal.
+    /// As [`extend`](Self::extend), with products that may fail, and on the complement of
+    /// orthonormal vectors to which the start is orthogonal.
     ///
-    /// When the space is nearly closed, the next direction consists of rounding errors and would not be
-    /// orthogonal to `others` by itself.
+    /// When the space is nearly closed, the next direction consists of rounding errors and would
+    /// not be orthogonal to `others` by itself.
     pub(crate) fn try_extend<E: From<EigenError>>(
         &mut self,
         others: &[&[f64]],
@@ -141,8 +141,8 @@ impl Krylov {
         Ok(())
     }
 
-    /// The largest Ritz value θ, the coefficients of its unit Ritz vector in the basis, and the norm
-    /// of its residual.
+    /// The largest Ritz value θ, the coefficients of its unit Ritz vector in the basis, and the
+    /// norm of its residual.
     ///
     /// # Errors
     /// As [`symmetric_eigen`](crate::symmetric_eigen).
@@ -188,8 +188,8 @@ impl Krylov {
     /// The coefficients x of the Galerkin solution `Q x` of `(s − A) v = start`, for s above the
     /// largest Ritz value: `(s − T) x = ‖start‖ e_1`.
     ///
-    /// `None` when s is not above it, and before the first product. The residual `start − (s − A) Q x` is
-    /// `β_k x_k` times [`next_direction`](Self::next_direction).
+    /// `None` when s is not above it, and before the first product. The residual
+    /// `start − (s − A) Q x` is `β_k x_k` times [`next_direction`](Self::next_direction).
     pub fn resolvent(&self, s: f64) -> Option<Vec<f64>> {
         let k = self.diagonal.len();
         if k == 0 {

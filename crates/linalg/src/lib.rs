@@ -18,8 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Linear algebra and random streams with the same bits on every machine, for any instruction set and
-//! any number of threads.
+//! Linear algebra and random streams with the same bits on every machine, for any instruction set
+//! and any number of threads.
 //!
 //! - Dense matrices: [`product`] and [`matmul`] (see [`gemm`]), [`cholesky()`], [`thin_qr`],
 //!   [`symmetric_eigenvalues`], [`symmetric_eigen`] and, for large matrices, [`decompose`];
@@ -29,14 +29,14 @@
 //! - Monte Carlo estimates with calibrated errors: [`trace()`], [`estimate_trace`] and
 //!   [`frobenius_norm_squared`].
 //! - [`Sharpness`]: trace, Frobenius norm and largest eigenvalue of a positive semidefinite matrix.
-//! - Numbers: [`Bisection`], exact scaling by a [`PowerOfTwo`], bounds of [`rounding`] errors, and proofs
-//!   that a matrix [`is_positive_definite`].
+//! - Numbers: [`Bisection`], exact scaling by a [`PowerOfTwo`], bounds of [`rounding`] errors, and
+//!   proofs that a matrix [`is_positive_definite`].
 //! - [`simd`]: dot products and updates with a fixed lane order.
 //! - [`stream()`]: named, independent ChaCha random streams.
 //!
 //! The feature `serde` (off by default) derives `Serialize` and `Deserialize` for [`Sharpness`] and
-//! [`TraceMethod`]. The crate knows neither models nor data. It reads no clock, no environment and no
-//! file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
+//! [`TraceMethod`]. The crate knows neither models nor data. It reads no clock, no environment and
+//! no file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
 
 mod bisection;
 mod cholesky;

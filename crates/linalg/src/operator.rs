@@ -6,13 +6,14 @@ use faer::{MatMut, MatRef};
 
 /// A symmetric linear operator `A` on `R^dim`, known by its products.
 ///
-/// The product with a vector must have the same bits every time, and a block of vectors must give the
-/// products of its vectors one by one, to rounding. [`probe`](crate::probe) checks both.
+/// The product with a vector must have the same bits every time, and a block of vectors must give
+/// the products of its vectors one by one, to rounding. [`probe`](crate::probe) checks both.
 pub trait Operator: Sync {
     /// The dimension of the space.
     fn dim(&self) -> usize;
 
-    /// Writes `A V` to `images`. Both matrices are dim × b; each column is contiguous and holds a vector.
+    /// Writes `A V` to `images`. Both matrices are dim × b; each column is contiguous and holds a
+    /// vector.
     ///
     /// # Panics
     /// When the shapes do not fit.

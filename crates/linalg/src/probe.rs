@@ -6,8 +6,8 @@ use rand::Rng;
 use crate::estimate::products::{first_not_finite, gaussian};
 use crate::{Operator, columns, simd};
 
-/// The largest relative defect that [`probe`] accepts. Products in single precision stay below it for
-/// dimensions in the thousands; a wrong factor or a missing term does not.
+/// The largest relative defect that [`probe`] accepts. Products in single precision stay below it
+/// for dimensions in the thousands; a wrong factor or a missing term does not.
 const MAX_DEFECT: f64 = 1e-5;
 
 /// The defects that [`probe`] measured.
@@ -74,8 +74,8 @@ pub enum OperatorError {
 /// Checks that an operator is finite, deterministic to the bit, linear, symmetric, and the same
 /// on blocks as on single vectors.
 ///
-/// Costs six products with random vectors. A defect that few vectors show may be missed. Relative defects
-/// up to 1e-5 pass; [`Probe`] contains their sizes.
+/// Costs six products with random vectors. A defect that few vectors show may be missed. Relative
+/// defects up to 1e-5 pass; [`Probe`] contains their sizes.
 ///
 /// # Errors
 /// [`OperatorError`]: the first failure, in the order above, with its size.

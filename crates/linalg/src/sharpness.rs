@@ -60,9 +60,10 @@ const MAX_DENSE_SIZE: usize = 64;
 
 /// The largest eigenvalue of a positive semidefinite matrix.
 ///
-/// Large matrices go through Lanczos. Its relative residual of 1e-10 bounds the relative error, which is
-/// about the square of that when the eigenvalue is isolated. The dense eigenproblem decides whenever
-/// Lanczos does not converge, or ends in an invariant space, which may miss the largest eigenvalue.
+/// Large matrices go through Lanczos. Its relative residual of 1e-10 bounds the relative error,
+/// which is about the square of that when the eigenvalue is isolated. The dense eigenproblem
+/// decides whenever Lanczos does not converge, or ends in an invariant space, which may miss the
+/// largest eigenvalue.
 fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     let n = gram.nrows();
     if n > MAX_DENSE_SIZE {
@@ -85,8 +86,8 @@ fn lambda_max(gram: MatRef<'_, f64>) -> Result<f64, EigenError> {
     Ok(symmetric_eigenvalues(gram)?.last().copied().unwrap_or(0.0).max(0.0))
 }
 
-/// A start vector without structure (the fractional parts of multiples of the golden ratio), so that no
-/// eigenvector of a structured matrix is orthogonal to it.
+/// A start vector without structure (the fractional parts of multiples of the golden ratio), so
+/// that no eigenvector of a structured matrix is orthogonal to it.
 fn start(n: usize) -> Vec<f64> {
     (0..n).map(|i| 0.5 + (i as f64 * 0.618_033_988_749_894_9).fract()).collect()
 }
@@ -97,8 +98,8 @@ mod tests {
 
     use super::{MAX_DENSE_SIZE, gram_sharpness, start};
 
-    /// The identity plus a projection orthogonal to the start. The Krylov space is invariant at once,
-    /// without the largest eigenvalue.
+    /// The identity plus a projection orthogonal to the start. The Krylov space is invariant at
+    /// once, without the largest eigenvalue.
     #[test]
     fn an_eigenvalue_that_the_iteration_cannot_see_is_found() {
         let n = MAX_DENSE_SIZE + 6;

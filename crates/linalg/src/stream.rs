@@ -12,8 +12,9 @@ pub type Stream = ChaCha8Rng;
 /// threads can change a random number. The ChaCha key is the BLAKE3 hash of the seed and the
 /// purpose; `index` is the ChaCha stream number, for families such as replicas.
 ///
-/// The purpose determines the numbers, so that two uses of one name would draw the same ones. A crate
-/// therefore declares its purposes as constants in one module, `streams`, where a repeated name is seen.
+/// The purpose determines the numbers, so that two uses of one name would draw the same ones. A
+/// crate therefore declares its purposes as constants in one module, `streams`, where a repeated
+/// name is seen.
 ///
 /// ```
 /// use rand::RngExt as _;

@@ -19,7 +19,7 @@ const METHODS: [TraceMethod; 4] = [
     TraceMethod::XNysTrace,
 ];
 
-/// Positive semidefinite spectra, degenerate ones among them, at extreme scales too.
+/// Positive semidefinite spectra, including degenerate ones and extreme scales.
 fn spectrum() -> impl Strategy<Value = Vec<f64>> {
     let scale = prop_oneof![Just(1.0), Just(1e-150), Just(1e150), Just(1e-8)];
     let shape = prop_oneof![
@@ -45,7 +45,8 @@ proptest! {
             prop_assert!(estimate.products <= budget && estimate.products >= 1);
             let interval = estimate.interval(0.95);
             prop_assert!(interval.lower <= estimate.value && estimate.value <= interval.upper);
-            // Forty standard errors and the rounding of a rotated matrix: wrong by construction only.
+            // Forty standard errors and the rounding of a rotated matrix are exceeded only by a
+            // wrong construction.
             let bound = 40.0 * interval.half_width() + 1e-13 * exact.abs();
             let error = (estimate.value - exact).abs();
             prop_assert!(error <= bound || budget < 4, "{method:?} {estimate:?} {exact}");
@@ -130,7 +131,7 @@ fn the_budget_of_products_is_kept() {
             let options = EigenpairOptions { count: 4, max_products, ..Default::default() };
             let found = top_eigenpairs(&operator, &options, &mut stream(0, "budget", 0)).unwrap();
             assert!(found.products <= max_products, "{spectrum:?} {max_products}");
-            // Four pairs take four products, and whether they are all takes one more.
+            // Four pairs need four products; the proof that these are all needs one more.
             let is_short = found.status == LanczosStatus::OutOfProducts;
             assert!(is_short || max_products > 4, "{spectrum:?} {max_products} {:?}", found.status);
         }
@@ -194,7 +195,7 @@ fn the_driver_says_how_it_ended() {
         let target = TraceTarget { relative_error, max_products, ..TraceTarget::default() };
         estimate_trace(&operator, &target, &mut stream(0, "driver", 0)).unwrap()
     };
-    // The method goes where the memory does: 250 vectors are enough for 125 products of XTrace, 80 for a
+    // The memory determines the method: 250 vectors are enough for 125 products of XTrace, 80 for a
     // few directions, 10 for none.
     for (vectors, method) in [
         (250, TraceMethod::XTrace),
@@ -225,8 +226,8 @@ fn the_driver_says_how_it_ended() {
     assert!(exact.estimate.standard_error <= 0.0);
 }
 
-/// The space of a start closes after two products, and what is left of the next direction is rounding,
-/// which must not bring back what was found before.
+/// The Krylov space of a start is invariant after two products. The next direction then consists of
+/// rounding errors, which must not bring back pairs that were found before.
 #[test]
 fn repeated_eigenvalues_of_both_signs_are_all_found() {
     let signed = [1.0, -1.0, 1.0, -1.0, 1.0];

@@ -16,7 +16,7 @@ use operators::cases;
 
 const SEEDS: u32 = 1000;
 
-/// Runs an estimator and returns the share of intervals that cover.
+/// Runs an estimator and returns the share of intervals that contain the truth.
 fn coverage(truth: f64, estimate: impl Fn(&mut Stream) -> Estimate) -> f64 {
     let covers = |seed: u32| {
         let estimate = estimate(&mut stream(u64::from(seed), "coverage of tests", 0));
@@ -25,7 +25,7 @@ fn coverage(truth: f64, estimate: impl Fn(&mut Stream) -> Estimate) -> f64 {
     (0..SEEDS).map(|seed| f64::from(u8::from(covers(seed)))).sum::<f64>() / f64::from(SEEDS)
 }
 
-/// Checks a trace estimator on all spectra; on those of `wide` the interval may be too wide.
+/// Checks a trace estimator on all spectra. On the spectra in `wide` the interval may be too wide.
 fn check(method: TraceMethod, max_products: usize, wide: &[&str]) {
     let mut shares = Vec::new();
     for (name, operator, positive) in cases() {
@@ -74,7 +74,7 @@ fn xnystrace_covers() {
 #[test]
 fn means_over_the_spectrum_are_covered() {
     for (name, operator, _) in cases() {
-        // Where all eigenvalues but one are alike, that one makes the spread of the starts: 87 %.
+        // When all eigenvalues but one are equal, that one causes the spread of the starts: 87 %.
         if name == "outlier" {
             continue;
         }

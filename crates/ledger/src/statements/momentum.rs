@@ -2,7 +2,7 @@
 
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, MatRef};
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
+use flatmin_linalg::{Bisection, RowMatrix, symmetric_eigenvalues};
 use flatmin_theory::{Minimum, Optimizer, threshold};
 use rand::{Rng, RngExt as _};
 
@@ -122,16 +122,9 @@ impl HeavyBall<'_> {
     /// `2(1+β)/λ_max`.
     fn dense_threshold(&self) -> Result<f64, LedgerError> {
         let fastest = self.eigenvalues.last().copied().unwrap_or(0.0);
-        let (mut low, mut high) = (0.0, 2.0 * (1.0 + self.momentum) / fastest);
-        while high - low > 1e-13 * high {
-            let middle = f64::midpoint(low, high);
-            if self.is_stable(middle)? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(high)
+        let descent = 2.0 * (1.0 + self.momentum) / fastest;
+        let search = Bisection::between(0.0, descent).to_relative_width(1e-13);
+        Ok(search.try_run(|rate| self.is_stable(rate))?.1)
     }
 
     /// True if all second moments of z = (δ, v) decay. Their map T preserves positive semidefinite

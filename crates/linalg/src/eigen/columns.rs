@@ -33,7 +33,8 @@ pub(super) fn split_symmetric_image(
     parallelism: Parallelism,
 ) {
     let (len, groups) = (vector.len(), vector.len() / LANES);
-    // Parts of about the same area: the area to the right of a fraction x of the columns is (1 − x)².
+    // Parts of about the same area. The area to the right of a fraction x of the columns is
+    // proportional to (1 − x)².
     let area = (groups - from) * (groups - from);
     let bound = |part: usize| groups - (area * (SPLIT_SUMS - part) / SPLIT_SUMS).isqrt();
     let mut sums = AlignedVec::zeros(SPLIT_SUMS * len);
@@ -101,8 +102,9 @@ pub(super) fn add_columns<S: Simd>(
     }
 }
 
-/// Computes the contribution of some blocks of eight columns of A, with the rows beside them, to the
-/// image `A v`, from the first of those lane groups on. Entries of v before that group are zero.
+/// Computes the contribution of some blocks of eight columns of A, with the rows beside them, to
+/// the image `A v`, from the first of those lane groups on. Entries of v before that group are
+/// zero.
 ///
 /// Reads A from the blocks of eight on its diagonal down.
 #[inline(always)]

@@ -3,11 +3,12 @@
 /// The largest number of sweeps for one eigenvalue.
 const MAX_SWEEPS: usize = 60;
 
-/// Makes a symmetric tridiagonal matrix diagonal. Returns false when the iteration did not converge.
+/// Makes a symmetric tridiagonal matrix diagonal. Returns false when the iteration did not
+/// converge.
 ///
-/// The matrix is given by its diagonal d and the entries e beside it, followed by a zero. `record` is
-/// called with every sweep of rotations: rotation i turns the columns i and i + 1, for i down to the
-/// first argument, and the highest i comes first.
+/// The matrix is given by its diagonal d and the entries e beside it, followed by a zero. `record`
+/// is called with every sweep of rotations: rotation i turns the columns i and i + 1, for i down to
+/// the first argument, and the highest i comes first.
 pub(super) fn diagonalize(
     d: &mut [f64],
     e: &mut [f64],
@@ -15,8 +16,8 @@ pub(super) fn diagonalize(
 ) -> bool {
     let n = d.len();
     let mut rotations = Vec::with_capacity(n);
-    // An entry this small is a rounding error of the whole matrix, and need not become small relative
-    // to small diagonal entries beside it.
+    // An entry this small is a rounding error of the whole matrix, and need not become small
+    // relative to small diagonal entries beside it.
     let largest = d.iter().zip(&*e).fold(0.0_f64, |m, (d, e)| m.max(d.abs() + e.abs()));
     let floor = f64::EPSILON * 0.125 * largest;
     for first in 0..n {

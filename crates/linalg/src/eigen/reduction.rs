@@ -129,8 +129,8 @@ impl<'a> Tridiagonal<'a> {
     }
 }
 
-/// The reduction of a block of columns. The images W of their reflections are written to `images`, with
-/// the stride of A.
+/// The reduction of a block of columns. The images W of their reflections are written to `images`,
+/// with the stride of A.
 struct BlockReduction<'a, 'b> {
     form: &'a mut Tridiagonal<'b>,
     images: &'a mut [f64],

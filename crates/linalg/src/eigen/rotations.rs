@@ -10,7 +10,8 @@ use crate::simd::{self, AlignedVec, LANES};
 /// The number of sweeps of rotations that are applied together.
 const WAVE_SWEEPS: usize = 4;
 
-/// The number of waves that are applied together to a matrix of fewer than [`LARGE_MATRIX_ROWS`] rows.
+/// The number of waves that are applied together to a matrix of fewer than [`LARGE_MATRIX_ROWS`]
+/// rows.
 const SLAB_WAVES: usize = 16;
 
 /// The number of rows from which four times as many waves are applied together.
@@ -18,8 +19,8 @@ const LARGE_MATRIX_ROWS: usize = 512;
 
 /// Up to [`WAVE_SWEEPS`] sweeps of rotations. Missing rotations are identities.
 struct Wave {
-    /// Rotation i of sweep w, at the index i − w + `WAVE_SWEEPS` that column i − w has in a slab of all
-    /// columns.
+    /// Rotation i of sweep w, at the index i − w + `WAVE_SWEEPS` that column i − w has in a slab of
+    /// all columns.
     rotations: Vec<[(f64, f64); WAVE_SWEEPS]>,
     count: usize,
     /// The first rotated column.
@@ -90,7 +91,8 @@ impl Sweeps {
         let last = self.waves.iter().map(|wave| wave.last).max().unwrap_or(0);
         if first < last {
             let waves = &self.waves;
-            // As many lane groups of rows as the cache holds: one, two or four, which fill registers.
+            // As many lane groups of rows as the cache holds: one, two or four, which fill
+            // registers.
             let groups = (CACHED_NUMBERS / n / LANES).clamp(1, MAX_SLAB_ROWS / LANES);
             let rows = LANES << groups.ilog2();
             let slab = || AlignedVec::zeros(rows * (last - first + 1 + 2 * WAVE_SWEEPS));
@@ -154,8 +156,8 @@ impl WithSimd for Rotate<'_> {
 }
 
 impl Rotate<'_> {
-    /// Copies the columns to the slab, rotates them, and copies them back. Columns of zeros at both ends of
-    /// the slab serve the sweeps that are behind or ahead.
+    /// Copies the columns to the slab, rotates them, and copies them back. Columns of zeros at both
+    /// ends of the slab serve the sweeps that are behind or ahead.
     #[inline(always)]
     fn slab<S: Simd, const R: usize>(self, simd: S) {
         let Self { rows, n, waves, first, last, slab } = self;
@@ -204,9 +206,9 @@ struct SlabRows {
 
 /// Applies the sweeps of a wave to `R` registers of every column of a slab.
 ///
-/// A sweep rotates columns i and i + 1 for i from high to low. It finishes column i + 1, which the next sweep
-/// needs to rotate columns i + 1 and i + 2. So each sweep is one column behind the sweep before it, and a
-/// column is loaded and stored once for all of them.
+/// A sweep rotates columns i and i + 1 for i from high to low. It finishes column i + 1, which the
+/// next sweep needs to rotate columns i + 1 and i + 2. So each sweep is one column behind the sweep
+/// before it, and a column is loaded and stored once for all of them.
 #[inline(always)]
 fn rotate<S: Simd, const R: usize>(
     simd: S,
@@ -263,8 +265,8 @@ mod tests {
         sweeps.in_order(&order).values().to_vec()
     }
 
-    /// At the last of these lengths three groups of rows fit into the cache, at the others one, two and
-    /// four.
+    /// At the last of these lengths three groups of rows fit into the cache, at the others one, two
+    /// and four.
     #[test]
     fn rows_are_rotated_alike_in_slabs_of_every_height() {
         for fit in [1, 2, MAX_SLAB_ROWS / LANES, 3] {

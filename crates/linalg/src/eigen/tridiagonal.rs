@@ -1,13 +1,13 @@
 //! The symmetric eigenproblem by tridiagonal form and implicit QL iteration.
 //!
-//! Libraries choose the order of their sums by the vector width and the caches of the processor. Here
-//! reflections and products come from this crate, everything else is scalar or works entry by entry,
-//! and the bits are the same on every machine.
+//! Libraries choose the order of their sums by the vector width and the caches of the processor.
+//! Here reflections and products come from this crate, everything else is scalar or works entry by
+//! entry, and the bits are the same on every machine.
 //!
-//! The reduction (Dongarra, Hammarling & Sorensen 1989) applies a block of reflections to the rest of
-//! the matrix at once, so that each of its columns costs one product of the matrix with a vector.
-//! The rotations of the QL iteration are applied to the eigenvectors several sweeps at a time, while a
-//! column is in registers (Van Zee, van de Geijn & Quintana-Ortí 2014).
+//! The reduction (Dongarra, Hammarling & Sorensen 1989) applies a block of reflections to the rest
+//! of the matrix at once, so that each of its columns costs one product of the matrix with a
+//! vector. The rotations of the QL iteration are applied to the eigenvectors several sweeps at a
+//! time, while a column is in registers (Van Zee, van de Geijn & Quintana-Ortí 2014).
 
 use super::ql::diagonalize;
 use super::reduction::Tridiagonal;
@@ -15,8 +15,8 @@ use super::rotations::Sweeps;
 use super::work_matrix::WorkMatrix;
 use crate::{Parallelism, RowMatrix};
 
-/// The eigenvalues of a symmetric matrix with entries near one, in no order. `None` when the iteration
-/// does not converge.
+/// The eigenvalues of a symmetric matrix with entries near one, in no order. `None` when the
+/// iteration does not converge.
 pub(super) fn eigenvalues(work: &mut WorkMatrix) -> Option<Vec<f64>> {
     let mut form = Tridiagonal::new(work, Parallelism::Sequential);
     diagonalize(&mut form.diagonal, &mut form.off_diagonal, |_, _| {}).then_some(form.diagonal)

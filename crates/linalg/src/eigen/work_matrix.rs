@@ -8,8 +8,8 @@ use crate::simd::{AlignedVec, LANES, padded};
 
 /// One square array that holds a symmetric matrix twice.
 ///
-/// The upper triangle is the original matrix. The lower triangle is the matrix times a power of two,
-/// and is overwritten by the decomposition.
+/// The upper triangle is the original matrix. The lower triangle is the matrix times a power of
+/// two, and is overwritten by the decomposition.
 #[derive(Debug)]
 pub(crate) struct WorkMatrix {
     /// The columns, padded with zeros.
@@ -17,8 +17,8 @@ pub(crate) struct WorkMatrix {
     pub(super) n: usize,
     /// The distance between the starts of two columns.
     pub(super) stride: usize,
-    /// The blocks on the diagonal of the original matrix, [`BLOCK_REFLECTIONS`] wide, column by column.
-    /// The decomposition overwrites both triangles of its own blocks.
+    /// The blocks on the diagonal of the original matrix, [`BLOCK_REFLECTIONS`] wide, column by
+    /// column. The decomposition overwrites both triangles of its own blocks.
     blocks: Vec<f64>,
     /// The trace `Σ a_ii` of the scaled matrix.
     pub(super) trace: f64,

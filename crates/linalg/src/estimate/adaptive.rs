@@ -18,9 +18,9 @@ pub struct TraceTarget {
     pub max_products: usize,
     /// The method of every round that fits into memory.
     pub method: TraceMethod,
-    /// The approximate number of bytes for vectors. A round whose method needs more uses Hutch++ with
-    /// as many directions Q as fit beside a block of vectors, or, when none fits, Hutchinson's method
-    /// with at least eight vectors.
+    /// The approximate number of bytes for vectors. A round whose method needs more uses Hutch++
+    /// with as many directions Q as fit beside a block of vectors, or, when none fits, Hutchinson's
+    /// method with at least eight vectors.
     pub max_bytes: usize,
 }
 
@@ -64,16 +64,16 @@ const FIRST_ROUND: usize = 16;
 
 /// The trace of a symmetric operator to a given accuracy.
 ///
-/// Rounds of 16, 32, 64, … products with fresh random vectors follow each other until the interval of
-/// one is narrow enough or the next would exceed the budget; the last round gets all products that are
-/// left. A round ignores the rounds before it, so that they cannot bias it. One effect remains: a round
-/// whose interval happens to be too narrow is likelier to be the last. The example `coverage` shows that
-/// the interval covers the truth as often as it should all the same. The price is that up to half of
-/// the products belong to rounds that are not used.
+/// Rounds of 16, 32, 64, … products with fresh random vectors follow each other until the interval
+/// of one is narrow enough or the next would exceed the budget; the last round gets all products
+/// that are left. A round ignores the rounds before it, so that they cannot bias it. One effect
+/// remains: a round whose interval happens to be too narrow is likelier to be the last. The example
+/// `coverage` shows that the interval covers the truth as often as it should all the same. The
+/// price is that up to half of the products belong to rounds that are not used.
 ///
 /// # Errors
-/// As [`trace`]; [`EstimateError::Target`] for an error below zero or a confidence that is not between
-/// 0 and 1.
+/// As [`trace`]; [`EstimateError::Target`] for an error below zero or a confidence that is not
+/// between 0 and 1.
 pub fn estimate_trace(
     operator: &(impl Operator + ?Sized),
     target: &TraceTarget,

@@ -45,14 +45,14 @@ const MIN_VECTORS: usize = 4;
 ///
 /// Vectors g are uniform on spheres, so that the estimate is unbiased and its variance is
 /// `2 tr((A²)̄²) d/(d + 2)/m`, with `(A²)̄ = A² − (tr A²/d) I` on the space of dimension d that the
-/// directions Q leave. The variance is estimated without bias from the inner products of the m images of
-/// different vectors. With fewer than four random vectors the standard error is the upper bound
-/// `√(2/m)` of the value. Costs O(dim · k²) besides its k products and keeps two vectors per product.
-/// Nominal 95 % intervals cover 93–97 % on the spectra of the example `coverage`.
+/// directions Q leave. The variance is estimated without bias from the inner products of the m
+/// images of different vectors. With fewer than four random vectors the standard error is the upper
+/// bound `√(2/m)` of the value. Costs O(dim · k²) besides its k products and keeps two vectors per
+/// product. Nominal 95 % intervals cover 93–97 % on the spectra of the example `coverage`.
 ///
 /// # Errors
-/// [`EstimateError`]: dimension or budget zero, a product that is not finite, or a result beyond the
-/// range of `f64` (the entries are squared).
+/// [`EstimateError`]: dimension or budget zero, a product that is not finite, or a result beyond
+/// the range of `f64` (the entries are squared).
 pub fn frobenius_norm_squared(
     operator: &(impl Operator + ?Sized),
     options: &FrobeniusOptions,
@@ -111,8 +111,8 @@ fn spread(forms: &Mat<f64>, overlaps: &Mat<f64>, rest: usize) -> (f64, f64, Erro
     }
     third /= m * (m - 1.0) * (m - 2.0);
     let standard_error = (2.0 * second * d / (d + 2.0) / m).sqrt();
-    // For a single eigenvalue, whose forms are χ² with one degree of freedom, the ratio is on average
-    // smaller than 1 by this factor.
+    // For a single eigenvalue, whose forms are χ² with one degree of freedom, the ratio is on
+    // average smaller than 1 by this factor.
     let bias = (m * (m + 2.0)).sqrt() / (m + 4.0);
     let share = if second > 0.0 { third / second / second.sqrt() / bias } else { 0.0 };
     let share = share.clamp(0.0, 1.0);

@@ -9,7 +9,8 @@ use crate::PowerOfTwo;
 pub struct Estimate {
     /// The estimate, unbiased up to rounding.
     pub value: f64,
-    /// The estimated standard deviation of the value, rounding included. Zero when the value is exact.
+    /// The estimated standard deviation of the value, rounding included. Zero when the value is
+    /// exact.
     pub standard_error: f64,
     /// Operator products used.
     pub products: usize,
@@ -21,9 +22,9 @@ pub struct Estimate {
 pub(super) struct ErrorLaw {
     /// Degrees of freedom ν of the sum of squares that is estimated.
     pub(super) degrees: f64,
-    /// A number from −1 to 1. At 0 the law is Student's t. At ±1 the estimate and its standard error
-    /// come from the same χ² with ν degrees of freedom: when the estimate is `c = χ²_ν/ν` times the
-    /// truth, the standard error is `c^coupling` times its correct value.
+    /// A number from −1 to 1. At 0 the law is Student's t. At ±1 the estimate and its standard
+    /// error come from the same χ² with ν degrees of freedom: when the estimate is `c = χ²_ν/ν`
+    /// times the truth, the standard error is `c^coupling` times its correct value.
     pub(super) skew: f64,
     pub(super) coupling: f64,
     /// Degrees of freedom of the rest of the randomness in the standard error.
@@ -83,9 +84,9 @@ impl Estimate {
     /// The interval that covers the truth with probability `confidence`, approximately.
     ///
     /// It is longer on the side of the longer tail, and it accounts for the uncertainty of the
-    /// standard error: for the mean of forms with one large eigenvalue it is that of χ², for symmetric
-    /// spectra that of Student's t. It is the value alone when that is exact or `confidence` is not
-    /// positive, and the whole line when `confidence` is 1 or more, or NaN.
+    /// standard error: for the mean of forms with one large eigenvalue it is that of χ², for
+    /// symmetric spectra that of Student's t. It is the value alone when that is exact or
+    /// `confidence` is not positive, and the whole line when `confidence` is 1 or more, or NaN.
     pub fn interval(&self, confidence: f64) -> Interval {
         if self.standard_error <= 0.0 || confidence <= 0.0 {
             return Interval { lower: self.value, upper: self.value };
@@ -102,8 +103,8 @@ impl Estimate {
 }
 
 impl ErrorLaw {
-    /// The quantiles of `(estimate − truth) / standard_error` with probability `tail` below the first
-    /// and above the second.
+    /// The quantiles of `(estimate − truth) / standard_error` with probability `tail` below the
+    /// first and above the second.
     fn quantiles(self, tail: f64) -> [f64; 2] {
         // Quantiles of symmetric distributions: the lower one is the negative of the upper one.
         let normal = quantile::student(1.0 - tail, f64::INFINITY);

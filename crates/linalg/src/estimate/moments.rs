@@ -13,14 +13,14 @@ use super::interval::{ErrorLaw, Estimate};
 use super::products::{dots, inner};
 use crate::{PowerOfTwo, columns, columns_mut, simd};
 
-/// The rounding error of sums and products, relative to the sum of magnitudes. It is that of a few dozen
-/// independent roundings: errors of accumulation are far from their worst case.
+/// The rounding error of sums and products, relative to the sum of magnitudes. It is that of a few
+/// dozen independent roundings: errors of accumulation are far from their worst case.
 pub(super) const ROUNDING: f64 = 8.0 * f64::EPSILON;
 
 /// Power sums of an operator, estimated from a sample of residual forms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FormMoments {
-    /// `tr B`, the mean of the forms.
+    /// The trace `tr B`: the mean of the forms.
     pub(super) trace: f64,
     /// The number of forms.
     pub(super) count: usize,
@@ -77,7 +77,7 @@ impl FormMoments {
 #[derive(Debug)]
 pub(super) struct ResidualForms {
     dim: usize,
-    /// c.
+    /// The centre c.
     centre: Option<f64>,
     count: usize,
     pairs: f64,
@@ -202,8 +202,8 @@ mod tests {
                 let mean = sums[k] / seeds as f64;
                 let variance = squares[k] / seeds as f64 - mean * mean;
                 let deviation = (variance / seeds as f64).sqrt();
-                // The mean of the sample in place of the trace biases them, by about 2/(120 dim) for
-                // the second power.
+                // The mean of the sample in place of the trace biases them, by about 2/(120 dim)
+                // for the second power.
                 let error = (mean - exact).abs();
                 assert!(error < 0.01 * exact.abs() + 3.0 * deviation, "{k}: {mean} {exact}");
             }

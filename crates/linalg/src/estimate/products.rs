@@ -7,12 +7,13 @@ use rand_distr::{Distribution as _, StandardNormal};
 use super::error::EstimateError;
 use crate::{Operator, PowerOfTwo, columns, columns_mut, matmul, product, simd, thin_qr};
 
-/// The largest number of vectors in one call of [`Operator::apply`], which bounds the memory that an
-/// operator needs.
+/// The largest number of vectors in one call of [`Operator::apply`], which bounds the memory that
+/// an operator needs.
 pub(crate) const MAX_VECTORS: usize = 32;
 
-/// The products of `2^{−e} A`. The exponent e is chosen at the first product so that images are near
-/// one and their squares and fourth powers can neither overflow nor vanish. The scaling is exact.
+/// The products of `2^{−e} A`. The exponent e is chosen at the first product so that images are
+/// near one and their squares and fourth powers can neither overflow nor vanish. The scaling is
+/// exact.
 #[derive(Debug)]
 pub(crate) struct Products<'a, O: ?Sized> {
     operator: &'a O,
@@ -128,8 +129,8 @@ pub(crate) fn gaussian(dim: usize, count: usize, rng: &mut impl Rng) -> Mat<f64>
     vectors
 }
 
-/// Independent random vectors, uniform on the sphere of radius √d in the complement of the orthonormal
-/// columns of `basis`, which has dimension d.
+/// Independent random vectors, uniform on the sphere of radius √d in the complement of the
+/// orthonormal columns of `basis`, which has dimension d.
 pub(super) fn spherical(basis: MatRef<'_, f64>, count: usize, rng: &mut impl Rng) -> Mat<f64> {
     let mut vectors = gaussian(basis.nrows(), count, rng);
     project_out(basis, vectors.as_mut());

@@ -1,7 +1,7 @@
 //! Quantiles of the distributions behind the intervals.
 //!
-//! Both distribution functions are monotone, so that bisection cannot fail. The intervals need a few
-//! digits; the quantiles have about ten.
+//! Both distribution functions are monotone, so that bisection cannot fail. The intervals need a
+//! few digits; the quantiles have about ten.
 
 use crate::Bisection;
 
@@ -10,7 +10,7 @@ const MAX_STUDENT_DEGREES: f64 = 1e6;
 
 /// The `probability`-quantile of Student's t with `degrees` of freedom.
 ///
-/// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
+/// `probability` lies strictly between 0 and 1, and `degrees` is at least about 0.5.
 pub(crate) fn student(probability: f64, degrees: f64) -> f64 {
     let upper = probability.max(1.0 - probability);
     let quantile = if degrees > MAX_STUDENT_DEGREES {
@@ -25,7 +25,7 @@ pub(crate) fn student(probability: f64, degrees: f64) -> f64 {
 
 /// The `probability`-quantile of χ² with `degrees` of freedom, divided by `degrees`.
 ///
-/// `probability` lies strictly between 0 and 1, `degrees` is at least 0.5 or so.
+/// `probability` lies strictly between 0 and 1, and `degrees` is at least about 0.5.
 pub(super) fn mean_chi_square(probability: f64, degrees: f64) -> f64 {
     if degrees > 1e4 {
         // Wilson & Hilferty (1931): the cube root is nearly normal.
@@ -63,8 +63,8 @@ fn quantile_root(excess: impl Fn(f64) -> f64) -> f64 {
 /// Two nearby numbers, `excess` being negative at the first and not at the second, between two such
 /// numbers that are given with their values.
 ///
-/// This is the rule of false position with the weights of the Illinois method (Dowell & Jarratt 1971),
-/// which bisects when it keeps moving one end only.
+/// This is the rule of false position with the weights of the Illinois method (Dowell & Jarratt
+/// 1971), which bisects when it keeps moving one end only.
 fn narrow(
     excess: &impl Fn(f64) -> f64,
     (mut below, mut at_below): (f64, f64),
@@ -249,7 +249,7 @@ mod tests {
                     };
                     let (got, expected) = (quantile_root(counted), plain_bisection(excess));
                     assert!((got - expected).abs() <= 2e-12 * expected, "{tail} {degrees}");
-                    // Plain bisection takes 44 or so, far tails more either way.
+                    // Plain bisection needs about 44 values, and more in far tails, as does this.
                     assert!(tail < 0.001 || count.get() < 30, "{tail} {degrees}");
                 }
             }

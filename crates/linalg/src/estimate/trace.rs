@@ -14,22 +14,23 @@ use crate::Operator;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum TraceMethod {
-    /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls with
-    /// the square root of the budget; the others fall faster where the spectrum decays. The only one
-    /// whose memory does not grow with the budget: 64 vectors.
+    /// The mean of `gᵀAg` over random vectors g (Girard 1989; Hutchinson 1990). Its error falls
+    /// with the square root of the budget; the others fall faster where the spectrum decays. The
+    /// only one whose memory does not grow with the budget: 64 vectors.
     Hutchinson,
-    /// Hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products finds the directions Q in
-    /// which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates the trace on the
-    /// complement of Q. Below three products it is [`Hutchinson`](Self::Hutchinson). Memory: as many
-    /// vectors as products.
+    /// Hutch++ (Meyer, Musco, Musco & Woodruff 2021): a third of the products finds the directions
+    /// Q in which A is large, a third gives `tr QᵀAQ` without error, and the rest estimates the
+    /// trace on the complement of Q. Below three products it is [`Hutchinson`](Self::Hutchinson).
+    /// Memory: as many vectors as products.
     HutchPlusPlus,
-    /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both
-    /// purposes in turn. Below four products it is [`Hutchinson`](Self::Hutchinson). Memory: two vectors a product.
+    /// `XTrace` (Epperly, Tropp & Webber 2024): as Hutch++, but every vector serves both purposes
+    /// in turn. Below four products it is [`Hutchinson`](Self::Hutchinson). Memory: two vectors a
+    /// product.
     #[default]
     XTrace,
     /// `XNysTrace` (Epperly, Tropp & Webber 2024), for positive semidefinite operators: a Nyström
-    /// approximation from all products, and an estimate of its error. The most accurate of the four. Memory:
-    /// three vectors a product.
+    /// approximation from all products, and an estimate of its error. The most accurate of the
+    /// four. Memory: three vectors a product.
     XNysTrace,
 }
 
@@ -64,19 +65,19 @@ impl Default for TraceOptions {
 
 /// The trace of a symmetric operator.
 ///
-/// All methods are unbiased, and exact up to rounding on multiples of the identity. Random vectors are
-/// uniform on spheres instead of random signs, so that the law of the error depends on the eigenvalues
-/// only and can be estimated from the images of the vectors. Hence the standard error is reliable for
-/// budgets of ten products and even one, and the interval accounts for the skewness of the law. With as
-/// many products as the dimension the unit vectors give the trace itself, with a standard error of
-/// zero. Costs O(dim · k²) besides its k products.
+/// All methods are unbiased, and exact up to rounding on multiples of the identity. Random vectors
+/// are uniform on spheres instead of random signs, so that the law of the error depends on the
+/// eigenvalues only and can be estimated from the images of the vectors. Hence the standard error
+/// is reliable for budgets of ten products and even one, and the interval accounts for the skewness
+/// of the law. With as many products as the dimension the unit vectors give the trace itself, with
+/// a standard error of zero. Costs O(dim · k²) besides its k products.
 ///
-/// Nominal 95 % intervals cover the truth in 93–97 % of runs, to within the noise of 1000 of them, from
-/// ten products on, on flat and decaying spectra, definite or not, with an outlier, and on that of a
-/// ReLU network. Too wide: `XTrace` with fewer than 30 products covers 96–99 % on a spectrum that falls
-/// like 1/k² or has one eigenvalue a thousand times the others, `XNysTrace` with ten 97.7 % on the
-/// latter. Too narrow: `XNysTrace` with as many products as the rank, where it is all but exact, 92.4 %.
-/// The example `coverage` prints the whole table.
+/// Nominal 95 % intervals cover the truth in 93–97 % of runs, to within the noise of 1000 of them,
+/// from ten products on, on flat and decaying spectra, definite or not, with an outlier, and on
+/// that of a ReLU network. Too wide: `XTrace` with fewer than 30 products covers 96–99 % on a
+/// spectrum that falls like 1/k² or has one eigenvalue a thousand times the others, `XNysTrace`
+/// with ten 97.7 % on the latter. Too narrow: `XNysTrace` with as many products as the rank, where
+/// it is all but exact, 92.4 %. The example `coverage` prints the whole table.
 ///
 /// ```
 /// use flatmin_linalg::{FnOperator, TraceOptions, stream, trace};
@@ -93,9 +94,9 @@ impl Default for TraceOptions {
 /// ```
 ///
 /// # Errors
-/// [`EstimateError`]: dimension or budget zero, a product that is not finite, an operator that is not
-/// positive semidefinite where the method needs it (seen only when the approximation
-/// meets a negative direction), or a result beyond the range of `f64`.
+/// [`EstimateError`]: dimension or budget zero, a product that is not finite, an operator that is
+/// not positive semidefinite where the method needs it (seen only when the approximation meets a
+/// negative direction), or a result beyond the range of `f64`.
 pub fn trace(
     operator: &(impl Operator + ?Sized),
     options: &TraceOptions,
@@ -119,8 +120,8 @@ pub fn trace(
 
 /// Estimates a trace with about `max_vectors` vectors in memory at once, and says by which method.
 ///
-/// It is Hutch++ with as many directions as fit beside a block of vectors, or Hutchinson's method when
-/// none fits.
+/// It is Hutch++ with as many directions as fit beside a block of vectors, or Hutchinson's method
+/// when none fits.
 pub(super) fn trace_within(
     operator: &(impl Operator + ?Sized),
     max_products: usize,
@@ -145,8 +146,9 @@ fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimat
     Estimate::exact(sum, products.unit(), products.used())
 }
 
-/// The trace `tr QᵀAQ` of `sketch` orthonormal directions Q of the range of A, plus the mean of `count`
-/// forms orthogonal to them, `block` at a time.
+/// The trace `tr QᵀAQ` of
+/// `sketch` orthonormal directions Q of the range of A, plus the mean of `count` forms orthogonal
+/// to them, `block` at a time.
 fn deflated<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     sketch: usize,

@@ -1,15 +1,18 @@
-//! `XTrace` and `XNysTrace`, the exchangeable trace estimators (Epperly, Tropp & Webber 2024): every
-//! vector serves the approximation of the operator and, left out of it, the estimate of the residual.
+//! `XTrace` and `XNysTrace`, the exchangeable trace estimators (Epperly, Tropp & Webber 2024):
+//! every vector serves the approximation of the operator and, left out of it, the estimate of the
+//! residual.
 //!
-//! The estimate is the mean of k estimates `t_i` that are not independent: the approximation behind
-//! `t_i` is made of the vectors behind the others. Given all vectors but i and j, let `t_i'` be the
-//! estimate of vector i with both left out. It is unbiased and does not know `ω_j`, and `t_i − t_i'`
-//! has mean zero over `ω_i` whatever `ω_j`. Hence
+//! The estimate is the mean of k estimates
+//! `t_i` that are not independent: the approximation behind `t_i` is made of the vectors behind the
+//! others. Given all vectors but i and j, let
+//! `t_i'` be the estimate of vector i with both left out. It is unbiased and does not know `ω_j`,
+//! and `t_i − t_i'` has mean zero over `ω_i` whatever `ω_j`. Hence
 //!
 //! `cov(t_i, t_j) = E (t_i − t_i')(t_j − t_j')`,
 //!
-//! and every pair gives an unbiased estimate of it, at a cost of O(1) from k × k matrices. The spread of
-//! the `t_i` does not show this term. It is positive, and outweighs the rest at large budgets.
+//! and every pair gives an unbiased estimate of it, at a cost of O(1) from k × k matrices. The
+//! spread of the `t_i` does not show this term. It is positive, and outweighs the rest at large
+//! budgets.
 
 use faer::{Accum, Mat, MatRef};
 use rand::Rng;
@@ -90,8 +93,8 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     moments.estimate(total, rounding, products.unit(), products.used())
 }
 
-/// Inner products from which `XTrace` computes residuals, all count × count: S are the lost directions,
-/// W the vectors in the basis, F the coupling, D = (AQ)ᵀ(I − QQᵀ)AQ.
+/// Inner products from which `XTrace` computes residuals, all count × count: S are the lost
+/// directions, W the vectors in the basis, F the coupling, D = (AQ)ᵀ(I − QQᵀ)AQ.
 struct Tables {
     /// `SᵀS`.
     overlap: Mat<f64>,
@@ -114,8 +117,8 @@ struct Tables {
 }
 
 impl Tables {
-    /// The residual without vectors i and j, or without i when they are equal. `None` when the basis
-    /// loses the same direction with either.
+    /// The residual without vectors i and j, or without i when they are equal. `None` when the
+    /// basis loses the same direction with either.
     fn left_out(&self, i: usize, j: usize) -> Option<LeftOut> {
         let index = [i, j];
         let inverse = if i == j {
@@ -234,8 +237,8 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
 
 /// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift.
 ///
-/// The shift makes a singular operator definite and is as small as rounding allows. When no shift is
-/// enough, the error is a negative value of the form.
+/// The shift makes a singular operator definite and is as small as rounding allows. When no shift
+/// is enough, the error is a negative value of the form.
 fn factorise(
     vectors: MatRef<'_, f64>,
     images: MatRef<'_, f64>,
@@ -269,8 +272,8 @@ fn inverse_gram(lower: MatRef<'_, f64>) -> Mat<f64> {
     product(inverse.as_ref(), inverse.transpose())
 }
 
-/// The mean of the estimates with one vector left out, minus the trace of the whole approximation, with
-/// its uncertainty. `rest` is the dimension of the space of a residual vector.
+/// The mean of the estimates with one vector left out, minus the trace of the whole approximation,
+/// with its uncertainty. `rest` is the dimension of the space of a residual vector.
 fn combine(
     count: usize,
     rest: usize,

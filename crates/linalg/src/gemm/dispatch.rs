@@ -11,8 +11,8 @@ use crate::simd;
 /// The largest number of rows of A, or of columns of B, in a product of inner products in lanes.
 pub(super) const MAX_LANE_SIDE: usize = 32;
 
-/// The smallest number of terms of inner products in lanes: the sum over lanes at their end costs as
-/// much as 64 terms.
+/// The smallest number of terms of inner products in lanes: the sum over lanes at their end costs
+/// as much as 64 terms.
 pub(super) const MIN_LANE_TERMS: usize = 128;
 
 /// Computes a product on the best instruction set of this processor.
@@ -43,7 +43,7 @@ pub(super) fn run_on(arch: pulp::Arch, job: Gemm<'_>) {
         arch.dispatch(LaneDots(job));
         return;
     }
-    // Registers run over the longer of short sides, else over what is contiguous.
+    // Registers run over the longer of two short sides, or else over the contiguous one.
     let is_transposed = if m.min(n) < simd::LANES { n > m } else { job.c.row_stride() != 1 };
     arch.dispatch(Tiles(if is_transposed { job.transposed() } else { job }));
 }

@@ -16,12 +16,12 @@ use crate::simd;
 /// The number of registers of vectors in a tile.
 const TILE_REGISTERS: usize = 3;
 
-/// Writes `Σ_{k ≥ l} x_k L_kl x_l` to `values` for every column x of `vectors` (m × n), with `L` m × m,
-/// zero above its diagonal, and its columns contiguous.
+/// Writes `Σ_{k ≥ l} x_k L_kl x_l` to `values` for every column x of `vectors` (m × n), with `L` m
+/// × m, zero above its diagonal, and its columns contiguous.
 ///
-/// Rows and columns of L are cut into blocks of length `chain`. In each square block, chains of fused
-/// operations over k give `(Lᵀx)_l`, and one chain over l multiplies by `x_l`. The blocks of the same
-/// columns are added first, then the sums of all columns. An entry passes through at most
+/// Rows and columns of L are cut into blocks of length `chain`. In each square block, chains of
+/// fused operations over k give `(Lᵀx)_l`, and one chain over l multiplies by `x_l`. The blocks of
+/// the same columns are added first, then the sums of all columns. An entry passes through at most
 /// `2 (min(m, chain) + ⌈m/chain⌉)` roundings.
 ///
 /// # Panics
@@ -51,8 +51,8 @@ impl WithSimd for LowerForms<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many accumulators as the registers allow, beside those of a row of vectors and an entry
-        // of L.
+        // As many accumulators as the registers allow, beside those of a row of vectors and an
+        // entry of L.
         if S::F64_LANES == 8 { self.run::<S, 8>(simd) } else { self.run::<S, 4>(simd) }
     }
 }

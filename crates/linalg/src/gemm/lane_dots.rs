@@ -14,7 +14,7 @@ use crate::simd::{LANES, Lanes};
 /// The product of a matrix A with contiguous rows and a matrix B with contiguous columns.
 pub(super) struct LaneDots<'a>(pub(super) Gemm<'a>);
 
-/// The reason why rows of A and columns of B are slices.
+/// The proof that rows of A and columns of B are slices.
 const CHECKED: &str = "the caller has seen that rows of A and columns of B are contiguous";
 
 /// The largest number of rows, and of columns, of a tile of inner products.
@@ -76,8 +76,8 @@ impl WithSimd for LaneDots<'_> {
     }
 }
 
-/// The inner products of `M` vectors of length `len` with `N` others. A missing vector is replaced by
-/// the first one, and the caller ignores its sums.
+/// The inner products of `M` vectors of length `len` with `N` others. A missing vector is replaced
+/// by the first one, and the caller ignores its sums.
 #[inline(always)]
 fn dot_tile<S: Simd, const M: usize, const N: usize>(
     simd: S,

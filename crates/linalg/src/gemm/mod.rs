@@ -6,9 +6,9 @@
 //! - **Chains**, the general case: an entry of `A B` is a chain of fused multiply-adds over k in
 //!   order, in blocks of 256 terms that are summed apart. Vector registers run over rows, so that
 //!   neither their width nor the cut of rows and columns into tiles can change a bit.
-//! - **Inner products in lanes**, where the rows of A and the columns of B are contiguous and one of
-//!   the two is at most 32: eight lanes over k, as in [`simd::dot`](crate::simd::dot), in blocks of
-//!   1024 terms. Nothing is packed; for a few long vectors packing would take longer than the
+//! - **Inner products in lanes**, where the rows of A and the columns of B are contiguous and one
+//!   of the two is at most 32: eight lanes over k, as in [`simd::dot`](crate::simd::dot), in blocks
+//!   of 1024 terms. Nothing is packed; for a few long vectors packing would take longer than the
 //!   product.
 //!
 //! The functions that take a [`Parallelism`](crate::Parallelism) are for large symmetric results.
@@ -104,7 +104,7 @@ mod tests {
     use super::{matmul, matmul_lower, product};
     use crate::simd::{InstructionSet, LANES};
 
-    fn matrix(rows: usize, columns: usize) -> Mat<f64> {
+    pub(super) fn matrix(rows: usize, columns: usize) -> Mat<f64> {
         let value = |i: usize, j: usize| ((i * 7919 + j * 104_729) % 1009) as f64 / 504.3 - 1.0;
         Mat::from_fn(rows, columns, value)
     }

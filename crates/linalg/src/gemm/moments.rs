@@ -9,17 +9,17 @@ use super::job::{Gemm, MAX_CHAIN, Part};
 use super::rank_k::{block_columns, chain_length, column_blocks};
 use crate::Parallelism;
 
-/// Writes the lower triangle of the m × m moments `Σ_i y_i x_iᵀ` to `moments`, where they are symmetric.
-/// Entries above the diagonal keep their values.
+/// Writes the lower triangle of the m × m moments `Σ_i y_i x_iᵀ` to `moments`, where they are
+/// symmetric. Entries above the diagonal keep their values.
 ///
 /// The `x_i` are the rows of `rows`, n × m. The `y_i` are never stored as a whole:
 /// `weigh(samples, columns, out)` writes those columns of those `y_i` to `out`, row by row.
-/// `finish(first, block)` is called for each block of rows of the moments as soon as it is summed. The
-/// block begins at row `first` and ends, in each row, at the diagonal.
+/// `finish(first, block)` is called for each block of rows of the moments as soon as it is summed.
+/// The block begins at row `first` and ends, in each row, at the diagonal.
 ///
 /// Costs nm² operations. An entry passes through at most
-/// [`rounding_terms`](super::rounding_terms)`(n)` roundings, those of the `y_i` apart. Blocks may run
-/// in parallel.
+/// [`rounding_terms`](super::rounding_terms)`(n)` roundings, those of the `y_i` apart. Blocks may
+/// run in parallel.
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -58,7 +58,7 @@ pub fn weighted_moments(
         finish(first, out.subcols_mut(0, first + count));
     };
     let blocks = column_blocks(moments.transpose_mut(), block_columns(m)).into_iter();
-    // The longest ones first: the last ones to be taken up should be short.
+    // The longest blocks come first, so that the last ones to start are short.
     let blocks = blocks.rev().map(|(first, block)| (first, block.transpose_mut()));
     parallelism.for_each(blocks.collect(), fill);
 }
@@ -72,11 +72,7 @@ mod tests {
     use super::weighted_moments;
     use crate::Parallelism;
     use crate::gemm::symmetric_product;
-
-    fn matrix(rows: usize, columns: usize) -> Mat<f64> {
-        let value = |i: usize, j: usize| ((i * 7919 + j * 104_729) % 1009) as f64 / 504.5 - 1.0;
-        Mat::from_fn(rows, columns, value)
-    }
+    use crate::gemm::tests::matrix;
 
     #[test]
     fn moments_agree_with_the_product_of_weighted_rows() {

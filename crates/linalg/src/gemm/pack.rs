@@ -13,8 +13,8 @@ use pulp::{NullaryFnOnce, Simd};
 use crate::simd::AlignedVec;
 
 thread_local! {
-    /// Buffers that a thread reuses: a product that allocates megabytes anew spends its time on page
-    /// faults.
+    /// Buffers that a thread reuses: a product that allocates megabytes every time spends its time on
+    /// page faults.
     static BUFFERS: Cell<Option<[AlignedVec; 2]>> = const { Cell::new(None) };
 }
 
@@ -42,8 +42,8 @@ impl PackBuffers {
     }
 }
 
-/// Packs the rows of `source` in panels of `height` rows, one after another. A panel holds the first
-/// column of its rows, then the second, and so on. Missing rows of the last panel are zero.
+/// Packs the rows of `source` in panels of `height` rows, one after another. A panel holds the
+/// first column of its rows, then the second, and so on. Missing rows of the last panel are zero.
 #[inline(always)]
 pub(super) fn pack<S: Simd>(simd: S, height: usize, out: &mut [f64], source: MatRef<'_, f64>) {
     match height {

@@ -8,15 +8,15 @@ use super::job::{Gemm, Part};
 use super::rank_k::{LARGE_ROWS, chain_length, large_block_columns, rounding_terms};
 use crate::{Parallelism, simd};
 
-/// The number of vectors of a task: whole tiles on every machine.
+/// The number of vectors of a task, which make whole tiles on every instruction set.
 const TASK_FORMS: usize = 120;
 
-/// The approximate number of rows of `Lᵀ X` that are computed before they join the forms. X is packed
-/// once for each such strip.
+/// The approximate number of rows of `Lᵀ X` that are computed before they join the forms. X is
+/// packed once for each such strip.
 const STRIP_ROWS: usize = 384;
 
-/// The forms `xᵀ (L + Lᵀ) x` of the columns x of `vectors` (m × n), with `L` m × m, lower triangular and
-/// zero above its diagonal.
+/// The forms `xᵀ (L + Lᵀ) x` of the columns x of `vectors` (m × n), with `L` m × m, lower
+/// triangular and zero above its diagonal.
 ///
 /// Costs m²n operations. An entry passes through at most [`quadratic_rounding_terms`] roundings.
 ///
@@ -51,8 +51,8 @@ pub fn quadratic_forms(
     values
 }
 
-/// The lower triangles of `Xᵀ (L + Lᵀ) X`, row by row and group by group, where every group X consists
-/// of `group` columns of `vectors` (m × n).
+/// The lower triangles of `Xᵀ (L + Lᵀ) X`, row by row and group by group, where every group X
+/// consists of `group` columns of `vectors` (m × n).
 ///
 /// `L` is as in [`quadratic_forms`], which is used for groups of one column. Costs m²n + mn·`group`
 /// operations. An entry passes through at most [`quadratic_rounding_terms`] roundings.
@@ -150,11 +150,7 @@ mod tests {
 
     use super::{LARGE_ROWS, TASK_FORMS, quadratic_blocks, quadratic_forms};
     use crate::Parallelism;
-
-    fn matrix(rows: usize, columns: usize) -> Mat<f64> {
-        let value = |i: usize, j: usize| ((i * 7919 + j * 104_729) % 1009) as f64 / 504.5 - 1.0;
-        Mat::from_fn(rows, columns, value)
-    }
+    use crate::gemm::tests::matrix;
 
     #[test]
     fn quadratic_forms_agree_with_their_definition() {

@@ -30,7 +30,7 @@ pub(super) fn block_columns(m: usize) -> usize {
     if m <= 4 * BLOCK_COLUMNS { m.max(1) } else { large_block_columns(m) }
 }
 
-/// The same for a matrix that is cut at any size.
+/// The number of columns of the blocks of a matrix that is cut even when it is small.
 pub(super) fn large_block_columns(m: usize) -> usize {
     if m < LARGE_ROWS { BLOCK_COLUMNS } else { LARGE_BLOCK_COLUMNS }
 }
@@ -38,19 +38,19 @@ pub(super) fn large_block_columns(m: usize) -> usize {
 /// The largest number of rounded operations that a term of an inner product of `len` terms passes
 /// through in the symmetric products of this module, its own multiplication included.
 ///
-/// The error of a computed inner product is at most [`gamma`](crate::rounding::gamma) of this number
-/// times `Σ |a_i b_i|`, whatever the order inside a chain and with or without fused operations (Higham
-/// 2002, section 3.1).
+/// The error of a computed inner product is at most [`gamma`](crate::rounding::gamma) of this
+/// number times `Σ |a_i b_i|`, whatever the order inside a chain and with or without fused
+/// operations (Higham 2002, section 3.1).
 pub fn rounding_terms(len: usize) -> usize {
     let chain = chain_length(len);
     chain.min(len) + len.div_ceil(chain)
 }
 
-/// The lower triangle of `A Bᵀ` for m × k matrices A and B whose product is symmetric, with zeros above
-/// the diagonal.
+/// The lower triangle of `A Bᵀ` for m × k matrices A and B whose product is symmetric, with zeros
+/// above the diagonal.
 ///
-/// Costs m²k operations. An entry passes through at most [`rounding_terms`]`(k)` roundings. Blocks of
-/// columns may run in parallel.
+/// Costs m²k operations. An entry passes through at most [`rounding_terms`]`(k)` roundings. Blocks
+/// of columns may run in parallel.
 ///
 /// # Panics
 /// When the shapes differ.
@@ -78,12 +78,12 @@ pub fn add_symmetric_product(
     assert_eq!((m, a.ncols()), (b.nrows(), b.ncols()), "shapes of a symmetric product");
     assert_eq!((m, m), (sum.nrows(), sum.ncols()), "shape of a sum of symmetric products");
     parallelism.for_each(column_blocks(sum, block_columns(m)), |(first, out)| {
-        add_columns(a, b, first, out.subrows_mut(first, m - first));
+        add_product_columns(a, b, first, out.subrows_mut(first, m - first));
     });
 }
 
-/// The values of `summary` at blocks of columns of [`symmetric_product`]`(a, a)`, in order. The product
-/// itself is never stored.
+/// The values of `summary` at blocks of columns of [`symmetric_product`]`(a, a)`, in order. The
+/// product itself is never stored.
 ///
 /// `summary` is given the index of the first column of a block, and the rows of the block from that
 /// index on: the entries of the product on and below its diagonal, zeros above.
@@ -98,13 +98,13 @@ pub fn summarize_symmetric_product<T: Send>(
     let width = block_columns(m);
     parallelism.map((0..m).step_by(width).collect(), |first| {
         let mut columns = Mat::zeros(m - first, width.min(m - first));
-        add_columns(a, a, first, columns.as_mut());
+        add_product_columns(a, a, first, columns.as_mut());
         summary(first, columns.as_ref())
     })
 }
 
 /// Adds columns of `A Bᵀ` from `first` on to `out`, whose first row is that of their diagonal.
-fn add_columns(a: MatRef<'_, f64>, b: MatRef<'_, f64>, first: usize, out: MatMut<'_, f64>) {
+fn add_product_columns(a: MatRef<'_, f64>, b: MatRef<'_, f64>, first: usize, out: MatMut<'_, f64>) {
     let (m, columns) = (a.nrows(), out.ncols());
     let end = first + columns;
     let right = b.get(first..end, ..).transpose();
@@ -134,15 +134,9 @@ pub(super) fn column_blocks(
 
 #[cfg(test)]
 mod tests {
-    use faer::Mat;
-
     use super::{chain_length, rounding_terms, summarize_symmetric_product, symmetric_product};
     use crate::Parallelism;
-
-    fn matrix(rows: usize, columns: usize) -> Mat<f64> {
-        let value = |i: usize, j: usize| ((i * 7919 + j * 104_729) % 1009) as f64 / 504.5 - 1.0;
-        Mat::from_fn(rows, columns, value)
-    }
+    use crate::gemm::tests::matrix;
 
     #[test]
     fn products_agree_with_their_definition_and_threads_change_no_bit() {

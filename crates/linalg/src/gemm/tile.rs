@@ -17,12 +17,12 @@ const PACKED_ROWS: usize = 192;
 /// The number of columns of B that are packed together: they stay in the third-level cache.
 const PACKED_COLUMNS: usize = 2048;
 
-/// The largest number of entries of an A stored by columns that is not packed: packing it would take a
-/// good part of the time of the product.
+/// The largest number of entries of an A stored by columns that is not packed: packing it would
+/// take a good part of the time of the product.
 const MAX_UNPACKED_ENTRIES: usize = 128 * 128;
 
-/// The largest number of rows of A for which a contiguous B is not packed. An entry of B is used once
-/// for every tile of rows, and packing pays only for many tiles.
+/// The largest number of rows of A for which a contiguous B is not packed. An entry of B is used
+/// once for every tile of rows, and packing pays only for many tiles.
 const MAX_UNPACKED_ROWS: usize = 256;
 
 /// The largest number of rows of a tile.

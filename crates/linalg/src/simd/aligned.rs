@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::real::Real;
 
-/// A vector of fixed length that starts on a cache line, so that no load of a register straddles two.
+/// A vector of fixed length that starts on a cache line, so that no load of a register straddles
+/// two.
 ///
 /// It is a plain vector whose first few entries are not used.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ impl<E: Real> AlignedVec<E> {
         Self { values, start, len }
     }
 
-    /// The rows of length `from` in `values`, rounded to this type, each padded with zeros to length
-    /// `to`.
+    /// The rows of length `from` in `values`, rounded to this type, each padded with zeros to
+    /// length `to`.
     ///
     /// # Panics
     /// When `to < from` or `from` is zero.

@@ -63,7 +63,7 @@ pub enum InstructionSetError {
     #[error("this processor does not have the instruction set {}", .0.name())]
     Missing(InstructionSet),
     /// Another instruction set has been chosen, or kernels have run already.
-    #[error("the instruction set is {chosen} already, which cannot be changed to {}", wanted.name())]
+    #[error("the instruction set {chosen} is in use and cannot be changed to {}", wanted.name())]
     Chosen {
         /// The instruction set in use.
         chosen: &'static str,
@@ -79,11 +79,12 @@ static CHOSEN: OnceLock<Arch> = OnceLock::new();
 
 /// Makes every kernel of this process run on `wanted` instead of the best instruction set.
 ///
-/// Call it at the start of a program, before any kernel runs. The programs of this workspace read the name
-/// from the environment variable [`VARIABLE`].
+/// Call it at the start of a program, before any kernel runs. The programs of this workspace read
+/// the name from the environment variable [`VARIABLE`].
 ///
 /// # Errors
-/// [`InstructionSetError`] when this processor does not have the instruction set, or another one is in use.
+/// [`InstructionSetError`] when this processor does not have the instruction set, or another one is
+/// in use.
 pub fn choose(wanted: InstructionSet) -> Result<(), InstructionSetError> {
     let arch = wanted.arch().ok_or(InstructionSetError::Missing(wanted))?;
     let _ = CHOSEN.set(arch);

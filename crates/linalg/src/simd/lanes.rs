@@ -22,8 +22,8 @@ pub const fn padded_for<E: Real>(len: usize) -> usize {
 
 /// A group of lanes, in as many registers of `S` as it needs.
 ///
-/// Only the first [`REGISTERS`](Self::REGISTERS) registers are used; the rest is never read and costs
-/// nothing.
+/// Only the first [`REGISTERS`](Self::REGISTERS) registers are used; the rest is never read and
+/// costs nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Lanes<S: Simd, E: Real = f64>(E::Registers<S>);
 

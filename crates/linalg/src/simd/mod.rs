@@ -1,14 +1,14 @@
 //! Vector kernels with a fixed lane order.
 //!
-//! Sums run in [`LANES`] = 8 partial sums with fused multiply-add; element i goes to lane i mod 8. The
-//! lanes are added in one fixed tree. AVX-512 holds the lanes in one register, AVX2 in two, and the
-//! portable path in eight scalars: all three give the same bits.
+//! Sums run in [`LANES`] = 8 partial sums with fused multiply-add; element i goes to lane i mod 8.
+//! The lanes are added in one fixed tree. AVX-512 holds the lanes in one register, AVX2 in two, and
+//! the portable path in eight scalars: all three give the same bits.
 //!
-//! This describes `f64`, the default of every type here. The other [`Real`] type is `f32`. Its numbers
-//! take half the space, so that there are sixteen lanes in the same number of registers.
+//! This describes `f64`, the default of every type here. The other [`Real`] type is `f32`. Its
+//! numbers take half the space, so that there are sixteen lanes in the same number of registers.
 //!
-//! Everything generic over the instruction set is inlined into the dispatched function, and is written
-//! with loops instead of closures. A closure is compiled without the instruction set of its
+//! Everything generic over the instruction set is inlined into the dispatched function, and is
+//! written with loops instead of closures. A closure is compiled without the instruction set of its
 //! surroundings, so that every intrinsic in it becomes a call.
 
 #![expect(
@@ -36,8 +36,8 @@ mod tests {
 
     use super::{AlignedVec, Groups, InstructionSet, Real, axpy, dot, dot_lanes};
 
-    /// The definition of the lane order, in plain scalars. A sum of two float32 numbers in float64 is
-    /// rounded to float32 as their sum in float32 is.
+    /// The definition of the lane order, in plain scalars. A sum of two float32 numbers in float64
+    /// is rounded to float32 as their sum in float32 is.
     fn reference<E: Real>(a: &[E], b: &[E]) -> E {
         let mut lanes = vec![E::ZERO; E::LANES];
         for (i, (x, y)) in a.iter().zip(b).enumerate() {

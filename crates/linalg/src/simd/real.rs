@@ -6,8 +6,8 @@ use std::ops::IndexMut;
 
 use pulp::Simd;
 
-/// The types `f64` and `f32`, with the register operations that kernels need. A kernel that is generic over
-/// it exists once for both.
+/// The types `f64` and `f32`, with the register operations that kernels need. A kernel that is
+/// generic over it exists once for both.
 pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
     /// The number 0.
     const ZERO: Self;
@@ -84,7 +84,8 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
         c: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// Lane by lane, zero where `condition ≤ 0` and `if_true` elsewhere, also where `condition` is NaN.
+    /// Lane by lane, zero where `condition ≤ 0` and `if_true` elsewhere, also where `condition` is
+    /// NaN.
     fn where_positive<S: Simd>(
         simd: S,
         condition: Self::Register<S>,

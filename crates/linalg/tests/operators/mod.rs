@@ -1,7 +1,7 @@
 //! Symmetric matrices that estimators are tested on, in rotated bases: random signs would be exact
 //! on diagonal ones.
 
-#![allow(dead_code, reason = "each user of this module takes what it needs")]
+#![allow(dead_code, reason = "no user of this module needs all of it")]
 
 use faer::{Accum, Mat, MatMut, MatRef};
 use flatmin_linalg::{Operator, matmul, stream};
@@ -31,7 +31,7 @@ impl Dense {
     }
 }
 
-/// `JᵀJ/n` for a Jacobian J, n × p.
+/// The operator `JᵀJ/n` of a Jacobian J, n × p.
 #[derive(Debug)]
 pub(crate) struct GaussNewton(pub(crate) Mat<f64>);
 
@@ -49,7 +49,7 @@ impl Operator for GaussNewton {
     }
 }
 
-/// Independent standard normal entries.
+/// A matrix of independent standard normal entries.
 pub(crate) fn gaussian(rows: usize, columns: usize, index: u64) -> Mat<f64> {
     let mut rng = stream(0, "matrices of tests", index);
     Mat::from_fn(rows, columns, |_, _| StandardNormal.sample(&mut rng))
@@ -64,9 +64,9 @@ pub(crate) fn rotated(spectrum: &[f64], index: u64) -> Dense {
     Dense(Mat::from_fn(n, n, |i, j| product[(i.max(j), i.min(j))]))
 }
 
-/// The Jacobian of the two-layer ReLU network `Σ_k a_k max(w_k·x, 0)` with `width` neurons at random
-/// parameters, on `samples` normal inputs of dimension `input_dim`:
-/// samples × `width * (input_dim + 1)`.
+/// The Jacobian of the two-layer ReLU network `Σ_k a_k max(w_k·x, 0)` with `width` neurons at
+/// random parameters, on `samples` normal inputs of dimension `input_dim`: samples ×
+/// `width * (input_dim + 1)`.
 pub(crate) fn relu_jacobian(
     width: usize,
     input_dim: usize,
@@ -99,10 +99,10 @@ pub(crate) fn relu_gauss_newton() -> Dense {
     Dense(Mat::from_fn(product.nrows(), product.ncols(), |i, j| product[(i.max(j), i.min(j))] / n))
 }
 
-/// The dimension of [`cases`], but for the ReLU network.
+/// The dimension of all [`cases`] except the ReLU network.
 const DIM: u32 = 120;
 
-/// Spectra of different kinds, with names and whether they are positive semidefinite.
+/// Spectra of different kinds, each with a name and true if it is positive semidefinite.
 pub(crate) fn cases() -> Vec<(&'static str, Dense, bool)> {
     let spectrum =
         |value: &dyn Fn(f64) -> f64| (1..=DIM).map(|k| value(f64::from(k))).collect::<Vec<f64>>();

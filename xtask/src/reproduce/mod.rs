@@ -123,11 +123,6 @@ impl Reproduction<'_> {
             Format::Text => {
                 let line = |spec: &&CellSpec| format!("{} {}\n", spec.key(), spec.label());
                 print(&missing.iter().map(line).collect::<String>())?;
-                let seconds = missing.iter().map(|spec| spec.cost()).sum();
-                let (count, time) = (missing.len(), duration(seconds));
-                if count > 0 {
-                    note(&format_args!("{count} cells to compute, about {time} on one core"));
-                }
             }
             Format::Json => {
                 let cell = |spec: &&CellSpec| {

@@ -12,7 +12,7 @@ use flatmin_theory::{Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions
 use serde::Serialize;
 
 use crate::batches::Batches;
-use crate::config::{self, AnyModel};
+use crate::config;
 use crate::data;
 use crate::failure::Failure;
 use crate::limits::{MAX_SAMPLES, too_many_samples};
@@ -84,14 +84,10 @@ struct ThresholdReport {
 /// Measures a model.
 pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
     let (data, model) = data_and_model(arguments)?;
-    match model {
-        AnyModel::Relu(network) => report(arguments, &network, &data),
-        AnyModel::Diagonal(network) => report(arguments, &network, &data),
-        AnyModel::Perceptron(network) => report(arguments, &network, &data),
-    }
+    report(arguments, &*model, &data)
 }
 
-fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, AnyModel), Failure> {
+fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Network>), Failure> {
     let (model, config) = config::model(&arguments.model, None)?;
     let Some(file) = &arguments.data else {
         let config = config.ok_or_else(|| {
@@ -110,9 +106,9 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, AnyModel), F
     Ok((data, model))
 }
 
-fn report<N: Network>(
+fn report(
     arguments: &MetricsArguments,
-    network: &N,
+    network: &dyn Network,
     data: &Dataset,
 ) -> Result<Exit, Failure> {
     let (n, k) = (data.sample_count(), data.output_dim());
@@ -187,7 +183,7 @@ fn thresholds(
     Ok(batches)
 }
 
-fn text<N: Network>(report: &MetricsReport, network: &N, arguments: &MetricsArguments) -> String {
+fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArguments) -> String {
     let rows = |rows: &[(&str, Option<Number>)]| {
         let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
         let cells =

@@ -20,6 +20,15 @@ pub(crate) trait Network: Trainable {
         false
     }
 
+    /// Random initial parameters: Gaussian or, for a diagonal linear network, with a balance ratio.
+    ///
+    /// For the models of the experiments they are those of the experiments with the same seed.
+    fn random_start(&self, seed: u64, balance_ratio: Option<f64>) -> Vec<f64>;
+
+    /// The matrices of a step besides its inputs: the lengths of their two sides with their names, for
+    /// this number of samples and batch size.
+    fn matrices(&self, samples: Side, batch_size: Side) -> Vec<[Side; 2]>;
+
     /// The norms that theory relates to the sharpness.
     fn norms(&self, parameters: &[f64]) -> Norms;
 
@@ -35,6 +44,14 @@ pub(crate) trait Network: Trainable {
         input_variance: f64,
     ) -> Result<Option<Sharpness>, EigenError>;
 }
+
+/// The name and the length of a side of a matrix.
+pub(crate) type Side = (&'static str, usize);
+
+/// Purposes of the random streams.
+const RELU_START: &str = "relu initial parameters";
+const DIAGONAL_START: &str = "diagonal initial parameters";
+const PERCEPTRON_START: &str = "perceptron initial parameters";
 
 /// An array of parameters in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +92,15 @@ impl Network for TwoLayerRelu {
         ]
     }
 
+    fn random_start(&self, seed: u64, _balance_ratio: Option<f64>) -> Vec<f64> {
+        self.initial_parameters(&mut stream(seed, RELU_START, 0))
+    }
+
+    fn matrices(&self, samples: Side, batch_size: Side) -> Vec<[Side; 2]> {
+        let (width, input_dim) = (("width", self.width()), ("input_dim", self.input_dim()));
+        vec![[width, input_dim], [samples, width], [batch_size, width]]
+    }
+
     fn norms(&self, parameters: &[f64]) -> Norms {
         Norms { path_norm: Some(self.path_norm(parameters)), ..Norms::default() }
     }
@@ -113,6 +139,18 @@ impl Network for DiagonalLinear {
     fn arrays(&self) -> Vec<ParameterArray> {
         let d = self.input_dim();
         vec![ParameterArray::new("a", vec![d]), ParameterArray::new("b", vec![d])]
+    }
+
+    fn random_start(&self, seed: u64, balance_ratio: Option<f64>) -> Vec<f64> {
+        let mut rng = stream(seed, DIAGONAL_START, 0);
+        match balance_ratio {
+            Some(balance_ratio) => self.unbalanced_parameters(balance_ratio, &mut rng),
+            None => self.initial_parameters(&mut rng),
+        }
+    }
+
+    fn matrices(&self, _samples: Side, _batch_size: Side) -> Vec<[Side; 2]> {
+        Vec::new()
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {
@@ -168,6 +206,15 @@ impl Network for Mlp {
         let number = name.strip_prefix(['w', 'b']).map(str::parse::<u32>);
         number.is_some_and(|number| number.is_ok())
             && !self.arrays().iter().any(|array| array.name == name)
+    }
+
+    fn random_start(&self, seed: u64, _balance_ratio: Option<f64>) -> Vec<f64> {
+        self.initial_parameters(&mut stream(seed, PERCEPTRON_START, 0))
+    }
+
+    fn matrices(&self, _samples: Side, _batch_size: Side) -> Vec<[Side; 2]> {
+        let sides = |pair: &[usize]| [("a width", pair[1]), ("the one before it", pair[0])];
+        self.widths().windows(2).map(sides).collect()
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {

@@ -22,7 +22,7 @@ use flatmin_models::{Dataset, Model};
 /// # Errors
 /// [`EigenError`] when an entry of the Gram matrix is not finite or the eigenproblem fails.
 pub fn gauss_newton_sharpness(
-    model: &impl Model,
+    model: &(impl Model + ?Sized),
     parameters: &[f64],
     inputs: &RowMatrix,
 ) -> Result<Sharpness, EigenError> {
@@ -106,7 +106,7 @@ pub struct TrainingCurvature {
 /// # Errors
 /// As [`gauss_newton_sharpness`].
 pub fn training_curvature(
-    model: &impl Model,
+    model: &(impl Model + ?Sized),
     parameters: &[f64],
     data: &Dataset,
 ) -> Result<TrainingCurvature, EigenError> {

@@ -10,7 +10,6 @@ mod run;
 mod value;
 
 pub(crate) use self::data::{DataConfig, LabelledConfig, LabelledFiles, LabelledSource, Teacher};
-pub(crate) use self::model::AnyModel;
 pub(crate) use self::run::{
     BatchesConfig, COMMENTED, Config, InitialConfig, MetricSteps, config, model,
 };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{ConfigError, Document};
 use super::value::Size;
+use crate::network::Network;
 
 /// The table `[model]` as it is written.
 #[derive(Debug, Deserialize)]
@@ -41,14 +42,6 @@ pub(crate) enum ModelConfig {
         biases: bool,
         input_dim: Option<usize>,
     },
-}
-
-/// A model with the dimensions of its inputs and outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AnyModel {
-    Relu(TwoLayerRelu),
-    Diagonal(DiagonalLinear),
-    Perceptron(Mlp),
 }
 
 impl ModelConfig {
@@ -136,15 +129,17 @@ impl ModelConfig {
     }
 
     /// The model for inputs and outputs of these dimensions.
-    pub(crate) fn sized(&self, input_dim: usize, output_dim: usize) -> Result<AnyModel, SizeError> {
+    pub(crate) fn sized(
+        &self,
+        input_dim: usize,
+        output_dim: usize,
+    ) -> Result<Box<dyn Network>, SizeError> {
         Ok(match self {
-            Self::TwoLayerRelu { width, .. } => {
-                AnyModel::Relu(TwoLayerRelu::new(*width, input_dim)?)
-            }
-            Self::DiagonalLinear { .. } => AnyModel::Diagonal(DiagonalLinear::new(input_dim)?),
+            Self::TwoLayerRelu { width, .. } => Box::new(TwoLayerRelu::new(*width, input_dim)?),
+            Self::DiagonalLinear { .. } => Box::new(DiagonalLinear::new(input_dim)?),
             Self::Perceptron { widths, activation, biases, .. } => {
                 let all = [&[input_dim], widths.as_slice(), &[output_dim]].concat();
-                AnyModel::Perceptron(Mlp::new(&all, *activation, *biases)?)
+                Box::new(Mlp::new(&all, *activation, *biases)?)
             }
         })
     }

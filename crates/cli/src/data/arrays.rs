@@ -49,7 +49,7 @@ pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
 }
 
 /// The parameters of a model, from arrays with the names and shapes that it expects.
-pub(crate) fn parameters(path: &Path, network: &impl Network) -> Result<Vec<f64>, Failure> {
+pub(crate) fn parameters(path: &Path, network: &dyn Network) -> Result<Vec<f64>, Failure> {
     let names = ArrayFile::open(path)?.names();
     if let Some(name) = names.iter().find(|name| network.is_foreign(name)) {
         let reason = format!(

@@ -6,9 +6,10 @@ use flatmin_models::Dataset;
 use flatmin_models::data::{Split, relu_dataset, sparse_linear_dataset};
 
 use super::{arrays, labelled};
-use crate::config::{AnyModel, Config, DataConfig, Teacher};
+use crate::config::{Config, DataConfig, Teacher};
 use crate::failure::Failure;
 use crate::limits::check_matrix;
+use crate::network::Network;
 
 /// Training data and test data.
 #[derive(Debug)]
@@ -18,7 +19,10 @@ pub(crate) struct Data {
 }
 
 /// The data and the model of the configuration at `path`.
-pub(crate) fn data_and_model(path: &Path, config: &Config) -> Result<(Data, AnyModel), Failure> {
+pub(crate) fn data_and_model(
+    path: &Path,
+    config: &Config,
+) -> Result<(Data, Box<dyn Network>), Failure> {
     let data = match &config.data {
         DataConfig::File(file) => from_files(file, config)?,
         DataConfig::Synthetic { teacher, sample_count, test_count } => {

@@ -29,8 +29,8 @@ pub(crate) enum MeasureError {
 
 /// Measures the rows of a run.
 #[derive(Debug)]
-pub(super) struct Measure<'a, N> {
-    pub(super) network: &'a N,
+pub(super) struct Measure<'a> {
+    pub(super) network: &'a dyn Network,
     pub(super) train: &'a Dataset,
     pub(super) test: Option<&'a Dataset>,
     pub(super) columns: &'a [Column],
@@ -53,7 +53,7 @@ pub(super) struct Row {
     pub(super) cells: Vec<Option<Cell>>,
 }
 
-impl<N: Network> Measure<'_, N> {
+impl Measure<'_> {
     /// The row at these parameters; `since_last` sums up the steps since the row before.
     pub(super) fn row(
         &self,

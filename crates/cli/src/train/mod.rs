@@ -17,7 +17,7 @@ use flatmin_optim::Trainer;
 use self::folder::{Folder, Start};
 use self::measure::{Measure, Row};
 use self::problem::Problem;
-use crate::config::{self, AnyModel, COMMENTED, Config};
+use crate::config::{self, COMMENTED, Config};
 use crate::data;
 use crate::failure::Failure;
 use crate::network::Network;
@@ -78,13 +78,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<Exit, Failure> {
     };
     let config = config::config(path, None)?;
     let (data, model) = data::data_and_model(path, &config)?;
-    let problem = Problem::load(path, &config, data, &model)?;
+    let problem = Problem::load(path, &config, data, &*model)?;
     let job = Job { arguments, path, config, problem };
-    match &model {
-        AnyModel::Relu(network) => job.run(network),
-        AnyModel::Diagonal(network) => job.run(network),
-        AnyModel::Perceptron(network) => job.run(network),
-    }?;
+    job.run(&*model)?;
     Ok(Exit::Done)
 }
 
@@ -96,7 +92,7 @@ fn default_folder(config: &Path) -> PathBuf {
 
 impl Job<'_> {
     /// Trains to the end and prints the summary.
-    fn run<N: Network>(&self, network: &N) -> Result<(), Failure> {
+    fn run(&self, network: &(dyn Network + 'static)) -> Result<(), Failure> {
         let Self { arguments, problem, .. } = self;
         let mut trainer = problem.start(self.path, network)?;
         let out = arguments.out.clone().unwrap_or_else(|| default_folder(self.path));
@@ -138,11 +134,11 @@ impl Job<'_> {
     }
 
     /// Trains to the end, or until an interruption is requested; returns the last row that was measured.
-    fn steps<N: Network>(
+    fn steps(
         &self,
-        trainer: &mut Trainer<'_, N, Stream>,
+        trainer: &mut Trainer<'_, dyn Network, Stream>,
         folder: &mut Folder,
-        network: &N,
+        network: &dyn Network,
     ) -> Result<Option<Row>, Failure> {
         let Problem { data, columns, threshold, options, .. } = &self.problem;
         let (train, test, threshold) = (&data.train, data.test.as_ref(), *threshold);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use flatmin_linalg::{Stream, stream};
-use flatmin_models::{Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu};
+use flatmin_models::Dataset;
 use flatmin_optim::{
     BatchOrder, Method, Sampling, StoppingRule, TrainOptions, Trainer, log_spaced_steps,
 };
@@ -11,7 +11,7 @@ use flatmin_theory::{Batch, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::column::Column;
-use crate::config::{AnyModel, BatchesConfig, Config, InitialConfig, MetricSteps};
+use crate::config::{BatchesConfig, Config, InitialConfig, MetricSteps};
 use crate::data::{self, Data};
 use crate::failure::Failure;
 use crate::limits::{MAX_SAMPLES, check_matrix, too_many_samples};
@@ -87,17 +87,19 @@ impl Problem {
         path: &Path,
         config: &Config,
         data: Data,
-        model: &AnyModel,
+        network: &dyn Network,
     ) -> Result<Self, Failure> {
         let fail = Failure::at::<String>(path);
         let n = data.train.sample_count();
         let order = config.order.as_ref().map(|file| data::order(file, n)).transpose()?;
         let (method, max_steps) = method(config, order.as_ref(), n).map_err(&fail)?;
-        check_sizes(path, method, n, model)?;
-        let initial = match model {
-            AnyModel::Relu(network) => initial(config, network)?,
-            AnyModel::Diagonal(network) => initial(config, network)?,
-            AnyModel::Perceptron(network) => initial(config, network)?,
+        check_sizes(path, method, n, network)?;
+        let initial = match &config.initial {
+            InitialConfig::File(file) => data::parameters(file, network)?,
+            InitialConfig::Gaussian => network.random_start(config.seed(), None),
+            InitialConfig::Unbalanced { balance_ratio } => {
+                network.random_start(config.seed(), Some(*balance_ratio))
+            }
         };
         let optimizer = config.optimizer.optimizer;
         let (batch_size, sampling) = match method {
@@ -133,11 +135,11 @@ impl Problem {
     }
 
     /// The run at its start.
-    pub(super) fn start<'a, N: Network>(
+    pub(super) fn start<'a>(
         &'a self,
         path: &Path,
-        network: &'a N,
-    ) -> Result<Trainer<'a, N, Stream>, Failure> {
+        network: &'a (dyn Network + 'static),
+    ) -> Result<Trainer<'a, dyn Network, Stream>, Failure> {
         let Self { data, initial, order, options, seed, .. } = self;
         let trainer = if let Some(order) = order {
             Trainer::replay(network, &data.train, initial, options, order)
@@ -173,69 +175,22 @@ fn method(config: &Config, order: Option<&BatchOrder>, n: usize) -> Result<(Meth
 }
 
 /// Checks that the matrices of a step fit into memory.
-fn check_sizes(path: &Path, method: Method, n: usize, model: &AnyModel) -> Result<(), Failure> {
+fn check_sizes(
+    path: &Path,
+    method: Method,
+    n: usize,
+    network: &dyn Network,
+) -> Result<(), Failure> {
     let batch_size = match method {
         Method::GradientDescent => ("samples", n),
         Method::Sgd { batch_size, .. } => ("batch_size", batch_size),
     };
-    let dim = match model {
-        AnyModel::Relu(network) => {
-            let (width, dim) = (network.width(), network.input_dim());
-            check_matrix(path, ("width", width), ("input_dim", dim))?;
-            check_matrix(path, ("samples", n), ("width", width))?;
-            check_matrix(path, batch_size, ("width", width))?;
-            dim
-        }
-        AnyModel::Diagonal(network) => network.input_dim(),
-        AnyModel::Perceptron(network) => {
-            for pair in network.widths().windows(2) {
-                check_matrix(path, ("a width", pair[1]), ("the one before it", pair[0]))?;
-            }
-            network.input_dim()
-        }
-    };
-    check_matrix(path, batch_size, ("input_dim", dim))
-}
-
-/// The initial parameters of a configuration.
-fn initial<N: Network + RandomStart>(config: &Config, network: &N) -> Result<Vec<f64>, Failure> {
-    match &config.initial {
-        InitialConfig::File(file) => data::parameters(file, network),
-        InitialConfig::Gaussian => Ok(network.random_start(config.seed(), None)),
-        InitialConfig::Unbalanced { balance_ratio } => {
-            Ok(network.random_start(config.seed(), Some(*balance_ratio)))
-        }
+    let inputs = [batch_size, ("input_dim", network.input_dim())];
+    for [rows, columns] in network.matrices(("samples", n), batch_size).into_iter().chain([inputs])
+    {
+        check_matrix(path, rows, columns)?;
     }
-}
-
-/// A model with random initial parameters.
-///
-/// For the models of the experiments they are those of the experiments with the same seed.
-trait RandomStart {
-    /// Gaussian parameters or, for a diagonal linear network, parameters with a balance ratio.
-    fn random_start(&self, seed: u64, balance_ratio: Option<f64>) -> Vec<f64>;
-}
-
-impl RandomStart for TwoLayerRelu {
-    fn random_start(&self, seed: u64, _balance_ratio: Option<f64>) -> Vec<f64> {
-        self.initial_parameters(&mut stream(seed, "relu initial parameters", 0))
-    }
-}
-
-impl RandomStart for DiagonalLinear {
-    fn random_start(&self, seed: u64, balance_ratio: Option<f64>) -> Vec<f64> {
-        let mut rng = stream(seed, "diagonal initial parameters", 0);
-        match balance_ratio {
-            Some(balance_ratio) => self.unbalanced_parameters(balance_ratio, &mut rng),
-            None => self.initial_parameters(&mut rng),
-        }
-    }
-}
-
-impl RandomStart for Mlp {
-    fn random_start(&self, seed: u64, _balance_ratio: Option<f64>) -> Vec<f64> {
-        self.initial_parameters(&mut stream(seed, "perceptron initial parameters", 0))
-    }
+    Ok(())
 }
 
 /// The steps after which metrics are measured, ascending; the reason if there are too many.

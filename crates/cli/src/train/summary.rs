@@ -50,11 +50,11 @@ impl Serialize for LastRow<'_> {
 }
 
 /// Writes the final parameters, then the summary, which marks the run as ended.
-pub(super) fn write<N: Network>(
-    trainer: &Trainer<'_, N, Stream>,
+pub(super) fn write(
+    trainer: &Trainer<'_, dyn Network, Stream>,
     folder: &Folder,
     problem: &Problem,
-    network: &N,
+    network: &dyn Network,
     (outcome, last): (Outcome, &Row),
 ) -> Result<(), Failure> {
     let parameters = trainer.parameters();

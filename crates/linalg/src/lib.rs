@@ -34,9 +34,10 @@
 //! - [`simd`]: dot products and updates with a fixed lane order.
 //! - [`stream()`]: named, independent ChaCha random streams.
 //!
-//! The feature `serde` (off by default) derives `Serialize` and `Deserialize` for [`Sharpness`] and
-//! [`TraceMethod`]. The crate knows neither models nor data. It reads no clock, no environment and
-//! no file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
+//! The feature `parallel` (on by default) lets large problems use a rayon thread pool where that is
+//! asked for. The feature `serde` (off by default) derives `Serialize` and `Deserialize` for
+//! [`Sharpness`] and [`TraceMethod`]. The crate knows neither models nor data. It reads no clock,
+//! no environment and no file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
 
 mod bisection;
 mod cholesky;

@@ -1,7 +1,6 @@
 //! Rotations of columns, applied many sweeps at a time.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::Parallelism;
 use crate::RowMatrix;
@@ -100,16 +99,7 @@ impl Sweeps {
                 simd::arch().dispatch(Rotate { rows, n, waves, first, last, slab });
             };
             let values = self.matrix.values_mut();
-            match self.parallelism {
-                Parallelism::Sequential => {
-                    let mut slab = slab();
-                    values.chunks_mut(rows * n).for_each(|rows| rotate(&mut slab, rows));
-                }
-                Parallelism::Rayon => {
-                    let rows = values.par_chunks_mut(rows * n);
-                    rows.with_min_len(4).for_each_init(slab, rotate);
-                }
-            }
+            self.parallelism.for_each_chunk_with(values, rows * n, slab, rotate);
         }
         self.waves.clear();
     }

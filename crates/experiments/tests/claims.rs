@@ -10,7 +10,7 @@ use flatmin_experiments::cell::{
     StabilityResult, StabilityStudy, StoredEdge, StoredExponent, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{
-    EXPERIMENTS, Experiment, Profile, Settings, Verdict, claims, expand, find,
+    Claim, EXPERIMENTS, Experiment, Profile, Settings, Verdict, claims, expand, find,
 };
 use flatmin_linalg::Sharpness;
 use flatmin_optim::{Method, Outcome, Sampling};
@@ -186,7 +186,33 @@ fn verdicts(results: &Results) -> Vec<(String, Verdict)> {
 }
 
 fn of(id: &str, change: impl Fn(&TrainSpec, &mut TrainResult)) -> Verdict {
+    // Claims that one seed cannot decide.
+    match id {
+        "3" => {
+            return alone(id, "relu_generalization", Settings::new(Profile::Paper), change).verdict;
+        }
+        "7" => return alone(id, "threshold", Settings::new(Profile::Paper), change).verdict,
+        _ => {}
+    }
     verdicts(&results(change)).into_iter().find(|(claim, _)| claim == id).unwrap().1
+}
+
+/// A claim on an experiment that only trains.
+fn alone(
+    id: &str,
+    name: &str,
+    settings: Settings,
+    change: impl Fn(&TrainSpec, &mut TrainResult),
+) -> Claim {
+    let mut results = Results::new();
+    for cell in expand(&[experiment(name)], &settings) {
+        let CellSpec::Train(spec) = cell else { panic!("{name} does not only train") };
+        let mut result = ideal(&spec);
+        change(&spec, &mut result);
+        results.insert(cell.key(), CellResult::Train(result));
+    }
+    let claims = claims(&[experiment(name)], &settings, &results).unwrap();
+    claims.into_iter().find(|claim| claim.id == id).unwrap()
 }
 
 fn last(result: &mut TrainResult) -> &mut Measurement {
@@ -204,8 +230,37 @@ fn is_gd(spec: &TrainSpec) -> bool {
 #[test]
 fn every_claim_holds_on_ideal_runs() {
     for (id, verdict) in verdicts(&results(|_, _| {})) {
-        assert_eq!(verdict, Verdict::Holds, "claim {id}");
+        let takes_seeds = ["3", "7"].contains(&&*id);
+        let expected = if takes_seeds { Verdict::Undecided } else { Verdict::Holds };
+        assert_eq!(verdict, expected, "claim {id}");
     }
+    for id in ["3", "7"] {
+        assert_eq!(of(id, |_, _| {}), Verdict::Holds, "claim {id}");
+    }
+}
+
+#[test]
+fn claims_on_medians_stay_open_with_one_seed() {
+    // One run far from what the theory wants, as any single run may be.
+    let stray = |spec: &TrainSpec, result: &mut TrainResult| {
+        if is_gd(spec) {
+            last(result).test_loss = 1e-4;
+        }
+        result.study.iter_mut().flat_map(|study| &mut study.batches).for_each(|b| b.s7 = None);
+    };
+    let check = |id: &str, name: &str, settings: Settings, needs: &str| {
+        let claim = alone(id, name, settings, stray);
+        assert_eq!(claim.verdict, Verdict::Undecided, "claim {id}");
+        assert_eq!(claim.note, format!("To judge it takes {needs}."));
+        let enough = Settings::new(Profile::Paper);
+        assert_eq!(alone(id, name, enough, stray).verdict, Verdict::Fails, "claim {id}");
+    };
+    let quick = Settings::new(Profile::Quick);
+    let seeds = "at least 5 seeds, this reproduction has 1";
+    check("3", "relu_generalization", quick, seeds);
+    check("7", "threshold", quick, &format!("runs of the paper's length and {seeds}"));
+    let long = Settings { seeds: 1, ..Settings::new(Profile::Paper) };
+    check("7", "threshold", long, seeds);
 }
 
 #[test]
@@ -316,6 +371,13 @@ fn dynamics_on_the_wrong_side_break_claim_8() {
     check(Verdict::Fails, &|_, point| point.simulated_form = None);
     // The plain norm is shown, not judged.
     check(Verdict::Holds, &|_, point| point.norm_squared = 0.9);
+    // A run that was cut off ends at no minimum, and nothing is claimed there.
+    let cut_off = |spec: &TrainSpec, result: &mut TrainResult| {
+        if is_relu(spec) && !is_gd(spec) {
+            result.outcome = Outcome::OutOfSteps;
+        }
+    };
+    assert_eq!(of("8", cut_off), Verdict::Undecided);
 }
 
 #[test]
@@ -401,7 +463,7 @@ fn where_sgd_stops_can_break_claim_7_or_leave_it_open() {
     assert_eq!(of("7", scale(0.01, 1.2)), Verdict::Fails, "rises");
     assert_eq!(of("7", scale(0.01, 0.8)), Verdict::Fails, "a low median");
     assert_eq!(of("7", scale(0.003_594, 1.2)), Verdict::Fails, "a run far inside the edge");
-    assert_eq!(of("7", scale(1e-3, 5.0)), Verdict::Holds, "smaller rates are not judged");
+    assert_eq!(of("7", scale(1.292e-3, 5.0)), Verdict::Holds, "smaller rates are not judged");
 
     let exponent = |value: f64, outcome: Outcome| {
         move |spec: &TrainSpec, result: &mut TrainResult| {

@@ -7,7 +7,7 @@ use crate::finished::{DeepRun, FinishedCells};
 use crate::framework::{ClaimRule, Experiment, Presentation};
 use crate::judgement::{Judgement, Requirement};
 use crate::protocol::{GD, SGD, deep};
-use crate::runs::{RunGroup, TrainingRun, of_method, values};
+use crate::runs::{RunGroup, TrainingRun, of_method, only, values};
 use crate::short_number;
 use crate::statistics::{group_by, median};
 use crate::table::{Table, table};
@@ -203,10 +203,15 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
     let rates = group_by(&runs, TrainingRun::learning_rate);
     judgement.need_runs(rates.len() >= 2);
     judgement.require(!runs.is_empty());
+    let smallest = rates.first().map(|(_, group)| &group[..]).unwrap_or_default();
+    let mut out_of_reach = 0;
     for (position, (rate, group)) in rates.iter().enumerate() {
         let courses: Vec<Course> = group.iter().filter_map(Course::of_hessian).collect();
         judgement.require(courses.len() == group.len());
-        for Course { first, largest, settled } in courses.iter().copied() {
+        let reaching = only(group, |run| position == 0 || reaches_edge(run, smallest));
+        out_of_reach += group.len() - reaching.len();
+        judgement.need(!reaching.is_empty(), "Gradient descent cannot reach the edge of every η.");
+        for Course { first, largest, settled } in reaching.iter().filter_map(Course::of_hessian) {
             judgement.require(if position == 0 {
                 first < largest && largest <= 1.0
             } else {
@@ -222,7 +227,24 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
         measure("largest", |course| course.largest);
         measure("median of the last decade", |course| course.settled);
     }
+    if out_of_reach > 0 {
+        judgement.note(format!(
+            "Not judged: {out_of_reach} of {} runs, whose edge is beyond the sharpness that gradient \
+             descent reaches at the smallest η with the same seed.",
+            runs.len(),
+        ));
+    }
     judgement
+}
+
+/// Says that the edge of `run` is below the largest `λ_max(H)` along the run at the smallest learning
+/// rate with the same seed, whose own edge holds nothing back. How sharp a network becomes differs
+/// from seed to seed by a factor of two.
+fn reaches_edge(run: &DeepRun<'_>, smallest: &[DeepRun<'_>]) -> bool {
+    let free = smallest.iter().find(|other| other.spec.seed == run.spec.seed);
+    let course = free.and_then(|free| Some((free.edge(), Course::of_hessian(free)?.largest)));
+    // A run that was not measured is judged, and fails.
+    course.is_none_or(|(edge, largest)| largest * edge > run.edge())
 }
 
 fn noise(cells: &FinishedCells<'_>) -> Judgement {

@@ -29,10 +29,15 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
                    gradient descent.",
         source: "R5, R6",
         with: &[],
-        needs: Requirement::PAPER_SIZES,
+        needs: Requirement { seeds: FEWEST_SEEDS, ..Requirement::PAPER_SIZES },
         judge,
     }],
 };
+
+/// Fewest seeds over which the medians are judged. With one seed SGD's best error is .35 to .72 times
+/// that of gradient descent (ten seeds), above the required .7 once in eight; the median of five seeds
+/// is above it once in fifty.
+const FEWEST_SEEDS: u64 = 5;
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;

@@ -154,8 +154,10 @@ impl SecondMoments {
         scale_diagonal(position, 2.0);
         let weigh = |samples: Range<usize>, columns: Range<usize>, out: &mut [f64]| {
             for (i, out) in samples.zip(out.chunks_exact_mut(columns.len())) {
+                // Read once, so that the loop works on whole vectors.
+                let form = forms[i];
                 for (out, value) in out.iter_mut().zip(&rows.row(i)[columns.clone()]) {
-                    *out = forms[i] * value;
+                    *out = form * value;
                 }
             }
         };

@@ -52,7 +52,7 @@ pub(crate) struct ReproduceArguments {
     /// The first seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Number of threads; no result depends on it [default: one a core].
+    /// Number of threads; no result depends on it [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Where everything is written [default: results/PROFILE].

@@ -56,8 +56,8 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
-/// Text on one line without elements, links, code or entities, whoever wrote it: viewers of Markdown
-/// interpret HTML.
+/// Text on one line without elements, links, code or entities, whoever wrote it: viewers of
+/// Markdown interpret HTML.
 fn inert(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();

@@ -20,7 +20,8 @@ pub(crate) fn find<T: Named>(name: &str) -> Result<&'static T, String> {
     })
 }
 
-/// The named items in the order of the list, each once; all that `default` accepts if none is named.
+/// The named items in the order of the list, each once; all that `default` accepts if none is
+/// named.
 pub(crate) fn select<T: Named>(
     named: &[&'static T],
     default: impl Fn(&T) -> bool,

@@ -141,8 +141,8 @@ mod peers {
 
     use super::{bench, read, record};
 
-    /// An interpreter for which `numpy` decides what the script of numpy does. The other scripts fail, are
-    /// missing, or (the last one) leave no result.
+    /// An interpreter for which `numpy` decides what the script of numpy does. The other scripts
+    /// fail, are missing, or (the last one) leave no result.
     fn interpreter(folder: &Path, numpy: &str) -> PathBuf {
         let python = folder.join("python");
         let script = format!(

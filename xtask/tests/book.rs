@@ -129,8 +129,8 @@ fn a_folder_that_is_not_the_workspace_is_one_line() {
 #[test]
 fn mdbook_gets_pages_figures_and_the_folder() {
     let root = workspace("# One\n\n$$\\eta$$\n");
-    // `mdbook` copies what it is given, and complains if there is a file `complain`. `lychee` finds a
-    // broken link in a folder if there is a file `broken`.
+    // `mdbook` copies what it is given, and complains if there is a file `complain`. `lychee` finds
+    // a broken link in a folder if there is a file `broken`.
     let mdbook = "#!/bin/sh\n[ -e bin/complain ] && echo ' WARN a' >&2\n\
                   cp \"$2/docs/one.md\" \"$2/docs/figures/a.svg\" \"$2/book.toml\" \"$4\"\n";
     let lychee = "#!/bin/sh\nfor last; do :; done\n\

@@ -1,5 +1,5 @@
-//! `cargo xtask reproduce` when it is killed, when the disk fails, and when its files are changed: no
-//! result is lost, and no changed file is used.
+//! `cargo xtask reproduce` when it is killed, when the disk fails, and when its files are changed:
+//! no result is lost, and no changed file is used.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -80,13 +80,14 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
     smoke(&whole, &arguments);
     let (expected, cell_count, file_count) =
         (everything(&whole), cells(&whole).len(), finished(&whole));
-    // Counts of the runs that were killed while cells were computed, and while outputs were written.
+    // Counts of the runs that were killed while cells were computed, and while outputs were
+    // written.
     let (mut in_cells, mut in_outputs) = (0, 0);
     for chain in 0..CHAINS {
         let mut rng = stream(0, "moments of kills", chain);
         let out = folder.path().join(format!("chain {chain}"));
-        // More than half of the kills come among the cells. The others come among the far fewer outputs,
-        // often enough to hit the moments between two of them.
+        // More than half of the kills come among the cells. The others come among the far fewer
+        // outputs, often enough to hit the moments between two of them.
         let mut moments: Vec<usize> = (0..KILLS)
             .map(|kill| match kill % 5 {
                 0..3 => rng.random_range(0..cell_count),
@@ -131,7 +132,8 @@ fn fifty_kills_lose_nothing_and_change_no_byte() {
     note(&format!("{in_cells} kills while cells were computed, {in_outputs} later"));
 }
 
-/// A run that fails with one line that names the folder, and after `repair` a run that goes on from it.
+/// A run that fails with one line that names the folder, and after `repair` a run that goes on from
+/// it.
 #[track_caller]
 fn fails_and_goes_on(out: &Path, arguments: &[&str], reason: &str, repair: impl FnOnce()) {
     let folder = tempfile::tempdir().unwrap();
@@ -211,8 +213,8 @@ fn a_folder_that_vanishes_is_one_line_and_once_it_is_back_the_run_goes_on() {
     assert_nothing_half_written(&out);
 }
 
-/// Changes a byte of a file at random, but not so that the file has a newer format, which is refused and
-/// has a test of its own.
+/// Changes a byte of a file at random, but not so that the file has a newer format, which is
+/// refused and has a test of its own.
 fn change(path: &Path, rng: &mut Stream) {
     let before = fs::read(path).unwrap();
     let version = b"\"flatmin.cell/";

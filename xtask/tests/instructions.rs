@@ -43,8 +43,8 @@ fn a_count_that_was_changed_is_found_and_one_that_was_not_is_the_same_again() {
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     let count = said.strip_prefix("xtask: product: ").and_then(|said| said.split_once(' '));
     let count: u64 = count.unwrap().0.parse().unwrap();
-    // At least the fused operations, four per instruction. Debug assertions make it about four times as
-    // many, far fewer than those of the whole process.
+    // At least the fused operations, four per instruction. Debug assertions make it about four
+    // times as many, far fewer than those of the whole process.
     assert!((300 * 100 * 100 / 4..2 * 300 * 100 * 100).contains(&count), "{said}");
     // A longer environment changes nothing.
     let assert = compare(folder.path(), count).env("UNKNOWN", "x".repeat(999)).assert().code(0);

@@ -8,7 +8,8 @@ use predicates::str::contains;
 
 /// Runs a script of the workspace with these arguments, or nothing if Python has no numpy.
 ///
-/// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped there.
+/// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped
+/// there.
 fn script(path: &str, arguments: &[&str]) -> Option<Command> {
     let has_numpy = Command::new("python3").args(["-c", "import numpy"]).ok();
     if let Err(error) = has_numpy {

@@ -1,5 +1,5 @@
-//! The crates that others may depend on, as packages: what is in them, and that a program outside of the
-//! workspace builds on them.
+//! The crates that others may depend on, as packages: what is in them, and that a program outside
+//! of the workspace builds on them.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
 
@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The program that depends on the packages. It compares a trace and a threshold with those found by hand.
+/// The program that depends on the packages. It compares a trace and a threshold with those found
+/// by hand.
 const PROGRAM: &str = include_str!("packages/downstream.rs");
 
 fn root() -> PathBuf {
@@ -56,8 +57,8 @@ fn sources(folder: &Path) -> BTreeMap<PathBuf, String> {
     rust.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// Packages all published crates together, so that they find one another, and unpacks them. The folders
-/// are named `NAME-VERSION`.
+/// Packages all published crates together, so that they find one another, and unpacks them. The
+/// folders are named `NAME-VERSION`.
 fn unpacked(to: &Path) -> BTreeMap<String, PathBuf> {
     let packages = workspace();
     let published: Vec<&Value> = packages.iter().filter(|package| is_published(package)).collect();

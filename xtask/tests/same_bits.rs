@@ -1,7 +1,8 @@
 //! The same bytes for any number of threads, on every instruction set, for parts and for the whole.
 //!
-//! Every run is compared with `golden/smoke.txt`, which `.ci/run` compares with a release build. After an
-//! intended change of results, `cargo xtask reproduce --profile smoke --out target/smoke --fresh` and
+//! Every run is compared with `golden/smoke.txt`, which `.ci/run` compares with a release build.
+//! After an intended change of results,
+//! `cargo xtask reproduce --profile smoke --out target/smoke --fresh` and
 //! `cargo xtask golden --renew` write it again.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -17,7 +18,8 @@ use predicates::str::contains;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/smoke.txt");
 
-/// Experiments with training, products, eigenproblems and QR decompositions that take about a second.
+/// Experiments with training, products, eigenproblems and QR decompositions that take about a
+/// second.
 const FEW: &str = "diagonal_balance,norm_equivalence,too_weak,deep_sharpness";
 
 fn xtask() -> Command {

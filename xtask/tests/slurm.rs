@@ -1,5 +1,5 @@
-//! `scripts/slurm` on a Slurm that the tests start, and on a stand-in where only the submission matters;
-//! and the commands of its page.
+//! `scripts/slurm` on a Slurm that the tests start, and on a stand-in where only the submission
+//! matters; and the commands of its page.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]
@@ -212,7 +212,8 @@ impl Drop for Cluster {
     }
 }
 
-/// The search path of programs, with the folders of daemons, which are often on the path of root only.
+/// The search path of programs, with the folders of daemons, which are often on the path of root
+/// only.
 fn path() -> String {
     format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap())
 }
@@ -281,7 +282,8 @@ PartitionName=all Nodes={host} Default=YES
 "
     );
     fs::write(folder.join("slurm.conf"), configuration).unwrap();
-    // Slurm 23.11 and later look for cgroups unless told not to. Earlier versions refuse the option.
+    // Slurm 23.11 and later look for cgroups unless told not to. Earlier versions refuse the
+    // option.
     let version = words("slurmd", &["-V"]);
     let version = version.split(' ').next_back().unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
@@ -318,8 +320,8 @@ fn what_is_missing_is_submitted_again() {
     let Some(cluster) = Cluster::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (out, plain) = (folder.path().join("out"), folder.path().join("plain"));
-    // A stand-in for the program that is killed at the first cell of the list, as if for its memory, until
-    // a file exists.
+    // A stand-in for the program that is killed at the first cell of the list, as if for its
+    // memory, until a file exists.
     let (program, healthy) = (folder.path().join("program"), folder.path().join("healthy"));
     let text = format!(
         "#!/bin/sh\ncase \"$*\" in *--cell*) if [ ! -e {0} ]; then\n  \
@@ -369,8 +371,8 @@ fn what_is_missing_is_submitted_again() {
     assert!(outputs(&out) == outputs(&plain), "{}", logs(&out, "collect-"));
 }
 
-/// A folder of stand-ins for the programs of Slurm. `sbatch` records its arguments, one per line, with an
-/// empty line after them.
+/// A folder of stand-ins for the programs of Slurm. `sbatch` records its arguments, one per line,
+/// with an empty line after them.
 fn stand_in() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let calls = folder.path().join("calls");

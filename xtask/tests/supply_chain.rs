@@ -1,5 +1,5 @@
-//! The crates that the workspace is built from: one version of each, except where deny.toml gives a reason,
-//! from one registry, with the toolchain that the manifest asks for.
+//! The crates that the workspace is built from: one version of each, except where deny.toml gives a
+//! reason, from one registry, with the toolchain that the manifest asks for.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

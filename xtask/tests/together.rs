@@ -1,5 +1,5 @@
-//! Several `cargo xtask reproduce` in one folder at the same time: they share the work, and leave the files
-//! that one of them would have left.
+//! Several `cargo xtask reproduce` in one folder at the same time: they share the work, and leave
+//! the files that one of them would have left.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]

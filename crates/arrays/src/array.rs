@@ -110,13 +110,13 @@ impl Array {
         Ok(())
     }
 
-    /// Reads all numbers. They are returned row by row (the last index runs fastest), whatever their
-    /// order in the file.
+    /// Reads all numbers. They are returned row by row (the last index runs fastest), whatever
+    /// their order in the file.
     ///
     /// # Errors
-    /// [`Reason::TooMany`] for more than [`MAX_VALUES`] numbers ([`MAX_COMPRESSED_VALUES`] of a compressed
-    /// array), [`Reason::Io`] when the file cannot be read, and [`Reason::Inexact`] for an integer that
-    /// no `f64` equals.
+    /// [`Reason::TooMany`] for more than [`MAX_VALUES`] numbers ([`MAX_COMPRESSED_VALUES`] of a
+    /// compressed array), [`Reason::Io`] when the file cannot be read, and [`Reason::Inexact`] for
+    /// an integer that no `f64` equals.
     pub fn values(&mut self) -> Result<Vec<f64>, ArrayError> {
         let count = self.shape.iter().product();
         self.check_count(count)?;
@@ -130,9 +130,9 @@ impl Array {
 
     /// Reads some columns of the array into `values`, whose former content is dropped.
     ///
-    /// An array of shape `n₁ × … × n_k × p` is seen as a matrix of `n₁⋯n_k` rows and p columns; the index of
-    /// axis k runs fastest over the rows. The numbers come row by row for [`Order::C`], and column by
-    /// column for [`Order::Fortran`].
+    /// An array of shape `n₁ × … × n_k × p` is seen as a matrix of `n₁⋯n_k` rows and p columns; the
+    /// index of axis k runs fastest over the rows. The numbers come row by row for [`Order::C`],
+    /// and column by column for [`Order::Fortran`].
     ///
     /// # Errors
     /// [`Reason::Io`] and [`Reason::Inexact`], as for [`values`](Self::values).
@@ -177,8 +177,8 @@ impl Array {
 
     /// Reads some rows of the array, in the given order.
     ///
-    /// An array of shape `n × n₂ × … × n_k` is seen as a matrix of n rows and `n₂⋯n_k` columns. An array of
-    /// several axes in Fortran order is read as a whole.
+    /// An array of shape `n × n₂ × … × n_k` is seen as a matrix of n rows and `n₂⋯n_k` columns. An
+    /// array of several axes in Fortran order is read as a whole.
     ///
     /// # Errors
     /// As for [`values`](Self::values).
@@ -236,7 +236,8 @@ impl Array {
         })
     }
 
-    /// The indices of the number at `position` in the order of the file, written as `[row, column]`.
+    /// The indices of the number at `position` in the order of the file, written as
+    /// `[row, column]`.
     fn index(&self, mut position: usize) -> String {
         let mut index = vec![0; self.shape.len()];
         let mut take = |axis: usize, n: usize| {

@@ -32,8 +32,8 @@ impl ArrayFile {
     /// Opens a file and reads its table of contents.
     ///
     /// # Errors
-    /// [`ArrayError`] when there is no such regular file, when it cannot be read, when it has none of the
-    /// formats, or when its headers are invalid.
+    /// [`ArrayError`] when there is no such regular file, when it cannot be read, when it has none
+    /// of the formats, or when its headers are invalid.
     pub fn open(path: &Path) -> Result<Self, ArrayError> {
         let content = open(path).map_err(|reason| ArrayError::file(path, reason))?;
         Ok(Self { path: path.into(), content })
@@ -50,13 +50,14 @@ impl ArrayFile {
 
     /// Chooses an array and checks its header.
     ///
-    /// With `name` this is the array of that name. Without it, it is the only array of the file or, among
-    /// several, the one with the first of the `usual` names that the file has. An array of an archive is
-    /// read once to compare its checksum.
+    /// With `name` this is the array of that name. Without it, it is the only array of the file or,
+    /// among several, the one with the first of the `usual` names that the file has. An array of an
+    /// archive is read once to compare its checksum.
     ///
     /// # Errors
-    /// [`Reason::NoSuchArray`], [`Reason::Unnamed`] or [`Reason::Ambiguous`] when there is no such choice;
-    /// other reasons when the array is damaged, too large to expand, or has a type that is not supported.
+    /// [`Reason::NoSuchArray`], [`Reason::Unnamed`] or [`Reason::Ambiguous`] when there is no such
+    /// choice; other reasons when the array is damaged, too large to expand, or has a type that is
+    /// not supported.
     pub fn array(self, name: Option<&str>, usual: &[&str]) -> Result<Array, ArrayError> {
         let Self { path, content } = self;
         let choose = |names: Vec<String>| match name {

@@ -2,10 +2,10 @@
 //!
 //! # Where to start
 //!
-//! [`ArrayFile::open`] reads the table of contents of a file, [`ArrayFile::array`] chooses an array, and
-//! the [`Array`] gives its numbers: all of them ([`Array::values`]), some columns
-//! ([`Array::read_columns`]) or chosen rows ([`Array::read_rows`]). Errors are [`ArrayError`]s, whose
-//! [`Reason`] can be matched on. Limits are [`MAX_VALUES`], [`MAX_COMPRESSED_VALUES`] and
+//! [`ArrayFile::open`] reads the table of contents of a file, [`ArrayFile::array`] chooses an
+//! array, and the [`Array`] gives its numbers: all of them ([`Array::values`]), some columns
+//! ([`Array::read_columns`]) or chosen rows ([`Array::read_rows`]). Errors are [`ArrayError`]s,
+//! whose [`Reason`] can be matched on. Limits are [`MAX_VALUES`], [`MAX_COMPRESSED_VALUES`] and
 //! [`MAX_EXPANDED_BYTES`].
 
 mod array;

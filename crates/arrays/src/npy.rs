@@ -13,8 +13,8 @@ pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Most bytes of a header; `NumPy` has the same limit.
 ///
-/// Headers of plain arrays have about a hundred bytes. For a list of 64 KiB in four brackets the parser
-/// would take seconds.
+/// Headers of plain arrays have about a hundred bytes. For a list of 64 KiB in four brackets the
+/// parser would take seconds.
 const MAX_HEADER_BYTES: usize = 10_000;
 
 /// Deepest nesting of brackets in a header: a tuple in a dictionary takes two, records take four.

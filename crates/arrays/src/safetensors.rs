@@ -29,8 +29,8 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// True when the first bytes of a file can be those of this format: the length of a header, and the
-    /// beginning of a JSON object.
+    /// True when the first bytes of a file can be those of this format: the length of a header, and
+    /// the beginning of a JSON object.
     pub(crate) fn is_likely(start: &[u8], file_len: u64) -> bool {
         start.split_first_chunk::<8>().is_some_and(|(len, json)| {
             let len = u64::from_le_bytes(*len);

@@ -19,8 +19,8 @@ pub struct NamedArray<'a> {
 
 /// The bytes of an `.npz` archive with these arrays, which `numpy.load` reads.
 ///
-/// The arrays are stored as float64 in C order, without compression. Equal arrays give equal bytes, since
-/// no time is stored.
+/// The arrays are stored as float64 in C order, without compression. Equal arrays give equal bytes,
+/// since no time is stored.
 ///
 /// ```
 /// use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
@@ -34,8 +34,8 @@ pub struct NamedArray<'a> {
 /// ```
 ///
 /// # Errors
-/// [`io::Error`] when the number of values of an array is not the product of its lengths, when a name
-/// has more than 65535 bytes, or when two arrays have the same name.
+/// [`io::Error`] when the number of values of an array is not the product of its lengths, when a
+/// name has more than 65535 bytes, or when two arrays have the same name.
 pub fn npz_bytes(arrays: &[NamedArray<'_>]) -> io::Result<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for NamedArray { name, shape, values } in arrays {

@@ -1,4 +1,5 @@
-//! Whole files: every format gives the same numbers, and no damage makes the reader panic or believe.
+//! Whole files: every format gives the same numbers, and no damage makes the reader panic or
+//! believe.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -127,8 +128,8 @@ fn axes_before_the_last_are_rows_in_both_orders() {
     }
 }
 
-/// An archive is looked for from behind: a file of ends that all name one long directory would have that
-/// read once for each.
+/// An archive is looked for from behind: a file of ends that all name one long directory would have
+/// that read once for each.
 #[test]
 fn a_directory_is_not_read_over_and_over() {
     let entry = |k: usize| {
@@ -225,8 +226,8 @@ proptest! {
         fs::write(&path, &bytes).unwrap();
         match read(&path) {
             Ok(values) if which == 1 || which == 2 => {
-                // Damage to the archive's own directory may turn the choice to the other array, which
-                // holds the same numbers in another order.
+                // Damage to the archive's own directory may turn the choice to the other array,
+                // which holds the same numbers in another order.
                 let mut sorted = [values, VALUES.to_vec()];
                 for values in &mut sorted {
                     values.sort_by(f64::total_cmp);

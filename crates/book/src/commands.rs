@@ -2,8 +2,8 @@
 //!
 //! trycmd runs the commands of `console` blocks. Three other places show commands: a block tagged
 //! `sh` holds commands that take long or change the reader's machine, one a line, with `#` before a
-//! comment; a block tagged `transcript` is written like a session but needs more than the tests have,
-//! such as PyTorch; and code within the text may call one of the programs.
+//! comment; a block tagged `transcript` is written like a session but needs more than the tests
+//! have, such as PyTorch; and code within the text may call one of the programs.
 
 use crate::pages::{Piece, Problem, pieces};
 

@@ -1,8 +1,8 @@
 //! What the book's pages show beside their words: formulas, commands and examples in Rust.
 //!
-//! The book is the folder `docs` of the workspace, with `README.md`, `CHANGELOG.md` and `COMPARE.md`
-//! beside it. mdBook builds it, trycmd runs its sessions and lychee checks its links. This crate adds
-//! what those tools do not do:
+//! The book is the folder `docs` of the workspace, with `README.md`, `CHANGELOG.md` and
+//! `COMPARE.md` beside it. mdBook builds it, trycmd runs its sessions and lychee checks its links.
+//! This crate adds what those tools do not do:
 //!
 //! - [`problems`] lists code that no test covers and formulas that cannot be read;
 //! - [`with_mathml`] replaces the formulas of a page by MathML, which needs no script in a browser;

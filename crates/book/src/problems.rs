@@ -99,7 +99,8 @@ fn is_command(line: &str) -> bool {
 }
 
 /// A test covers the command: it is a step of `.ci/run`, word by word, or a call of `flatmin` or
-/// `cargo xtask`, whose arguments `try_commands` parses, or it names a package or script that exists.
+/// `cargo xtask`, whose arguments `try_commands` parses, or it names a package or script that
+/// exists.
 fn is_tested(command: &Shown, ci: &str, root: &Path) -> bool {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let is_step = |line: &str| line.split_whitespace().eq(["run"].into_iter().chain(words.clone()));

@@ -7,7 +7,8 @@ use flatmin_arrays::ArrayError;
 use flatmin_host::{Exit, FileError};
 use flatmin_linalg::simd::InstructionSetError;
 
-/// The reason why a command failed. The message is one line, which starts with the file it is about.
+/// The reason why a command failed. The message is one line, which starts with the file it is
+/// about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// An array file cannot be used.
@@ -16,7 +17,8 @@ pub(crate) enum Failure {
     /// A file cannot be read or written, or its content is wrong.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The environment asks for an instruction set that is unknown or that the processor does not have.
+    /// The environment asks for an instruction set that is unknown or that the processor does not
+    /// have.
     #[error("FLATMIN_SIMD: {0}")]
     InstructionSet(#[from] InstructionSetError),
 }

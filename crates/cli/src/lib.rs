@@ -1,12 +1,13 @@
 //! The command line of flatmin, for a user's own files.
 //!
-//! `flatmin analyze` reads the Jacobian of a network at a minimum and says at which learning rates and
-//! batch sizes SGD could have stayed there. `flatmin train` trains flatmin's own models as a TOML file
-//! says, or replays a run of another program, and `flatmin metrics` measures them. All computation is in
-//! other crates; this one reads files, checks them, and puts the answer into words, JSON and figures.
+//! `flatmin analyze` reads the Jacobian of a network at a minimum and says at which learning rates
+//! and batch sizes SGD could have stayed there. `flatmin train` trains flatmin's own models as a
+//! TOML file says, or replays a run of another program, and `flatmin metrics` measures them. All
+//! computation is in other crates; this one reads files, checks them, and puts the answer into
+//! words, JSON and figures.
 //!
-//! Standard output carries the answer and nothing else. Progress and errors go to standard error; an
-//! error is one line, `flatmin: FILE: reason`. [`Exit`] lists the exit statuses.
+//! Standard output carries the answer and nothing else. Progress and errors go to standard error;
+//! an error is one line, `flatmin: FILE: reason`. [`Exit`] lists the exit statuses.
 
 mod analyze;
 mod batches;

@@ -37,8 +37,8 @@ pub(crate) struct MetricsArguments {
         help = "The model: a TOML file with a table [model], such as that of a training run"
     )]
     model: PathBuf,
-    /// The parameters: arrays w and a (two-layer-relu), a and b (diagonal-linear), or w1, b1, w2, ...
-    /// (perceptron).
+    /// The parameters: arrays w and a (two-layer-relu), a and b (diagonal-linear), or w1, b1, w2,
+    /// ... (perceptron).
     #[arg(long, value_name = "FILE")]
     parameters: PathBuf,
     /// The data: arrays x (n × d) and y (n, or n × k) [default: the training data of MODEL.toml].

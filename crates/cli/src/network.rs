@@ -25,19 +25,19 @@ pub(crate) trait Network: Trainable {
     /// For the models of the experiments they are those of the experiments with the same seed.
     fn random_start(&self, seed: u64, balance_ratio: Option<f64>) -> Vec<f64>;
 
-    /// The matrices of a step besides its inputs: the lengths of their two sides with their names, for
-    /// this number of samples and batch size.
+    /// The matrices of a step besides its inputs: the lengths of their two sides with their names,
+    /// for this number of samples and batch size.
     fn matrices(&self, samples: Side, batch_size: Side) -> Vec<[Side; 2]>;
 
     /// The norms that theory relates to the sharpness.
     fn norms(&self, parameters: &[f64]) -> Norms;
 
-    /// The inputs that [`population`](Self::population) assumes, in words; `None` if there is no closed
-    /// form.
+    /// The inputs that [`population`](Self::population) assumes, in words; `None` if there is no
+    /// closed form.
     fn population_inputs(&self, input_variance: f64) -> Option<String>;
 
-    /// The sharpness of the population Gauss–Newton matrix, for inputs whose coordinates have variance
-    /// `input_variance`; `None` if it takes too much memory, or there is no closed form.
+    /// The sharpness of the population Gauss–Newton matrix, for inputs whose coordinates have
+    /// variance `input_variance`; `None` if it takes too much memory, or there is no closed form.
     fn population(
         &self,
         parameters: &[f64],

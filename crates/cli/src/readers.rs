@@ -1,7 +1,7 @@
 //! The readers of the command's own files by themselves, for tests that feed them anything.
 //!
-//! Each returns what a user would read after the name of the file when it is wrong, and nothing of what
-//! it has read.
+//! Each returns what a user would read after the name of the file when it is wrong, and nothing of
+//! what it has read.
 
 use std::path::Path;
 
@@ -38,8 +38,8 @@ pub fn blocks(bytes: &[u8]) -> Result<(), String> {
     blocks.and_then(|blocks| blocks.check(10)).map_err(|failure| failure.to_string())
 }
 
-/// Reads a checkpoint of `flatmin train --resume`, whatever its checksum, and goes on with a small run
-/// from there.
+/// Reads a checkpoint of `flatmin train --resume`, whatever its checksum, and goes on with a small
+/// run from there.
 ///
 /// # Errors
 /// When it is not one, or is of another run.

@@ -14,8 +14,8 @@ pub(crate) const DIGITS: usize = 6;
 /// Digits of the ends of an interval.
 const INTERVAL_DIGITS: usize = 13;
 
-/// An indented table: the first column flush left, the others flush right. Without `names` it has no
-/// header.
+/// An indented table: the first column flush left, the others flush right. Without `names` it has
+/// no header.
 pub(crate) fn table(names: &[&str], rows: &[Vec<String>]) -> String {
     let header = names.iter().map(|name| (*name).to_owned()).collect();
     let header = (!names.is_empty()).then_some(&header);
@@ -33,8 +33,8 @@ pub(crate) fn shape_words(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// A number in JSON, with the fewest digits that give it back. An infinity is `"inf"` or `"-inf"`, NaN is
-/// `null`.
+/// A number in JSON, with the fewest digits that give it back. An infinity is `"inf"` or `"-inf"`,
+/// NaN is `null`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Number(pub(crate) f64);
 

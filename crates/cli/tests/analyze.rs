@@ -315,7 +315,8 @@ fn the_program_documents_itself() {
     assert!(page.contains(r"\-\-loss\-scale"), "{page}");
 }
 
-/// 6 samples with 3 outputs and 40 parameters: `numpy.random.default_rng(0).standard_normal((6, 3, 40))`.
+/// 6 samples with 3 outputs and 40 parameters:
+/// `numpy.random.default_rng(0).standard_normal((6, 3, 40))`.
 fn three_outputs() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "data", "outputs_6x3x40.npy"].iter().collect()
 }

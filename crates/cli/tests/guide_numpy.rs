@@ -9,7 +9,8 @@ use predicates::str::contains;
 
 /// `python3 docs/guide/examples/export_numpy.py --out OUT …`, or nothing where Python has no numpy.
 ///
-/// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped there.
+/// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped
+/// there.
 fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
     let mut numpy = Command::new("python3");
     let has_numpy = numpy.args(["-c", "import numpy"]).ok();
@@ -30,7 +31,8 @@ fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
 fn the_numpy_script_trains_exports_and_concludes() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mut command) = script(folder.path(), &[]) else { return };
-    // Batches of 8, with which the network was trained, are stable at its learning rate; of 1 are not.
+    // Batches of 8, with which the network was trained, are stable at its learning rate; of 1 are
+    // not.
     command.assert().success().stdout(
         contains("24 samples, 280 parameters, rank 24")
             .and(contains("unstable at 0.1"))

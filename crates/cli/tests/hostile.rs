@@ -1,5 +1,6 @@
-//! Files made to do harm: nothing reaches the terminal raw, nothing is written where a name or a link
-//! points, and memory stays bounded. Exit status 3, one line on standard error, nothing on standard output.
+//! Files made to do harm: nothing reaches the terminal raw, nothing is written where a name or a
+//! link points, and memory stays bounded. Exit status 3, one line on standard error, nothing on
+//! standard output.
 
 #![cfg(unix)]
 
@@ -15,7 +16,8 @@ use support::{Numbers, Runs, SMALL_RUN, flatmin, small_data, write_npz};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-/// Colours, a new title, a line of its own, text from right to left, and a control sequence in Latin 1.
+/// Colours, a new title, a line of its own, text from right to left, and a control sequence in
+/// Latin 1.
 const EVIL: &str = "\u{1b}[31m\u{1b}]0;x\u{7}\nflatmin: all is well\u{202e}\u{9b}2J";
 
 fn runs() -> Runs {

@@ -1,5 +1,5 @@
-//! `flatmin train` when it is killed, when the disk fails it, when its files are changed, and twice in
-//! one folder: nothing is lost, and nothing that was changed is used.
+//! `flatmin train` when it is killed, when the disk fails it, when its files are changed, and twice
+//! in one folder: nothing is lost, and nothing that was changed is used.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]

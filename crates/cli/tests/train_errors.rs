@@ -1,4 +1,5 @@
-//! `flatmin train` and `flatmin metrics` on bad input: one line that says what, where, and the remedy.
+//! `flatmin train` and `flatmin metrics` on bad input: one line that says what, where, and the
+//! remedy.
 
 mod support;
 
@@ -326,7 +327,8 @@ fn the_printed_configuration_runs_as_it_is() {
     runs.config("short.toml", &lines.join("\n"));
     runs.train(&["short.toml"]).assert().success();
     assert_eq!(support::results(&runs.path("run")), support::results(&runs.path("short")));
-    // The alternatives in it are keys that are known: whatever is wrong with them here, it is not that.
+    // The alternatives in it are keys that are known: whatever is wrong with them here, it is not
+    // that.
     for line in text.lines().filter(|line| line.starts_with('#') && !line.starts_with("# ")) {
         let alternative = text.replace(line, line.trim_start_matches('#'));
         runs.config("alternative.toml", &alternative);

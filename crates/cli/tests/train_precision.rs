@@ -46,7 +46,8 @@ fn float32_rounds_the_steps_and_nothing_that_is_measured() {
         !wide.iter().all(|value| is_float32(*value))
             && narrow.iter().all(|value| is_float32(*value))
     );
-    // Entries are of size 1, each step rounds them by at most 6e-8, and few of 3000 roundings go the same way.
+    // Entries are of size 1, each step rounds them by at most 6e-8, and few of 3000 roundings go
+    // the same way.
     let differences = wide.iter().zip(&narrow).map(|(a, b)| (a - b).abs());
     let difference = differences.fold(0.0, f64::max);
     assert!(difference > 1e-8 && difference < 1e-3, "{difference}");

@@ -1,7 +1,8 @@
 //! How time and memory of the exact threshold grow with the number of samples.
 //!
 //! ```sh
-//! cargo run --release -p flatmin-experiments --example threshold_growth -- docs/figures/threshold_growth.svg
+//! cargo run --release -p flatmin-experiments --example threshold_growth -- \
+//!     docs/figures/threshold_growth.svg
 //! ```
 //!
 //! Each size runs in processes of its own on the Gram matrix of a two-layer ReLU network (m = d =

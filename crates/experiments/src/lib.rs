@@ -7,10 +7,10 @@
 //! elsewhere.
 //!
 //! ```
-//! use flatmin_experiments::{EXPERIMENTS, Profile, Settings, claims, expand};
+//! use flatmin_experiments::{Profile, Settings, claims, expand, find};
 //!
 //! let settings = Settings::new(Profile::Smoke);
-//! let norms: Vec<_> = EXPERIMENTS.iter().copied().filter(|e| e.id == "norm_equivalence").collect();
+//! let norms = [find("norm_equivalence")?];
 //! let mut results = flatmin_experiments::cell::Results::new();
 //! for cell in expand(&norms, &settings) {
 //!     results.insert(cell.key(), cell.run()?);

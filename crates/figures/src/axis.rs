@@ -12,7 +12,8 @@ const DECADES_FOR_DECADE_LABELS: usize = 3;
 /// Span, in decades, under which an axis without round labels counts as nearly linear.
 const NEARLY_LINEAR: f64 = 0.5;
 
-/// Limit on the number of ticks, more than any axis has room for. It bounds the loops for every range.
+/// Limit on the number of ticks, more than any axis has room for. It bounds the loops for every
+/// range.
 const MAX_TICKS: u32 = 60;
 
 /// The part of an axis that is shown, in transformed coordinates (log10 on a log axis).
@@ -55,9 +56,9 @@ impl Scale {
 
 impl View {
     /// The range that shows all of `data` with a little padding, and those `wishes` (values of
-    /// references) that do not compress it too much: they must lie within ¾ of the data's span of the
-    /// data, or within one decade on a log axis, or within a tenth of the largest value on a linear one.
-    /// A valid explicit range is used unchanged.
+    /// references) that do not compress it too much: they must lie within ¾ of the data's span of
+    /// the data, or within one decade on a log axis, or within a tenth of the largest value on a
+    /// linear one. A valid explicit range is used unchanged.
     pub(crate) fn fit(axis: &Axis, data: &[f64], wishes: &[f64]) -> Self {
         let scale = axis.scale;
         let transform = |values: &[f64]| -> Vec<f64> {
@@ -96,7 +97,8 @@ impl View {
         Self { scale, low: low - padding, high: high + padding }
     }
 
-    /// The position of `value`: 0 at the start of the axis, 1 at its end, `None` if it cannot be drawn.
+    /// The position of `value`: 0 at the start of the axis, 1 at its end, `None` if it cannot be
+    /// drawn.
     pub(crate) fn fraction(&self, value: f64) -> Option<f64> {
         self.scale.transform(value).map(|value| self.position(value))
     }
@@ -243,8 +245,8 @@ fn nice_step(raw: f64) -> Option<(f64, i32)> {
     Some(step.map_or((10.0 * unit, -exponent - 1), |step| (step, -exponent)))
 }
 
-/// Labels of evenly spaced values: plain numbers if these are short, otherwise multiples of one power of
-/// ten.
+/// Labels of evenly spaced values: plain numbers if these are short, otherwise multiples of one
+/// power of ten.
 fn linear_labels(values: &[f64], decimals: i32) -> Vec<String> {
     let largest = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     let plain = largest < 1e5 && (largest >= 1e-3 || largest <= 0.0) && decimals <= 8;

@@ -7,7 +7,8 @@ pub struct Figure {
     pub title: String,
     /// Caption under the title, in plain words; empty for none.
     pub subtitle: String,
-    /// Number of panels in a row; values below 1 count as 1, values above the number of panels as it.
+    /// Number of panels in a row; values below 1 count as 1, values above the number of panels as
+    /// it.
     pub columns: usize,
     /// The panels, row by row.
     pub panels: Vec<Panel>,
@@ -35,8 +36,8 @@ pub struct Axis {
     pub label: String,
     /// Linear or logarithmic.
     pub scale: Scale,
-    /// Lowest and highest value shown. `None` chooses the range from the data, and so does a pair that is
-    /// not finite and increasing, or not positive on a log axis.
+    /// Lowest and highest value shown. `None` chooses the range from the data, and so does a pair
+    /// that is not finite and increasing, or not positive on a log axis.
     pub range: Option<(f64, f64)>,
 }
 
@@ -54,15 +55,15 @@ pub enum Scale {
 /// Points with one name and one kind of mark.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Name in the legend; a series with an empty name is not in the legend. Series with the same label
-    /// and style, in any panel, share one entry that shows all of their marks.
+    /// Name in the legend; a series with an empty name is not in the legend. Series with the same
+    /// label and style, in any panel, share one entry that shows all of their marks.
     pub label: String,
     /// Colour, marker shape and dash pattern.
     pub style: Style,
     /// Marks at and between the points.
     pub mark: Mark,
-    /// Points (x, y) in drawing order. A point that is not finite, or ≤ 0 on a log axis, is not drawn and
-    /// leaves a gap in a line.
+    /// Points (x, y) in drawing order. A point that is not finite, or ≤ 0 on a log axis, is not
+    /// drawn and leaves a gap in a line.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -79,21 +80,21 @@ pub enum Mark {
     OpenPoints,
     /// A thick line with markers: medians.
     LineAndPoints,
-    /// Error bars: a thin, solid line from each point with an even index to the next point. If one end of
-    /// a bar cannot be drawn, the bar is not drawn.
+    /// Error bars: a thin, solid line from each point with an even index to the next point. If one
+    /// end of a bar cannot be drawn, the bar is not drawn.
     Intervals,
 }
 
-/// Index into a fixed palette. The first eight styles differ in colour, marker shape and dash pattern, so
-/// that colour-blind readers can tell them apart, also in greyscale. Later styles repeat colours and
-/// markers with other dash patterns.
+/// Index into a fixed palette. The first eight styles differ in colour, marker shape and dash
+/// pattern, so that colour-blind readers can tell them apart, also in greyscale. Later styles
+/// repeat colours and markers with other dash patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style(pub usize);
 
 /// A line to compare the data with, named on the line itself and in the legend.
 ///
-/// References widen an automatic range only a little. A reference outside the visible range is named at
-/// the nearest border, with an arrow.
+/// References widen an automatic range only a little. A reference outside the visible range is
+/// named at the nearest border, with an arrow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
     /// Name, such as `2/η (bound S2)`; an empty name is not shown.

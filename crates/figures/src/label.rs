@@ -1,9 +1,9 @@
 //! Placement of the names of reference lines.
 //!
-//! A name is written along its line if a straight part of the line is long enough, horizontally beside
-//! the line otherwise, or at a distance with a leader if the surroundings are crowded. It covers as
-//! little as possible and always lies inside the panel. Candidates are tried in a fixed order, and the
-//! first of equally good ones wins, so the result is deterministic.
+//! A name is written along its line if a straight part of the line is long enough, horizontally
+//! beside the line otherwise, or at a distance with a leader if the surroundings are crowded. It
+//! covers as little as possible and always lies inside the panel. Candidates are tried in a fixed
+//! order, and the first of equally good ones wins, so the result is deterministic.
 
 use crate::svg::{Point, Rect};
 use crate::text::{Weight, text_width};
@@ -18,8 +18,8 @@ pub(crate) struct Obstacle {
     pub(crate) weight: f64,
 }
 
-/// The position of a name: the middle of its text, the unit vector along it, the font size, and the ends
-/// of a leader to its line if the name lies at a distance.
+/// The position of a name: the middle of its text, the unit vector along it, the font size, and the
+/// ends of a leader to its line if the name lies at a distance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spot {
     pub(crate) center: Point,
@@ -80,8 +80,8 @@ impl Slab {
     }
 }
 
-/// The best position for `text` beside the polyline `line`, which must lie inside `area`; `None` for an
-/// empty line. The text is added to the obstacles, so that later names avoid it.
+/// The best position for `text` beside the polyline `line`, which must lie inside `area`; `None`
+/// for an empty line. The text is added to the obstacles, so that later names avoid it.
 pub(crate) fn place(
     text: &str,
     line: &[Point],

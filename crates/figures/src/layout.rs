@@ -24,8 +24,8 @@ const ROW_GAP: f64 = 16.0;
 const RIGHT_ROOM: f64 = 20.0;
 const LEAST_FRAME_WIDTH: f64 = 180.0;
 
-/// `DejaVu Sans` comes first because it has every symbol used here (λ, ‖, ₁, ⁻, ≤); for the other fonts
-/// browsers take missing symbols from further fonts.
+/// `DejaVu Sans` comes first because it has every symbol used here (λ, ‖, ₁, ⁻, ≤); for the other
+/// fonts browsers take missing symbols from further fonts.
 const FONTS: &str = "'DejaVu Sans', 'Segoe UI', 'Helvetica Neue', Arial, sans-serif";
 
 /// Width of a panel with its axis titles, and height of its frame.
@@ -49,8 +49,8 @@ struct Measured<'a> {
 }
 
 impl Figure {
-    /// The figure as a self-contained SVG document: UTF-8 without an XML declaration, so that it can be a
-    /// file or a part of an HTML page.
+    /// The figure as a self-contained SVG document: UTF-8 without an XML declaration, so that it
+    /// can be a file or a part of an HTML page.
     ///
     /// Empty figures, empty panels and values that cannot be drawn also give a valid document.
     pub fn to_svg(&self) -> String {
@@ -140,8 +140,8 @@ fn left_room(measured: &Measured<'_>, frame_height: f64) -> f64 {
     labels + Y_LABEL_GAP + 6.0 + title
 }
 
-/// Draws a text in lines of at most `width`, with its upper left corner at `text.at`, and returns the y
-/// below it.
+/// Draws a text in lines of at most `width`, with its upper left corner at `text.at`, and returns
+/// the y below it.
 fn draw_lines(svg: &mut Svg, text: &Text<'_>, width: f64) -> f64 {
     let (x, mut y) = text.at;
     for line in wrap(text.content, width, text.size, text.weight) {
@@ -192,8 +192,8 @@ fn describe(figure: &Figure) -> String {
     text.trim().to_owned()
 }
 
-/// A prefix for identifiers that differs between the figures of a page: the FNV-1a hash of the texts and
-/// sizes of the figure.
+/// A prefix for identifiers that differs between the figures of a page: the FNV-1a hash of the
+/// texts and sizes of the figure.
 fn identifier(figure: &Figure) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut feed = |bytes: &[u8]| {

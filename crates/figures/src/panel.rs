@@ -148,8 +148,8 @@ impl Placed<'_> {
         svg.path(&pieces, &stroke);
     }
 
-    /// Writes the name of each reference on its line; outside of the visible range, at the nearest border
-    /// with an arrow.
+    /// Writes the name of each reference on its line; outside of the visible range, at the nearest
+    /// border with an arrow.
     fn name_references(&self, svg: &mut Svg) {
         let mut obstacles = self.obstacles();
         for reference in self.panel.references.iter().filter(|r| !r.label.is_empty()) {

@@ -3,8 +3,8 @@
 use crate::figure::{Mark, Style};
 use crate::svg::{INK, Paint, Point, Stroke, Svg, format_point, number};
 
-/// The colours of Okabe and Ito, darkened to a contrast of at least 3.1 on white and spread in lightness.
-/// The first three differ clearly under simulated deuteranopia and protanopia.
+/// The colours of Okabe and Ito, darkened to a contrast of at least 3.1 on white and spread in
+/// lightness. The first three differ clearly under simulated deuteranopia and protanopia.
 const COLORS: [&str; 8] =
     ["#0B4F9E", "#E0690A", "#007D5C", "#7A1F5C", "#2F9BD6", "#A00000", "#2A2A2A", "#6A5AE0"];
 
@@ -37,7 +37,8 @@ fn color(style: Style) -> &'static str {
 
 /// The line of a series, if its mark has one.
 pub(crate) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
-    // After eight styles the dash patterns shift by one, so that each pair of colour and dash is new.
+    // After eight styles the dash patterns shift by one, so that each pair of colour and dash is
+    // new.
     let dash = DASHES[(style.0 % 8 + style.0 / 8) % DASHES.len()];
     let (width, opacity) = match mark {
         Mark::Line => (1.8, 1.0),
@@ -49,7 +50,8 @@ pub(crate) fn stroke(style: Style, mark: Mark) -> Option<Stroke> {
     Some(Stroke { color: color(style), width, opacity, dash })
 }
 
-/// The line of the reference with the given index. All are dark and differ by their dashes and names.
+/// The line of the reference with the given index. All are dark and differ by their dashes and
+/// names.
 pub(crate) fn reference_stroke(index: usize) -> Stroke {
     let dash = REFERENCE_DASHES[index % REFERENCE_DASHES.len()];
     Stroke { dash, ..Stroke::solid(INK, 1.5) }

@@ -155,7 +155,8 @@ impl Svg {
         self.path(std::slice::from_ref(&points), stroke);
     }
 
-    /// Several open paths as one element, so that translucent pieces do not become darker where they meet.
+    /// Several open paths as one element, so that translucent pieces do not become darker where
+    /// they meet.
     pub(crate) fn path(&mut self, pieces: &[impl AsRef<[Point]>], stroke: &Stroke) {
         let data: String = pieces.iter().map(|piece| path_data(piece.as_ref())).collect();
         if data.is_empty() {

@@ -44,7 +44,8 @@ impl Level {
     }
 }
 
-/// The pieces of a text in which `_{…}` is a subscript; a `_{` without a closing brace is plain text.
+/// The pieces of a text in which `_{…}` is a subscript; a `_{` without a closing brace is plain
+/// text.
 pub fn levels(text: &str) -> Vec<(Level, &str)> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once("_{")
@@ -68,9 +69,9 @@ pub fn plain(text: &str) -> String {
     levels(text).into_iter().map(write).collect()
 }
 
-/// Advance widths of the ASCII characters from space to `~` in `DejaVu Sans`, in hundredths of the font
-/// size. This is the first font of our list and wider than the others, so widths are overestimated
-/// rather than underestimated.
+/// Advance widths of the ASCII characters from space to `~` in `DejaVu Sans`, in hundredths of the
+/// font size. This is the first font of our list and wider than the others, so widths are
+/// overestimated rather than underestimated.
 const ASCII_WIDTHS: [u8; 95] = [
     32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64,
     64, 64, 34, 34, 84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75,
@@ -104,8 +105,8 @@ fn character_width(character: char) -> f64 {
     }
 }
 
-/// `text` in lines of at most `width` pixels, broken at spaces, or inside of a word that is wider than a
-/// line.
+/// `text` in lines of at most `width` pixels, broken at spaces, or inside of a word that is wider
+/// than a line.
 pub(crate) fn wrap(text: &str, width: f64, size: f64, weight: Weight) -> Vec<String> {
     let fits = |line: &str| text_width(line, size, weight) <= width;
     let mut lines = Vec::new();

@@ -7,8 +7,8 @@ use crate::{Exit, Program};
 /// Set by the first signal.
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes the first signal set what [`requested`] returns, and a second one end the program at once with
-/// [`Exit::Failed`].
+/// Makes the first signal set what [`requested`] returns, and a second one end the program at once
+/// with [`Exit::Failed`].
 ///
 /// After the first signal `first` is said on standard error, if given. `awaited` names what an
 /// interruption waits for, such as "a checkpoint", for the warning that signals cannot be caught.

@@ -9,9 +9,9 @@ use crate::FileError;
 /// Names of lock files start with this. [`sweep`](crate::sweep) removes those of killed programs.
 pub(crate) const LOCK: &str = ".lock-";
 
-/// A name in a folder that one process, and one thread in it, holds at a time. It is an advisory lock on
-/// the file `.lock-<name>`. The system releases the lock when its holder ends, however it ends. The file
-/// is removed with the lock, or by [`sweep`](crate::sweep) if the holder was killed.
+/// A name in a folder that one process, and one thread in it, holds at a time. It is an advisory
+/// lock on the file `.lock-<name>`. The system releases the lock when its holder ends, however it
+/// ends. The file is removed with the lock, or by [`sweep`](crate::sweep) if the holder was killed.
 ///
 /// On a file system without locks everybody gets the name, see [`excludes`](Self::excludes).
 ///
@@ -38,7 +38,8 @@ enum Attempt {
     Taken(Lock),
     /// Another process holds the lock.
     Held,
-    /// The last holder removed the file after it was opened here: a lock on it would exclude nobody.
+    /// The last holder removed the file after it was opened here: a lock on it would exclude
+    /// nobody.
     Removed,
 }
 
@@ -84,8 +85,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The file is removed while the lock is held, so that it is never the file of another holder.
-        // Where it cannot be removed it stays, empty, and is taken again.
+        // The file is removed while the lock is held, so that it is never the file of another
+        // holder. Where it cannot be removed it stays, empty, and is taken again.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
@@ -103,8 +104,8 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// True if an open file is still the one at a path, neither removed nor replaced. Always true on systems
-/// that cannot tell.
+/// True if an open file is still the one at a path, neither removed nor replaced. Always true on
+/// systems that cannot tell.
 ///
 /// # Errors
 /// When the metadata of the file or of the path cannot be read.

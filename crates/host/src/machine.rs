@@ -1,4 +1,5 @@
-//! Facts about the machine and the time, for records of what ran where. No result may depend on them.
+//! Facts about the machine and the time, for records of what ran where. No result may depend on
+//! them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// A number to `digits` significant digits, without zeros at the end; `∞`, `−∞` and `—` where it is not
-/// finite.
+/// A number to `digits` significant digits, without zeros at the end; `∞`, `−∞` and `—` where it is
+/// not finite.
 ///
-/// Numbers of seven digits or more before the point, and those below 1e-5, are in scientific notation.
+/// Numbers of seven digits or more before the point, and those below 1e-5, are in scientific
+/// notation.
 ///
 /// ```
 /// use flatmin_host::significant;

@@ -11,8 +11,8 @@ use crate::{FileError, is_printable, shortened};
 /// Most characters of a line on standard error.
 const MAX_LINE: usize = 4000;
 
-/// Writes a line to standard error, with control characters escaped. Ignores a closed standard error,
-/// since nobody is left to tell.
+/// Writes a line to standard error, with control characters escaped. Ignores a closed standard
+/// error, since nobody is left to tell.
 pub fn note(line: &dyn Display) {
     let line = shortened(&line.to_string(), MAX_LINE);
     let _ = writeln!(io::stderr().lock(), "{line}");

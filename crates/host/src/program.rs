@@ -73,8 +73,9 @@ impl Program {
         note(&format_args!("{}: {message}", self.name));
     }
 
-    /// Prints what clap has to say about the arguments, an error or the help text, and ends the program.
-    /// An argument may be the name of a file that a shell inserted, so control characters are escaped.
+    /// Prints what clap has to say about the arguments, an error or the help text, and ends the
+    /// program. An argument may be the name of a file that a shell inserted, so control characters
+    /// are escaped.
     pub fn end_parsing(error: &clap::Error) -> ! {
         let text = error.render().to_string();
         if text.chars().all(|character| character == '\n' || is_printable(character)) {
@@ -84,8 +85,8 @@ impl Program {
         std::process::exit(Exit::Usage as i32);
     }
 
-    /// The status of a program that ends with this result; a failure is first said on standard error.
-    /// `status` gives the status of a failure.
+    /// The status of a program that ends with this result; a failure is first said on standard
+    /// error. `status` gives the status of a failure.
     pub fn end<E: Display>(self, result: Result<Exit, E>, status: impl Fn(&E) -> Exit) -> ExitCode {
         let exit = result.unwrap_or_else(|failure| {
             self.warn(&failure);

@@ -60,8 +60,8 @@ impl Progress {
         Self { bar, lines: None }
     }
 
-    /// Adds plain lines, `DONE of TOTAL UNIT`, where standard error is not a terminal. The first `done`
-    /// pieces of work were done before.
+    /// Adds plain lines, `DONE of TOTAL UNIT`, where standard error is not a terminal. The first
+    /// `done` pieces of work were done before.
     #[must_use]
     pub fn with_lines(mut self, done: u64, total: u64, unit: &'static str) -> Self {
         if let Some(bar) = &self.bar {

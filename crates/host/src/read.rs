@@ -6,18 +6,18 @@ use std::path::Path;
 
 use crate::FileError;
 
-/// The bytes of a regular file of at most `most` bytes. `expected` says in the error message what the
-/// file should be. A link is followed, unlike in [`read_own`].
+/// The bytes of a regular file of at most `most` bytes. `expected` says in the error message what
+/// the file should be. A link is followed, unlike in [`read_own`].
 ///
 /// # Errors
-/// [`FileError`] when there is no such file, when it cannot be read, when it is a folder, a device or a
-/// pipe, and when it is longer. At most `most + 1` bytes are read.
+/// [`FileError`] when there is no such file, when it cannot be read, when it is a folder, a device
+/// or a pipe, and when it is longer. At most `most + 1` bytes are read.
 pub fn read_small(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
     read(path, most, expected).map_err(FileError::at(path))
 }
 
-/// Reads a file like [`read_small`], but refuses a link: for files that only flatmin writes, in a folder
-/// that may have come from elsewhere.
+/// Reads a file like [`read_small`], but refuses a link: for files that only flatmin writes, in a
+/// folder that may have come from elsewhere.
 ///
 /// # Errors
 /// As [`read_small`], and for a link.
@@ -48,7 +48,8 @@ fn read(path: &Path, most: u64, expected: &str) -> io::Result<Vec<u8>> {
         return Err(invalid(format!("is a device or a pipe, expected {expected}")));
     }
     let mut bytes = Vec::new();
-    // The length in the metadata is not enough: files of the system have none, and any file may grow.
+    // The length in the metadata is not enough: files of the system have none, and any file may
+    // grow.
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(invalid(format!("has more than {most} bytes, too many for {expected}")));

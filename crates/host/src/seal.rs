@@ -3,8 +3,8 @@
 const KEY: &str = "  \"checksum\": \"";
 const END: &str = "\"\n}\n";
 
-/// Adds a line `"checksum"` to the end of an indented JSON object: the BLAKE3 digest of all bytes before
-/// that line. The object must have fields.
+/// Adds a line `"checksum"` to the end of an indented JSON object: the BLAKE3 digest of all bytes
+/// before that line. The object must have fields.
 ///
 /// ```
 /// use flatmin_host::{is_sealed, seal};

@@ -8,8 +8,8 @@ use crate::{is_sealed, said, seal, short};
 /// Where the schema name and the checksum stand in a [`SealedFile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Indented JSON: the schema first, then the fields of the value, then the checksum of all bytes
-    /// before its line.
+    /// Indented JSON: the schema first, then the fields of the value, then the checksum of all
+    /// bytes before its line.
     Lines,
     /// The same order on one line. The checksum is of [`SealedFile::summed`].
     Line,
@@ -18,7 +18,8 @@ pub enum Layout {
     Envelope,
 }
 
-/// A value that is stored as a JSON file with its schema name and its checksum, both verified on reading.
+/// A value that is stored as a JSON file with its schema name and its checksum, both verified on
+/// reading.
 ///
 /// ```
 /// use flatmin_host::{SealError, SealedFile};
@@ -41,7 +42,8 @@ pub enum Layout {
 /// assert!(matches!(Times::open(changed.as_bytes()), Err(SealError::Checksum)));
 /// let newer = text.replace("times/1", "times/2");
 /// let error = Times::open(newer.as_bytes()).err().map(|error| error.to_string());
-/// let expected = "its format example.times/2 is newer than example.times/1, which this version reads";
+/// let expected =
+///     "its format example.times/2 is newer than example.times/1, which this version reads";
 /// assert_eq!(error.as_deref(), Some(expected));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -95,12 +97,13 @@ pub trait SealedFile: Serialize + DeserializeOwned {
         }
     }
 
-    /// Checks that `bytes`, which this value was parsed from, are those that [`to_sealed`] gave: no byte
-    /// was changed.
+    /// Checks that `bytes`, which this value was parsed from, are those that [`to_sealed`] gave: no
+    /// byte was changed.
     ///
     /// # Errors
     /// [`SealError::Checksum`] when the content was changed, [`SealError::Bytes`] when the text was
-    /// changed and its content was not: such as a space, or a last digit that rounds to the same number.
+    /// changed and its content was not: such as a space, or a last digit that rounds to the same
+    /// number.
     ///
     /// [`to_sealed`]: Self::to_sealed
     fn verify(&self, bytes: &[u8]) -> Result<(), SealError> {

@@ -8,8 +8,8 @@ use crate::FileError;
 use crate::lock::{LOCK, Lock};
 use crate::write::TEMPORARY;
 
-/// Removes the temporary files and the lock files that killed programs left in a folder. Those of running
-/// programs stay, where the file system has locks.
+/// Removes the temporary files and the lock files that killed programs left in a folder. Those of
+/// running programs stay, where the file system has locks.
 ///
 /// # Errors
 /// [`FileError`] when the folder cannot be listed or a file cannot be removed.

@@ -14,9 +14,9 @@ const LINE_SECONDS: f64 = 1.0;
 
 /// Progress over tasks on standard error: a bar on a terminal, a few plain lines elsewhere.
 ///
-/// Tasks have estimated costs, in any unit: the time left follows from the seconds that a unit of cost
-/// has taken so far, so that estimates that are all too high by one factor do no harm. The time that
-/// running tasks have taken counts as well. The bar is removed when the value is dropped.
+/// Tasks have estimated costs, in any unit: the time left follows from the seconds that a unit of
+/// cost has taken so far, so that estimates that are all too high by one factor do no harm. The
+/// time that running tasks have taken counts as well. The bar is removed when the value is dropped.
 ///
 /// ```
 /// use flatmin_host::Tasks;
@@ -60,7 +60,8 @@ struct Pace {
     workers: usize,
 }
 
-/// A task that is running, see [`Tasks::start`]. Dropped without being finished, it remains to be done.
+/// A task that is running, see [`Tasks::start`]. Dropped without being finished, it remains to be
+/// done.
 #[derive(Debug)]
 pub struct Task<'a> {
     tasks: &'a Tasks,
@@ -132,8 +133,8 @@ impl Task<'_> {
         self.tasks.end(self.number, units, true);
     }
 
-    /// Counts `units` units of work as done by somebody else. The time that passed says nothing about
-    /// their cost.
+    /// Counts `units` units of work as done by somebody else. The time that passed says nothing
+    /// about their cost.
     pub fn found_done(self, units: u64) {
         self.tasks.end(self.number, units, false);
     }

@@ -3,7 +3,8 @@
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-/// Text on one line without control characters: those in a name from a file must not reach a terminal.
+/// Text on one line without control characters: those in a name from a file must not reach a
+/// terminal.
 ///
 /// It escapes the control characters of ASCII and Latin 1, line separators, marks that change the
 /// direction of the text, and characters of zero width.
@@ -47,7 +48,8 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// The first 400 characters of the message of a parser, [`printable`]: it may repeat text of the file.
+/// The first 400 characters of the message of a parser, [`printable`]: it may repeat text of the
+/// file.
 pub fn said(message: &dyn Display) -> String {
     shortened(&message.to_string(), 400)
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{FileError, refuse_link};
 
-/// Names of temporary files start with this. [`sweep`](crate::sweep) removes those of killed programs.
+/// Names of temporary files start with this. [`sweep`](crate::sweep) removes those of killed
+/// programs.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// Attempts at a write whose temporary file another process swept away.
@@ -30,8 +31,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_if(path, bytes, || Ok(()))
 }
 
-/// Writes a file like [`write()`], but refuses a link in its place: for files that only flatmin writes,
-/// in a folder that may have come from elsewhere.
+/// Writes a file like [`write()`], but refuses a link in its place: for files that only flatmin
+/// writes, in a folder that may have come from elsewhere.
 ///
 /// # Errors
 /// As [`write()`], and for a link.
@@ -42,8 +43,8 @@ pub fn write_own(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Writes a file like [`write()`], if `check` still passes just before the file is renamed.
 ///
-/// This is for a folder that others may move away and replace: the file gets its name in the folder that
-/// `check` accepts, or nowhere.
+/// This is for a folder that others may move away and replace: the file gets its name in the folder
+/// that `check` accepts, or nowhere.
 ///
 /// # Errors
 /// The error of `check`, or [`FileError`]; the file is then as it was before.
@@ -64,8 +65,8 @@ pub fn write_if<E: From<FileError>>(
             }
             Err(error) => error,
         };
-        // Another process may have swept the temporary file away. `check` runs again, since the folder
-        // may have been replaced too.
+        // Another process may have swept the temporary file away. `check` runs again, since the
+        // folder may have been replaced too.
         if error.kind() != io::ErrorKind::NotFound || attempts == MAX_ATTEMPTS {
             return Err(FileError::at(path)(error).into());
         }
@@ -105,8 +106,8 @@ pub(crate) fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let file = builder.tempfile_in(folder)?;
-    // The lock tells `sweep` that the file is in use. If `sweep` was faster, or the file system has no
-    // locks, `write_if` tries again.
+    // The lock tells `sweep` that the file is in use. If `sweep` was faster, or the file system has
+    // no locks, `write_if` tries again.
     let _ = file.as_file().try_lock();
     Ok(file)
 }

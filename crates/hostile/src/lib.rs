@@ -1,8 +1,8 @@
 //! Every reader of flatmin as a function of arbitrary bytes.
 //!
-//! [`Reader::check`] reads bytes as a file of one kind, and panics when a reader misbehaves. The fuzz
-//! targets in `fuzz` run it, and the tests of this crate run it on every file of `fuzz/corpus` and on
-//! damaged ones.
+//! [`Reader::check`] reads bytes as a file of one kind, and panics when a reader misbehaves. The
+//! fuzz targets in `fuzz` run it, and the tests of this crate run it on every file of `fuzz/corpus`
+//! and on damaged ones.
 
 use std::fmt;
 use std::io::Write as _;
@@ -91,8 +91,8 @@ impl Reader {
     /// Reads the bytes as a file of this kind. True if they are one.
     ///
     /// # Panics
-    /// When the reader panics, when its message is not one line without control characters, or when its
-    /// result is impossible: this is a test.
+    /// When the reader panics, when its message is not one line without control characters, or when
+    /// its result is impossible: this is a test.
     pub fn check(self, bytes: &[u8]) -> bool {
         let read = match self {
             Self::Npy | Self::Npz | Self::Idx => arrays(bytes, ""),

@@ -1,7 +1,8 @@
-//! Every file in the corpus of the fuzz targets is read or refused as its name says, within a second.
+//! Every file in the corpus of the fuzz targets is read or refused as its name says, within a
+//! second.
 //!
-//! Files whose names start with `ok` must be read, and those with `bad` must be refused. Files with other
-//! names, such as those that a fuzzer has found, may be either.
+//! Files whose names start with `ok` must be read, and those with `bad` must be refused. Files with
+//! other names, such as those that a fuzzer has found, may be either.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

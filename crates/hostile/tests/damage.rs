@@ -1,4 +1,5 @@
-//! The files of the corpus, damaged at random. No reader panics, and no message holds control characters.
+//! The files of the corpus, damaged at random. No reader panics, and no message holds control
+//! characters.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

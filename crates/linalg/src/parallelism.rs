@@ -55,8 +55,8 @@ impl Parallelism {
         }
     }
 
-    /// Cuts `values` into chunks of `len`, of which the last may be shorter, and calls `work` with each
-    /// chunk and with storage that consecutive chunks on one thread share.
+    /// Cuts `values` into chunks of `len`, of which the last may be shorter, and calls `work` with
+    /// each chunk and with storage that consecutive chunks on one thread share.
     pub(crate) fn for_each_chunk_with<S>(
         self,
         values: &mut [f64],

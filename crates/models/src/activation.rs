@@ -13,7 +13,8 @@ use faer::Mat;
 use flatmin_linalg::simd;
 use pulp::{Simd, WithSimd};
 
-/// `1.5 · 2⁵²`: adding a number to it rounds the number to an integer, which the last bits then hold.
+/// `1.5 · 2⁵²`: adding a number to it rounds the number to an integer, which the last bits then
+/// hold.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 
 /// ln 2 less [`LN_2`].
@@ -115,12 +116,12 @@ impl Activation {
         }
     }
 
-    /// Replaces pre-activations z by σ(z), and writes σ'(z) to `slopes`. A pre-activation of zero stays
-    /// zero.
+    /// Replaces pre-activations z by σ(z), and writes σ'(z) to `slopes`. A pre-activation of zero
+    /// stays zero.
     ///
     /// Except for GELU the loops have no branches and no calls, so that they are compiled to the
-    /// instruction set of the function that they are inlined into. Every operation is rounded as IEEE
-    /// 754 says, so that all instruction sets give the same bits.
+    /// instruction set of the function that they are inlined into. Every operation is rounded as
+    /// IEEE 754 says, so that all instruction sets give the same bits.
     ///
     /// # Panics
     /// When the lengths differ.
@@ -154,8 +155,8 @@ impl Activation {
         }
     }
 
-    /// Replaces the pre-activations z of a layer by σ(z). Returns σ'(z) and σ''(z); the latter is 0 × 0
-    /// where σ'' vanishes everywhere.
+    /// Replaces the pre-activations z of a layer by σ(z). Returns σ'(z) and σ''(z); the latter is 0
+    /// × 0 where σ'' vanishes everywhere.
     pub(crate) fn activate_layer(self, values: &mut Mat<f64>) -> (Mat<f64>, Mat<f64>) {
         let mut slopes = Mat::zeros(values.nrows(), values.ncols());
         let mut bends = if self.is_piecewise_linear() { Mat::new() } else { slopes.clone() };
@@ -243,8 +244,8 @@ impl WithSimd for Activate<'_> {
 
 /// `tanh x` to a few units in the last place: `e/(e + 2)` with `e = exp(2|x|) − 1`.
 ///
-/// With `2|x| = k ln 2 + r`, `|r| ≤ ln 2 / 2`, `e = 2^k (exp(r) − 1) + (2^k − 1)`, where the series of
-/// `exp(r) − 1` to r¹⁴ has a relative error below 2⁻⁵⁸. Takes 1.3 ns with AVX-512, where
+/// With `2|x| = k ln 2 + r`, `|r| ≤ ln 2 / 2`, `e = 2^k (exp(r) − 1) + (2^k − 1)`, where the series
+/// of `exp(r) − 1` to r¹⁴ has a relative error below 2⁻⁵⁸. Takes 1.3 ns with AVX-512, where
 /// `libm::tanh` takes 14 ns (Intel Xeon).
 #[inline(always)]
 fn tanh(x: f64) -> f64 {

@@ -42,9 +42,9 @@ impl DiagonalLinear {
         (0..self.parameter_count()).map(|_| StandardNormal.sample(rng)).collect()
     }
 
-    /// Random initial parameters with the balance ratio `balance_ratio` = r ≥ 1 in every coordinate:
-    /// `a_j ~ N(0, 0.1)` (variance) and `b_j = ±c |a_j|` with `c = r + √(r² − 1)`, so that
-    /// `(1 + c²)/2c = r`.
+    /// Random initial parameters with the balance ratio `balance_ratio` = r ≥ 1 in every
+    /// coordinate: `a_j ~ N(0, 0.1)` (variance) and `b_j = ±c |a_j|` with `c = r + √(r² − 1)`, so
+    /// that `(1 + c²)/2c = r`.
     pub fn unbalanced_parameters(&self, balance_ratio: f64, rng: &mut impl Rng) -> Vec<f64> {
         let c = balance_ratio + (balance_ratio * balance_ratio - 1.0).max(0.0).sqrt();
         let a: Vec<f64> = (0..self.input_dim)
@@ -59,8 +59,8 @@ impl DiagonalLinear {
     }
 
     /// The balanced network with the coefficients `coefficients`: `a_j = √|β_j|` and
-    /// `b_j = sign(β_j)√|β_j|`. Of all networks with these coefficients it has the smallest sharpness
-    /// (D1).
+    /// `b_j = sign(β_j)√|β_j|`. Of all networks with these coefficients it has the smallest
+    /// sharpness (D1).
     ///
     /// # Panics
     /// When the number of coefficients is not d.

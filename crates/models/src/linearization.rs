@@ -3,8 +3,8 @@
 /// The derivatives of a model at fixed parameters θ on s samples, with the residuals
 /// `r_i = f(x_i; θ) − y_i ∈ R^k` in one flat slice of length sk.
 ///
-/// `J` is the Jacobian of these samples, sk × p. Products are exact and sums over the samples, not means.
-/// Every method panics when a slice has another length than said.
+/// `J` is the Jacobian of these samples, sk × p. Products are exact and sums over the samples, not
+/// means. Every method panics when a slice has another length than said.
 pub trait Linearization: Send + Sync {
     /// The residuals, s × k row by row.
     fn residuals(&self) -> &[f64];
@@ -27,7 +27,7 @@ pub trait Linearization: Send + Sync {
         self.add_vjp(&outputs, product);
     }
 
-    /// Adds `Jᵀ J v + Σ_io r_io ∇²f_o(x_i; θ) v`, the product with the Hessian of `½ Σ_i ‖r_i‖²`, to
-    /// `product`.
+    /// Adds `Jᵀ J v + Σ_io r_io ∇²f_o(x_i; θ) v`, the product with the Hessian of `½ Σ_i ‖r_i‖²`,
+    /// to `product`.
     fn add_hessian_vector_product(&self, vector: &[f64], product: &mut [f64]);
 }

@@ -11,10 +11,10 @@ use crate::linearization::Linearization;
 
 /// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
-/// The methods about one input are the plain definition. Those about many inputs are the fast ones, and
-/// default to the plain definition. Slices must have the lengths that [`input_dim`](Model::input_dim),
-/// [`output_dim`](Model::output_dim) and [`parameter_count`](Model::parameter_count) say; every method
-/// panics otherwise.
+/// The methods about one input are the plain definition. Those about many inputs are the fast ones,
+/// and default to the plain definition. Slices must have the lengths that
+/// [`input_dim`](Model::input_dim), [`output_dim`](Model::output_dim) and
+/// [`parameter_count`](Model::parameter_count) say; every method panics otherwise.
 pub trait Model: Debug + Send + Sync {
     /// Dimension d of an input.
     fn input_dim(&self) -> usize;
@@ -33,8 +33,8 @@ pub trait Model: Debug + Send + Sync {
     /// Writes the gradients `∇_θ f_o(x; θ)` of the outputs, k × p row by row, to `gradients`.
     fn gradient(&self, parameters: &[f64], input: &[f64], gradients: &mut [f64]);
 
-    /// Adds `Σ_o weights_o ∇²_θ f_o(x; θ) v` to `product`; `weights` has length k, `v` and `product`
-    /// have length p.
+    /// Adds `Σ_o weights_o ∇²_θ f_o(x; θ) v` to `product`; `weights` has length k, `v` and
+    /// `product` have length p.
     #[expect(clippy::too_many_arguments, reason = "where, of what, along what, and into what")]
     fn add_second_derivative(
         &self,
@@ -75,7 +75,8 @@ pub trait Model: Debug + Send + Sync {
         scaled_gram(&jacobian, 1.0 / inputs.rows() as f64)
     }
 
-    /// The model near `parameters` on some samples of `data`, for many products with its derivatives.
+    /// The model near `parameters` on some samples of `data`, for many products with its
+    /// derivatives.
     ///
     /// The default holds the Jacobian of these samples.
     fn linearize<'a>(

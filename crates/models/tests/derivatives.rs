@@ -44,7 +44,8 @@ fn check_close(actual: &[f64], expected: &[f64], what: &str) -> Result<(), TestC
     check_within(1e-12, actual, expected, what)
 }
 
-/// To `tolerance` of the larger of 1 and the largest entry: the instances have entries of order one.
+/// To `tolerance` of the larger of 1 and the largest entry: the instances have entries of order
+/// one.
 fn check_within(
     tolerance: f64,
     actual: &[f64],

@@ -7,8 +7,8 @@ use flatmin_models::{Activation, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 /// Lengths of parameters, input, outputs or weights, and of a vector or gradient, off by so much.
 type Off = [usize; 4];
 
-/// Calls every method about one input with slices that are longer by `more` and shorter by `less`, and
-/// says which of them panicked.
+/// Calls every method about one input with slices that are longer by `more` and shorter by `less`,
+/// and says which of them panicked.
 fn refused(model: &dyn Model, more: Off, less: Off) -> [bool; 3] {
     let (p, d, k) = (model.parameter_count(), model.input_dim(), model.output_dim());
     let slice = |length: usize, which: usize| vec![0.5; length + more[which] - less[which]];
@@ -38,8 +38,8 @@ fn slices_of_other_lengths_are_refused() {
         for which in 0..4 {
             let mut off = none;
             off[which] = 1;
-            // Outputs and weights do not concern the gradient, vectors not the output. A second derivative
-            // that does not depend on the parameters need not look at them.
+            // Outputs and weights do not concern the gradient, vectors not the output. A second
+            // derivative that does not depend on the parameters need not look at them.
             for (found, what) in
                 [(refused(model, off, none), "long"), (refused(model, none, off), "short")]
             {

@@ -1,8 +1,9 @@
 //! The population Gauss–Newton matrix of ReLU networks against reference matrices.
 //!
-//! Every file in `data/population` holds a network with its exact matrix and numbers of both, computed by
-//! `generate.py` beside them from integrals over an angle. The first three were also compared with Monte
-//! Carlo averages of 10⁷ samples of both input laws: no entry was further off than 3.8 standard errors.
+//! Every file in `data/population` holds a network with its exact matrix and numbers of both,
+//! computed by `generate.py` beside them from integrals over an angle. The first three were also
+//! compared with Monte Carlo averages of 10⁷ samples of both input laws: no entry was further off
+//! than 3.8 standard errors.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -126,7 +126,8 @@ impl Batches<'_, Stream> {
         }
     }
 
-    /// Goes on from a state. Returns `false`, and changes nothing, when it cannot be one of this run.
+    /// Goes on from a state. Returns `false`, and changes nothing, when it cannot be one of this
+    /// run.
     #[must_use]
     pub(crate) fn restore(&mut self, state: &SamplerState, stream_position: u128) -> bool {
         let Source::Drawn { sampler, rng } = &mut self.source else { return true };

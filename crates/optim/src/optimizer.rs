@@ -26,7 +26,8 @@ impl OptimizerState {
         self.momentum_buffer.iter().copied().all(f64::is_finite)
     }
 
-    /// True when `optimizer` can have kept this after `steps` steps of `parameter_count` parameters.
+    /// True when `optimizer` can have kept this after `steps` steps of `parameter_count`
+    /// parameters.
     pub(crate) fn fits(&self, optimizer: &Optimizer, parameter_count: usize, steps: u64) -> bool {
         let is_kept = optimizer.momentum_coefficient() > 0.0 && steps > 0;
         self.momentum_buffer.len() == if is_kept { parameter_count } else { 0 }

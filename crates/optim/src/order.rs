@@ -7,7 +7,8 @@
 /// let order = BatchOrder::new(2, vec![0, 1, 1, 2], 3)?;
 /// assert_eq!((order.steps(), order.batch_size()), (2, 2));
 /// let error = BatchOrder::new(2, vec![0, 1, 1, 3], 3).unwrap_err();
-/// assert_eq!(error.to_string(), "entry (1, 1) is 3, expected the index of one of 3 samples, 0 to 2");
+/// let expected = "entry (1, 1) is 3, expected the index of one of 3 samples, 0 to 2";
+/// assert_eq!(error.to_string(), expected);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

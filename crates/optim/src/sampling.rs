@@ -13,8 +13,8 @@ pub struct SamplingError {
     sample_count: usize,
 }
 
-/// What a [`BatchSampler`] keeps from batch to batch: the order of the current epoch and the position
-/// in it for reshuffling, and nothing for the other samplings.
+/// What a [`BatchSampler`] keeps from batch to batch: the order of the current epoch and the
+/// position in it for reshuffling, and nothing for the other samplings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SamplerState {
     order: Vec<u32>,
@@ -55,8 +55,8 @@ impl BatchSampler {
 
     /// Goes on from a state of a sampler with the same settings.
     ///
-    /// Returns `false`, and changes nothing, when it cannot be one: for reshuffling, an order of other
-    /// samples or a position beyond it; for the other samplings, any order.
+    /// Returns `false`, and changes nothing, when it cannot be one: for reshuffling, an order of
+    /// other samples or a position beyond it; for the other samplings, any order.
     #[must_use]
     pub fn restore(&mut self, state: &SamplerState) -> bool {
         let mut seen = vec![false; self.sample_count];

@@ -72,8 +72,9 @@ pub enum Precision {
     #[default]
     Float64,
     /// Parameters, inputs and arithmetic in float32, see
-    /// [`Trainable::float32_kernel`](crate::Trainable::float32_kernel). Steps are faster, and the loss
-    /// stays above a floor, where a step is less than half the distance of neighbouring parameters.
+    /// [`Trainable::float32_kernel`](crate::Trainable::float32_kernel). Steps are faster, and the
+    /// loss stays above a floor, where a step is less than half the distance of neighbouring
+    /// parameters.
     Float32,
 }
 

@@ -22,7 +22,9 @@ use crate::kernel::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel};
 /// #     fn gradient(&self, _: &[f64], input: &[f64], gradients: &mut [f64]) {
 /// #         gradients.copy_from_slice(input);
 /// #     }
-/// #     fn add_second_derivative(&self, _: &[f64], _: &[f64], _: &[f64], _: &[f64], _: &mut [f64]) {}
+/// #     fn add_second_derivative(
+/// #         &self, _: &[f64], _: &[f64], _: &[f64], _: &[f64], _: &mut [f64],
+/// #     ) {}
 /// # }
 /// impl Trainable for Linear {}
 /// # use flatmin_linalg::RowMatrix;

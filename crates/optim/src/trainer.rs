@@ -18,13 +18,14 @@ const DIVERGED_NORM: f64 = 1e8;
 
 /// A training run in progress.
 ///
-/// [`run`](Self::run) goes to the end. Piece by piece, with [`advance`](Self::advance), a run can be
-/// stopped between two pieces and taken up again from its [`TrainState`].
+/// [`run`](Self::run) goes to the end. Piece by piece, with [`advance`](Self::advance), a run can
+/// be stopped between two pieces and taken up again from its [`TrainState`].
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after
 /// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. That matters
-/// to the bit: kernels take steps together within a piece ([`Kernel::single_steps`]), and the mean loss by which
-/// the stopping rule screens is summed piece by piece. Runs with other checkpoints agree to rounding.
+/// to the bit: kernels take steps together within a piece ([`Kernel::single_steps`]), and the mean
+/// loss by which the stopping rule screens is summed piece by piece. Runs with other checkpoints
+/// agree to rounding.
 ///
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};
@@ -71,8 +72,8 @@ pub struct Trainer<'a, M: ?Sized, R> {
     options: &'a TrainOptions,
     kernel: Box<dyn Kernel + 'a>,
     batches: Batches<'a, R>,
-    /// Everything but the parameters, the optimizer and the random numbers, which are taken when the
-    /// state is asked for.
+    /// Everything but the parameters, the optimizer and the random numbers, which are taken when
+    /// the state is asked for.
     progress: TrainState,
     outcome: Option<Outcome>,
 }
@@ -286,8 +287,8 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
 }
 
 impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
-    /// A run whose batches are given: step t takes row t of `order`. The method must be SGD with the
-    /// order's batch size; its sampling is not used.
+    /// A run whose batches are given: step t takes row t of `order`. The method must be SGD with
+    /// the order's batch size; its sampling is not used.
     ///
     /// # Errors
     /// [`TrainError`] for settings that cannot be run, [`TrainError::Order`] when the order is of
@@ -321,8 +322,8 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         state.is_finite().then_some(state)
     }
 
-    /// Goes on from a state of the same run: same model, data, options and stream or order. That they
-    /// are the same is up to the caller; only what cannot be is refused.
+    /// Goes on from a state of the same run: same model, data, options and stream or order. That
+    /// they are the same is up to the caller; only what cannot be is refused.
     ///
     /// # Errors
     /// [`TrainError::State`] when this run cannot be in that state; this run is then as it was.

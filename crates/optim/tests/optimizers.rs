@@ -1,5 +1,5 @@
-//! Momentum and weight decay: against `torch.optim.SGD`, against the linear recursion of theory, and
-//! stopped and taken up again.
+//! Momentum and weight decay: against `torch.optim.SGD`, against the linear recursion of theory,
+//! and stopped and taken up again.
 
 #![expect(
     clippy::unwrap_used,

@@ -65,8 +65,8 @@ fn problem(case: &Case) -> (Mlp, Dataset, Vec<f64>) {
     (model, Dataset::with_outputs(inputs, &targets).unwrap(), initial)
 }
 
-/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 75; a few steps double
-/// the rounding of the first at most.
+/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 75; a few steps
+/// double the rounding of the first at most.
 const TOLERANCE: f64 = 1e-11;
 
 fn same(fast: Step, plain: Step, clip_norm: f64, what: &str) -> Result<(), TestCaseError> {
@@ -99,7 +99,8 @@ proptest! {
         let (model, data, initial) = problem(&case);
         let mut fast = MlpKernel::new(&model, &data, &initial);
         let mut plain = PlainKernel::new(&model, &data, &initial);
-        // The wider, the sharper: a step that grows from one to the next would make rounding grow with it.
+        // The wider, the sharper: a step that grows from one to the next would make rounding grow
+        // with it.
         let learning_rate = 0.1 / case.widths.iter().sum::<usize>() as f64;
         let update = Update { learning_rate, clip_norm: case.clip_norm };
         let mut rng = stream(case.seed, "mlp kernel test", 1);

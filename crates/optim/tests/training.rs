@@ -123,8 +123,8 @@ fn batches_have_the_same_bits_on_every_instruction_set() {
     check::<f32>();
 }
 
-/// The kernels in float32 are within `largest` of the definition in float64, and beyond `least`: the steps
-/// were rounded.
+/// The kernels in float32 are within `largest` of the definition in float64, and beyond `least`:
+/// the steps were rounded.
 #[track_caller]
 fn assert_rounded(float32: &[f64], definition: &[f64], [least, largest]: [f64; 2]) {
     let rounded: Vec<f64> = float32.iter().map(|value| f32::from_f64(*value).into()).collect();
@@ -136,8 +136,8 @@ fn assert_rounded(float32: &[f64], definition: &[f64], [least, largest]: [f64; 2
 
 #[test]
 fn kernels_in_float32_follow_the_definition_in_float64() {
-    // Entries are of size 1 and spaced by up to 2⁻²³ = 1.2e-7; a step rounds each of them, and perturbations
-    // grow little over so few steps.
+    // Entries are of size 1 and spaced by up to 2⁻²³ = 1.2e-7; a step rounds each of them, and
+    // perturbations grow little over so few steps.
     let bounds = [1e-9, 60.0 * 1.2e-7];
     let (model, data, initial) = relu();
     let (fast, plain) = (
@@ -263,8 +263,8 @@ fn settings_that_cannot_be_run_are_named() {
     assert_eq!(error(&options(method, 0.1, 10)).to_string(), "batch size 18 is not in 1..=17");
 }
 
-/// Runs to the end piece by piece; after every `interval`-th piece the run is given up and a new one
-/// goes on from the state, through its JSON form.
+/// Runs to the end piece by piece; after every `interval`-th piece the run is given up and a new
+/// one goes on from the state, through its JSON form.
 fn run_with_restarts<'a, M: Trainable>(
     start: &dyn Fn() -> Trainer<'a, M, Stream>,
     interval: usize,

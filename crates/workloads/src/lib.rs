@@ -1,7 +1,7 @@
 //! The inputs of the benchmarks: models, data, parameters and the order of the samples.
 //!
-//! The benches of `flatmin-optim` and `flatmin-curvature` time flatmin on them. `cargo xtask bench` gives the
-//! same numbers to other libraries, so that times of the same work are compared.
+//! The benches of `flatmin-optim` and `flatmin-curvature` time flatmin on them. `cargo xtask bench`
+//! gives the same numbers to other libraries, so that times of the same work are compared.
 //!
 //! ```
 //! let steps = flatmin_workloads::relu();
@@ -15,8 +15,8 @@ use rand::{Rng, RngExt as _};
 /// Number of samples in the data of the steps.
 pub const SAMPLES: usize = 300;
 
-/// The learning rate η. It is so small that training stays in its usual regime, with about half of the
-/// neurons active and no subnormal values.
+/// The learning rate η. It is so small that training stays in its usual regime, with about half of
+/// the neurons active and no subnormal values.
 pub const LEARNING_RATE: f64 = 1e-4;
 
 /// Gradients with a larger ℓ2 norm are clipped to this norm.

@@ -56,7 +56,8 @@ impl Table {
 pub(crate) enum How {
     /// A benchmark of a bench target, by criterion.
     Criterion(Criterion),
-    /// The example `threshold_growth`, which times a threshold on all cores in a process of its own.
+    /// The example `threshold_growth`, which times a threshold on all cores in a process of its
+    /// own.
     Threshold { samples: &'static str, batch_size: &'static str },
     /// A fresh reproduction, as a process.
     Reproduce { profile: &'static str, threads: &'static str },
@@ -182,7 +183,8 @@ macro_rules! product {
     };
 }
 
-/// 2n³ operations for a product with the operator of a threshold: both of its matrix products are symmetric.
+/// 2n³ operations for a product with the operator of a threshold: both of its matrix products are
+/// symmetric.
 macro_rules! threshold_terms {
     ($n:literal, $product:literal) => {
         &[term(2.0 * $n * $n * $n, product!($product))]
@@ -248,8 +250,8 @@ pub(crate) const BENCHES: &[Bench] = &[
         "metrics",
         "metrics/relu,m=100,d=100/n=2000",
     ),
-    // An operation is a multiplication or an addition. With the passes at θ kept, a product takes two
-    // dense products in the first layer (forward, gradient) and six in each of the others.
+    // An operation is a multiplication or an addition. With the passes at θ kept, a product takes
+    // two dense products in the first layer (forward, gradient) and six in each of the others.
     Bench::curvature(
         "hessian_vector_product_mlp",
         "784-256-256-10, tanh, n = 1000",

@@ -153,8 +153,8 @@ impl Measurements {
         found.ok_or_else(|| Failure::Program(format!("cargo built no {name}")))
     }
 
-    /// Runs benchmarks of a target. Times are per element, or per iteration where the benchmark does not
-    /// state its number of elements.
+    /// Runs benchmarks of a target. Times are per element, or per iteration where the benchmark
+    /// does not state its number of elements.
     fn criterion(
         &self,
         target: &str,
@@ -194,8 +194,8 @@ pub(crate) struct Run {
     pub(crate) cells: f64,
 }
 
-/// Parses the output of `threshold_growth`: seconds, bytes (`NaN` where the system does not tell), width,
-/// products.
+/// Parses the output of `threshold_growth`: seconds, bytes (`NaN` where the system does not tell),
+/// width, products.
 fn parse_threshold(text: &str) -> Option<Run> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [seconds, memory, _width, products] = words[..] else { return None };

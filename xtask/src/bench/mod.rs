@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the time that flatmin takes, beside the least that the processor needs and the
-//! time of other libraries.
+//! `cargo xtask bench`: the time that flatmin takes, beside the least that the processor needs and
+//! the time of other libraries.
 
 mod curves;
 mod definitions;

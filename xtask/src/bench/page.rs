@@ -76,8 +76,8 @@ pub(crate) fn text(file: &BenchFile) -> String {
     text
 }
 
-/// The text of `docs/performance.md`. It is read before anything is measured, so that a page that cannot be
-/// updated is reported at once.
+/// The text of `docs/performance.md`. It is read before anything is measured, so that a page that
+/// cannot be updated is reported at once.
 #[derive(Debug)]
 pub(crate) struct PerformancePage(String);
 

@@ -1,7 +1,7 @@
 //! The kernels that take most of the time of a reproduction, each on the inputs of the benchmarks.
 //!
-//! Valgrind emulates fused multiply-adds one number at a time, which is slow: kernels that are cubic in the
-//! number of samples run on a part of the samples.
+//! Valgrind emulates fused multiply-adds one number at a time, which is slow: kernels that are
+//! cubic in the number of samples run on a part of the samples.
 
 use std::hint::black_box;
 

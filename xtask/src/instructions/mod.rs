@@ -1,8 +1,10 @@
-//! `cargo xtask instructions`: compares the instruction counts of the hottest kernels with recorded ones.
+//! `cargo xtask instructions`: compares the instruction counts of the hottest kernels with recorded
+//! ones.
 //!
 //! Each kernel runs in a process of its own under callgrind, which counts the instructions of one
-//! function and of what it calls. The process uses AVX2, the widest instruction set that Valgrind knows,
-//! and Valgrind shows every program the same processor, so that the machine and its load do not matter.
+//! function and of what it calls. The process uses AVX2, the widest instruction set that Valgrind
+//! knows, and Valgrind shows every program the same processor, so that the machine and its load do
+//! not matter.
 
 mod kernels;
 
@@ -143,7 +145,8 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
         .arg(format!("--callgrind-out-file={}", path.display()))
         .arg(program)
         .args(["instructions", "--run", kernel.name])
-        // The environment moves the stack, and the C library takes other instructions for another alignment.
+        // The environment moves the stack, and the C library takes other instructions for another
+        // alignment.
         .env_clear()
         .envs(["PATH", "VALGRIND_LIB"].into_iter().filter_map(kept))
         .env(simd::VARIABLE, InstructionSet::Avx2.name());
@@ -179,8 +182,8 @@ fn total(profile: &str) -> Option<u64> {
     of("totals:")?.parse().ok()
 }
 
-/// One line for each kernel whose count differs by more than the margin. A count that fell is named too:
-/// it must be recorded, or it could rise again unseen.
+/// One line for each kernel whose count differs by more than the margin. A count that fell is named
+/// too: it must be recorded, or it could rise again unseen.
 fn compare(stored: &Counts, measured: &Counts) -> Vec<String> {
     let names = stored.kernels.keys();
     let names = names.chain(measured.kernels.keys().filter(|n| !stored.kernels.contains_key(*n)));

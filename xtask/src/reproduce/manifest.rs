@@ -72,8 +72,8 @@ impl Manifest {
         }
     }
 
-    /// Records the cells of the outputs: those that this run computed in so many `seconds` each, and
-    /// those that it reused, whose times are taken from the manifest of earlier runs at `path`.
+    /// Records the cells of the outputs: those that this run computed in so many `seconds` each,
+    /// and those that it reused, whose times are taken from the manifest of earlier runs at `path`.
     ///
     /// # Errors
     /// [`Failure::File`] when a manifest is there but cannot be read.

@@ -1,4 +1,5 @@
-//! `cargo xtask reproduce`: computes the missing cells, then writes every output from the stored ones.
+//! `cargo xtask reproduce`: computes the missing cells, then writes every output from the stored
+//! ones.
 
 mod manifest;
 mod outputs;
@@ -195,8 +196,8 @@ impl Reproduction<'_> {
         write_outputs(&included, &manifest, out, self.arguments.format)
     }
 
-    /// Adds the results that were just computed, from the stored bytes: a later run that only reads them
-    /// then cannot give anything else.
+    /// Adds the results that were just computed, from the stored bytes: a later run that only reads
+    /// them then cannot give anything else.
     fn load_computed(&self, computed: &[&CellSpec], results: &mut Results) -> Result<(), Failure> {
         for spec in computed {
             let reason = match self.store.load(spec)? {
@@ -213,8 +214,8 @@ impl Reproduction<'_> {
         Ok(())
     }
 
-    /// The experiments that claims and report cover: the chosen ones, and those whose tables the folder
-    /// holds already and whose cells are all stored. Adds the results of the latter.
+    /// The experiments that claims and report cover: the chosen ones, and those whose tables the
+    /// folder holds already and whose cells are all stored. Adds the results of the latter.
     fn add_stored(&self, results: &mut Results) -> Result<Vec<&'static Experiment>, Failure> {
         let mut included = Vec::new();
         for &experiment in EXPERIMENTS {

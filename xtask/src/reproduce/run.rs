@@ -1,5 +1,5 @@
-//! Runs cells in parallel, longest first, and stores each as soon as it is done. Processes that run in
-//! the same folder share the cells.
+//! Runs cells in parallel, longest first, and stores each as soon as it is done. Processes that run
+//! in the same folder share the cells.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -14,8 +14,8 @@ use super::store::{Loaded, Store};
 use crate::failure::Failure;
 use crate::program::XTASK;
 
-/// Makes an interruption let running cells finish and start no other. A second one ends the program at
-/// once, which loses only the cells that are running.
+/// Makes an interruption let running cells finish and start no other. A second one ends the program
+/// at once, which loses only the cells that are running.
 pub(crate) fn stop_on_interrupt() {
     let first = "stopping when the running cells are done; interrupt again to end now";
     interrupt::watch(XTASK, "running cells", Some(first));
@@ -84,8 +84,8 @@ struct Workers<'a> {
     seconds: Mutex<Seconds>,
 }
 
-/// Computes and stores cells on `threads` threads (0: one per core). Cells that another process computes
-/// are left to it; they are stored at the end too.
+/// Computes and stores cells on `threads` threads (0: one per core). Cells that another process
+/// computes are left to it; they are stored at the end too.
 ///
 /// Gives the seconds of the cells that this process computed.
 ///
@@ -156,15 +156,15 @@ impl<'a> Workers<'a> {
         }
     }
 
-    /// The next cell, and how many are left behind it. Cells that another process had are at the end, so
-    /// that those that nobody computes come first.
+    /// The next cell, and how many are left behind it. Cells that another process had are at the
+    /// end, so that those that nobody computes come first.
     fn pop(&self) -> (Option<Queued<'a>>, usize) {
         let mut queue = lock(&self.queue);
         (queue.pop_front(), queue.len())
     }
 
-    /// Waits a share of the pause: everything left is computed by others, and each cell is looked at once
-    /// in a pause.
+    /// Waits a share of the pause: everything left is computed by others, and each cell is looked
+    /// at once in a pause.
     fn pause(&self, tries: u32, left: usize) {
         self.waits.call_once(|| {
             let cells = if left == 0 { "a cell" } else { "cells" };
@@ -174,8 +174,8 @@ impl<'a> Workers<'a> {
         std::thread::sleep(pause / u32::try_from(left + 1).unwrap_or(u32::MAX));
     }
 
-    /// Computes and stores one cell, unless another process does or did. With `fresh` it is also computed
-    /// when it is stored.
+    /// Computes and stores one cell, unless another process does or did. With `fresh` it is also
+    /// computed when it is stored.
     fn turn(&self, spec: &CellSpec) -> Result<Turn, Failure> {
         let Some(lock) = self.store.take(spec.key())? else { return Ok(Turn::Taken) };
         if !lock.excludes() {
@@ -211,7 +211,8 @@ fn warn_without_locks(store: &Store) {
     });
 }
 
-/// Takes the outputs of a folder, all but the cells, to write them. Waits while another process does.
+/// Takes the outputs of a folder, all but the cells, to write them. Waits while another process
+/// does.
 ///
 /// # Errors
 /// [`Failure::File`] when the folder is gone, [`Failure::Waiting`] after an interruption.

@@ -93,8 +93,8 @@ impl Store {
         self.folder.join(format!("{key}.json"))
     }
 
-    /// Takes a cell to compute it, or gives `None` while another process has it. The next process that
-    /// takes it finds what this one stored.
+    /// Takes a cell to compute it, or gives `None` while another process has it. The next process
+    /// that takes it finds what this one stored.
     ///
     /// # Errors
     /// [`Failure::File`] when the folder is gone or cannot be written.
@@ -102,8 +102,8 @@ impl Store {
         Ok(Lock::try_take(&self.folder, &key.to_string())?)
     }
 
-    /// Reads a cell. Checks its format, code version, specification and checksum, and that no byte of it
-    /// was changed.
+    /// Reads a cell. Checks its format, code version, specification and checksum, and that no byte
+    /// of it was changed.
     ///
     /// # Errors
     /// [`Failure::File`] when a file is there but cannot be read, [`Failure::NewerSchema`].

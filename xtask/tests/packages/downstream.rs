@@ -1,4 +1,5 @@
-//! A program of somebody else: the sharpness and the stability threshold of a minimum worked out by hand.
+//! A program of somebody else: the sharpness and the stability threshold of a minimum worked out by
+//! hand.
 
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, bounds, threshold};

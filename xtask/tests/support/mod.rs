@@ -95,8 +95,8 @@ pub(crate) fn spawn(out: &Path, arguments: &[&str]) -> Child {
     process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// All files that a run leaves, by name, without those parts that differ between runs: the manifest, and
-/// the facts at the beginning of the report.
+/// All files that a run leaves, by name, without those parts that differ between runs: the
+/// manifest, and the facts at the beginning of the report.
 pub(crate) fn everything(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = outputs(out);
     for path in cells(out).into_keys() {

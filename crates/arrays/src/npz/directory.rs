@@ -1,7 +1,7 @@
 //! Checks of the directory of a zip archive that the zip library does not make.
 //!
-//! The library allocates memory for as many entries as an archive claims to have. Of two entries with
-//! the same name it silently keeps the last.
+//! The library allocates memory for as many entries as an archive claims to have. Of two entries
+//! with the same name it silently keeps the last.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -38,7 +38,8 @@ pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), 
         if !locator.starts_with(b"PK\x06\x07") {
             continue;
         }
-        // The place that the locator gives, and the actual place when other data precede the archive.
+        // The place that the locator gives, and the actual place when other data precede the
+        // archive.
         let said = u64_at(locator, 8);
         let before = (start + position as u64).saturating_sub(56);
         for place in [said, before] {
@@ -93,8 +94,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// A reader that fails when more bytes than its budget have been read in all.
 ///
-/// The library searches for the record at the end of an archive from behind, and tries every candidate.
-/// A file can consist of such candidates that all share the same long directory.
+/// The library searches for the record at the end of an archive from behind, and tries every
+/// candidate. A file can consist of such candidates that all share the same long directory.
 #[derive(Debug)]
 pub(super) struct Budget<R> {
     inner: R,

@@ -31,7 +31,8 @@ pub(super) struct BatchAnalysis {
     pub(super) batch_size: usize,
     pub(super) noise_coefficient: f64,
     pub(super) threshold: Threshold,
-    /// The learning rates at which the simple conditions turn; `None` for another optimizer than plain SGD.
+    /// The learning rates at which the simple conditions turn; `None` for another optimizer than
+    /// plain SGD.
     pub(super) bounds: Option<Bounds>,
     /// The learning rates of the arguments with their verdicts.
     pub(super) learning_rates: Vec<(f64, Stability)>,

@@ -26,15 +26,15 @@ Examples:
   flatmin analyze run.npz --array jacobian --momentum 0.9 --learning-rate 0.01 --check
   flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
 
-/// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and which
-/// bound is tight.
+/// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and
+/// which bound is tight.
 #[derive(Debug, Args)]
 #[command(after_help = ANALYZE_HELP)]
 pub(crate) struct AnalyzeArguments {
     #[arg(help = "Array file: the Jacobian n × p or n × k × p, or with --gram the matrix JJᵀ")]
     pub(super) file: PathBuf,
-    /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or the
-    /// only one].
+    /// Name of the array in an .npz or .safetensors file [default: jacobian (with --gram: gram), or
+    /// the only one].
     #[arg(long, value_name = "NAME")]
     pub(super) array: Option<String>,
     #[arg(
@@ -64,11 +64,12 @@ pub(crate) struct AnalyzeArguments {
     /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
     #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
     pub(super) momentum: f64,
-    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that is also
-    /// the mean over k outputs).
+    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that
+    /// is also the mean over k outputs).
     #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
     pub(super) loss_scale: f64,
-    /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of each.
+    /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of
+    /// each.
     #[arg(long, value_name = "FILE", conflicts_with = "gram")]
     pub(super) blocks: Option<PathBuf>,
     /// Relative width of the interval for the threshold; rounding may add to it.

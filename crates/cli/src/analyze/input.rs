@@ -19,7 +19,8 @@ use crate::words::shape_words;
 /// Bytes of a block of columns, as float64. Three blocks are in memory at a time.
 const BLOCK_BYTES: usize = 128 << 20;
 
-/// Most n × n matrices (nk × nk with k outputs) of float64 in memory at a time; 7.2 were measured at n = 2000.
+/// Most n × n matrices (nk × nk with k outputs) of float64 in memory at a time; 7.2 were measured
+/// at n = 2000.
 const MAX_MATRICES: u32 = 8;
 
 /// A checked file, of which only the headers have been read.
@@ -160,8 +161,8 @@ impl Input {
         Ok(FileMinimum { minimum, array, parameters: Some(columns), blocks })
     }
 
-    /// Adds columns to a sum of those before them, or to a new one. While one block is added, a thread reads
-    /// the next one.
+    /// Adds columns to a sum of those before them, or to a new one. While one block is added, a
+    /// thread reads the next one.
     fn add(
         &mut self,
         sum: &mut GramSum,
@@ -215,8 +216,8 @@ struct Piece {
     block: Option<usize>,
 }
 
-/// Cuts the columns at the blocks. Also returns the indices of the blocks that overlap an earlier one;
-/// these have to be read once more.
+/// Cuts the columns at the blocks. Also returns the indices of the blocks that overlap an earlier
+/// one; these have to be read once more.
 fn pieces(columns: usize, blocks: &[Range<usize>]) -> (Vec<Piece>, Vec<usize>) {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
     order.sort_by_key(|index| (blocks[*index].start, blocks[*index].end));

@@ -9,7 +9,8 @@ use super::analysis::{Analysis, BatchAnalysis, verdict};
 use super::arguments::AnalyzeArguments;
 use crate::words::{DIGITS, Interval, table};
 
-/// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it (claim 7).
+/// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
+/// (claim 7).
 const SLIGHTLY_BEYOND: f64 = 1.3;
 
 /// The whole answer.
@@ -291,8 +292,8 @@ fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
     text
 }
 
-/// A note on learning rates that are just above the threshold, with noise: there rare runs may dominate the
-/// mean square.
+/// A note on learning rates that are just above the threshold, with noise: there rare runs may
+/// dominate the mean square.
 fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> String {
     let near = |index: usize| -> Vec<usize> {
         let is_near = |batch: &&BatchAnalysis| {

@@ -33,7 +33,8 @@ pub(super) enum ConfigError {
     /// The type that was expected of a value; the reader of its table adds the type that it has.
     #[error("expected {0}")]
     Type(String),
-    /// The end of a line about an unknown key; the reader of its table adds the line number and the key.
+    /// The end of a line about an unknown key; the reader of its table adds the line number and the
+    /// key.
     #[error("{0}")]
     Key(String),
 }

@@ -1,7 +1,7 @@
 //! The configuration of a training run or a model, a TOML file.
 //!
-//! `document` reads TOML through serde, `value` has the types of single values, and the other modules
-//! those of the tables: each is read as it stands, then checked against the others.
+//! `document` reads TOML through serde, `value` has the types of single values, and the other
+//! modules those of the tables: each is read as it stands, then checked against the others.
 
 mod data;
 mod document;

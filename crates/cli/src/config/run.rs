@@ -117,8 +117,8 @@ enum NoStopping {
 
 /// A checked configuration.
 ///
-/// What is serialised decides the result of the run, beside the contents of the files, which have digests
-/// of their own.
+/// What is serialised decides the result of the run, beside the contents of the files, which have
+/// digests of their own.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Config {
     seed: Option<u64>,
@@ -153,7 +153,8 @@ pub(crate) struct OptimizerConfig {
     /// Infinite for no clipping.
     pub(crate) clip_norm: f64,
     pub(crate) schedule: Schedule,
-    /// The default is left out of the digest, because runs have digests from before there was a choice.
+    /// The default is left out of the digest, because runs have digests from before there was a
+    /// choice.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) precision: Precision,
     /// Likewise.
@@ -200,8 +201,8 @@ pub(crate) fn config(path: &Path, bytes: Option<Vec<u8>>) -> Result<Config, Fail
     with_document(path, bytes, |document| Config::new(document, path))
 }
 
-/// Reads the `[model]` of a file with nothing else, or of a whole configuration, which is then checked
-/// and returned too.
+/// Reads the `[model]` of a file with nothing else, or of a whole configuration, which is then
+/// checked and returned too.
 pub(crate) fn model(
     path: &Path,
     bytes: Option<Vec<u8>>,

@@ -1,4 +1,5 @@
-//! Types of single values in a configuration: numbers in a range, paths, and texts in place of tables.
+//! Types of single values in a configuration: numbers in a range, paths, and texts in place of
+//! tables.
 
 use std::fmt;
 use std::marker::PhantomData;

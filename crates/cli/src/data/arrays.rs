@@ -12,7 +12,8 @@ use crate::failure::Failure;
 use crate::network::{Network, ParameterArray};
 use crate::words::shape_words;
 
-/// The shape and the numbers of an array. Without a name it is the only array of the file, or `order`.
+/// The shape and the numbers of an array. Without a name it is the only array of the file, or
+/// `order`.
 fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Failure> {
     let mut array = ArrayFile::open(path)?.array(name, &["order"])?;
     let values = array.values()?;

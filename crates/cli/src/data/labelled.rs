@@ -48,7 +48,8 @@ fn from_files(
 ) -> Result<(Dataset, Option<Dataset>), Failure> {
     let mut training = LabelledImages::new(training)?;
     let mut test = test.map(LabelledImages::new).transpose()?;
-    // All labels count, so that the number of classes does not depend on how many samples are taken.
+    // All labels count, so that the number of classes does not depend on how many samples are
+    // taken.
     let labels = training.labels.iter().chain(test.iter().flat_map(|test| &test.labels));
     let class_count = 1 + usize::from(labels.copied().max().unwrap_or(0));
 

@@ -96,7 +96,8 @@ impl Folder {
         digests: Digests,
         max_bytes: u64,
     ) -> Result<(Self, Start), Failure> {
-        // The folder may have come from elsewhere. Through a link in it another file would be written.
+        // The folder may have come from elsewhere. Through a link in it another file would be
+        // written.
         for name in FILES {
             flatmin_host::refuse_link(&path.join(name))?;
         }
@@ -131,7 +132,8 @@ impl Folder {
         Ok((folder, Start::Checkpoint(Box::new(checkpoint.state))))
     }
 
-    /// The first result of an ended run that has changed since it was written, and what is wrong with it.
+    /// The first result of an ended run that has changed since it was written, and what is wrong
+    /// with it.
     fn changed_result(&self) -> Result<Option<(&'static str, String)>, Failure> {
         let path = self.file(RUN);
         let bytes = read_own(&path, MAX_SUMMARY_BYTES, "the summary of a run")?;
@@ -181,8 +183,8 @@ impl Folder {
         self.hasher.finalize().to_hex().to_string()
     }
 
-    /// Checks that the folder is still the one that this process locked, and not another one of the same
-    /// name with another run.
+    /// Checks that the folder is still the one that this process locked, and not another one of the
+    /// same name with another run.
     fn check_ours(&self) -> Result<(), Failure> {
         let path = self.file(METRICS);
         if flatmin_host::is_at(&self.metrics, &path).map_err(FileError::at(&path))? {
@@ -317,8 +319,8 @@ fn find_run(path: &Path, resume: bool) -> Result<Option<&'static str>, Failure> 
     Ok(found)
 }
 
-/// The first file of a run in a folder. An empty table does not count: it is left by a run that was killed
-/// before it began.
+/// The first file of a run in a folder. An empty table does not count: it is left by a run that was
+/// killed before it began.
 fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
     for name in FILES {
         let path = folder.join(name);
@@ -394,7 +396,8 @@ mod tests {
                 "since_checkpoint": segment(20), "since_check": segment(0),
                 "sampler": { "order": [1, 0], "position": 1 },
                 "stream_position": 200,
-                // The second has digits enough that its last can change and it stays the same number.
+                // The second has digits enough that its last can change and it stays the same
+                // number.
                 "parameters": [-0.5, 0.1 + 0.2]
             }
         }))

@@ -45,8 +45,8 @@ pub(super) enum Cell {
     Number(f64),
 }
 
-/// A row: the number of steps done, and an entry per column. An entry is `None` if it has no value, such
-/// as the curvature of parameters that have diverged.
+/// A row: the number of steps done, and an entry per column. An entry is `None` if it has no value,
+/// such as the curvature of parameters that have diverged.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub(super) step: u64,
@@ -62,8 +62,8 @@ impl Measure<'_> {
         since_last: Segment,
     ) -> Result<Row, MeasureError> {
         if !parameters.iter().all(|value| value.is_finite()) {
-            // Such parameters yield numbers that are not measurements, such as the zero gradients of
-            // neurons whose inputs are NaN.
+            // Such parameters yield numbers that are not measurements, such as the zero gradients
+            // of neurons whose inputs are NaN.
             let cell = |column: &Column| match column {
                 Column::ClippedSteps => Some(Cell::Count(since_last.clipped_steps)),
                 _ => None,
@@ -150,8 +150,8 @@ pub(super) fn header(columns: &[Column]) -> String {
 }
 
 impl Row {
-    /// The row as a line of the table. Numbers have the fewest digits that give them back, infinity is
-    /// `inf`, and an entry without a value is empty.
+    /// The row as a line of the table. Numbers have the fewest digits that give them back, infinity
+    /// is `inf`, and an entry without a value is empty.
     pub(super) fn line(&self) -> String {
         let cells = self.cells.iter().map(|cell| match cell {
             None => String::new(),

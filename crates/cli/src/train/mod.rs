@@ -29,11 +29,12 @@ const CHECKPOINT_BYTES: u64 = 1 << 20;
 /// A checkpoint is also written when the last one is this old, which has no effect on the results.
 const CHECKPOINT_TIME: Duration = Duration::from_mins(1);
 
-/// Train a two-layer ReLU network, a diagonal linear network or a perceptron, on your data or synthetic
-/// data.
+/// Train a two-layer ReLU network, a diagonal linear network or a perceptron, on your data or
+/// synthetic data.
 ///
-/// Writes a table of metrics, checkpoints and the final parameters. Replays a given sequence of samples
-/// from given initial parameters, so that a run in another framework can be reproduced step for step.
+/// Writes a table of metrics, checkpoints and the final parameters. Replays a given sequence of
+/// samples from given initial parameters, so that a run in another framework can be reproduced step
+/// for step.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit status: 0 done, also when the run diverged; 2 wrong usage; 3 bad input, or the run was \
@@ -96,8 +97,8 @@ impl Job<'_> {
         let Self { arguments, problem, .. } = self;
         let mut trainer = problem.start(self.path, network)?;
         let out = arguments.out.clone().unwrap_or_else(|| default_folder(self.path));
-        // A number takes at most 25 characters, the index of a sample 11. Momentum has a number for each
-        // parameter.
+        // A number takes at most 25 characters, the index of a sample 11. Momentum has a number for
+        // each parameter.
         let numbers = (2 * network.parameter_count() + problem.data.train.sample_count()) as u64;
         let max_bytes = CHECKPOINT_BYTES + 32 * numbers;
         let (mut folder, start) =
@@ -133,7 +134,8 @@ impl Job<'_> {
         summary::print_summary(arguments.format, &folder)
     }
 
-    /// Trains to the end, or until an interruption is requested; returns the last row that was measured.
+    /// Trains to the end, or until an interruption is requested; returns the last row that was
+    /// measured.
     fn steps(
         &self,
         trainer: &mut Trainer<'_, dyn Network, Stream>,
@@ -163,7 +165,8 @@ impl Job<'_> {
             let every = self.config.checkpoint_every;
             let is_due =
                 trainer.step() / every > saved / every || saved_at.elapsed() >= CHECKPOINT_TIME;
-            // A run without a finite state is about to end as diverged, and keeps its last checkpoint.
+            // A run without a finite state is about to end as diverged, and keeps its last
+            // checkpoint.
             if (stop || is_due)
                 && let Some(state) = trainer.state()
             {

@@ -211,7 +211,8 @@ fn measured_steps(steps: MetricSteps, max_steps: u64) -> Result<Vec<u64>, String
     Ok(steps)
 }
 
-/// The columns that the configuration lists, or all that the model and the data have except thresholds.
+/// The columns that the configuration lists, or all that the model and the data have except
+/// thresholds.
 fn columns(config: &Config, has_test: bool) -> Vec<Column> {
     let kind = config.model.kind();
     let exists = |column: &Column| match column {

@@ -66,8 +66,8 @@ pub(crate) fn small_data() -> [Numbers; 2] {
     [(vec![4, 2], x), (vec![4], vec![1.0, -1.0, 0.5, 2.0])]
 }
 
-/// A run that can be interrupted anywhere: `max_steps` steps, with a row of metrics and a checkpoint every
-/// so many.
+/// A run that can be interrupted anywhere: `max_steps` steps, with a row of metrics and a
+/// checkpoint every so many.
 pub(crate) fn long_run(max_steps: u64, every: u64, checkpoint_every: u64) -> String {
     format!(
         "\
@@ -107,7 +107,8 @@ impl Runs {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// That training with this configuration fails on its input with this message, and writes nothing.
+    /// That training with this configuration fails on its input with this message, and writes
+    /// nothing.
     #[track_caller]
     pub(crate) fn fails(&self, config: &str, message: &str) {
         self.config("run.toml", config);

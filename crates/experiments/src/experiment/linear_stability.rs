@@ -516,8 +516,8 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         minima.len(),
     );
     let all = Comparisons::new(&minima);
-    // A run that was cut off ends at no minimum: its gradients are so uneven that a few replicas carry
-    // the mean, and the standard error of the others does not know it.
+    // A run that was cut off ends at no minimum: its gradients are so uneven that a few replicas
+    // carry the mean, and the standard error of the others does not know it.
     judgement.need_runs(!minima.is_empty() && minima.iter().all(|minimum| minimum.run.at_rest()));
     // Every minimum must have its numbers. Written so that a NaN fails.
     judgement.require(all.distances.len() == 2 * SIMULATED_STEPS.len() * minima.len());

@@ -237,9 +237,9 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
     judgement
 }
 
-/// Says that the edge of `run` is below the largest `λ_max(H)` along the run at the smallest learning
-/// rate with the same seed, whose own edge holds nothing back. How sharp a network becomes differs
-/// from seed to seed by a factor of two.
+/// Says that the edge of `run` is below the largest `λ_max(H)` along the run at the smallest
+/// learning rate with the same seed, whose own edge holds nothing back. How sharp a network becomes
+/// differs from seed to seed by a factor of two.
 fn reaches_edge(run: &DeepRun<'_>, smallest: &[DeepRun<'_>]) -> bool {
     let free = smallest.iter().find(|other| other.spec.seed == run.spec.seed);
     let course = free.and_then(|free| Some((free.edge(), Course::of_hessian(free)?.largest)));

@@ -34,9 +34,9 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     }],
 };
 
-/// Fewest seeds over which the medians are judged. With one seed SGD's best error is .35 to .72 times
-/// that of gradient descent (ten seeds), above the required .7 once in eight; the median of five seeds
-/// is above it once in fifty.
+/// Fewest seeds over which the medians are judged. With one seed SGD's best error is .35 to .72
+/// times that of gradient descent (ten seeds), above the required .7 once in eight; the median of
+/// five seeds is above it once in fifty.
 const FEWEST_SEEDS: u64 = 5;
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {

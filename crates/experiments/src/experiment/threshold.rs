@@ -307,8 +307,8 @@ fn summary(minima: &[StudiedMinimum<'_>]) -> Table {
 }
 
 /// Fewest seeds over which the medians of `η*/η` are judged. A single run may end at .83, below the
-/// range of the medians. Runs must have the length of the paper too: at the largest rate one in two is
-/// cut off after 100 000 steps, before SGD has come down to its edge.
+/// range of the medians. Runs must have the length of the paper too: at the largest rate one in two
+/// is cut off after 100 000 steps, before SGD has come down to its edge.
 const FEWEST_SEEDS: u64 = 5;
 /// Relative rounding allowed between closed forms: S6 and S2 agree for p = 1, and are summed in
 /// different orders.

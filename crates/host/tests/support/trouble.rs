@@ -1,5 +1,5 @@
-//! Causes of trouble for tests of several packages: small disks, file systems without locks, changed
-//! bytes. The tests include this file by its path.
+//! Causes of trouble for tests of several packages: small disks, file systems without locks,
+//! changed bytes. The tests include this file by its path.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -44,8 +44,8 @@ impl Drop for Mounted {
     }
 }
 
-/// A library that makes locks fail in a program that is started with it in `LD_PRELOAD`, like a file system
-/// without locks.
+/// A library that makes locks fail in a program that is started with it in `LD_PRELOAD`, like a
+/// file system without locks.
 #[cfg(target_os = "linux")]
 pub(crate) fn without_locks(folder: &Path) -> PathBuf {
     let code = "#include <errno.h>\nint flock(int f, int o) { errno = ENOSYS; return -1; }\n";

@@ -13,8 +13,8 @@ use pulp::{NullaryFnOnce, Simd};
 use crate::simd::AlignedVec;
 
 thread_local! {
-    /// Buffers that a thread reuses: a product that allocates megabytes every time spends its time on
-    /// page faults.
+    /// Buffers that a thread reuses: a product that allocates megabytes every time spends its time
+    /// on page faults.
     static BUFFERS: Cell<Option<[AlignedVec; 2]>> = const { Cell::new(None) };
 }
 

@@ -1,13 +1,14 @@
 //! Handwritten digits, a small real data set that is part of this crate (feature `digits`).
 //!
 //! 1797 grey images of 8 × 8 pixels: the test part of *Optical Recognition of Handwritten Digits*
-//! (E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, licence CC BY 4.0), unchanged.
+//! (E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, licence CC BY 4.0),
+//! unchanged.
 //!
 //! The samples of a data set are fixed by a seed and stand in the order of the file
 //! ([`SampleSplit::draw`] with `stream(seed, "digits split", 0)`). An image u of 64 intensities
 //! becomes the input `x = s (u − ū)`, d = 64, where ū is the mean of the *training* images and
-//! `s = √(64 / ((1/n) Σ ‖u_i − ū‖²))`, a sum over the n training images ([`InputScaling`]): these have
-//! mean 0 and mean squared norm 64, and nothing about the test images is used.
+//! `s = √(64 / ((1/n) Σ ‖u_i − ū‖²))`, a sum over the n training images ([`InputScaling`]): these
+//! have mean 0 and mean squared norm 64, and nothing about the test images is used.
 //!
 //! ```
 //! use flatmin_models::data::{ClassTargets, Split};
@@ -170,12 +171,12 @@ impl Digits {
         &self.samples
     }
 
-    /// Scaled images with one target (+1 for even digits and −1 for odd ones) or ten (1 in the column of
-    /// the digit and 0 in the others).
+    /// Scaled images with one target (+1 for even digits and −1 for odd ones) or ten (1 in the
+    /// column of the digit and 0 in the others).
     ///
     /// # Errors
-    /// [`LabelledError`] when there are not as many samples as the split takes, the part that is asked
-    /// for is empty, or a single training image leaves the scale open.
+    /// [`LabelledError`] when there are not as many samples as the split takes, the part that is
+    /// asked for is empty, or a single training image leaves the scale open.
     pub fn dataset(
         &self,
         targets: ClassTargets,

@@ -158,9 +158,10 @@ impl Labelled {
 
 /// Centring and scaling of inputs, `x = s (u − ū)`, learned from the training inputs alone.
 ///
-/// With their mean `ū = (1/n) Σ u_i` and `s = √(d / ((1/n) Σ ‖u_i − ū‖²))`, the scaled training inputs
-/// have mean 0 and mean squared norm d, like synthetic inputs on the sphere of radius √d. All
-/// coordinates have the same factor; a coordinate that is the same in all training inputs becomes 0.
+/// With their mean `ū = (1/n) Σ u_i` and `s = √(d / ((1/n) Σ ‖u_i − ū‖²))`, the scaled training
+/// inputs have mean 0 and mean squared norm d, like synthetic inputs on the sphere of radius √d.
+/// All coordinates have the same factor; a coordinate that is the same in all training inputs
+/// becomes 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputScaling {
     mean: Vec<f64>,
@@ -171,7 +172,8 @@ impl InputScaling {
     /// The scaling of these training inputs, n × d.
     ///
     /// # Errors
-    /// [`LabelledError`] when there are none, when a value is not finite, and when all inputs are equal.
+    /// [`LabelledError`] when there are none, when a value is not finite, and when all inputs are
+    /// equal.
     pub fn new(training: &RowMatrix) -> Result<Self, LabelledError> {
         let (n, d) = (training.rows(), training.columns());
         if n == 0 {
@@ -239,8 +241,8 @@ pub struct SampleSplit {
 impl SampleSplit {
     /// Draws `training_count` and `test_count` of `available` samples.
     ///
-    /// The training samples are the first of a random order and the test samples the last of it. The
-    /// same random numbers give the same test samples for any number of training samples, and a
+    /// The training samples are the first of a random order and the test samples the last of it.
+    /// The same random numbers give the same test samples for any number of training samples, and a
     /// smaller set of training samples is part of a larger one.
     ///
     /// # Errors
@@ -332,8 +334,8 @@ mod tests {
                 return Ok(());
             };
             let scaled = scaling.apply(&inputs);
-            // Entries are at most √(nd) ≤ 11, with a few roundings each and 256 times ε at most from
-            // the mean, whose values are as large as that.
+            // Entries are at most √(nd) ≤ 11, with a few roundings each and 256 times ε at most
+            // from the mean, whose values are as large as that.
             for j in 0..dim {
                 let sum: f64 = (0..rows).map(|i| scaled.row(i)[j]).sum();
                 prop_assert!(sum.abs() < 1e-10, "{}", sum);

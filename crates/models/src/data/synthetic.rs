@@ -16,8 +16,8 @@ const RELU_TEST_INPUTS: &str = "relu test inputs";
 const SPARSE_TRAINING_INPUTS: &str = "diagonal training inputs";
 const SPARSE_TEST_INPUTS: &str = "diagonal test inputs";
 
-/// Inputs on the sphere of radius √d with the outputs of a [`relu_teacher`] of `teacher_width` neurons,
-/// all of it fixed by `seed`.
+/// Inputs on the sphere of radius √d with the outputs of a [`relu_teacher`] of `teacher_width`
+/// neurons, all of it fixed by `seed`.
 ///
 /// # Errors
 /// [`DatasetError`] when a size is zero.
@@ -54,8 +54,8 @@ pub fn sparse_linear_dataset(
     blocks.next().unwrap_or(Err(DatasetError::Empty))
 }
 
-/// The samples of [`sparse_linear_dataset`], in the same order, as blocks of these sizes: for a large
-/// data set that is read once and need not be held.
+/// The samples of [`sparse_linear_dataset`], in the same order, as blocks of these sizes: for a
+/// large data set that is read once and need not be held.
 ///
 /// ```
 /// use flatmin_models::data::{Split, sparse_linear_blocks, sparse_linear_dataset};

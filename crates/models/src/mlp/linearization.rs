@@ -1,16 +1,16 @@
 //! A perceptron near one point, on many samples: forward-over-reverse products as matrix products.
 //!
 //! With `Z_l = H_{l−1} W_lᵀ + b_l`, `H_l = σ(Z_l)` and `δ_L` the residuals, the backward pass is
-//! `P_l = δ_{l+1} W_{l+1}`, `δ_l = σ'(Z_l) ∘ P_l`, and the gradient by `W_l` is `δ_lᵀ H_{l−1}`. Writing ˙
-//! for the derivative along a direction (V, c) in parameter space (Pearlmutter 1994),
+//! `P_l = δ_{l+1} W_{l+1}`, `δ_l = σ'(Z_l) ∘ P_l`, and the gradient by `W_l` is `δ_lᵀ H_{l−1}`.
+//! Writing ˙ for the derivative along a direction (V, c) in parameter space (Pearlmutter 1994),
 //!
 //! ```text
 //! Ż_l = H_{l−1} V_lᵀ + Ḣ_{l−1} W_lᵀ + c_l,   Ḣ_l = σ'(Z_l) ∘ Ż_l,   δ̇_L = Ż_L,
 //! Ṗ_l = δ̇_{l+1} W_{l+1} + δ_{l+1} V_{l+1},   δ̇_l = σ'(Z_l) ∘ Ṗ_l + (σ''(Z_l) ∘ P_l) ∘ Ż_l,
 //! ```
 //!
-//! and the product with the Hessian, by `W_l`, is `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}`. Without the terms in V of
-//! the backward pass, in σ'' and in δ it is the product with the Gauss–Newton matrix.
+//! and the product with the Hessian, by `W_l`, is `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}`. Without the terms
+//! in V of the backward pass, in σ'' and in δ it is the product with the Gauss–Newton matrix.
 
 use std::fmt;
 use std::ops::Range;
@@ -168,8 +168,8 @@ impl<'a> MlpLinearization<'a> {
         (Tangent { moved, values }, outputs)
     }
 
-    /// Adds `Jᵀ δ̇`, and the other terms of the product with the Hessian if a tangent with its direction is
-    /// given.
+    /// Adds `Jᵀ δ̇`, and the other terms of the product with the Hessian if a tangent with its
+    /// direction is given.
     fn add_backward(
         &self,
         mut delta: Mat<f64>,

@@ -12,8 +12,8 @@ use crate::size::SizeError;
 /// A multilayer perceptron: `h_0 = x`, `h_l = σ(W_l h_{l−1} + b_l)` for l < L,
 /// `f(x; θ) = W_L h_{L−1} + b_L`.
 ///
-/// Parameters: layer by layer `W_l` (`m_l` × `m_{l−1}`, row by row), then `b_l` (`m_l`) if there are
-/// biases. This is the order of PyTorch's `parameters()` of a `Sequential` of `Linear` layers.
+/// Parameters: layer by layer `W_l` (`m_l` × `m_{l−1}`, row by row), then `b_l` (`m_l`) if there
+/// are biases. This is the order of PyTorch's `parameters()` of a `Sequential` of `Linear` layers.
 ///
 /// ```
 /// use flatmin_models::{Activation, Mlp, Model as _};
@@ -40,12 +40,12 @@ pub(super) struct Layer {
 }
 
 impl Mlp {
-    /// A network with these widths: the input dimension d, the widths of the hidden layers, and the number
-    /// k of outputs. Two widths make a linear model.
+    /// A network with these widths: the input dimension d, the widths of the hidden layers, and the
+    /// number k of outputs. Two widths make a linear model.
     ///
     /// # Errors
-    /// [`SizeError`] when a width is zero, there are fewer than two, or there are more parameters than
-    /// a machine can count.
+    /// [`SizeError`] when a width is zero, there are fewer than two, or there are more parameters
+    /// than a machine can count.
     pub fn new(
         widths: &[usize],
         activation: Activation,
@@ -97,14 +97,14 @@ impl Mlp {
         self.layers.iter().any(|layer| !layer.biases.is_empty())
     }
 
-    /// The ranges of the weights and of the biases of every layer among the parameters; the second range
-    /// is empty without biases.
+    /// The ranges of the weights and of the biases of every layer among the parameters; the second
+    /// range is empty without biases.
     pub fn parameter_ranges(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
         self.layers.iter().map(|layer| (layer.weights.clone(), layer.biases.clone()))
     }
 
-    /// Random initial parameters: weights `N(0, g/m_{l−1})` with the gain g = 2 for ReLU and GELU (He et
-    /// al. 2015), and 1 for other activations and for the last layer; biases are zero.
+    /// Random initial parameters: weights `N(0, g/m_{l−1})` with the gain g = 2 for ReLU and GELU
+    /// (He et al. 2015), and 1 for other activations and for the last layer; biases are zero.
     pub fn initial_parameters(&self, rng: &mut impl Rng) -> Vec<f64> {
         let mut parameters = vec![0.0; self.parameter_count];
         for (l, layer) in self.layers.iter().enumerate() {

@@ -92,7 +92,8 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Adds `Σ_o weights_o ∇²f_o v`: the derivative of [`add_gradient`](Self::add_gradient) along v.
+    /// Adds `Σ_o weights_o ∇²f_o v`: the derivative of [`add_gradient`](Self::add_gradient) along
+    /// v.
     pub(super) fn add_second_derivative(
         &self,
         weights: &[f64],

@@ -1,14 +1,14 @@
 //! Products of matrices whose rows lie in groups of L, the number of lanes: 8 for float64, 16 for
 //! float32.
 //!
-//! [`Gemm`] is `C = A B` or `C + A B`, [`RankK`] is `A + C Bᵀ`. Entry (j, k) of a [`Grouped`] matrix A
-//! is lane j mod L of column k of group j / L: registers run over rows, nothing is summed across
-//! lanes, and a group is contiguous for any number of columns. The other factor B is a *block* of L
-//! interleaved vectors: entry k of vector c is `block[L k + c]`.
+//! [`Gemm`] is `C = A B` or `C + A B`, [`RankK`] is `A + C Bᵀ`. Entry (j, k) of a [`Grouped`]
+//! matrix A is lane j mod L of column k of group j / L: registers run over rows, nothing is summed
+//! across lanes, and a group is contiguous for any number of columns. The other factor B is a
+//! *block* of L interleaved vectors: entry k of vector c is `block[L k + c]`.
 //!
 //! Every sum is one chain of fused multiply-adds in the order of the terms, so that neither the
-//! instruction set nor the cut into tiles can change a bit. The operands are read in place, from the
-//! first-level cache, once per tile.
+//! instruction set nor the cut into tiles can change a bit. The operands are read in place, from
+//! the first-level cache, once per tile.
 
 #![expect(
     clippy::needless_range_loop,
@@ -116,7 +116,8 @@ impl<E: Real> Gemm<'_, E> {
     }
 }
 
-/// `A += C Bᵀ` for groups of rows A with `depth` columns and a block B of vectors with `depth` entries.
+/// `A += C Bᵀ` for groups of rows A with `depth` columns and a block B of vectors with `depth`
+/// entries.
 ///
 /// C holds a coefficient for each row of A and vector of B: those of vector c start at
 /// `coefficients[stride · c]`.
@@ -177,9 +178,9 @@ trait OnTile<S: Simd> {
     fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S);
 }
 
-/// Runs a job on a tile of `count` groups, in a function of its own for each size, because the inlined
-/// code would be too large. The height of a tile and the number of vectors it takes at a time follow
-/// from the number of registers.
+/// Runs a job on a tile of `count` groups, in a function of its own for each size, because the
+/// inlined code would be too large. The height of a tile and the number of vectors it takes at a
+/// time follow from the number of registers.
 #[inline(always)]
 fn on_tile<S: Simd, E: Real, T: OnTile<S>>(simd: S, count: usize, job: T) {
     match (Lanes::<S, E>::REGISTERS, count) {

@@ -1,10 +1,10 @@
 //! The input layer, updated for a block of `LANES` single-sample steps at once.
 //!
-//! A step moves the weights of neuron j by a multiple `c_j` of its input. Within a block of steps the
-//! products with the inputs are therefore known without moving the weights:
-//! `w_j(t)·x_t = w_j·x_t + Σ_{s<t} c_j(s) x_s·x_t`. The weights are read and written once per block:
-//! moved along the inputs of the last block (`rank_k`) and multiplied with those of the next one
-//! (`gemm`), at the speed of dense products. A sweep for every step would have to wait for the
+//! A step moves the weights of neuron j by a multiple `c_j` of its input. Within a block of steps
+//! the products with the inputs are therefore known without moving the weights:
+//! `w_j(t)·x_t = w_j·x_t + Σ_{s<t} c_j(s) x_s·x_t`. The weights are read and written once per
+//! block: moved along the inputs of the last block (`rank_k`) and multiplied with those of the next
+//! one (`gemm`), at the speed of dense products. A sweep for every step would have to wait for the
 //! second-level cache.
 
 use flatmin_linalg::simd::{AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};

@@ -3,8 +3,8 @@
 use flatmin_linalg::simd::{self, Lanes};
 use pulp::Simd;
 
-/// Number of rows that a sweep handles together: enough independent sums to hide the latency of a fused
-/// multiply-add, and each load of an input serves all of them.
+/// Number of rows that a sweep handles together: enough independent sums to hide the latency of a
+/// fused multiply-add, and each load of an input serves all of them.
 pub(super) const TILE_ROWS: usize = 4;
 
 /// The rows of a tile, of length `len` each.
@@ -17,11 +17,11 @@ pub(super) fn rows_of<V>(tile: &[V], len: usize) -> [&[V]; TILE_ROWS] {
     rows
 }
 
-/// Sorts the rows: active ones in ascending order from the front, idle ones from the back. Returns the
-/// number of active ones.
+/// Sorts the rows: active ones in ascending order from the front, idle ones from the back. Returns
+/// the number of active ones.
 ///
-/// A row is active where `activity` is positive. There is no branch on the activity, which is random,
-/// and there are fewer than 2³² rows.
+/// A row is active where `activity` is positive. There is no branch on the activity, which is
+/// random, and there are fewer than 2³² rows.
 #[inline(always)]
 pub(super) fn sort_rows(rows: &mut [u32], activity: &[f64]) -> usize {
     let rows = &mut rows[..activity.len()];
@@ -97,8 +97,8 @@ pub(super) fn products<S: Simd, const R: usize>(
     sums
 }
 
-/// Adds `coefficient · previous` to each listed row, then sets the pre-activation of its neuron to the
-/// product of the row with `next`. The rows are in ascending order.
+/// Adds `coefficient · previous` to each listed row, then sets the pre-activation of its neuron to
+/// the product of the row with `next`. The rows are in ascending order.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "slices of one layer, inlined into its step")]
 pub(super) fn update_rows<S: Simd>(

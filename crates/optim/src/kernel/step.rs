@@ -105,7 +105,8 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. Indices beyond the data panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. Indices beyond the data
+/// panic.
 pub trait Kernel: Send {
     /// One step on the samples `samples`.
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step;

@@ -3,9 +3,9 @@
 //! `cases.json` holds, for every array, batch size and sampling, the noise coefficient, the exact
 //! threshold (dense Kronecker form, for small ranks with 40 digits), the sharpness and the learning
 //! rate at which each condition turns. The arrays cover both byte orders, float32, Fortran order,
-//! entries of 1e±150, condition numbers up to 1e32, repeated and zero rows, and Gram matrices. Every other
-//! `.json` file is a case of its own, with its matrix inside. `generate.py` computes all of these values
-//! again, and makes new cases.
+//! entries of 1e±150, condition numbers up to 1e32, repeated and zero rows, and Gram matrices.
+//! Every other `.json` file is a case of its own, with its matrix inside. `generate.py` computes
+//! all of these values again, and makes new cases.
 
 use std::fs;
 use std::path::PathBuf;

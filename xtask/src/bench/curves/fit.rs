@@ -20,10 +20,12 @@ impl PowerLaw {
         self.factor * libm::pow(x, self.exponent)
     }
 
-    /// Fits log y against log x by least squares through the last [`FITTED`] points of a curve: minimises
-    /// `Σ (log y_i − a − b log x_i)²`. The standard error of b is `√(RSS / (k−2) / Σ (log x_i − mean)²)`.
+    /// Fits log y against log x by least squares through the last [`FITTED`] points of a curve:
+    /// minimises `Σ (log y_i − a − b log x_i)²`. The standard error of b is
+    /// `√(RSS / (k−2) / Σ (log x_i − mean)²)`.
     ///
-    /// `None` for fewer than three points, for points without logarithms, and for points with the same x.
+    /// `None` for fewer than three points, for points without logarithms, and for points with the
+    /// same x.
     pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let points = &points[points.len().saturating_sub(FITTED)..];
         let (count, from) = (points.len() as f64, points.first()?.0);
@@ -62,8 +64,8 @@ mod tests {
         }
     }
 
-    /// Four points at log x = 0, 1, 2, 3 and log y = x + (e, −e, −e, e). These residuals are orthogonal to
-    /// the line.
+    /// Four points at log x = 0, 1, 2, 3 and log y = x + (e, −e, −e, e). These residuals are
+    /// orthogonal to the line.
     #[test]
     fn the_standard_error_is_that_of_the_scatter() {
         let e = 0.1;

@@ -13,8 +13,8 @@ pub(in crate::bench) struct CurveRecord {
     pub(super) work: &'static str,
     pub(super) size: &'static str,
     pub(super) points: Vec<SizedPoint>,
-    /// Fitted to the medians. Minima do not compare: short work finds a moment when the machine does
-    /// nothing else, long work does not.
+    /// Fitted to the medians. Minima do not compare: short work finds a moment when the machine
+    /// does nothing else, long work does not.
     pub(super) seconds_law: Option<PowerLaw>,
     /// Fitted to the memory that the work adds to the process.
     pub(super) memory_law: Option<PowerLaw>,

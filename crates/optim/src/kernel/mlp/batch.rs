@@ -16,8 +16,8 @@ use crate::kernel::step::{Samples, Step, Update};
 /// cache.
 const BLOCK_SAMPLES: usize = 128;
 
-/// From this number of samples on, dense products are faster than sweeps: for 4, 6 and 11 samples of
-/// widths 64-64-64-1 they take 5.2, 5.8 and 8.2 µs (AMD EPYC), and sweeps 4.2, 6.4 and 9.8 µs.
+/// From this number of samples on, dense products are faster than sweeps: for 4, 6 and 11 samples
+/// of widths 64-64-64-1 they take 5.2, 5.8 and 8.2 µs (AMD EPYC), and sweeps 4.2, 6.4 and 9.8 µs.
 const DENSE_SAMPLES: usize = 6;
 
 /// Buffers for steps on several samples.
@@ -108,8 +108,8 @@ impl WithSimd for MlpBatchStep<'_, '_> {
     }
 }
 
-/// The padded inputs of `count` samples from position `start` on, gathered where they do not lie one
-/// after another.
+/// The padded inputs of `count` samples from position `start` on, gathered where they do not lie
+/// one after another.
 #[inline(always)]
 fn block_inputs<'b>(
     network: &'b MlpNetwork<'_>,
@@ -183,8 +183,8 @@ impl Block<'_> {
         }
     }
 
-    /// Computes the gradient, or adds to it where `is_added`. Returns its squared norm, or 0 for dense
-    /// products, which may still be added to.
+    /// Computes the gradient, or adds to it where `is_added`. Returns its squared norm, or 0 for
+    /// dense products, which may still be added to.
     #[inline(always)]
     fn backward<S: Simd>(
         self,

@@ -70,8 +70,8 @@ impl Dense<'_> {
         }
     }
 
-    /// Computes the pre-activations of a single neuron. Of each padded row of the transposed weights,
-    /// only one entry would be used.
+    /// Computes the pre-activations of a single neuron. Of each padded row of the transposed
+    /// weights, only one entry would be used.
     #[inline(always)]
     fn forward_to_one<S: Simd>(self, simd: S, below: &[f64], values: &mut [f64]) {
         let Self { layer, count, .. } = self;
@@ -156,8 +156,8 @@ impl Dense<'_> {
     }
 }
 
-/// Distance between the rows of transposed weights: an odd number of cache lines, so that rows do not
-/// compete for the same few sets of a cache.
+/// Distance between the rows of transposed weights: an odd number of cache lines, so that rows do
+/// not compete for the same few sets of a cache.
 fn pitch(layer: &Layer) -> usize {
     ((padded(layer.outputs) / LANES) | 1) * LANES
 }

@@ -1,17 +1,17 @@
 //! Fused steps of the multilayer perceptron, `h_0 = x`, `h_l = σ(W_l h_{l−1} + b_l)`.
 //!
-//! With `δ_L` the residuals and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient is `δ_l h_{l−1}ᵀ` by
-//! `W_l` and `δ_l` by `b_l`.
+//! With `δ_L` the residuals and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient is `δ_l h_{l−1}ᵀ`
+//! by `W_l` and `δ_l` by `b_l`.
 //!
 //! Batch size 1 ([`single`]): the input layer, which is the largest where inputs are long, takes
-//! `LANES` steps in a sweep over its weights. In the other layers the update of step t and the forward
-//! pass of step t + 1 are one sweep; their weights are read only once more, for the pull-back
-//! `W_lᵀ δ_l`. The gradient norm needs no pass of its own: that of `δ_l h_{l−1}ᵀ` is
+//! `LANES` steps in a sweep over its weights. In the other layers the update of step t and the
+//! forward pass of step t + 1 are one sweep; their weights are read only once more, for the
+//! pull-back `W_lᵀ δ_l`. The gradient norm needs no pass of its own: that of `δ_l h_{l−1}ᵀ` is
 //! `‖δ_l‖ ‖h_{l−1}‖`. Neurons of a ReLU layer that are off have `δ = 0`: their weights are neither
 //! pulled back nor updated.
 //!
-//! Larger batches ([`batch`]): the gradient is summed up, by such sweeps for a few samples and by dense
-//! products ([`dense`]) for more.
+//! Larger batches ([`batch`]): the gradient is summed up, by such sweeps for a few samples and by
+//! dense products ([`dense`]) for more.
 
 mod batch;
 mod dense;

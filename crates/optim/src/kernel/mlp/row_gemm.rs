@@ -1,11 +1,11 @@
 //! The dense products of a layer, tile by tile.
 //!
-//! A row of the result is a sum of rows of whole registers, each times a number: `C_i = Σ_k f_ik A_k`.
-//! With samples as rows, all three products of a layer have this form: values times transposed weights,
-//! deltas times weights, and transposed deltas times values. Operands are read in place, and an
-//! *epilogue* (a shift, a mask, a sum) is applied while the sums are in registers. An entry is one chain
-//! of fused operations over k, in order, which neither the shape of tiles nor the width of registers
-//! changes.
+//! A row of the result is a sum of rows of whole registers, each times a number:
+//! `C_i = Σ_k f_ik A_k`. With samples as rows, all three products of a layer have this form: values
+//! times transposed weights, deltas times weights, and transposed deltas times values. Operands are
+//! read in place, and an *epilogue* (a shift, a mask, a sum) is applied while the sums are in
+//! registers. An entry is one chain of fused operations over k, in order, which neither the shape
+//! of tiles nor the width of registers changes.
 
 use pulp::{NullaryFnOnce, Simd};
 
@@ -57,7 +57,8 @@ pub(super) enum Epilogue<'a, S: Simd> {
     Shift(&'a [S::f64s]),
     /// This row is added to each row of sums, and negative results become zero.
     Rectify(&'a [S::f64s]),
-    /// The sums become zero where the first slice is not positive, and each row is added to the second.
+    /// The sums become zero where the first slice is not positive, and each row is added to the
+    /// second.
     Mask(&'a [S::f64s], &'a mut [S::f64s]),
     /// The sums are multiplied by the first slice, and each row is added to the second.
     Scale(&'a [S::f64s], &'a mut [S::f64s]),
@@ -110,8 +111,8 @@ impl<S: Simd> RowGemm<'_, S> {
         let start = row * registers + first;
         let target = Target { out: &mut out[start..], registers, start, first, epilogue };
         let rows = &rows[first..];
-        // A function of its own hides from the compiler how lines of factors follow each other. It would
-        // else keep few addresses and spend its registers on computing the others.
+        // A function of its own hides from the compiler how lines of factors follow each other. It
+        // would else keep few addresses and spend its registers on computing the others.
         match lines {
             Lines::Rows => {
                 let factors = Factors { values: &values[row * stride..], ..*factors };
@@ -197,8 +198,8 @@ struct Target<'t, 'a, S: Simd> {
 }
 
 impl<S: Simd> Target<'_, '_, S> {
-    /// Writes the sums of a tile. The cases are outside of the loops, so that these are unrolled and the
-    /// sums stay in registers.
+    /// Writes the sums of a tile. The cases are outside of the loops, so that these are unrolled
+    /// and the sums stay in registers.
     #[inline(always)]
     fn write<const R: usize, const N: usize>(self, simd: S, sums: [[S::f64s; R]; N]) {
         let Self { out, registers, start, first, epilogue } = self;

@@ -173,7 +173,8 @@ fn multiply<S: Simd>(simd: S, input_layer: &mut InputLayer, t: usize, values: &m
     }
 }
 
-/// Sets `scale · δ`, by which the rows of a layer are moved along their input, and moves the biases.
+/// Sets `scale · δ`, by which the rows of a layer are moved along their input, and moves the
+/// biases.
 #[inline(always)]
 fn take_moves<S: Simd>(
     simd: S,

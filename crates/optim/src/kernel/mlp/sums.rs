@@ -5,8 +5,8 @@ use pulp::Simd;
 
 use super::network::Layer;
 
-/// The gradient by the parameters of a layer, padded like them. There is one by biases even where the
-/// layer has none.
+/// The gradient by the parameters of a layer, padded like them. There is one by biases even where
+/// the layer has none.
 #[derive(Debug)]
 pub(super) struct Gradient {
     pub(super) weights: AlignedVec,

@@ -8,8 +8,8 @@ use super::network::{Layer, Neurons};
 use super::sums::{Gradient, add_rows_to, mask};
 use crate::kernel::rows::{TILE_ROWS, products, rows_of};
 
-/// A layer on `count` samples, too few for dense products. Padding takes part as zeros: whole registers
-/// are fastest.
+/// A layer on `count` samples, too few for dense products. Padding takes part as zeros: whole
+/// registers are fastest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweeps<'l> {
     pub(super) layer: &'l Layer,

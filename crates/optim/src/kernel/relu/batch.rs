@@ -1,9 +1,10 @@
 //! Steps on several samples.
 //!
-//! Samples go through the network in blocks of `LANES`. Their residuals, the mask and the gradient of
-//! the output weights are taken while their pre-activations are in the first-level cache. The second
-//! product sums the gradient over a chunk of blocks. Both products read inputs that were interleaved
-//! beforehand (once, for the whole data set), so that nothing is packed or transposed in a step.
+//! Samples go through the network in blocks of `LANES`. Their residuals, the mask and the gradient
+//! of the output weights are taken while their pre-activations are in the first-level cache. The
+//! second product sums the gradient over a chunk of blocks. Both products read inputs that were
+//! interleaved beforehand (once, for the whole data set), so that nothing is packed or transposed
+//! in a step.
 
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use pulp::{Simd, WithSimd};
@@ -31,7 +32,8 @@ pub(super) struct ReluBatchBuffers<E> {
     targets: AlignedVec,
     /// Pre-activations: a padded row of neurons for each sample of a block.
     z: AlignedVec<E>,
-    /// Gradients by the pre-activations, for a chunk of samples: groups of neurons, sample by sample.
+    /// Gradients by the pre-activations, for a chunk of samples: groups of neurons, sample by
+    /// sample.
     deltas: AlignedVec<E>,
     /// The gradients, laid out like the weights.
     hidden_gradient: AlignedVec<E>,
@@ -141,8 +143,8 @@ impl<E: Real> ReluBatchBuffers<E> {
     /// Goes backward through block `block` of the samples, which is the `b`-th of `chunk` blocks.
     ///
     /// Takes the residuals `r = Σ_j a_j σ(z_j) − y`, adds the share of the block to
-    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns its share
-    /// of the loss.
+    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns its
+    /// share of the loss.
     #[inline(always)]
     fn backward<S: Simd>(
         &mut self,
@@ -181,8 +183,8 @@ impl<E: Real> ReluBatchBuffers<E> {
         loss
     }
 
-    /// Adds `Δᵀ X`, over `chunk` blocks of samples from block `first` on, to the gradient of the hidden
-    /// weights; the first chunk starts it.
+    /// Adds `Δᵀ X`, over `chunk` blocks of samples from block `first` on, to the gradient of the
+    /// hidden weights; the first chunk starts it.
     #[inline(always)]
     fn sum_gradient<S: Simd>(&mut self, simd: S, input_dim: usize, first: usize, chunk: usize) {
         let (depth, samples) = (chunk * E::LANES, self.targets.len());

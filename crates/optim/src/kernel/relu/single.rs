@@ -1,7 +1,7 @@
 //! Steps on single samples, a block of them in one sweep over the hidden weights ([`InputLayer`]).
 //!
-//! Between two sweeps the steps work on vectors of the size of the width. The gradient norm needs no
-//! pass over the weights: `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`.
+//! Between two sweeps the steps work on vectors of the size of the width. The gradient norm needs
+//! no pass over the weights: `‖∇‖² = r² Σ_active (z_j² + a_j²‖x‖²)`.
 
 use flatmin_linalg::simd::{GroupsMut, Lanes, Real};
 use pulp::{Simd, WithSimd};
@@ -39,8 +39,8 @@ impl<E: Real> WithSimd for ReluSingleSteps<'_, '_, E> {
     }
 }
 
-/// Step `t` of the block: takes the output, the gradient norm and clipping, updates the output weights,
-/// and sets the coefficients of the hidden weights, which are zero for inactive neurons.
+/// Step `t` of the block: takes the output, the gradient norm and clipping, updates the output
+/// weights, and sets the coefficients of the hidden weights, which are zero for inactive neurons.
 #[inline(always)]
 fn step<S: Simd, E: Real>(
     simd: S,

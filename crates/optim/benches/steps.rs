@@ -1,7 +1,8 @@
-//! Time per optimizer step, fused against the plain definition: the paper's sizes.
+//! Time per optimizer step at the sizes of the paper, of the fused kernels and of the plain
+//! definition.
 //!
-//! One iteration is an epoch of 300 steps for SGD (the id says so) and one step for gradient
-//! descent.
+//! One benchmark iteration is an epoch of 300 steps for SGD with batch size 1 (its id begins with
+//! `sgd_epoch`), and a single step for larger batches and for gradient descent.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flatmin_models::Activation;

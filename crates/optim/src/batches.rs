@@ -1,4 +1,4 @@
-//! Which samples the steps of a run take.
+//! The batches of a run: the samples that each step uses.
 
 use flatmin_linalg::Stream;
 use rand::Rng;
@@ -11,17 +11,17 @@ use crate::settings::{Method, TrainError, TrainOptions};
 /// Largest number of samples in a piece of a run, unless a single step has more.
 const PIECE_SAMPLES: usize = 1 << 16;
 
-/// Where the samples of a step come from.
+/// The source of the samples of a step.
 enum Source<'a, R> {
-    /// All of them: gradient descent.
+    /// Every step uses all samples: gradient descent.
     All,
-    /// Drawn at random.
+    /// The sampler draws each batch at random.
     Drawn { sampler: BatchSampler, rng: R },
-    /// Given in advance.
+    /// The caller has given all batches in advance.
     Given(&'a BatchOrder),
 }
 
-/// Takes the batches of a run, and the steps on them.
+/// Provides the batches of a run, and runs the steps on them.
 pub(crate) struct Batches<'a, R> {
     options: &'a TrainOptions,
     source: Source<'a, R>,
@@ -35,7 +35,7 @@ pub(crate) struct Batches<'a, R> {
 }
 
 impl<'a, R: Rng> Batches<'a, R> {
-    /// Batches drawn from `rng`, as the options say.
+    /// Batches drawn from `rng`, with the batch size and the sampling of the options.
     pub(crate) fn drawn(
         options: &'a TrainOptions,
         sample_count: usize,
@@ -52,7 +52,7 @@ impl<'a, R: Rng> Batches<'a, R> {
         Ok(Self::new(options, source, batch_size, sample_count))
     }
 
-    /// The batches of an order.
+    /// Batches given by `order`, which must fit the options and the data.
     pub(crate) fn given(
         options: &'a TrainOptions,
         sample_count: usize,
@@ -126,7 +126,7 @@ impl Batches<'_, Stream> {
         }
     }
 
-    /// Goes on from a state. Returns `false`, and changes nothing, when it cannot be one of this
+    /// Resumes from a state. Returns `false` and changes nothing if the state does not fit this
     /// run.
     #[must_use]
     pub(crate) fn restore(&mut self, state: &SamplerState, stream_position: u128) -> bool {

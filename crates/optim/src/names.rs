@@ -1,6 +1,7 @@
 //! Settings that are chosen by name.
 
-/// A text that names no choice of a setting. Its message lists the choices.
+/// The error for a string that is not the name of any choice of a setting. Its message lists the
+/// choices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {setting} '{text}', expected {}", listed(.names))]
 pub struct UnknownName {
@@ -12,7 +13,7 @@ pub struct UnknownName {
     pub names: Vec<&'static str>,
 }
 
-/// The names as a sentence lists them: `a, b or c`.
+/// Joins the names as in a sentence: `a, b or c`.
 fn listed(names: &[&str]) -> String {
     match names {
         [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
@@ -20,7 +21,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// Gives an enum its names: one list, from which it is written and read.
+/// Gives the choices of an enum their names, from one list that serves reading and writing.
 macro_rules! named {
     ($setting:literal, $choice:ident, [$($name:literal => $variant:ident),+ $(,)?]) => {
         impl $choice {

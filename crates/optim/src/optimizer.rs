@@ -1,14 +1,14 @@
 //! The step of an optimizer, once the gradient is known.
 //!
-//! [`Optimizer`] says what a step is; [`Descent`] takes it. A new optimizer is a new setting there
-//! and a few lines in [`Descent::step`]; what it keeps from step to step is a field of
-//! [`OptimizerState`], which runs store and take up again without looking inside.
+//! [`Optimizer`] defines a step; [`Descent`] computes it. A new optimizer is a new setting there
+//! and a few lines in [`Descent::step`]; the numbers that it keeps from step to step are fields of
+//! [`OptimizerState`], which runs store and restore without looking inside.
 
 use flatmin_linalg::simd;
 pub use flatmin_theory::Optimizer;
 use serde::{Deserialize, Serialize};
 
-/// What an optimizer keeps from step to step.
+/// The numbers that an optimizer keeps from step to step, such as its momentum buffer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct OptimizerState {
     /// The momentum buffer u, of length p; empty without momentum and before the first step.
@@ -26,15 +26,14 @@ impl OptimizerState {
         self.momentum_buffer.iter().copied().all(f64::is_finite)
     }
 
-    /// True when `optimizer` can have kept this after `steps` steps of `parameter_count`
-    /// parameters.
+    /// True if `optimizer` can have this state after `steps` steps of `parameter_count` parameters.
     pub(crate) fn fits(&self, optimizer: &Optimizer, parameter_count: usize, steps: u64) -> bool {
         let is_kept = optimizer.momentum_coefficient() > 0.0 && steps > 0;
         self.momentum_buffer.len() == if is_kept { parameter_count } else { 0 }
     }
 }
 
-/// An optimizer on the way down: its settings, and what it keeps from step to step.
+/// An optimizer in a run: its settings and its state.
 #[derive(Debug)]
 pub(crate) struct Descent {
     optimizer: Optimizer,
@@ -42,20 +41,20 @@ pub(crate) struct Descent {
 }
 
 impl Descent {
-    /// An optimizer that starts, or goes on, from `state`.
+    /// An optimizer that starts or resumes from `state`.
     pub(crate) fn new(optimizer: Optimizer, state: OptimizerState) -> Self {
         Self { optimizer, state }
     }
 
-    /// What the optimizer keeps for the next step.
+    /// The state of the optimizer after the last step.
     pub(crate) fn state(&self) -> &OptimizerState {
         &self.state
     }
 
     /// Moves `parameters` by one step along `scale · gradient`, as `torch.optim.SGD` does.
     ///
-    /// `scale` is 1, or what clipping leaves of the gradient: weight decay and momentum act on the
-    /// clipped gradient. `gradient` is overwritten.
+    /// `scale` is the factor by which clipping scales the gradient, 1 without clipping: weight
+    /// decay and momentum act on the clipped gradient. `gradient` is overwritten.
     pub(crate) fn step(
         &mut self,
         parameters: &mut [f64],

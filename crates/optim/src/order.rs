@@ -18,7 +18,7 @@ pub struct BatchOrder {
     indices: Vec<u32>,
 }
 
-/// Numbers that are not an order of samples.
+/// The reason why indices do not make an order of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderError {
@@ -33,7 +33,7 @@ pub enum OrderError {
         /// Batch size.
         batch_size: usize,
     },
-    /// An index of no sample.
+    /// An index is not that of a sample.
     #[error(
         "entry ({step}, {position}) is {index}, expected the index of one of {sample_count} samples, \
          0 to {}",
@@ -84,7 +84,7 @@ impl BatchOrder {
         self.batch_size
     }
 
-    /// Number n of samples that the indices point into.
+    /// Number n of samples that the indices refer to.
     pub fn sample_count(&self) -> usize {
         self.sample_count
     }

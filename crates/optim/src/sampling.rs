@@ -1,4 +1,4 @@
-//! Which samples make up each batch.
+//! Random batches of sample indices.
 
 use rand::seq::{SliceRandom as _, index};
 use rand::{Rng, RngExt as _};
@@ -13,8 +13,8 @@ pub struct SamplingError {
     sample_count: usize,
 }
 
-/// What a [`BatchSampler`] keeps from batch to batch: the order of the current epoch and the
-/// position in it for reshuffling, and nothing for the other samplings.
+/// The state of a [`BatchSampler`] between two batches. For reshuffling it is the order of the
+/// current epoch and the position in it; for the other samplings it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SamplerState {
     order: Vec<u32>,
@@ -48,15 +48,16 @@ impl BatchSampler {
         Ok(Self { sampling, batch_size, sample_count, state: SamplerState::default() })
     }
 
-    /// What the sampler keeps from batch to batch.
+    /// The state of the sampler between two batches.
     pub fn state(&self) -> &SamplerState {
         &self.state
     }
 
-    /// Goes on from a state of a sampler with the same settings.
+    /// Resumes from the state of a sampler with the same settings.
     ///
-    /// Returns `false`, and changes nothing, when it cannot be one: for reshuffling, an order of
-    /// other samples or a position beyond it; for the other samplings, any order.
+    /// Returns `false` and changes nothing if no such sampler can be in that state. For reshuffling
+    /// that means an order of other samples, or a position beyond it; for the other samplings it
+    /// means any order.
     #[must_use]
     pub fn restore(&mut self, state: &SamplerState) -> bool {
         let mut seen = vec![false; self.sample_count];

@@ -1,4 +1,4 @@
-//! The settings of a training run, and what comes out of it.
+//! The settings of a training run, and its results.
 
 use crate::kernel::Segment;
 use crate::names::named;
@@ -6,7 +6,7 @@ use crate::optimizer::Optimizer;
 use crate::sampling::{Sampling, SamplingError};
 use crate::schedule::Schedule;
 
-/// The samples of the steps.
+/// The number of samples of a step, and how they are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -22,7 +22,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Samples of a step, out of n.
+    /// The number of samples of a step, for a data set of n samples.
     pub(crate) fn batch_size(self, sample_count: usize) -> usize {
         match self {
             Self::GradientDescent => sample_count,
@@ -31,8 +31,8 @@ impl Method {
     }
 }
 
-/// When a run counts as converged: the training loss at most `loss` at `checks` checks in a row,
-/// one check an epoch (every ⌈n/B⌉ steps; every step for gradient descent).
+/// The rule by which a run counts as converged: the training loss is at most `loss` at `checks`
+/// checks in a row, with one check per epoch (every ⌈n/B⌉ steps; every step for gradient descent).
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StoppingRule {
     /// Largest training loss `(1/2n) Σ r_i²` that counts.
@@ -52,13 +52,14 @@ impl Default for StoppingRule {
 }
 
 impl StoppingRule {
-    /// The rule that no run meets: every run goes on to its last step, unless it diverges.
+    /// A rule that no run meets: every run takes all its steps, unless it diverges.
     pub fn never() -> Self {
         Self { loss: f64::NEG_INFINITY, checks: u32::MAX, screening_loss: f64::NEG_INFINITY }
     }
 }
 
-/// The numbers that steps are taken in. Losses and parameters are handed out in float64.
+/// The floating-point type in which steps are computed. Losses and parameters are returned as
+/// float64.
 ///
 /// ```
 /// use flatmin_optim::Precision;
@@ -72,9 +73,9 @@ pub enum Precision {
     #[default]
     Float64,
     /// Parameters, inputs and arithmetic in float32, see
-    /// [`Trainable::float32_kernel`](crate::Trainable::float32_kernel). Steps are faster, and the
-    /// loss stays above a floor, where a step is less than half the distance of neighbouring
-    /// parameters.
+    /// [`Trainable::float32_kernel`](crate::Trainable::float32_kernel). Steps are faster, but the
+    /// loss stays above a floor, at which a step is less than half the distance between
+    /// neighbouring float32 numbers.
     Float32,
 }
 
@@ -83,10 +84,10 @@ named!("precision", Precision, ["float64" => Float64, "float32" => Float32]);
 /// A training run's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
-    /// The samples of the steps.
+    /// The number of samples of a step, and how they are drawn.
     pub method: Method,
-    /// How a step follows from the gradient. Every optimizer but plain SGD takes its steps by the
-    /// plain definition, in float64.
+    /// The rule that turns a gradient into a step. The steps of every optimizer except plain SGD
+    /// are computed by the plain definition, in float64.
     pub optimizer: Optimizer,
     /// The initial learning rate η.
     pub learning_rate: f64,
@@ -94,17 +95,17 @@ pub struct TrainOptions {
     pub schedule: Schedule,
     /// Gradients with a larger ℓ2 norm are scaled down to it; infinite for no clipping.
     pub clip_norm: f64,
-    /// Most steps.
+    /// The largest number of steps.
     pub max_steps: u64,
-    /// The numbers that the steps are taken in.
+    /// The floating-point type in which steps are computed.
     pub precision: Precision,
-    /// When to stop before that.
+    /// The rule for stopping before `max_steps`.
     pub stopping: StoppingRule,
     /// Steps after which the observer is called, ascending; step 0 is the start.
     pub checkpoints: Vec<u64>,
 }
 
-/// Settings that cannot be run.
+/// The reason why a training run cannot start or resume.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -131,17 +132,19 @@ pub enum TrainError {
     /// An explicit order of samples does not fit the run.
     #[error("the order has {what} {order}, expected {expected}")]
     Order {
-        /// What of it: its steps, its batch size or its number of samples.
+        /// The property that does not fit, in words: the number of steps, the batch size or the
+        /// number of samples.
         what: &'static str,
-        /// What the order has.
+        /// Its value in the order.
         order: u64,
-        /// What the run needs: exactly as much, for the steps at least.
+        /// The value that the run needs. An order may have more steps, but no other value may
+        /// differ.
         expected: u64,
     },
-    /// A state is not one that this run can be in.
+    /// This run cannot be in the given state.
     #[error("the state is of another run: {reason}")]
     State {
-        /// Why not.
+        /// The contradiction, in words.
         reason: &'static str,
     },
 }
@@ -158,7 +161,7 @@ pub enum Outcome {
     Diverged,
 }
 
-/// What an observer sees at a checkpoint.
+/// The arguments of an observer at a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
     /// Steps done.

@@ -1,4 +1,4 @@
-//! Which kernel trains which model.
+//! The choice of a kernel for each model.
 
 use flatmin_models::{Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 
@@ -53,7 +53,7 @@ pub trait Trainable: Model {
     /// gradient) is float64.
     ///
     /// # Panics
-    /// As [`kernel`](Self::kernel).
+    /// See [`kernel`](Self::kernel).
     fn float32_kernel<'a>(
         &'a self,
         _data: &'a Dataset,

@@ -18,14 +18,14 @@ const DIVERGED_NORM: f64 = 1e8;
 
 /// A training run in progress.
 ///
-/// [`run`](Self::run) goes to the end. Piece by piece, with [`advance`](Self::advance), a run can
-/// be stopped between two pieces and taken up again from its [`TrainState`].
+/// [`run`](Self::run) goes to the end. [`advance`](Self::advance) runs a single piece, so that a
+/// run can stop between two pieces and resume from its [`TrainState`].
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after
-/// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. That matters
-/// to the bit: kernels take steps together within a piece ([`Kernel::single_steps`]), and the mean
-/// loss by which the stopping rule screens is summed piece by piece. Runs with other checkpoints
-/// agree to rounding.
+/// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. This keeps
+/// every bit the same, because kernels compute steps of a piece together
+/// ([`Kernel::single_steps`]), and the mean loss by which the stopping rule screens is summed piece
+/// by piece. Runs with other checkpoints agree to rounding.
 ///
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};
@@ -72,14 +72,14 @@ pub struct Trainer<'a, M: ?Sized, R> {
     options: &'a TrainOptions,
     kernel: Box<dyn Kernel + 'a>,
     batches: Batches<'a, R>,
-    /// Everything but the parameters, the optimizer and the random numbers, which are taken when
-    /// the state is asked for.
+    /// The state of the run. Its parameters, optimizer, sampler and stream position are filled in
+    /// only when the state is asked for.
     progress: TrainState,
     outcome: Option<Outcome>,
 }
 
-/// What a run needs to go on: everything that its [`Trainer`] keeps from step to step, with the
-/// position in its random stream.
+/// Everything that a run needs to resume: the values that its [`Trainer`] keeps from step to step,
+/// and the position in its random stream.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrainState {
     step: u64,
@@ -93,7 +93,7 @@ pub struct TrainState {
     /// The position in the random stream, in words of 32 bits.
     stream_position: u128,
     parameters: Vec<f64>,
-    /// Not stored where it is empty: states are older than the choice of an optimizer.
+    /// Omitted if empty, because states stored by older versions do not have this field.
     #[serde(default, skip_serializing_if = "OptimizerState::is_empty")]
     optimizer: OptimizerState,
 }
@@ -211,9 +211,9 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
         }
     }
 
-    /// The steps since the last observation, if one is due now: at a step of
-    /// [`TrainOptions::checkpoints`], or at the end of the run when it made steps since. Once for
-    /// each.
+    /// The measurements of the steps since the last observation, if one is due now: at a step of
+    /// [`TrainOptions::checkpoints`], or at the end of the run if there were steps since. Returns
+    /// them only once.
     pub fn observe(&mut self) -> Option<Segment> {
         let TrainState { step, observed, since_checkpoint, .. } = &mut self.progress;
         let is_checkpoint = !*observed && self.options.checkpoints.binary_search(step).is_ok();
@@ -251,7 +251,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
         }
     }
 
-    /// The check at the end of an epoch.
+    /// Checks for convergence and divergence at the end of an epoch.
     fn check(&mut self) -> Option<Outcome> {
         let stopping = &self.options.stopping;
         let Segment { steps, loss_sum, .. } = std::mem::take(&mut self.progress.since_check);
@@ -259,13 +259,13 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
         if !mean_loss.is_finite() {
             return Some(Outcome::Diverged);
         }
-        // The norm is looked at where divergence can show: large losses.
+        // The parameter norm is computed only for a large loss, where divergence can show.
         let screened = mean_loss <= stopping.screening_loss;
         if !screened && mean_loss > 1.0 && diverged(&self.kernel.parameters()) {
             return Some(Outcome::Diverged);
         }
         let passed = screened && {
-            // A full batch has just seen the whole loss.
+            // In gradient descent the batch loss is the loss of all samples.
             let full = self.options.method == Method::GradientDescent
                 && self.options.precision == Precision::Float64;
             let loss = if full {
@@ -291,8 +291,8 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
     /// the order's batch size; its sampling is not used.
     ///
     /// # Errors
-    /// [`TrainError`] for settings that cannot be run, [`TrainError::Order`] when the order is of
-    /// another batch size or number of samples, or has fewer steps than
+    /// [`TrainError`] for settings that cannot be run, [`TrainError::Order`] when the order has
+    /// another batch size or number of samples, or fewer steps than
     /// [`max_steps`](TrainOptions::max_steps).
     ///
     /// # Panics
@@ -308,8 +308,8 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         Self::start(model, data, initial, options, batches)
     }
 
-    /// The state between two pieces; `None` when a number in it is not finite, which no run comes
-    /// back from.
+    /// The state between two pieces; `None` if a number in it is not finite, because no run
+    /// recovers from that.
     pub fn state(&self) -> Option<TrainState> {
         let (sampler, stream_position) = self.batches.state();
         let state = TrainState {
@@ -322,11 +322,12 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         state.is_finite().then_some(state)
     }
 
-    /// Goes on from a state of the same run: same model, data, options and stream or order. That
-    /// they are the same is up to the caller; only what cannot be is refused.
+    /// Resumes from a state of the same run: with the same model, data, options, and stream or
+    /// order. The caller must ensure that these are the same; only a state that this run cannot
+    /// have is refused.
     ///
     /// # Errors
-    /// [`TrainError::State`] when this run cannot be in that state; this run is then as it was.
+    /// [`TrainError::State`] when this run cannot be in that state. The run is then unchanged.
     pub fn restore(&mut self, state: &TrainState) -> Result<(), TrainError> {
         let refuse = |reason| Err(TrainError::State { reason });
         if state.parameters.len() != self.model.parameter_count() {
@@ -345,7 +346,7 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         if parts.iter().any(|part| part.clipped_steps > part.steps || part.steps > state.step) {
             return refuse("its counts of steps contradict each other");
         }
-        // A run that had passed as many had ended.
+        // A run with that many passed checks would have ended.
         if state.passed_checks >= self.options.stopping.checks.max(1) {
             return refuse("it has met the stopping rule");
         }

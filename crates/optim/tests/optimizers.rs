@@ -1,5 +1,5 @@
-//! Momentum and weight decay: against `torch.optim.SGD`, against the linear recursion of theory,
-//! and stopped and taken up again.
+//! Momentum and weight decay compared with `torch.optim.SGD` and with the linear recursion of the
+//! theory, and runs with them stopped and resumed.
 
 #![expect(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ fn sgd(batch_size: usize) -> Method {
     Method::Sgd { batch_size, sampling: Sampling::WithoutReplacement }
 }
 
-/// Every kind of momentum, alone and with either weight decay.
+/// Every kind of momentum, alone and with each kind of weight decay.
 fn optimizers() -> Vec<Optimizer> {
     let heavy_ball = Optimizer::sgd().momentum(0.9).unwrap();
     let momentum = [
@@ -173,7 +173,7 @@ fn a_run_that_was_stopped_has_the_bits_of_one_that_was_not() {
             let whole = finish(start());
             let mut trainer = start();
             while trainer.outcome().is_none() {
-                // As a program would: written, read, and taken up by another trainer.
+                // As in a program: the state is written, read, and restored by another trainer.
                 let text = serde_json::to_string(&trainer.state().unwrap()).unwrap();
                 let keeps = optimizer.momentum_coefficient() > 0.0 && trainer.step() > 0;
                 assert_eq!(text.contains("momentum_buffer"), keeps, "{optimizer}");
@@ -214,8 +214,8 @@ fn float32_is_for_plain_sgd() {
     assert_eq!(trainer.unwrap_err(), TrainError::Float32Optimizer { optimizer });
 }
 
-/// The recursion `z' = A z − η b · H_I (cᵀz)` of S15, for a linear function whose targets are zero:
-/// θ is then the distance from the minimum, also with weight decay.
+/// Compares steps with the recursion `z' = A z − η b · H_I (cᵀz)` of S15, for a linear function
+/// whose targets are zero. There θ is the distance from the minimum, also with weight decay.
 #[test]
 fn steps_on_a_quadratic_are_those_of_the_linear_recursion() {
     let (n, d, learning_rate) = (6, 3, 0.02);
@@ -241,7 +241,7 @@ fn steps_on_a_quadratic_are_those_of_the_linear_recursion() {
         let mut state = vec![vec![0.0; d]; size];
         state[0] = initial.to_vec();
         if size > 1 {
-            // A velocity that takes the dampening from the first step, as PyTorch does.
+            // This velocity undoes the dampening of the first step, which PyTorch does not dampen.
             let mut gradient = curvature(&batches[0], &initial);
             simd::axpy(optimizer.coupled_decay(), &initial, &mut gradient);
             let dampened = optimizer.dampening_coefficient() / optimizer.momentum_coefficient();
@@ -275,7 +275,7 @@ fn steps_on_a_quadratic_are_those_of_the_linear_recursion() {
     }
 }
 
-/// A step of plain SGD as it was before there were other optimizers.
+/// A step of plain SGD as it was computed before other optimizers existed.
 fn plain_step(model: &TwoLayerRelu, data: &Dataset, parameters: &mut [f64], batch: &[u32]) {
     let scale = 1.0 / batch.len() as f64;
     let (mut output, mut gradient) = ([0.0], vec![0.0; parameters.len()]);

@@ -1,4 +1,5 @@
-//! The kernel of the perceptron against the plain definition, and bit by bit.
+//! The kernel of the perceptron compared with the plain definition to rounding, and between
+//! instruction sets bit by bit.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -26,7 +27,8 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Past a tile of four registers, and the last layer past one.
+    // Widths reach beyond a tile of four registers, and those of the last layer beyond one
+    // register.
     let width = || prop_oneof![3 => 1..=18_usize, 1 => 19..=75_usize];
     let output_dim = prop_oneof![3 => 1..=3_usize, 1 => 4..=20_usize];
     let widths = (width(), collection::vec(width(), 0..=3), output_dim);
@@ -57,7 +59,7 @@ fn problem(case: &Case) -> (Mlp, Dataset, Vec<f64>) {
     let inputs = data::sphere_inputs(case.samples, model.input_dim(), &mut rng);
     let (n, k) = (case.samples, model.output_dim());
     let targets = RowMatrix::from_fn(n, k, |_, _| rng.random_range(-1.0..1.0));
-    // Biases of the initial parameters are zero: here none is.
+    // Initial biases are zero. Here every bias gets a nonzero value.
     let mut initial = model.initial_parameters(&mut rng);
     for value in &mut initial {
         *value += rng.random_range(-0.1..0.1);
@@ -65,8 +67,8 @@ fn problem(case: &Case) -> (Mlp, Dataset, Vec<f64>) {
     (model, Dataset::with_outputs(inputs, &targets).unwrap(), initial)
 }
 
-/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 75; a few steps
-/// double the rounding of the first at most.
+/// A gradient is a sum over at most 300 samples, 4 layers and widths of at most 75. A few steps at
+/// most double the rounding error of the first.
 const TOLERANCE: f64 = 1e-11;
 
 fn same(fast: Step, plain: Step, clip_norm: f64, what: &str) -> Result<(), TestCaseError> {
@@ -99,8 +101,8 @@ proptest! {
         let (model, data, initial) = problem(&case);
         let mut fast = MlpKernel::new(&model, &data, &initial);
         let mut plain = PlainKernel::new(&model, &data, &initial);
-        // The wider, the sharper: a step that grows from one to the next would make rounding grow
-        // with it.
+        // Wider networks are sharper. If the steps grew from one to the next, the rounding errors
+        // would grow with them.
         let learning_rate = 0.1 / case.widths.iter().sum::<usize>() as f64;
         let update = Update { learning_rate, clip_norm: case.clip_norm };
         let mut rng = stream(case.seed, "mlp kernel test", 1);
@@ -117,7 +119,7 @@ proptest! {
             same(a, b, case.clip_norm, &format!("full step {t}"))?;
         }
         same_parameters(&fast, &plain, "all samples")?;
-        // What a step with many samples left behind is nothing to one with few.
+        // The buffers of a step with many samples do not affect a later step with few.
         for size in [1, 5, 6, 300] {
             let batch: Vec<u32> = (0..size).map(|_| rng.random_range(0..n)).collect();
             let (a, b) = (fast.batch_step(&batch, update), plain.batch_step(&batch, update));
@@ -184,7 +186,7 @@ fn steps_have_the_same_bits_on_every_instruction_set() {
                 let case = format!("{activation:?} {arch:?} {cut:?}");
                 assert_eq!(bits(&run(arch, cut)), bits(&reference), "{case}");
             }
-            // The first layer takes eight steps together from the start of a call.
+            // The first layer computes eight steps together from the start of a call.
             for (cut_value, value) in reference.parameters().iter().zip(&whole) {
                 assert!((cut_value - value).abs() <= 1e-12, "{activation:?} {cut:?}");
             }

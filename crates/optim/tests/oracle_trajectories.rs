@@ -1,4 +1,5 @@
-//! Kernels and metrics against trajectories from automatic differentiation in another program.
+//! Kernels and metrics compared with trajectories that another program computed by automatic
+//! differentiation.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,8 +21,8 @@ fn parameters(arrays: &Arrays, names: &[&str], name: impl Fn(&str) -> String) ->
     names.iter().flat_map(|n| arrays[&name(n)].1.clone()).collect()
 }
 
-/// Agreement to 1e-10 of the larger of 1 and the reference: the files' own second implementation
-/// agrees to 1e-15, and perturbations grow by at most 4 over the 1000 steps.
+/// Asserts agreement to 1e-10 times the larger of 1 and the reference. The second implementation
+/// behind the files agrees to 1e-15, and perturbations grow by at most 4 over the 1000 steps.
 fn assert_close(actual: &[f64], expected: &[f64], what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (k, (a, e)) in actual.iter().zip(expected).enumerate() {

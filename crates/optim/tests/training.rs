@@ -1,4 +1,4 @@
-//! The fused kernels bit by bit, and the training loop from outside.
+//! The fused kernels bit by bit, and the training loop through its public interface.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,7 +13,7 @@ use flatmin_optim::{
 use pulp::Arch;
 use rand::RngExt as _;
 
-/// Sizes that fill no register evenly.
+/// Sizes that are not multiples of a register.
 fn relu() -> (TwoLayerRelu, Dataset, Vec<f64>) {
     let model = TwoLayerRelu::new(13, 11).unwrap();
     let mut rng = stream(1, "training test", 0);
@@ -39,7 +39,7 @@ fn architectures() -> Vec<Arch> {
     all
 }
 
-/// Parameters after 60 single steps in calls of the given lengths, clipping now and then.
+/// Parameters after 60 single steps in calls of the given lengths; some steps are clipped.
 fn after_single_steps(kernel: &mut dyn Kernel, n: u32, calls: &[usize]) -> Vec<f64> {
     let order: Vec<u32> = (0..60).map(|t| (7 * t + t * t) % n).collect();
     let mut start = 0;
@@ -56,7 +56,8 @@ fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Where steps that are taken together in other numbers may differ.
+/// Every instruction set gives the same bits. Calls of other lengths group the steps differently,
+/// so their results may differ by `tolerance`.
 fn check_single_steps<E: Real>(tolerance: f64) {
     let cuts: [&[usize]; 4] = [&[60], &[1, 58, 1], &[20, 0, 40], &[7, 9, 3, 41]];
     let (model, data, initial) = relu();
@@ -70,7 +71,7 @@ fn check_single_steps<E: Real>(tolerance: f64) {
         for arch in architectures() {
             assert_eq!(bits(&run(arch)), bits(&reference), "{arch:?} {cut:?}");
         }
-        // Steps are taken in blocks from the start of a call.
+        // Steps are grouped into blocks from the start of a call.
         for (cut_value, value) in reference.iter().zip(&whole) {
             assert!((cut_value - value).abs() <= tolerance, "{cut_value} {value} {cut:?}");
         }
@@ -123,8 +124,8 @@ fn batches_have_the_same_bits_on_every_instruction_set() {
     check::<f32>();
 }
 
-/// The kernels in float32 are within `largest` of the definition in float64, and beyond `least`:
-/// the steps were rounded.
+/// The kernels in float32 differ from the definition in float64 by less than `largest`, and by more
+/// than `least`, because the steps were rounded.
 #[track_caller]
 fn assert_rounded(float32: &[f64], definition: &[f64], [least, largest]: [f64; 2]) {
     let rounded: Vec<f64> = float32.iter().map(|value| f32::from_f64(*value).into()).collect();
@@ -136,8 +137,8 @@ fn assert_rounded(float32: &[f64], definition: &[f64], [least, largest]: [f64; 2
 
 #[test]
 fn kernels_in_float32_follow_the_definition_in_float64() {
-    // Entries are of size 1 and spaced by up to 2⁻²³ = 1.2e-7; a step rounds each of them, and
-    // perturbations grow little over so few steps.
+    // Parameters are of order 1, where float32 numbers lie at most 2⁻²³ = 1.2e-7 apart. A step
+    // rounds each parameter, and perturbations grow little over so few steps.
     let bounds = [1e-9, 60.0 * 1.2e-7];
     let (model, data, initial) = relu();
     let (fast, plain) = (
@@ -226,7 +227,7 @@ fn a_converged_run_has_passed_its_checks() {
     let rng = stream(0, "batches", 0);
     let run = Trainer::new(&model, &data, &initial, &options, rng).unwrap().run(|_| {});
     assert!(data.loss(&model, &run.parameters) <= 1e-12);
-    // Checks fall on the ends of epochs of ten steps.
+    // A check takes place at the end of each epoch of ten steps.
     assert_eq!((run.steps % 10, run.total.steps), (0, run.steps));
 }
 
@@ -263,8 +264,8 @@ fn settings_that_cannot_be_run_are_named() {
     assert_eq!(error(&options(method, 0.1, 10)).to_string(), "batch size 18 is not in 1..=17");
 }
 
-/// Runs to the end piece by piece; after every `interval`-th piece the run is given up and a new
-/// one goes on from the state, through its JSON form.
+/// Runs to the end piece by piece. After every `interval`-th piece the run is abandoned, and a new
+/// run resumes from its state in JSON form.
 fn run_with_restarts<'a, M: Trainable>(
     start: &dyn Fn() -> Trainer<'a, M, Stream>,
     interval: usize,
@@ -412,7 +413,7 @@ fn without_a_stopping_rule_a_run_takes_all_its_steps() {
     assert_eq!(outcome(&model, &data, &initial, &options), Outcome::OutOfSteps);
 }
 
-/// A NaN in place of any parameter ends the run at the end of its first epoch.
+/// A NaN in any parameter ends the run after its first epoch.
 fn check_not_a_number(model: &impl Trainable, data: &Dataset, initial: &[f64]) {
     let methods = [
         Method::GradientDescent,

@@ -5,8 +5,8 @@
 //! Batch size 1: one sweep over the coordinates updates both layers for step t and accumulates the
 //! output and the gradient norm of step t + 1, `‖∇‖² = r² Σ_j x_j²(a_j² + b_j²)`.
 //!
-//! Larger batches: one pass over the inputs takes each row's residual and adds its share of c while
-//! the row is still in the first-level cache.
+//! Larger batches: one pass over the inputs computes each row's residual and adds its term to c
+//! while the row is still in the first-level cache.
 
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
@@ -28,7 +28,7 @@ pub struct DiagonalKernel<'a, E = f64> {
     inputs: AlignedVec<E>,
     a: AlignedVec<E>,
     b: AlignedVec<E>,
-    /// `β = a ⊙ b`, and `c`, for batches.
+    /// `β = a ⊙ b`, for batches; `correlation` is c.
     coefficients: AlignedVec<E>,
     correlation: AlignedVec<E>,
 }
@@ -42,10 +42,10 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
         Self::with_arch(simd::arch(), model, data, parameters)
     }
 
-    /// As [`new`](Self::new), on a chosen instruction set.
+    /// Like [`new`](Self::new), on a chosen instruction set.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// See [`new`](Self::new).
     pub fn with_arch(
         arch: Arch,
         model: DiagonalLinear,
@@ -108,7 +108,8 @@ impl<E: Real> WithSimd for DiagonalSingleSteps<'_, '_, E> {
         let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
         let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
         let zero = Lanes::splat(simd, E::ZERO);
-        // A multiple of zero leaves the layers as they are.
+        // With a multiple of zero the sweep computes the first output and leaves the layers
+        // unchanged.
         let start = [input(first), input(first)];
         let (mut out, mut squares) = sweep(simd, [&mut a, &mut b], start, zero);
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
@@ -125,7 +126,7 @@ impl<E: Real> WithSimd for DiagonalSingleSteps<'_, '_, E> {
     }
 }
 
-/// Moves both layers by `multiple · x ⊙ (b, a)`; then the output `Σ a_j b_j x'_j` and
+/// Adds `multiple · x ⊙ (b, a)` to the layers (a, b). Returns the output `Σ a_j b_j x'_j` and
 /// `Σ x'_j²(a_j² + b_j²)` at the next input x'.
 #[inline(always)]
 fn sweep<S: Simd, E: Real>(

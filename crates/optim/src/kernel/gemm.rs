@@ -50,7 +50,7 @@ impl<E: Real> Grouped<E> {
         }
     }
 
-    /// Writes all values as [`load_rows`](Self::load_rows) reads them.
+    /// Writes all values in the layout that [`load_rows`](Self::load_rows) reads.
     pub(super) fn store_rows(&self, values: &mut [f64], stride: usize) {
         let len = E::LANES * self.columns;
         for (j, row) in values.chunks_mut(stride).take(self.rows).enumerate() {
@@ -80,7 +80,8 @@ pub(super) fn interleave<'v, E: Real>(block: &mut [E], vectors: impl Iterator<It
     }
 }
 
-/// Where a result goes: entry (j, c) to lane j mod L at `group · (j / L) + column · c`.
+/// The layout of a result: entry (j, c) is lane j mod L of the element at
+/// `group · (j / L) + column · c`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strides {
     pub(super) group: usize,
@@ -145,7 +146,8 @@ impl<E: Real> RankK<'_, E> {
     }
 }
 
-/// Cuts groups into tiles: of up to three groups where a register holds a group, else of one.
+/// Cuts groups into tiles. A tile has up to three groups if one register holds a group, and one
+/// group otherwise.
 #[derive(Debug)]
 pub(super) struct Tiles {
     first: usize,
@@ -159,7 +161,7 @@ impl Tiles {
         Self { first: 0, end: groups, highest: if Lanes::<S>::REGISTERS == 1 { 3 } else { 1 } }
     }
 
-    /// The first group of the next tile, and their number: as even as possible.
+    /// The first group of the next tile and its number of groups. Tiles are as even as possible.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(usize, usize)> {
         let (first, rest) = (self.first, self.end - self.first);
@@ -172,15 +174,15 @@ impl Tiles {
     }
 }
 
-/// Work on one tile.
+/// A computation on one tile.
 trait OnTile<S: Simd> {
-    /// Works on `G` groups in `R` registers, with `C` vectors of the block at a time.
+    /// Runs on `G` groups held in `R` registers, with `C` vectors of the block at a time.
     fn run_on<const G: usize, const R: usize, const C: usize>(self, simd: S);
 }
 
-/// Runs a job on a tile of `count` groups, in a function of its own for each size, because the
-/// inlined code would be too large. The height of a tile and the number of vectors it takes at a
-/// time follow from the number of registers.
+/// Runs a job on a tile of `count` groups, in a separate function for each size, because inlining
+/// all of them would make the code too large. The height of a tile and the number of vectors it
+/// takes at a time follow from the number of registers.
 #[inline(always)]
 fn on_tile<S: Simd, E: Real, T: OnTile<S>>(simd: S, count: usize, job: T) {
     match (Lanes::<S, E>::REGISTERS, count) {

@@ -12,7 +12,7 @@ use pulp::Simd;
 
 use super::gemm::{Gemm, Grouped, RankK, Strides, Tiles, interleave};
 
-/// A block of inputs, and the moves of the weights that follow from their steps.
+/// A block of inputs, with the weight updates of the steps on them.
 #[derive(Debug)]
 pub(super) struct InputLayer<E: Real = f64> {
     /// Number of neurons, filled up to whole groups.
@@ -26,7 +26,7 @@ pub(super) struct InputLayer<E: Real = f64> {
     products: AlignedVec<E>,
     /// A row of neurons for each step: the multiple of the input that their weights move by.
     coefficients: AlignedVec<E>,
-    /// True while the weights have not been moved by these coefficients.
+    /// True while these coefficients have not been applied to the weights.
     is_pending: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct InputLayerStep<'b, S: Simd, E: Real = f64> {
     pub(super) gram: &'b [E],
     /// Products with the weights at the start of the block.
     pub(super) products: GroupsMut<'b, S, E>,
-    /// The coefficients of the steps before, row by row.
+    /// The coefficients of the earlier steps of the block, row by row.
     before: Groups<'b, S, E>,
     /// The coefficients of this step, to be set.
     pub(super) coefficients: GroupsMut<'b, S, E>,
@@ -58,7 +58,8 @@ impl<E: Real> InputLayer<E> {
         }
     }
 
-    /// Moves the weights by the steps of the last block, and starts a block of the listed samples.
+    /// Applies the updates of the last block to the weights, and starts a block of the listed
+    /// samples.
     ///
     /// `inputs` are the inputs of all samples, row by row.
     #[inline(always)]
@@ -113,7 +114,7 @@ impl<E: Real> InputLayer<E> {
         }
     }
 
-    /// Moves the weights by the steps of the last block.
+    /// Applies the updates of the last block to the weights.
     #[inline(always)]
     pub(super) fn finish<S: Simd>(&mut self, simd: S, weights: &mut Grouped<E>) {
         if self.is_pending {
@@ -126,7 +127,8 @@ impl<E: Real> InputLayer<E> {
 }
 
 impl<S: Simd, E: Real> InputLayerStep<'_, S, E> {
-    /// The products of the input of step `t` with group `k` of the moved weights.
+    /// The products of the input of step `t` with group `k` of the weights as updated by the
+    /// earlier steps.
     #[inline(always)]
     pub(super) fn product(&self, simd: S, t: usize, k: usize) -> Lanes<S, E> {
         let groups = self.coefficients.len();

@@ -16,7 +16,7 @@ pub struct PlainKernel<'a, M: ?Sized> {
     parameters: Vec<f64>,
     mean_gradient: Vec<f64>,
     output: Vec<f64>,
-    /// k × p.
+    /// The gradients of the k outputs at one sample, k × p.
     sample_gradients: Vec<f64>,
 }
 
@@ -30,11 +30,11 @@ impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
         Self::with_optimizer(model, data, parameters, Optimizer::sgd(), state)
     }
 
-    /// A kernel that starts from `parameters`, with the steps of `optimizer`, which goes on from
-    /// `state`; the default state is the one before the first step.
+    /// A kernel that starts from `parameters`, with steps of `optimizer` that start from `state`.
+    /// The default state is the one before the first step.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// See [`new`](Self::new).
     pub fn with_optimizer(
         model: &'a M,
         data: &'a Dataset,

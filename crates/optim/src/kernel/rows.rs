@@ -119,7 +119,7 @@ pub(super) fn update_rows<S: Simd>(
     }
 }
 
-/// The rows that have not been taken. Ascending rows are cut off the front one by one: they are
+/// The rows that have not been taken yet. Ascending rows are cut off the front one by one: they are
 /// disjoint without a check of every pair.
 struct Rest<'h, V> {
     registers: &'h mut [V],

@@ -1,4 +1,4 @@
-//! What a step is, for every kernel.
+//! The step of a kernel: its samples, its update and its measurements.
 
 use flatmin_models::Dataset;
 
@@ -9,12 +9,12 @@ use crate::optimizer::OptimizerState;
 pub enum Samples<'s> {
     /// The whole data set, in order.
     All,
-    /// The samples with these indices. One of them may stand there more than once.
+    /// The samples with these indices. An index may occur more than once.
     Batch(&'s [u32]),
 }
 
 impl Samples<'_> {
-    /// Their number, out of the samples of `data`.
+    /// The number of these samples, where `data` is the whole data set.
     pub(super) fn len(self, data: &Dataset) -> usize {
         match self {
             Self::All => data.sample_count(),
@@ -32,7 +32,7 @@ impl Samples<'_> {
     }
 }
 
-/// How far a step goes along the gradient.
+/// The learning rate and the clipping of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// The learning rate η.
@@ -42,7 +42,8 @@ pub struct Update {
 }
 
 impl Update {
-    /// What clipping leaves of a gradient of this norm, `min(1, clip/norm)`, and whether it clips.
+    /// The factor by which clipping scales a gradient of this norm, `min(1, clip/norm)`, and true
+    /// if it is clipped.
     #[inline]
     pub(super) fn clip(self, gradient_norm: f64) -> (f64, bool) {
         if gradient_norm > self.clip_norm {
@@ -52,7 +53,7 @@ impl Update {
         }
     }
 
-    /// The factor of the gradient, `η · min(1, clip/norm)`, and whether it was clipped.
+    /// The factor of the gradient in the step, `η · min(1, clip/norm)`, and true if it is clipped.
     #[inline]
     pub(super) fn factor(self, gradient_norm: f64) -> (f64, bool) {
         let (scale, clipped) = self.clip(gradient_norm);
@@ -60,7 +61,7 @@ impl Update {
     }
 }
 
-/// What one step saw.
+/// The measurements of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// The loss of the batch before the step, `(1/2B) Σ r_i²`.
@@ -71,7 +72,7 @@ pub struct Step {
     pub clipped: bool,
 }
 
-/// What a run of steps saw, summed up.
+/// The sums of the measurements of consecutive steps.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
     /// Number of steps.
@@ -105,8 +106,8 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. Indices beyond the data
-/// panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. An index beyond the data
+/// causes a panic.
 pub trait Kernel: Send {
     /// One step on the samples `samples`.
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step;
@@ -124,8 +125,8 @@ pub trait Kernel: Send {
     /// One step of batch size 1 for each entry of `order`, with the learning rate of the same
     /// position.
     ///
-    /// Kernels may take steps together. The numbers agree to rounding with those of
-    /// [`batch_step`](Kernel::batch_step) one by one, and of several calls for parts of the
+    /// A kernel may compute several steps together. The results agree to rounding with separate
+    /// calls of [`batch_step`](Kernel::batch_step), and with several calls for parts of the
     /// sequence.
     ///
     /// # Panics
@@ -143,8 +144,8 @@ pub trait Kernel: Send {
     /// The current parameters, in the layout of the model.
     fn parameters(&self) -> Vec<f64>;
 
-    /// What the optimizer keeps for the next step: nothing for plain SGD, the only optimizer of the
-    /// fused kernels.
+    /// The state of the optimizer after the last step. It is empty for plain SGD, the only
+    /// optimizer of the fused kernels.
     fn optimizer_state(&self) -> OptimizerState {
         OptimizerState::default()
     }

@@ -25,7 +25,7 @@ const DENSE_SAMPLES: usize = 6;
 pub(super) struct MlpBatchBuffers {
     /// Largest number of samples that go through the network together.
     capacity: usize,
-    /// Their inputs, unless the step is on the whole data set.
+    /// The inputs of these samples, unless the step is on the whole data set.
     inputs: AlignedVec,
     neurons: Vec<Neurons>,
     gradients: Vec<Gradient>,
@@ -108,8 +108,8 @@ impl WithSimd for MlpBatchStep<'_, '_> {
     }
 }
 
-/// The padded inputs of `count` samples from position `start` on, gathered where they do not lie
-/// one after another.
+/// The padded inputs of `count` samples from position `start` on. They are copied to `gathered`
+/// unless they are contiguous already.
 #[inline(always)]
 fn block_inputs<'b>(
     network: &'b MlpNetwork<'_>,
@@ -183,8 +183,8 @@ impl Block<'_> {
         }
     }
 
-    /// Computes the gradient, or adds to it where `is_added`. Returns its squared norm, or 0 for
-    /// dense products, which may still be added to.
+    /// Computes the gradient, or adds to it if `is_added` is true. Returns its squared norm for
+    /// sweeps, and 0 for dense products, because later blocks may still add to their gradient.
     #[inline(always)]
     fn backward<S: Simd>(
         self,

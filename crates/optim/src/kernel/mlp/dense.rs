@@ -1,4 +1,4 @@
-//! The products of a layer with many samples, as dense products.
+//! The matrix products of a layer on many samples.
 
 #![expect(
     clippy::needless_range_loop,
@@ -13,7 +13,7 @@ use super::network::{Layer, Neurons};
 use super::row_gemm::{Epilogue, Factors, Lines, RowGemm};
 use crate::kernel::rows::{TILE_ROWS, products, rows_of};
 
-/// A layer on `count` samples. Padding takes part as zeros.
+/// A layer on `count` samples. Padding consists of zeros and takes part in the products.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dense<'l> {
     pub(super) layer: &'l Layer,
@@ -25,7 +25,8 @@ pub(super) struct Dense<'l> {
 }
 
 impl Dense<'_> {
-    /// Computes values and slopes from the values below; for ReLU no slopes, which the values show.
+    /// Computes values and slopes from the values of the layer below. For ReLU it computes no
+    /// slopes, because the values determine them.
     #[inline(always)]
     pub(super) fn forward<S: Simd>(
         self,
@@ -70,8 +71,8 @@ impl Dense<'_> {
         }
     }
 
-    /// Computes the pre-activations of a single neuron. Of each padded row of the transposed
-    /// weights, only one entry would be used.
+    /// Computes the pre-activations of a single neuron. A dense product would use only one entry of
+    /// each padded row of the transposed weights.
     #[inline(always)]
     fn forward_to_one<S: Simd>(self, simd: S, below: &[f64], values: &mut [f64]) {
         let Self { layer, count, .. } = self;
@@ -94,7 +95,7 @@ impl Dense<'_> {
         }
     }
 
-    /// Computes the deltas below; their sums over the samples are added to `biases`.
+    /// Computes the deltas of the layer below, and adds their sums over the samples to `biases`.
     #[inline(always)]
     pub(super) fn pull<S: Simd>(
         self,
@@ -128,7 +129,7 @@ impl Dense<'_> {
         gemm.run(simd);
     }
 
-    /// Computes the gradient by the weights, or adds to it where `is_added`.
+    /// Computes the gradient with respect to the weights, or adds to it if `is_added` is true.
     #[inline(always)]
     pub(super) fn gradient<S: Simd>(
         self,
@@ -162,12 +163,12 @@ fn pitch(layer: &Layer) -> usize {
     ((padded(layer.outputs) / LANES) | 1) * LANES
 }
 
-/// Zeros in place of the transposed weights of a layer.
+/// A buffer of zeros for the transposed weights of a layer.
 pub(super) fn room_for_transposed(layer: &Layer) -> AlignedVec {
     AlignedVec::zeros(layer.stride * pitch(layer))
 }
 
-/// Writes the weights of a layer with a row for each of its inputs.
+/// Writes the transposed weights of a layer: one row for each of its inputs.
 #[inline(always)]
 pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
     const SIDE: usize = TILE_ROWS;
@@ -193,10 +194,11 @@ pub(super) fn transpose(layer: &Layer, out: &mut [f64]) {
     }
 }
 
-/// The squared norm of the gradient by the parameters of a layer.
+/// The squared norm of the gradient with respect to the parameters of a layer.
 #[inline(always)]
 pub(super) fn norm_squared<S: Simd>(simd: S, weights: &[f64], biases: &[f64]) -> f64 {
-    // Enough sums that none waits for the one before. Rows and columns are padded to whole blocks.
+    // With four independent sums, no addition waits for the previous one. Rows and columns are
+    // padded to whole blocks.
     const SUMS: usize = 4;
     let weights = Groups::<S>::new(weights);
     let mut sums = [Lanes::splat(simd, 0.0); SUMS];

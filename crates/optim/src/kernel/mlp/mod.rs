@@ -1,14 +1,14 @@
 //! Fused steps of the multilayer perceptron, `h_0 = x`, `h_l = σ(W_l h_{l−1} + b_l)`.
 //!
-//! With `δ_L` the residuals and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient is `δ_l h_{l−1}ᵀ`
-//! by `W_l` and `δ_l` by `b_l`.
+//! With `δ_L` the residuals and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient with respect to
+//! `W_l` is `δ_l h_{l−1}ᵀ`, and with respect to `b_l` it is `δ_l`.
 //!
 //! Batch size 1 ([`single`]): the input layer, which is the largest where inputs are long, takes
 //! `LANES` steps in a sweep over its weights. In the other layers the update of step t and the
 //! forward pass of step t + 1 are one sweep; their weights are read only once more, for the
-//! pull-back `W_lᵀ δ_l`. The gradient norm needs no pass of its own: that of `δ_l h_{l−1}ᵀ` is
-//! `‖δ_l‖ ‖h_{l−1}‖`. Neurons of a ReLU layer that are off have `δ = 0`: their weights are neither
-//! pulled back nor updated.
+//! pull-back `W_lᵀ δ_l`. The gradient norm needs no extra pass, because the norm of `δ_l h_{l−1}ᵀ`
+//! is `‖δ_l‖ ‖h_{l−1}‖`. Neurons of a ReLU layer that are off have `δ = 0`: their weights are
+//! neither pulled back nor updated.
 //!
 //! Larger batches ([`batch`]): the gradient is summed up, by such sweeps for a few samples and by
 //! dense products ([`dense`]) for more.
@@ -35,7 +35,7 @@ use super::step::{Kernel, Samples, Segment, Step, Update};
 pub struct MlpKernel<'a> {
     arch: Arch,
     network: MlpNetwork<'a>,
-    /// Made for the first steps of their kind, like `batch`.
+    /// Allocated at the first single-sample steps; `batch` is allocated at the first larger batch.
     single: Option<MlpSingleBuffers>,
     batch: Option<MlpBatchBuffers>,
 }
@@ -52,7 +52,7 @@ impl<'a> MlpKernel<'a> {
     /// A kernel that starts from `parameters`, on a chosen instruction set.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// See [`new`](Self::new).
     pub fn with_arch(arch: Arch, model: &Mlp, data: &'a Dataset, parameters: &[f64]) -> Self {
         let input_dim = model.input_dim();
         assert_eq!(parameters.len(), model.parameter_count(), "number of parameters");

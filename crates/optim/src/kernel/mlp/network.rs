@@ -56,7 +56,7 @@ pub(super) struct Neurons {
     pub(super) values: AlignedVec,
     /// σ'; unused for the last layer.
     pub(super) slopes: AlignedVec,
-    /// `δ_l`, the gradient of the loss by the pre-activations.
+    /// `δ_l`, the gradient of the loss with respect to the pre-activations.
     pub(super) deltas: AlignedVec,
 }
 

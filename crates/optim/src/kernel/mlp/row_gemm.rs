@@ -31,22 +31,22 @@ pub(super) struct Factors<'a> {
     pub(super) values: &'a [f64],
     /// Entries from one line of factors to the next.
     pub(super) stride: usize,
-    /// Which factors make a line.
+    /// The layout of the lines.
     pub(super) lines: Lines,
     /// The number of rows of A.
     pub(super) terms: usize,
 }
 
-/// Which factors lie together.
+/// The layout of the factors: a line is a contiguous run of factors.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lines {
-    /// The factors of a row of C.
+    /// A line holds the factors of a row of C.
     Rows,
-    /// The factors of a row of A.
+    /// A line holds the factors of a row of A.
     Columns,
 }
 
-/// What is done with the sums before they are stored.
+/// The operation on the sums before they are stored.
 #[derive(Debug)]
 pub(super) enum Epilogue<'a, S: Simd> {
     /// The sums replace the stored values.
@@ -68,7 +68,8 @@ impl<S: Simd> RowGemm<'_, S> {
     /// Computes the product.
     #[inline(always)]
     pub(super) fn run(mut self, simd: S) {
-        // As many accumulators as fit beside a row of A and a factor, into 32 registers or into 16.
+        // The widest tile has as many accumulators as fit into 32 or 16 registers, beside a row of
+        // A and a factor.
         let widest = if S::F64_LANES == 8 { 4 } else { 3 };
         let mut first = 0;
         while first < self.registers {
@@ -111,8 +112,8 @@ impl<S: Simd> RowGemm<'_, S> {
         let start = row * registers + first;
         let target = Target { out: &mut out[start..], registers, start, first, epilogue };
         let rows = &rows[first..];
-        // A function of its own hides from the compiler how lines of factors follow each other. It
-        // would else keep few addresses and spend its registers on computing the others.
+        // A separate function hides from the compiler how far apart the lines of factors are.
+        // Otherwise it would keep few addresses and spend its registers on computing the others.
         match lines {
             Lines::Rows => {
                 let factors = Factors { values: &values[row * stride..], ..*factors };
@@ -147,7 +148,7 @@ impl<S: Simd, const R: usize, const N: usize, const BY_ROWS: bool> NullaryFnOnce
         let mut sums = [[simd.splat_f64s(0.0); R]; N];
         let rows = rows.chunks(pitch).take(terms);
         if BY_ROWS {
-            // Cut to the same length, for the compiler to see.
+            // Slices of one length let the compiler drop the bounds checks.
             let mut lines = [&values[..0]; N];
             for j in 0..N {
                 lines[j] = &values[j * stride..][..terms];
@@ -184,7 +185,7 @@ fn add_row<S: Simd, const R: usize, const N: usize>(
     }
 }
 
-/// Where a tile is written to.
+/// The place in C that a tile is written to.
 struct Target<'t, 'a, S: Simd> {
     /// C from the first entry of the tile on.
     out: &'t mut [S::f64s],
@@ -227,7 +228,7 @@ impl<S: Simd> Target<'_, '_, S> {
                 let shift = &shift[first..][..R];
                 each!(|j, r, _old| {
                     let value = simd.add_f64s(shift[r], sums[j][r]);
-                    // Not `value > 0`: a NaN has to be seen in the loss.
+                    // Not `value > 0`: a NaN must reach the loss.
                     let is_off = simd.less_than_or_equal_f64s(value, zero);
                     simd.select_f64s(is_off, zero, value)
                 });
@@ -260,7 +261,7 @@ mod tests {
 
     use super::{Epilogue, Factors, Lines, RowGemm};
 
-    /// Names of the ends, in the order of their definition.
+    /// Names of the epilogues, in the order of their definition.
     const ENDS: [&str; 6] = ["replace", "add", "shift", "rectify", "mask", "scale"];
 
     /// Numbers of both signs.
@@ -281,7 +282,7 @@ mod tests {
 
     struct Operands {
         rows: AlignedVec,
-        /// Entries from one of them to the next.
+        /// Entries from the start of one row to the start of the next.
         pitch: usize,
         factors: AlignedVec,
         stride: usize,
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn products_have_the_bits_of_their_definition() {
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        // From 1 register to 8 of AVX-512, whole tiles and all rests of them.
+        // Widths from 1 to 8 registers of AVX-512, with whole tiles and every possible remainder.
         for (count, width, terms) in [
             (1, 8, 1),
             (3, 16, 5),

@@ -17,12 +17,12 @@ use crate::kernel::step::{Segment, Step, Update};
 pub(super) struct MlpSingleBuffers {
     here: Vec<Neurons>,
     next: Vec<Neurons>,
-    /// The rows of every layer but the first.
+    /// The rows of every layer except the first.
     lists: Vec<Rows>,
-    /// By how much the rows of a layer are moved, as multiples of its input; as long as the widest
-    /// layer.
+    /// The updates of the rows of a layer, as multiples of its input. There are as many as the
+    /// widest layer has rows.
     coefficients: AlignedVec,
-    /// The weights of the input layer, while steps are made.
+    /// The weights of the input layer in groups of rows, for the duration of a call.
     first: Grouped,
     input_layer: InputLayer,
 }
@@ -75,7 +75,7 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
         let MlpSingleBuffers { here, next, lists, coefficients, first, input_layer } = buffers;
         let (activation, last) = (*activation, layers.len() - 1);
         let activation_of = |l| (l < last).then_some(activation);
-        // Before the first step every row is only read.
+        // Before the first step no row is updated.
         let Some(block) = order.chunks(LANES).next() else { return segment };
         first.load_rows(&layers[0].weights, layers[0].stride);
         input_layer.begin(simd, first, inputs, block);
@@ -173,8 +173,7 @@ fn multiply<S: Simd>(simd: S, input_layer: &mut InputLayer, t: usize, values: &m
     }
 }
 
-/// Sets `scale · δ`, by which the rows of a layer are moved along their input, and moves the
-/// biases.
+/// Sets the row updates `scale · δ`, as multiples of the layer's input, and updates the biases.
 #[inline(always)]
 fn take_moves<S: Simd>(
     simd: S,

@@ -5,8 +5,8 @@ use pulp::Simd;
 
 use super::network::Layer;
 
-/// The gradient by the parameters of a layer, padded like them. There is one by biases even where
-/// the layer has none.
+/// The gradient with respect to the parameters of a layer, padded like them. It has entries for
+/// biases even if the layer has none.
 #[derive(Debug)]
 pub(super) struct Gradient {
     pub(super) weights: AlignedVec,
@@ -21,13 +21,14 @@ impl Gradient {
         }
     }
 
-    /// The gradient by the biases of `layer`; empty where it has none, whatever sums are stored.
+    /// The gradient with respect to the biases of `layer`; empty if it has none, although the sums
+    /// have a place for it.
     pub(super) fn biases_of(&self, layer: &Layer) -> &[f64] {
         if layer.has_biases { &self.biases } else { &[] }
     }
 }
 
-/// Adds the rows to `sum`, one after the other.
+/// Adds the rows to `sum`, one by one.
 #[inline(always)]
 pub(super) fn add_rows_to<S: Simd>(simd: S, rows: &[f64], sum: &mut [f64]) {
     let mut sum = GroupsMut::<S>::new(sum);

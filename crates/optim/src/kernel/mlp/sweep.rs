@@ -8,8 +8,8 @@ use super::network::{Layer, Neurons};
 use super::sums::{Gradient, add_rows_to, mask};
 use crate::kernel::rows::{TILE_ROWS, products, rows_of};
 
-/// A layer on `count` samples, too few for dense products. Padding takes part as zeros: whole
-/// registers are fastest.
+/// A layer on `count` samples, too few for dense products. Padding consists of zeros and takes part
+/// in the products, because whole registers are fastest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweeps<'l> {
     pub(super) layer: &'l Layer,
@@ -38,7 +38,7 @@ impl Sweeps<'_> {
         let weights = S::as_simd_f64s(&layer.weights).0;
         let below = S::as_simd_f64s(below).0;
         let registers = stride / S::F64_LANES;
-        // Whole blocks of rows: those beyond the outputs are zero.
+        // Blocks of rows are whole: the rows beyond the outputs are zero.
         let blocks =
             weights.chunks_exact(TILE_ROWS * registers).take(layer.outputs.div_ceil(TILE_ROWS));
         for (b, block) in blocks.enumerate() {
@@ -77,7 +77,7 @@ impl Sweeps<'_> {
         }
     }
 
-    /// Computes the deltas below, `P = Δ W` times the slopes.
+    /// Computes the deltas of the layer below, `P = Δ W` times the slopes.
     #[inline(always)]
     pub(super) fn pull<S: Simd>(self, simd: S, deltas: &[f64], below: &mut Neurons) {
         let used = self.count * self.layer.stride;
@@ -130,7 +130,7 @@ impl Sweeps<'_> {
             gradient.biases.fill(0.0);
             add_rows_to(simd, &deltas[..count * rows], &mut gradient.biases);
         }
-        // Few samples are one block: it starts the gradient.
+        // So few samples are a single block, which overwrites the old gradient.
         let mut squares = Lanes::splat(simd, 0.0);
         let registers = stride / S::F64_LANES;
         let input = S::as_simd_f64s(input).0;
@@ -163,7 +163,7 @@ impl Sweeps<'_> {
     }
 }
 
-/// `sum += Σ_r factor_r · row_r`, or without the old sum.
+/// `sum += Σ_r factor_r · row_r`, or `sum = Σ_r factor_r · row_r` for the first rows.
 #[inline(always)]
 fn add_rows<S: Simd>(
     simd: S,

@@ -1,7 +1,7 @@
 //! Steps on several samples.
 //!
 //! Samples go through the network in blocks of `LANES`. Their residuals, the mask and the gradient
-//! of the output weights are taken while their pre-activations are in the first-level cache. The
+//! of the output weights are computed while their pre-activations are in the first-level cache. The
 //! second product sums the gradient over a chunk of blocks. Both products read inputs that were
 //! interleaved beforehand (once, for the whole data set), so that nothing is packed or transposed
 //! in a step.
@@ -21,19 +21,19 @@ const CHUNK_SAMPLES: usize = 128;
 #[derive(Debug)]
 pub(super) struct ReluBatchBuffers<E> {
     count: usize,
-    /// True when the inputs are the whole data set.
+    /// True if the samples are the whole data set.
     whole: bool,
     /// Blocks of inputs, interleaved; the last one filled up with zeros.
     inputs: AlignedVec<E>,
-    /// Blocks of coordinates of all inputs, interleaved; samples filled up to whole blocks of
-    /// `inputs`.
+    /// Interleaved blocks of coordinates of all inputs. Zeros fill up the samples to whole blocks
+    /// of `inputs`.
     coordinates: AlignedVec<E>,
     /// The targets, filled up with zeros.
     targets: AlignedVec,
     /// Pre-activations: a padded row of neurons for each sample of a block.
     z: AlignedVec<E>,
-    /// Gradients by the pre-activations, for a chunk of samples: groups of neurons, sample by
-    /// sample.
+    /// Gradients with respect to the pre-activations, for a chunk of samples: groups of neurons,
+    /// sample by sample.
     deltas: AlignedVec<E>,
     /// The gradients, laid out like the weights.
     hidden_gradient: AlignedVec<E>,
@@ -102,7 +102,7 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
         let mut loss = 0.0;
         let mut first = 0;
         while first < blocks {
-            // Chunks as even as possible, of whole blocks.
+            // Chunks consist of whole blocks and are as even as possible.
             let rest = blocks - first;
             let chunk = rest.div_ceil(rest.div_ceil(CHUNK_SAMPLES / E::LANES));
             for b in 0..chunk {
@@ -140,11 +140,12 @@ impl<E: Real> ReluBatchBuffers<E> {
         .run(simd);
     }
 
-    /// Goes backward through block `block` of the samples, which is the `b`-th of `chunk` blocks.
+    /// Runs the backward pass of block `block` of the samples, which is the `b`-th of `chunk`
+    /// blocks.
     ///
-    /// Takes the residuals `r = Σ_j a_j σ(z_j) − y`, adds the share of the block to
-    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns its
-    /// share of the loss.
+    /// Computes the residuals `r = Σ_j a_j σ(z_j) − y`, adds the terms of the block to
+    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns the
+    /// contribution of the block to the loss.
     #[inline(always)]
     fn backward<S: Simd>(
         &mut self,
@@ -184,7 +185,7 @@ impl<E: Real> ReluBatchBuffers<E> {
     }
 
     /// Adds `Δᵀ X`, over `chunk` blocks of samples from block `first` on, to the gradient of the
-    /// hidden weights; the first chunk starts it.
+    /// hidden weights; the first chunk overwrites it.
     #[inline(always)]
     fn sum_gradient<S: Simd>(&mut self, simd: S, input_dim: usize, first: usize, chunk: usize) {
         let (depth, samples) = (chunk * E::LANES, self.targets.len());

@@ -1,7 +1,7 @@
 //! Fused steps of the two-layer ReLU network, `f(x) = Σ_j a_j max(w_j·x, 0)`.
 //!
-//! With `z_j = w_j·x` and the residual r, the gradient of `r²/2` is `r max(z_j, 0)` by `a_j` and
-//! `r a_j 1(z_j > 0) x` by `w_j`.
+//! With `z_j = w_j·x` and the residual r, the gradient of `r²/2` with respect to `a_j` is
+//! `r max(z_j, 0)`, and with respect to `w_j` it is `r a_j 1(z_j > 0) x`.
 //!
 //! Batch size 1 ([`single`]): `LANES` steps in a sweep over the hidden weights. Larger batches
 //! ([`batch`]): two dense products with residuals, mask and gradient fused between them. Both keep
@@ -29,7 +29,7 @@ pub struct ReluKernel<'a, E: Real = f64> {
     width: usize,
     network: ReluNetwork<'a, E>,
     input_layer: InputLayer<E>,
-    /// Made for the first step on several samples, and again for another number of them.
+    /// Allocated at the first step on several samples, and again when their number changes.
     batch: Option<ReluBatchBuffers<E>>,
 }
 
@@ -45,7 +45,7 @@ impl<'a, E: Real> ReluKernel<'a, E> {
     /// A kernel that starts from `parameters`, on a chosen instruction set.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// See [`new`](Self::new).
     pub fn with_arch(
         arch: Arch,
         model: TwoLayerRelu,

@@ -39,8 +39,9 @@ impl<E: Real> WithSimd for ReluSingleSteps<'_, '_, E> {
     }
 }
 
-/// Step `t` of the block: takes the output, the gradient norm and clipping, updates the output
-/// weights, and sets the coefficients of the hidden weights, which are zero for inactive neurons.
+/// Step `t` of the block: computes the output, the gradient norm and the clipping, updates the
+/// output weights, and sets the coefficients of the hidden weights. These are zero for inactive
+/// neurons.
 #[inline(always)]
 fn step<S: Simd, E: Real>(
     simd: S,
@@ -58,7 +59,7 @@ fn step<S: Simd, E: Real>(
         step.products.set(k, z);
         let (a, active_z) = (output.get(simd, k), z.where_positive(simd, z));
         let active_a = z.where_positive(simd, a);
-        // Not the active one: a NaN has to be seen in the loss.
+        // Uses `a` and not `active_a`: a NaN must reach the loss.
         out = a.mul_add(simd, active_z, out);
         z_squares = active_z.mul_add(simd, active_z, z_squares);
         a_squares = active_a.mul_add(simd, active_a, a_squares);

@@ -17,7 +17,7 @@ use pulp::{Simd, WithSimd};
 /// hold.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 
-/// ln 2 less [`LN_2`].
+/// ln 2 minus [`LN_2`].
 const LN_2_REST: f64 = 2.319_046_813_846_3e-17;
 
 /// `1/(k + 2)!` for k = 12, …, 0.
@@ -63,7 +63,7 @@ pub enum Activation {
     Identity,
 }
 
-/// A text that names no [`Activation`]. Its message lists the choices.
+/// The error for a string that is not the name of an [`Activation`]. Its message lists the names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown activation '{text}', expected tanh, relu, gelu or identity")]
 pub struct UnknownActivation {
@@ -155,8 +155,8 @@ impl Activation {
         }
     }
 
-    /// Replaces the pre-activations z of a layer by σ(z). Returns σ'(z) and σ''(z); the latter is 0
-    /// × 0 where σ'' vanishes everywhere.
+    /// Replaces the pre-activations z of a layer by σ(z). Returns σ'(z) and σ''(z); σ''(z) is a 0 ×
+    /// 0 matrix if σ'' vanishes everywhere.
     pub(crate) fn activate_layer(self, values: &mut Mat<f64>) -> (Mat<f64>, Mat<f64>) {
         let mut slopes = Mat::zeros(values.nrows(), values.ncols());
         let mut bends = if self.is_piecewise_linear() { Mat::new() } else { slopes.clone() };
@@ -205,7 +205,7 @@ impl Activation {
                 Activated {
                     value: z * below,
                     slope: below + z * density,
-                    // Far out z² leaves the range, and the density is zero.
+                    // Far from zero, z² overflows while the density is zero.
                     bend: if density > 0.0 { density * (2.0 - z * z) } else { 0.0 },
                 }
             }
@@ -214,7 +214,7 @@ impl Activation {
     }
 }
 
-/// `max(z, 0)`, and NaN for a NaN, which `f64::max` would hide.
+/// `max(z, 0)`, and NaN for a NaN, which `f64::max` would turn into 0.
 #[inline(always)]
 pub(crate) fn rectified(z: f64) -> f64 {
     if z <= 0.0 { 0.0 } else { z }
@@ -249,7 +249,7 @@ impl WithSimd for Activate<'_> {
 /// `libm::tanh` takes 14 ns (Intel Xeon).
 #[inline(always)]
 fn tanh(x: f64) -> f64 {
-    // From 20 on, tanh is 1 to the last digit. Written so that a NaN passes.
+    // Beyond 20, tanh is 1 to the last digit. The comparison lets a NaN pass.
     let size = if x.abs() > 20.0 { 20.0 } else { x.abs() };
     let double = 2.0 * size;
     let shifted = double.mul_add(LOG2_E, ROUND);

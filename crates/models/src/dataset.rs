@@ -14,7 +14,7 @@ pub struct Dataset {
     output_dim: usize,
 }
 
-/// Inputs and targets do not make a data set.
+/// The reason why inputs and targets do not make a data set.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
@@ -45,8 +45,8 @@ pub enum DatasetError {
     Size(#[from] SizeError),
 }
 
-/// The part of a problem's data. Both parts of a synthetic problem have the same teacher and
-/// nothing else in common; both parts of real data have no sample in common.
+/// The training part or the test part of a problem's data. Both parts of a synthetic problem have
+/// the same teacher and nothing else in common; both parts of real data have no sample in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// The samples to train on.

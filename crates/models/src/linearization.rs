@@ -1,10 +1,10 @@
-//! A model near one point, as its derivatives see it.
+//! The derivatives of a model at fixed parameters, as products with vectors.
 
 /// The derivatives of a model at fixed parameters θ on s samples, with the residuals
 /// `r_i = f(x_i; θ) − y_i ∈ R^k` in one flat slice of length sk.
 ///
 /// `J` is the Jacobian of these samples, sk × p. Products are exact and sums over the samples, not
-/// means. Every method panics when a slice has another length than said.
+/// means. Every method panics if a slice does not have the stated length.
 pub trait Linearization: Send + Sync {
     /// The residuals, s × k row by row.
     fn residuals(&self) -> &[f64];

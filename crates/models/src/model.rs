@@ -1,4 +1,4 @@
-//! What every model offers.
+//! The trait of all models, and the quantities that follow from it.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::linearization::Linearization;
 
 /// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
-/// The methods about one input are the plain definition. Those about many inputs are the fast ones,
+/// The methods for one input are the plain definition. The methods for many inputs may be faster,
 /// and default to the plain definition. Slices must have the lengths that
 /// [`input_dim`](Model::input_dim), [`output_dim`](Model::output_dim) and
 /// [`parameter_count`](Model::parameter_count) say; every method panics otherwise.
@@ -69,7 +69,7 @@ pub trait Model: Debug + Send + Sync {
     /// The Gram matrix `K = J Jᵀ / n`, nk × nk, both triangles filled.
     ///
     /// `K` has the nonzero spectrum of the Gauss–Newton matrix `G = JᵀJ/n`. The default forms the
-    /// Jacobian, O(n²k²p); models with structure do better.
+    /// Jacobian, O(n²k²p); models with more structure override it with a cheaper method.
     fn gram(&self, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
         let jacobian = self.jacobian(parameters, inputs);
         scaled_gram(&jacobian, 1.0 / inputs.rows() as f64)
@@ -127,7 +127,7 @@ impl Dataset {
     /// The loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`.
     ///
     /// # Panics
-    /// As [`Dataset::residuals`].
+    /// See [`Dataset::residuals`].
     pub fn loss(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
         let residuals = self.residuals(model, parameters);
         simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)

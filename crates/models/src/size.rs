@@ -1,6 +1,6 @@
 //! Sizes of models.
 
-/// A size of a model that is zero.
+/// The error for a model with a size of zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be at least 1")]
 pub struct SizeError {

@@ -44,8 +44,8 @@ fn check_close(actual: &[f64], expected: &[f64], what: &str) -> Result<(), TestC
     check_within(1e-12, actual, expected, what)
 }
 
-/// To `tolerance` of the larger of 1 and the largest entry: the instances have entries of order
-/// one.
+/// Asserts agreement to `tolerance` times the larger of 1 and the largest entry. The entries of the
+/// instances are of order one.
 fn check_within(
     tolerance: f64,
     actual: &[f64],
@@ -60,7 +60,7 @@ fn check_within(
     Ok(())
 }
 
-/// Everything that is computed on many samples, against loops over samples.
+/// Compares every quantity on many samples with a loop over samples.
 fn check_batched(model: &impl Model, samples: usize, seed: u64) -> Result<(), TestCaseError> {
     let (parameters, data, direction) = instance(model, samples, seed);
     let (p, k) = (model.parameter_count(), model.output_dim());
@@ -82,7 +82,7 @@ fn check_batched(model: &impl Model, samples: usize, seed: u64) -> Result<(), Te
         check_close(gram.col_as_slice(j), expected.col_as_slice(j), "Gram matrix")?;
     }
 
-    // A part of the samples, not from the first one where there are more.
+    // Only some of the samples; they begin after the first one if there are several.
     let part = samples / 3..samples;
     let linear = model.linearize(&parameters, &data, part.clone());
     let flat = part.start * k..part.end * k;
@@ -95,7 +95,7 @@ fn check_batched(model: &impl Model, samples: usize, seed: u64) -> Result<(), Te
     check_close(&product, &moved, "J v")?;
 
     let pulled = |weights: &[f64]| -> Vec<f64> {
-        // Products are added to what is there.
+        // Products are added to the values that are there.
         let mut sum = vec![0.5; p];
         for (weight, r) in weights.iter().zip(flat.clone()) {
             sum.iter_mut().zip(row(r)).for_each(|(sum, g)| *sum += weight * g);
@@ -121,8 +121,8 @@ fn check_batched(model: &impl Model, samples: usize, seed: u64) -> Result<(), Te
     check_close(&product, &expected, "H v")
 }
 
-/// First and second derivatives of one sample against central differences with step h: off by h²
-/// times a third derivative, and by rounding over h.
+/// Compares first and second derivatives of one sample with central differences of step h. Their
+/// error is h² times a third derivative, plus the rounding error divided by h.
 fn check_finite_differences(model: &impl Model, seed: u64) -> Result<(), TestCaseError> {
     const STEP: f64 = 1e-4;
     let (parameters, data, direction) = instance(model, 1, seed);
@@ -237,7 +237,7 @@ fn parameters_are_laid_out_layer_by_layer() {
     let ranges: Vec<_> = model.parameter_ranges().collect();
     assert_eq!(ranges, [(0..6, 6..9), (9..12, 12..13)]);
     assert_eq!((model.widths(), model.depth()), (vec![2, 3, 1], 2));
-    // f(x) = 1·(x₁ + 2x₂ + 0.5) + 3, the other neurons silent.
+    // f(x) = 1·(x₁ + 2x₂ + 0.5) + 3; the values of the other neurons are zero.
     let parameters = [1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 1.0, 7.0, 7.0, 3.0];
     let mut output = [0.0];
     model.output(&parameters, &[10.0, 100.0], &mut output);

@@ -1,10 +1,11 @@
-//! Slices of other lengths than a model's are refused, not read in part.
+//! A model refuses slices of the wrong length instead of reading a part of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flatmin_models::{Activation, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 
-/// Lengths of parameters, input, outputs or weights, and of a vector or gradient, off by so much.
+/// Deviations of the lengths of parameters, of the input, of outputs or weights, and of a vector or
+/// gradient.
 type Off = [usize; 4];
 
 /// Calls every method about one input with slices that are longer by `more` and shorter by `less`,
@@ -38,8 +39,8 @@ fn slices_of_other_lengths_are_refused() {
         for which in 0..4 {
             let mut off = none;
             off[which] = 1;
-            // Outputs and weights do not concern the gradient, vectors not the output. A second
-            // derivative that does not depend on the parameters need not look at them.
+            // The gradient does not read outputs or weights, and the output does not read a vector.
+            // A second derivative that does not depend on the parameters need not read them.
             for (found, what) in
                 [(refused(model, off, none), "long"), (refused(model, none, off), "short")]
             {

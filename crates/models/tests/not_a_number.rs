@@ -1,4 +1,4 @@
-//! A parameter that is not a number is seen in the outputs.
+//! A parameter that is NaN makes the outputs NaN.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -6,7 +6,7 @@ use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu, data};
 use rand::RngExt as _;
 
-/// Puts a NaN in place of each parameter in turn, and looks at everything that follows from it.
+/// Replaces each parameter in turn by a NaN, and checks every quantity that depends on it.
 fn check(model: &dyn Model, what: &str) {
     let mut rng = stream(0, "NaN test", 0);
     let (n, k) = (9, model.output_dim());
@@ -54,7 +54,7 @@ fn the_gram_matrix_of_a_network_that_is_not_a_number_is_none() {
         parameters[position] = f64::NAN;
         let is_output_weight = position >= 12;
         let gram = model.gram(&parameters, &inputs);
-        // An output weight is seen where its neuron is active.
+        // An output weight affects only the samples on which its neuron is active.
         let diagonal: Vec<bool> = (0..6).map(|i| gram[(i, i)].is_nan()).collect();
         assert!(diagonal.contains(&true), "parameter {position}");
         assert!(is_output_weight || !diagonal.contains(&false), "parameter {position}");

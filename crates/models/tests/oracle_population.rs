@@ -1,9 +1,9 @@
 //! The population Gauss–Newton matrix of ReLU networks against reference matrices.
 //!
-//! Every file in `data/population` holds a network with its exact matrix and numbers of both,
-//! computed by `generate.py` beside them from integrals over an angle. The first three were also
-//! compared with Monte Carlo averages of 10⁷ samples of both input laws: no entry was further off
-//! than 3.8 standard errors.
+//! Every file in `data/population` holds a network with its exact matrix and characteristic numbers
+//! of both, computed by `generate.py` beside them from integrals over an angle. The first three
+//! were also compared with Monte Carlo averages of 10⁷ samples of both input laws: no entry
+//! deviated by more than 3.8 standard errors.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -81,7 +81,7 @@ fn every_entry_agrees() {
         for i in 0..p {
             for j in 0..p {
                 let (computed, exact) = (matrix[(i, j)], gauss_newton[i * p + j]);
-                // Tens of rounded operations on numbers below ‖Ḡ‖_F, on either side.
+                // Each side consists of some tens of rounded operations on numbers below ‖Ḡ‖_F.
                 assert!(
                     (computed - exact).abs() <= 64.0 * f64::EPSILON * norm,
                     "{}: ({i}, {j}) is {computed}, expected {exact}",
@@ -107,7 +107,7 @@ fn sharpness_and_norms_agree() {
             ("norm_of_a_squared", model.output_norm_squared(&parameters)),
         ] {
             let exact = case.number(field);
-            // Sums of at most 24 terms, and an eigenproblem of that dimension.
+            // The sums have at most 24 terms, and the eigenproblem has that dimension at most.
             assert!(
                 (computed - exact).abs() <= 1e-13 * exact,
                 "{}: {field} is {computed}, expected {exact}",

@@ -1,4 +1,5 @@
-//! Structured computations of the models against plain definitions, on shrinking random instances.
+//! Fast computations of the models compared with their plain definitions, on shrinking random
+//! instances.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -60,7 +61,7 @@ fn output(model: &impl Model, parameters: &[f64], input: &[f64]) -> f64 {
     output[0]
 }
 
-/// `K = JJᵀ/n` and `f(x_i)` by loops over gradients and outputs.
+/// Compares `K = JJᵀ/n` and `f(x_i)` with loops over gradients and outputs.
 fn check_gram_and_outputs(
     model: &impl Model,
     parameters: &[f64],
@@ -76,8 +77,8 @@ fn check_gram_and_outputs(
     let outputs = model.outputs(parameters, inputs);
     for i in 0..n {
         for j in 0..n {
-            // Rounded sums of at most p products, by Cauchy–Schwarz below √(K_ii K_jj) in size;
-            // pre-activations of d products enter squared.
+            // The entries are rounded sums of at most p products, bounded by √(K_ii K_jj) by
+            // Cauchy–Schwarz; pre-activations of d products enter squared.
             let size = (naive[(i, i)] * naive[(j, j)]).sqrt();
             let tolerance = 8.0 * p as f64 * f64::EPSILON * size.max(sum_of_sizes(parameters));
             let (fast, slow) = (gram[(i, j)], naive[(i, j)]);
@@ -97,9 +98,9 @@ fn sum_of_sizes(parameters: &[f64]) -> f64 {
 
 const STEP: f64 = 1.0 / 1024.0;
 
-/// The derivatives along the parameters that `is_smooth` against central differences. Both models
-/// are linear in each single parameter (the ReLU network while no neuron switches), so only
-/// rounding separates the two.
+/// Compares the derivatives along the parameters that `is_smooth` selects with central differences.
+/// Both models are linear in each single parameter (the ReLU network while no neuron switches), so
+/// only rounding separates the two.
 fn check_gradient(
     model: &impl Model,
     parameters: &[f64],
@@ -181,8 +182,9 @@ proptest! {
         check_gram_and_outputs(&model, &parameters, &inputs)?;
     }
 
-    /// Trace, Frobenius norm and largest eigenvalue are closed forms or Lanczos; here they come
-    /// from the dense matrix, which must be symmetric and positive semidefinite.
+    /// The model computes trace, Frobenius norm and largest eigenvalue by closed forms or Lanczos.
+    /// The test computes them from the dense matrix, which must be symmetric and positive
+    /// semidefinite.
     #[test]
     fn relu_population_is_consistent((model, parameters, _) in relu(entry)) {
         let p = model.parameter_count();
@@ -229,13 +231,14 @@ proptest! {
     }
 }
 
-/// The block of two unit neurons in the plane at an angle, against its formula in that angle.
+/// Compares the block of two unit neurons in the plane with its formula in the angle between them.
 fn check_angle(angle: f64, second: [f64; 2]) {
     let model = TwoLayerRelu::new(2, 2).unwrap();
     let parameters = [1.0, 0.0, second[0], second[1], 1.0, 1.0];
     let matrix = dense(&model.population(&parameters), 6);
     let (alpha, tau) = ((PI - angle) / (2.0 * PI), libm::sin(angle) / (2.0 * PI));
-    // A = α I + τ (b bᵀ − c cᵀ) with b at half the angle and c across: a reflection.
+    // A = α I + τ (b bᵀ − c cᵀ), where b lies at half the angle and c is orthogonal to b, so that b
+    // bᵀ − c cᵀ is a reflection.
     let (cos, sin) = (libm::cos(angle), libm::sin(angle));
     let expected = [[alpha + tau * cos, tau * sin], [tau * sin, alpha - tau * cos]];
     for (i, row) in expected.iter().enumerate() {

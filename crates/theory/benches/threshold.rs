@@ -1,6 +1,6 @@
 //! Times of the exact threshold of a two-layer ReLU network (m = d = 100) at its initial
-//! parameters, from its Gram matrix, eigendecomposition included; compared with the dense form
-//! where that is feasible.
+//! parameters, from its Gram matrix and including the eigendecomposition. Small minima are also
+//! timed with the dense form.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop")]
 

@@ -15,7 +15,7 @@ pub struct Alignment {
     /// `min_i χ_i`, where `χ_i = g_iᵀ G g_i / ‖G‖_F²`; zero when `G = 0`. With several outputs it
     /// is the smallest eigenvalue of any `J_i G J_iᵀ / ‖G‖_F²`.
     pub chi_min: f64,
-    /// `max_i χ_i`; with several outputs the largest of these eigenvalues.
+    /// `max_i χ_i`; with several outputs the largest eigenvalue of any `J_i G J_iᵀ / ‖G‖_F²`.
     pub chi_max: f64,
     /// The smallest value of `tr(S G) / (2R ‖G‖_F²)` over the states δ of the linearised model with
     /// loss R > 0, where `S = (1/n) Σ r_i² g_i g_iᵀ − ∇R ∇Rᵀ` is the covariance of the gradient of
@@ -78,8 +78,8 @@ pub fn alignment(minimum: &Minimum) -> Result<Alignment, EigenError> {
     })
 }
 
-/// The smallest eigenvalue of a positive semidefinite matrix, zero if it is zero up to rounding,
-/// and the largest.
+/// The smallest eigenvalue of a positive semidefinite matrix, set to zero if it is zero up to
+/// rounding, and its largest eigenvalue.
 fn extreme_eigenvalues(matrix: &Mat<f64>) -> Result<(f64, f64), EigenError> {
     let values = symmetric_eigenvalues(matrix.as_ref())?;
     let largest = values.last().copied().unwrap_or(0.0).max(0.0);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn orthonormal_rows_have_a_closed_form() {
-        // G = I/n and c_i = 1/n: χ_i = 1, and 1/n is lost to the mean.
+        // G = I/n and c_i = 1/n: χ_i = 1, and the centred alignment loses 1/n to the mean gradient.
         let expected = Alignment { chi_min: 1.0, chi_max: 1.0, centered: 0.5 };
         check(2, 2, &[1.0, 0.0, 0.0, 1.0], expected);
         check(2, 2, &[1e150, 0.0, 0.0, 1e150], expected);

@@ -1,4 +1,4 @@
-//! How a step of SGD draws its samples, and how much noise that makes.
+//! The sampling of the batches of SGD, and the strength of the noise that it causes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use crate::BatchError;
 /// How the samples of a batch are drawn.
 ///
 /// On the command line and in settings a sampling is called `with-replacement`,
-/// `without-replacement` or `reshuffling`; that is what [`Display`](fmt::Display) writes and
-/// [`FromStr`] reads. The feature `serde` stores the same words with underscores.
+/// `without-replacement` or `reshuffling`; [`Display`](fmt::Display) writes these names and
+/// [`FromStr`] reads them. The feature `serde` stores the same words with underscores.
 ///
 /// ```
 /// use flatmin_theory::Sampling;
@@ -56,7 +56,7 @@ impl fmt::Display for Sampling {
     }
 }
 
-/// A text that names no [`Sampling`]. Its message lists the choices.
+/// The error for a string that is not the name of a [`Sampling`]. Its message lists the names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown sampling '{text}', expected with-replacement, without-replacement or reshuffling")]
 pub struct UnknownSampling {
@@ -103,9 +103,9 @@ impl Batch {
     /// `A = (1/B) Σ_{i∈I} g_i g_iᵀ`: `(1−p) G P G + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ`.
     ///
     /// p is `1/B` with replacement and `(n−B)/(B(n−1))` without: 1 for B = 1, and 0 for B = n
-    /// without replacement, which is gradient descent. So is n = 1 without replacement, where the
-    /// formula is 0/0 and p is taken as 0; the exact threshold does not depend on that choice.
-    /// Source: theory, section 1.
+    /// without replacement, which is gradient descent. For n = 1 without replacement the formula is
+    /// 0/0, and p is taken as 0; the exact threshold does not depend on that choice. Source:
+    /// theory, section 1.
     ///
     /// # Errors
     /// [`BatchError::NoSamples`] when `sample_count` is zero, [`BatchError::TooLarge`] when

@@ -4,9 +4,9 @@
 //! fails. Infinity means that the condition holds at every learning rate (no curvature, or no
 //! noise). `p` is the [noise coefficient](crate::Batch::noise_coefficient) and lies in [0, 1].
 //!
-//! The functions are about networks with one output. With k outputs, S2 and S3 hold with p/k in
-//! place of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place
-//! of 1/p. S4, S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
+//! The formulas are for networks with one output. With k outputs, S2 and S3 hold with p/k in place
+//! of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place of 1/p.
+//! S4, S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
 
 use flatmin_linalg::{Bisection, PowerOfTwo, Sharpness};
 
@@ -37,8 +37,8 @@ pub fn sharp_frobenius_bound(frobenius_norm: f64, noise_coefficient: f64) -> f64
 /// S4: SGD is stable at most up to `1/(‖G‖_F √(pμ))`, where `μ` is the centred alignment, see
 /// [`Alignment::centered`](crate::Alignment::centered).
 ///
-/// With the uncentred alignment `min_i χ_i` in its place this would not be a bound: two equal rows
-/// of norm 1, one at a time, are stable up to 2, and the formula would say 1.
+/// With the uncentred alignment `min_i χ_i` in its place this would not be a bound: SGD on two
+/// equal rows of norm 1, one at a time, is stable up to 2, but the formula would give 1.
 pub fn centered_alignment_bound(
     frobenius_norm: f64,
     centered_alignment: f64,
@@ -116,13 +116,13 @@ pub struct Bounds {
 
 impl Bounds {
     /// The bounds of `minimum`, with its alignment, for batches with this noise coefficient. Costs
-    /// O(r): one alignment serves batches of every size.
+    /// O(r), and one alignment serves batches of every size.
     ///
     /// With several outputs S6 alone does not imply S5; then [`spectral`](Self::spectral) is the
     /// smaller of both.
     pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
         let p = noise_coefficient;
-        // Of J/2^e, whose squares are in range.
+        // Eigenvalues of J/2^e, whose squares are within the range of `f64`.
         let (exponent, eigenvalues, _) = minimum.scaled();
         let (sharpness, largest_norm_squared) = minimum.scaled_curvature();
         let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
@@ -167,7 +167,7 @@ impl Bounds {
 /// many sizes.
 ///
 /// # Errors
-/// As [`Batch::noise_coefficient`], and when an eigenproblem fails.
+/// The errors of [`Batch::noise_coefficient`], and an error when an eigenproblem fails.
 pub fn bounds(minimum: &Minimum, batch: &Batch) -> Result<Bounds, ThresholdError> {
     let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
     Ok(Bounds::new(minimum, &alignment(minimum)?, noise_coefficient))

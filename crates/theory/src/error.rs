@@ -1,10 +1,10 @@
-//! Errors, one type for each job.
+//! The errors of this crate, one type for each task.
 
 use flatmin_linalg::EigenError;
 
 use crate::{Optimizer, OptimizerError};
 
-/// A Jacobian or a Gram matrix that does not describe a minimum.
+/// The reason why a Jacobian or a Gram matrix does not describe a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MinimumError {
@@ -19,10 +19,10 @@ pub enum MinimumError {
         /// Outputs of each sample.
         output_count: usize,
     },
-    /// A block of columns, or another sum, has another number of rows than the sum it is added to.
+    /// A block of columns, or another sum, does not have as many rows as the sum it is added to.
     #[error("{what} has {got} rows, expected {expected}")]
     Rows {
-        /// The name of the part.
+        /// The part with the wrong number of rows, in words.
         what: &'static str,
         /// Its rows.
         got: usize,
@@ -113,7 +113,7 @@ pub enum MinimumError {
     Eigen(#[from] EigenError),
 }
 
-/// A batch that cannot be drawn, or whose noise has no coefficient.
+/// The reason why a batch cannot be drawn, or why its noise has no coefficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BatchError {
@@ -123,7 +123,7 @@ pub enum BatchError {
     /// There is no sample to draw from.
     #[error("a minimum needs at least one sample")]
     NoSamples,
-    /// More distinct samples are asked for than there are.
+    /// More distinct samples are requested than exist.
     #[error("cannot draw {batch_size} of {sample_count} samples without replacement")]
     TooLarge {
         /// The batch size B.
@@ -139,14 +139,14 @@ pub enum BatchError {
     Dependent,
 }
 
-/// A threshold, a bound or a Lyapunov function that cannot be computed.
+/// The reason why a threshold, a bound or a Lyapunov function cannot be computed.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ThresholdError {
     /// The matrix does not describe a minimum.
     #[error(transparent)]
     Minimum(#[from] MinimumError),
-    /// The settings make no optimizer.
+    /// The settings of the optimizer contradict each other or are out of range.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),
     /// The batch has no noise coefficient.
@@ -174,7 +174,7 @@ pub enum ThresholdError {
     Eigen(#[from] EigenError),
 }
 
-/// Linearised dynamics that cannot be run.
+/// The reason why linearised dynamics cannot be simulated.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulationError {
@@ -210,7 +210,7 @@ pub enum SimulationError {
     /// A matrix in the eigenbasis of G has the wrong shape.
     #[error("{what} is {rows} × {columns}, expected {rank} × {rank}")]
     Shape {
-        /// Which matrix.
+        /// The matrix, in words.
         what: &'static str,
         /// Its rows.
         rows: usize,
@@ -222,7 +222,7 @@ pub enum SimulationError {
     /// An entry of a matrix in the eigenbasis of G is NaN or infinite.
     #[error("entry ({row}, {column}) of {what} is {value}, expected a finite number")]
     NotFinite {
-        /// Which matrix.
+        /// The matrix, in words.
         what: &'static str,
         /// Row of the first such entry.
         row: usize,
@@ -234,11 +234,11 @@ pub enum SimulationError {
     /// The simulation is too short, or has too few replicas, to give an estimate.
     #[error("{what} is {got}, expected at least {least}")]
     TooFew {
-        /// Which setting.
+        /// The setting, in words.
         what: &'static str,
         /// Its value.
         got: usize,
-        /// The smallest value that works.
+        /// The smallest value that is allowed.
         least: usize,
     },
     /// An eigenproblem has no trustworthy answer.

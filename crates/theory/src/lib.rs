@@ -28,8 +28,8 @@
 //!
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, and
 //!   [`lyapunov_function`], which decays exactly below it;
-//! - [`bounds()`]: every necessary and sufficient condition, as the learning rate at which it
-//!   turns;
+//! - [`bounds()`]: every necessary and sufficient condition, as the learning rate up to which it
+//!   holds;
 //! - [`alignment()`]: the alignment of the noise of SGD with the curvature;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by its plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum with one output, with [`SecondMoments`]

@@ -1,7 +1,7 @@
 //! Optimizers as values, in PyTorch's conventions (S15).
 //!
-//! A new optimizer is a setting here, with its checks, its words and its row in the table of
-//! [`Optimizer::state_space`]. Closed forms that cover fewer optimizers ask
+//! To add an optimizer, add a setting here, with its checks, its words in the name and its row in
+//! the table of [`Optimizer::state_space`]. Closed forms that cover fewer optimizers call
 //! `Optimizer::heavy_ball`.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use flatmin_linalg::RowMatrix;
 /// θ' = θ − η (d + β u')           (Nesterov)
 /// ```
 ///
-/// and decoupled decay subtracts η w θ besides, as SGDW and `AdamW` do. PyTorch does not dampen the
+/// and decoupled decay also subtracts η w θ, as SGDW and `AdamW` do. PyTorch does not dampen the
 /// very first step; stability does not depend on it.
 ///
 /// Every method returns the optimizer with one more setting and refuses what PyTorch refuses, so
@@ -49,7 +49,7 @@ struct Settings {
     decoupled_weight_decay: f64,
 }
 
-/// Why settings make no optimizer.
+/// The reason why settings do not make an optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptimizerError {
@@ -94,7 +94,7 @@ pub enum OptimizerError {
 
 /// An optimizer as a linear system: `z' = A z − η b · H (cᵀz)`.
 ///
-/// z has one entry for each number that the optimizer keeps of a parameter: δ = θ − θ*, and with
+/// z has one entry for each number that the optimizer keeps per parameter: δ = θ − θ*, and with
 /// momentum the last velocity v = −η u. H is the Gauss–Newton matrix of the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateSpace {
@@ -112,7 +112,8 @@ impl Optimizer {
         Self::default()
     }
 
-    /// With momentum β: heavy-ball momentum, unless [`nesterov`](Self::nesterov) is chosen.
+    /// This optimizer with momentum β, which is heavy-ball momentum unless
+    /// [`nesterov`](Self::nesterov) is chosen.
     ///
     /// # Errors
     /// [`OptimizerError::Momentum`] unless `0 ≤ β < 1`; [`OptimizerError::Nesterov`] for β = 0
@@ -121,8 +122,8 @@ impl Optimizer {
         Settings { momentum, ..self.0 }.check()
     }
 
-    /// With dampening τ of the gradient in the momentum buffer. Without momentum it has no effect,
-    /// as in PyTorch.
+    /// This optimizer with dampening τ of the gradient in the momentum buffer. Without momentum it
+    /// has no effect, as in PyTorch.
     ///
     /// # Errors
     /// [`OptimizerError::Dampening`] unless `0 ≤ τ < 1`; [`OptimizerError::Nesterov`] for τ > 0
@@ -131,15 +132,16 @@ impl Optimizer {
         Settings { dampening, ..self.0 }.check()
     }
 
-    /// With Nesterov's momentum in place of the heavy ball. Set the momentum first.
+    /// This optimizer with Nesterov's momentum instead of heavy-ball momentum. Set the momentum
+    /// first.
     ///
     /// # Errors
-    /// [`OptimizerError::Nesterov`] without momentum and with dampening.
+    /// [`OptimizerError::Nesterov`] without momentum, or with dampening.
     pub fn nesterov(self) -> Result<Self, OptimizerError> {
         Settings { nesterov: true, ..self.0 }.check()
     }
 
-    /// With coupled weight decay w: `w θ` is added to the gradient.
+    /// This optimizer with coupled weight decay w: `w θ` is added to the gradient.
     ///
     /// # Errors
     /// [`OptimizerError::WeightDecay`] unless w is finite and at least 0;
@@ -148,20 +150,21 @@ impl Optimizer {
         Settings { weight_decay, ..self.0 }.check()
     }
 
-    /// With decoupled weight decay w: a step subtracts `η w θ` besides, past the momentum.
+    /// This optimizer with decoupled weight decay w: a step also subtracts `η w θ`, which does not
+    /// enter the momentum.
     ///
     /// # Errors
-    /// As [`weight_decay`](Self::weight_decay), with the two decays exchanged.
+    /// The errors of [`weight_decay`](Self::weight_decay), with the two decays exchanged.
     pub fn decoupled_weight_decay(self, weight_decay: f64) -> Result<Self, OptimizerError> {
         Settings { decoupled_weight_decay: weight_decay, ..self.0 }.check()
     }
 
-    /// The momentum β; 0 without.
+    /// The momentum β; 0 without momentum.
     pub fn momentum_coefficient(&self) -> f64 {
         self.0.momentum
     }
 
-    /// The dampening τ; 0 without.
+    /// The dampening τ; 0 without dampening.
     pub fn dampening_coefficient(&self) -> f64 {
         self.0.dampening
     }
@@ -171,12 +174,12 @@ impl Optimizer {
         self.0.nesterov
     }
 
-    /// The coupled weight decay w; 0 without.
+    /// The coupled weight decay w; 0 without coupled decay.
     pub fn coupled_decay(&self) -> f64 {
         self.0.weight_decay
     }
 
-    /// The decoupled weight decay w; 0 without.
+    /// The decoupled weight decay w; 0 without decoupled decay.
     pub fn decoupled_decay(&self) -> f64 {
         self.0.decoupled_weight_decay
     }
@@ -189,8 +192,8 @@ impl Optimizer {
     /// | momentum β, dampening τ | `[[1, β], [0, β]]` | (1−τ, 1−τ) | (1, 0) |
     /// | Nesterov | `[[1, β²], [0, β]]` | (1+β, 1) | (1, 0) |
     ///
-    /// Coupled decay w takes `η w b cᵀ` off A, decoupled decay `η w` off its first entry. Source:
-    /// theory S15.
+    /// Coupled decay w subtracts `η w b cᵀ` from A; decoupled decay w subtracts `η w` from its
+    /// first entry. Source: theory S15.
     ///
     /// ```
     /// use flatmin_theory::Optimizer;
@@ -307,10 +310,10 @@ mod tests {
         [plain, coupled, decoupled].concat()
     }
 
-    /// θ after each of `steps` steps of PyTorch's rule on the loss `curvature·θ²/2`, written down
-    /// as its documentation does.
+    /// θ after each of `steps` steps of PyTorch's rule on the loss `curvature·θ²/2`, written as in
+    /// its documentation.
     fn pytorch(settings: Settings, learning_rate: f64, curvature: f64, steps: usize) -> Vec<f64> {
-        // Started with a velocity of zero: PyTorch's first step is not dampened.
+        // The velocity starts at zero: PyTorch's first step is not dampened.
         let (mut theta, mut buffer) = (1.0, 0.0);
         (0..steps)
             .map(|_| {
@@ -408,7 +411,7 @@ mod tests {
         let decayed = sgd.weight_decay(0.1).unwrap();
         let error = OptimizerError::BothDecays { coupled: 0.1, decoupled: 0.2 };
         assert_eq!(decayed.decoupled_weight_decay(0.2), Err(error));
-        // A decay of zero is none.
+        // A decay of zero counts as no decay.
         assert_eq!(decayed.decoupled_weight_decay(0.0), Ok(decayed));
     }
 }

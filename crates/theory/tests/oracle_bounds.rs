@@ -1,4 +1,5 @@
-//! Bounds and the dense threshold against reference values from an independent implementation.
+//! Bounds and the dense threshold compared with reference values from an independent
+//! implementation.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -46,7 +47,7 @@ fn bounds_agree() {
 fn alignment_agrees() {
     let mut compared = 0;
     for case in cases() {
-        // No alignment is defined for an all-zero Jacobian, and no bound turns.
+        // An all-zero Jacobian has no alignment, and every bound is infinite.
         let is_flat = case["chi_min"].is_null();
         let (minimum, batch) = minimum_and_batch(&case);
         let bounds = bounds(&minimum, &batch).unwrap();

@@ -63,7 +63,7 @@ impl Case {
         threshold_with(&self.minimum, &optimizer, &self.batch, &options).unwrap()
     }
 
-    /// Whether the threshold is a normal number. Only then does a relative width mean anything.
+    /// True if the threshold is a normal number. Otherwise a relative width has no meaning.
     fn is_normal(&self) -> bool {
         self.threshold.parse::<f64>().unwrap().is_normal()
     }
@@ -75,7 +75,7 @@ fn every_interval_contains_the_threshold_and_is_as_narrow_as_promised() {
     assert!(cases.len() > 300, "{} cases", cases.len());
     for case in &cases {
         let exact = Decimal::parse(&case.threshold);
-        // Rounding alone decides the last width, so that no interval passes by being wide.
+        // Rounding alone determines the last width, so that no interval passes by being wide.
         for relative_width in [1e-3, 1e-10, 1e-15] {
             let found = case.interval(relative_width);
             let what = format!("{}, {relative_width:e}: {found:?}, {}", case.what, case.threshold);

@@ -1,4 +1,4 @@
-//! The recursion of second moments against dense operators on vectorised matrices.
+//! The recursion of second moments compared with dense operators on vectorised matrices.
 //!
 //! The operators are averages of Kronecker squares over every possible batch, in the coordinates of
 //! the Jacobian: no eigenbasis, no noise coefficient, no code shared with the recursion.

@@ -1,4 +1,5 @@
-//! Several outputs per sample (S13): the certified interval and the bounds against dense operators.
+//! Several outputs per sample (S13): the certified interval and the bounds compared with dense
+//! operators.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,5 +1,5 @@
-//! The exact threshold against reference values from an independent implementation, against forty
-//! digits, and against the dense operator on second moments.
+//! The exact threshold compared with reference values from an independent implementation, with
+//! forty exact digits, and with the dense operator on second moments.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -33,7 +33,7 @@ fn every_interval_contains_its_reference_and_is_narrow() {
         assert_eq!(found.status, ThresholdStatus::Converged, "{id}: {found:?}");
         assert_close(&case, "threshold", found.midpoint(), 1e-9);
         assert!(found.relative_width() <= 2e-10, "{id}: {}", found.relative_width());
-        // The reference is itself rounded.
+        // The reference value is rounded too.
         let tolerance = number(&case, "rel_tol").min(1e-14);
         assert!(found.lower <= expected * (1.0 + tolerance), "{id}: {found:?}, {expected:e}");
         assert!(expected * (1.0 - tolerance) <= found.upper, "{id}: {found:?}, {expected:e}");
@@ -43,7 +43,7 @@ fn every_interval_contains_its_reference_and_is_narrow() {
 #[test]
 fn intervals_contain_the_threshold_of_the_stored_numbers_to_forty_digits() {
     let mut compared = 0;
-    // Rounding alone decides this width, so that no interval passes by being wide.
+    // Rounding alone determines this width, so that no interval passes by being wide.
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
     for case in cases() {
         let Some(decimal) = case["threshold_decimal"].as_str().filter(|text| *text != "inf") else {
@@ -187,7 +187,8 @@ fn nearly_orthogonal_gradients_of_different_length_take_few_products() {
     for i in 0..samples {
         gram[(i, i)] = length(i).powi(2);
         for j in 0..i {
-            // As for gradients with 10⁶ entries: small compared with the squared norms.
+            // Random gradients with 10⁶ entries have such products: small compared with the squared
+            // norms.
             gram[(i, j)] = 1e-3 * rng.random_range(-1.0..1.0) * length(i) * length(j);
             gram[(j, i)] = gram[(i, j)];
         }
@@ -214,8 +215,8 @@ fn nearly_orthonormal_gradients_have_narrow_intervals() {
         });
         for batch_size in [1, 2, 7, 25] {
             let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
-            // Also when the requested width is below rounding: the search must not stop at a vector
-            // whose smallest entries are nothing but rounding.
+            // The search must not stop at a vector whose smallest entries are rounding errors, even
+            // if the requested width is smaller than rounding errors.
             for relative_width in [1e-10, 1e-13] {
                 let options = ThresholdOptions { relative_width, ..ThresholdOptions::default() };
                 let found = threshold_with(&jacobian, &Optimizer::sgd(), &batch, &options).unwrap();
@@ -237,7 +238,7 @@ fn momentum_converges_on_blocks_and_on_one_mode_at_any_width() {
                 let found = threshold_with(&jacobian, &optimizer, &batch, &options).unwrap();
                 let case = format!("{optimizer}, {options:?}: {found:?}");
                 assert_eq!(found.status, ThresholdStatus::Converged, "{case}");
-                // Constants of the size of 1/(1 − β) are rounded; ζ, about 5e5, must not enter.
+                // Constants of order 1/(1 − β) are rounded. ζ, about 5e5, must not enter.
                 assert!(found.relative_width() <= relative_width + 1e-10, "{case}");
             }
         }

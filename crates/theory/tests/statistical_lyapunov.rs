@@ -1,4 +1,4 @@
-//! Lyapunov exponents and almost-sure edges against closed forms, over many seeds.
+//! Lyapunov exponents and almost-sure edges compared with closed forms, over many seeds.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -20,11 +20,12 @@ fn single() -> Batch {
 
 const OPTIONS: LyapunovOptions = LyapunovOptions { replicas: 32, burn_in: 50, steps: 200, seed: 0 };
 
-/// The share of seeds whose nominal 95 % interval (1.96 standard errors) covers `expected`.
+/// Checks the fraction of seeds whose nominal 95 % interval (1.96 standard errors) covers
+/// `expected`.
 ///
 /// With 31 degrees of freedom a correct interval covers 94.1 % of the time. Over 400 seeds the
-/// standard deviation of the share is 1.2 %: the bounds lie 3.4 and 4.1 standard deviations away,
-/// and are crossed by chance less than once in 2000 runs.
+/// standard deviation of the fraction is 1.2 %. The bounds lie 3.4 and 4.1 standard deviations
+/// away, and are crossed by chance less than once in 2000 runs.
 #[track_caller]
 fn check_coverage(minimum: &Minimum, batch: Batch, learning_rate: f64, expected: f64) {
     let sgd = LinearisedSgd::new(minimum, &Optimizer::sgd(), &batch, learning_rate).unwrap();
@@ -103,7 +104,7 @@ fn a_product_that_vanishes_has_exponent_minus_infinity() {
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
     assert_eq!(exponent.value.to_bits(), f64::NEG_INFINITY.to_bits());
     assert_eq!(exponent.standard_error.to_bits(), 0);
-    // With rounded eigenvectors an exact cancellation leaves ε or zero.
+    // With rounded eigenvectors, an exact cancellation leaves zero or about ε.
     let repeated = minimum(2, 1, &[1.0, 1.0]);
     let axes = minimum(2, 2, &[1.0, 0.0, 0.0, 1.0]);
     for (minimum, most) in [(&repeated, -30.0), (&axes, -15.0)] {
@@ -129,7 +130,7 @@ fn degenerate_minima_are_ordinary() {
     assert!((exponent.value - libm::log(24.0)).abs() < 1e-14);
 }
 
-/// Thousands of steps that each grow or decay by many orders of magnitude.
+/// Checks thousands of steps that each grow or decay by many orders of magnitude.
 #[test]
 fn growth_and_decay_do_not_overflow() {
     let check = |scale: f64, learning_rate: f64| {
@@ -146,7 +147,7 @@ fn growth_and_decay_do_not_overflow() {
         lyapunov_exponent(&sgd, options).unwrap()
     };
     let large = check(1.0, 4e29);
-    // A step multiplies by about η‖g‖² cos, so by e^68 at most.
+    // A step multiplies the state by about η‖g‖² cos of an angle, hence by at most e^68.
     assert!(large.value > 60.0 && large.value < 70.0, "{large:?}");
     assert!(large.standard_error < 0.1);
     let [plain, scaled] = [check(1.0, 0.3), check(1e150, 0.3)];
@@ -156,7 +157,7 @@ fn growth_and_decay_do_not_overflow() {
     let near = 1.0 + 2.0_f64.powi(-40);
     let sgd = LinearisedSgd::new(&repeated, &Optimizer::sgd(), &single(), near).unwrap();
     let exponent = lyapunov_exponent(&sgd, OPTIONS).unwrap();
-    // Rounding moves the product by a few ε, which is 2^−12 of the difference for each.
+    // Each rounding moves the product by a few ε, which is 2^−12 times the difference from 1.
     assert!((exponent.value + 40.0 * std::f64::consts::LN_2).abs() < 2e-3, "{exponent:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Simulated replicas of linearised SGD against the exact recursion of second moments.
+//! Simulated replicas of linearised SGD compared with the exact recursion of second moments.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -79,7 +79,7 @@ fn momentum_agrees() {
     check(3, Sampling::WithReplacement, Start::Gaussian, 0.7);
 }
 
-/// The mutant: moments of another batch size are refuted by the same simulation.
+/// The mutant: the same simulation refutes the moments of another batch size.
 #[test]
 fn the_wrong_noise_is_refuted() {
     let (minimum, form) = (minimum(), form());

@@ -63,14 +63,14 @@ const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 /// Largest number of bytes in a row: two digits and a separator for each number.
 const LONGEST_ROW: u64 = 3 * (INPUT_DIM as u64 + 1);
 
-/// A reason why the file of the digits cannot be used.
+/// The reason why the file of the digits cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigitsError {
-    /// The file does not expand to text.
+    /// The file does not decompress to text.
     #[error("the digits do not expand to text: {kind}")]
     Damaged {
-        /// What happened.
+        /// The kind of the error.
         kind: io::ErrorKind,
     },
     /// The file has another number of rows.
@@ -87,12 +87,12 @@ pub enum DigitsError {
         /// Number of values in it.
         found: usize,
     },
-    /// A value is no number in its range.
+    /// A value is not a whole number in its range.
     #[error("value {column} in row {row} of the digits is not a whole number from 0 to {largest}")]
     Value {
         /// The first such row, from 0.
         row: usize,
-        /// Where in it, from 0.
+        /// Its position in the row, from 0.
         column: usize,
         /// The largest value that is allowed.
         largest: u8,
@@ -102,7 +102,7 @@ pub enum DigitsError {
     Labelled(#[from] LabelledError),
 }
 
-/// A choice of training digits and test digits: disjoint, and fixed by these three numbers.
+/// A choice of training digits and test digits: disjoint, and determined by these three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigitsSplit {
     /// Number n of training samples, at least 2.
@@ -119,10 +119,7 @@ pub struct Digits {
     samples: Labelled,
 }
 
-/// The digits. They are expanded and checked at the first call.
-///
-/// # Errors
-/// [`DigitsError`] when the file that was compiled in is damaged.
+/// The digits. They are decompressed and checked at the first call.
 pub fn digits() -> Result<&'static Digits, DigitsError> {
     static DIGITS: OnceLock<Result<Digits, DigitsError>> = OnceLock::new();
     DIGITS.get_or_init(|| Digits::from_gzip(FILE)).as_ref().map_err(Clone::clone)
@@ -175,8 +172,8 @@ impl Digits {
     /// column of the digit and 0 in the others).
     ///
     /// # Errors
-    /// [`LabelledError`] when there are not as many samples as the split takes, the part that is
-    /// asked for is empty, or a single training image leaves the scale open.
+    /// [`LabelledError`] when the split takes more samples than there are, the requested part is
+    /// empty, or a single training image does not determine the scale.
     pub fn dataset(
         &self,
         targets: ClassTargets,
@@ -219,7 +216,7 @@ mod tests {
     fn the_file_is_the_one_of_the_source() {
         let samples = digits().unwrap().samples();
         assert_eq!((samples.inputs().rows(), samples.inputs().columns()), (1797, 64));
-        // As published with the data.
+        // The counts published with the data.
         let mut counts = [0; 10];
         samples.labels().iter().for_each(|label| counts[usize::from(*label)] += 1);
         assert_eq!(counts, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
@@ -249,7 +246,8 @@ mod tests {
             digits().unwrap().dataset(ClassTargets::Parity, Split::Training, split).unwrap()
         };
         assert_eq!(data(split), data(other));
-        // They are scaled alike, so that their mean squared norm is near to d, and not equal to it.
+        // The training scale also applies to test images, so their mean squared norm is close to d
+        // but not equal to it.
         let test = digits().unwrap().dataset(ClassTargets::OneHot, Split::Test, split).unwrap();
         let squared: f64 = test.inputs().values().iter().map(|x| x * x).sum::<f64>() / 700.0;
         assert!((squared - 64.0).abs() > 1e-3 && (squared - 64.0).abs() < 4.0, "{squared}");

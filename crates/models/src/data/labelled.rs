@@ -14,7 +14,7 @@ pub struct Labelled {
     class_count: usize,
 }
 
-/// Labelled inputs that do not make a data set.
+/// The reason why labelled inputs do not make a data set.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelledError {
@@ -26,7 +26,7 @@ pub enum LabelledError {
         /// Number of labels.
         labels: usize,
     },
-    /// A label is none of the classes.
+    /// A label is not that of a class.
     #[error("sample {sample} has label {label}, expected one of {class_count} classes, from 0")]
     Label {
         /// The first such sample.
@@ -36,20 +36,20 @@ pub enum LabelledError {
         /// Number of classes.
         class_count: usize,
     },
-    /// More samples are asked for than there are.
+    /// More samples are requested than exist.
     #[error(
         "{training_count} training and {test_count} test samples asked for, but there are \
          {available}"
     )]
     TooFew {
-        /// Training samples asked for.
+        /// Number of training samples requested.
         training_count: usize,
-        /// Test samples asked for.
+        /// Number of test samples requested.
         test_count: usize,
-        /// Samples there are.
+        /// Number of samples that exist.
         available: usize,
     },
-    /// The training inputs are all the same, or too large for their scale to be a number.
+    /// The training inputs are all equal, or so large that their scale overflows.
     #[error(
         "the {sample_count} training inputs have a mean squared distance of {spread} from their \
          mean, which cannot be scaled: expected a positive finite number"
@@ -60,19 +60,20 @@ pub enum LabelledError {
         /// Mean squared distance from the mean input.
         spread: f64,
     },
-    /// The samples make no data set.
+    /// The samples do not make a data set.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
 
-/// The targets that are made of a class. The feature `serde` stores them as `parity` and `one-hot`.
+/// The kinds of targets that represent a class. The feature `serde` stores them as `parity` and
+/// `one-hot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum ClassTargets {
     /// One target: +1 for the classes 0, 2, 4, … and −1 for 1, 3, 5, ….
     Parity,
-    /// A target for each class: 1 for that of the sample and 0 for the others.
+    /// One target per class: 1 for the class of the sample and 0 for the others.
     OneHot,
 }
 
@@ -127,7 +128,8 @@ impl Labelled {
         }
     }
 
-    /// The data set of the scaled inputs: n × 1 targets, or n × `class_count`.
+    /// The data set of the scaled inputs, with n × 1 targets for [`ClassTargets::Parity`] and n ×
+    /// `class_count` for [`ClassTargets::OneHot`].
     ///
     /// # Errors
     /// [`DatasetError`] when there is no sample, or a value is not finite.
@@ -158,7 +160,7 @@ impl Labelled {
 
 /// Centring and scaling of inputs, `x = s (u − ū)`, learned from the training inputs alone.
 ///
-/// With their mean `ū = (1/n) Σ u_i` and `s = √(d / ((1/n) Σ ‖u_i − ū‖²))`, the scaled training
+/// With the mean `ū = (1/n) Σ u_i` and `s = √(d / ((1/n) Σ ‖u_i − ū‖²))`, the scaled training
 /// inputs have mean 0 and mean squared norm d, like synthetic inputs on the sphere of radius √d.
 /// All coordinates have the same factor; a coordinate that is the same in all training inputs
 /// becomes 0.
@@ -242,11 +244,11 @@ impl SampleSplit {
     /// Draws `training_count` and `test_count` of `available` samples.
     ///
     /// The training samples are the first of a random order and the test samples the last of it.
-    /// The same random numbers give the same test samples for any number of training samples, and a
-    /// smaller set of training samples is part of a larger one.
+    /// With the same random numbers, the test samples do not depend on the number of training
+    /// samples, and a smaller training set is a subset of a larger one.
     ///
     /// # Errors
-    /// [`LabelledError::TooFew`] when there are fewer samples.
+    /// [`LabelledError::TooFew`] when fewer samples are available.
     pub fn draw(
         available: usize,
         training_count: usize,
@@ -334,8 +336,8 @@ mod tests {
                 return Ok(());
             };
             let scaled = scaling.apply(&inputs);
-            // Entries are at most √(nd) ≤ 11, with a few roundings each and 256 times ε at most
-            // from the mean, whose values are as large as that.
+            // Entries are at most √(nd) ≤ 11. Each has a few rounding errors of its own, and at
+            // most 256 ε from the mean, whose terms are equally large.
             for j in 0..dim {
                 let sum: f64 = (0..rows).map(|i| scaled.row(i)[j]).sum();
                 prop_assert!(sum.abs() < 1e-10, "{}", sum);

@@ -9,7 +9,7 @@ use crate::model::Model as _;
 use crate::relu::TwoLayerRelu;
 use crate::size::SizeError;
 
-/// Purposes of the random streams.
+/// Purposes of the random streams of this module.
 const RELU_TEACHER: &str = "relu teacher";
 const RELU_TRAINING_INPUTS: &str = "relu training inputs";
 const RELU_TEST_INPUTS: &str = "relu test inputs";
@@ -17,7 +17,7 @@ const SPARSE_TRAINING_INPUTS: &str = "diagonal training inputs";
 const SPARSE_TEST_INPUTS: &str = "diagonal test inputs";
 
 /// Inputs on the sphere of radius √d with the outputs of a [`relu_teacher`] of `teacher_width`
-/// neurons, all of it fixed by `seed`.
+/// neurons. The seed determines inputs and teacher.
 ///
 /// # Errors
 /// [`DatasetError`] when a size is zero.
@@ -39,7 +39,8 @@ pub fn relu_dataset(
     Dataset::new(inputs, targets)
 }
 
-/// Inputs in the cube [−1, 1]^d with the sum of their first `nonzero` coordinates, fixed by `seed`.
+/// Inputs in the cube [−1, 1]^d with the sum of their first `nonzero` coordinates as targets. The
+/// seed determines the inputs.
 ///
 /// # Errors
 /// [`DatasetError`] when there is no sample.
@@ -54,8 +55,8 @@ pub fn sparse_linear_dataset(
     blocks.next().unwrap_or(Err(DatasetError::Empty))
 }
 
-/// The samples of [`sparse_linear_dataset`], in the same order, as blocks of these sizes: for a
-/// large data set that is read once and need not be held.
+/// The samples of [`sparse_linear_dataset`], in the same order, in blocks of the given sizes. A
+/// large data set that is read only once need not be held in memory.
 ///
 /// ```
 /// use flatmin_models::data::{Split, sparse_linear_blocks, sparse_linear_dataset};

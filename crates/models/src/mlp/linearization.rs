@@ -1,16 +1,18 @@
 //! A perceptron near one point, on many samples: forward-over-reverse products as matrix products.
 //!
 //! With `Z_l = H_{l−1} W_lᵀ + b_l`, `H_l = σ(Z_l)` and `δ_L` the residuals, the backward pass is
-//! `P_l = δ_{l+1} W_{l+1}`, `δ_l = σ'(Z_l) ∘ P_l`, and the gradient by `W_l` is `δ_lᵀ H_{l−1}`.
-//! Writing ˙ for the derivative along a direction (V, c) in parameter space (Pearlmutter 1994),
+//! `P_l = δ_{l+1} W_{l+1}`, `δ_l = σ'(Z_l) ∘ P_l`, and the gradient with respect to `W_l` is
+//! `δ_lᵀ H_{l−1}`. Writing ˙ for the derivative along a direction (V, c) in parameter space
+//! (Pearlmutter 1994),
 //!
 //! ```text
 //! Ż_l = H_{l−1} V_lᵀ + Ḣ_{l−1} W_lᵀ + c_l,   Ḣ_l = σ'(Z_l) ∘ Ż_l,   δ̇_L = Ż_L,
 //! Ṗ_l = δ̇_{l+1} W_{l+1} + δ_{l+1} V_{l+1},   δ̇_l = σ'(Z_l) ∘ Ṗ_l + (σ''(Z_l) ∘ P_l) ∘ Ż_l,
 //! ```
 //!
-//! and the product with the Hessian, by `W_l`, is `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}`. Without the terms
-//! in V of the backward pass, in σ'' and in δ it is the product with the Gauss–Newton matrix.
+//! and the product with the Hessian has the part `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}` for `W_l`. Without
+//! the terms that contain V in the backward pass, σ'' or δ, it is the product with the Gauss–Newton
+//! matrix.
 
 use std::fmt;
 use std::ops::Range;
@@ -29,15 +31,15 @@ struct Hidden {
     values: Mat<f64>,
     /// σ'(Z).
     slopes: Mat<f64>,
-    /// σ''(Z), times P after the backward pass; 0 × 0 where σ'' vanishes.
+    /// σ''(Z), multiplied by P in the backward pass; 0 × 0 if σ'' vanishes.
     bends: Mat<f64>,
 }
 
-/// A perceptron at fixed parameters on some samples, forward and backward.
+/// A perceptron at fixed parameters on some samples, after the forward and the backward pass.
 pub(super) struct MlpLinearization<'a> {
     model: &'a Mlp,
     parameters: &'a [f64],
-    /// s × d.
+    /// The inputs, s × d.
     inputs: MatRef<'a, f64>,
     hidden: Vec<Hidden>,
     /// `δ_l` of every layer; the last one holds the residuals.
@@ -45,9 +47,9 @@ pub(super) struct MlpLinearization<'a> {
     residuals: Vec<f64>,
 }
 
-/// The derivatives along a direction, forward.
+/// The derivatives along a direction in the forward pass.
 struct Tangent {
-    /// `Ż_l` of the hidden layers; 0 × 0 where σ'' vanishes.
+    /// `Ż_l` of the hidden layers; 0 × 0 if σ'' vanishes.
     moved: Vec<Mat<f64>>,
     /// `Ḣ_l` of the hidden layers.
     values: Vec<Mat<f64>>,
@@ -168,8 +170,8 @@ impl<'a> MlpLinearization<'a> {
         (Tangent { moved, values }, outputs)
     }
 
-    /// Adds `Jᵀ δ̇`, and the other terms of the product with the Hessian if a tangent with its
-    /// direction is given.
+    /// Adds `Jᵀ δ̇`. If a tangent is given with its direction, also adds the other terms of the
+    /// product with the Hessian.
     fn add_backward(
         &self,
         mut delta: Mat<f64>,
@@ -237,7 +239,8 @@ pub(super) fn outputs(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Ve
     outputs
 }
 
-/// `δ_l` of every layer from that of the outputs; hands `P_l` of every hidden layer to `keep`.
+/// `δ_l` of every layer, computed from the deltas of the outputs. Passes `P_l` of every hidden
+/// layer to `keep`.
 fn backward(
     model: &Mlp,
     parameters: &[f64],

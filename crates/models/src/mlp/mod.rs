@@ -63,8 +63,8 @@ impl Model for Mlp {
     }
 
     /// `K = (1/n) Σ_l (Δ_l Δ_lᵀ) ∘ ((H_{l−1} H_{l−1}ᵀ + [biases]) ⊗ 1 1ᵀ)`, where row `i·k + o` of
-    /// `Δ_l` is the gradient of output o of sample i by the pre-activations of layer l: products
-    /// over widths instead of parameters.
+    /// `Δ_l` is the gradient of output o of sample i with respect to the pre-activations of layer
+    /// l. The products run over widths instead of parameters.
     fn gram(&self, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
         self.check(parameters);
         linearization::gram(self, parameters, inputs)
@@ -80,8 +80,8 @@ impl Model for Mlp {
         Box::new(MlpLinearization::new(self, parameters, data, samples))
     }
 
-    /// Counts activations, slopes and gradients of every hidden neuron, and second derivatives
-    /// where there are any.
+    /// Counts activations, slopes and gradients of every hidden neuron, and second derivatives if
+    /// they do not vanish everywhere.
     fn linearization_bytes(&self) -> usize {
         let matrices = if self.activation.is_piecewise_linear() { 3 } else { 4 };
         let hidden: usize = self.layers[1..].iter().map(|layer| layer.inputs).sum();

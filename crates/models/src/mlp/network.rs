@@ -1,4 +1,4 @@
-//! The layers of a perceptron, and where their parameters are.
+//! The layers of a perceptron, and the places of their parameters.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ pub struct Mlp {
     pub(super) parameter_count: usize,
 }
 
-/// An affine map between two layers, and where its parameters are.
+/// An affine map between two layers, with the ranges of its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) inputs: usize,
@@ -44,8 +44,8 @@ impl Mlp {
     /// number k of outputs. Two widths make a linear model.
     ///
     /// # Errors
-    /// [`SizeError`] when a width is zero, there are fewer than two, or there are more parameters
-    /// than a machine can count.
+    /// [`SizeError`] when a width is zero, there are fewer than two, or the parameters would not
+    /// fit into the address space.
     pub fn new(
         widths: &[usize],
         activation: Activation,

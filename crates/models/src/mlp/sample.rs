@@ -1,4 +1,4 @@
-//! One input through a perceptron, by the plain definition.
+//! The pass of one input through a perceptron, by the plain definition.
 
 use flatmin_linalg::simd;
 

@@ -147,7 +147,7 @@ impl PopulationGaussNewton {
         for k in 0..m {
             for (j, along_j) in along_j.iter_mut().enumerate() {
                 let (plus, minus) = (self.sum_norm[(j, k)], self.difference_norm[(j, k)]);
-                // Where one of the two vanishes, so does τ.
+                // If one of the two vanishes, τ vanishes too.
                 if plus > 0.0 && minus > 0.0 {
                     let (pj, pk) = (projections[(j, k)], projections[(k, k)]);
                     let tau = self.tau(j, k);
@@ -186,7 +186,7 @@ impl PopulationGaussNewton {
     /// Trace, Frobenius norm and largest eigenvalue of Ḡ.
     ///
     /// # Errors
-    /// As [`largest_eigenpair`](Self::largest_eigenpair).
+    /// See [`largest_eigenpair`](Self::largest_eigenpair).
     pub fn sharpness(&self, rng: &mut impl Rng) -> Result<Sharpness, EigenError> {
         Ok(Sharpness {
             trace: self.trace(),

@@ -1,4 +1,4 @@
-//! The learning rate at which single runs stop converging.
+//! The largest learning rate at which single runs converge.
 
 use super::exponent::{LyapunovExponent, Runs, growth};
 use super::linearised::LinearisedSgd;
@@ -10,7 +10,7 @@ const DECISIVE: f64 = 3.0;
 /// Ratio of neighbouring learning rates while the search looks for the edge.
 const STRIDE: f64 = 1.25;
 
-/// How precisely to locate the edge, and at what cost.
+/// The accuracy to which the edge is located, and the limits on its cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EdgeOptions {
     /// A learning rate known to be almost surely stable, such as the mean-square threshold. The
@@ -20,9 +20,9 @@ pub struct EdgeOptions {
     pub tolerance: f64,
     /// Independent runs per learning rate, at least 2.
     pub replicas: usize,
-    /// The most steps of each run, at least 256.
+    /// The largest number of steps of each run, at least 256.
     pub steps: usize,
-    /// The most learning rates tried, at least 2.
+    /// The largest number of learning rates tried, at least 2.
     pub evaluations: usize,
     /// Seed of the starts and batches, which are the same at every learning rate.
     pub seed: u64,
@@ -72,7 +72,7 @@ pub enum EdgeStatus {
 pub struct AlmostSureEdge {
     /// A learning rate with exponent ≤ 0, by 3 standard errors or because it is known.
     pub lower: EdgePoint,
-    /// A larger one with exponent > 0, by 3 standard errors.
+    /// A larger learning rate with exponent > 0, by 3 standard errors.
     pub upper: EdgePoint,
     /// How the search ended.
     pub status: EdgeStatus,
@@ -95,10 +95,11 @@ pub struct AlmostSureEdge {
 ///
 /// Every exponent is read over the last three quarters of a run. The length of the run is doubled
 /// until the exponent is 3 standard errors from zero, with the same sign over the last half, or the
-/// steps run out. A rate that stays undecided counts as close to the edge, and the search continues
-/// on both sides of it. An end is wrong only if a rate near the edge was decided too early: of 400
-/// seeds with 4096 steps, 2 or fewer missed each of four edges known in closed form. Where every
-/// batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without curvature it is infinite.
+/// steps run out. A learning rate whose exponent stays undecided counts as close to the edge, and
+/// the search continues on both sides of it. An end is wrong only if a rate near the edge was
+/// decided too early: of 400 seeds with 4096 steps, 2 or fewer missed each of four edges known in
+/// closed form. Where every batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without
+/// curvature it is infinite.
 ///
 /// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
 /// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
@@ -106,7 +107,7 @@ pub struct AlmostSureEdge {
 /// # Errors
 /// [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
 /// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large;
-/// as [`LinearisedSgd::new`].
+/// also the errors of [`LinearisedSgd::new`].
 pub fn almost_sure_edge(
     minimum: &Minimum,
     optimizer: &Optimizer,
@@ -197,13 +198,13 @@ impl EdgeSearch<'_> {
         Ok(AlmostSureEdge { lower, upper, status, evaluations: self.evaluations })
     }
 
-    /// The exponent at a learning rate, from as many steps as its sign needs.
+    /// The exponent at a learning rate, from as many steps as it takes to determine its sign.
     fn evaluate(&mut self, learning_rate: f64) -> Result<(EdgePoint, Sign), SimulationError> {
         self.evaluations += 1;
         let EdgeOptions { replicas, steps, seed, .. } = self.options;
         let sgd = self.sgd.with_learning_rate(learning_rate)?;
         let mut runs = Runs::new(&sgd, replicas, seed);
-        // Read after 1, 2, 4, …, 256 parts of the steps.
+        // The exponent is read after 1, 2, 4, …, 256 parts of the steps.
         let part = steps / 256;
         runs.advance(part);
         let mut quarter = runs.log_norms();
@@ -220,8 +221,8 @@ impl EdgeSearch<'_> {
             let sign = if exponent.lower(DECISIVE) > 0.0 && late > 0.0 {
                 Sign::Positive
             } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32 * part {
-                // Decay needs longer runs than growth: it may be the loss of fast directions before
-                // a slow growth shows.
+                // Decay is accepted only after longer runs than growth, because fast directions may
+                // decay before slow growth shows.
                 Sign::NotPositive
             } else {
                 Sign::Undecided
@@ -279,7 +280,7 @@ impl EdgeBracket {
             Some((_, high)) => (high, upper),
         };
         let middle = (a.sqrt()) * b.sqrt();
-        // Closer to undecided rates than a fraction of the tolerance there is nothing to gain.
+        // Another rate this close to an undecided one would gain nothing.
         let fine = 1.0 + tolerance / 4.0;
         (b > fine * a && a < middle && middle < b).then_some(middle)
     }

@@ -19,7 +19,7 @@ const CHECK_INTERVAL: usize = 8;
 /// bits).
 const TAME: std::ops::Range<f64> = 1e-30..1e30;
 
-/// How long to simulate for a Lyapunov exponent.
+/// The length of the simulation for a Lyapunov exponent, and its number of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LyapunovOptions {
     /// Independent runs, at least 2.
@@ -52,7 +52,8 @@ pub struct LyapunovExponent {
     pub drift: ReplicaMean,
     /// Number R of replicas; 0 where the value is exact.
     pub replicas: usize,
-    /// Steps counted in each; 0 where the value is exact.
+    /// Number of steps over which the growth of each replica is measured; 0 where the value is
+    /// exact.
     pub steps: usize,
 }
 
@@ -63,9 +64,9 @@ impl LyapunovExponent {
         Self { value, standard_error: 0.0, drift, replicas: 0, steps: 0 }
     }
 
-    /// True if the drift is at most `multiple` standard errors, or rounding. Otherwise the run was
-    /// too short: the value is still on the way to the exponent, which its standard error does not
-    /// show.
+    /// True if the drift is at most `multiple` standard errors, or at most a rounding error.
+    /// Otherwise the run was too short: the value is still on the way to the exponent, which its
+    /// standard error does not show.
     pub fn is_settled(self, multiple: f64) -> bool {
         let rounding = 8.0 * f64::EPSILON * (1.0 + self.value.abs());
         let drift = self.drift;
@@ -239,14 +240,14 @@ impl Runs {
 }
 
 impl State {
-    /// Scales a state of extreme size by a power of two, which is exact, and returns the exponent
-    /// taken out.
+    /// Scales a very large or very small state by a power of two, which is exact, and returns the
+    /// exponent of that power.
     fn tame(&mut self) -> i64 {
         if TAME.contains(&self.norm_squared()) {
             return 0;
         }
         let Self { position, velocity } = self;
-        // Not from the squared norm, which may have overflowed or underflowed.
+        // The unit does not come from the squared norm, which may have overflowed or underflowed.
         let Some(unit) = PowerOfTwo::of_largest(position.iter().chain(&**velocity)) else {
             return 0;
         };

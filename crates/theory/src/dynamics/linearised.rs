@@ -15,9 +15,9 @@ const MAX_STEP: f64 = 1e30;
 /// v' = β v − (η/B) Σ_{i∈I} g_i (g_iᵀδ),    δ' = δ + v',
 /// ```
 ///
-/// which for β = 0 is `δ' = (I − (η/B) Σ_{i∈I} g_i g_iᵀ) δ`. On ker G nothing moves (or coasts,
-/// with momentum); the functions of this crate look at range(G), in the eigenbasis of G. Source:
-/// theory, section 1 and S12.
+/// which for β = 0 is `δ' = (I − (η/B) Σ_{i∈I} g_i g_iᵀ) δ`. On ker G, δ does not change (with
+/// momentum it moves at a decaying velocity); the functions of this crate look at range(G), in the
+/// eigenbasis of G. Source: theory, section 1 and S12.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearisedSgd<'a> {
     minimum: &'a Minimum,
@@ -33,10 +33,10 @@ impl<'a> LinearisedSgd<'a> {
     /// The dynamics of `optimizer` at `minimum`, with batches and a learning rate η.
     ///
     /// # Errors
-    /// [`SimulationError::Unsupported`] unless the optimizer is SGD with or without
-    /// heavy-ball momentum; [`SimulationError::SeveralOutputs`] unless there is one output;
+    /// [`SimulationError::Unsupported`] unless the optimizer is SGD with or without heavy-ball
+    /// momentum; [`SimulationError::SeveralOutputs`] unless there is one output;
     /// [`SimulationError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`;
-    /// [`SimulationError::Batch`] as [`Batch::noise_coefficient`].
+    /// [`SimulationError::Batch`] for the errors of [`Batch::noise_coefficient`].
     pub fn new(
         minimum: &'a Minimum,
         optimizer: &Optimizer,
@@ -72,7 +72,7 @@ impl<'a> LinearisedSgd<'a> {
     /// These dynamics at another learning rate.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// See [`new`](Self::new).
     pub fn with_learning_rate(self, learning_rate: f64) -> Result<Self, SimulationError> {
         Self::new(self.minimum, &self.optimizer, &self.batch, learning_rate)
     }

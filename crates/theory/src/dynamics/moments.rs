@@ -49,7 +49,7 @@ pub struct SecondMoments {
     noise_coefficient: f64,
     eigenvalues: Vec<f64>,
     rows: RowMatrix,
-    /// P. Like the next three, a lower triangle with zeros above.
+    /// P. Like the next three matrices, it is a lower triangle with zeros above.
     position: Mat<f64>,
     /// C.
     cross: Mat<f64>,
@@ -125,7 +125,7 @@ impl SecondMoments {
                 rate: rates[k],
                 rates: &rates[k..],
                 momentum: self.momentum,
-                // Scaled one by one, so that no intermediate product overflows.
+                // The factors are applied one by one, so that no intermediate product overflows.
                 noise: &self.noise.col_as_slice(k)[k..],
                 noise_scale: eta / n,
                 learning_rate: eta,
@@ -154,7 +154,7 @@ impl SecondMoments {
         scale_diagonal(position, 2.0);
         let weigh = |samples: Range<usize>, columns: Range<usize>, out: &mut [f64]| {
             for (i, out) in samples.zip(out.chunks_exact_mut(columns.len())) {
-                // Read once, so that the loop works on whole vectors.
+                // The value is read once, so that the loop works on whole vectors.
                 let form = forms[i];
                 for (out, value) in out.iter_mut().zip(&rows.row(i)[columns.clone()]) {
                     *out = form * value;

@@ -24,7 +24,7 @@ const REPLICA_STREAM: &str = "linearised SGD replicas";
 /// overlap in the processor, and their states fit into the cache.
 const REPLICA_BLOCK: usize = 16;
 
-/// The most steps whose batches are drawn ahead.
+/// The largest number of steps whose batches are drawn ahead.
 const MAX_DRAWN_STEPS: usize = 64;
 
 /// The distribution of the starts of the replicas, at rest. Both have `E[δδᵀ] = I` on range(G).
@@ -44,7 +44,7 @@ pub struct SimulationOptions<'a> {
     pub replicas: usize,
     /// The steps after which the means are recorded, in any order.
     pub steps: &'a [usize],
-    /// Where the runs start.
+    /// The distribution of the starts.
     pub start: Start,
     /// Seed of the starts and batches.
     pub seed: u64,
@@ -86,13 +86,15 @@ pub fn simulate(
     Ok(run(std::slice::from_ref(sgd), form, options)?.swap_remove(0))
 }
 
-/// As [`simulate`] at each of several learning rates in place of that of `sgd`, with the same bits.
+/// Runs [`simulate`] at each of several learning rates in place of the one of `sgd`. The results
+/// have the same bits as separate calls.
 ///
 /// The starts and batches are the same at every rate. They are drawn once, and the eigenbasis of Y
 /// is computed once.
 ///
 /// # Errors
-/// As [`simulate`]; [`SimulationError::LearningRate`] as [`LinearisedSgd::new`].
+/// The errors of [`simulate`], and [`SimulationError::LearningRate`] under the conditions of
+/// [`LinearisedSgd::new`].
 pub fn simulate_at(
     sgd: &LinearisedSgd<'_>,
     learning_rates: &[f64],
@@ -157,7 +159,7 @@ struct Simulation<'a> {
     /// The eigenvalues of the form, padded with zeros like a position.
     weights: AlignedVec,
     start: Start,
-    /// Ascending, distinct.
+    /// The steps after which means are recorded, ascending and distinct.
     steps: Vec<usize>,
 }
 
@@ -238,7 +240,7 @@ fn random_signs(rng: &mut Stream, signs: &mut [f64]) {
     for some in signs.chunks_mut(64) {
         let mut bits: u64 = rng.random();
         for x in some {
-            // Not a branch, which would be mispredicted every other time.
+            // Arithmetic instead of a branch, which would be mispredicted every other time.
             *x = 2.0 * f64::from(u8::from(bits & 1 == 1)) - 1.0;
             bits >>= 1;
         }
@@ -254,7 +256,7 @@ struct Replicas {
 
 /// `Σ y_k x_k²` and `Σ x_k²`, in one pass.
 struct Measure<'a> {
-    /// As long as the position, both padded with zeros.
+    /// The weights, as long as the position; both are padded with zeros.
     weights: &'a [f64],
     position: &'a [f64],
 }
@@ -308,7 +310,8 @@ mod tests {
                 *word += signs[k] * signs[(k + 64) % 130];
             }
         }
-        // 390 sums of standard deviation 100: one exceeds five of them once in 4000 runs.
+        // These are 390 sums of standard deviation 100. One of them exceeds five standard
+        // deviations once in 4000 runs.
         assert!(signs.iter().all(|sign| (sign.abs() - 1.0).abs() <= 0.0));
         assert!(sums.as_flattened().iter().all(|sum| sum.abs() < 500.0), "{sums:?}");
     }
@@ -337,7 +340,7 @@ mod tests {
         let minimum = Minimum::new(&jacobian).unwrap();
         assert_eq!(minimum.eigenvalues().len(), 11);
         let form = RowMatrix::from_fn(11, 11, |i, k| if i == k { 2.0 + i as f64 } else { 0.3 });
-        // Without replacement the next batch starts from the order that the last one left.
+        // Without replacement, the next batch starts from the order that the previous batch left.
         for (size, sampling, momentum) in [
             (1, Sampling::WithReplacement, 0.0),
             (1, Sampling::WithReplacement, 0.9),

@@ -84,7 +84,8 @@ impl Stepper {
         State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
     }
 
-    /// Draws the batches of `steps` steps of `replicas` replicas, replacing those drawn before.
+    /// Draws the batches of `steps` steps of `replicas` replicas, replacing the batches drawn
+    /// before.
     ///
     /// `draw` appends the next batch of the replica with the given index. It is called step by
     /// step, then replica by replica, so that replicas may share a stream.
@@ -196,17 +197,17 @@ fn factor(sgd: &LinearisedSgd<'_>) -> f64 {
     -sgd.scaled_learning_rate() / sgd.batch().size() as f64
 }
 
-/// The samples of the steps of several states. Those of the next step lie one stride further.
+/// The samples of a step for several states. The samples of the next step begin one stride later.
 #[derive(Debug, Clone, Copy)]
 enum Samples<'a> {
-    /// One sample for each state, one after another.
+    /// A separate sample for each state, one after another.
     Apart(&'a [u32]),
     /// One sample for all states.
     Shared(&'a [u32]),
 }
 
-/// Steps of several states with batches of one sample. The update of one step and the product of
-/// the next are one pass over a state, with the bits of two passes.
+/// Steps of several states with batches of one sample. One pass over a state does the update of one
+/// step and the product of the next, with the same bits as two passes.
 struct SingleSteps<'a> {
     rows: &'a PaddedRows,
     /// −η'/B of each state.
@@ -230,7 +231,7 @@ impl WithSimd for SingleSteps<'_> {
 }
 
 impl SingleSteps<'_> {
-    /// Takes the steps with `ROWS` rows each: one for each state, or one for all.
+    /// Takes the steps. Each step reads `ROWS` rows: one for each state, or one for all states.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(self, simd: S, samples: &[u32]) {
         let Self { rows, factors, momentum, stride, states, .. } = self;
@@ -347,7 +348,7 @@ fn move_on<S: Simd, const CHANGES: usize, const ROWS: usize>(
 ) -> [Lanes<S>; ABREAST] {
     let group = LANES / S::F64_LANES;
     let mut sums = [Lanes::splat(simd, 0.0); ABREAST];
-    // With lengths known to the loop no bounds are checked inside it.
+    // The loop checks no bounds, because all slices have the same length.
     let (changes, next) = (cut(changes, registers), cut(next, registers));
     let [a, b, c, d] = positions;
     let positions =
@@ -420,7 +421,7 @@ impl Sampler {
             return;
         }
         // The first B places of a Fisher–Yates shuffle are a uniform subset from any initial order,
-        // so the order that the last batch left serves.
+        // so no new order is needed after the last batch.
         for k in 0..size {
             #[expect(clippy::cast_possible_truncation, reason = "B ≤ n, which is a u32")]
             let other = rng.random_range(k as u32..n) as usize;
@@ -468,7 +469,7 @@ mod tests {
         check(Sampling::WithoutReplacement, 0.5, 2, [0.875 - 0.0625 - 0.109_375, 0.0]);
     }
 
-    /// Batches of one, as the definition has it.
+    /// A step on one sample, by the plain definition.
     fn plain_step(row: &[f64], factor: f64, momentum: f64, state: &mut State) {
         let scale = factor * simd::dot(row, &state.position);
         if momentum > 0.0 {
@@ -485,7 +486,7 @@ mod tests {
     #[test]
     fn states_abreast_have_the_bits_of_the_definition() {
         const RANK: usize = 21;
-        // Two groups of four abreast, and three states on their own.
+        // Two groups of four replicas, and three single replicas.
         const REPLICAS: usize = 11;
         let rows =
             RowMatrix::from_fn(40, RANK, |i, k| ((i * 31 + k * k * 17) % 101) as f64 / 50.0 - 1.0);
@@ -506,7 +507,7 @@ mod tests {
                 let mut expected: Vec<State> = (0..REPLICAS).map(start).collect();
                 let mut states: Vec<State> = (0..REPLICAS).map(start).collect();
                 let mut rng = stream(0, "abreast test", 0);
-                // The later ones from states in motion.
+                // The second and third repetition start from states in motion.
                 for _ in 0..3 {
                     stepper.draw(steps, REPLICAS, |_, sampler, samples| {
                         sampler.draw(&mut rng, samples);
@@ -549,8 +550,8 @@ mod tests {
             assert_eq!(subset.count_ones(), 3);
             counts[subset] += 1;
         }
-        // Ten subsets, 1000 each with standard deviation 30: six of them are exceeded by chance
-        // about once in 10⁷ runs.
+        // Each of ten subsets is drawn 1000 times on average, with standard deviation 30. Six
+        // standard deviations are exceeded by chance about once in 10⁷ runs.
         let all = counts.iter().enumerate().filter(|(subset, _)| subset.count_ones() == 3);
         assert!(all.into_iter().all(|(_, count)| (count - 1000).abs() < 180), "{counts:?}");
     }

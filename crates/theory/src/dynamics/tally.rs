@@ -3,8 +3,8 @@
 /// A mean over replicas with its standard error, `√(sample variance / replicas)`.
 ///
 /// Both are infinite when a replica has overflowed. Powers of δ are heavy-tailed after many steps:
-/// the rare replicas that carry the expectation may all be missing, which the standard error does
-/// not show.
+/// the rare replicas that dominate the expectation may all be missing from the sample, and then the
+/// standard error does not show it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReplicaMean {

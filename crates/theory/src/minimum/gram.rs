@@ -39,7 +39,7 @@ impl Gram {
     /// diagonal entry and the largest eigenvalue.
     pub const TOLERANCE: f64 = 1e-5;
 
-    /// From `JJᵀ`, **not** divided by n.
+    /// The Gram matrix given by `JJᵀ`, which is **not** divided by n.
     ///
     /// # Errors
     /// [`MinimumError`], with the offending entry: the matrix has no rows, is not square,
@@ -49,16 +49,16 @@ impl Gram {
         Self::new(matrix, false)
     }
 
-    /// From `K = JJᵀ/n`, as `Model::gram` of flatmin-models returns it.
+    /// The Gram matrix given by `K = JJᵀ/n`, as `Model::gram` of flatmin-models returns it.
     ///
     /// # Errors
-    /// As [`Gram::from_sums`].
+    /// See [`Gram::from_sums`].
     pub fn from_means(matrix: Mat<f64>) -> Result<Self, MinimumError> {
         Self::new(matrix, true)
     }
 
-    /// Reads the matrix as that of n samples with k = `output_count` outputs each: nk × nk, sample
-    /// by sample, with row `i·k + o` for output o at sample i.
+    /// Interprets the matrix as the Gram matrix of n samples with k = `output_count` outputs each:
+    /// nk × nk, sample by sample, with row `i·k + o` for output o at sample i.
     ///
     /// The n of [`Gram::from_sums`] and [`Gram::from_means`] is the number of samples.
     ///
@@ -129,7 +129,7 @@ impl Gram {
     }
 }
 
-/// The number of samples that `rows` rows make, with so many outputs each.
+/// The number of samples with `output_count` outputs each that `rows` rows make.
 pub(super) fn sample_count(rows: usize, output_count: usize) -> Result<usize, MinimumError> {
     match rows.checked_div(output_count) {
         Some(0) => Err(MinimumError::NoSamples),

@@ -1,7 +1,4 @@
-//! A minimum with zero loss, as stability sees it.
-//!
-//! [`Gram`] checks a Gram matrix, [`GramSum`] adds one up from blocks of columns of a Jacobian, and
-//! [`Minimum`] is its eigendecomposition with rigorous bounds on the error.
+//! A minimum with zero loss, reduced to the quantities that stability depends on.
 
 mod gram;
 mod sum;
@@ -54,13 +51,13 @@ pub(crate) struct Accuracy {
     pub(crate) orthogonality: f64,
 }
 
-/// Anything that a [`Minimum`] can be made of: a minimum itself, a Jacobian (n × p), or a [`Gram`]
+/// A value that determines a [`Minimum`]: a minimum itself, a Jacobian (n × p), or a [`Gram`]
 /// matrix.
 pub trait ToMinimum {
     /// The minimum. Costs nothing for a [`Minimum`], and an eigendecomposition otherwise.
     ///
     /// # Errors
-    /// As [`Minimum::new`] and [`Minimum::from_gram`].
+    /// The errors of [`Minimum::new`] and [`Minimum::from_gram`].
     fn to_minimum(&self) -> Result<Cow<'_, Minimum>, MinimumError>;
 }
 
@@ -95,7 +92,8 @@ impl Minimum {
     /// by sample). Costs O(n²k²p + n³k³).
     ///
     /// # Errors
-    /// As [`Minimum::new`]; [`MinimumError::Outputs`] unless there are k rows for each sample.
+    /// The errors of [`Minimum::new`], and [`MinimumError::Outputs`] unless there are k rows for
+    /// each sample.
     pub fn with_outputs(jacobian: &RowMatrix, output_count: usize) -> Result<Self, MinimumError> {
         let samples = sample_count(jacobian.rows(), output_count)?;
         let mut sum = GramSum::with_outputs(samples, output_count, Parallelism::Sequential)?;

@@ -40,9 +40,9 @@ pub struct GramSum {
     /// Largest absolute value of an entry so far.
     largest: f64,
     columns: usize,
-    /// Most roundings inside the product of one block.
+    /// The largest number of roundings of a term inside the product of one block.
     terms: usize,
-    /// Roundings of the sum over the blocks.
+    /// The number of roundings of a term in the sum over blocks.
     additions: usize,
     parallelism: Parallelism,
 }
@@ -153,7 +153,7 @@ impl GramSum {
         if first && is_extreme {
             self.unit = wanted;
         } else if wanted.exponent() - self.unit.exponent() > MODERATE {
-            // Sums that underflow here are below 2⁻⁸⁰⁰ of those to come.
+            // Sums that underflow here are below 2⁻⁸⁰⁰ times the sums of the columns to come.
             let unit = if is_extreme { wanted } else { PowerOfTwo::default() };
             scale_lower(&mut self.sum, ratio_squared(self.unit, unit));
             self.unit = unit;
@@ -170,14 +170,15 @@ impl GramSum {
         self.columns
     }
 
-    /// Sharpness of `JᵀJ/n` for the columns so far: where they belong to a block of the parameters,
-    /// that of the block of the Gauss–Newton matrix. Uses one more n × n matrix.
+    /// Sharpness of `JᵀJ/n` for the columns so far. If these are the columns of a block of
+    /// parameters, it is the sharpness of that block of the Gauss–Newton matrix. Uses one more n ×
+    /// n matrix.
     ///
     /// # Errors
     /// When the eigenproblem fails.
     pub fn sharpness(&self) -> Result<Sharpness, MinimumError> {
         let n = self.sum.nrows();
-        // Scaled once more, so that the squares of these sums are in range too.
+        // The sums are scaled again, so that their squares are in range too.
         let diagonal: Vec<f64> = (0..n).map(|i| self.sum[(i, i)]).collect();
         let extra = PowerOfTwo::of_largest(&diagonal).unwrap_or_default();
         let inverse = extra.inverse();
@@ -222,7 +223,7 @@ fn add_lower(mut sum: MatMut<'_, f64>, block: MatRef<'_, f64>) {
 /// The largest absolute value of an entry, or the row and column of the first that is not finite.
 fn largest_entry(matrix: MatRef<'_, f64>) -> Result<f64, (usize, usize)> {
     let mut largest = 0.0_f64;
-    // Line by line in memory order.
+    // Lines are read in memory order.
     let row_major = matrix.col_stride().unsigned_abs() <= matrix.row_stride().unsigned_abs();
     let lines = if row_major { matrix.transpose() } else { matrix };
     for (index, line) in lines.col_iter().enumerate() {
@@ -232,7 +233,7 @@ fn largest_entry(matrix: MatRef<'_, f64>) -> Result<f64, (usize, usize)> {
             largest = largest.max(value.abs());
         };
         match line.try_as_col_major() {
-            // A slice, over which the loop is vectorised.
+            // The loop over a slice is vectorised.
             Some(line) => line.as_slice().iter().for_each(&mut look),
             None => line.iter().for_each(&mut look),
         }

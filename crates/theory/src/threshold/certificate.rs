@@ -7,8 +7,8 @@ use flatmin_linalg::{Bisection, is_positive_definite, simd};
 
 use super::perron::PerronOperator;
 
-/// How many times the rounding of the mean the rounding of a single quotient may reach before
-/// another vector is better.
+/// The largest ratio of the rounding error of a single quotient to that of the Rayleigh quotient.
+/// Beyond it, another vector gives a narrower interval.
 const MAX_ROUNDING_RATIO: f64 = 16.0;
 
 /// Rigorous bounds on the Perron root of M at one μ.
@@ -22,22 +22,23 @@ pub(super) struct Certificate {
     pub(super) rayleigh_rounding: f64,
     /// Relative bound on the rounding of the largest quotient.
     pub(super) quotient_rounding: f64,
-    /// The share of the [least offset](super::cone::Cone::least_offset) of the level in the width.
+    /// The part of the width that the [least offset](super::cone::Cone::least_offset) of the level
+    /// causes.
     pub(super) least_offset: f64,
 }
 
 impl Certificate {
-    /// True if the vector has entries so small that their quotients are nothing but rounding. The
-    /// vector of a higher level has larger entries.
+    /// True if the vector has entries so small that their quotients consist of rounding errors
+    /// only. The vector of a higher level has larger entries.
     pub(super) fn is_lost_in_rounding(&self) -> bool {
         self.quotient_rounding > MAX_ROUNDING_RATIO * self.rayleigh_rounding
     }
 
-    /// Relative bound on what rounding is expected to add to the width of the interval.
+    /// Relative bound on the width that rounding is expected to add to the interval.
     ///
-    /// The rounding of a quotient counts only up to a multiple of that of the mean, and only up to
-    /// that of the mean itself for a vector that is no supersolution: beyond, another vector would
-    /// do better.
+    /// The rounding error of a single quotient counts only up to a multiple of the error of the
+    /// Rayleigh quotient. For a vector that is not a supersolution it counts only up to that error
+    /// itself. If it is larger, another vector gives a narrower interval.
     pub(super) fn unavoidable(&self, is_supersolution: bool) -> f64 {
         let ratio = if is_supersolution { MAX_ROUNDING_RATIO } else { 1.0 };
         let quotient = self.quotient_rounding.min(ratio * self.rayleigh_rounding);
@@ -100,7 +101,7 @@ impl PerronOperator<'_> {
         })
     }
 
-    /// As [`certify`](Self::certify), for several outputs.
+    /// Like [`certify`](Self::certify), for several outputs.
     ///
     /// The upper bound is a level s, close to the least one, at which `s Q_i − Φ(Q)_i` is positive
     /// definite for every i. The lower bound is the Rayleigh quotient
@@ -236,7 +237,7 @@ fn dominates(level: f64, block: &Mat<f64>, image: &Mat<f64>, error: f64) -> bool
 }
 
 /// A level at which `holds` is true, above the least such level by at most 3 % of its distance to
-/// `base`. Infinite where it is not true even far above.
+/// `base`. Infinite if `holds` is false even far above `base`.
 fn least_level(base: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let level = |exponent: f64| base * (1.0 + libm::exp2(exponent));
     let (low, high) = (-52.0, 80.0);
@@ -254,9 +255,9 @@ mod tests {
     use super::super::perron::PerronOperator;
     use super::super::response::Response;
 
-    /// One mode, λ = μ = p = 1: `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of small
-    /// terms sums to less than half a unit in the last place of the first term, which is 1; all
-    /// panels together sum to 16 units.
+    /// With one mode and λ = μ = p = 1, `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of
+    /// small terms sums to less than half a unit in the last place of the first term, which is 1;
+    /// all panels together sum to 16 units.
     #[test]
     fn what_sums_lose_is_in_the_bounds() {
         let samples = 4096;

@@ -5,12 +5,12 @@ use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use faer::Mat;
 use flatmin_linalg::{EigenError, cholesky_margin, is_positive_definite, symmetric_eigen};
 
-/// The share of the largest entry that is added to every entry of the start of a Krylov space, for
-/// one output.
+/// The fraction of the largest entry that is added to every entry of the start of a Krylov space,
+/// for one output.
 const MIXED: f64 = 0.01;
 
-/// The share for several outputs. It is also the margin that a supersolution leaves for rounding in
-/// every direction of a block, so that a larger share makes narrower intervals.
+/// The fraction for several outputs. It is also the margin that a supersolution leaves for rounding
+/// in every direction of a block, so that a larger fraction makes narrower intervals.
 const MIXED_BLOCKS: f64 = 0.25;
 
 /// n-tuples of symmetric k × k matrices, ordered by the cone of positive semidefinite ones. For k =
@@ -47,7 +47,7 @@ impl Cone {
         self.outputs * (self.outputs + 1) / 2
     }
 
-    /// The tuple of identities.
+    /// The tuple of identity matrices.
     pub(super) fn unit(self) -> Vec<f64> {
         if self.is_orthant() {
             return vec![1.0; self.samples];
@@ -85,8 +85,8 @@ impl Cone {
     }
 
     /// The least relative distance of the level of a supersolution above the root at which its
-    /// blocks are [provably](is_positive_definite) positive definite, with as much margin again.
-    /// Zero for one output.
+    /// blocks are [provably](is_positive_definite) positive definite, times two for safety. Zero
+    /// for one output.
     pub(super) fn least_offset(self) -> f64 {
         let k = self.outputs;
         if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * cholesky_margin(k) }
@@ -121,7 +121,8 @@ impl Cone {
         }
         let absolute = self.absolute(&vector)?;
         let scale = 1.0 / absolute.largest;
-        // The vector itself where possible, since the absolute value is rounded once more.
+        // The vector itself is better if it lies inside, because its absolute value has one more
+        // rounding.
         let source = if self.contains(&vector) { vector } else { absolute.vector };
         let mut scaled: Vec<f64> = source.into_iter().map(|value| scale * value).collect();
         for (block, largest) in scaled.chunks_mut(self.block_len()).zip(absolute.block_largest) {
@@ -135,8 +136,9 @@ impl Cone {
         Ok(scaled)
     }
 
-    /// The absolute value of a Ritz vector, with a share of the largest entry (or eigenvalue) added
-    /// to each: a start inside the cone that is rich in the Perron vector and misses no part of M.
+    /// The absolute value of a Ritz vector, with a fraction of the largest entry (or eigenvalue)
+    /// added to each. The result is a start inside the cone with a large component along the Perron
+    /// vector and a component in every block of M.
     pub(super) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
@@ -154,7 +156,7 @@ impl Cone {
         for block in self.blocks(vector) {
             let eigen = symmetric_eigen(block.as_ref())?;
             let largest = eigen.values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-            // Beyond the margin of a Cholesky decomposition, which is relative to the trace.
+            // This exceeds the margin of a Cholesky decomposition, which is relative to the trace.
             let least = 4.0 * self.outputs as f64 * cholesky_margin(self.outputs) * largest;
             let values: Vec<f64> = eigen.values.iter().map(|v| v.abs().max(least)).collect();
             for a in 0..self.outputs {

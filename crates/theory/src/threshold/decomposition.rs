@@ -1,4 +1,4 @@
-//! The error of the eigendecomposition, carried to μ*.
+//! The effect of the error of the eigendecomposition on μ*.
 
 use faer::Mat;
 use flatmin_linalg::rounding::gamma;
@@ -8,14 +8,14 @@ use super::response::Response;
 use super::search::Bracket;
 use crate::Minimum;
 
-/// How far μ* may lie outside a bracket that was found for the stored rows.
+/// The distance by which μ* may lie outside a bracket that was found for the stored rows.
 pub(super) struct DecompositionError {
     pub(super) below: f64,
     pub(super) above: f64,
 }
 
-/// Bounds the error for plain SGD by the two perturbation bounds of the docs; with momentum, twice
-/// a first-order estimate.
+/// Bounds the error for plain SGD by the two perturbation bounds of `docs/threshold.md`. With
+/// momentum it is twice a first-order estimate.
 pub(super) fn decomposition_error(
     minimum: &Minimum,
     operator: PerronOperator<'_>,

@@ -1,4 +1,4 @@
-//! The exact stability threshold by its plain definition.
+//! The exact stability threshold from its plain definition.
 
 use faer::Mat;
 use flatmin_linalg::{PowerOfTwo, product, symmetric_eigenvalues};
@@ -11,11 +11,11 @@ use crate::{Batch, Minimum, ThresholdError};
 /// C and D act on symmetric r × r matrices in the eigenbasis of `G`: `C(X) = (GX + XG)/2` is
 /// diagonal with `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`,
 /// or `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a
-/// dense matrix of dimension r(r+1)/2, which costs O(r⁶): the reference for small minima. Source:
-/// theory S8 (Mulayoff and Michaeli 2024), S13.
+/// dense matrix of dimension r(r+1)/2, which costs O(r⁶). It serves as the reference for small
+/// minima. Source: theory S8 (Mulayoff and Michaeli 2024), S13.
 ///
 /// # Errors
-/// As [`Batch::noise_coefficient`], and when the eigenproblem fails.
+/// The errors of [`Batch::noise_coefficient`], and an error when the eigenproblem fails.
 pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, ThresholdError> {
     let p = batch.noise_coefficient(minimum.sample_count())?;
     let (exponent, eigenvalues, rows) = minimum.scaled();
@@ -26,7 +26,7 @@ pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, Threshol
     let pairs: Vec<(usize, usize)> =
         (0..rank).flat_map(|l| (l..rank).map(move |k| (k, l))).collect();
     // The columns are C^{−1/2} (a bᵀ + b aᵀ)/2 for the rows a, b of each sample, in the orthonormal
-    // basis E_kk, (E_kl + E_lk)/√2. Those with a ≠ b count twice.
+    // basis E_kk, (E_kl + E_lk)/√2. Columns with a ≠ b count twice.
     let outputs = minimum.output_count();
     let rows_of = |i: usize| i * outputs..(i + 1) * outputs;
     let columns: Vec<(usize, usize)> = (0..minimum.sample_count())

@@ -1,4 +1,4 @@
-//! The interval that contains a threshold, and how exact it is wanted.
+//! The interval that contains a threshold, and the accuracy requested of it.
 
 use flatmin_linalg::Parallelism;
 
@@ -6,7 +6,7 @@ use flatmin_linalg::Parallelism;
 /// rounding is larger.
 pub const DEFAULT_RELATIVE_WIDTH: f64 = 1e-10;
 
-/// How exact a threshold is wanted, and at what cost.
+/// The accuracy requested of a threshold, and the limits on its cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdOptions {
     /// Relative width of the interval at which the iteration stops. For 512 rows or more, up to 5 %
@@ -15,7 +15,7 @@ pub struct ThresholdOptions {
     pub relative_width: f64,
     /// True if the products may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,
-    /// The most products with M.
+    /// The largest number of products with M.
     pub max_products: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The exact mean-square stability threshold, with a certificate (S8–S10, S12–S14).
 //!
-//! `docs/threshold.md` derives and proves what this page sums up. Its sections, and the files that
-//! compute them:
+//! `docs/threshold.md` derives and proves the following summary. These are its sections, with the
+//! files that compute them:
 //!
 //! **From second moments to an n × n matrix** ([`response`], [`perron`]). Second moments of
 //! linearised SGD follow `T(P) = P − 2ηC(P) + η²D(P)`, with `C(X) = (GX + XG)/2` and
@@ -66,7 +66,7 @@ use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 
 /// The largest learning rate at which `optimizer` is mean-square stable, at a minimum given as a
 /// [`Minimum`], a Jacobian or a [`Gram`](crate::Gram) matrix: an interval of relative width
-/// [`DEFAULT_RELATIVE_WIDTH`], or of what rounding adds (S8–S10, S12).
+/// [`DEFAULT_RELATIVE_WIDTH`], or wider if rounding does not allow that (S8–S10, S12).
 ///
 /// Costs O(n²p + n³) for the eigendecomposition, which a [`Minimum`] keeps. At a minimum of a
 /// trained network the search takes about 20 products of 2nr² operations for B = 1, and two to
@@ -87,9 +87,9 @@ use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 /// ```
 ///
 /// # Errors
-/// [`ThresholdError::Batch`] and [`ThresholdError::Minimum`] as [`Batch::noise_coefficient`] and
-/// [`ToMinimum::to_minimum`]; [`ThresholdError::Unsupported`] unless the optimizer is SGD with or
-/// without heavy-ball momentum.
+/// [`ThresholdError::Batch`] and [`ThresholdError::Minimum`] for the errors of
+/// [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`]; [`ThresholdError::Unsupported`]
+/// unless the optimizer is SGD with or without heavy-ball momentum.
 pub fn threshold<M>(
     minimum: &M,
     optimizer: &Optimizer,
@@ -101,10 +101,11 @@ where
     threshold_with(minimum, optimizer, batch, &ThresholdOptions::default())
 }
 
-/// As [`threshold`], with options.
+/// Like [`threshold`], with options.
 ///
 /// # Errors
-/// As [`threshold`]; [`ThresholdError::RelativeWidth`] for a width that is not a positive number.
+/// The errors of [`threshold`], and [`ThresholdError::RelativeWidth`] for a width that is not a
+/// positive number.
 pub fn threshold_with<M>(
     minimum: &M,
     optimizer: &Optimizer,
@@ -139,7 +140,7 @@ pub struct LyapunovFunction {
 /// matrix is that of the top mode alone.
 ///
 /// # Errors
-/// As [`threshold_with`].
+/// See [`threshold_with`].
 pub fn lyapunov_function(
     minimum: &Minimum,
     batch: &Batch,
@@ -167,7 +168,8 @@ pub fn lyapunov_function(
     Ok(LyapunovFunction { threshold, matrix })
 }
 
-/// The threshold, and the interval for μ* that it was made of; none without curvature.
+/// The threshold, and the interval for μ* that it comes from; `None` for the interval without
+/// curvature.
 fn solve(
     minimum: &Minimum,
     optimizer: &Optimizer,

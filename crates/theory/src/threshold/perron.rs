@@ -1,4 +1,4 @@
-//! The nonnegative matrix M of S9, and Φ of S13, never formed.
+//! Products with the nonnegative matrix M of S9 and with Φ of S13, which are never formed.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use super::cone::Cone;
 use super::response::Response;
 
-/// The most rows whose squares are held at a time.
+/// The largest number of rows whose squares are held at a time.
 const MAX_SQUARED_ROWS: usize = 2048;
 
 /// The operator M(μ) for rows ĝ (n × r) in the eigenbasis of G, with an r × r matrix that its
@@ -109,13 +109,13 @@ impl<'a> PerronOperator<'a> {
         self.moments = moments;
     }
 
-    /// Replaces the lower triangle of S by that of `W ∘ S`, the diagonal halved, so that
-    /// `L + Lᵀ = W ∘ S`.
+    /// Replaces the lower triangle of S by the lower triangle of `W ∘ S` with its diagonal halved,
+    /// so that `L + Lᵀ = W ∘ S`.
     fn respond(&mut self, shifts: &[f64]) {
         self.response.apply(shifts, 0, self.moments.as_mut());
     }
 
-    /// The opposite of [`respond`](Self::respond).
+    /// Undoes [`respond`](Self::respond).
     fn undo_respond(&mut self, shifts: &[f64]) {
         for k in 0..self.moments.ncols() {
             let denominators = self.response.denominators(shifts, k, k);

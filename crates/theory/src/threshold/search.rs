@@ -1,7 +1,7 @@
 //! The search for the μ at which the Perron root of M(μ) is 1.
 //!
-//! Where single samples dominate, as with nearly orthogonal gradients of different length, M is
-//! nearly diagonal. Its top eigenvalues lie as close together as its diagonal entries D, and a
+//! If single samples dominate, for example if gradients are nearly orthogonal and differ in length,
+//! M is nearly diagonal. Its top eigenvalues lie as close together as its diagonal entries D, and a
 //! Krylov space of M finds them one by one. Then the search uses `A = E^{−½} (M − D) E^{−½}` with
 //! `E = s − D` instead. A is nonnegative like M and has the root 1 exactly where M has the root s,
 //! since `s − M = E^{½} (1 − A) E^{½}`; its eigenvalues lie further apart.
@@ -13,31 +13,32 @@ use super::interval::ThresholdOptions;
 use super::perron::PerronOperator;
 use crate::ThresholdError;
 
-/// The size of a Krylov space after which the search asks whether single samples dominate. About 20
+/// The size of a Krylov space at which the search checks whether single samples dominate. About 20
 /// directions are enough for trained networks.
 const FIRST_DIRECTIONS: usize = 40;
 
-/// The most directions of one Krylov space.
+/// The largest number of directions of one Krylov space.
 const MAX_DIRECTIONS: usize = 200;
 
-/// The most certificates that are tried for one threshold.
+/// The largest number of certificates that are tried for one threshold.
 const MAX_ATTEMPTS: usize = 8;
 
-/// The distance of the level of a supersolution above the root, as a share of the requested width.
-/// A larger distance takes fewer products. But the supersolution mixes in eigenvectors whose
+/// The distance of the level of a supersolution above the root, as a fraction of the requested
+/// width. A larger distance takes fewer products. But the supersolution mixes in eigenvectors whose
 /// eigenvalues are that close to the root, and the lower end, its Rayleigh quotient, drops by about
 /// as much.
 const LEVEL_SHARE: f64 = 0.4;
 
-/// The share of the root of M that its largest diagonal entry must reach for the diagonal to be
+/// The fraction of the root of M that its largest diagonal entry must reach for the diagonal to be
 /// split off.
 const DOMINANT: f64 = 0.5;
 
 /// The least relative distance between the split-off diagonal and the level.
 const MIN_GAP: f64 = 1e-4;
 
-/// The least relative width that is searched for. Anything less is rounding for every n: a level
-/// within rounding of the root has no supersolution, and the interval would become much wider.
+/// The smallest relative width that the search aims at. Rounding errors exceed any smaller width
+/// for every n: a level within rounding of the root has no supersolution, and the interval would
+/// become much wider.
 const MIN_WIDTH: f64 = 1e-14;
 
 /// An interval for μ* = pole + ν* of the stored rows and eigenvalues.
@@ -99,7 +100,7 @@ struct Search<'a, 'b> {
     resolution: f64,
     /// The relative distance of the level of a supersolution above the root, for p = 1.
     offset: f64,
-    /// The most directions of the next Krylov space.
+    /// The largest number of directions of the next Krylov space.
     directions: usize,
     /// True if single samples dominate, so that the diagonal of M is split off.
     dominated: bool,
@@ -124,7 +125,7 @@ enum Goal {
     Supersolution(Option<f64>),
 }
 
-/// The vector that a Krylov space gave.
+/// The vector that a Krylov space produced.
 struct KrylovVector {
     /// The largest Ritz value, at most ρ; relative to the level where the diagonal is split off.
     value: f64,
@@ -174,8 +175,8 @@ impl Search<'_, '_> {
             let vector = self.operator.cone.positive(found.vector)?;
             let certificate = self.certify(1.0, &vector)?;
             best.upper = best.upper.min(certificate.upper);
-            // Many blocks just below the top one pull the Rayleigh quotient down. In this vector
-            // the top one weighs more: restart from it.
+            // Many blocks just below the top one pull the Rayleigh quotient down. The top block has
+            // more weight in this vector, so the next space starts from it.
             self.start = self.operator.cone.mixed(&vector)?;
             if certificate.lower > best.lower {
                 best.lower = certificate.lower;
@@ -186,7 +187,7 @@ impl Search<'_, '_> {
             if judged && certificate.is_lost_in_rounding() {
                 self.offset *= 8.0;
             }
-            // The lower end lies below the root by its rounding.
+            // Rounding puts the lower end below the root.
             self.offset =
                 self.offset.max(LEVEL_SHARE * self.width + 2.0 * certificate.rayleigh_rounding);
             best.products = self.products;
@@ -209,7 +210,8 @@ impl Search<'_, '_> {
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
         let cone = self.operator.cone;
-        // With momentum ρ may fall by less than μ grows, and the distance counts in ρ.
+        // With momentum, ρ may fall more slowly than μ grows, but the distance must hold in terms
+        // of ρ.
         let stiffness = (response.stiffness(nu) / (pole + nu)).max(1.0);
         let least = cone.least_offset().max(0.4 * MIN_WIDTH);
         let mut offset = (LEVEL_SHARE * self.width).max(least * stiffness);
@@ -227,7 +229,7 @@ impl Search<'_, '_> {
             let is_last = attempts == MAX_ATTEMPTS || self.products >= self.max_products;
             let rounding = certificate.unavoidable(found.reached) * (stiffness / upper).max(1.0);
             if found.reached && certificate.upper <= 1.0 && !best.is_narrow(self.width, rounding) {
-                // A supersolution from few products still contains much of the start; the Ritz
+                // After few products a supersolution still contains much of the start. The Ritz
                 // vector does not.
                 if let Some(ritz_vector) = ritz_vector.take() {
                     let ritz_vector = self.operator.cone.positive(ritz_vector)?;
@@ -241,7 +243,7 @@ impl Search<'_, '_> {
                 return Ok(best);
             }
             if found.reached {
-                // Rounding needs a larger distance.
+                // Rounding errors require a larger distance.
                 if certificate.is_lost_in_rounding() {
                     offset *= 8.0;
                 } else {
@@ -249,7 +251,8 @@ impl Search<'_, '_> {
                 }
             } else {
                 // The level was not above the root. Restart from the better vector with a finer
-                // resolution, as eigenvalues may lie closer together than the residual could tell.
+                // resolution, because eigenvalues may lie closer together than the residual can
+                // resolve.
                 self.resolution *= 0.1;
                 self.start = self.operator.cone.mixed(&vector)?;
                 let hidden = 3.0 * certificate.rayleigh_rounding * (stiffness / upper).max(1.0);
@@ -283,8 +286,8 @@ impl Search<'_, '_> {
         root
     }
 
-    /// Grows a Krylov space at ν, where the root is about `level`. When it misses its goal, checks
-    /// whether single samples dominate, for the next one.
+    /// Grows a Krylov space at ν, where the root is about `level`. If it misses its goal, checks if
+    /// single samples dominate and the next space should split off the diagonal.
     fn grow(&mut self, nu: f64, level: f64, goal: &Goal) -> Result<KrylovVector, ThresholdError> {
         if self.dominated {
             let splitting = Splitting::new(level, self.operator.diagonal(nu));
@@ -295,7 +298,8 @@ impl Search<'_, '_> {
         if !found.reached && self.directions < MAX_DIRECTIONS {
             self.directions = MAX_DIRECTIONS;
             if !self.operator.cone.is_orthant() {
-                // The diagonal of Φ would be a map of each block.
+                // For several outputs the diagonal of Φ is not a set of numbers but a linear map
+                // for each block.
                 return Ok(found);
             }
             let diagonal = self.operator.diagonal(nu);
@@ -380,7 +384,7 @@ impl Search<'_, '_> {
     }
 
     /// The Galerkin solution of `(1 − A) E^{½} v = E^{−½} start`, which is `(s − M) v = start`; and
-    /// whether it is positive with `Mv ≤ s v`, judged by its residual.
+    /// true if the residual shows that it is positive with `Mv ≤ s v`.
     fn supersolution(
         &self,
         krylov: &Krylov,

@@ -1,4 +1,4 @@
-//! Leaving out the smallest eigenvalues of G, with a bound on the effect on the threshold.
+//! Truncation of the smallest eigenvalues of G, with a bound on its effect on the threshold.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use super::response::Response;
 use super::search::Bracket;
 use crate::Minimum;
 
-/// The share of the requested width that leaving out eigenvalues may use up.
+/// The fraction of the requested width that truncation may use up.
 const WIDTH_SHARE: f64 = 0.05;
 
 /// Below this many rows, truncation saves nothing.
 const MIN_ROWS: usize = 512;
 
-/// Truncation pays from one in this many eigenvalues on.
+/// Truncation saves time if it drops at least one in this many eigenvalues.
 const MIN_FRACTION: usize = 8;
 
 /// The modes of G that are kept: all but the smallest few.
@@ -48,8 +48,8 @@ impl<'a> LeadingModes<'a> {
         Self { eigenvalues, rows, heaviest, largest, orthogonality }
     }
 
-    /// All modes but those that a small share of the requested width pays for, if leaving them out
-    /// saves anything. With momentum none are left out.
+    /// All modes except the smallest ones that can be dropped within a small fraction of the
+    /// requested width, if dropping them saves time. With momentum no modes are dropped.
     pub(super) fn affordable(
         minimum: &'a Minimum,
         response: &Response<'_>,
@@ -63,10 +63,10 @@ impl<'a> LeadingModes<'a> {
         let lower = response.pole() + response.spectral_root(minimum.output_count());
         let allowance =
             WIDTH_SHARE * options.relative_width.min(1.0) * lower / (4.0 * response.noise);
-        // A first guess by the mean sample, which is no heavier than the heaviest one.
+        // The mean sample gives a first guess. It is no heavier than the heaviest sample.
         let mut count = 0;
         let mut mean = 0.0;
-        // Eigenvalues far below μ, so that the denominator of δ is close to μ.
+        // Dropped eigenvalues must be far below μ, so that the denominator of δ is close to μ.
         let small = lower / 16.0;
         let curvature = response.curvature.max(0.0);
         let fits = |mean: f64, next: f64| mean + next <= allowance && curvature * next <= small;
@@ -85,7 +85,7 @@ impl<'a> LeadingModes<'a> {
         self.largest <= 0.0
     }
 
-    /// The options of the search, with the rest of the requested width.
+    /// The options of the search, with the rest of the requested width after truncation.
     pub(super) fn remaining_options(&self, options: &ThresholdOptions) -> ThresholdOptions {
         let share = if self.is_all() { 1.0 } else { 1.0 - WIDTH_SHARE };
         ThresholdOptions { relative_width: share * options.relative_width, ..*options }

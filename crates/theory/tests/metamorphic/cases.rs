@@ -22,7 +22,7 @@ pub(crate) fn without_replacement(size: usize) -> Batch {
     Batch::new(size, Sampling::WithoutReplacement).unwrap()
 }
 
-/// An interval whose width rounding alone decides.
+/// An interval whose width is due to rounding alone.
 pub(crate) fn interval(
     jacobian: &RowMatrix,
     outputs: usize,
@@ -30,14 +30,15 @@ pub(crate) fn interval(
     momentum: f64,
 ) -> Threshold {
     let found = at_any_scale(jacobian, outputs, batch, momentum);
-    // Narrow enough that meeting means something; rounding grows with the ζ of momentum.
+    // The interval is so narrow that meeting another one is a strong test. Rounding grows with the
+    // ζ of momentum.
     let coupling = momentum / ((1.0 - momentum).powi(2) * (1.0 + momentum));
     let width = 2e-11 + 1e-12 * coupling * outputs as f64;
     assert!(found.relative_width() < width, "{:e} {found:?}", found.relative_width());
     found
 }
 
-/// The interval at any scale, however wide subnormal numbers make it.
+/// The interval at any scale, even if subnormal numbers make it wide.
 pub(crate) fn at_any_scale(
     jacobian: &RowMatrix,
     outputs: usize,

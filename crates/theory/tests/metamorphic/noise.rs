@@ -61,7 +61,7 @@ proptest! {
         // The relation is that of S8, without momentum.
         let (n, k) = (case.samples(), case.outputs);
         let padded = RowMatrix::from_fn(factor * n * k, case.columns(), |row, j| {
-            // Every sample whose index is a multiple of `factor` is one of the given ones.
+            // Every sample whose index is a multiple of `factor` is one of the given samples.
             let (sample, output) = (row / k, row % k);
             if sample % factor == 0 { case.at(sample / factor * k + output, j) } else { 0.0 }
         });
@@ -151,7 +151,7 @@ fn times(factor: f64, found: Threshold) -> Threshold {
     Threshold { lower: lower * (1.0 - f64::EPSILON), upper: upper * (1.0 + f64::EPSILON), ..found }
 }
 
-/// One output, no momentum, no extreme ratio.
+/// Minima with one output and no momentum, without extreme ratios.
 fn plain(rows: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = RowMatrix> {
     (rows, 1..=3_usize).prop_flat_map(|(rows, columns)| {
         collection::vec(prop_oneof![-2.0..2.0_f64, integer()], rows * columns)
@@ -239,7 +239,8 @@ proptest! {
         check_edge(&repeated, batch)?;
     }
 
-    /// Samples without gradient, by the edge of the smaller set at the derived noise coefficient.
+    /// Samples without gradient, compared with the edge of the smaller set at the derived noise
+    /// coefficient.
     #[test]
     fn the_edge_with_samples_without_gradient_is_the_derived_one(
         jacobian in plain(1..=3), zeros in 1..=3_usize, size in 1..=3_usize, replacement in any::<bool>(),

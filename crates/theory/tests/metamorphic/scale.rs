@@ -1,4 +1,4 @@
-//! Jacobians times a factor, up to the ends of the range of `f64`.
+//! Jacobians multiplied by a factor, up to the ends of the range of `f64`.
 
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix};
@@ -61,8 +61,8 @@ proptest! {
         }
     }
 
-    /// Where squares of entries, or η* itself, are not normal numbers, the interval is the scaled
-    /// one, rounded outward by a unit in the last remaining place.
+    /// If squares of entries, or η* itself, are not normal numbers, the interval is the scaled
+    /// interval rounded outward by a unit in the last remaining place.
     #[test]
     fn a_power_of_two_beyond_the_range_rounds_outward(
         case in case(),

@@ -1,9 +1,9 @@
-//! What tests on random minima share.
+//! The strategy that tests on random minima share.
 
 use proptest::prelude::{Just, Strategy};
 use proptest::prop_oneof;
 
-/// Zeros, small integers (exact ties and dependencies), and numbers over eight decades.
+/// Zeros, small integers (exact ties and dependencies), and numbers of sizes over eight decades.
 pub(crate) fn entry() -> impl Strategy<Value = f64> {
     prop_oneof![
         1 => Just(0.0),

@@ -1,9 +1,4 @@
-//! The commands that a page shows and no session runs.
-//!
-//! trycmd runs the commands of `console` blocks. Three other places show commands: a block tagged
-//! `sh` holds commands that take long or change the reader's machine, one a line, with `#` before a
-//! comment; a block tagged `transcript` is written like a session but needs more than the tests
-//! have, such as PyTorch; and code within the text may call one of the programs.
+//! The commands on a page that no session runs.
 
 use crate::pages::{Piece, Problem, pieces};
 
@@ -20,13 +15,13 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The arguments, if the command calls the program that these words call.
+    /// The arguments, if the command begins with the words `program`.
     pub fn arguments(&self, program: &[&str]) -> Option<&[String]> {
         let (name, arguments) = self.words.split_at_checked(program.len())?;
         (name == program).then_some(arguments)
     }
 
-    /// The command calls a program of this workspace.
+    /// True if the command calls a program of this workspace.
     pub fn is_ours(&self) -> bool {
         PROGRAMS.iter().any(|program| self.arguments(program).is_some())
     }
@@ -79,7 +74,7 @@ pub(crate) fn session(text: &str, line: usize) -> Vec<Result<Shown, Problem>> {
     lines.filter_map(|(line, text)| Some(split(text.strip_prefix("$ ")?, line))).collect()
 }
 
-/// The words of a command as a shell splits them; none for a comment.
+/// Splits a command into words as a shell does. A comment gives no words.
 fn split(command: &str, line: usize) -> Result<Shown, Problem> {
     let bad = |reason: String| Problem { line, reason: format!("`{}`: {reason}", command.trim()) };
     let words = shlex::split(command).ok_or_else(|| bad("quotes do not match".to_owned()))?;
@@ -97,7 +92,7 @@ fn split(command: &str, line: usize) -> Result<Shown, Problem> {
 mod tests {
     use super::shown;
 
-    /// The commands of a page, each with its line, or their mistakes.
+    /// The commands of a page, each with its line; for a command that cannot be split, its problem.
     fn of(page: &str) -> Vec<(usize, String)> {
         let text = |command| match command {
             Ok(super::Shown { words, line }) => (line, words.join("|")),

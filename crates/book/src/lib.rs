@@ -1,4 +1,4 @@
-//! What the book's pages show beside their words: formulas, commands and examples in Rust.
+//! Checks and conversions of the book's formulas, commands and Rust examples.
 //!
 //! The book is the folder `docs` of the workspace, with `README.md`, `CHANGELOG.md` and
 //! `COMPARE.md` beside it. mdBook builds it, trycmd runs its sessions and lychee checks its links.
@@ -25,7 +25,7 @@ pub use problems::problems;
 #[cfg(feature = "run")]
 pub use sessions::try_commands;
 
-/// Makes the Rust examples of pages tests, and lists these pages.
+/// Makes the Rust examples of the given pages tests, and lists these pages.
 macro_rules! rust_examples {
     ($($page:literal),* $(,)?) => {
         /// The pages, relative to the root of the workspace, whose Rust examples are tests.

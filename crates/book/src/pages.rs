@@ -1,4 +1,4 @@
-//! The pages, and the parts of a page that are tested.
+//! The pages of the book, and the parts of them that are tested.
 
 use std::fs;
 use std::io;

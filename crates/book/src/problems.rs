@@ -1,4 +1,4 @@
-//! The mistakes in the book that its other tools do not look for.
+//! The mistakes in the book that the other tools do not look for.
 
 use std::fs;
 use std::path::Path;
@@ -98,9 +98,9 @@ fn is_command(line: &str) -> bool {
     ["$ ", "cargo ", "flatmin "].iter().any(|start| line.starts_with(start))
 }
 
-/// A test covers the command: it is a step of `.ci/run`, word by word, or a call of `flatmin` or
-/// `cargo xtask`, whose arguments `try_commands` parses, or it names a package or script that
-/// exists.
+/// True if a test covers the command: it is a step of `.ci/run`, word by word, or a call of
+/// `flatmin` or `cargo xtask`, whose arguments `try_commands` parses, or it names a package or
+/// script that exists.
 fn is_tested(command: &Shown, ci: &str, root: &Path) -> bool {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let is_step = |line: &str| line.split_whitespace().eq(["run"].into_iter().chain(words.clone()));
@@ -128,7 +128,7 @@ mod tests {
 
     use super::problems;
 
-    /// The problems of a workspace of these files.
+    /// The problems in a workspace that consists of these files.
     fn of(files: &[(&str, &str)]) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
         let usual = [

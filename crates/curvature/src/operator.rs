@@ -17,14 +17,14 @@ const MAX_PARTIAL_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CurvatureError {
-    /// A length differs from that of the model.
+    /// A length differs from the length that the model requires.
     #[error("{what}: {got} given, the model has {expected}")]
     Length {
         /// The quantity that has this length.
         what: &'static str,
         /// Its length.
         got: usize,
-        /// The length that the model has.
+        /// The length that the model requires.
         expected: usize,
     },
     /// A parameter is NaN or infinite.
@@ -78,7 +78,7 @@ pub struct CurvatureOperator<'a> {
     model: &'a dyn Model,
     parameters: &'a [f64],
     data: &'a Dataset,
-    /// Groups of blocks of samples. Each group has its own partial sum.
+    /// Groups of blocks of samples, as ranges of indices. Each group has its own partial sum.
     parts: Vec<Vec<Range<usize>>>,
     /// The passes of every block, in the same groups; empty when they are not stored.
     passes: Vec<Vec<Box<dyn Linearization + 'a>>>,
@@ -152,7 +152,7 @@ pub fn gauss_newton_with<'a>(
 /// ```
 ///
 /// # Errors
-/// As [`gauss_newton`].
+/// See [`gauss_newton`].
 pub fn hessian<'a>(
     model: &'a dyn Model,
     parameters: &'a [f64],
@@ -164,7 +164,7 @@ pub fn hessian<'a>(
 /// The Hessian as from [`hessian`], with options.
 ///
 /// # Errors
-/// As [`gauss_newton_with`].
+/// See [`gauss_newton_with`].
 pub fn hessian_with<'a>(
     model: &'a dyn Model,
     parameters: &'a [f64],

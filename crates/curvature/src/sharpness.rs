@@ -104,7 +104,7 @@ pub struct TrainingCurvature {
 /// Sharpness, batch sharpness and loss of `model` at `parameters` on `data`.
 ///
 /// # Errors
-/// As [`gauss_newton_sharpness`].
+/// See [`gauss_newton_sharpness`].
 pub fn training_curvature(
     model: &(impl Model + ?Sized),
     parameters: &[f64],
@@ -119,7 +119,7 @@ pub fn training_curvature(
 /// row.
 ///
 /// # Errors
-/// As [`gauss_newton_sharpness`].
+/// See [`gauss_newton_sharpness`].
 ///
 /// # Panics
 /// When their sizes do not fit k = `output_dim` outputs for each of n samples.

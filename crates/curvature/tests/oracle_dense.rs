@@ -1,4 +1,4 @@
-//! Sharpness against the dense Gauss–Newton matrix, and batch sharpness against its definition.
+//! Sharpness compared with the dense Gauss–Newton matrix, and batch sharpness with its definition.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -132,7 +132,7 @@ fn batch_sharpness_of_outputs_goes_along_the_gradient_of_a_sample() {
     assert!((sharpness([1e-200, 0.0]).unwrap() - 4.0).abs() < 1e-15);
     assert!((sharpness([1.0, -1.0]).unwrap() - 3.4).abs() < 1e-15);
     assert_eq!(sharpness([0.0, 0.0]), None);
-    // No gradient, but residuals.
+    // Some residuals are nonzero, but every gradient is zero.
     let nothing = Mat::zeros(2, 2);
     assert_eq!(batch_sharpness_of_outputs(&[1.0, 1.0], nothing.as_ref(), 2), None);
 }

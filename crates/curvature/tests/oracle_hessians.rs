@@ -1,4 +1,5 @@
-//! Products with Hessians against dense ones from automatic differentiation in another program.
+//! Products with Hessians compared with dense Hessians that another program computed by automatic
+//! differentiation.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -85,7 +86,7 @@ fn two_layer_relu_networks() {
     for file in ["relu_gd_s0", "relu_sgd_b1_noclip_s0", "relu_sgd_b1_s0", "relu_sgd_b4_s0"] {
         check(&format!("{file}.npz"), &["w", "a"], &model);
     }
-    // The same parameters in the same order.
+    // This perceptron has the same parameters in the same order.
     let model = Mlp::new(&[10, 16, 1], Activation::Relu, false).unwrap();
     check("relu_gd_s0.npz", &["w", "a"], &model);
 }

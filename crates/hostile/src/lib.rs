@@ -11,13 +11,14 @@ use std::path::Path;
 use flatmin_arrays::{ArrayError, ArrayFile};
 use flatmin_host::is_printable;
 
-/// Most characters of a message. It names things in the file, which may be as long as the file.
+/// The largest number of characters of a message. It names things in the file, which may be as long
+/// as the file.
 const MAX_MESSAGE: usize = 4000;
 
 /// Arrays with more numbers are not read.
 const MAX_VALUES: usize = 1 << 16;
 
-/// Number of arrays of an archive that are read.
+/// The largest number of arrays of an archive that are read.
 const MAX_ARRAYS: usize = 8;
 
 /// A kind of file that flatmin reads.
@@ -92,7 +93,7 @@ impl Reader {
     ///
     /// # Panics
     /// When the reader panics, when its message is not one line without control characters, or when
-    /// its result is impossible: this is a test.
+    /// its result is impossible. A panic is the way in which this check fails.
     pub fn check(self, bytes: &[u8]) -> bool {
         let read = match self {
             Self::Npy | Self::Npz | Self::Idx => arrays(bytes, ""),
@@ -124,7 +125,7 @@ impl fmt::Display for Reader {
     }
 }
 
-/// Reads a file with these bytes, whose name has this end.
+/// Writes the bytes to a file whose name ends in `end`, and reads it.
 fn in_file<T>(bytes: &[u8], end: &str, read: impl FnOnce(&Path) -> T) -> T {
     let mut file = tempfile::Builder::new().suffix(end).tempfile().expect("a temporary folder");
     file.write_all(bytes).expect("room in the temporary folder");

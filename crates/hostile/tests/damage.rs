@@ -34,7 +34,7 @@ enum Damage {
     Remove(Index, u8),
     Repeat(Index, u8, u8),
     Swap(Index, Index, u8),
-    /// Replaces the end by that of another file.
+    /// Replaces the end of the file by the end of another file.
     Splice(Index, Index, Index),
 }
 

@@ -1,4 +1,4 @@
-//! Two sides of a statement on an instance, and the relation between them.
+//! The two sides of a statement on an instance, and the relation between them.
 
 /// Relative error that rounding may cause in a comparison.
 ///
@@ -34,30 +34,30 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// `lhs ≤ rhs`. Two infinities of one sign are equal.
+    /// Claims that `lhs ≤ rhs`. Two infinities of one sign are equal.
     pub fn at_most(name: &'static str, lhs: f64, rhs: f64) -> Self {
         let slack = difference(rhs, lhs, lhs.abs().max(rhs.abs()));
         Self { name, lhs, rhs, relation: Relation::AtMost, slack }
     }
 
-    /// [`Comparison::at_most`] for each name and its two sides.
+    /// Makes a [`Comparison::at_most`] of each name and its two sides.
     pub fn all_at_most<const N: usize>(sides: [(&'static str, f64, f64); N]) -> Vec<Self> {
         sides.map(|(name, lhs, rhs)| Self::at_most(name, lhs, rhs)).to_vec()
     }
 
-    /// `lhs = rhs`, where both sides are sums of terms of the size of `scale`.
+    /// Claims that `lhs = rhs`, where both sides are sums of terms of size up to `scale`.
     pub fn equal(name: &'static str, lhs: f64, rhs: f64, scale: f64) -> Self {
         let slack = -difference(lhs, rhs, scale.max(lhs.abs()).max(rhs.abs())).abs();
         Self { name, lhs, rhs, relation: Relation::Equal, slack }
     }
 
-    /// True if the relation holds up to `tolerance`, relative.
+    /// True if the relation holds up to the relative `tolerance`.
     pub fn holds(&self, tolerance: f64) -> bool {
         self.slack >= -tolerance
     }
 }
 
-/// `(a − b)/scale`, where the limits ±1 stand for an infinite side.
+/// `(a − b)/scale`. If a side is infinite, the result is the limit, ±1.
 fn difference(a: f64, b: f64, scale: f64) -> f64 {
     if a.total_cmp(&b).is_eq() || scale <= 0.0 {
         return if a.is_nan() { f64::NAN } else { 0.0 };

@@ -1,4 +1,4 @@
-//! Reasons why a statement cannot be tried on an instance.
+//! The reasons why a statement cannot be checked on an instance.
 
 use flatmin_linalg::EigenError;
 use flatmin_theory::{BatchError, MinimumError, OptimizerError, ThresholdError};
@@ -18,7 +18,7 @@ pub enum LedgerError {
     /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
-    /// An instance has settings that make no optimizer.
+    /// The optimizer settings of an instance contradict each other or are out of range.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),
     /// An eigenproblem has no trustworthy answer.
@@ -35,7 +35,7 @@ pub enum LedgerError {
     },
 }
 
-/// The reason why the parts of an instance do not make one.
+/// The reason why the parts of an instance do not fit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
@@ -45,17 +45,17 @@ pub enum InstanceError {
     /// A part has the wrong length.
     #[error("{what} has {got} values, expected {expected}")]
     Length {
-        /// The part.
+        /// The part, in words.
         what: &'static str,
         /// Its length.
         got: usize,
         /// The length that fits the other parts.
         expected: usize,
     },
-    /// The check, which lists all cases, cannot afford so large an instance.
+    /// The check lists all cases, and the instance has too many of them.
     #[error("{got} {what}, expected at most {most}")]
     TooMany {
-        /// The parts that are too many.
+        /// The parts of which there are too many, in words.
         what: &'static str,
         /// Their number.
         got: usize,
@@ -64,7 +64,7 @@ pub enum InstanceError {
     },
 }
 
-/// Refuses a part of the wrong length.
+/// Refuses a part that does not have the expected length.
 pub(crate) fn expect_length(
     what: &'static str,
     got: usize,

@@ -1,4 +1,4 @@
-//! The names that the file of every statement uses.
+//! The names that the file of every statement imports.
 
 pub(crate) use crate::comparison::Comparison;
 pub(crate) use crate::error::LedgerError;

@@ -97,7 +97,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A random instance from one of several kinds that are hard on purpose.
+    /// A random instance, from one of several deliberately hard families.
     pub fn instance(&self, rng: &mut dyn Rng) -> Box<dyn Instance> {
         self.trial.instance(rng)
     }
@@ -108,15 +108,15 @@ impl Statement {
     /// carries the random inputs. No comparison is made where a hypothesis fails.
     ///
     /// # Errors
-    /// [`LedgerError::WrongInstance`] when the statement is about instances of another type; and
-    /// the error of the theory that keeps the two sides from being computed.
+    /// [`LedgerError::WrongInstance`] when the statement is about instances of another type;
+    /// otherwise the error for which the two sides cannot be computed.
     pub fn check(&self, form: Form, instance: &dyn Instance) -> Checked {
         let checked = self.trial.check(form, instance);
         checked.unwrap_or(Err(LedgerError::WrongInstance { statement: self.id }))
     }
 }
 
-/// The id.
+/// Writes the id.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id)

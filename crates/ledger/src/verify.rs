@@ -1,4 +1,4 @@
-//! Trying a statement on random instances.
+//! Checks of a statement and its mutant on many random instances.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -105,7 +105,7 @@ impl Verification {
         self.mutants() - self.surviving_mutants().count()
     }
 
-    /// Comparisons of the mutant that no instance refuted: there should be none.
+    /// Comparisons of the mutant that no instance refuted. There should be none.
     pub fn surviving_mutants(&self) -> impl Iterator<Item = &'static str> {
         let survives = |tally: &&Tally| tally.has_mutant && tally.refuted_by.is_none();
         self.tallies.iter().filter(survives).map(|tally| tally.name)

@@ -1,4 +1,5 @@
-//! Basis pursuit against brute force over supports, and on random problems of several shapes.
+//! Basis pursuit compared with brute force over supports, and checked on random problems of several
+//! shapes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -28,8 +29,8 @@ fn check_evidence(
     Ok(())
 }
 
-/// Solves the equations of integers `X_S z = y` for every set S of columns by Gaussian elimination
-/// and returns the smallest ‖z‖_1: the minimum is attained where the columns of S are independent.
+/// Solves the integer equations `X_S z = y` for every set S of columns by Gaussian elimination and
+/// returns the smallest ‖z‖_1: the minimum is attained where the columns of S are independent.
 fn brute_force(inputs: &RowMatrix, targets: &[f64]) -> Option<f64> {
     let d = inputs.columns();
     let norms = (0..1_u32 << d).filter_map(|set| {
@@ -38,7 +39,8 @@ fn brute_force(inputs: &RowMatrix, targets: &[f64]) -> Option<f64> {
             .map(|i| columns.iter().map(|&j| inputs.row(i)[j]).chain([targets[i]]).collect())
             .collect();
         for k in 0..columns.len() {
-            // A pivot of a matrix of small integers is no rounding error above 1e-6.
+            // A pivot above 1e-6 is not a rounding error, because the matrix consists of small
+            // integers.
             let best =
                 (k..rows.len()).max_by(|&a, &b| rows[a][k].abs().total_cmp(&rows[b][k].abs()));
             let pivot = best.filter(|&i| rows[i][k].abs() > 1e-6)?;
@@ -57,8 +59,9 @@ fn brute_force(inputs: &RowMatrix, targets: &[f64]) -> Option<f64> {
     norms.min_by(f64::total_cmp)
 }
 
-/// Small integers, many zeros: dependent rows and columns and tied solutions are common. Targets
-/// are those of integer coefficients, or anything, so that many cannot be interpolated.
+/// Problems with small integers and many zeros, so that dependent rows, dependent columns and tied
+/// solutions are common. Targets come from integer coefficients, or are random, so that many cannot
+/// be interpolated.
 fn problem() -> impl Strategy<Value = (RowMatrix, Vec<f64>)> {
     (1..=4_usize, 1..=6_usize)
         .prop_flat_map(|(n, d)| {
@@ -95,7 +98,8 @@ proptest! {
 
 #[test]
 fn random_designs_of_every_shape_are_certified() {
-    // Few samples: no recovery, and no certificate from least squares. Enough: recovery.
+    // With few samples, β* is not recovered and least squares gives no certificate. With enough
+    // samples it is recovered.
     for (n, d, recovered) in [(4, 60, false), (12, 60, true), (30, 60, true), (60, 60, true)] {
         for seed in 0..10 {
             let inputs = cube_inputs(n, d, &mut stream(seed, "basis pursuit test", n as u64));
@@ -113,7 +117,7 @@ fn random_designs_of_every_shape_are_certified() {
 
 #[test]
 fn dense_targets_are_certified() {
-    // No sparse solution: the support has as many columns as there are samples.
+    // Without a sparse solution, the support has as many columns as there are samples.
     for (n, d) in [(20, 60), (60, 80)] {
         let mut rng = stream(3, "basis pursuit test", n as u64);
         let inputs = cube_inputs(n, d, &mut rng);

@@ -25,7 +25,7 @@ fn boxed(instance: impl Instance) -> BoxedInstance {
     Box::new(instance)
 }
 
-/// Zeros, small integers (exact ties and dependencies), and numbers over eight decades.
+/// Zeros, small integers (exact ties and dependencies), and numbers of sizes over eight decades.
 fn entry() -> impl Strategy<Value = f64> {
     prop_oneof![
         1 => Just(0.0),
@@ -58,7 +58,7 @@ fn minimum() -> impl Strategy<Value = BoxedInstance> {
         })
 }
 
-/// A few distinct rows, dealt to samples of up to 3 outputs.
+/// A few distinct rows, distributed over samples of up to 3 outputs.
 fn outputs() -> impl Strategy<Value = BoxedInstance> {
     (1..=5_usize, 1..=5_usize, 1..=3_usize, 1..=4_usize)
         .prop_flat_map(|(distinct, columns, outputs, samples)| {
@@ -89,7 +89,7 @@ fn relu() -> impl Strategy<Value = BoxedInstance> {
                 let start = index.index(width) * dim;
                 let w: Vec<f64> =
                     directions[start..][..dim].iter().map(|value| factor * value).collect();
-                // The hypothesis: a dead neuron is not read out.
+                // The hypothesis of the statements: a dead neuron has an output weight of zero.
                 output.push(if w.iter().all(|value| value.abs() <= 0.0) { 0.0 } else { a });
                 parameters.extend(w);
             }
@@ -213,9 +213,9 @@ fn families() -> [BoxedStrategy<BoxedInstance>; 10] {
     ]
 }
 
-/// Random numbers that begin with words of the test's choice. Smaller words mostly make smaller
-/// sizes and simpler instances, so that instances of every generator shrink; a word that chooses
-/// the kind of an instance can also make it larger.
+/// Random numbers that begin with words chosen by the test. Smaller words mostly make smaller sizes
+/// and simpler instances, so that instances of every generator shrink; a word that chooses the kind
+/// of an instance can also make it larger.
 #[derive(Debug, Clone)]
 struct Tape {
     words: std::vec::IntoIter<u64>,
@@ -226,7 +226,7 @@ impl TryRng for Tape {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        // The upper half: generators look at the leading bits first.
+        // Returns the upper half of the word, because generators use the leading bits first.
         self.try_next_u64().map(|word| (word >> 32) as u32)
     }
 
@@ -247,7 +247,7 @@ fn tape() -> impl Strategy<Value = Tape> {
         .prop_map(|(words, seed)| Tape { words: words.into_iter(), rest: stream(seed, "tape", 0) })
 }
 
-/// The statement holds on the instance, or is not about such instances.
+/// Asserts that the statement holds on the instance, unless it is about another type of instance.
 fn holds(statement: &Statement, instance: &dyn Instance) -> Result<(), TestCaseError> {
     let comparisons = match statement.check(Form::Stated, instance) {
         Err(LedgerError::WrongInstance { .. }) => Vec::new(),
@@ -288,8 +288,8 @@ fn statements_hold_on_what_their_generators_draw() {
     }
 }
 
-/// On the way to the simplest words the smallest instance that fails is met. The seed is fixed, so
-/// that the cases are always the same.
+/// Shrinking the words passes through the smallest instance that fails. The seed is fixed, so that
+/// the cases are always the same.
 #[test]
 fn instances_of_a_generator_shrink() {
     let failing = RefCell::new(Vec::new());

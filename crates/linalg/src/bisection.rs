@@ -57,14 +57,14 @@ impl Bisection {
         Self { is_geometric: true, ..self }
     }
 
-    /// The ends of the interval that is left: `holds` was true at the lower end and false at the
-    /// upper one, or an end was never moved.
+    /// Runs the search and returns the ends of the last interval: `holds` was true at the lower end
+    /// and false at the upper one, or an end was never moved.
     pub fn run(self, mut holds: impl FnMut(f64) -> bool) -> (f64, f64) {
         let Ok(ends) = self.try_run(|middle| Ok::<_, Infallible>(holds(middle)));
         ends
     }
 
-    /// As [`run`](Self::run), for a property that may fail to be decided.
+    /// Like [`run`](Self::run), for a property that may fail to be decided.
     ///
     /// # Errors
     /// The first error of `holds`.

@@ -23,12 +23,12 @@ impl Default for DensityOptions {
     }
 }
 
-/// A node of a quadrature: a point on the axis of eigenvalues with its share of the spectrum.
+/// A node of a quadrature: a point on the axis of eigenvalues with its fraction of the spectrum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Node {
     /// The point on the axis of eigenvalues.
     pub value: f64,
-    /// The share of the spectrum, at least 0.
+    /// The fraction of the spectrum, at least 0.
     pub weight: f64,
 }
 
@@ -39,7 +39,7 @@ pub struct ProbeMean {
     pub value: f64,
     /// The standard error, from the spread over starts; infinite for a single start. It is rough
     /// when few eigenvalues dominate the mean, because the weight that a start gives to a single
-    /// eigenvalue is far from normal.
+    /// eigenvalue is far from normally distributed.
     pub standard_error: f64,
     /// The number of starts.
     pub probes: usize,
@@ -157,9 +157,8 @@ impl SpectralDensity {
         ProbeMean { value, standard_error, probes: means.len() }
     }
 
-    /// The density at each point of
-    /// `grid`, smoothed by a Gaussian kernel of standard deviation `width`, in units of
-    /// 1/eigenvalue.
+    /// The density at each point of `grid`, smoothed by a Gaussian kernel of standard deviation
+    /// `width`, in units of 1/eigenvalue.
     ///
     /// A width that is not positive gives zeros, because there is no density without smoothing.
     pub fn density(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
@@ -173,7 +172,7 @@ impl SpectralDensity {
         grid.iter().map(|&point| at(point)).collect()
     }
 
-    /// The share of eigenvalues that are at most each point of `grid`, smoothed as in
+    /// The fraction of eigenvalues that are at most each point of `grid`, smoothed as in
     /// [`density`](Self::density), or a step function when `width` is not positive.
     pub fn cumulative(&self, grid: &[f64], width: f64) -> Vec<ProbeMean> {
         let at = |point: f64| {
@@ -219,7 +218,8 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_the_spectrum_within_their_error() {
-        // Without the outlier: its share of a start is far from normal.
+        // The outlier is left out, because the weight of a start on it is far from normally
+        // distributed.
         let spectrum = &spectrum()[..200];
         let density = diagonal(spectrum, 40, 20);
         assert_eq!(density.products(), 800);

@@ -66,15 +66,15 @@ pub struct Eigenpairs {
     pub pairs: Vec<RitzPair>,
     /// Operator products used.
     pub products: usize,
-    /// How it ended.
+    /// The reason why the search ended.
     pub status: LanczosStatus,
 }
 
-/// Why there are no eigenpairs.
+/// The reason why there are no eigenpairs.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EigenpairError {
-    /// More pairs than there are.
+    /// More pairs are requested than the operator has.
     #[error("find {count} eigenpairs of an operator of dimension {dim}")]
     TooMany {
         /// The number of pairs requested.
@@ -247,7 +247,7 @@ impl<O: Operator + ?Sized> Search<'_, O> {
         (self.options.relative_residual * value.abs()).max(rounding)
     }
 
-    /// Is true when a pair is known accurately enough not to belong among the locked pairs.
+    /// True if the pair is known accurately enough to exclude it from the locked pairs.
     fn is_outside(&self, value: f64, residual: f64) -> bool {
         if residual > MAX_RANKING_RESIDUAL * self.scale {
             return false;

@@ -149,7 +149,7 @@ mod tests {
         let (q, r) = thin_qr(matrix);
         assert_eq!(r, thin_r(matrix));
         let size = matrix.norm_l2();
-        // A modest multiple of n·ε, as the theory of reflections has it.
+        // The tolerance is a modest multiple of n·ε, as the error analysis of reflections gives.
         let tolerance = 8.0 * (n as f64 + 1.0) * f64::EPSILON;
         let error = (product(q.as_ref(), r.as_ref()) - matrix).norm_l2();
         assert!(error <= tolerance * size, "{m} × {n}: {error} of {size}");

@@ -101,7 +101,7 @@ impl Krylov {
         })
     }
 
-    /// As [`extend`](Self::extend), with products that may fail, and on the complement of
+    /// Like [`extend`](Self::extend), with products that may fail, and on the complement of
     /// orthonormal vectors to which the start is orthogonal.
     ///
     /// When the space is nearly closed, the next direction consists of rounding errors and would
@@ -145,7 +145,7 @@ impl Krylov {
     /// norm of its residual.
     ///
     /// # Errors
-    /// As [`symmetric_eigen`](crate::symmetric_eigen).
+    /// See [`symmetric_eigen`](crate::symmetric_eigen).
     ///
     /// # Panics
     /// Before the first product.
@@ -165,7 +165,7 @@ impl Krylov {
     /// coefficients are the weights of the Gauss quadrature of the spectral measure of the start.
     ///
     /// # Errors
-    /// As [`symmetric_eigen`](crate::symmetric_eigen).
+    /// See [`symmetric_eigen`](crate::symmetric_eigen).
     pub fn eigen(&self) -> Result<Eigen, EigenError> {
         let k = self.diagonal.len();
         let tridiagonal = Mat::from_fn(k, k, |i, j| {

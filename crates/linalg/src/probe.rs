@@ -39,7 +39,7 @@ pub enum OperatorError {
         /// Its value.
         value: f64,
     },
-    /// The same product differs between two calls.
+    /// Two calls with the same vector give different products.
     #[error("get the same product twice: entry {row} was {first}, then {second}")]
     NotDeterministic {
         /// Row of the first entry that differs.
@@ -61,7 +61,7 @@ pub enum OperatorError {
         /// See [`Probe::nonlinearity`].
         nonlinearity: f64,
     },
-    /// A block of vectors does not give what its vectors give one by one.
+    /// A block of vectors does not have the images that its vectors have one by one.
     #[error(
         "multiply a block of vectors: relative difference {block_difference:.1e} to single ones"
     )]
@@ -78,7 +78,7 @@ pub enum OperatorError {
 /// defects up to 1e-5 pass; [`Probe`] contains their sizes.
 ///
 /// # Errors
-/// [`OperatorError`]: the first failure, in the order above, with its size.
+/// [`OperatorError`]: the first failure, in the order of the properties above, with its size.
 pub fn probe(
     operator: &(impl Operator + ?Sized),
     rng: &mut impl Rng,

@@ -131,7 +131,7 @@ fn the_budget_of_products_is_kept() {
             let options = EigenpairOptions { count: 4, max_products, ..Default::default() };
             let found = top_eigenpairs(&operator, &options, &mut stream(0, "budget", 0)).unwrap();
             assert!(found.products <= max_products, "{spectrum:?} {max_products}");
-            // Four pairs need four products; the proof that these are all needs one more.
+            // Four pairs need four products. One more product proves that there are no others.
             let is_short = found.status == LanczosStatus::OutOfProducts;
             assert!(is_short || max_products > 4, "{spectrum:?} {max_products} {:?}", found.status);
         }

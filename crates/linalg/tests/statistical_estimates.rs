@@ -1,9 +1,9 @@
 //! Nominal 95 % intervals cover the truth in 93–97 % of runs.
 //!
-//! With 1000 seeds the share of an interval that covers exactly 95 % has a standard deviation of
-//! 0.7 %, and one that covers 93 % or 97 % is found outside of 92–98 % in one test of ten; the mean
-//! over five or six spectra is to lie within 93.5–96.5 %. Seeds are fixed, so that an outcome
-//! changes only with the code. Halved standard errors cover about 67 %.
+//! With 1000 seeds, the measured coverage of an interval that covers exactly 95 % has a standard
+//! deviation of 0.7 %, and one that covers 93 % or 97 % is found outside of 92–98 % in one test of
+//! ten; the mean over five or six spectra is to lie within 93.5–96.5 %. Seeds are fixed, so that an
+//! outcome changes only with the code. Halved standard errors cover about 67 %.
 
 mod operators;
 
@@ -16,7 +16,7 @@ use operators::cases;
 
 const SEEDS: u32 = 1000;
 
-/// Runs an estimator and returns the share of intervals that contain the truth.
+/// Runs an estimator and returns the fraction of intervals that contain the truth.
 fn coverage(truth: f64, estimate: impl Fn(&mut Stream) -> Estimate) -> f64 {
     let covers = |seed: u32| {
         let estimate = estimate(&mut stream(u64::from(seed), "coverage of tests", 0));
@@ -78,7 +78,7 @@ fn means_over_the_spectrum_are_covered() {
         if name == "outlier" {
             continue;
         }
-        // A function to which many eigenvalues contribute.
+        // The mean of a function to which many eigenvalues contribute.
         let eigenvalues = symmetric_eigenvalues(operator.0.as_ref()).unwrap();
         let mut sizes: Vec<f64> = eigenvalues.iter().map(|value| value.abs()).collect();
         sizes.sort_by(f64::total_cmp);

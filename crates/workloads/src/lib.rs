@@ -30,7 +30,7 @@ pub const PRODUCT_SAMPLES: usize = 1000;
 pub struct Steps<M> {
     /// The model.
     pub model: M,
-    /// The training data, of [`SAMPLES`] samples unless another number was asked for.
+    /// The training data: [`SAMPLES`] samples, or as many as the caller of [`relu_of`] requests.
     pub data: Dataset,
     /// The parameters before the first step.
     pub initial: Vec<f64>,
@@ -71,7 +71,7 @@ pub fn relu_of(samples: usize, width: usize, input_dim: usize) -> Steps<TwoLayer
 /// The diagonal linear network with d = 1000.
 ///
 /// # Panics
-/// Never.
+/// Never: the size is positive and the data are finite.
 pub fn diagonal() -> Steps<DiagonalLinear> {
     diagonal_of(1000)
 }
@@ -119,7 +119,7 @@ pub struct Products {
 /// The perceptron 784-256-256-10 and `count` vectors.
 ///
 /// # Panics
-/// Never.
+/// Never: the sizes are positive and the data are finite.
 pub fn products(activation: Activation, count: usize) -> Products {
     let model = Mlp::new(&[784, 256, 256, 10], activation, true).expect("positive widths");
     let mut rng = stream(0, "bench products", 0);

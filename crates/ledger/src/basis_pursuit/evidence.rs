@@ -30,13 +30,13 @@ pub enum BasisPursuitError {
         /// Its value.
         value: f64,
     },
-    /// No linear function of the inputs takes the values of the targets.
+    /// No coefficients interpolate the targets.
     #[error("no coefficients interpolate the targets")]
     NoInterpolator,
     /// The linear-programming solver gave up.
     #[error("the linear-programming solver reached no answer")]
     LinearProgram,
-    /// The evidence does not suffice to accept the answer of the solver.
+    /// The residual or the gap of the solver's answer is too large to accept it.
     #[error(
         "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
          gap of {gap:e}"
@@ -70,7 +70,8 @@ pub struct BasisPursuit {
 }
 
 impl BasisPursuit {
-    /// Measures a pair of candidates; the dual one is shrunk until it is feasible.
+    /// Measures the residual, the dual norm and the gap of a primal and a dual candidate. The dual
+    /// one is shrunk until it is feasible.
     pub(super) fn new(
         inputs: &RowMatrix,
         targets: &[f64],
@@ -137,7 +138,7 @@ fn largest_correlation(inputs: &RowMatrix, dual: &[f64], more: usize) -> f64 {
 
 /// The largest of numbers that are not negative, or NaN when one of them is NaN.
 pub(super) fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    // A NaN is never `<=`, so it is taken, and the sum keeps it from then on.
+    // A NaN is never `<=`, so the fold takes it, and keeps it from then on.
     values
         .fold(0.0, |largest, value| if value <= largest { largest } else { value + 0.0 * largest })
 }

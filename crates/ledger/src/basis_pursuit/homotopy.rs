@@ -4,11 +4,11 @@ use flatmin_linalg::{RowMatrix, simd};
 
 use super::evidence::correlations;
 
-/// A column depends on others when at most this part of its squared norm is orthogonal to them.
+/// A column depends on others when at most this fraction of its squared norm is orthogonal to them.
 const DEPENDENT: f64 = 1e-12;
 
-/// The path ends at this part of its first λ. At λ = 0 all columns reach the bound `|c_j| = λ`, and
-/// rounding makes some of them reach it a little earlier.
+/// The path ends at this fraction of its first λ. At λ = 0 all columns reach the bound `|c_j| = λ`,
+/// and rounding makes some of them reach it a little earlier.
 const END: f64 = 1e-11;
 
 /// The columns S with nonzero coefficients.
@@ -88,8 +88,8 @@ pub(super) fn homotopy(inputs: &RowMatrix, targets: &[f64]) -> Option<Vec<(usize
 }
 
 impl Active {
-    /// The direction `u = (X_SᵀX_S)⁻¹ sign_S` in which the coefficients grow, and the vector
-    /// `X_S u` by which the residual `y − Xβ` shrinks.
+    /// The direction `u = (X_SᵀX_S)⁻¹ sign_S` in which the coefficients grow, and the direction
+    /// `X_S u` in which the residual `y − Xβ` shrinks.
     fn direction(&self, n: usize) -> (Vec<f64>, Vec<f64>) {
         let times_columns = |weights: &[f64]| {
             let mut sum = vec![0.0; n];

@@ -27,8 +27,8 @@ const SUPPORT_CUTOFF: f64 = 1e-9;
 /// subject to `‖Xᵀν‖_∞ ≤ 1`.
 ///
 /// For n = 300 and d = 1000 the path takes 3 ms with three nonzero coefficients and 0.1 s without
-/// sparse solutions, and memory for a copy of X and two matrices of the size of `X_S`. The simplex
-/// method takes up to 2 s and 60 MB. Statement D3 uses it.
+/// sparse solutions, and it needs memory for a copy of X and two matrices of the size of `X_S`. The
+/// simplex method takes up to 2 s and 60 MB. Statement D3 uses it.
 ///
 /// # Errors
 /// [`BasisPursuitError`] when the lengths differ, an entry is not finite, no coefficients
@@ -196,7 +196,7 @@ struct Support {
 }
 
 impl Support {
-    /// `None` where the columns cannot be independent.
+    /// `None` if the columns cannot be independent.
     fn new(problem: &Scaled, signed: Vec<(usize, f64)>) -> Option<Self> {
         let n = problem.targets.len();
         if signed.is_empty() || signed.len() > n {
@@ -319,8 +319,8 @@ mod tests {
         );
     }
 
-    /// `Σ a_i b_i` with about twice the digits: the errors of products and sums are summed as well
-    /// (Ogita, Rump and Oishi 2005).
+    /// `Σ a_i b_i` with about twice the digits: the errors of products and sums are summed
+    /// separately and added (Ogita, Rump and Oishi 2005).
     fn accurate_sum(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
         let (mut sum, mut error) = (0.0_f64, 0.0);
         for (a, b) in pairs {
@@ -346,7 +346,7 @@ mod tests {
             let coefficients: Vec<f64> =
                 scales.iter().map(|scale| rng.random_range(-1.0..1.0) / scale).collect();
             let targets = linear_targets(&inputs, &coefficients);
-            // Where the scales are far apart, rounding may leave nothing to certify.
+            // If the scales are far apart, rounding errors may prevent a certificate.
             let Ok(found) = basis_pursuit(&inputs, &targets) else { continue };
             certified += 1;
             assert!(found.dual_norm <= 1.0, "{seed}: {found:?}");
@@ -360,9 +360,9 @@ mod tests {
     }
 
     /// Inputs are random numbers, or signs, which make ties. Some columns are repeated up to sign,
-    /// some rows are repeated or zero, and each row may have units of its own. Targets are those of
-    /// sparse or dense coefficients, random (interpolated only if the rows are independent), or
-    /// zero.
+    /// some rows are repeated or zero, and each row may have units of its own. Targets come from
+    /// sparse or dense coefficients, are random (and then interpolated only if the rows are
+    /// independent), or are zero.
     fn problem() -> impl Strategy<Value = (RowMatrix, Vec<f64>)> {
         (1..=12_usize, 1..=30_usize, any::<u64>()).prop_map(|(n, d, seed)| {
             let mut rng = stream(seed, "basis pursuit property", 0);

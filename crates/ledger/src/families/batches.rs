@@ -1,4 +1,4 @@
-//! All batches of a small sample, one by one.
+//! The list of all batches of a small sample.
 
 use flatmin_theory::{Batch, Sampling};
 
@@ -12,8 +12,8 @@ pub(crate) struct WeightedBatch {
     pub(crate) probability: f64,
 }
 
-/// Every batch of `sample_count` samples up to order. `None` when there are more than 500, when
-/// there is none, and for samplings whose batches depend on each other.
+/// Every batch of `sample_count` samples, up to the order of its samples. `None` if there are more
+/// than 500 batches or none, and for samplings whose batches depend on each other.
 pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
     let most_copies = match batch.sampling() {
         Sampling::WithReplacement => batch.size(),
@@ -35,7 +35,7 @@ pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedB
     (!listed.is_empty()).then(|| listed.into_iter().map(with_probability).collect())
 }
 
-/// Extends `counts` in all ways that place `left` samples; `None` when the list gets too long.
+/// Extends `counts` in all ways that place `left` samples; `None` if the list gets too long.
 fn list(
     sample_count: usize,
     left: usize,

@@ -12,7 +12,7 @@ use crate::error::LedgerError;
 pub(crate) const DIAGONAL_INPUTS: &str =
     "inputs with independent coordinates of mean 0 and variance s²";
 
-/// The parameters of a network with `dim` inputs, of one of several kinds that are hard on purpose.
+/// The parameters of a network with `dim` inputs, from one of several deliberately hard families.
 pub(crate) fn random_parameters(dim: usize, rng: &mut dyn Rng) -> Vec<f64> {
     let mut a: Vec<f64> = (0..dim).map(|_| normal(rng)).collect();
     let mut b: Vec<f64> = (0..dim).map(|_| normal(rng)).collect();

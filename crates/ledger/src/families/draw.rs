@@ -33,14 +33,14 @@ pub(crate) fn normal_matrix(rows: usize, columns: usize, rng: &mut dyn Rng) -> R
     RowMatrix::from_fn(rows, columns, |_, _| normal(rng))
 }
 
-/// Multiplies one row.
+/// Multiplies one row by `scale`.
 pub(crate) fn scale_row(matrix: &mut RowMatrix, row: usize, scale: f64) {
     for value in matrix.row_mut(row) {
         *value *= scale;
     }
 }
 
-/// Multiplies every row by a heavy-tailed number of its own.
+/// Multiplies every row by a heavy-tailed random number.
 pub(crate) fn scale_rows_heavily(matrix: &mut RowMatrix, rng: &mut dyn Rng) {
     for i in 0..matrix.rows() {
         scale_row(matrix, i, heavy_tailed(rng));
@@ -56,7 +56,7 @@ pub(crate) fn make_nearly_equal(matrix: &mut RowMatrix) {
     }
 }
 
-/// Makes every row a random multiple of the first, plus `noise` times what it was.
+/// Makes every row a random multiple of the first, plus `noise` times its old value.
 pub(crate) fn make_parallel(matrix: &mut RowMatrix, noise: f64, rng: &mut dyn Rng) {
     let direction = matrix.row(0).to_vec();
     for i in 0..matrix.rows() {

@@ -5,10 +5,10 @@ use rand::{Rng, RngExt as _};
 
 use super::draw::{normal, power_of_ten};
 
-/// A pivot below this part of the largest makes a system singular.
+/// A system is singular if a pivot is below this fraction of the largest one.
 pub(crate) const SINGULAR: f64 = 1e-4;
 
-/// The coefficients that are measured: one or two that are not zero, or all.
+/// The coefficients that are measured: one or two are nonzero, or all.
 pub(crate) fn random_coefficients(dim: usize, rng: &mut dyn Rng) -> Vec<f64> {
     let scale = power_of_ten(rng, 2.0);
     let nonzero = match rng.random_range(0..4) {

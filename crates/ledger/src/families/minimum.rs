@@ -1,4 +1,4 @@
-//! Minima with a way of drawing batches.
+//! Minima, each with a sampling of its batches.
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_theory::{Batch, Sampling};
@@ -15,12 +15,12 @@ use crate::statement::Instance;
 pub(crate) const ZERO_LOSS: &str = "a zero-loss minimum, linearised; batches drawn independently, \
                                     with or without replacement (not reshuffled by epoch)";
 
-/// A minimum with a way of drawing batches.
+/// A minimum, with a sampling of its batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MinimumInstance {
     /// The Jacobian, n × p.
     pub jacobian: RowMatrix,
-    /// The way batches are drawn.
+    /// The batch size and the sampling.
     pub batch: Batch,
 }
 
@@ -38,17 +38,17 @@ pub(crate) fn batch_words(batch: Batch) -> String {
 
 impl MinimumInstance {
     /// A minimum with at most 7 parameters and 14 samples (16 parameters and 5 samples where a
-    /// network was trained), of one of several kinds that are hard on purpose.
+    /// network was trained), from one of several deliberately hard families.
     pub fn random(rng: &mut dyn Rng) -> Self {
         let (rows, columns) = (size(rng), size(rng));
         let mut jacobian = normal_matrix(rows, columns, rng);
         match rng.random_range(0..11) {
-            // Generic rows, nothing else.
+            // Generic rows without further structure.
             0 => {}
             // Heavy-tailed row norms.
             1 => scale_rows_heavily(&mut jacobian, rng),
             2 => make_nearly_equal(&mut jacobian),
-            // Zero rows, or nothing but zeros.
+            // Some rows are zero, or all of them.
             3 => {
                 for i in 0..rows {
                     scale_row(&mut jacobian, i, if rng.random_bool(0.5) { 0.0 } else { 1.0 });
@@ -112,7 +112,7 @@ impl MinimumInstance {
     }
 }
 
-/// A batch of `sample_count` samples: 1 of them, or any number that the sampling allows.
+/// A batch of `sample_count` samples. Its size is 1, or any number that the sampling allows.
 pub(crate) fn random_batch(sample_count: usize, rng: &mut dyn Rng) -> Batch {
     if rng.random_bool(0.4) {
         return checked_batch(1, Sampling::WithoutReplacement);

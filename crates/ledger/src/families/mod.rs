@@ -1,4 +1,4 @@
-//! Vocabulary that several statements share: instance types with their generators, random numbers,
+//! Definitions that several statements use: instance types with their generators, random numbers,
 //! and the quantities that checks compare.
 
 pub(crate) mod batches;

@@ -1,8 +1,8 @@
-//! Comparisons of an expectation with independent samples, with a rigorous confidence.
+//! Comparisons of an expectation with the mean of independent samples, with a rigorous confidence.
 
 use crate::comparison::Comparison;
 
-/// Probability that a comparison with a sample mean fails although the statement is true.
+/// The probability that a comparison with a sample mean fails although the statement is true.
 const FALSE_ALARM_RATE: f64 = 1e-9;
 
 /// Number of samples in a random instance.
@@ -29,7 +29,7 @@ pub(crate) fn mean_is(
     let log = libm::log(4.0 / FALSE_ALARM_RATE);
     let variance = squares / (count - 1.0);
     let radius = (2.0 * variance * log / count).sqrt() + 7.0 * range * log / (3.0 * (count - 1.0));
-    // Rounding of the mean matters for variables that hardly vary.
+    // Rounding of the mean matters for variables with almost no variance.
     let rounding = count * f64::EPSILON * mean.abs();
     Comparison::at_most(name, (mean - expected).abs(), radius + rounding)
 }

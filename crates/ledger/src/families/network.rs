@@ -51,12 +51,12 @@ pub struct StepInstance<M> {
 }
 
 impl<M: Model> StepInstance<M> {
-    /// A step on the inputs of `network` (B × d) with the residuals `f(x_i) − y_i` (B), any
-    /// numbers.
+    /// A step on the inputs of `network` (B × d) with the residuals `f(x_i) − y_i` (B), which may
+    /// be any numbers.
     ///
     /// # Errors
-    /// [`InstanceError::NoInputs`] without inputs, [`InstanceError::Length`] when there is not one
-    /// residual for each.
+    /// [`InstanceError::NoInputs`] without inputs, [`InstanceError::Length`] unless there is one
+    /// residual per input.
     pub fn new(
         network: NetworkInstance<M>,
         residuals: Vec<f64>,

@@ -8,8 +8,8 @@ use super::draw::{
     heavy_tailed, make_parallel, normal, normal_matrix, power_of_ten, scale_row, size,
 };
 
-/// A network with at most 7 neurons and 7 inputs and its parameters, of one of several kinds that
-/// are hard on purpose.
+/// A network with at most 7 neurons and 7 inputs and its parameters, from one of several
+/// deliberately hard families.
 pub(crate) fn random_network(rng: &mut dyn Rng) -> (TwoLayerRelu, Vec<f64>) {
     let (width, dim) = (size(rng), size(rng));
     let mut hidden = normal_matrix(width, dim, rng);
@@ -38,7 +38,7 @@ pub(crate) fn random_network(rng: &mut dyn Rng) -> (TwoLayerRelu, Vec<f64>) {
             let noise = if rng.random_bool(0.5) { 0.0 } else { 1e-9 };
             make_parallel(&mut hidden, noise, rng);
         }
-        // Dead neurons, and neurons that are not read out.
+        // Dead neurons, and neurons with an output weight of zero.
         5 => {
             for (j, a) in output.iter_mut().enumerate() {
                 if rng.random_bool(0.5) {

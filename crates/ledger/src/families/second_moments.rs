@@ -1,4 +1,4 @@
-//! The operator D of the second moments of SGD, formed as it is defined.
+//! The operator D of the second moments of SGD, computed from its definition.
 
 use faer::{Mat, MatRef};
 use flatmin_linalg::RowMatrix;

@@ -1,4 +1,4 @@
-//! Minima that training finds.
+//! Minima found by training.
 
 use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::data::{cube_inputs, linear_targets, relu_teacher, sparse_coefficients};
@@ -49,7 +49,7 @@ fn train(model: &impl Model, inputs: &RowMatrix, targets: &[f64], rng: &mut dyn 
         simd::axpy(-learning_rate * residual, &gradient, &mut parameters);
     }
     let found = model.jacobian(&parameters, inputs);
-    // After divergence the start is as good an instance.
+    // After divergence, the start serves as an instance instead.
     if found.values().iter().all(|value| value.abs() < 1e6) { found } else { initial }
 }
 

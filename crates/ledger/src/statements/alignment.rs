@@ -45,8 +45,8 @@ fn check(form: Form, instance: &MinimumInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// At random states δ of the linearised model, with G and S formed as they are defined, the
-/// alignment of the noise is at least its smallest value.
+/// Checks at random states δ of the linearised model that the alignment of the noise is at least
+/// its smallest value. G and S are computed from their definitions.
 fn check_states(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> Vec<Comparison> {
     const STATES: u64 = 4;
     let (n, p) = (jacobian.rows() as f64, jacobian.columns());
@@ -56,8 +56,8 @@ fn check_states(form: Form, jacobian: &RowMatrix, alignment: &Alignment) -> Vec<
         (0..p).map(|i| g[i] * (0..p).map(|j| gauss_newton[(i, j)] * g[j]).sum::<f64>()).sum()
     };
     let smallest = form.pick(alignment.centered, alignment.chi_min);
-    // The alignment leaves out directions whose eigenvalue is zero up to rounding. They hold at
-    // most this part of the residuals.
+    // The alignment leaves out directions whose eigenvalue is zero up to rounding. They contain at
+    // most this fraction of the residuals.
     let left_out = (n * f64::EPSILON).sqrt();
     (0..STATES)
         .map(|index| {

@@ -1,10 +1,10 @@
-//! S2, S3, S5, S6, S7 and S11: bounds against the exact threshold, by the plain definition.
+//! S2, S3, S5, S6, S7 and S11: bounds compared with the exact threshold from its plain definition.
 
 use flatmin_theory::{Bounds, Minimum, bounds, dense_threshold, spectral_root, sufficient_bound};
 
 use crate::prelude::*;
 
-/// Compares sides, of which the mutant halves the larger one.
+/// Compares pairs of sides. The mutant halves the larger side.
 fn compare<const N: usize>(
     form: Form,
     instance: &MinimumInstance,
@@ -224,7 +224,7 @@ mod tests {
     fn two_orthonormal_rows_attain_the_centred_alignment() {
         let name = "threshold and centred alignment";
         check_attained(&S4, name, &[vec![1.0, 0.0], vec![0.0, 1.0]], 1);
-        // Two equal rows make no noise, and the uncentred formula contradicts their threshold.
+        // Two equal rows make no noise. The uncentred formula would give less than their threshold.
         let rows = vec![vec![1.0, 0.0]; 2];
         assert!(gap(&S4, name, &rows, 1) >= 1.0);
         let jacobian = RowMatrix::new(2, 2, rows.concat()).unwrap();

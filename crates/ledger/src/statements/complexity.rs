@@ -31,8 +31,8 @@ pub(super) static R6: Statement = Statement {
 /// `path_norm`, `2 ‖θ‖_P √(mean ‖x_i‖²) / √n`, in the units of the output f.
 ///
 /// It bounds, up to constants and the Lipschitz constant of the loss, the gap between test and
-/// training error of every network in the class; a value above the scale of the targets says
-/// nothing.
+/// training error of every network in the class; a value above the scale of the targets is a
+/// vacuous bound.
 pub fn rademacher_bound(path_norm: f64, mean_input_norm_squared: f64, sample_count: usize) -> f64 {
     2.0 * path_norm * (mean_input_norm_squared / sample_count as f64).sqrt()
 }
@@ -111,7 +111,7 @@ fn complexity(inputs: &RowMatrix) -> f64 {
     let arcs = Arcs::new(inputs);
     let mut signs = vec![1.0; n];
     let mut total = 0.0;
-    // −σ gives what σ gives: the last sign stays.
+    // −σ gives the same supremum as σ, so the last sign stays fixed.
     let half = 1_u32 << (n - 1);
     for pattern in 0..half {
         for (i, sign) in signs.iter_mut().enumerate() {
@@ -122,8 +122,8 @@ fn complexity(inputs: &RowMatrix) -> f64 {
     total / (f64::from(half) * n as f64)
 }
 
-/// The arcs of the unit circle on which no input changes its sign, by their ends; in dimension 1
-/// the two unit vectors, each an arc of its own.
+/// The arcs of the unit circle on which no input changes its sign, given by their ends. In
+/// dimension 1 there are two unit vectors, each of which is an arc.
 struct Arcs {
     ends: Vec<(Vec<f64>, Vec<f64>)>,
 }
@@ -167,7 +167,7 @@ impl Arcs {
             let (at_first, at_last) = (simd::dot(&sum, first), simd::dot(&sum, last));
             largest = largest.max(at_first.abs()).max(at_last.abs());
             if let ([a, b], [c, d], [x, y]) = (&first[..], &last[..], &sum[..]) {
-                // ±s is between the ends: left of the first and right of the last, or opposite.
+                // ±s is between the ends: s is left of the first and right of the last, or −s is.
                 let (from_first, to_last) = (a * y - b * x, x * d - y * c);
                 if from_first * to_last > 0.0 {
                     largest = largest.max(libm::hypot(*x, *y));

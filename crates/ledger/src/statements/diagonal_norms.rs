@@ -79,8 +79,8 @@ impl Instance for DiagonalInstance {
     }
 }
 
-/// The comparisons of D1, without its sampled one, on a network whose population Gauss–Newton
-/// matrix has this sharpness, for inputs with independent coordinates of mean zero and variance
+/// The comparisons of D1, except the sampled one, on a network whose population Gauss–Newton matrix
+/// has this sharpness, for inputs with independent coordinates of mean zero and variance
 /// `input_variance` = s².
 ///
 /// # Panics

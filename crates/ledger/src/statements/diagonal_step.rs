@@ -37,7 +37,7 @@ impl Instance for DiagonalStepInstance {
     }
 }
 
-/// The imbalance of every coordinate after a step through the gradient of the model.
+/// Checks the imbalance of every coordinate after a step along the gradient of the model.
 fn check(form: Form, step: &DiagonalStepInstance) -> Vec<Comparison> {
     let StepInstance { network, residuals, learning_rate } = step;
     let NetworkInstance { model, parameters, inputs } = network;

@@ -1,4 +1,4 @@
-//! S8: the exact threshold, by the map of second moments formed from the Jacobian.
+//! S8: the exact threshold, compared with the map of second moments formed from the Jacobian.
 
 use faer::Mat;
 use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
@@ -26,9 +26,9 @@ pub(super) static S8: Statement = Statement {
 /// Growth past the threshold is measured at `1 + PAST` times the threshold.
 const PAST: f64 = 0.01;
 
-/// The largest eigenvalue of the second-moment map is 1 at the lower end of the threshold and
-/// larger past its upper end, and the threshold does not fall when batches grow. The mutant takes
-/// the threshold 2 % too small and has it fall.
+/// Checks that the largest eigenvalue of the second-moment map is 1 at the lower end of the
+/// threshold and larger past its upper end, and that the threshold does not fall when batches grow.
+/// The mutant claims a threshold that is 2 % too small, and that it falls.
 fn check(form: Form, instance: &MinimumInstance) -> Checked {
     let MinimumInstance { jacobian, batch } = instance;
     let minimum = Minimum::new(jacobian)?;

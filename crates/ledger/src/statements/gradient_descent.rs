@@ -20,8 +20,8 @@ pub(super) static S1: Statement = Statement {
     trial: &Trial { generate: MinimumInstance::random, check },
 };
 
-/// The propagator `I − ηG` of gradient descent, p × p, has spectral radius 1 on the range of `G` at
-/// the bound, and `1 + 2δ` at `1 + δ` times the bound.
+/// Checks that the propagator `I − ηG` of gradient descent, p × p, has spectral radius 1 on the
+/// range of `G` at the bound, and `1 + 2δ` at `1 + δ` times the bound.
 fn check(form: Form, instance: &MinimumInstance) -> Checked {
     const PAST: f64 = 1e-3;
     let MinimumInstance { jacobian, batch } = instance;

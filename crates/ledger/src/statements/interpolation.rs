@@ -81,7 +81,9 @@ impl Instance for InterpolationInstance {
     }
 }
 
-/// The mutant has n/d instead of 1 − n/d, and lets SGD admit what gradient descent admits.
+/// Samples the error of the interpolator of minimum ℓ2 norm, and checks the stability of some of
+/// them. The mutant has n/d instead of 1 − n/d, and claims that SGD admits every interpolator that
+/// gradient descent admits.
 fn check(form: Form, instance: &InterpolationInstance) -> Checked {
     const DESIGNS_LOOKED_AT: usize = 2;
     let InterpolationInstance { coefficients, designs, input_variance } = instance;
@@ -94,7 +96,8 @@ fn check(form: Form, instance: &InterpolationInstance) -> Checked {
         let error: f64 =
             interpolator.iter().zip(coefficients).map(|(b, target)| (b - target).powi(2)).sum();
         let part = rank as f64 / coefficients.len() as f64;
-        // The mean of this sum is ‖β*‖²: the design's share of ‖β*‖² is what the error lacks.
+        // The mean of this sum is ‖β*‖²: the expected error is smaller than ‖β*‖² by the part that
+        // the design measures.
         samples.push(error + form.pick(part, 1.0 - part) * squared_norm);
         if number < DESIGNS_LOOKED_AT {
             comparisons.extend(check_stability(
@@ -114,9 +117,9 @@ fn check(form: Form, instance: &InterpolationInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// With balanced layers, gradient descent admits `interpolator` wherever it admits `target`, if the
-/// largest coefficient of `interpolator` is not larger; SGD does not admit it at `1/(s²‖β*‖₁)`, if
-/// its ℓ1 norm is larger.
+/// Checks two claims for balanced layers. Gradient descent admits `interpolator` at every learning
+/// rate at which it admits `target`, if the largest coefficient of `interpolator` is not larger.
+/// SGD does not admit it at `1/(s²‖β*‖₁)`, if its ℓ1 norm is larger.
 fn check_stability(
     form: Form,
     model: DiagonalLinear,

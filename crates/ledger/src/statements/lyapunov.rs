@@ -1,4 +1,4 @@
-//! S14: the Lyapunov function, averaged over every batch.
+//! S14: the Lyapunov function and its mean over every batch.
 
 use flatmin_linalg::{simd, stream, symmetric_eigenvalues};
 use flatmin_theory::{Minimum, ThresholdOptions, lyapunov_function};
@@ -23,9 +23,9 @@ pub(super) static S14: Statement = Statement {
     trial: &Trial { generate: MinimumInstance::random, check },
 };
 
-/// The expectation of V after a step, over every batch, from a few states and at learning rates on
-/// both sides of the threshold; and Y* has no negative eigenvalue. The mutant has `2η* − η` instead
-/// of `η* − η`.
+/// Checks the expectation of V after a step, over every batch, from a few states and at learning
+/// rates on both sides of the threshold. Also checks that Y* has no negative eigenvalue. The mutant
+/// has `2η* − η` instead of `η* − η`.
 fn check(form: Form, instance: &MinimumInstance) -> Checked {
     let minimum = Minimum::new(&instance.jacobian)?;
     let (exponent, eigenvalues, rows) = minimum.scaled();

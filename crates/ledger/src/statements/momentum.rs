@@ -1,4 +1,4 @@
-//! S12: the threshold with heavy-ball momentum, against second moments of (δ, v).
+//! S12: the threshold with heavy-ball momentum, compared with the second moments of (δ, v).
 
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, MatRef};
@@ -63,10 +63,10 @@ impl MomentumInstance {
 /// dense operator hides the mode.
 const SLOWEST: f64 = 1e-9;
 
-/// The reported interval contains the threshold that bisection on the dense operator finds. The
-/// Perron form, from 4 × 4 systems as it is defined, has a root of 1 at that threshold and gives
-/// the verdicts of the dense operator around it. The mutant takes `(1−β)η*(0)` for the threshold,
-/// and `F_k ⊗ F_l` alone for `L_kl`.
+/// Checks that the reported interval contains the threshold that bisection on the dense operator
+/// finds. The Perron form, computed from its definition by 4 × 4 systems, must have a root of 1 at
+/// that threshold and give the verdicts of the dense operator around it. The mutant takes
+/// `(1−β)η*(0)` for the threshold, and `F_k ⊗ F_l` alone for `L_kl`.
 fn check(form: Form, instance: &MomentumInstance) -> Checked {
     let MomentumInstance { minimum: MinimumInstance { jacobian, batch }, momentum } = instance;
     let minimum = Minimum::new(jacobian)?;

@@ -1,4 +1,4 @@
-//! S13: several outputs a sample, by operators formed as they are defined.
+//! S13: several outputs per sample, compared with operators computed from their definitions.
 
 use faer::Mat;
 use flatmin_linalg::{RowMatrix, stream, symmetric_eigen, symmetric_eigenvalues};
@@ -35,14 +35,14 @@ pub(super) static S13: Statement = Statement {
     trial: &Trial { generate: OutputsInstance::random, check },
 };
 
-/// A minimum of a network with several outputs, with a way of drawing batches.
+/// A minimum of a network with several outputs, with a sampling of its batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputsInstance {
     /// The Jacobian, nk × p, sample by sample.
     pub jacobian: RowMatrix,
     /// Number k of outputs.
     pub output_count: usize,
-    /// The way batches of samples are drawn.
+    /// The batch size and the sampling.
     pub batch: Batch,
 }
 
@@ -56,8 +56,8 @@ impl Instance for OutputsInstance {
 }
 
 impl OutputsInstance {
-    /// Up to 3 outputs and 4 samples: half of the time a generic Jacobian, otherwise rows of a
-    /// minimum that is hard for one output, taken together.
+    /// Up to 3 outputs and 4 samples: half of the time a generic Jacobian, otherwise the rows of a
+    /// hard minimum with one output, grouped into samples.
     fn random(rng: &mut dyn Rng) -> Self {
         const MAX_OUTPUTS: usize = 3;
         const MAX_SAMPLES: usize = 4;
@@ -72,7 +72,7 @@ impl OutputsInstance {
                     scale_row(&mut jacobian, row, scale);
                 }
             }
-            // One output may be silent.
+            // One output may be zero on all samples.
             if rng.random_bool(0.2) {
                 for i in 0..samples {
                     scale_row(&mut jacobian, i * output_count, 0.0);
@@ -159,9 +159,10 @@ impl PerronForm<'_> {
     }
 }
 
-/// ρ(Φ) is 1 at the threshold of the dense operator, at most 1 below it and at least 1 above it.
-/// The images of positive definite tuples have no negative eigenvalue, and their quotients enclose
-/// 1 at the threshold. The reported interval contains the threshold, and D(Y*) = (2/η*) C(Y*).
+/// Checks that ρ(Φ) is 1 at the threshold of the dense operator, at most 1 below it and at least 1
+/// above it. The images of positive definite tuples must have no negative eigenvalue, and their
+/// quotients must enclose 1 at the threshold. The reported interval must contain the threshold, and
+/// D(Y*) = (2/η*) C(Y*) must hold.
 fn check(form: Form, instance: &OutputsInstance) -> Checked {
     let OutputsInstance { jacobian, output_count, batch } = instance;
     let minimum = Minimum::with_outputs(jacobian, *output_count)?;
@@ -204,7 +205,7 @@ fn check(form: Form, instance: &OutputsInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// Quotients of random positive definite tuples at the threshold, where the root is 1.
+/// Checks the quotients of random positive definite tuples at the threshold, where the root is 1.
 fn check_certificate(form: Form, perron: &PerronForm<'_>, exact: f64) -> Checked {
     let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
     let k = perron.outputs;

@@ -1,4 +1,4 @@
-//! S9 and S10: the Perron form of the threshold, by matrices formed entry by entry.
+//! S9 and S10: the Perron form of the threshold, with matrices computed entry by entry.
 
 use faer::Mat;
 use flatmin_linalg::{stream, symmetric_eigenvalues};
@@ -83,8 +83,9 @@ impl PerronForm {
     }
 }
 
-/// The Perron root of M, formed as it is defined, is 1 at the threshold and rises with η; M has no
-/// negative entry. The mutant leaves `(1−p)λ_kλ_l` out of W and has the root fall with η.
+/// Checks that the Perron root of M, computed from its definition, is 1 at the threshold and rises
+/// with η, and that M has no negative entry. The mutant leaves `(1−p)λ_kλ_l` out of W and claims
+/// that the root falls with η.
 fn check_root(form: Form, instance: &MinimumInstance) -> Checked {
     let Some(perron) = PerronForm::new(instance)? else { return Ok(Vec::new()) };
     let matrix = perron.matrix(form, perron.threshold);
@@ -107,10 +108,10 @@ fn check_root(form: Form, instance: &MinimumInstance) -> Checked {
     Ok(comparisons)
 }
 
-/// At the threshold, where the Perron root is 1, the quotients of a positive vector enclose 1 and
-/// its Rayleigh quotient is at most 1. At p = 1 the quotients of the vector of ones are `‖g_i‖²/μ`.
-/// The reported interval contains the threshold of the dense operator. The mutant doubles the lower
-/// bounds and halves the upper ones.
+/// Checks that at the threshold, where the Perron root is 1, the quotients of a positive vector
+/// enclose 1 and its Rayleigh quotient is at most 1. At p = 1 the quotients of the vector of ones
+/// must be `‖g_i‖²/μ`. The reported interval must contain the threshold of the dense operator. The
+/// mutant doubles the lower bounds and halves the upper ones.
 fn check_certificate(form: Form, instance: &MinimumInstance) -> Checked {
     let Some(perron) = PerronForm::new(instance)? else { return Ok(Vec::new()) };
     let matrix = perron.matrix(Form::Stated, perron.threshold);

@@ -95,15 +95,15 @@ impl Instance for RecoveryInstance {
 /// accurate.
 const SAME: f64 = 1e-7;
 
-/// Interpolators of the measurements, each with balanced and with unbalanced layers. Those that the
-/// trace condition admits are compared with β*, and all of them with basis pursuit. The mutant
-/// admits them at half the learning rate, `1/(2s²‖β*‖₁)`.
+/// Checks interpolators of the measurements, each with balanced and with unbalanced layers.
+/// Interpolators that the trace condition admits are compared with β*, and all of them with basis
+/// pursuit. The mutant applies the condition at half the learning rate, `1/(2s²‖β*‖₁)`.
 fn check(form: Form, instance: &RecoveryInstance) -> Checked {
     let RecoveryInstance { inputs, coefficients, input_variance } = instance;
     let least = l1_norm(coefficients);
     let model = match DiagonalLinear::new(coefficients.len()) {
         Ok(model) if least > 0.0 => model,
-        // Every learning rate is stable at β* = 0, so none is the threshold of its recovery.
+        // If β* = 0, every learning rate is stable at it, so there is no threshold to check.
         _ => return Ok(Vec::new()),
     };
     let rate = form.pick(1.0, 0.5) / (input_variance * least);
@@ -115,7 +115,8 @@ fn check(form: Form, instance: &RecoveryInstance) -> Checked {
     for interpolator in &instance.interpolators(&vertices) {
         let norm = l1_norm(interpolator);
         if let (Form::Stated, Some(pursued)) = (form, &pursued) {
-            // The dual vector proves this much of vectors that interpolate up to rounding.
+            // For vectors that interpolate up to rounding, the dual vector proves the bound with
+            // this slack.
             let deviations = instance.deviations(interpolator);
             let slack: f64 = deviations.iter().zip(&pursued.dual).map(|(d, v)| d * v.abs()).sum();
             let bound = (1.0 + BASIS_PURSUIT_TOLERANCE) * norm + slack;
@@ -142,8 +143,8 @@ fn check(form: Form, instance: &RecoveryInstance) -> Checked {
 }
 
 impl RecoveryInstance {
-    /// The solution of basis pursuit; `None` for a program that the solver cannot certify, which
-    /// says nothing about the statement.
+    /// The solution of basis pursuit; `None` if the solver cannot certify its answer, because that
+    /// is no evidence against the statement.
     fn pursue(&self) -> Result<Option<BasisPursuit>, BasisPursuitError> {
         match basis_pursuit(&self.inputs, &linear_targets(&self.inputs, &self.coefficients)) {
             Ok(found) => Ok(Some(found)),
@@ -179,7 +180,8 @@ impl RecoveryInstance {
             interpolators.extend([vertex.clone(), blend(vertex, 0.5), blend(vertex, 1e-3)]);
         }
         interpolators.push(shortest);
-        // Elimination may have taken nearly dependent rows for dependent ones.
+        // Elimination may have treated nearly dependent rows as dependent. Its result does not
+        // interpolate then.
         interpolators.retain(|other| {
             let size = l1_norm(other) + l1_norm(coefficients);
             let is_close = |(i, deviation)| deviation <= 1e-12 * l1_norm(inputs.row(i)) * size;

@@ -20,8 +20,8 @@ const RELU_INPUTS: &str =
 /// A two-layer ReLU network with inputs drawn for it.
 ///
 /// Hypothesis of every statement about such networks: `w_j ≠ 0` wherever `a_j ≠ 0`. A neuron with
-/// `w_j = 0` is dead, since the derivative of the ReLU at zero is zero, but its `a_j` would enter
-/// the norms.
+/// `w_j = 0` is dead, since the derivative of the ReLU at zero is zero, but its `a_j` would count
+/// in the norms.
 pub type ReluInstance = NetworkInstance<TwoLayerRelu>;
 
 impl Instance for ReluInstance {
@@ -37,7 +37,7 @@ fn generate(mut rng: &mut dyn Rng) -> ReluInstance {
 }
 
 /// The comparisons of R1–R4 on a network whose population Gauss–Newton matrix has this sharpness,
-/// R1 without its sampled one.
+/// except the sampled one of R1.
 ///
 /// Hypothesis: `w_j ≠ 0` wherever `a_j ≠ 0`; with dead neurons R1 and the lower bounds of R2 and R3
 /// can fail. The rank in R4 is bounded by d per neuron with `a_j ≠ 0` and 1 per other neuron, which
@@ -195,13 +195,13 @@ impl ReluNorms {
         f64::midpoint(self.hidden, form.pick(self.input_dim, 1.0) * self.output)
     }
 
-    /// R1.
+    /// The comparisons of R1 on the trace.
     fn trace(&self, form: Form) -> Vec<Comparison> {
         let trace = self.population.trace;
         vec![Comparison::equal("trace and weighted norm", trace, self.weighted(form), trace)]
     }
 
-    /// R2.
+    /// The comparisons of R2 on the path norm.
     fn path_norm(&self, form: Form) -> Vec<Comparison> {
         let trace = self.population.trace;
         let root = self.input_dim.sqrt();
@@ -213,7 +213,7 @@ impl ReluNorms {
         ]
     }
 
-    /// R3.
+    /// The comparisons of R3 on the largest eigenvalue.
     fn lambda_max(&self, form: Form) -> Vec<Comparison> {
         let lambda_max = self.population.lambda_max;
         let (hidden, output, upper, path) =
@@ -229,7 +229,7 @@ impl ReluNorms {
         ])
     }
 
-    /// R4.
+    /// The comparisons of R4 on the Frobenius norm.
     fn frobenius(&self, form: Form) -> Vec<Comparison> {
         let Sharpness { trace, frobenius_norm: norm, lambda_max } = self.population;
         let (lower, upper) = form.pick((1.0, 1.0), (2.0, 0.5));
@@ -242,7 +242,7 @@ impl ReluNorms {
         ])
     }
 
-    /// R5.
+    /// The comparisons of R5 on the path norm of stable minima.
     fn stable_norm(&self, form: Form) -> Vec<Comparison> {
         let sgd = trace_bound(self.population.trace, 1.0);
         let gd = lambda_max_bound(self.population.lambda_max);
@@ -255,8 +255,8 @@ impl ReluNorms {
         ])
     }
 
-    /// R1 against samples of `‖∇f(x)‖²`, on pairs x, −x: every neuron is active on just one of the
-    /// two, so the mean of a pair varies by at most `½d‖W‖_F²`.
+    /// The comparison of R1 with samples of `‖∇f(x)‖²`, on pairs x, −x: every neuron is active on
+    /// just one of the two, so the mean of a pair varies by at most `½d‖W‖_F²`.
     fn sampled_trace(&self, form: Form, instance: &ReluInstance) -> Comparison {
         let inputs = &instance.inputs;
         let pair = |i: usize| {
@@ -270,7 +270,7 @@ impl ReluNorms {
     }
 }
 
-/// The sharpness of the population matrix with its largest eigenvalue from the dense matrix.
+/// The sharpness of the population matrix, with the largest eigenvalue of the dense matrix.
 fn dense_sharpness(model: TwoLayerRelu, parameters: &[f64]) -> Result<Sharpness, LedgerError> {
     let population = model.population(parameters);
     let p = model.parameter_count();

@@ -36,7 +36,7 @@ impl Instance for ReluStepInstance {
     }
 }
 
-/// The balance of every neuron after a step through the gradient of the model. The mutant adds
+/// Checks the balance of every neuron after a step along the gradient of the model. The mutant adds
 /// `a_j²‖x‖²` instead of subtracting it.
 fn check(form: Form, step: &ReluStepInstance) -> Vec<Comparison> {
     let StepInstance { network, residuals, learning_rate } = step;

@@ -91,7 +91,7 @@ pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, EigenE
 /// Costs O(n³).
 ///
 /// # Errors
-/// As [`symmetric_eigenvalues`].
+/// See [`symmetric_eigenvalues`].
 pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, EigenError> {
     let (values, vectors) = Problem::new(matrix)?.eigen(Parallelism::Sequential)?;
     Ok(Eigen { values, vectors: vectors.as_mat().to_owned() })
@@ -120,7 +120,7 @@ impl Decomposition {
 /// than two n × n matrices: the one given becomes one of the two that are returned.
 ///
 /// # Errors
-/// As [`symmetric_eigenvalues`].
+/// See [`symmetric_eigenvalues`].
 pub fn decompose(matrix: Mat<f64>, parallelism: Parallelism) -> Result<Decomposition, EigenError> {
     let mut problem = Problem::new(matrix.as_ref())?;
     drop(matrix);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_decomposition_has_the_same_bits_and_keeps_the_matrix() {
-        // Beyond the sizes from which on work is cut into parts, and with a scale that is undone.
+        // For the larger sizes, work is cut into parts. The scale of the entries must be undone.
         for n in [1, 5, 64, 530, 1100] {
             let entry = |i: usize, j: usize| ((i * 7919 + j * 104_729) % 1009) as f64 - 504.0;
             let matrix = Mat::from_fn(n, n, |i, j| entry(i.max(j), i.min(j)) / 1_099_511_627_776.0);

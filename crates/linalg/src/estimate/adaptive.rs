@@ -72,8 +72,8 @@ const FIRST_ROUND: usize = 16;
 /// price is that up to half of the products belong to rounds that are not used.
 ///
 /// # Errors
-/// As [`trace`]; [`EstimateError::Target`] for an error below zero or a confidence that is not
-/// between 0 and 1.
+/// The errors of [`trace`], and [`EstimateError::Target`] for a relative error below zero or a
+/// confidence that is not between 0 and 1.
 pub fn estimate_trace(
     operator: &(impl Operator + ?Sized),
     target: &TraceTarget,
@@ -91,7 +91,7 @@ pub fn estimate_trace(
     let mut products = 0;
     let mut next = FIRST_ROUND;
     loop {
-        // Another round must be larger than this one to be worth anything.
+        // A further round is useful only if it is larger than this one.
         let left = target.max_products - products;
         let max_products = if left < next.saturating_mul(3) { left } else { next };
         let fits = target.max_bytes / size_of::<f64>() / operator.dim().max(1);

@@ -38,7 +38,7 @@ impl Default for FrobeniusOptions {
     }
 }
 
-/// The number of random vectors from which the standard error is estimated from the vectors.
+/// The smallest number of random vectors from which their own spread gives the standard error.
 const MIN_VECTORS: usize = 4;
 
 /// The squared Frobenius norm `‖A‖_F² = tr A²` of a symmetric operator.
@@ -116,11 +116,12 @@ fn spread(forms: &Mat<f64>, overlaps: &Mat<f64>, rest: usize) -> (f64, f64, Erro
     let bias = (m * (m + 2.0)).sqrt() / (m + 4.0);
     let share = if second > 0.0 { third / second / second.sqrt() / bias } else { 0.0 };
     let share = share.clamp(0.0, 1.0);
-    // As for the trace: one more triple, in which one eigenvalue dominates.
+    // As in the trace estimator, one more triple, for which one eigenvalue dominates, keeps the
+    // interval from being too short.
     let triples = m * (m - 1.0) * (m - 2.0) / 6.0;
     let share = (triples * share + 1.0) / (triples + 1.0);
-    // The squares of mixed forms vary by themselves, with variance 4/m² relative to their mean; the
-    // skewness is estimated too, which widens the law by about twice that (measured).
+    // The squares of mixed forms vary with variance 4/m² relative to their mean. The skewness is
+    // estimated too, which widens the law by about twice as much (measured).
     let noise_degrees = 2.0 / (4.0 / (m * (m - 1.0)) + 8.0 / (m * m));
     (trace, standard_error, law(m / (share * share), noise_degrees))
 }

@@ -121,7 +121,7 @@ impl ResidualForms {
         let trace = self.sum / m;
         let shift = trace / d - self.centre.unwrap_or(0.0);
         let pairs = self.pairs.max(1.0);
-        // The first holds for the sample too, the others on average.
+        // The first formula holds exactly for the sample, the others on average.
         let second = (self.powers[0] / m - shift * shift * d).max(0.0);
         let third = self.powers[1] / pairs - shift * (3.0 * second + shift * shift * d);
         let fourth = self.powers[2] / pairs
@@ -182,7 +182,8 @@ mod tests {
         let eigenvalues = eigenvalues();
         let mean = eigenvalues.iter().sum::<f64>() / DIM as f64;
         let power = |k: i32| eigenvalues.iter().map(|v| (v - mean).powi(k)).sum::<f64>();
-        // Blocks of three leave the first centre far from the mean of all; one is given besides.
+        // Blocks of three leave the first centre far from the mean of all forms. The other cases
+        // set the centre.
         let seeds = 2000;
         for (centre, width) in [(None, 3), (Some(mean + 2.0), 40), (Some(mean - 2.0), 40)] {
             let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
@@ -202,8 +203,8 @@ mod tests {
                 let mean = sums[k] / seeds as f64;
                 let variance = squares[k] / seeds as f64 - mean * mean;
                 let deviation = (variance / seeds as f64).sqrt();
-                // The mean of the sample in place of the trace biases them, by about 2/(120 dim)
-                // for the second power.
+                // The estimates are biased, because the mean of the sample stands in for the trace:
+                // by about 2/(120 dim) for the second power.
                 let error = (mean - exact).abs();
                 assert!(error < 0.01 * exact.abs() + 3.0 * deviation, "{k}: {mean} {exact}");
             }

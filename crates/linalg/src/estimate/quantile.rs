@@ -36,7 +36,7 @@ pub(super) fn mean_chi_square(probability: f64, degrees: f64) -> f64 {
     quantile_root(|c| incomplete_gamma(0.5 * degrees, 0.5 * degrees * c) - probability)
 }
 
-/// The positive number at which the increasing `excess` ceases to be negative.
+/// The positive number at which the increasing function `excess` ceases to be negative.
 fn quantile_root(excess: impl Fn(f64) -> f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     let (mut at_low, mut at_high) = (excess(low), excess(high));
@@ -219,7 +219,7 @@ mod tests {
         assert!((below - above).abs() < 2e-6, "{below} {above}");
     }
 
-    /// As [`quantile_root`], with a value at every step.
+    /// Like [`quantile_root`], but evaluates `excess` at every step of the bisection.
     fn plain_bisection(excess: impl Fn(f64) -> f64) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         while excess(high) < 0.0 && high < 1e12 {
@@ -249,7 +249,8 @@ mod tests {
                     };
                     let (got, expected) = (quantile_root(counted), plain_bisection(excess));
                     assert!((got - expected).abs() <= 2e-12 * expected, "{tail} {degrees}");
-                    // Plain bisection needs about 44 values, and more in far tails, as does this.
+                    // Plain bisection needs about 44 values, and more in far tails, where this
+                    // method needs more too.
                     assert!(tail < 0.001 || count.get() < 30, "{tail} {degrees}");
                 }
             }

@@ -146,9 +146,8 @@ fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimat
     Estimate::exact(sum, products.unit(), products.used())
 }
 
-/// The trace `tr QᵀAQ` of
-/// `sketch` orthonormal directions Q of the range of A, plus the mean of `count` forms orthogonal
-/// to them, `block` at a time.
+/// The trace `tr QᵀAQ` of `sketch` orthonormal directions Q of the range of A, plus the mean of
+/// `count` forms orthogonal to them, `block` at a time.
 fn deflated<O: Operator + ?Sized>(
     products: &mut Products<'_, O>,
     sketch: usize,

@@ -2,11 +2,10 @@
 //! every vector serves the approximation of the operator and, left out of it, the estimate of the
 //! residual.
 //!
-//! The estimate is the mean of k estimates
-//! `t_i` that are not independent: the approximation behind `t_i` is made of the vectors behind the
-//! others. Given all vectors but i and j, let
-//! `t_i'` be the estimate of vector i with both left out. It is unbiased and does not know `ω_j`,
-//! and `t_i − t_i'` has mean zero over `ω_i` whatever `ω_j`. Hence
+//! The estimate is the mean of k estimates `t_i` that are not independent: the approximation behind
+//! `t_i` is made of the vectors behind the others. Given all vectors but i and j, let `t_i'` be the
+//! estimate of vector i with both left out. It is unbiased and does not depend on `ω_j`, and
+//! `t_i − t_i'` has mean zero over `ω_i` whatever `ω_j`. Hence
 //!
 //! `cov(t_i, t_j) = E (t_i − t_i')(t_j − t_j')`,
 //!

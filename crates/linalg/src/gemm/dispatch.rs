@@ -20,7 +20,7 @@ pub(super) fn run(job: Gemm<'_>) {
     run_on(simd::arch(), job);
 }
 
-/// As [`run`], on a given instruction set.
+/// Like [`run`], on a given instruction set.
 pub(super) fn run_on(arch: pulp::Arch, job: Gemm<'_>) {
     let (m, n, k) = (job.a.nrows(), job.b.ncols(), job.a.ncols());
     assert_eq!(k, job.b.nrows(), "inner shapes of a product");

@@ -54,8 +54,9 @@ pub fn quadratic_forms(
 /// The lower triangles of `Xᵀ (L + Lᵀ) X`, row by row and group by group, where every group X
 /// consists of `group` columns of `vectors` (m × n).
 ///
-/// `L` is as in [`quadratic_forms`], which is used for groups of one column. Costs m²n + mn·`group`
-/// operations. An entry passes through at most [`quadratic_rounding_terms`] roundings.
+/// `L` has the form described at [`quadratic_forms`], which is used for groups of one column. Costs
+/// m²n + mn·`group` operations. An entry passes through at most [`quadratic_rounding_terms`]
+/// roundings.
 ///
 /// # Panics
 /// When the shapes do not fit, or the columns do not make whole groups.
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn quadratic_forms_agree_with_their_definition() {
-        // The last one in several tasks of a large matrix.
+        // The last size makes several tasks of a large matrix.
         for (m, n) in [(0, 2), (1, 3), (5, 300), (150, 131), (LARGE_ROWS, 2 * TASK_FORMS + 1)] {
             let full = matrix(m, m);
             let lower = Mat::from_fn(m, m, |i, j| if i < j { 0.0 } else { full[(i, j)] });

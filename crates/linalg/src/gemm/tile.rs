@@ -429,7 +429,7 @@ fn accumulate_packed<S: Simd, const R: usize, const N: usize>(
     }
 }
 
-/// As [`accumulate_packed`], for a tile of A that is not packed.
+/// Like [`accumulate_packed`], for a tile of A that is not packed.
 #[inline(always)]
 fn accumulate_unpacked<S: Simd, const R: usize, const N: usize>(
     simd: S,

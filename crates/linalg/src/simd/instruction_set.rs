@@ -38,7 +38,7 @@ impl InstructionSet {
         }
     }
 
-    /// The dispatcher for it; `None` when this processor does not have it.
+    /// The dispatcher for this instruction set; `None` if the processor does not have it.
     pub fn arch(self) -> Option<Arch> {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -59,7 +59,7 @@ pub enum InstructionSetError {
     /// No instruction set has this name.
     #[error("`{0}` is no instruction set; the names are avx512, avx2 and scalar")]
     Unknown(String),
-    /// This processor does not have it.
+    /// The processor does not have this instruction set.
     #[error("this processor does not have the instruction set {}", .0.name())]
     Missing(InstructionSet),
     /// Another instruction set has been chosen, or kernels have run already.
@@ -67,7 +67,7 @@ pub enum InstructionSetError {
     Chosen {
         /// The instruction set in use.
         chosen: &'static str,
-        /// The one requested.
+        /// The instruction set requested.
         wanted: InstructionSet,
     },
 }

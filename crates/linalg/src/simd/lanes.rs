@@ -105,7 +105,7 @@ impl<S: Simd, E: Real> Lanes<S, E> {
     /// The number of registers that hold all lanes.
     pub const REGISTERS: usize = E::LANES * size_of::<E>() / size_of::<E::Register<S>>();
 
-    /// The same value in all lanes.
+    /// A group of lanes that all hold `value`.
     #[inline(always)]
     pub fn splat(simd: S, value: E) -> Self {
         Self(E::same::<S>(E::splat(simd, value)))

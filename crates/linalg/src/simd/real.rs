@@ -44,22 +44,22 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
     /// The nearest numbers of this type; borrowed for `f64`.
     fn rounded(values: &[f64]) -> Cow<'_, [Self]>;
 
-    /// The values as arrays, without a remainder that fills none.
+    /// The values as arrays of one number per lane. An incomplete last array is left out.
     fn arrays(values: &[Self]) -> &[Self::Array];
 
-    /// As [`arrays`](Self::arrays).
+    /// The same as [`arrays`](Self::arrays), mutable.
     fn arrays_mut(values: &mut [Self]) -> &mut [Self::Array];
 
-    /// The values as registers, without a remainder that fills none.
+    /// The values as registers. An incomplete last register is left out.
     fn registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
 
-    /// As [`registers`](Self::registers).
+    /// The same as [`registers`](Self::registers), mutable.
     fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
 
     /// An array of copies of one register.
     fn same<S: Simd>(register: Self::Register<S>) -> Self::Registers<S>;
 
-    /// The same value in all lanes of a register.
+    /// A register whose lanes all hold `value`.
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Register<S>;
 
     /// The sum lane by lane.

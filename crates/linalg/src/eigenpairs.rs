@@ -75,7 +75,7 @@ pub struct Eigenpairs {
 #[non_exhaustive]
 pub enum EigenpairError {
     /// More pairs are requested than the operator has.
-    #[error("find {count} eigenpairs of an operator of dimension {dim}")]
+    #[error("{count} eigenpairs are requested of an operator of dimension {dim}")]
     TooMany {
         /// The number of pairs requested.
         count: usize,

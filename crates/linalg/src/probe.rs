@@ -29,10 +29,10 @@ pub struct Probe {
 #[non_exhaustive]
 pub enum OperatorError {
     /// The operator has dimension zero.
-    #[error("use an operator of dimension 0")]
+    #[error("the dimension of the operator is 0, expected at least 1")]
     Empty,
     /// A product is not finite.
-    #[error("use the operator: entry {row} of a product is {value}, expected a finite number")]
+    #[error("entry {row} of a product is {value}, expected a finite number")]
     NotFinite {
         /// Row of the first such entry.
         row: usize,
@@ -40,7 +40,7 @@ pub enum OperatorError {
         value: f64,
     },
     /// Two calls with the same vector give different products.
-    #[error("get the same product twice: entry {row} was {first}, then {second}")]
+    #[error("two products with the same vector differ: entry {row} was {first}, then {second}")]
     NotDeterministic {
         /// Row of the first entry that differs.
         row: usize,
@@ -50,20 +50,27 @@ pub enum OperatorError {
         second: f64,
     },
     /// `uᵀAv` and `vᵀAu` differ.
-    #[error("treat the operator as symmetric: relative asymmetry {asymmetry:.1e}")]
+    #[error(
+        "the operator is not symmetric: its relative asymmetry is {asymmetry:.1e}, expected at most \
+         {MAX_DEFECT:e}"
+    )]
     NotSymmetric {
         /// See [`Probe::asymmetry`].
         asymmetry: f64,
     },
     /// The image of a combination is not the combination of images.
-    #[error("treat the operator as linear: relative defect {nonlinearity:.1e}")]
+    #[error(
+        "the operator is not linear: its relative defect is {nonlinearity:.1e}, expected at most \
+         {MAX_DEFECT:e}"
+    )]
     NotLinear {
         /// See [`Probe::nonlinearity`].
         nonlinearity: f64,
     },
     /// A block of vectors does not have the images that its vectors have one by one.
     #[error(
-        "multiply a block of vectors: relative difference {block_difference:.1e} to single ones"
+        "the product with a block of vectors differs from the products with its vectors by a \
+         relative {block_difference:.1e}, expected at most {MAX_DEFECT:e}"
     )]
     BlockDiffers {
         /// See [`Probe::block_difference`].

@@ -147,11 +147,11 @@ fn targets_that_make_no_sense_are_refused() {
     };
     for confidence in [0.0, -1.0, 1.0, f64::NAN] {
         let target = TraceTarget { confidence, ..TraceTarget::default() };
-        refused(target, &format!("reach a confidence of {confidence}"));
+        refused(target, &format!("the confidence is {confidence}"));
     }
     for relative_error in [-0.1, f64::NAN, f64::INFINITY] {
         let target = TraceTarget { relative_error, ..TraceTarget::default() };
-        refused(target, &format!("reach a relative error of {relative_error}"));
+        refused(target, &format!("the relative error is {relative_error}"));
     }
 }
 

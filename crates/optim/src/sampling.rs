@@ -7,7 +7,7 @@ pub use flatmin_theory::Sampling;
 
 /// A batch size that the data set cannot fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("batch size {batch_size} is not in 1..={sample_count}")]
+#[error("the batch size is {batch_size}, expected a number from 1 to {sample_count}")]
 pub struct SamplingError {
     batch_size: usize,
     sample_count: usize,
@@ -191,6 +191,6 @@ mod tests {
         assert!(BatchSampler::new(Sampling::WithoutReplacement, 9, 8).is_err());
         assert!(BatchSampler::new(Sampling::WithReplacement, 9, 8).is_ok());
         let error = BatchSampler::new(Sampling::Reshuffling, 0, 8).unwrap_err();
-        assert_eq!(error.to_string(), "batch size 0 is not in 1..=8");
+        assert_eq!(error.to_string(), "the batch size is 0, expected a number from 1 to 8");
     }
 }

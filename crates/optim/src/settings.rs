@@ -118,10 +118,10 @@ pub enum TrainError {
         value: f64,
     },
     /// The model is trained in float64 only.
-    #[error("this model cannot be trained in float32")]
+    #[error("this model cannot be trained in float32: choose float64")]
     NoFloat32,
     /// The optimizer is not plain SGD, and the precision is float32.
-    #[error("{optimizer} takes its steps in float64 only; in float32 there is SGD alone")]
+    #[error("{optimizer} runs in float64 only: choose float64, or plain SGD for float32")]
     Float32Optimizer {
         /// The optimizer.
         optimizer: Optimizer,
@@ -142,7 +142,7 @@ pub enum TrainError {
         expected: u64,
     },
     /// This run cannot be in the given state.
-    #[error("the state is of another run: {reason}")]
+    #[error("the state does not fit this run: {reason}")]
     State {
         /// The contradiction, in words.
         reason: &'static str,

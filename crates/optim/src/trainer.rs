@@ -340,7 +340,7 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
             return refuse("it has another optimizer");
         }
         if state.step > self.options.max_steps || state.total.steps != state.step {
-            return refuse("it has done another number of steps");
+            return refuse("its number of steps cannot occur in this run");
         }
         let parts = [state.total, state.since_checkpoint, state.since_check];
         if parts.iter().any(|part| part.clipped_steps > part.steps || part.steps > state.step) {
@@ -348,7 +348,7 @@ impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
         }
         // A run with that many passed checks would have ended.
         if state.passed_checks >= self.options.stopping.checks.max(1) {
-            return refuse("it has met the stopping rule");
+            return refuse("it has already met the stopping rule");
         }
         let TrainState { parameters, optimizer, .. } = state;
         let kernel = kernel(self.model, self.data, self.options, parameters, optimizer)?;

@@ -200,7 +200,7 @@ fn a_state_of_another_optimizer_is_refused() {
     };
     for (here, there) in [(&plain, &heavy_ball), (&heavy_ball, &plain)] {
         let error = start(here).unwrap().restore(&state(there)).unwrap_err().to_string();
-        assert_eq!(error, "the state is of another run: it has another optimizer");
+        assert_eq!(error, "the state does not fit this run: it has another optimizer");
         start(here).unwrap().restore(&state(here)).unwrap();
     }
 }

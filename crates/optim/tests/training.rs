@@ -261,7 +261,8 @@ fn settings_that_cannot_be_run_are_named() {
     let unclipped = TrainOptions { clip_norm: 0.0, ..options(SGD, 0.1, 10) };
     assert_eq!(error(&unclipped).to_string(), "the clip norm is 0, expected a positive number");
     let method = Method::Sgd { batch_size: 18, sampling: Sampling::WithoutReplacement };
-    assert_eq!(error(&options(method, 0.1, 10)).to_string(), "batch size 18 is not in 1..=17");
+    let message = "the batch size is 18, expected a number from 1 to 17";
+    assert_eq!(error(&options(method, 0.1, 10)).to_string(), message);
 }
 
 /// Runs to the end piece by piece. After every `interval`-th piece the run is abandoned, and a new
@@ -388,7 +389,7 @@ fn orders_and_states_of_other_runs_are_refused() {
     let state = Trainer::new(&other, &other_data, &other_initial, &options, rng()).unwrap().state();
     let mut trainer = Trainer::new(&model, &data, &initial, &options, rng()).unwrap();
     let error = trainer.restore(&state.unwrap()).unwrap_err();
-    let message = "the state is of another run: it has another number of parameters";
+    let message = "the state does not fit this run: it has another number of parameters";
     assert_eq!(error.to_string(), message);
 }
 

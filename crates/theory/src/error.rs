@@ -99,8 +99,8 @@ pub enum MinimumError {
     },
     /// The Gram matrix has a negative eigenvalue beyond rounding.
     #[error(
-        "the Gram matrix has the eigenvalue {eigenvalue} beside {lambda_max}: a matrix of inner \
-         products has no negative one"
+        "the Gram matrix has the eigenvalue {eigenvalue}, and its largest is {lambda_max}: a matrix \
+         of inner products has no negative eigenvalue"
     )]
     GramIndefinite {
         /// The smallest eigenvalue.
@@ -183,8 +183,8 @@ pub enum SimulationError {
     Batch(#[from] BatchError),
     /// The dynamics of this optimizer are not implemented.
     #[error(
-        "the linearised dynamics are those of SGD with and without heavy-ball momentum, not yet \
-         those of {optimizer}"
+        "linearised dynamics are simulated for SGD with and without heavy-ball momentum, not yet \
+         for {optimizer}"
     )]
     Unsupported {
         /// The optimizer.
@@ -192,7 +192,7 @@ pub enum SimulationError {
     },
     /// The network has several outputs; only the dynamics of one are implemented.
     #[error(
-        "the linearised dynamics of {output_count} outputs are not simulated, only those of one"
+        "linearised dynamics are simulated for networks with one output, not yet for {output_count}"
     )]
     SeveralOutputs {
         /// Outputs of each sample.

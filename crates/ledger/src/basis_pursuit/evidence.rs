@@ -34,12 +34,12 @@ pub enum BasisPursuitError {
     #[error("no coefficients interpolate the targets")]
     NoInterpolator,
     /// The linear-programming solver gave up.
-    #[error("the linear-programming solver reached no answer")]
+    #[error("the linear-programming solver stopped without a solution")]
     LinearProgram,
     /// The residual or the gap of the solver's answer is too large to accept it.
     #[error(
-        "the interpolator found leaves a relative residual of {residual:e} and a relative duality \
-         gap of {gap:e}"
+        "the interpolator has a relative residual of {residual:e} and a relative duality gap of \
+         {gap:e}, expected at most {BASIS_PURSUIT_TOLERANCE:e}"
     )]
     NotCertified {
         /// `‖Xβ − y‖_∞ / ‖y‖_∞`.

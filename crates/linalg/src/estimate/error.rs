@@ -5,13 +5,13 @@
 #[non_exhaustive]
 pub enum EstimateError {
     /// The operator has dimension zero.
-    #[error("estimate anything of an operator of dimension 0")]
+    #[error("the dimension of the operator is 0, expected at least 1")]
     Empty,
     /// No product is allowed.
-    #[error("estimate anything with a budget of no products")]
+    #[error("the budget of operator products is 0, expected at least 1")]
     NoProducts,
     /// A product is not finite.
-    #[error("use product {product}: its entry {row} is {value}, expected a finite number")]
+    #[error("entry {row} of product {product} is {value}, expected a finite number")]
     NotFinite {
         /// Index of the product, from 0.
         product: usize,
@@ -21,13 +21,16 @@ pub enum EstimateError {
         value: f64,
     },
     /// The operator is not positive semidefinite, as the method requires.
-    #[error("treat the operator as positive semidefinite: vᵀAv = {form} for some vector v")]
+    #[error(
+        "the operator is not positive semidefinite, as XNysTrace requires: vᵀAv = {form} for some \
+         vector v"
+    )]
     NotPositive {
         /// A negative value of the quadratic form.
         form: f64,
     },
     /// The target of an estimate is outside its range.
-    #[error("reach a {what} of {value}: expected {expected}")]
+    #[error("the {what} is {value}, expected {expected}")]
     Target {
         /// The part of the target.
         what: &'static str,
@@ -37,6 +40,6 @@ pub enum EstimateError {
         expected: &'static str,
     },
     /// The result is beyond the range of `f64`.
-    #[error("represent the result, which is beyond the range of f64")]
+    #[error("the result is beyond the range of f64: scale the operator")]
     OutOfRange,
 }

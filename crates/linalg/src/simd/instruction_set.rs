@@ -57,7 +57,7 @@ impl InstructionSet {
 #[non_exhaustive]
 pub enum InstructionSetError {
     /// No instruction set has this name.
-    #[error("`{0}` is no instruction set; the names are avx512, avx2 and scalar")]
+    #[error("unknown instruction set '{0}', expected avx512, avx2 or scalar")]
     Unknown(String),
     /// The processor does not have this instruction set.
     #[error("this processor does not have the instruction set {}", .0.name())]

@@ -68,7 +68,7 @@ const LONGEST_ROW: u64 = 3 * (INPUT_DIM as u64 + 1);
 #[non_exhaustive]
 pub enum DigitsError {
     /// The file does not decompress to text.
-    #[error("the digits do not expand to text: {kind}")]
+    #[error("the digits do not decompress to text: {kind}")]
     Damaged {
         /// The kind of the error.
         kind: io::ErrorKind,

@@ -124,7 +124,7 @@ pub fn gauss_newton<'a>(
 /// The Gauss–Newton matrix as from [`gauss_newton`], with options.
 ///
 /// # Errors
-/// As [`gauss_newton`]; [`CurvatureError::EmptyBlock`] for a block size of zero.
+/// The errors of [`gauss_newton`], and [`CurvatureError::EmptyBlock`] for a block size of zero.
 pub fn gauss_newton_with<'a>(
     model: &'a dyn Model,
     parameters: &'a [f64],

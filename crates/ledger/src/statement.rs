@@ -14,9 +14,10 @@ pub type Checked = Result<Vec<Comparison>, LedgerError>;
 /// The version of a statement that a check tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As stated: every comparison must hold on every instance.
+    /// The statement itself: every comparison must hold on every instance.
     Stated,
-    /// With one constant or exponent wrong: every comparison must fail on some instance.
+    /// The statement with one wrong constant or exponent: every comparison must fail on some
+    /// instance.
     Mutant,
 }
 

@@ -117,8 +117,8 @@ impl Verification {
         self.comparisons() > 0 && self.violations() == 0 && mutant_died
     }
 
-    /// Joins this verification with one of the same statement on later instances. The result is
-    /// that of one verification of all these instances.
+    /// Joins this verification with one of the same statement on later instances. The result is the
+    /// same as for one verification of all these instances.
     #[must_use]
     pub fn followed_by(self, later: Self) -> Self {
         let mut tallies: BTreeMap<&'static str, Tally> =

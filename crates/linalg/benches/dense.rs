@@ -1,4 +1,4 @@
-//! Dense products, symmetric eigenproblems and QR decompositions, compared with those of faer.
+//! Times of dense products, symmetric eigenproblems and QR decompositions, compared with faer.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop")]
 #![expect(clippy::disallowed_methods, reason = "faer's product is what is compared with")]

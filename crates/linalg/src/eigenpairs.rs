@@ -293,8 +293,8 @@ impl<O: Operator + ?Sized> Search<'_, O> {
     }
 }
 
-/// Indices of the `count` most extreme values (at each end), the most extreme first; those at the
-/// upper end first.
+/// Indices of the `count` most extreme values (at each end), the most extreme first. With both
+/// ends, the upper end comes first.
 fn select(values: &[f64], end: End, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     let count = count.min(values.len());

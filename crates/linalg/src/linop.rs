@@ -1,4 +1,4 @@
-//! Conversions between the operators of this crate and those of faer.
+//! Conversions between the operators of this crate and the operators of faer.
 
 use std::fmt;
 

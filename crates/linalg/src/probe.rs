@@ -18,7 +18,8 @@ pub struct Probe {
     pub asymmetry: f64,
     /// The ratio `‖A(αu + βv) − αAu − βAv‖ / (‖Au‖ + ‖Av‖)` for α = 2, β = −3.
     pub nonlinearity: f64,
-    /// The relative difference between the images of a block and those of its vectors one by one.
+    /// The relative difference between the images of a block and the images of its vectors one by
+    /// one.
     pub block_difference: f64,
     /// The number of operator products used.
     pub products: usize,

@@ -39,8 +39,8 @@ const INVERSE_FACTORIALS: [f64; 13] = [
 
 /// The function between two layers.
 ///
-/// Its name is what [`Display`](fmt::Display) writes and [`FromStr`] reads, and what the feature
-/// `serde` stores.
+/// [`Display`](fmt::Display) writes its name and [`FromStr`] reads it. The feature `serde` stores
+/// the same name.
 ///
 /// ```
 /// use flatmin_models::Activation;
@@ -311,7 +311,7 @@ mod tests {
     fn tanh_is_within_a_few_units_in_the_last_place() {
         let mut worst = 0.0_f64;
         for k in 0..400_000_u32 {
-            // From 1e-20 to 100, evenly in the logarithm, with both signs.
+            // Sizes run from 1e-20 to 100, evenly in the logarithm, with both signs.
             let size = libm::exp10(-20.0 + 22.0 * f64::from(k) / 400_000.0);
             let x = if k % 2 == 0 { size } else { -size };
             let exact = libm::tanh(x);

@@ -67,7 +67,7 @@ impl Dataset {
     /// Pairs inputs with the rows of `targets`, n × k.
     ///
     /// # Errors
-    /// As [`Dataset::new`]; [`DatasetError::NoOutputs`] when k = 0.
+    /// The errors of [`Dataset::new`], and [`DatasetError::NoOutputs`] when k = 0.
     pub fn with_outputs(inputs: RowMatrix, targets: &RowMatrix) -> Result<Self, DatasetError> {
         if targets.columns() == 0 && targets.rows() > 0 {
             return Err(DatasetError::NoOutputs);

@@ -33,7 +33,7 @@ pub enum OrderError {
         /// Batch size.
         batch_size: usize,
     },
-    /// An index is not that of a sample.
+    /// An index does not belong to a sample.
     #[error(
         "entry ({step}, {position}) is {index}, expected the index of one of {sample_count} samples, \
          0 to {}",

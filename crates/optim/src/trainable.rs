@@ -48,9 +48,9 @@ pub trait Trainable: Model {
     /// The kernel with parameters, inputs and arithmetic in float32; `None` for a model that is
     /// trained in float64 only.
     ///
-    /// It starts from `parameters` rounded to float32. Sums over coordinates are float32; what a
-    /// step computes from them (residuals, losses, the gradient norm and the factor of the
-    /// gradient) is float64.
+    /// It starts from `parameters` rounded to float32. Sums over coordinates are float32. The
+    /// quantities that a step computes from them (residuals, losses, the gradient norm and the
+    /// factor of the gradient) are float64.
     ///
     /// # Panics
     /// See [`kernel`](Self::kernel).

@@ -22,10 +22,10 @@ const DIVERGED_NORM: f64 = 1e8;
 /// run can stop between two pieces and resume from its [`TrainState`].
 ///
 /// A piece ends at the end of an epoch, at the next step of [`TrainOptions::checkpoints`], or after
-/// 2¹⁶ samples, so that the same run has the same pieces whether it is stopped or not. This keeps
-/// every bit the same, because kernels compute steps of a piece together
-/// ([`Kernel::single_steps`]), and the mean loss by which the stopping rule screens is summed piece
-/// by piece. Runs with other checkpoints agree to rounding.
+/// 2¹⁶ samples, so that a run has the same pieces if it is stopped and resumed. This keeps every
+/// bit the same, because kernels compute steps of a piece together ([`Kernel::single_steps`]), and
+/// the mean loss by which the stopping rule screens is summed piece by piece. Runs with other
+/// checkpoints agree to rounding.
 ///
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};

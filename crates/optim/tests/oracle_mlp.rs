@@ -27,7 +27,7 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Widths reach beyond a tile of four registers, and those of the last layer beyond one
+    // Widths reach beyond a tile of four registers, and the width of the last layer beyond one
     // register.
     let width = || prop_oneof![3 => 1..=18_usize, 1 => 19..=75_usize];
     let output_dim = prop_oneof![3 => 1..=3_usize, 1 => 4..=20_usize];

@@ -36,9 +36,9 @@
 //!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`]
 //!   (single runs).
 //!
-//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. The crate does not
-//! know how a minimum was found. The feature `serde` makes [`Optimizer`] and [`Sampling`]
-//! serialisable.
+//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. Nothing in the crate
+//! depends on the way in which a minimum was found. The feature `serde` makes [`Optimizer`] and
+//! [`Sampling`] serialisable.
 
 mod alignment;
 mod batch;

@@ -319,7 +319,7 @@ mod tests {
             .map(|_| {
                 let mut gradient = curvature * theta;
                 theta -= learning_rate * settings.decoupled_weight_decay * theta;
-                // The gradient is that of θ before the decay.
+                // The gradient is taken at θ before the decay.
                 let before = gradient / curvature;
                 if settings.weight_decay > 0.0 {
                     gradient += settings.weight_decay * before;

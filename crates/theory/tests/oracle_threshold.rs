@@ -372,7 +372,7 @@ fn a_network_of_many_samples_keeps_the_order_of_the_bounds() {
     }
 }
 
-/// S14 in the eigenbasis, where the rows are those of `J V` for the eigenvectors V of G.
+/// Checks S14 in the eigenbasis, where the Jacobian is `J V` for the eigenvectors V of G.
 #[test]
 fn the_lyapunov_function_decays_exactly_below_the_threshold() {
     let jacobian = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.6, 1.1, -0.4, 0.7]).unwrap();

@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_found_where_least_squares_gives_none() {
-        // On the support {1} least squares gives ν = (1, 1)/2, and x₂ᵀν = 1.5; ν = (0, 1) serves.
+        // On the support {1} least squares gives ν = (1, 1)/2, and x₂ᵀν = 1.5 is too large. ν = (0,
+        // 1) is a certificate.
         check(2, 2, &[1.0, 4.0, 1.0, -1.0], &[1.0, 1.0], &[1.0, 0.0]);
     }
 

@@ -189,7 +189,7 @@ fn check(form: Form, instance: &OutputsInstance) -> Checked {
     let before = perron.root(Form::Stated, (1.0 - AWAY) * exact)?;
     comparisons.push(Comparison::at_most("root below the threshold", before, form.pick(1.0, 0.5)));
     let rate = (1.0 + AWAY) * exact;
-    // Only here is the response finite.
+    // The response is finite only under this condition.
     if perron.mu(rate) > (1.0 - p) * eigenvalues[eigenvalues.len() - 1] {
         let after = perron.root(Form::Stated, rate)?;
         comparisons.push(Comparison::at_most(
@@ -254,7 +254,7 @@ fn check_lyapunov(
     perron: &PerronForm<'_>,
     instance: &OutputsInstance,
 ) -> Result<Comparison, LedgerError> {
-    // The error of Y* is about the square root of that of the threshold.
+    // The error of Y* is about the square root of the error of the threshold.
     const NEGLIGIBLE: f64 = 1e-7;
     let options = ThresholdOptions { relative_width: 1e-14, ..ThresholdOptions::default() };
     let function = lyapunov_function(minimum, &instance.batch, &options)?;

@@ -49,7 +49,7 @@ pub enum TraceStatus {
 /// The result of [`estimate_trace`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceRun {
-    /// The estimate of the last round; its products are those of that round.
+    /// The estimate of the last round. It counts only the products of that round.
     pub estimate: Estimate,
     /// The number of operator products used, over all rounds.
     pub products: usize,

@@ -94,7 +94,7 @@ fn spread(forms: &Mat<f64>, overlaps: &Mat<f64>, rest: usize) -> (f64, f64, Erro
         noise_degrees,
     };
     if count < MIN_VECTORS {
-        // tr B̄² ≤ (tr B)²: the widest law is that of one eigenvalue.
+        // tr B̄² ≤ (tr B)²: a single eigenvalue has the widest law.
         return (trace, (2.0 / m).sqrt() * trace, law(m, f64::INFINITY));
     }
     let mixed = Mat::from_fn(count, count, |i, j| {

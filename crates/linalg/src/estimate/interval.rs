@@ -84,9 +84,10 @@ impl Estimate {
     /// The interval that covers the truth with probability `confidence`, approximately.
     ///
     /// It is longer on the side of the longer tail, and it accounts for the uncertainty of the
-    /// standard error: for the mean of forms with one large eigenvalue it is that of χ², for
-    /// symmetric spectra that of Student's t. It is the value alone when that is exact or
-    /// `confidence` is not positive, and the whole line when `confidence` is 1 or more, or NaN.
+    /// standard error: for the mean of forms with one large eigenvalue it is the interval of χ²,
+    /// and for symmetric spectra the interval of Student's t. It is the value alone when the value
+    /// is exact or `confidence` is not positive, and the whole line when `confidence` is 1 or more,
+    /// or NaN.
     pub fn interval(&self, confidence: f64) -> Interval {
         if self.standard_error <= 0.0 || confidence <= 0.0 {
             return Interval { lower: self.value, upper: self.value };
@@ -106,7 +107,7 @@ impl ErrorLaw {
     /// The quantiles of `(estimate − truth) / standard_error` with probability `tail` below the
     /// first and above the second.
     fn quantiles(self, tail: f64) -> [f64; 2] {
-        // Quantiles of symmetric distributions: the lower one is the negative of the upper one.
+        // In symmetric distributions the lower quantile is the negative of the upper one.
         let normal = quantile::student(1.0 - tail, f64::INFINITY);
         let noise = if self.noise_degrees < 1e6 && normal.abs() > 0.0 {
             quantile::student(1.0 - tail, self.noise_degrees) / normal
@@ -128,7 +129,8 @@ impl ErrorLaw {
         let [low, high] = if self.skew > 0.0 {
             [skewed(tail), skewed(1.0 - tail)]
         } else {
-            // The second tail is that of 1 − tail, as rounded for the first.
+            // The second probability is 1 − (1 − tail), so that its rounding agrees with that of
+            // the first.
             [-skewed(1.0 - tail), -skewed(1.0 - (1.0 - tail))]
         };
         let mixed = |student: f64, skewed: f64| noise * ((1.0 - share) * student + share * skewed);

@@ -1,8 +1,8 @@
 //! Monte Carlo estimates for operators known by their products, with calibrated errors.
 //!
-//! Every estimate is a computed number plus the mean of quadratic forms of random vectors.
-//! `moments` derives how the error of such a mean is distributed; `xtrace` derives what changes
-//! when the forms are not independent.
+//! Every estimate is a computed number plus the mean of quadratic forms of random vectors. The
+//! module `moments` derives the distribution of the error of such a mean; `xtrace` extends it to
+//! forms that are not independent.
 
 mod adaptive;
 mod error;

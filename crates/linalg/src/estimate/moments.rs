@@ -1,4 +1,4 @@
-//! From residual forms to a standard error and an interval.
+//! The standard error and the interval that follow from residual forms.
 //!
 //! The random part of every estimator here is a mean of m quadratic forms `gᵀBg` with g uniform on
 //! the sphere of radius √d (the space that B lives on has dimension d). Its law depends on B only
@@ -13,8 +13,8 @@ use super::interval::{ErrorLaw, Estimate};
 use super::products::{dots, inner};
 use crate::{PowerOfTwo, columns, columns_mut, simd};
 
-/// The rounding error of sums and products, relative to the sum of magnitudes. It is that of a few
-/// dozen independent roundings: errors of accumulation are far from their worst case.
+/// The rounding error of sums and products, relative to the sum of magnitudes. It corresponds to a
+/// few dozen independent roundings, because errors of accumulation are far from their worst case.
 pub(super) const ROUNDING: f64 = 8.0 * f64::EPSILON;
 
 /// Power sums of an operator, estimated from a sample of residual forms.
@@ -73,7 +73,7 @@ impl FormMoments {
 /// Forms of independent vectors. They come in blocks, of which only sums are kept.
 ///
 /// `tr B` is only known at the end. Until then B is centred at the mean c of the first block. With
-/// `δ = tr B/d − c` the power sums of `B − c I` are those of `B̄ + δ I`.
+/// `δ = tr B/d − c` the power sums of `B − c I` are the power sums of `B̄ + δ I`.
 #[derive(Debug)]
 pub(super) struct ResidualForms {
     dim: usize,

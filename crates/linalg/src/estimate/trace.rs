@@ -74,10 +74,11 @@ impl Default for TraceOptions {
 ///
 /// Nominal 95 % intervals cover the truth in 93–97 % of runs, to within the noise of 1000 of them,
 /// from ten products on, on flat and decaying spectra, definite or not, with an outlier, and on
-/// that of a ReLU network. Too wide: `XTrace` with fewer than 30 products covers 96–99 % on a
-/// spectrum that falls like 1/k² or has one eigenvalue a thousand times the others, `XNysTrace`
-/// with ten 97.7 % on the latter. Too narrow: `XNysTrace` with as many products as the rank, where
-/// it is all but exact, 92.4 %. The example `coverage` prints the whole table.
+/// that of a ReLU network. Some intervals are too wide: `XTrace` with fewer than 30 products covers
+/// 96–99 % on a spectrum that falls like 1/k² or has one eigenvalue a thousand times the others,
+/// and `XNysTrace` with ten products covers 97.7 % on the latter. One interval is too narrow:
+/// `XNysTrace` with as many products as the rank, where it is all but exact, covers 92.4 %. The
+/// example `coverage` prints the whole table.
 ///
 /// ```
 /// use flatmin_linalg::{FnOperator, TraceOptions, stream, trace};

@@ -87,8 +87,8 @@ impl WithSimd for Tiles<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many accumulators as the registers allow, beside those of a column of A and an entry
-        // of B.
+        // As many accumulators as the registers allow, beside the registers of a column of A and an
+        // entry of B.
         if S::F64_LANES == 8 {
             multiply_tiles::<S, 8>(simd, self.0);
         } else {

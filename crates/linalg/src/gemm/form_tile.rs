@@ -51,8 +51,8 @@ impl WithSimd for LowerForms<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many accumulators as the registers allow, beside those of a row of vectors and an
-        // entry of L.
+        // As many accumulators as the registers allow, beside the registers of a row of vectors and
+        // an entry of L.
         if S::F64_LANES == 8 { self.run::<S, 8>(simd) } else { self.run::<S, 4>(simd) }
     }
 }

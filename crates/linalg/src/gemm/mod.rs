@@ -195,7 +195,7 @@ mod tests {
         {
             let (a, b, old) = (matrix(m, k), matrix(k, n), matrix(m, n));
             let a_rows = a.transpose().to_owned();
-            // The second storage makes inner products where the sums are long.
+            // With the second storage, long sums are computed as inner products in lanes.
             for a in [a.as_ref(), a_rows.transpose()] {
                 for (accumulate, part) in [
                     (Accum::Add, Part::Whole),

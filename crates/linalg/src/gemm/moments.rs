@@ -18,8 +18,8 @@ use crate::Parallelism;
 /// The block begins at row `first` and ends, in each row, at the diagonal.
 ///
 /// Costs nm² operations. An entry passes through at most
-/// [`rounding_terms`](super::rounding_terms)`(n)` roundings, those of the `y_i` apart. Blocks may
-/// run in parallel.
+/// [`rounding_terms`](super::rounding_terms)`(n)` roundings, not counting the roundings in the
+/// `y_i`. Blocks may run in parallel.
 ///
 /// # Panics
 /// When the shapes do not fit.

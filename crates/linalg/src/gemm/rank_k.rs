@@ -103,7 +103,7 @@ pub fn summarize_symmetric_product<T: Send>(
     })
 }
 
-/// Adds columns of `A Bᵀ` from `first` on to `out`, whose first row is that of their diagonal.
+/// Adds columns of `A Bᵀ` from `first` on to `out`, whose first row is row `first` of the product.
 fn add_product_columns(a: MatRef<'_, f64>, b: MatRef<'_, f64>, first: usize, out: MatMut<'_, f64>) {
     let (m, columns) = (a.nrows(), out.ncols());
     let end = first + columns;

@@ -26,7 +26,7 @@ pub enum LabelledError {
         /// Number of labels.
         labels: usize,
     },
-    /// A label is not that of a class.
+    /// A label does not belong to a class.
     #[error("sample {sample} has label {label}, expected one of {class_count} classes, from 0")]
     Label {
         /// The first such sample.

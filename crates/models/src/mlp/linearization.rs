@@ -131,7 +131,7 @@ impl<'a> MlpLinearization<'a> {
         let deltas = backward(model, parameters, &hidden, delta, |product| {
             pulled.push(if bends { product.clone() } else { Mat::new() });
         });
-        // From the top layer down.
+        // The layers are taken from the top down.
         for (hidden, pulled) in hidden.iter_mut().rev().zip(pulled) {
             if bends {
                 scale(&mut hidden.bends, &pulled);

@@ -169,7 +169,7 @@ fn updates<S: Simd, const R: usize>(
     previous: &[S::f64s],
     next: &[S::f64s],
 ) -> [Lanes<S>; R] {
-    // Loops, not closures: what a closure computes is compiled without the instruction set of its
+    // Loops instead of closures: a closure is compiled without the instruction set of its
     // surroundings, and calls for every intrinsic made this sweep three times slower.
     let groups = simd::LANES / S::F64_LANES;
     let mut sums = [Lanes::splat(simd, 0.0); R];

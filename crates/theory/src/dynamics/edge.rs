@@ -84,10 +84,10 @@ pub struct AlmostSureEdge {
 /// upwards from a stable learning rate.
 ///
 /// Single runs converge up to this edge, beyond the mean-square threshold. Below the edge λ(η) is
-/// the exponent of the slowest direction, about `−ηλ_min`; beyond it, that of the first unstable
-/// one. So λ has a (rounded) kink where it crosses zero: at a ReLU network trained with η = 0.01,
-/// in units of 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05, 1.1, 1.2 and 1.3 η.
-/// The lower end is the costly one, because λ is close to zero below the edge.
+/// the exponent of the slowest direction, about `−ηλ_min`; beyond it, λ(η) is the exponent of the
+/// first unstable direction. So λ has a (rounded) kink where it crosses zero: at a ReLU network
+/// trained with η = 0.01, in units of 1e-4, it is −1.6, −1.9, −0.3, 2.4, 10 and 20 at 0.8, 1, 1.05,
+/// 1.1, 1.2 and 1.3 η. The lower end is the costly one, because λ is close to zero below the edge.
 ///
 /// λ may change its sign several times (for one direction and g² = 1 or 100, runs converge again
 /// around η = 1). The edge reported is the first sign change that the growing strides of the search

@@ -96,10 +96,10 @@ impl LyapunovExponent {
 /// The standard error comes from the independent replicas, so that correlation in time within a run
 /// does not matter. It does not show errors that all replicas share:
 ///
-/// - **Slow directions.** Below the edge of almost-sure stability, λ is that of the weakest
-///   directions, about `−ηλ_min`, often tiny. From a generic start δ first loses its fast
-///   components, so a short run reports a rate between theirs and λ: too negative, with the right
-///   sign. The [drift](LyapunovExponent::drift) shows it.
+/// - **Slow directions.** Below the edge of almost-sure stability, λ is the exponent of the weakest
+///   directions, about `−ηλ_min`, and often tiny. From a generic start δ first loses its fast
+///   components, so a short run reports a value between their exponent and λ: too negative, but
+///   with the right sign. The [drift](LyapunovExponent::drift) shows it.
 /// - **Ties.** Directions that share the top exponent and do not mix (orthogonal rows of equal
 ///   norm) race each other, and ‖δ‖ follows the winner: the value is too high by about the standard
 ///   deviation of a single replica.

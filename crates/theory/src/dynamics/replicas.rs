@@ -300,7 +300,8 @@ mod tests {
         const DRAWS: i32 = 10_000;
         let mut rng = stream(0, "signs test", 0);
         let mut signs = [0.0; 130];
-        // Sums of each sign, and of its products with the next one and with that of the next word.
+        // Sums of each sign, of its product with the next sign, and of its product with the same
+        // sign of the next word.
         let mut sums = [[0.0; 3]; 130];
         for _ in 0..DRAWS {
             random_signs(&mut rng, &mut signs);

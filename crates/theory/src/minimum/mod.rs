@@ -42,7 +42,7 @@ pub struct Minimum {
 }
 
 /// Rigorous bounds on the distance of the stored rows ĝ (nk × r) and eigenvalues Λ from the matrix
-/// that they stand for. They cover the rounding of their own evaluation.
+/// that they represent. They cover the rounding of their own evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Accuracy {
     /// `‖K − ĝĝᵀ/n‖₂`, with K the exact Gram matrix of the given numbers.
@@ -194,7 +194,8 @@ impl Minimum {
     }
 
     /// Sharpness and [largest norm](Self::largest_gradient_norm_squared) of `J/2^e`, see
-    /// [`scaled`](Self::scaled): within the range of `f64` even where those of `J` are not.
+    /// [`scaled`](Self::scaled): these are within the range of `f64` even if the values for `J` are
+    /// not.
     pub(crate) fn scaled_curvature(&self) -> (Sharpness, f64) {
         (self.scaled_sharpness, self.scaled_largest_norm_squared)
     }
@@ -223,7 +224,7 @@ fn scaled_columns(matrix: &mut RowMatrix, first: usize, factors: &[f64]) -> RowM
     let mut values = std::mem::replace(matrix, RowMatrix::zeros(0, 0)).into_values();
     for i in 0..rows {
         for (k, factor) in factors.iter().enumerate() {
-            // Written at or before the place that is read.
+            // Each value is written at or before the place from which it is read.
             values[i * rank + k] = factor * values[i * columns + first + k];
         }
     }

@@ -13,9 +13,9 @@ const MODERATE: i32 = 400;
 
 /// `JJᵀ`, summed over blocks of columns of the Jacobian `J` (n × p; nk × p with k outputs).
 ///
-/// Holds one n × n matrix, and a second one from the second block on, which keeps the rounding of
-/// many blocks as small as that of one. The [`Minimum`](crate::Minimum) is that of the whole
-/// Jacobian, with rigorous bounds on its error.
+/// Holds one n × n matrix, and a second one from the second block on, which keeps the rounding
+/// error of many blocks as small as that of one. The result is the [`Minimum`](crate::Minimum) of
+/// the whole Jacobian, with rigorous bounds on its error.
 ///
 /// ```
 /// use faer::mat;
@@ -211,7 +211,7 @@ fn ratio_squared(from: PowerOfTwo, to: PowerOfTwo) -> PowerOfTwo {
     PowerOfTwo::new(2 * (from.exponent() - to.exponent()))
 }
 
-/// Adds the lower triangle of `block` to that of `sum`.
+/// Adds the lower triangle of `block` to the lower triangle of `sum`.
 fn add_lower(mut sum: MatMut<'_, f64>, block: MatRef<'_, f64>) {
     for j in 0..sum.ncols() {
         for i in j..sum.nrows() {

@@ -17,7 +17,7 @@ const MIXED_BLOCKS: f64 = 0.25;
 /// 1 these are vectors, ordered entry by entry.
 ///
 /// The coordinates of a tuple are the lower triangles of its blocks, row by row, entries below the
-/// diagonal times √2: the inner product of coordinates is that of matrices.
+/// diagonal times √2: the inner product of coordinates is the inner product of matrices.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cone {
     samples: usize,

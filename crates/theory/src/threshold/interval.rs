@@ -9,9 +9,9 @@ pub const DEFAULT_RELATIVE_WIDTH: f64 = 1e-10;
 /// The accuracy requested of a threshold, and the limits on its cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdOptions {
-    /// Relative width of the interval at which the iteration stops. For 512 rows or more, up to 5 %
-    /// of it may be spent on dropping the smallest eigenvalues. Rounding adds to the width: asking
-    /// for less than 1e-14 gains nothing.
+    /// Relative width of the interval at which the search stops. For 512 rows or more, up to 5 % of
+    /// it may be spent on dropping the smallest eigenvalues. Rounding adds to the width: asking for
+    /// less than 1e-14 gains nothing.
     pub relative_width: f64,
     /// True if the products may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,

@@ -136,8 +136,8 @@ pub struct LyapunovFunction {
 /// Perron vector v (S14), or `W(2/η*) ∘ Σ_j Ĵ_jᵀQ_jĴ_j` with the Perron tuple Q for several
 /// outputs.
 ///
-/// Without curvature, and for gradient descent (p = 0), where the noise has no Perron vector, the
-/// matrix is that of the top mode alone.
+/// For gradient descent (p = 0) there is no Perron vector, and the matrix has a single nonzero
+/// entry, for the top mode. Without curvature the matrix is 0 × 0.
 ///
 /// # Errors
 /// See [`threshold_with`].
@@ -146,7 +146,7 @@ pub fn lyapunov_function(
     batch: &Batch,
     options: &ThresholdOptions,
 ) -> Result<LyapunovFunction, ThresholdError> {
-    // The error of the vector is about the square root of that of the threshold.
+    // The error of the vector is about the square root of the error of the threshold.
     let wanted = options.relative_width;
     let relative_width = if wanted > 1e-13 { 1e-13 } else { wanted };
     let options = ThresholdOptions { relative_width, ..*options };

@@ -97,7 +97,7 @@ impl<'a> PerronOperator<'a> {
     /// Computes the moments of `weights` and applies `finish` to each block of rows once it is
     /// summed up, see [`weighted_moments`].
     fn sum_moments(&mut self, weights: &[f64], finish: impl Fn(usize, MatMut<'_, f64>) + Sync) {
-        // Taken out, so that `self` can be borrowed.
+        // The moments are taken out, so that `self` can be borrowed.
         let mut moments = std::mem::replace(&mut self.moments, Mat::new());
         let weighted = self.weighted(weights);
         let weigh = |rows: Range<usize>, columns: Range<usize>, out: &mut [f64]| {

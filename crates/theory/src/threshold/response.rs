@@ -108,7 +108,7 @@ impl<'a> Response<'a> {
     /// The largest `2 d_kl/(λ_k+λ_l)`: when μ grows by ε times it, every d grows at least by the
     /// factor `1 + ε`, so that ρ falls at least by the factor `1 − ε`.
     ///
-    /// At most μ where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
+    /// It is at most μ if every `d_kl ≤ μ(λ_k+λ_l)/2`, which holds without momentum. Costs O(r²).
     pub(super) fn stiffness(&self, nu: f64) -> f64 {
         let shifts = self.shifts(nu);
         let mut largest = 0.0_f64;

@@ -121,7 +121,7 @@ enum Goal {
     /// A Ritz vector with this residual, relative to its value.
     RitzVector(f64),
     /// A positive vector v with `Mv ≤ s v`. The level s is the given one, or a little above the
-    /// Ritz value; where the diagonal is split off, it is that of the splitting.
+    /// Ritz value; if the diagonal is split off, it is the level of the splitting.
     Supersolution(Option<f64>),
 }
 
@@ -315,8 +315,8 @@ impl Search<'_, '_> {
         let pole = self.operator.response.pole();
         let mut residual = 3e-2;
         loop {
-            // The error of the root of the Rayleigh quotient is about the square of that of the
-            // vector.
+            // The error of the root of the Rayleigh quotient is about the square of the error of
+            // the vector.
             let found = self.grow(nu, 1.0, &Goal::RitzVector(residual))?;
             self.operator.set_moments(&found.vector);
             self.products += 1;

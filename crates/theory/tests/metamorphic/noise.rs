@@ -58,7 +58,7 @@ proptest! {
     fn samples_without_gradient_count_as_derived(
         case in case(), factor in 2..=4_usize, size in 1..=5_usize,
     ) {
-        // The relation is that of S8, without momentum.
+        // The relation follows from S8, which is about SGD without momentum.
         let (n, k) = (case.samples(), case.outputs);
         let padded = RowMatrix::from_fn(factor * n * k, case.columns(), |row, j| {
             // Every sample whose index is a multiple of `factor` is one of the given samples.
@@ -134,7 +134,7 @@ proptest! {
     }
 
     /// By convexity `μ*(p) ≤ μ*(0) + p μ*(1) ≤ (1 + pn) μ*(0)`: the noise of huge batches with
-    /// replacement is below rounding, and the interval meets that of gradient descent.
+    /// replacement is below rounding, and the interval meets the interval of gradient descent.
     #[test]
     fn huge_batches_are_gradient_descent(case in case(), size in usize::MAX / 1000..=usize::MAX) {
         let n = case.samples();
@@ -214,7 +214,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Repeated samples, for the operator on second moments itself: the mean over all batches of
-    /// the repeated set is that of the single set with the p of the larger one.
+    /// the repeated set is the operator of the single set with the p of the larger set.
     #[test]
     fn the_operator_of_repeated_samples_is_that_of_the_noise_coefficient(
         jacobian in plain(1..=3), copies in 2..=3_usize, size in 1..=3_usize, replacement in any::<bool>(),

@@ -75,7 +75,7 @@ proptest! {
         if a.lower.is_infinite() {
             prop_assert!(b.lower.is_infinite());
         } else {
-            // No finite upper end, but η* is no larger than the scaled one.
+            // The upper end may overflow to infinity, but the lower end must stay finite.
             prop_assert!(b.lower < f64::INFINITY && b.lower >= narrow(lower), "{b:?} {lower:e}");
             prop_assert!(upper.is_infinite() || -b.upper >= narrow(-upper), "{b:?} {upper:e}");
         }

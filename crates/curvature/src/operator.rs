@@ -217,7 +217,7 @@ impl<'a> CurvatureOperator<'a> {
         Ok(Self { kind, model, parameters, data, parts, passes, parallelism })
     }
 
-    /// Is true when the passes at θ are stored.
+    /// True if the passes at θ are stored.
     pub fn is_cached(&self) -> bool {
         !self.passes.is_empty()
     }

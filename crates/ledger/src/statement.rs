@@ -22,7 +22,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// The first value for the statement as it stands, the second for its mutant.
+    /// Returns `stated` for the statement itself, and `mutant` for its mutant.
     pub fn pick<T>(self, stated: T, mutant: T) -> T {
         match self {
             Self::Stated => stated,

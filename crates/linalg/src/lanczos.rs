@@ -85,7 +85,7 @@ impl Krylov {
         self.diagonal.len()
     }
 
-    /// Is true when the space is invariant under A, to rounding, so that more products add nothing.
+    /// True if the space is invariant under A, to rounding, so that more products add nothing.
     pub fn is_closed(&self) -> bool {
         self.closed
     }

@@ -181,7 +181,7 @@ impl Activation {
         (slopes, bends)
     }
 
-    /// True when σ'' vanishes wherever it is defined.
+    /// True if σ'' vanishes wherever it is defined.
     pub(crate) fn is_piecewise_linear(self) -> bool {
         matches!(self, Self::Relu | Self::Identity)
     }

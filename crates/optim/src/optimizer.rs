@@ -21,7 +21,7 @@ impl OptimizerState {
         self.momentum_buffer.is_empty()
     }
 
-    /// True when no number is NaN or infinite.
+    /// True if no number is NaN or infinite.
     pub(crate) fn is_finite(&self) -> bool {
         self.momentum_buffer.iter().copied().all(f64::is_finite)
     }

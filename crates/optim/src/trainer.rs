@@ -83,7 +83,7 @@ pub struct Trainer<'a, M: ?Sized, R> {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrainState {
     step: u64,
-    /// True when `step` is a checkpoint that was observed.
+    /// True if `step` is a checkpoint that was observed.
     observed: bool,
     passed_checks: u32,
     total: Segment,

@@ -46,7 +46,7 @@ impl Interval {
         0.5 * (self.upper - self.lower)
     }
 
-    /// Is true when `value` lies in the interval, ends included.
+    /// True if `value` lies in the interval, ends included.
     pub fn contains(&self, value: f64) -> bool {
         self.lower <= value && value <= self.upper
     }

@@ -238,7 +238,7 @@ struct TileBounds {
 }
 
 impl Part {
-    /// Is true when all entries of a tile are wanted.
+    /// True if all entries of a tile are to be computed.
     #[inline(always)]
     fn has_all(self, bounds: TileBounds) -> bool {
         match self {

@@ -47,13 +47,13 @@ pub trait Real: Sealed + Copy + Debug + PartialOrd + Send + Sync + 'static {
     /// The values as arrays of one number per lane. An incomplete last array is left out.
     fn arrays(values: &[Self]) -> &[Self::Array];
 
-    /// The same as [`arrays`](Self::arrays), mutable.
+    /// The mutable form of [`arrays`](Self::arrays).
     fn arrays_mut(values: &mut [Self]) -> &mut [Self::Array];
 
     /// The values as registers. An incomplete last register is left out.
     fn registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
 
-    /// The same as [`registers`](Self::registers), mutable.
+    /// The mutable form of [`registers`](Self::registers).
     fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
 
     /// An array of copies of one register.

@@ -92,7 +92,7 @@ impl Mlp {
         self.activation
     }
 
-    /// True when the layers have biases.
+    /// True if the layers have biases.
     pub fn has_biases(&self) -> bool {
         self.layers.iter().any(|layer| !layer.biases.is_empty())
     }

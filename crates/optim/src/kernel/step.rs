@@ -68,7 +68,7 @@ pub struct Step {
     pub loss: f64,
     /// The ℓ2 norm of the batch gradient before clipping.
     pub gradient_norm: f64,
-    /// True when the gradient was clipped.
+    /// True if the gradient was clipped.
     pub clipped: bool,
 }
 

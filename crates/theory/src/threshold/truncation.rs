@@ -19,7 +19,7 @@ const MIN_ROWS: usize = 512;
 /// Truncation saves time if it drops at least one in this many eigenvalues.
 const MIN_FRACTION: usize = 8;
 
-/// The modes of G that are kept: all but the smallest few.
+/// The modes of G that truncation keeps: all except the smallest ones.
 pub(super) struct LeadingModes<'a> {
     pub(super) eigenvalues: &'a [f64],
     pub(super) rows: Cow<'a, RowMatrix>,

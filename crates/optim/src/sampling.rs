@@ -90,6 +90,10 @@ impl BatchSampler {
                 #[expect(clippy::cast_possible_truncation, reason = "indices are below count")]
                 batch.extend(subset.into_iter().map(|i| i as u32));
             }
+            Sampling::Poisson => {
+                let probability = self.batch_size as f64 / self.sample_count as f64;
+                batch.extend((0..count).filter(|_| rng.random_bool(probability)));
+            }
             Sampling::Reshuffling => {
                 let SamplerState { order, position } = &mut self.state;
                 if *position + self.batch_size > order.len() {

@@ -8,8 +8,8 @@ use crate::BatchError;
 /// How the samples of a batch are drawn.
 ///
 /// On the command line and in settings a sampling is called `with-replacement`,
-/// `without-replacement` or `reshuffling`; [`Display`](fmt::Display) writes these names and
-/// [`FromStr`] reads them. The feature `serde` stores the same words with underscores.
+/// `without-replacement`, `poisson` or `reshuffling`; that is what [`Display`](fmt::Display)
+/// writes and [`FromStr`] reads. The feature `serde` stores the same words with underscores.
 ///
 /// ```
 /// use flatmin_theory::Sampling;
@@ -26,6 +26,9 @@ pub enum Sampling {
     WithReplacement,
     /// A batch is a uniform subset of distinct samples, drawn anew at every step.
     WithoutReplacement,
+    /// Every sample joins a batch with probability B/n, independently of the others, and the sum
+    /// over the batch is divided by B. Libraries for differential privacy draw in this way.
+    Poisson,
     /// A new random order of all samples every epoch, cut into batches. The batches of an epoch
     /// depend on each other, so that no closed form of this crate covers them: functions that
     /// need one return [`BatchError::Dependent`].
@@ -37,6 +40,7 @@ impl Sampling {
     pub const ALL: &[(&str, Self)] = &[
         ("with-replacement", Self::WithReplacement),
         ("without-replacement", Self::WithoutReplacement),
+        ("poisson", Self::Poisson),
         ("reshuffling", Self::Reshuffling),
     ];
 
@@ -45,6 +49,7 @@ impl Sampling {
         match self {
             Self::WithReplacement => "with-replacement",
             Self::WithoutReplacement => "without-replacement",
+            Self::Poisson => "poisson",
             Self::Reshuffling => "reshuffling",
         }
     }
@@ -58,7 +63,10 @@ impl fmt::Display for Sampling {
 
 /// The error for a string that is not the name of a [`Sampling`]. Its message lists the names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown sampling '{text}', expected with-replacement, without-replacement or reshuffling")]
+#[error(
+    "unknown sampling '{text}', expected with-replacement, without-replacement, poisson or \
+     reshuffling"
+)]
 pub struct UnknownSampling {
     text: String,
 }
@@ -99,34 +107,75 @@ impl Batch {
         self.sampling
     }
 
-    /// The noise coefficient p in the second moment `E[A P A]` of the batch matrix
-    /// `A = (1/B) Σ_{i∈I} g_i g_iᵀ`: `(1−p) G P G + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ`.
-    ///
-    /// p is `1/B` with replacement and `(n−B)/(B(n−1))` without: 1 for B = 1, and 0 for B = n
-    /// without replacement, which is gradient descent. For n = 1 without replacement the formula is
-    /// 0/0, and p is taken as 0; the exact threshold does not depend on that choice. Source:
-    /// theory, section 1.
+    /// The noise coefficient p of [`Noise`], for `sample_count` samples.
     ///
     /// # Errors
-    /// [`BatchError::NoSamples`] when `sample_count` is zero, [`BatchError::TooLarge`] when
-    /// it is below the batch size and sampling is without replacement,
-    /// [`BatchError::Dependent`] for [`Sampling::Reshuffling`].
+    /// As [`noise`](Self::noise).
     pub fn noise_coefficient(&self, sample_count: usize) -> Result<f64, BatchError> {
+        Ok(self.noise(sample_count)?.coefficient)
+    }
+
+    /// The two numbers of the sampling that second moments depend on.
+    ///
+    /// | sampling | p | α |
+    /// |---|---|---|
+    /// | with replacement | 1/B | 1 − p |
+    /// | without replacement | (n−B)/(B(n−1)) | 1 − p |
+    /// | Poisson | (n−B)/(nB) | 1 |
+    ///
+    /// p = 0 is gradient descent: B = n without replacement or with Poisson sampling. So is n = 1
+    /// without replacement, where the formula is 0/0 and p is taken as 0; the exact threshold does
+    /// not depend on that choice. Source: theory, section 1 and S16.
+    ///
+    /// ```
+    /// use flatmin_theory::{Batch, Sampling};
+    /// let noise = Batch::new(4, Sampling::Poisson)?.noise(8)?;
+    /// assert_eq!((noise.coefficient, noise.mean_weight()), (0.125, 1.0));
+    /// # Ok::<(), flatmin_theory::BatchError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BatchError::NoSamples`] when `sample_count` is zero; [`BatchError::TooLarge`] and
+    /// [`BatchError::PoissonTooLarge`] when it is below the batch size, unless sampling is with
+    /// replacement; [`BatchError::Dependent`] for [`Sampling::Reshuffling`].
+    pub fn noise(&self, sample_count: usize) -> Result<Noise, BatchError> {
         let Self { size, sampling } = *self;
-        match sampling {
-            _ if sample_count == 0 => Err(BatchError::NoSamples),
-            Sampling::Reshuffling => Err(BatchError::Dependent),
-            Sampling::WithReplacement => Ok(1.0 / size as f64),
-            Sampling::WithoutReplacement if size > sample_count => {
-                Err(BatchError::TooLarge { batch_size: size, sample_count })
+        let is_too_large = size > sample_count;
+        // Subtracted as integers: beyond 2⁵³ an f64 cannot tell n from n − 1.
+        let share = |others: usize| (sample_count - size) as f64 / (size as f64 * others as f64);
+        let coefficient = match sampling {
+            _ if sample_count == 0 => return Err(BatchError::NoSamples),
+            Sampling::Reshuffling => return Err(BatchError::Dependent),
+            Sampling::WithReplacement => 1.0 / size as f64,
+            Sampling::Poisson if is_too_large => {
+                return Err(BatchError::PoissonTooLarge { batch_size: size, sample_count });
             }
-            Sampling::WithoutReplacement if sample_count == 1 => Ok(0.0),
-            Sampling::WithoutReplacement => {
-                // Subtracted as integers: beyond 2⁵³ an f64 cannot tell n from n − 1.
-                let (unused, others) = (sample_count - size, sample_count - 1);
-                Ok(unused as f64 / (size as f64 * others as f64))
+            Sampling::Poisson => share(sample_count),
+            Sampling::WithoutReplacement if is_too_large => {
+                return Err(BatchError::TooLarge { batch_size: size, sample_count });
             }
-        }
+            Sampling::WithoutReplacement if sample_count == 1 => 0.0,
+            Sampling::WithoutReplacement => share(sample_count - 1),
+        };
+        let is_poisson = sampling == Sampling::Poisson;
+        Ok(Noise { coefficient, mean_deficit: if is_poisson { 0.0 } else { coefficient } })
+    }
+}
+
+/// How the batch matrices `H_I = (1/B) Σ_{i∈I} H_i` of independent batches scatter:
+/// `E[H_I ⊗ H_I] = α G ⊗ G + p (1/n) Σ H_i ⊗ H_i` (S16), with `H_i = g_i g_iᵀ` for one output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// The noise coefficient p, in [0, 1].
+    pub coefficient: f64,
+    /// 1 − α, in [0, 1]: p for batches of a fixed size, 0 for Poisson sampling.
+    pub mean_deficit: f64,
+}
+
+impl Noise {
+    /// The weight α of `G ⊗ G`.
+    pub fn mean_weight(&self) -> f64 {
+        1.0 - self.mean_deficit
     }
 }
 
@@ -143,6 +192,8 @@ mod tests {
 
     #[test]
     fn noise_goes_from_one_to_zero() {
+        check(1, Sampling::Poisson, 7, 6.0 / 7.0);
+        check(7, Sampling::Poisson, 7, 0.0);
         check(1, Sampling::WithoutReplacement, 7, 1.0);
         check(3, Sampling::WithoutReplacement, 7, 4.0 / 18.0);
         check(7, Sampling::WithoutReplacement, 7, 0.0);
@@ -211,6 +262,9 @@ mod tests {
         let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
         let error = batch.noise_coefficient(2).unwrap_err();
         assert_eq!(error.to_string(), "cannot draw 3 of 2 samples without replacement");
+        let batch = Batch::new(3, Sampling::Poisson).unwrap();
+        let error = batch.noise_coefficient(2).unwrap_err().to_string();
+        assert!(error.contains("batches of 3 samples on average from 2"), "{error}");
         assert_eq!(batch.noise_coefficient(0), Err(BatchError::NoSamples));
     }
 }

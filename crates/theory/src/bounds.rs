@@ -8,9 +8,10 @@
 //! of p, the sharp form of S3 with `‖G‖_F/√k` in place of `‖G‖_F`, and S6 with k/p in place of 1/p.
 //! S4, S5 and S7 hold as they are, with `λ_max(J_iJ_iᵀ)` for `‖g_i‖²` ([`Bounds::new`]).
 
-use flatmin_linalg::{Bisection, PowerOfTwo, Sharpness};
+use faer::Mat;
+use flatmin_linalg::{Bisection, PowerOfTwo, Sharpness, product, simd, symmetric_eigenvalues};
 
-use crate::{Alignment, Batch, Minimum, ThresholdError, alignment};
+use crate::{Alignment, Batch, Minimum, Noise, ThresholdError, alignment};
 
 /// S1 and S5: `2/λ_max(G)`. Gradient descent is stable exactly up to it; SGD at most up to it.
 pub fn lambda_max_bound(lambda_max: f64) -> f64 {
@@ -93,6 +94,47 @@ pub fn sufficient_bound(
     2.0 / ((1.0 - p) * lambda_max + p * largest_gradient_norm_squared)
 }
 
+/// S19: the expected distance `E‖δ'‖²` after a step of SGD is at most `‖δ‖²`, for every δ, exactly
+/// up to `2/λ_max(αΛ + p Uᵀ diag(‖g_i‖²) U)`, with the eigenvectors U of the Gram matrix; with
+/// several outputs `J_iJ_iᵀ` takes the place of ‖g_i‖². It lies between S7 and the threshold.
+/// Infinite without curvature.
+///
+/// Costs O(nr² + r³).
+///
+/// # Errors
+/// [`ThresholdError::Eigen`] when the eigenproblem fails.
+pub fn contraction_bound(minimum: &Minimum, noise: Noise) -> Result<f64, ThresholdError> {
+    let (exponent, eigenvalues, rows) = minimum.scaled();
+    let (rank, k) = (eigenvalues.len(), minimum.output_count());
+    if rank == 0 {
+        return Ok(f64::INFINITY);
+    }
+    let samples = minimum.sample_count() as f64;
+    // U = ĝ (nΛ)^{−½}, row by row, and the rows of J_iJ_iᵀ U_i.
+    let scale: Vec<f64> = eigenvalues.iter().map(|v| 1.0 / (samples * v).sqrt()).collect();
+    let vectors = Mat::from_fn(rows.rows(), rank, |i, l| rows.row(i)[l] * scale[l]);
+    let mut weighted = Mat::zeros(rows.rows(), rank);
+    for first in (0..rows.rows()).step_by(k) {
+        for a in first..first + k {
+            for b in first..first + k {
+                let inner = simd::dot(rows.row(a), rows.row(b));
+                for l in 0..rank {
+                    weighted[(a, l)] += inner * vectors[(b, l)];
+                }
+            }
+        }
+    }
+    let mut matrix = product(vectors.transpose(), weighted.as_ref());
+    for l in 0..rank {
+        for other in 0..rank {
+            matrix[(l, other)] *= noise.coefficient;
+        }
+        matrix[(l, l)] += noise.mean_weight() * eigenvalues[l];
+    }
+    let largest = symmetric_eigenvalues(matrix.as_ref())?.last().copied().unwrap_or(0.0);
+    Ok(PowerOfTwo::new(-2 * exponent).times(lambda_max_bound(largest)))
+}
+
 /// All bounds of one minimum for one way of drawing batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
@@ -115,13 +157,13 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of `minimum`, with its alignment, for batches with this noise coefficient. Costs
+    /// The bounds of `minimum`, with its alignment, for batches with this noise. Costs
     /// O(r), and one alignment serves batches of every size.
     ///
     /// With several outputs S6 alone does not imply S5; then [`spectral`](Self::spectral) is the
     /// smaller of both.
-    pub fn new(minimum: &Minimum, alignment: &Alignment, noise_coefficient: f64) -> Self {
-        let p = noise_coefficient;
+    pub fn new(minimum: &Minimum, alignment: &Alignment, noise: Noise) -> Self {
+        let (p, alpha) = (noise.coefficient, noise.mean_weight());
         // Eigenvalues of J/2^e, whose squares are within the range of `f64`.
         let (exponent, eigenvalues, _) = minimum.scaled();
         let (sharpness, largest_norm_squared) = minimum.scaled_curvature();
@@ -142,8 +184,8 @@ impl Bounds {
             sharp_frobenius_norm: rate(sharp_frobenius_bound(frobenius_norm / outputs.sqrt(), p)),
             centered_alignment: rate(centered_alignment_bound(frobenius_norm, centered, p)),
             uncentered_alignment: rate(uncentered_alignment_bound(frobenius_norm, chi_min, p)),
-            spectral: rate(spectral_root(eigenvalues, p / outputs, 1.0 - p).min(limit)),
-            sufficient: rate(sufficient_bound(lambda_max, largest_norm_squared, p)),
+            spectral: rate(spectral_root(eigenvalues, p / outputs, alpha).min(limit)),
+            sufficient: rate(2.0 / (alpha * lambda_max + p * largest_norm_squared)),
         }
     }
 
@@ -169,8 +211,8 @@ impl Bounds {
 /// # Errors
 /// The errors of [`Batch::noise_coefficient`], and an error when an eigenproblem fails.
 pub fn bounds(minimum: &Minimum, batch: &Batch) -> Result<Bounds, ThresholdError> {
-    let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
-    Ok(Bounds::new(minimum, &alignment(minimum)?, noise_coefficient))
+    let noise = batch.noise(minimum.sample_count())?;
+    Ok(Bounds::new(minimum, &alignment(minimum)?, noise))
 }
 
 #[cfg(test)]

@@ -131,12 +131,101 @@ pub enum BatchError {
         /// The number n of samples.
         sample_count: usize,
     },
+    /// The mean size of Poisson batches exceeds the number of samples.
+    #[error("cannot draw Poisson batches of {batch_size} samples on average from {sample_count}")]
+    PoissonTooLarge {
+        /// The batch size B, the mean of the sizes of the batches.
+        batch_size: usize,
+        /// The number n of samples.
+        sample_count: usize,
+    },
     /// Epochs are reshuffled, so that batches are not independent.
     #[error(
         "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \
          with-replacement or without-replacement"
     )]
     Dependent,
+}
+
+/// The reason why a loss has no output Hessians, or none that fit the Jacobian.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossError {
+    /// Softmax of fewer than two outputs.
+    #[error(
+        "softmax cross-entropy of {outputs} output has no curvature; one logit a sample belongs to \
+         binary cross-entropy"
+    )]
+    OneClass {
+        /// The number of outputs.
+        outputs: usize,
+    },
+    /// The values are not n blocks of k × k numbers.
+    #[error("{values} numbers are not one {outputs} × {outputs} matrix for each sample")]
+    Shape {
+        /// Numbers given.
+        values: usize,
+        /// Outputs of each sample.
+        outputs: usize,
+    },
+    /// The Jacobian has another number of rows.
+    #[error("the Jacobian has {got} rows, the loss has {samples} samples with {outputs} outputs")]
+    Rows {
+        /// Rows of the Jacobian.
+        got: usize,
+        /// Samples of the loss.
+        samples: usize,
+        /// Outputs of each sample.
+        outputs: usize,
+    },
+    /// A number is NaN or infinite.
+    #[error("the {what} of sample {sample}, output {output} is {value}, expected a finite number")]
+    NotFinite {
+        /// The quantity.
+        what: &'static str,
+        /// The sample.
+        sample: usize,
+        /// The output, or the row of its Hessian.
+        output: usize,
+        /// The value.
+        value: f64,
+    },
+    /// An output Hessian differs from its transpose by more than rounding.
+    #[error(
+        "the output Hessian of sample {sample} is not symmetric: entry ({row}, {column}) is \
+         {value}, entry ({column}, {row}) is {mirrored}"
+    )]
+    NotSymmetric {
+        /// The sample.
+        sample: usize,
+        /// Row of the entry.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        value: f64,
+        /// The value on the other side of the diagonal.
+        mirrored: f64,
+    },
+    /// An output Hessian has a negative eigenvalue beyond rounding.
+    #[error(
+        "the output Hessian of sample {sample} has the eigenvalue {eigenvalue} beside \
+         {lambda_max}: a convex loss has no negative one"
+    )]
+    NotSemidefinite {
+        /// The sample.
+        sample: usize,
+        /// The smallest eigenvalue.
+        eigenvalue: f64,
+        /// The largest eigenvalue.
+        lambda_max: f64,
+    },
+    /// The rows do not describe a minimum.
+    #[error(transparent)]
+    Minimum(#[from] MinimumError),
+    /// An eigenproblem has no trustworthy answer.
+    #[error(transparent)]
+    Eigen(#[from] EigenError),
 }
 
 /// The reason why a threshold, a bound or a Lyapunov function cannot be computed.
@@ -152,13 +241,13 @@ pub enum ThresholdError {
     /// The batch has no noise coefficient.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// Thresholds of this optimizer are not implemented.
-    #[error(
-        "thresholds are known for SGD with and without heavy-ball momentum, not yet for {optimizer}"
-    )]
-    Unsupported {
-        /// The optimizer.
-        optimizer: Optimizer,
+    /// The residuals are not one finite number for each output of each sample.
+    #[error("got {got} finite residuals, expected {expected}: one for each output of each sample")]
+    Residuals {
+        /// Finite residuals given.
+        got: usize,
+        /// Outputs of all samples.
+        expected: usize,
     },
     /// The requested relative width is not a positive number.
     #[error("the relative width is {value}, expected a positive number")]

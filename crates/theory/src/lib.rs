@@ -45,14 +45,17 @@ mod batch;
 mod bounds;
 mod dynamics;
 mod error;
+mod loss;
 mod minimum;
+mod noise_floor;
 mod optimizer;
+mod preconditioner;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
-pub use batch::{Batch, Sampling, UnknownSampling};
+pub use batch::{Batch, Noise, Sampling, UnknownSampling};
 pub use bounds::{
-    Bounds, bounds, centered_alignment_bound, frobenius_bound, lambda_max_bound,
+    Bounds, bounds, centered_alignment_bound, contraction_bound, frobenius_bound, lambda_max_bound,
     sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,
     uncentered_alignment_bound,
 };
@@ -61,9 +64,12 @@ pub use dynamics::{
     LyapunovOptions, ReplicaMean, SecondMoments, SimulationOptions, Snapshot, Start,
     almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
 };
-pub use error::{BatchError, MinimumError, SimulationError, ThresholdError};
+pub use error::{BatchError, LossError, MinimumError, SimulationError, ThresholdError};
+pub use loss::OutputHessians;
 pub use minimum::{Gram, GramSum, Minimum, ToMinimum};
+pub use noise_floor::{NoiseFloor, noise_floor};
 pub use optimizer::{Optimizer, OptimizerError, StateSpace};
+pub use preconditioner::Preconditioner;
 pub use threshold::{
     DEFAULT_RELATIVE_WIDTH, LyapunovFunction, Stability, Threshold, ThresholdOptions,
     ThresholdStatus, dense_threshold, lyapunov_function, threshold, threshold_with,

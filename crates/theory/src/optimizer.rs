@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use flatmin_linalg::RowMatrix;
+use flatmin_linalg::{PowerOfTwo, RowMatrix};
 
 /// A linear optimizer: SGD with the momentum and weight decay of `torch.optim.SGD`.
 ///
@@ -81,6 +81,17 @@ pub enum OptimizerError {
         momentum: f64,
         /// The dampening.
         dampening: f64,
+    },
+    /// An entry of a preconditioner that is not a positive number.
+    #[error(
+        "the preconditioner of parameter {parameter} is {value}, expected a positive number, as \
+         √v̂ + ε of Adam is"
+    )]
+    Preconditioner {
+        /// The parameter.
+        parameter: usize,
+        /// Its entry.
+        value: f64,
     },
     /// Coupled and decoupled weight decay at once.
     #[error("weight decay is either coupled ({coupled}) or decoupled ({decoupled}), not both")]
@@ -226,11 +237,40 @@ impl Optimizer {
     /// The momentum β of SGD with or without heavy-ball momentum, which closed forms cover; `None`
     /// for any other optimizer.
     pub(crate) fn heavy_ball(&self) -> Option<f64> {
-        let Settings { momentum, dampening, .. } = self.0;
+        let (undamped, factor) = self.undamped();
+        let momentum = self.0.momentum;
+        let is_heavy_ball = undamped.0 == (Settings { momentum, ..Settings::default() });
+        (is_heavy_ball && factor >= 1.0).then_some(momentum)
+    }
+
+    /// The optimizer without dampening, and the factor 1 − τ by which its learning rates are
+    /// smaller: dampening scales every gradient, and coupled decay with it. Decoupled decay is not
+    /// scaled, so that the smaller rate goes with a larger decay.
+    pub(crate) fn undamped(&self) -> (Self, f64) {
+        let Settings { momentum, dampening, decoupled_weight_decay, .. } = self.0;
         // Without momentum there is no buffer to dampen.
-        let is_plain = momentum <= 0.0 || dampening <= 0.0;
-        let has_no_more = (Settings { momentum, dampening, ..Settings::default() }) == self.0;
-        (is_plain && has_no_more).then_some(momentum)
+        let factor = if momentum > 0.0 { 1.0 - dampening } else { 1.0 };
+        let decoupled_weight_decay = decoupled_weight_decay / factor;
+        (Self(Settings { dampening: 0.0, decoupled_weight_decay, ..self.0 }), factor)
+    }
+
+    /// The optimizer of a loss that is `scale` times as large, at learning rates divided by it.
+    ///
+    /// Only weight decay notices: `η w` stays as it is.
+    #[must_use]
+    pub fn for_loss_scale(self, scale: f64) -> Self {
+        self.map_decay(|decay| decay * scale)
+    }
+
+    /// As [`for_loss_scale`](Self::for_loss_scale), for powers of two beyond the range of `f64`.
+    pub(crate) fn for_power_of_two(self, scale: PowerOfTwo) -> Self {
+        self.map_decay(|decay| scale.times(decay))
+    }
+
+    fn map_decay(self, map: impl Fn(f64) -> f64) -> Self {
+        let [weight_decay, decoupled_weight_decay] =
+            [self.0.weight_decay, self.0.decoupled_weight_decay].map(map);
+        Self(Settings { weight_decay, decoupled_weight_decay, ..self.0 })
     }
 }
 
@@ -387,6 +427,7 @@ mod tests {
             let expected = match optimizer.to_string().as_str() {
                 "SGD" => Some(0.0),
                 "SGD with momentum 0.9" => Some(0.9),
+                // Dampening scales learning rates.
                 _ => None,
             };
             assert_eq!(optimizer.heavy_ball(), expected, "{optimizer}");

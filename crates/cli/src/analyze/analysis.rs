@@ -70,11 +70,10 @@ impl Analysis {
         let minimum = &self.source.minimum;
         let batch = Batch::new(batch_size, arguments.batches.sampling)
             .map_err(Failure::at(&arguments.file))?;
-        let noise_coefficient =
-            batch.noise_coefficient(minimum.sample_count()).map_err(|error| {
-                let remedy = "give smaller --batch-size values or --sampling with-replacement";
-                Failure::input(&arguments.file, format!("{error}; {remedy}"))
-            })?;
+        let noise = batch.noise(minimum.sample_count()).map_err(|error| {
+            let remedy = "give smaller --batch-size values or --sampling with-replacement";
+            Failure::input(&arguments.file, format!("{error}; {remedy}"))
+        })?;
         let settings = ThresholdOptions {
             relative_width: arguments.tolerance,
             parallelism,
@@ -83,12 +82,12 @@ impl Analysis {
         let threshold = threshold_with(minimum, &self.optimizer, &batch, &settings);
         let threshold =
             threshold.map_err(Failure::at(&arguments.file))?.for_loss_scale(self.loss_scale);
-        let bounds = Bounds::new(minimum, &self.alignment, noise_coefficient);
+        let bounds = Bounds::new(minimum, &self.alignment, noise);
         let bounds = bounds.for_loss_scale(self.loss_scale);
         let judge = |rate: &f64| (*rate, threshold.stability(*rate));
         Ok(BatchAnalysis {
             batch_size,
-            noise_coefficient,
+            noise_coefficient: noise.coefficient,
             threshold,
             bounds: self.is_plain_sgd().then_some(bounds),
             learning_rates: arguments.learning_rate.iter().map(judge).collect(),

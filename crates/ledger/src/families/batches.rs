@@ -15,10 +15,13 @@ pub(crate) struct WeightedBatch {
 /// Every batch of `sample_count` samples, up to the order of its samples. `None` if there are more
 /// than 500 batches or none, and for samplings whose batches depend on each other.
 pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedBatch>> {
+    if batch.sampling() == Sampling::Poisson {
+        return poisson_batches(sample_count, batch.size());
+    }
     let most_copies = match batch.sampling() {
         Sampling::WithReplacement => batch.size(),
         Sampling::WithoutReplacement => 1,
-        Sampling::Reshuffling => return None,
+        Sampling::Poisson | Sampling::Reshuffling => return None,
     };
     let mut listed = Vec::new();
     let mut counts = Vec::with_capacity(sample_count);
@@ -33,6 +36,18 @@ pub(crate) fn batches(sample_count: usize, batch: Batch) -> Option<Vec<WeightedB
         WeightedBatch { counts, probability }
     };
     (!listed.is_empty()).then(|| listed.into_iter().map(with_probability).collect())
+}
+
+/// All subsets of the samples, with their probabilities if every sample joins with probability B/n.
+fn poisson_batches(sample_count: usize, batch_size: usize) -> Option<Vec<WeightedBatch>> {
+    let subsets = u32::try_from(sample_count).ok().and_then(|n| 1_usize.checked_shl(n))?;
+    let share = batch_size as f64 / sample_count as f64;
+    let batch = |subset: usize| {
+        let counts: Vec<usize> = (0..sample_count).map(|i| subset >> i & 1).collect();
+        let chance = |count: &usize| if *count == 1 { share } else { 1.0 - share };
+        WeightedBatch { probability: counts.iter().map(chance).product(), counts }
+    };
+    (subsets <= MAX_BATCHES && share <= 1.0).then(|| (0..subsets).map(batch).collect())
 }
 
 /// Extends `counts` in all ways that place `left` samples; `None` if the list gets too long.

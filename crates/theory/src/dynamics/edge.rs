@@ -121,7 +121,7 @@ pub fn almost_sure_edge(
         ("the number of evaluations", evaluations, 2),
     ])?;
     let sgd = LinearisedSgd::new(minimum, optimizer, batch, 0.0)?;
-    let (p, momentum) = (sgd.noise_coefficient(), sgd.momentum());
+    let (p, momentum) = (sgd.noise().coefficient, sgd.momentum());
     let lambda_max = minimum.sharpness().lambda_max;
     if minimum.eigenvalues().is_empty() || minimum.sample_count() == 1 || p <= 0.0 {
         let learning_rate = (1.0 + momentum) * lambda_max_bound(lambda_max);

@@ -137,7 +137,7 @@ fn exact_exponent(sgd: &LinearisedSgd<'_>) -> Option<LyapunovExponent> {
         return Some(LyapunovExponent::exact(0.0));
     }
     let modes = eigenvalues.iter().map(|lambda| sgd.scaled_learning_rate() * lambda);
-    let is_deterministic = sgd.noise_coefficient() <= 0.0 || sgd.minimum().sample_count() == 1;
+    let is_deterministic = sgd.noise().coefficient <= 0.0 || sgd.minimum().sample_count() == 1;
     is_deterministic.then(|| {
         let largest = modes.map(|rate| log_radius(rate, sgd.momentum()));
         LyapunovExponent::exact(largest.fold(f64::NEG_INFINITY, f64::max))

@@ -2,7 +2,7 @@
 
 use flatmin_linalg::{PowerOfTwo, simd};
 
-use crate::{Batch, Minimum, Optimizer, SimulationError};
+use crate::{Batch, Minimum, Noise, Optimizer, SimulationError};
 
 /// The largest `η max_i ‖g_i‖²` that is simulated: several steps in a row cannot overflow then.
 const MAX_STEP: f64 = 1e30;
@@ -25,7 +25,7 @@ pub struct LinearisedSgd<'a> {
     momentum: f64,
     batch: Batch,
     learning_rate: f64,
-    noise_coefficient: f64,
+    noise: Noise,
     scaled_learning_rate: f64,
 }
 
@@ -36,7 +36,7 @@ impl<'a> LinearisedSgd<'a> {
     /// [`SimulationError::Unsupported`] unless the optimizer is SGD with or without heavy-ball
     /// momentum; [`SimulationError::SeveralOutputs`] unless there is one output;
     /// [`SimulationError::LearningRate`] unless `0 ≤ η` and `η max_i ‖g_i‖² ≤ 1e30`;
-    /// [`SimulationError::Batch`] for the errors of [`Batch::noise_coefficient`].
+    /// [`SimulationError::Batch`] for the errors of [`Batch::noise`].
     pub fn new(
         minimum: &'a Minimum,
         optimizer: &Optimizer,
@@ -49,7 +49,7 @@ impl<'a> LinearisedSgd<'a> {
         if output_count > 1 {
             return Err(SimulationError::SeveralOutputs { output_count });
         }
-        let noise_coefficient = batch.noise_coefficient(minimum.sample_count())?;
+        let noise = batch.noise(minimum.sample_count())?;
         let (exponent, _, rows) = minimum.scaled();
         // G = 4^exponent G', so that ηG = η'G' with η' = 4^exponent η.
         let scaled_learning_rate = PowerOfTwo::new(2 * exponent).times(learning_rate);
@@ -58,15 +58,7 @@ impl<'a> LinearisedSgd<'a> {
         if learning_rate < 0.0 || !fits {
             return Err(SimulationError::LearningRate { value: learning_rate });
         }
-        Ok(Self {
-            minimum,
-            optimizer,
-            momentum,
-            batch,
-            learning_rate,
-            noise_coefficient,
-            scaled_learning_rate,
-        })
+        Ok(Self { minimum, optimizer, momentum, batch, learning_rate, noise, scaled_learning_rate })
     }
 
     /// These dynamics at another learning rate.
@@ -103,8 +95,8 @@ impl<'a> LinearisedSgd<'a> {
     }
 
     /// The noise coefficient p.
-    pub(crate) fn noise_coefficient(&self) -> f64 {
-        self.noise_coefficient
+    pub(crate) fn noise(&self) -> Noise {
+        self.noise
     }
 
     /// `4^e η`, the learning rate that belongs to the Jacobian scaled by `2^−e`.

@@ -46,7 +46,10 @@ use crate::SimulationError;
 pub struct SecondMoments {
     learning_rate: f64,
     momentum: f64,
+    /// p.
     noise_coefficient: f64,
+    /// (1 − α)/p.
+    deficit_ratio: f64,
     eigenvalues: Vec<f64>,
     rows: RowMatrix,
     /// P. Like the next three matrices, it is a lower triangle with zeros above.
@@ -71,7 +74,8 @@ impl SecondMoments {
         Self {
             learning_rate: sgd.scaled_learning_rate(),
             momentum: sgd.momentum(),
-            noise_coefficient: sgd.noise_coefficient(),
+            noise_coefficient: sgd.noise().coefficient,
+            deficit_ratio: if sgd.noise().mean_deficit > 0.0 { 1.0 } else { 0.0 },
             eigenvalues: eigenvalues.to_vec(),
             rows: rows.clone(),
             position: Mat::identity(rank, rank),
@@ -130,6 +134,7 @@ impl SecondMoments {
                 noise_scale: eta / n,
                 learning_rate: eta,
                 noise_coefficient: self.noise_coefficient,
+                deficit_ratio: self.deficit_ratio,
                 position: &mut self.position.col_as_slice_mut(k)[k..],
                 cross: &mut self.cross.col_as_slice_mut(k)[k..],
                 cross_transposed: &mut self.cross_transposed.col_as_slice_mut(k)[k..],
@@ -196,6 +201,8 @@ struct ColumnStep<'a> {
     momentum: f64,
     learning_rate: f64,
     noise_coefficient: f64,
+    /// (1 − α)/p, which is 0 or 1.
+    deficit_ratio: f64,
     /// η/n.
     noise_scale: f64,
     noise: &'a [f64],
@@ -211,7 +218,9 @@ impl WithSimd for ColumnStep<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
         let Self { rate: b, momentum: beta, learning_rate: eta, noise_coefficient: p, .. } = self;
-        let Self { rates, noise, position, cross, cross_transposed, velocity, .. } = self;
+        let Self {
+            deficit_ratio, rates, noise, position, cross, cross_transposed, velocity, ..
+        } = self;
         let len = rates.len();
         // With known equal lengths the compiler vectorises the loop.
         let (noise, position, cross) = (&noise[..len], &mut position[..len], &mut cross[..len]);
@@ -219,7 +228,7 @@ impl WithSimd for ColumnStep<'_> {
         for k in 0..len {
             let (a, x, s) = (rates[k], position[k], velocity[k]);
             let (xv, vx) = (cross[k], cross_transposed[k]);
-            let noise = p * (eta * (self.noise_scale * noise[k]) - a * b * x);
+            let noise = p * (eta * (self.noise_scale * noise[k]) - deficit_ratio * (a * b * x));
             // The rows of F_k M_kl for δ' and v', and those of F_l M_lk.
             let (top, top_v) = ((1.0 - a) * x + beta * vx, (1.0 - a) * xv + beta * s);
             let (low, low_v) = (beta * vx - a * x, beta * s - a * xv);

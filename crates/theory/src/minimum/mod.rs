@@ -15,7 +15,7 @@ use flatmin_linalg::{
 pub use self::gram::Gram;
 use self::gram::{ScaledGram, sample_count};
 pub use self::sum::GramSum;
-use crate::MinimumError;
+use crate::{LossError, MinimumError, OutputHessians};
 
 /// A minimum with zero loss, given by its Jacobian `J` (n × p, rows `g_i = ∇f(x_i)`) or by the Gram
 /// matrix `JJᵀ`.
@@ -99,6 +99,20 @@ impl Minimum {
         let mut sum = GramSum::with_outputs(samples, output_count, Parallelism::Sequential)?;
         sum.add(jacobian.as_mat())?;
         sum.minimum()
+    }
+
+    /// The minimum of another loss than the squared one, from the Jacobian of the outputs (nk × p,
+    /// sample by sample) and the Hessians of the loss in them (S17).
+    ///
+    /// # Errors
+    /// [`LossError::Rows`](crate::LossError::Rows) unless there are nk rows;
+    /// [`LossError::Minimum`](crate::LossError::Minimum) as [`Minimum::new`].
+    pub fn with_loss(jacobian: &RowMatrix, loss: &OutputHessians) -> Result<Self, LossError> {
+        let weighted = loss.weigh(jacobian.as_mat())?;
+        let outputs = loss.output_count();
+        let mut sum = GramSum::with_outputs(loss.sample_count(), outputs, Parallelism::Sequential)?;
+        sum.add(weighted.as_ref())?;
+        Ok(sum.minimum()?)
     }
 
     /// The minimum with this Gram matrix. Costs O(n³).

@@ -55,8 +55,8 @@ impl PerronOperator<'_> {
     /// Rounding, for one output: with `σ_k² = Σ_i v_i ĝ_ik²`, the computed moments are within
     /// `γ σ_k σ_l` of the exact ones by Cauchy–Schwarz. So `(Mv)_i` is within
     /// `γ (P/n) Σ_kl |ĝ_ik| σ_k W_kl σ_l |ĝ_il|`, with the γ of all roundings that a term passes
-    /// through, and `W_kl ≤ 1/√(m_k λ_k m_l λ_l)` makes that at most
-    /// `γ (P/n) (Σ_k |ĝ_ik| σ_k / √(m_k λ_k))²`.
+    /// through. W is positive semidefinite, so that `W_kl ≤ √(W_kk W_ll)` makes that at most
+    /// `γ (P/n) (Σ_k |ĝ_ik| σ_k W_kk^½)²`.
     pub(super) fn certify(&mut self, nu: f64, vector: &[f64]) -> Option<Certificate> {
         if !self.cone.contains(vector) {
             return None;
@@ -65,13 +65,14 @@ impl PerronOperator<'_> {
             return Some(self.certify_blocks(nu, vector));
         }
         let (n, rank) = (self.rows.rows(), self.rows.columns());
-        let shifts = self.response.shifts(nu);
-        let forms = self.image_forms(&shifts, vector);
+        let modes = self.response.modes(nu);
+        let forms = self.image_forms(&modes, vector);
 
-        let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24;
+        let extra = self.response.extra_roundings();
+        let terms = rounding_terms(n) + quadratic_rounding_terms(rank) + 24 + extra;
         let gamma_terms = gamma(terms) * (1.0 + 1e-9);
         let factors: Vec<f64> = (0..rank)
-            .map(|k| (self.moments[(k, k)] / shifts[k] / self.response.eigenvalues()[k]).sqrt())
+            .map(|k| self.response.over_diagonal(&modes, k, self.moments[(k, k)]).sqrt())
             .collect();
         let (mut smallest, mut largest) = (f64::INFINITY, 0.0_f64);
         let mut quotient_error = 0.0_f64;
@@ -90,7 +91,7 @@ impl PerronOperator<'_> {
         }
         let sums = gamma(n + 12);
         let rayleigh = (product - hidden) / norm_squared * (1.0 - sums);
-        let rayleigh_rounding = hidden / product + sums + gamma(2 * rank + 64);
+        let rayleigh_rounding = hidden / product + sums + gamma(2 * rank + 64 + extra);
         let lower = smallest.max(rayleigh);
         Some(Certificate {
             lower: lower * (1.0 - gamma(8)),
@@ -115,8 +116,8 @@ impl PerronOperator<'_> {
     /// ```
     ///
     /// By Cauchy–Schwarz `Σ_ia |w_iak ĝ_ial| ≤ η_k η_l`, which bounds `|S_kl|` too. Rounding of the
-    /// `w` moves S by at most `γ' τ_k τ_l`. Let `h_ia = Σ_k |ĝ_iak| η_k (m_k λ_k)^{−½}`, and h' the
-    /// same sum with τ in place of η. With `W_kl ≤ 1/√(m_k λ_k m_l λ_l)`,
+    /// `w` moves S by at most `γ' τ_k τ_l`. Let `h_ia = Σ_k |ĝ_iak| η_k W_kk^½`, and h' the
+    /// same sum with τ in place of η. With `W_kl ≤ √(W_kk W_ll)`,
     ///
     /// - the error of entry (a, b) of `Φ(Q)_i` is at most `(P/n) (γ h_ia h_ib + γ' h'_ia h'_ib)`,
     /// - its norm is at most `(P/n) (γ ‖h_i‖² + γ' ‖h'_i‖²)`,
@@ -125,17 +126,17 @@ impl PerronOperator<'_> {
     fn certify_blocks(&mut self, nu: f64, vector: &[f64]) -> Certificate {
         let (n, rank) = (self.rows.rows(), self.rows.columns());
         let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
-        let shifts = self.response.shifts(nu);
-        let forms = self.image_forms(&shifts, vector);
+        let modes = self.response.modes(nu);
+        let forms = self.image_forms(&modes, vector);
 
         let blocks: Vec<Mat<f64>> = self.cone.blocks(vector).collect();
         let root = |row: usize| blocks[row / outputs][(row % outputs, row % outputs)].sqrt();
         let majorants = self.majorants(vector, root);
         let factors = majorants.map(|squares| -> Vec<f64> {
-            let eigenvalues = self.response.eigenvalues();
-            (0..rank).map(|k| (squares[k] / shifts[k] / eigenvalues[k]).sqrt()).collect()
+            (0..rank).map(|k| self.response.over_diagonal(&modes, k, squares[k]).sqrt()).collect()
         });
-        let terms = [rounding_terms(n) + quadratic_rounding_terms(rank) + 32, outputs + 8];
+        let extra = self.response.extra_roundings();
+        let terms = [rounding_terms(n) + quadratic_rounding_terms(rank) + 32 + extra, outputs + 8];
         let gammas = terms.map(|terms| gamma(terms) * (1.0 + 1e-9));
         let scale = self.scale();
         let sum_rounding = gamma(outputs * outputs + samples + 16);
@@ -168,7 +169,7 @@ impl PerronOperator<'_> {
             images.push((image, error));
         }
         let rayleigh = (product - hidden) / norm_squared * (1.0 - sum_rounding);
-        let rayleigh_rounding = hidden / product + sum_rounding + gamma(2 * rank + 80);
+        let rayleigh_rounding = hidden / product + sum_rounding + gamma(2 * rank + 80 + extra);
         let base = product / norm_squared;
         let upper = least_level(base, |level| {
             let pairs = blocks.iter().zip(&images);
@@ -254,6 +255,7 @@ mod tests {
 
     use super::super::perron::PerronOperator;
     use super::super::response::Response;
+    use crate::{Noise, Optimizer};
 
     /// With one mode and λ = μ = p = 1, `M_ij = g_i² g_j²/n` has the root `Σ g⁴/n`. Each panel of
     /// small terms sums to less than half a unit in the last place of the first term, which is 1;
@@ -273,7 +275,8 @@ mod tests {
                     if outputs == 1 { vec![square] } else { vec![square, 0.0, square / 64.0] }
                 })
                 .collect();
-            let response = Response::new(&[1.0], 1.0, 0.0);
+            let noise = Noise { coefficient: 1.0, mean_deficit: 1.0 };
+            let response = Response::new(&[1.0], noise, &Optimizer::sgd());
             let mut operator =
                 PerronOperator::new(response, &rows, outputs, Parallelism::Sequential);
             let found = operator.certify(1.0, &vector).unwrap();

@@ -4,9 +4,9 @@ use faer::Mat;
 use flatmin_linalg::rounding::gamma;
 
 use super::perron::PerronOperator;
-use super::response::Response;
+use super::response::{HeavyBall, RELATIVE_STEP, Response};
 use super::search::Bracket;
-use crate::Minimum;
+use crate::{Minimum, Noise};
 
 /// The distance by which μ* may lie outside a bracket that was found for the stored rows.
 pub(super) struct DecompositionError {
@@ -15,24 +15,28 @@ pub(super) struct DecompositionError {
 }
 
 /// Bounds the error for plain SGD by the two perturbation bounds of `docs/threshold.md`. With
-/// momentum it is twice a first-order estimate.
+/// momentum or weight decay it is twice a first-order estimate.
 pub(super) fn decomposition_error(
     minimum: &Minimum,
     operator: PerronOperator<'_>,
-    p: f64,
+    noise: Noise,
     bracket: &Bracket,
 ) -> DecompositionError {
     let accuracy = minimum.accuracy();
     let omega = accuracy.orthogonality;
     let response = operator.response;
-    if response.coupling > 0.0 && p > 0.0 {
+    let p = noise.coefficient;
+    if response.plain().is_none() && p > 0.0 {
         let matrix = operator.response_matrix(bracket.nu, &bracket.weights);
-        let error = 2.0 * first_order_error(minimum, &response, bracket.upper, &matrix);
-        return DecompositionError { below: error, above: error };
+        let error = match response.heavy_ball() {
+            Some(law) => first_order_error(minimum, &response, law, bracket.upper, &matrix),
+            None => filter_error(minimum, &response, bracket.nu, &matrix),
+        };
+        return DecompositionError { below: 2.0 * error, above: 2.0 * error };
     }
     let n = minimum.sample_count() as f64;
     // p is rounded three times, 1 − p once more, and μ* moves by at most as much, relatively.
-    let parameters = gamma(8);
+    let parameters = gamma(8 + response.extra_roundings());
     let lipschitz = if response.is_homogeneous() { 2.0 * n } else { 4.0 + 4.0 * p * n };
     let additive = lipschitz * accuracy.gram * (1.0 + 1e-9);
     let shrunk = (1.0 - omega).powi(2) / (1.0 + omega) - parameters;
@@ -43,6 +47,34 @@ pub(super) fn decomposition_error(
     }
 }
 
+/// As [`first_order_error`], where d has no simpler form than its closed one: the same two changes
+/// of `Σ_kl d_kl X_kl²`, by difference quotients of d in the eigenvalues.
+///
+/// With `B_kl² = λ_kλ_l X_kl²`, an error of K changes only the `d_kl/(λ_kλ_l)` in front of B_kl². An
+/// error of the eigenbasis changes the eigenvalues in d relatively.
+fn filter_error(minimum: &Minimum, response: &Response<'_>, nu: f64, matrix: &Mat<f64>) -> f64 {
+    let accuracy = minimum.accuracy();
+    let eigenvalues = response.eigenvalues();
+    let (modes, nudged) = (response.modes(nu), response.nudged_modes(nu));
+    let step = RELATIVE_STEP * nu;
+    let moved = response.modes(nu + step);
+    let (mut gram, mut relative, mut total, mut slope) = (0.0, 0.0, 0.0, 0.0);
+    for (k, value) in eigenvalues.iter().enumerate() {
+        for (l, other) in eigenvalues.iter().enumerate() {
+            let square = matrix[(l, k)] * matrix[(l, k)];
+            let d = modes.between(k, &modes, l);
+            // λ_k ∂d/∂λ_k.
+            let change = (nudged.between(k, &modes, l) - d) / RELATIVE_STEP;
+            gram += 2.0 * square * ((change - d).abs() / value).max(d / value.max(*other));
+            relative += 2.0 * square * change.abs();
+            total += square * d;
+            slope += square * (moved.between(k, &moved, l) - d) / step;
+        }
+    }
+    let parameters = gamma(8 + response.extra_roundings()) * total;
+    (accuracy.gram * gram + accuracy.orthogonality * 2.0 * (relative + total) + parameters) / slope
+}
+
 /// The first-order change of μ* under errors as large as those of the eigendecomposition, at the
 /// maximiser `X = W ∘ (ĝᵀ diag(v) ĝ)`.
 ///
@@ -51,11 +83,12 @@ pub(super) fn decomposition_error(
 fn first_order_error(
     minimum: &Minimum,
     response: &Response<'_>,
+    law: &HeavyBall,
     mu: f64,
     matrix: &Mat<f64>,
 ) -> f64 {
     let accuracy = minimum.accuracy();
-    let (curvature, coupling) = (response.curvature.abs(), response.coupling);
+    let (curvature, coupling) = (law.curvature.abs(), law.coupling);
     // Σ X_kl² w_kl for the weights (a+b)/2, ab, a/b, a²/b, (a−b)² and (a−b)²/b, with a = λ_k, b =
     // λ_l.
     let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);

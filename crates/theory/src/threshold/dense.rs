@@ -9,15 +9,16 @@ use crate::{Batch, Minimum, ThresholdError};
 /// `η* = 2/λ_max(C^{−1/2} D C^{−1/2})`; infinite when `G = 0`.
 ///
 /// C and D act on symmetric r × r matrices in the eigenbasis of `G`: `C(X) = (GX + XG)/2` is
-/// diagonal with `C_kl = (λ_k + λ_l)/2`, and `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`,
-/// or `D(X) = (1−p) GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a
-/// dense matrix of dimension r(r+1)/2, which costs O(r⁶). It serves as the reference for small
-/// minima. Source: theory S8 (Mulayoff and Michaeli 2024), S13.
+/// diagonal with `C_kl = (λ_k + λ_l)/2`, and `D(X) = α GXG + p (1/n) Σ (g_iᵀX g_i) g_i g_iᵀ`,
+/// or `D(X) = α GXG + p (1/n) Σ J_iᵀJ_i X J_iᵀJ_i` with several outputs. The operator is a
+/// dense matrix of dimension r(r+1)/2, which costs O(r⁶): the reference for small minima. Source:
+/// theory S8 (Mulayoff and Michaeli 2024), S13.
 ///
 /// # Errors
-/// The errors of [`Batch::noise_coefficient`], and an error when the eigenproblem fails.
+/// As [`Batch::noise`], and when the eigenproblem fails.
 pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, ThresholdError> {
-    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let noise = batch.noise(minimum.sample_count())?;
+    let (p, alpha) = (noise.coefficient, noise.mean_weight());
     let (exponent, eigenvalues, rows) = minimum.scaled();
     let rank = eigenvalues.len();
     if rank == 0 {
@@ -49,7 +50,7 @@ pub fn dense_threshold(minimum: &Minimum, batch: &Batch) -> Result<f64, Threshol
     let mut operator = faer::Scale(p / samples) * product(noise.as_ref(), noise.transpose());
     for (pair, &(k, l)) in pairs.iter().enumerate() {
         let c = f64::midpoint(eigenvalues[k], eigenvalues[l]);
-        operator[(pair, pair)] += (1.0 - p) * eigenvalues[k] * (eigenvalues[l] / c);
+        operator[(pair, pair)] += alpha * eigenvalues[k] * (eigenvalues[l] / c);
     }
     let values = symmetric_eigenvalues(operator.as_ref())?;
     let largest = values.last().copied().unwrap_or(0.0);

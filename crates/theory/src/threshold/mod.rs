@@ -47,6 +47,7 @@ mod interval;
 mod perron;
 mod response;
 mod search;
+mod stationary;
 mod truncation;
 
 use faer::Mat;
@@ -61,6 +62,7 @@ pub use self::interval::{
 use self::perron::PerronOperator;
 use self::response::Response;
 use self::search::Bracket;
+pub(crate) use self::stationary::PerronSystem;
 use self::truncation::LeadingModes;
 use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 
@@ -87,9 +89,8 @@ use crate::{Batch, Minimum, Optimizer, ThresholdError, ToMinimum};
 /// ```
 ///
 /// # Errors
-/// [`ThresholdError::Batch`] and [`ThresholdError::Minimum`] for the errors of
-/// [`Batch::noise_coefficient`] and [`ToMinimum::to_minimum`]; [`ThresholdError::Unsupported`]
-/// unless the optimizer is SGD with or without heavy-ball momentum.
+/// [`ThresholdError::Batch`] and [`ThresholdError::Minimum`] as [`Batch::noise`] and
+/// [`ToMinimum::to_minimum`].
 pub fn threshold<M>(
     minimum: &M,
     optimizer: &Optimizer,
@@ -155,8 +156,8 @@ pub fn lyapunov_function(
     let rank = eigenvalues.len();
     let matrix = match bracket {
         Some(bracket) if !bracket.weights.is_empty() => {
-            let p = batch.noise_coefficient(minimum.sample_count())?;
-            let response = Response::new(eigenvalues, p, 0.0);
+            let noise = batch.noise(minimum.sample_count())?;
+            let response = Response::new(eigenvalues, noise, &Optimizer::sgd());
             let outputs = minimum.output_count();
             let operator = PerronOperator::new(response, rows, outputs, options.parallelism);
             operator.response_matrix(bracket.nu, &bracket.weights)
@@ -176,9 +177,7 @@ fn solve(
     batch: &Batch,
     options: &ThresholdOptions,
 ) -> Result<(Threshold, Option<Bracket>), ThresholdError> {
-    let p = batch.noise_coefficient(minimum.sample_count())?;
-    let unsupported = ThresholdError::Unsupported { optimizer: *optimizer };
-    let momentum = optimizer.heavy_ball().ok_or(unsupported)?;
+    let noise = batch.noise(minimum.sample_count())?;
     let &ThresholdOptions { relative_width, parallelism, .. } = options;
     if !(relative_width > 0.0 && relative_width.is_finite()) {
         return Err(ThresholdError::RelativeWidth { value: relative_width });
@@ -190,25 +189,28 @@ fn solve(
         let threshold = Threshold { lower, upper, iterations: 0, status };
         return Ok((threshold, None));
     }
-    let modes =
-        LeadingModes::affordable(minimum, &Response::new(eigenvalues, p, momentum), options);
-    let response = Response::new(modes.eigenvalues, p, momentum);
+    // Of J/2^e, at learning rates that are larger by 4^e.
+    let (optimizer, factor) = optimizer.undamped();
+    let optimizer = optimizer.for_power_of_two(PowerOfTwo::new(-2 * exponent));
+    let response = Response::new(eigenvalues, noise, &optimizer);
+    let modes = LeadingModes::affordable(minimum, &response, options);
+    let response = Response::new(modes.eigenvalues, noise, &optimizer);
     let outputs = minimum.output_count();
     let mut operator = PerronOperator::new(response, &modes.rows, outputs, parallelism);
-    let mut bracket = if p > 0.0 {
+    let mut bracket = if noise.coefficient > 0.0 {
         search::bracket(&mut operator, &modes.remaining_options(options))?
     } else {
         gradient_descent(&response)
     };
     modes.widen(&mut bracket, &response);
-    let error = decomposition_error(minimum, operator, p, &bracket);
+    let error = decomposition_error(minimum, operator, noise, &bracket);
     let lower = bracket.lower - error.below;
     let upper = bracket.upper + error.above;
     let status =
         if bracket.converged { ThresholdStatus::Converged } else { ThresholdStatus::NotConverged };
     // Rounded outward: these quotients are rounded, and may be subnormal or infinite.
     let unit = PowerOfTwo::new(-2 * exponent);
-    let learning_rate = |mu: f64| unit.times(2.0 / mu);
+    let learning_rate = |mu: f64| unit.times(2.0 / mu / factor);
     let threshold = Threshold {
         lower: (learning_rate(upper) * (1.0 - gamma(4))).next_down().clamp(0.0, f64::MAX),
         upper: if lower > 0.0 {
@@ -222,10 +224,10 @@ fn solve(
     Ok((threshold, Some(bracket)))
 }
 
-/// The interval without noise, where only the top mode matters: `μ* = κ λ_max`, that is
-/// `η* = 2(1+β)/λ_max`.
+/// The interval without noise, where only the top mode matters: `η* = 2(1+β)/λ_max` with heavy-ball
+/// momentum, `2(1+β)/((1+2β)λ_max)` with Nesterov's.
 fn gradient_descent(response: &Response<'_>) -> Bracket {
-    let mu = response.pole();
+    let mu = response.descent_limit();
     let (lower, upper) = (mu * (1.0 - gamma(8)), mu * (1.0 + gamma(8)));
     Bracket { lower, upper, products: 0, converged: true, nu: 0.0, weights: Vec::new() }
 }

@@ -7,7 +7,7 @@ use flatmin_linalg::gemm::{quadratic_blocks, quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 
 use super::cone::Cone;
-use super::response::Response;
+use super::response::{Modes, RELATIVE_STEP, Response};
 
 /// The largest number of rows whose squares are held at a time.
 const MAX_SQUARED_ROWS: usize = 2048;
@@ -111,18 +111,18 @@ impl<'a> PerronOperator<'a> {
 
     /// Replaces the lower triangle of S by the lower triangle of `W ∘ S` with its diagonal halved,
     /// so that `L + Lᵀ = W ∘ S`.
-    fn respond(&mut self, shifts: &[f64]) {
-        self.response.apply(shifts, 0, self.moments.as_mut());
+    fn respond(&mut self, modes: &Modes) {
+        self.response.apply(modes, 0, self.moments.as_mut());
     }
 
     /// Undoes [`respond`](Self::respond).
-    fn undo_respond(&mut self, shifts: &[f64]) {
+    fn undo_respond(&mut self, modes: &Modes) {
+        let response = self.response;
         for k in 0..self.moments.ncols() {
-            let denominators = self.response.denominators(shifts, k, k);
             let column = self.moments.col_mut(k).get_mut(k..);
-            for (value, denominator) in column.iter_mut().zip(denominators) {
+            response.zip_denominators(modes, (k, k), column.iter_mut(), |value, denominator| {
                 *value *= denominator;
-            }
+            });
             self.moments[(k, k)] *= 2.0;
         }
     }
@@ -134,19 +134,31 @@ impl<'a> PerronOperator<'a> {
         quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
     }
 
+    /// The forms of `W ∘ mmᵀ` for one vector m in the eigenbasis, with the W of the response.
+    pub(super) fn forms_of_square(&mut self, modes: &Modes, mean: &[f64]) -> Vec<f64> {
+        for k in 0..self.moments.ncols() {
+            let column = self.moments.col_mut(k).get_mut(k..);
+            for (value, other) in column.iter_mut().zip(&mean[k..]) {
+                *value = mean[k] * other;
+            }
+        }
+        self.respond(modes);
+        self.forms()
+    }
+
     /// The unscaled forms of `M(μ) v`, leaving the moments of `vector` in the operator.
-    pub(super) fn image_forms(&mut self, shifts: &[f64], vector: &[f64]) -> Vec<f64> {
+    pub(super) fn image_forms(&mut self, modes: &Modes, vector: &[f64]) -> Vec<f64> {
         self.set_moments(vector);
-        self.respond(shifts);
+        self.respond(modes);
         let forms = self.forms();
-        self.undo_respond(shifts);
+        self.undo_respond(modes);
         forms
     }
 
-    /// Writes `M(μ) v` to `out`, for the μ that belongs to `shifts`. Costs 2nr² operations.
-    pub(super) fn apply(&mut self, shifts: &[f64], vector: &[f64], out: &mut [f64]) {
+    /// Writes `M(μ) v` to `out`, for the μ that belongs to `modes`. Costs 2nr² operations.
+    pub(super) fn apply(&mut self, modes: &Modes, vector: &[f64], out: &mut [f64]) {
         let response = self.response;
-        self.sum_moments(vector, |first, block| response.apply(shifts, first, block));
+        self.sum_moments(vector, |first, block| response.apply(modes, first, block));
         for (out, form) in out.iter_mut().zip(self.forms()) {
             *out = self.scale() * form;
         }
@@ -156,12 +168,12 @@ impl<'a> PerronOperator<'a> {
     /// The diagonal of `M(μ)` for one output, `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half as
     /// much as a product.
     pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
-        let shifts = self.response.shifts(nu);
+        let modes = self.response.modes(nu);
         let rank = self.moments.ncols();
         for k in 0..rank {
             self.moments.col_mut(k).get_mut(k..).fill(1.0);
         }
-        self.respond(&shifts);
+        self.respond(&modes);
         let (scale, n) = (self.scale(), self.rows.rows());
         let mut diagonal = Vec::with_capacity(n);
         for first in (0..n).step_by(MAX_SQUARED_ROWS) {
@@ -178,7 +190,7 @@ impl<'a> PerronOperator<'a> {
     /// `W(μ) ∘ (ĝᵀ diag(v) ĝ)` at μ = pole + ν, both triangles.
     pub(super) fn response_matrix(mut self, nu: f64, weights: &[f64]) -> Mat<f64> {
         self.set_moments(weights);
-        self.respond(&self.response.shifts(nu));
+        self.respond(&self.response.modes(nu));
         let mut matrix = self.moments;
         for k in 0..matrix.ncols() {
             matrix[(k, k)] *= 2.0;
@@ -193,33 +205,46 @@ impl<'a> PerronOperator<'a> {
     /// whose moments S are set. Costs O(r²).
     ///
     /// All terms are positive, so that the relative error of the sum is at most 2r + 64 roundings,
-    /// those of [`undo_respond`](Self::undo_respond) included.
+    /// those of [`undo_respond`](Self::undo_respond) included, and the
+    /// [extra ones](Response::extra_roundings) of the response. The derivative is a difference
+    /// quotient where d is not linear in μ.
     fn rayleigh(&self, nu: f64, norm_squared: f64) -> (f64, f64) {
-        let shifts = self.response.shifts(nu);
+        let (value, slope) = self.weighted_squares(nu);
+        let scale = self.scale() / norm_squared;
+        let slope = slope.unwrap_or_else(|| {
+            let step = RELATIVE_STEP * nu;
+            (value - self.weighted_squares(nu + step).0) / step
+        });
+        (scale * value, -scale * slope)
+    }
+
+    /// `Σ_kl W_kl S_kl²` and minus its derivative in ν, which is known where d is linear in μ.
+    fn weighted_squares(&self, nu: f64) -> (f64, Option<f64>) {
+        let modes = self.response.modes(nu);
         let (eigenvalues, moments) = (self.response.eigenvalues(), &self.moments);
         let (mut sum, mut slope) = (0.0, 0.0);
         for k in 0..moments.ncols() {
-            let denominators = self.response.denominators(&shifts, k, k);
             let (mut column, mut column_slope) = (0.0, 0.0);
             let others = eigenvalues[k..].iter().zip(moments.col(k).get(k..).iter());
-            for ((other, moment), denominator) in others.zip(denominators) {
-                let term = moment * moment / denominator;
+            self.response.zip_denominators(&modes, (k, k), others, |(other, moment), d| {
+                let term = moment * moment / d;
                 column += term;
-                column_slope += term / denominator * (eigenvalues[k] + other);
-            }
-            let diagonal = moments[(k, k)] * moments[(k, k)] / shifts[k] / eigenvalues[k];
+                column_slope += term / d * (eigenvalues[k] + other);
+            });
+            let square = moments[(k, k)] * moments[(k, k)];
+            let diagonal = self.response.over_diagonal(&modes, k, square);
             sum += 2.0 * column - diagonal;
-            slope += column_slope - diagonal / shifts[k];
+            slope += column_slope - modes.over_shift(k, diagonal);
         }
-        let scale = self.scale() / norm_squared;
-        (scale * sum, -scale * slope)
+        (sum, self.response.heavy_ball().map(|_| slope))
     }
 
     /// The ν with `φ(ν) = level` for the `vector` whose moments are set, by Newton's method from
     /// `start`.
     ///
-    /// φ is decreasing and convex: a step from anywhere lands on the left of the root, and further
-    /// steps go right without passing it. Level 1 gives a lower bound of the threshold.
+    /// φ is decreasing, and convex where d is linear in μ: a step from anywhere lands on the left of
+    /// the root, and further steps go right without passing it. Elsewhere steps that passed the root
+    /// are taken back. Level 1 gives a lower bound of the threshold.
     pub(super) fn rayleigh_root(&self, vector: &[f64], start: f64, level: f64) -> f64 {
         const MAX_STEPS: usize = 60;
         let norm_squared = vector.iter().map(|v| v * v).sum();
@@ -230,11 +255,23 @@ impl<'a> PerronOperator<'a> {
             if !step.is_finite() {
                 break;
             }
-            let next = (nu + step).max(0.125 * nu);
+            let next = (nu + step).max(0.125 * nu).max(self.response.least_nu());
             if value >= level && next - nu <= 4.0 * f64::EPSILON * nu {
                 break;
             }
             nu = next;
+        }
+        self.response.heavy_ball().map_or_else(|| self.back_off(nu, norm_squared, level), |_| nu)
+    }
+
+    /// The largest ν that is at most the given one, up to rounding, with `φ(ν) ≥ level`; or the
+    /// [least](Response::least_nu) ν.
+    fn back_off(&self, mut nu: f64, norm_squared: f64, level: f64) -> f64 {
+        let least = self.response.least_nu();
+        let mut distance = 4.0 * f64::EPSILON;
+        while nu > least && self.scale() * self.weighted_squares(nu).0 / norm_squared < level {
+            nu = (nu * (1.0 - distance)).max(least);
+            distance = (2.0 * distance).min(0.5);
         }
         nu
     }

@@ -165,7 +165,7 @@ impl Splitting {
 }
 
 impl Search<'_, '_> {
-    /// The search for p = 1 without momentum, where `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
+    /// The search for α = 0 without momentum or decay, where `M(μ) = M(1)/μ`, so that `μ* = ρ(M(1))`.
     fn homogeneous(&mut self) -> Result<Bracket, ThresholdError> {
         let mut best = Bracket::unbounded(1.0);
         let mut attempts = 0;
@@ -201,7 +201,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The search for p < 1 or momentum.
+    /// The search for α > 0, momentum or weight decay.
     fn general(&mut self) -> Result<Bracket, ThresholdError> {
         let response = self.operator.response;
         let pole = response.pole();
@@ -223,7 +223,10 @@ impl Search<'_, '_> {
             let certificate = self.certify(upper_nu, &vector)?;
             let stiffness = response.stiffness(upper_nu);
             let upper = pole + upper_nu + (certificate.upper - 1.0).max(0.0) * stiffness;
-            best.upper = best.upper.min(upper * (1.0 + 1e-15));
+            // The stiffness is proved where d is linear in μ.
+            if certificate.upper <= 1.0 || response.heavy_ball().is_some() {
+                best.upper = best.upper.min(upper * (1.0 + 1e-15));
+            }
             let root = self.raise_lower(&mut best, nu, &vector, &certificate);
             attempts += 1;
             let is_last = attempts == MAX_ATTEMPTS || self.products >= self.max_products;
@@ -340,12 +343,12 @@ impl Search<'_, '_> {
         goal: &Goal,
         splitting: &Splitting,
     ) -> Result<KrylovVector, ThresholdError> {
-        let shifts = self.operator.response.shifts(nu);
+        let modes = self.operator.response.modes(nu);
         let mut krylov = Krylov::new(&splitting.divide(&self.start))?;
         loop {
             krylov.extend(|vector, out| {
                 let inner = splitting.divide(vector);
-                self.operator.apply(&shifts, &inner, out);
+                self.operator.apply(&modes, &inner, out);
                 splitting.subtract_diagonal(&inner, out);
             })?;
             self.products += 1;

@@ -49,7 +49,8 @@ impl<'a> LeadingModes<'a> {
     }
 
     /// All modes except the smallest ones that can be dropped within a small fraction of the
-    /// requested width, if dropping them saves time. With momentum no modes are dropped.
+    /// requested width, if dropping them saves time. With momentum or weight decay no modes are
+    /// dropped.
     pub(super) fn affordable(
         minimum: &'a Minimum,
         response: &Response<'_>,
@@ -57,9 +58,10 @@ impl<'a> LeadingModes<'a> {
     ) -> Self {
         let (_, eigenvalues, rows) = minimum.scaled();
         let is_small = rows.rows() < MIN_ROWS || eigenvalues.len() < MIN_FRACTION;
-        if is_small || response.coupling > 0.0 || response.noise <= 0.0 {
-            return Self::without(minimum, 0);
-        }
+        let law = match response.plain() {
+            Some(law) if !is_small && response.noise > 0.0 => law,
+            _ => return Self::without(minimum, 0),
+        };
         let lower = response.pole() + response.spectral_root(minimum.output_count());
         let allowance =
             WIDTH_SHARE * options.relative_width.min(1.0) * lower / (4.0 * response.noise);
@@ -68,7 +70,7 @@ impl<'a> LeadingModes<'a> {
         let mut mean = 0.0;
         // Dropped eigenvalues must be far below μ, so that the denominator of δ is close to μ.
         let small = lower / 16.0;
-        let curvature = response.curvature.max(0.0);
+        let curvature = law.curvature.max(0.0);
         let fits = |mean: f64, next: f64| mean + next <= allowance && curvature * next <= small;
         while count < eigenvalues.len() - 1 && fits(mean, eigenvalues[count]) {
             mean += eigenvalues[count];
@@ -98,10 +100,8 @@ impl<'a> LeadingModes<'a> {
     /// μ* is at most 1/(1 − δ) times the upper end. The lower end needs no change, because μ* is a
     /// maximum over X.
     pub(super) fn widen(&self, bracket: &mut Bracket, response: &Response<'_>) {
-        if self.is_all() {
-            return;
-        }
-        let distance = bracket.upper - response.curvature.max(0.0) * self.largest;
+        let Some(law) = response.plain().filter(|_| !self.is_all()) else { return };
+        let distance = bracket.upper - law.curvature.max(0.0) * self.largest;
         let factor = 4.0 * response.noise * (1.0 + self.orthogonality);
         let share = factor * self.heaviest / distance * (1.0 + gamma(16));
         bracket.upper = if share < 1.0 {
@@ -146,7 +146,7 @@ mod tests {
     use crate::threshold::perron::PerronOperator;
     use crate::threshold::response::Response;
     use crate::threshold::{ThresholdOptions, search, threshold_with};
-    use crate::{Batch, Minimum, Optimizer, Sampling};
+    use crate::{Batch, Minimum, Noise, Optimizer, Sampling};
 
     /// A minimum whose Jacobian has columns that shrink by `ratio`.
     fn minimum(samples: usize, outputs: usize, parameters: usize, ratio: f64) -> Minimum {
@@ -163,14 +163,14 @@ mod tests {
         for (outputs, batch_size) in [(1, 1), (1, 4), (2, 1), (2, 4)] {
             let minimum = minimum(40, outputs, 30, 0.8);
             let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
-            let p = batch.noise_coefficient(40).unwrap();
+            let noise = batch.noise(40).unwrap();
             let options = ThresholdOptions::default();
             let exact = threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
             let unit = libm::scalbn(1.0, -2 * minimum.scaled().0);
             let [lower, upper] = [exact.upper, exact.lower].map(|rate| 2.0 * unit / rate);
             for count in [5, 10, 20] {
                 let kept = LeadingModes::without(&minimum, count);
-                let response = Response::new(kept.eigenvalues, p, 0.0);
+                let response = Response::new(kept.eigenvalues, noise, &Optimizer::sgd());
                 let parallelism = Parallelism::Sequential;
                 let mut operator = PerronOperator::new(response, &kept.rows, outputs, parallelism);
                 let mut bracket = search::bracket(&mut operator, &options).unwrap();
@@ -187,9 +187,9 @@ mod tests {
         for batch_size in [1, 8] {
             let batch = Batch::new(batch_size, Sampling::WithReplacement).unwrap();
             let response = |minimum: &Minimum| -> usize {
-                let p = batch.noise_coefficient(520).unwrap();
+                let noise = batch.noise(520).unwrap();
                 let (_, eigenvalues, _) = minimum.scaled();
-                let response = Response::new(eigenvalues, p, 0.0);
+                let response = Response::new(eigenvalues, noise, &Optimizer::sgd());
                 let options = ThresholdOptions { relative_width: 1e-3, ..Default::default() };
                 LeadingModes::affordable(minimum, &response, &options).eigenvalues.len()
             };
@@ -208,8 +208,10 @@ mod tests {
     fn nothing_is_touched_where_nothing_can_be_left_out() {
         let minimum = minimum(520, 1, 100, 0.9);
         let (_, eigenvalues, rows) = minimum.scaled();
+        let noise = Noise { coefficient: 1.0, mean_deficit: 1.0 };
         for (momentum, relative_width) in [(0.0, 1e-10), (0.9, 1e-3)] {
-            let response = Response::new(eigenvalues, 1.0, momentum);
+            let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+            let response = Response::new(eigenvalues, noise, &optimizer);
             let options = ThresholdOptions { relative_width, ..Default::default() };
             let kept = LeadingModes::affordable(&minimum, &response, &options);
             assert!(matches!(kept.rows, Cow::Borrowed(same) if std::ptr::eq(same, rows)));

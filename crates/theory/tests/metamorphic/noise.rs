@@ -169,7 +169,7 @@ fn enumerated(jacobian: &RowMatrix, batch: Batch, rate: f64) -> Mat<f64> {
         let drawn: Vec<usize> = (0..batch_size).map(|place| code / n.pow(place) % n).collect();
         let is_drawn = match batch.sampling() {
             Sampling::WithReplacement => true,
-            Sampling::Reshuffling => unreachable!("no case draws so"),
+            Sampling::Poisson | Sampling::Reshuffling => unreachable!("no case draws so"),
             // Each set is counted once.
             Sampling::WithoutReplacement => drawn.windows(2).all(|pair| pair[0] < pair[1]),
         };

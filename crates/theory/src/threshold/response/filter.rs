@@ -1,0 +1,213 @@
+//! The response of Nesterov momentum and of weight decay (S15).
+//!
+//! Without batch noise the coordinate of a mode is a second-order filter of the gradients,
+//! `H(z) = (b₁ + n z)/(1 − t z + Δ z²)`, with t and Δ the trace and determinant of
+//! `F = A − ηλ b cᵀ` and `n = −cᵀ adj(A) b`: 0 for the heavy ball, −β for Nesterov. Both b₁ + n = 1
+//! here. With `e = 1 − t + Δ` and `f = 1 + t + Δ`, which are positive where the mean is stable, the
+//! covariance of two filters that are driven by the same noise is D/N, where
+//!
+//! ```text
+//! N = (1−Δ)(1−Δ')(e f' + e' f)/2 + ρ (x − x')²,      x = ηλ,
+//! D = 1 − ΔΔ' − b₁n [(1−Δ')e + (1−Δ)e'].
+//! ```
+//!
+//! By Sherman–Morrison `d_kl = N/(η² D) + (1−α) λ_kλ_l`. `docs/threshold.md` has the derivation.
+
+use crate::Optimizer;
+
+/// Bounds the roundings of a denominator, beyond the 8 of the heavy ball.
+pub(super) const ROUNDINGS: usize = 56;
+
+/// Heavy-ball or Nesterov momentum β, β = 0 included, with weight decay.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Filter {
+    momentum: f64,
+    is_nesterov: bool,
+    coupled_decay: f64,
+    decoupled_decay: f64,
+    /// 1 − α.
+    mean_deficit: f64,
+    pole: f64,
+    /// How far the pole lies below the μ at which gradient descent turns unstable.
+    margin: f64,
+}
+
+/// The modes at one μ.
+#[derive(Debug)]
+pub(in super::super) struct FilterModes {
+    modes: Vec<Mode>,
+    /// ρ.
+    spread: f64,
+    /// −b₁n.
+    zero: f64,
+    /// 1 − α.
+    mean_deficit: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    /// λ.
+    value: f64,
+    /// 1 − Δ.
+    loss: f64,
+    /// e.
+    at_one: f64,
+    /// (1−Δ) e/η.
+    rise: f64,
+    /// (1−Δ) f/(2η).
+    fall: f64,
+}
+
+impl Filter {
+    pub(super) fn new(optimizer: &Optimizer, mean_deficit: f64, lambda_max: f64) -> Self {
+        let mut filter = Self {
+            momentum: optimizer.momentum_coefficient(),
+            is_nesterov: optimizer.is_nesterov(),
+            coupled_decay: optimizer.coupled_decay(),
+            decoupled_decay: optimizer.decoupled_decay(),
+            mean_deficit,
+            pole: 0.0,
+            margin: 0.0,
+        };
+        // At the limit of gradient descent the d of the top mode is (1−α)λ²: about as much as this
+        // margin makes, so that nothing cancels near the limit either.
+        let limit = filter.descent_limit(lambda_max);
+        filter.margin = (mean_deficit * lambda_max).min(limit);
+        filter.pole = limit - filter.margin;
+        filter
+    }
+
+    pub(super) fn pole(&self) -> f64 {
+        self.pole
+    }
+
+    pub(super) fn margin(&self) -> f64 {
+        self.margin
+    }
+
+    /// The slope in λ of the μ at which the mean of a mode turns unstable.
+    fn limit_slope(&self) -> f64 {
+        let beta = self.momentum;
+        (if self.is_nesterov { 1.0 + 2.0 * beta } else { 1.0 }) / (1.0 + beta)
+    }
+
+    /// The least μ at which gradient descent is stable for a mode: f = 0 there.
+    pub(super) fn descent_limit(&self, eigenvalue: f64) -> f64 {
+        self.limit_slope() * (eigenvalue + self.coupled_decay) + self.decoupled_decay
+    }
+
+    /// The modes of these eigenvalues at μ = pole + ν; the pole is that of `lambda_max`.
+    pub(super) fn modes(&self, eigenvalues: &[f64], lambda_max: f64, nu: f64) -> FilterModes {
+        let beta = self.momentum;
+        let rate = 2.0 / (self.pole + nu);
+        let (coupled, decoupled) = (self.coupled_decay, self.decoupled_decay);
+        let slope = self.limit_slope();
+        let mode = |value: f64| {
+            let pull = if self.is_nesterov { value + coupled } else { 0.0 };
+            let loss = 1.0 - beta + beta * rate * (decoupled + pull);
+            // e/η
+            let rise = value + coupled + (1.0 - beta) * decoupled;
+            // f/((1+β)η) = μ minus the limit of this mode.
+            let fall = (nu - self.margin) + slope * (lambda_max - value);
+            Mode {
+                value,
+                loss,
+                at_one: rate * rise,
+                rise: loss * rise,
+                fall: 0.5 * loss * (1.0 + beta) * fall,
+            }
+        };
+        let (spread, zero) = if self.is_nesterov {
+            (beta * beta * (1.0 - rate * decoupled * (1.0 + beta)), beta * (1.0 + beta))
+        } else {
+            (beta * (1.0 - rate * decoupled), 0.0)
+        };
+        let modes = eigenvalues.iter().copied().map(mode).collect();
+        FilterModes { modes, spread, zero, mean_deficit: self.mean_deficit }
+    }
+}
+
+impl FilterModes {
+    fn denominator(&self, mode: &Mode, other: &Mode) -> f64 {
+        let difference = mode.value - other.value;
+        let numerator =
+            mode.rise * other.fall + other.rise * mode.fall + self.spread * difference * difference;
+        // 1 − ΔΔ' without cancellation.
+        let memory = mode.loss + other.loss * (1.0 - mode.loss);
+        let gain = memory + self.zero * (other.loss * mode.at_one + mode.loss * other.at_one);
+        numerator / gain + self.mean_deficit * mode.value * other.value
+    }
+
+    /// `d_kl` for all l ≥ `first`.
+    pub(super) fn denominators(&self, k: usize, first: usize) -> impl Iterator<Item = f64> {
+        let mode = self.modes[k];
+        self.modes[first..].iter().map(move |other| self.denominator(&mode, other))
+    }
+
+    pub(super) fn diagonal(&self, k: usize) -> f64 {
+        self.denominator(&self.modes[k], &self.modes[k])
+    }
+
+    /// `d` between mode k of these modes and mode l of `others`, at the same μ.
+    pub(in super::super) fn between(&self, k: usize, others: &Self, l: usize) -> f64 {
+        self.denominator(&self.modes[k], &others.modes[l])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+    use faer::linalg::solvers::Solve as _;
+
+    use super::super::{Modes, Response};
+    use crate::{Noise, Optimizer};
+
+    /// `1/(η² W)` from the state space: `W = (c⊗c)ᵀ (I − L)⁻¹ (b⊗b)`.
+    fn by_definition(optimizer: &Optimizer, rate: f64, values: [f64; 2], deficit: f64) -> f64 {
+        let system = optimizer.state_space(rate);
+        let (b, c, s) = (&system.input, &system.output, system.input.len());
+        let step = |value: f64, i: usize, j: usize| {
+            system.transition.row(i)[j] - rate * value * b[i] * c[j]
+        };
+        let fed_back = deficit * rate * rate * values[0] * values[1];
+        let matrix = Mat::from_fn(s * s, s * s, |x, y| {
+            let (i, j, k, l) = (x / s, x % s, y / s, y % s);
+            let identity = if x == y { 1.0 } else { 0.0 };
+            let [first, second] = [step(values[0], i, k), step(values[1], j, l)];
+            identity - first * second + fed_back * b[i] * c[k] * b[j] * c[l]
+        });
+        let noise = Mat::from_fn(s * s, 1, |x, _| b[x / s] * b[x % s]);
+        // c picks the first entry.
+        1.0 / (rate * rate * matrix.partial_piv_lu().solve(noise)[(0, 0)])
+    }
+
+    #[test]
+    fn the_closed_form_is_the_covariance_of_the_state_space() {
+        let sgd = Optimizer::sgd();
+        let heavy = sgd.momentum(0.7).unwrap();
+        let nesterov = heavy.nesterov().unwrap();
+        let plain = [sgd, heavy, nesterov];
+        let mut all: Vec<Optimizer> = plain.map(|o| o.weight_decay(0.3).unwrap()).to_vec();
+        all.extend(plain.map(|o| o.decoupled_weight_decay(0.3).unwrap()));
+        all.push(nesterov);
+        let values = [0.4, 1.0];
+        for optimizer in all {
+            for mean_deficit in [0.0, 0.3, 1.0] {
+                let noise = Noise { coefficient: 0.3, mean_deficit };
+                let response = Response::new(&values, noise, &optimizer);
+                let limit = response.descent_limit();
+                for mu in [1.02 * limit, 2.0 * limit, 30.0 * limit] {
+                    let nu = mu - response.pole();
+                    let Modes::Filter(modes) = response.modes(nu) else { panic!("{optimizer}") };
+                    for (k, l) in [(0, 0), (0, 1), (1, 1)] {
+                        let pair = [values[k], values[l]];
+                        let expected = by_definition(&optimizer, 2.0 / mu, pair, mean_deficit);
+                        let found = modes.between(k, &modes, l);
+                        let error = (found / expected - 1.0).abs();
+                        assert!(error < 1e-9, "{optimizer}, μ = {mu}, ({k}, {l}): {error}");
+                    }
+                }
+            }
+        }
+    }
+}

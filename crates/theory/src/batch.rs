@@ -86,6 +86,7 @@ impl FromStr for Sampling {
 pub struct Batch {
     size: usize,
     sampling: Sampling,
+    drops_last: bool,
 }
 
 impl Batch {
@@ -94,7 +95,10 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Empty`] when `size` is zero.
     pub fn new(size: usize, sampling: Sampling) -> Result<Self, BatchError> {
-        if size == 0 { Err(BatchError::Empty) } else { Ok(Self { size, sampling }) }
+        if size == 0 {
+            return Err(BatchError::Empty);
+        }
+        Ok(Self { size, sampling, drops_last: false })
     }
 
     /// The number B of samples in a batch.
@@ -105,6 +109,26 @@ impl Batch {
     /// How the samples of a batch are drawn.
     pub fn sampling(&self) -> Sampling {
         self.sampling
+    }
+
+    /// These batches, without the short last batch of an epoch. Only [`Sampling::Reshuffling`] has
+    /// epochs.
+    #[must_use]
+    pub fn dropping_last(self) -> Self {
+        Self { drops_last: true, ..self }
+    }
+
+    /// True if the short last batch of an epoch is left out.
+    pub fn drops_last(&self) -> bool {
+        self.drops_last
+    }
+
+    /// The sizes of the batches of an epoch of `sample_count` samples: full batches, and what is
+    /// left unless it is dropped.
+    pub fn epoch_sizes(&self, sample_count: usize) -> impl Iterator<Item = usize> {
+        let (full, rest) = (sample_count / self.size, sample_count % self.size);
+        let last = (rest > 0 && !self.drops_last).then_some(rest);
+        std::iter::repeat_n(self.size, full).chain(last)
     }
 
     /// The noise coefficient p of [`Noise`], for `sample_count` samples.
@@ -139,7 +163,7 @@ impl Batch {
     /// [`BatchError::PoissonTooLarge`] when it is below the batch size, unless sampling is with
     /// replacement; [`BatchError::Dependent`] for [`Sampling::Reshuffling`].
     pub fn noise(&self, sample_count: usize) -> Result<Noise, BatchError> {
-        let Self { size, sampling } = *self;
+        let Self { size, sampling, .. } = *self;
         let is_too_large = size > sample_count;
         // Subtracted as integers: beyond 2⁵³ an f64 cannot tell n from n − 1.
         let share = |others: usize| (sample_count - size) as f64 / (size as f64 * others as f64);

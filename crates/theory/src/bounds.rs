@@ -96,7 +96,7 @@ pub fn sufficient_bound(
 
 /// S19: the expected distance `E‖δ'‖²` after a step of SGD is at most `‖δ‖²`, for every δ, exactly
 /// up to `2/λ_max(αΛ + p Uᵀ diag(‖g_i‖²) U)`, with the eigenvectors U of the Gram matrix; with
-/// several outputs `J_iJ_iᵀ` takes the place of ‖g_i‖². It lies between S7 and the threshold.
+/// several outputs `J_iJ_iᵀ` takes the place of `‖g_i‖²`. It lies between S7 and the threshold.
 /// Infinite without curvature.
 ///
 /// Costs O(nr² + r³).

@@ -2,7 +2,7 @@
 
 use flatmin_linalg::EigenError;
 
-use crate::{Optimizer, OptimizerError};
+use crate::{Optimizer, OptimizerError, Sampling};
 
 /// The reason why a Jacobian or a Gram matrix does not describe a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -139,6 +139,12 @@ pub enum BatchError {
         /// The number n of samples.
         sample_count: usize,
     },
+    /// The batches do not come in epochs.
+    #[error("batches drawn {sampling} have no epochs, only reshuffling has")]
+    NoEpochs {
+        /// The sampling.
+        sampling: Sampling,
+    },
     /// Epochs are reshuffled, so that batches are not independent.
     #[error(
         "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \
@@ -241,6 +247,19 @@ pub enum ThresholdError {
     /// The batch has no noise coefficient.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// Too few populations, states or epochs to estimate a growth.
+    #[error(
+        "{populations} populations of {states} states and {epochs} epochs, expected at least 4 \
+         populations, 2 states and 1 epoch"
+    )]
+    Populations {
+        /// Populations.
+        populations: usize,
+        /// States of each.
+        states: usize,
+        /// Epochs.
+        epochs: usize,
+    },
     /// The residuals are not one finite number for each output of each sample.
     #[error("got {got} finite residuals, expected {expected}: one for each output of each sample")]
     Residuals {
@@ -255,6 +274,12 @@ pub enum ThresholdError {
         /// The width.
         value: f64,
     },
+    /// The estimated growth of second moments over an epoch crosses 1 nowhere that a fit could find.
+    #[error(
+        "the edge of reshuffled epochs is lost in the noise of its estimate; take more populations, \
+         states or epochs"
+    )]
+    NoEdge,
     /// The iteration produced a vector that is not finite.
     #[error("the stability iteration left the range of floating-point numbers")]
     NoCertificate,

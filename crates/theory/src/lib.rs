@@ -44,6 +44,7 @@ mod alignment;
 mod batch;
 mod bounds;
 mod dynamics;
+mod epochs;
 mod error;
 mod loss;
 mod minimum;
@@ -64,6 +65,7 @@ pub use dynamics::{
     LyapunovOptions, ReplicaMean, SecondMoments, SimulationOptions, Snapshot, Start,
     almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
 };
+pub use epochs::{EpochEdge, EpochOptions, epoch_edge};
 pub use error::{BatchError, LossError, MinimumError, SimulationError, ThresholdError};
 pub use loss::OutputHessians;
 pub use minimum::{Gram, GramSum, Minimum, ToMinimum};

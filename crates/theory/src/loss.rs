@@ -1,8 +1,8 @@
 //! Losses other than the squared one, as Hessians in the outputs of the network (S17).
 //!
-//! For a loss `(1/n) Σ ℓ_i(f(x_i; θ))` with convex ℓ_i, every statement about `(1/2n) Σ ‖f − y‖²`
-//! holds with `R_iᵀJ_i` in place of the Jacobian J_i of sample i, where `∇²ℓ_i = R_i R_iᵀ`. It is
-//! exact where every ∇ℓ_i vanishes, as at an interpolating minimum of cross-entropy with soft
+//! For a loss `(1/n) Σ ℓ_i(f(x_i; θ))` with convex `ℓ_i`, every statement about `(1/2n) Σ ‖f − y‖²`
+//! holds with `R_iᵀJ_i` in place of the Jacobian `J_i` of sample i, where `∇²ℓ_i = R_i R_iᵀ`. It is
+//! exact where every `∇ℓ_i` vanishes, as at an interpolating minimum of cross-entropy with soft
 //! labels. Elsewhere it is the Gauss–Newton model of the loss, at a point where the mean gradient
 //! vanishes.
 
@@ -34,7 +34,7 @@ pub struct OutputHessians {
 
 #[derive(Debug, Clone)]
 enum Factors {
-    /// The probabilities π_i of softmax, nk of them: `S_i = diag(π_i) − π_i π_iᵀ`.
+    /// The probabilities `π_i` of softmax, nk of them: `S_i = diag(π_i) − π_i π_iᵀ`.
     Probabilities(Vec<f64>),
     /// The `S_i^½` of one output.
     Roots(Vec<f64>),
@@ -223,8 +223,8 @@ mod tests {
         let mut values = Vec::new();
         for i in 0..2 {
             let row = logits.row(i);
-            let sum: f64 = row.iter().map(|z| z.exp()).sum();
-            let pi: Vec<f64> = row.iter().map(|z| z.exp() / sum).collect();
+            let sum: f64 = row.iter().map(|z| libm::exp(*z)).sum();
+            let pi: Vec<f64> = row.iter().map(|z| libm::exp(*z) / sum).collect();
             for a in 0..3 {
                 values.extend((0..3).map(|b| if a == b { pi[a] } else { 0.0 } - pi[a] * pi[b]));
             }
@@ -249,7 +249,7 @@ mod tests {
     fn a_logistic_loss_is_half_a_softmax() {
         let loss = OutputHessians::logistic(&[0.0, 3.0, -800.0]).unwrap();
         let rows = loss.weigh(Mat::from_fn(3, 1, |_, _| 1.0).as_ref()).unwrap();
-        let pi = 1.0 / (1.0 + (-3.0_f64).exp());
+        let pi = 1.0 / (1.0 + libm::exp(-3.0));
         assert!((rows[(0, 0)] - 0.5).abs() < 1e-16);
         assert!((rows[(1, 0)] - (pi * (1.0 - pi)).sqrt()).abs() < 1e-15);
         assert!(rows[(2, 0)] > 0.0 && rows[(2, 0)] < 1e-170);

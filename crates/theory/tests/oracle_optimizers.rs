@@ -4,6 +4,8 @@
 //! `oracles/optimizers.py` computes the values of `oracles/optimizers.json` from the recursions of
 //! PyTorch's optimizers, by the spectral radius of the whole map of the second moments.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use faer::Mat;
 use flatmin_linalg::{Parallelism, RowMatrix};
 use flatmin_theory::{

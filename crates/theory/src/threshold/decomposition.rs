@@ -50,7 +50,7 @@ pub(super) fn decomposition_error(
 /// As [`first_order_error`], where d has no simpler form than its closed one: the same two changes
 /// of `Σ_kl d_kl X_kl²`, by difference quotients of d in the eigenvalues.
 ///
-/// With `B_kl² = λ_kλ_l X_kl²`, an error of K changes only the `d_kl/(λ_kλ_l)` in front of B_kl². An
+/// With `B_kl² = λ_kλ_l X_kl²`, an error of K changes only the `d_kl/(λ_kλ_l)` in front of `B_kl²`. An
 /// error of the eigenbasis changes the eigenvalues in d relatively.
 fn filter_error(minimum: &Minimum, response: &Response<'_>, nu: f64, matrix: &Mat<f64>) -> f64 {
     let accuracy = minimum.accuracy();

@@ -1,6 +1,6 @@
 //! The response W of pairs of modes to noise: in closed form for every optimizer (S9, S12, S15).
 //!
-//! The threshold needs one property of an optimizer: for modes k and l of G, the covariance W_kl of
+//! The threshold needs one property of an optimizer: for modes k and l of G, the covariance `W_kl` of
 //! their coordinates when both are driven by the same noise of unit strength. With
 //! `d_kl(μ) = 1/(η² W_kl)` and μ = 2/η,
 //!
@@ -74,16 +74,13 @@ impl<'a> Response<'a> {
     /// The response of an optimizer without dampening, for eigenvalues in ascending order, at least
     /// one of them.
     pub(super) fn new(eigenvalues: &'a [f64], noise: Noise, optimizer: &Optimizer) -> Self {
-        let (noise, law) = match optimizer.heavy_ball() {
-            Some(momentum) => {
-                let law = HeavyBall::new(noise, momentum);
-                (noise.coefficient / (1.0 - momentum), Law::HeavyBall(law))
-            }
-            None => {
-                let lambda_max = eigenvalues.last().copied().unwrap_or(0.0);
-                let law = Filter::new(optimizer, noise.mean_deficit, lambda_max);
-                (noise.coefficient, Law::Filter(law))
-            }
+        let (noise, law) = if let Some(momentum) = optimizer.heavy_ball() {
+            let law = HeavyBall::new(noise, momentum);
+            (noise.coefficient / (1.0 - momentum), Law::HeavyBall(law))
+        } else {
+            let lambda_max = eigenvalues.last().copied().unwrap_or(0.0);
+            let law = Filter::new(optimizer, noise.mean_deficit, lambda_max);
+            (noise.coefficient, Law::Filter(law))
         };
         Self { eigenvalues, noise, law }
     }

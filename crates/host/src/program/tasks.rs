@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use indicatif::ProgressBar;
-
-use crate::{duration, note, progress};
+use crate::{Progress, duration, note};
 
 /// Plain lines are at least this part of the whole apart, and as many seconds.
 const LINES: f64 = 20.0;
@@ -30,7 +28,7 @@ pub struct Tasks {
     total: u64,
     unit: &'static str,
     start: Instant,
-    bar: Option<ProgressBar>,
+    progress: Progress,
     state: Mutex<State>,
 }
 
@@ -71,22 +69,18 @@ pub struct Task<'a> {
 impl Tasks {
     /// Progress over `total` units of work, as in "cells", of an estimated total cost.
     pub fn new(total: u64, total_cost: f64, unit: &'static str) -> Self {
-        let bar = progress::bar(total, &format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{wide_msg}}"));
-        if let Some(bar) = &bar {
-            bar.tick();
-        }
+        let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{wide_msg}}");
+        let progress = Progress::new("", total, &template);
         let pace = Pace { total_cost, ..Pace::default() };
         let state = Mutex::new(State { pace, lines: 0.0, next_line: 0.0 });
-        Self { total, unit, start: Instant::now(), bar, state }
+        Self { total, unit, start: Instant::now(), progress, state }
     }
 
     /// Begins a task of an estimated cost, and shows its label.
     pub fn start(&self, label: &str, cost: f64) -> Task<'_> {
         let now = self.now();
         let number = self.with_state(|state| {
-            if let Some(bar) = &self.bar {
-                bar.set_message(format!("{}: {label}", state.pace.words(now)));
-            }
+            self.progress.message(&format!("{}: {label}", state.pace.words(now)));
             state.pace.begin(cost, now)
         });
         Task { tasks: self, number }
@@ -105,7 +99,7 @@ impl Tasks {
         self.with_state(|state| {
             state.pace.finish(number, now, units, measured);
             let done = state.pace.done;
-            if let Some(bar) = &self.bar {
+            if let Some(bar) = &self.progress.bar {
                 bar.set_position(done);
                 return;
             }
@@ -116,14 +110,6 @@ impl Tasks {
                 note(&format_args!("{done}/{total} {unit}, {pace}"));
             }
         });
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }
 

@@ -71,22 +71,25 @@ impl ArrayFile {
             },
         };
         let fail = |reason| ArrayError::file(&path, reason);
-        match content {
-            Content::Single(header, data) => {
-                if let Some(name) = name {
-                    return Err(fail(Reason::Unnamed { name: name.into() }));
-                }
-                Array::new(&path, None, header, data).map_err(fail)
-            }
-            Content::Npz(npz) => {
+        let (chosen, found) = match content {
+            Content::Single(header, data) => match name {
+                Some(name) => return Err(fail(Reason::Unnamed { name: name.into() })),
+                None => (None, Ok((header, data))),
+            },
+            Content::Npz(mut npz) => {
                 let name = choose(npz.names().map(str::to_owned).collect()).map_err(fail)?;
-                npz.array(&path, &name)
+                let found = npz.read(&name);
+                (Some(name), found)
             }
             Content::SafeTensors(tensors) => {
                 let name = choose(tensors.names()).map_err(fail)?;
-                tensors.array(&path, &name)
+                let found = tensors.read(&name);
+                (Some(name), found)
             }
-        }
+        };
+        let name = chosen.as_deref();
+        let array = found.and_then(|(header, data)| Array::new(&path, name, header, data));
+        array.map_err(|reason| ArrayError { path, array: chosen, reason })
     }
 }
 
@@ -112,10 +115,7 @@ fn open(path: &Path) -> Result<Content, Reason> {
         return Err(Reason::Empty);
     }
     if start.starts_with(npy::MAGIC) {
-        let header = npy::read_header(&mut file)?;
-        check_len(header.data_len(), file_len.saturating_sub(header.len))?;
-        let start = header.len;
-        return Ok(Content::Single(header, Data::File { file, start }));
+        return in_place(npy::read_header(&mut file)?, file, file_len);
     }
     if npz::MAGICS.iter().any(|magic| start.starts_with(magic)) {
         return Npz::open(file, file_len).map(|npz| Content::Npz(Box::new(npz)));
@@ -126,11 +126,18 @@ fn open(path: &Path) -> Result<Content, Reason> {
         return Tensors::open(file, file_len).map(Content::SafeTensors);
     }
     if idx::is_likely(&start) {
-        return idx::open(file, file_len).map(|(header, data)| Content::Single(header, data));
+        return in_place(idx::read(&mut file)?, file, file_len);
     }
     if start.starts_with(idx::GZIP) {
         return idx::open_gzip(file).map(|(header, data)| Content::Single(header, data));
     }
     let start = printable(&String::from_utf8_lossy(&start));
     Err(Reason::Format { start: format!("\"{start}\"") })
+}
+
+/// A single array whose numbers follow its header, up to the end of the file.
+fn in_place(header: Header, file: File, file_len: u64) -> Result<Content, Reason> {
+    let start = header.len;
+    check_len(header.data_len(), file_len.saturating_sub(start))?;
+    Ok(Content::Single(header, Data::File { file, start }))
 }

@@ -44,16 +44,16 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let line = |cells: &mut dyn Iterator<Item = String>| {
-        let cells: Vec<String> = cells.map(|cell| inert(&cell).replace('|', "\\|")).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let mut text = line(&mut headers.iter().map(ToString::to_string));
-    text.push_str(&line(&mut headers.iter().map(|_| "---".to_owned())));
-    for row in rows {
-        text.push_str(&line(&mut row.into_iter()));
-    }
-    text
+    let cell = |cell: &String| inert(cell).replace('|', "\\|");
+    let rows = rows.map(|row| row.iter().map(cell).collect::<Vec<String>>());
+    let rule = vec!["---"; headers.len()];
+    line(headers) + &line(&rule) + &rows.map(|row| line(&row)).collect::<String>()
+}
+
+/// A line of a table, whose cells are taken as they are.
+pub(crate) fn line(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    format!("| {} |\n", cells.join(" | "))
 }
 
 /// Text on one line without elements, links, code or entities, whoever wrote it: viewers of

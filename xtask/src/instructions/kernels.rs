@@ -16,7 +16,7 @@ use flatmin_theory::{
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
-use crate::named::Named;
+use crate::named::Names;
 
 /// A kernel.
 #[derive(Debug)]
@@ -28,14 +28,9 @@ pub(crate) struct Kernel {
     pub(crate) run: fn(),
 }
 
-impl Named for Kernel {
-    const KIND: &'static str = "kernels";
-    const ALL: &'static [Self] = KERNELS;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
+/// The kernels by name.
+pub(crate) const NAMES: Names<Kernel> =
+    Names { kind: "kernels", all: KERNELS, name: |kernel| kernel.name };
 
 /// A pattern that the name of [`counted`] matches under every mangling scheme of the compiler.
 pub(crate) const COUNTED: &str = "*instructions*kernels*counted*";

@@ -21,10 +21,9 @@ use flatmin_host::{Exit, print, shown, to_json, write};
 use flatmin_linalg::simd::{self, InstructionSet};
 use serde::{Deserialize, Serialize};
 
-use self::kernels::{COUNTED, KERNELS, Kernel};
+use self::kernels::{COUNTED, KERNELS, Kernel, NAMES};
 use crate::build_info::{PROFILE, TOOLCHAIN};
 use crate::failure::Failure;
-use crate::named;
 use crate::process::last_line;
 use crate::program::XTASK;
 
@@ -41,7 +40,7 @@ const REMEDY: &str =
 #[derive(Debug, Args)]
 pub(crate) struct InstructionsArguments {
     /// Only these kernels.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = named::find::<Kernel>)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = |name: &str| NAMES.find(name))]
     only: Vec<&'static Kernel>,
     /// The recorded counts.
     #[arg(long, value_name = "FILE", default_value = "xtask/golden/instructions.json")]
@@ -50,7 +49,7 @@ pub(crate) struct InstructionsArguments {
     #[arg(long, conflicts_with = "only")]
     renew: bool,
     /// Run this kernel once. The task runs itself this way under callgrind.
-    #[arg(long, value_name = "NAME", hide = true, value_parser = named::find::<Kernel>)]
+    #[arg(long, value_name = "NAME", hide = true, value_parser = |name: &str| NAMES.find(name))]
     run: Option<&'static Kernel>,
 }
 
@@ -76,7 +75,7 @@ pub(crate) fn instructions(arguments: &InstructionsArguments) -> Result<Exit, Fa
     }
     let stored = if arguments.renew { None } else { Some(read(&arguments.golden)?) };
     let mut kernels = BTreeMap::new();
-    for kernel in named::select(&arguments.only, |_| true) {
+    for kernel in NAMES.select(&arguments.only, |_| true) {
         kernels.insert(kernel.name.to_owned(), count(kernel)?);
     }
     let measured = Counts {

@@ -1,7 +1,8 @@
 //! The curves.
 
-use super::points::{self, Point, Timer};
-use crate::named::Named;
+use super::points::{self, Timer};
+use crate::bench::measure::Measured;
+use crate::named::Names;
 
 /// A curve.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Curve {
 #[derive(Debug)]
 pub(super) enum PointKind {
     /// Work in a process of its own.
-    Timed(fn(usize, Timer) -> Point),
+    Timed(fn(usize, Timer) -> Measured),
     /// A fresh reproduction with this many seeds; its size is the number of cells.
     Reproduce { threads: &'static str },
 }
@@ -29,7 +30,7 @@ const fn timed(
     work: &'static str,
     size: &'static str,
     sizes: &'static [usize],
-    point: fn(usize, Timer) -> Point,
+    point: fn(usize, Timer) -> Measured,
 ) -> Curve {
     Curve { name, work, size, sizes, how: PointKind::Timed(point) }
 }
@@ -96,14 +97,9 @@ pub(crate) const CURVES: &[Curve] = &[
     reproduction("reproduce_cells_2_threads", "reproduction, profile smoke, 2 threads", "2"),
 ];
 
-impl Named for Curve {
-    const KIND: &'static str = "curves";
-    const ALL: &'static [Self] = CURVES;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
+/// The curves by name.
+pub(crate) const NAMES: Names<Curve> =
+    Names { kind: "curves", all: CURVES, name: |curve| curve.name };
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Running other programs, and the reason of their failure.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -12,6 +13,19 @@ use crate::failure::Failure;
 pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
     command.stdin(Stdio::null());
     command.output().map_err(Failure::file(Path::new(command.get_program())))
+}
+
+/// Runs a program that `remedy` installs.
+///
+/// # Errors
+/// [`Failure::NotInstalled`] when it is not there, else as [`output`].
+pub(crate) fn installed(command: &mut Command, remedy: &'static str) -> Result<Output, Failure> {
+    match output(command) {
+        Err(Failure::File(error)) if error.source.kind() == ErrorKind::NotFound => {
+            Err(Failure::NotInstalled { error, remedy })
+        }
+        output => output,
+    }
 }
 
 /// Runs a program that must succeed. Gives its standard output.

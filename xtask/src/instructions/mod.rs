@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::kernels::{COUNTED, KERNELS, Kernel, NAMES};
 use crate::build_info::{PROFILE, TOOLCHAIN};
 use crate::failure::Failure;
-use crate::process::last_line;
+use crate::process::{installed, last_line};
 use crate::program::XTASK;
 
 /// A count may differ from the recorded one by this many per cent.
@@ -149,14 +148,8 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
         .env_clear()
         .envs(["PATH", "VALGRIND_LIB"].into_iter().filter_map(kept))
         .env(simd::VARIABLE, InstructionSet::Avx2.name());
-    let output = command.output().map_err(|source| match source.kind() {
-        ErrorKind::NotFound => Failure::NotInstalled {
-            program: "valgrind",
-            source,
-            remedy: "install it, on Debian with `apt-get install valgrind`",
-        },
-        _ => Failure::file(Path::new("valgrind"))(source),
-    })?;
+    let remedy = "install it, on Debian with `apt-get install valgrind`";
+    let output = installed(&mut command, remedy)?;
     if !output.status.success() {
         let line = last_line(&output);
         return Err(Failure::Program(format!("{} under valgrind: {line}", kernel.name)));

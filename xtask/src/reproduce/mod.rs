@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub(crate) use self::manifest::Manifest;
 use self::outputs::{Included, write_outputs};
 pub(crate) use self::store::CellFile;
-use self::store::{Loaded, Store};
+use self::store::Store;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -200,16 +200,14 @@ impl Reproduction<'_> {
     /// them then cannot give anything else.
     fn load_computed(&self, computed: &[&CellSpec], results: &mut Results) -> Result<(), Failure> {
         for spec in computed {
-            let reason = match self.store.load(spec)? {
-                Loaded::Stored(result) => {
-                    results.insert(spec.key(), result);
-                    continue;
+            match self.store.load(spec)? {
+                Ok(result) => drop(results.insert(spec.key(), result)),
+                Err(reason) => {
+                    let reason =
+                        reason.unwrap_or_else(|| "it was removed while this ran".to_owned());
+                    return Err(self.store.unreadable(spec, reason));
                 }
-                Loaded::Missing => "it was removed while this ran".to_owned(),
-                Loaded::Damaged { reason, .. } => reason,
-            };
-            let (path, label) = (self.store.path(spec.key()), spec.label());
-            return Err(Failure::Unreadable { path, label, reason });
+            }
         }
         Ok(())
     }
@@ -245,7 +243,7 @@ impl Reproduction<'_> {
             if results.contains_key(&spec.key()) {
                 continue;
             }
-            let Loaded::Stored(result) = self.store.load(&spec)? else { return Ok(false) };
+            let Ok(result) = self.store.load(&spec)? else { return Ok(false) };
             added.insert(spec.key(), result);
         }
         results.extend(added);

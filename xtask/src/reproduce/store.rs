@@ -1,5 +1,6 @@
 //! The cell store: one file per result, checked when it is read.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,16 +19,9 @@ pub(crate) struct Store {
     folder: PathBuf,
 }
 
-/// The state of a cell in the store.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    /// It is not stored.
-    Missing,
-    /// It is stored, with this result.
-    Stored(CellResult),
-    /// Its file cannot be trusted, for this reason.
-    Damaged { path: PathBuf, reason: String },
-}
+/// The stored result of a cell, or the reason why its file cannot be trusted; no reason if there is
+/// no file.
+pub(crate) type Loaded = Result<CellResult, Option<String>>;
 
 /// A cell file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,21 +106,20 @@ impl Store {
         let bytes = match read_own(&path, MAX_BYTES, "a stored cell") {
             Ok(bytes) => bytes,
             Err(error) => match error.source.kind() {
-                io::ErrorKind::NotFound => return Ok(Loaded::Missing),
+                io::ErrorKind::NotFound => return Ok(Err(None)),
                 // This program did not write it: it is a link, a device, or too long.
                 io::ErrorKind::InvalidData => {
-                    let reason = error.source.to_string();
-                    return Ok(Loaded::Damaged { path, reason });
+                    return Ok(Err(Some(error.source.to_string())));
                 }
                 _ => return Err(error.into()),
             },
         };
         match CellFile::open_for(&bytes, spec) {
-            Ok(file) => Ok(Loaded::Stored(file.result)),
+            Ok(file) => Ok(Ok(file.result)),
             Err(FileOfCellError::Seal(source @ SealError::Newer { .. })) => {
                 Err(Failure::NewerSchema { path, source })
             }
-            Err(error) => Ok(Loaded::Damaged { path, reason: error.to_string() }),
+            Err(error) => Ok(Err(Some(error.to_string()))),
         }
     }
 
@@ -135,16 +128,16 @@ impl Store {
     /// # Errors
     /// [`Failure::File`], [`Failure::Unreadable`].
     pub(crate) fn save(&self, spec: &CellSpec, result: CellResult) -> Result<(), Failure> {
-        let path = self.path(spec.key());
-        let unreadable = |reason: String| Failure::Unreadable {
-            path: path.clone(),
-            label: spec.label(),
-            reason,
-        };
+        let unreadable = |error: &dyn Display| self.unreadable(spec, error.to_string());
         let file = CellFile::new(spec.clone(), result);
-        let text = file.to_sealed().map_err(|error| unreadable(error.to_string()))?;
-        CellFile::open_for(text.as_bytes(), spec).map_err(|error| unreadable(error.to_string()))?;
-        Ok(write_own(&path, text.as_bytes())?)
+        let text = file.to_sealed().map_err(|error| unreadable(&error))?;
+        CellFile::open_for(text.as_bytes(), spec).map_err(|error| unreadable(&error))?;
+        Ok(write_own(&self.path(spec.key()), text.as_bytes())?)
+    }
+
+    /// The failure of a cell that cannot be read back after it was stored.
+    pub(crate) fn unreadable(&self, spec: &CellSpec, reason: String) -> Failure {
+        Failure::Unreadable { path: self.path(spec.key()), label: spec.label(), reason }
     }
 }
 
@@ -173,20 +166,20 @@ mod tests {
 
     #[test]
     fn a_stored_cell_reads_back() {
-        let Loaded::Stored(result) = edited(|text| text).unwrap() else { panic!("not stored") };
+        let Ok(result) = edited(|text| text).unwrap() else { panic!("not stored") };
         assert_eq!(result, spec(0).run().unwrap());
     }
 
     #[test]
     fn nothing_stored_is_missing() {
         let store = Store::new("no-such-folder".into());
-        assert!(matches!(store.load(&spec(0)).unwrap(), Loaded::Missing));
+        assert!(matches!(store.load(&spec(0)).unwrap(), Err(None)));
     }
 
     #[test]
     fn damage_is_seen() {
         let check = |edit: &dyn Fn(String) -> String, expected: &str| {
-            let Loaded::Damaged { reason, .. } = edited(edit).unwrap() else {
+            let Err(Some(reason)) = edited(edit).unwrap() else {
                 panic!("not damaged: {expected}")
             };
             assert!(reason.contains(expected), "{reason}");

@@ -39,7 +39,8 @@ impl Timer {
     }
 
     /// Times `work`, which takes `count` steps or calls.
-    fn repeat(self, count: usize, mut work: impl FnMut()) -> Measured {
+    fn repeat<T>(self, count: usize, mut work: impl FnMut() -> T) -> Measured {
+        let mut work = || drop(black_box(work()));
         let once = seconds(&mut work);
         // The clock may be too coarse for a single call.
         let once = once.max(1e-9);
@@ -92,9 +93,7 @@ const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NO
 
 fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Measured {
     let rates = [LEARNING_RATE; SAMPLES];
-    timer.repeat(SAMPLES, || {
-        black_box(kernel.single_steps(order, &rates, CLIP_NORM));
-    })
+    timer.repeat(SAMPLES, || kernel.single_steps(order, &rates, CLIP_NORM))
 }
 
 pub(super) fn sgd_relu_inputs(input_dim: usize, timer: Timer) -> Measured {
@@ -115,9 +114,7 @@ pub(super) fn sgd_diagonal_inputs(input_dim: usize, timer: Timer) -> Measured {
 pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
     let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
-    timer.repeat(1, || {
-        black_box(kernel.full_step(UPDATE));
-    })
+    timer.repeat(1, || kernel.full_step(UPDATE))
 }
 
 /// A whole run of SGD, with the training loop and its checks for convergence.
@@ -136,16 +133,13 @@ pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Measured {
     };
     timer.repeat(1, || {
         let rng = stream(0, "curve order", 0);
-        let trainer = Trainer::new(&model, &data, &initial, &options, rng);
-        black_box(trainer.map(|trainer| trainer.run(|_| ())).ok());
+        Trainer::new(&model, &data, &initial, &options, rng).map(|trainer| trainer.run(|_| ()))
     })
 }
 
 pub(super) fn metrics_relu_samples(samples: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
-    timer.repeat(1, || {
-        black_box(gauss_newton_sharpness(&model, &initial, data.inputs()).ok());
-    })
+    timer.repeat(1, || gauss_newton_sharpness(&model, &initial, data.inputs()).ok())
 }
 
 /// The threshold from the Gram matrix, with the eigendecomposition, on all cores.

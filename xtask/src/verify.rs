@@ -185,16 +185,13 @@ fn text(arguments: &VerifyArguments, verifications: &[Verification], seconds: f6
     rows.extend(verifications.iter().map(row));
     // Words are flush left, numbers flush right.
     let align = |column| if [0, 1, 5].contains(&column) { Align::Left } else { Align::Right };
-    let mut text = aligned(&rows, align) + "\n";
-    for verification in verifications.iter().filter(|verification| !verification.passed()) {
-        text += &failures(verification);
-    }
-    let failed = verifications.iter().filter(|verification| !verification.passed()).count();
-    let verdict = if failed == 0 {
-        "all hold, all mutants refuted".to_owned()
-    } else {
-        format!("{failed} FAIL")
+    let failed: Vec<_> = verifications.iter().filter(|found| !found.passed()).collect();
+    let verdict = match failed.len() {
+        0 => "all hold, all mutants refuted".to_owned(),
+        count => format!("{count} FAIL"),
     };
+    let failures = failed.into_iter().map(failures).collect::<String>();
+    let mut text = aligned(&rows, align) + "\n" + &failures;
     let _ = writeln!(
         text,
         "{} statements, {} instances each from seed {}: {verdict}\nledger: {}; {}",

@@ -6,7 +6,7 @@ mod outputs;
 mod run;
 mod store;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -217,17 +217,11 @@ impl Reproduction<'_> {
     fn add_stored(&self, results: &mut Results) -> Result<Vec<&'static Experiment>, Failure> {
         let mut included = Vec::new();
         for &experiment in EXPERIMENTS {
-            if self.experiments.contains(&experiment) {
+            let is_there = || self.out.join(format!("tables/{experiment}.csv")).exists();
+            if self.experiments.contains(&experiment)
+                || is_there() && self.add_if_complete(experiment, results)?
+            {
                 included.push(experiment);
-            } else if table_path(&self.out, experiment).exists() {
-                if self.add_if_complete(experiment, results)? {
-                    included.push(experiment);
-                } else {
-                    note(&format_args!(
-                        "{experiment}: some cells are not stored: its table and figure stay as they \
-                         are, claims and report leave it out"
-                    ));
-                }
             }
         }
         Ok(included)
@@ -243,15 +237,16 @@ impl Reproduction<'_> {
             if results.contains_key(&spec.key()) {
                 continue;
             }
-            let Ok(result) = self.store.load(&spec)? else { return Ok(false) };
+            let Ok(result) = self.store.load(&spec)? else {
+                note(&format_args!(
+                    "{experiment}: some cells are not stored: its table and figure stay as they \
+                     are, claims and report leave it out"
+                ));
+                return Ok(false);
+            };
             added.insert(spec.key(), result);
         }
         results.extend(added);
         Ok(true)
     }
-}
-
-/// The table of an experiment in the folder of a reproduction.
-fn table_path(out: &Path, experiment: &Experiment) -> PathBuf {
-    out.join(format!("tables/{experiment}.csv"))
 }

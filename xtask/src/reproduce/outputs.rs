@@ -33,7 +33,7 @@ struct ClaimsFile<'a> {
     claims: &'a [Claim],
 }
 
-/// What `--format json` prints: `claims.json` and the paths of the rest.
+/// The output of `--format json`: `claims.json` and the paths of the rest.
 #[derive(Debug, Serialize)]
 struct Printed<'a> {
     #[serde(flatten)]
@@ -115,6 +115,8 @@ fn write_experiment(
     let svg = presentation.figure.to_svg();
     write_own(&out.join(&figure_file), svg.as_bytes())?;
     let summary = presentation.summary;
+    let row = |row: &Vec<Value>| row.iter().map(Value::to_short_field).collect();
+    let rows = summary.rows.iter().map(row).collect();
     Ok(Section {
         id: id.to_owned(),
         title: experiment.title.to_owned(),
@@ -123,11 +125,7 @@ fn write_experiment(
         svg,
         table_file,
         headers: summary.columns.iter().map(|column| column.name.to_owned()).collect(),
-        rows: summary
-            .rows
-            .iter()
-            .map(|row| row.iter().map(Value::to_short_field).collect())
-            .collect(),
+        rows,
         figure_file,
     })
 }
@@ -145,15 +143,14 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         n => format!("{n} (from seed {})", manifest.seed),
     };
     let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
-    let cell_time = duration(manifest.seconds_per_cell.values().sum());
-    // A run that was killed leaves no times, nor does `--cell`.
-    let (timed, all) =
-        (manifest.seconds_per_cell.len(), manifest.cells_computed + manifest.cells_reused);
-    let cell_time = if timed < all {
-        format!("{cell_time} for {timed} of {all}, unknown for the others")
-    } else {
-        cell_time
-    };
+    let mut cell_time = duration(manifest.seconds_per_cell.values().sum());
+    // A run that was killed leaves no times, nor does `--cell`. Writing to a String cannot fail, here
+    // and below.
+    let timed = manifest.seconds_per_cell.len();
+    let all = manifest.cells_computed + manifest.cells_reused;
+    if timed < all {
+        let _ = write!(cell_time, " for {timed} of {all}, unknown for the others");
+    }
     let facts = [
         ("Profile", manifest.profile.clone()),
         ("Seeds", seeds),
@@ -208,7 +205,6 @@ fn text_of(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
         }
     }
     let count = |verdict| claims.iter().filter(|claim| claim.verdict == verdict).count();
-    // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "\n{} claims: {} hold, {} fail, {} undecided\nreport: {}\ncells: {} computed, {} reused; {}",

@@ -231,13 +231,13 @@ impl Array {
     /// `[row, column]`.
     fn index(&self, mut position: usize) -> String {
         let mut index = vec![0; self.shape.len()];
-        let mut take = |axis: usize, n: usize| {
-            index[axis] = position % n;
-            position /= n;
-        };
-        match self.order {
-            Order::C => self.shape.iter().enumerate().rev().for_each(|(axis, n)| take(axis, *n)),
-            Order::Fortran => self.shape.iter().enumerate().for_each(|(axis, n)| take(axis, *n)),
+        let mut axes: Vec<usize> = (0..self.shape.len()).collect();
+        if self.order == Order::C {
+            axes.reverse();
+        }
+        for axis in axes {
+            index[axis] = position % self.shape[axis];
+            position /= self.shape[axis];
         }
         format!("{index:?}")
     }

@@ -95,7 +95,10 @@ impl Measurements {
                     let mut command = Command::new(program);
                     command.args(["exact", samples, batch_size]);
                     let text = stdout(&mut command)?;
-                    parse_threshold(&text).ok_or_else(|| nonsense(program, &text))
+                    parse_threshold(&text).ok_or_else(|| {
+                        let program = program.display();
+                        Failure::Program(format!("{program}: not understood: {text:?}"))
+                    })
                 })
             }
             How::Reproduce { profile, threads } => {
@@ -289,10 +292,6 @@ fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Fai
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
     let bytes = fs::read(path).map_err(Failure::file(path))?;
     serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
-}
-
-fn nonsense(program: &Path, text: &str) -> Failure {
-    Failure::Program(format!("{}: not understood: {text:?}", program.display()))
 }
 
 #[cfg(test)]

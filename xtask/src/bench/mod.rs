@@ -82,7 +82,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
     }
     let started = utc_now();
     let (benches, curves) = chosen(arguments);
-    let mut peers =
+    let peers =
         arguments.peers.as_deref().map(|python| Peers::new(python, arguments.quick)).transpose()?;
     let page = arguments.update_docs.then(page::read).transpose()?;
     make_writable(arguments.out.parent().unwrap_or(Path::new("")))?;
@@ -90,7 +90,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
         XTASK.warn(&"built without optimisation across crates: times are not those of a release");
     }
     let mut measurements = Measurements::new(&benches, arguments.quick)?;
-    let records = run(&benches, &mut measurements, peers.as_mut())?;
+    let records = run(&benches, &mut measurements, peers.as_ref())?;
     let curves = curves::measure(&curves, arguments.quick)?;
     let limits = measurements.limits().iter();
     let file = BenchFile {
@@ -135,7 +135,7 @@ fn chosen(arguments: &BenchArguments) -> (Vec<&'static Bench>, Vec<&'static Curv
 fn run(
     benches: &[&'static Bench],
     measurements: &mut Measurements,
-    mut peers: Option<&mut Peers>,
+    peers: Option<&Peers>,
 ) -> Result<Vec<Record>, Failure> {
     let work = |bench: &Bench| bench.work.filter(|_| peers.is_some());
     let with_peers = |bench: &&Bench| 1 + work(bench).map_or(0, |work| work.peers.len());
@@ -150,10 +150,11 @@ fn run(
         let limit_seconds = limit.map(|limit| measurements.limit(limit, &measured)).transpose()?;
         task.finish(1);
         let mut times = BTreeMap::new();
-        if let (Some(peers), Some(work)) = (peers.as_deref_mut(), bench.work) {
+        if let (Some(peers), Some(work)) = (peers, bench.work) {
+            let ready = work.ready()?;
             for peer in work.peers {
                 let task = tasks.start(&format!("{} by {}", bench.name, peer.name), 1.0);
-                match peers.ask(peer, work, measured.seconds)? {
+                match peers.ask(peer, &ready, measured.seconds)? {
                     Ok(time) => drop(times.insert(peer.name, time)),
                     Err(why) => {
                         left_out.push(format!("{}: {} is left out: {why}", bench.name, peer.name));

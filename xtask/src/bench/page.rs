@@ -8,7 +8,6 @@ use flatmin_host::{Align, aligned, write};
 
 use super::curves::{self, CURVES};
 use super::definitions::{BENCHES, PEAK, TABLES};
-use super::peers::PeerTime;
 use super::record::{BenchFile, Record};
 use super::units::{digits, memory, time};
 use crate::failure::Failure;
@@ -36,21 +35,20 @@ pub(crate) fn text(file: &BenchFile) -> String {
     let headers = "benchmark|size|time|limit|reached|memory|fastest peer|its time|ratio";
     let mut rows: Vec<Vec<String>> = vec![headers.split('|').map(str::to_owned).collect()];
     for record in &file.benches {
-        let fastest = record.fastest();
-        let peer = |of: &dyn Fn(&str, &PeerTime) -> String| {
-            fastest.map_or_else(String::new, |(name, peer)| of(name, peer))
-        };
-        rows.push(vec![
+        let peers = record.peers.iter();
+        let fastest = peers.min_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
+        let mut row = vec![
             record.name.to_owned(),
             record.size.to_owned(),
             time(record.seconds),
             record.limit_seconds.map_or_else(String::new, time),
             part_of_limit(record),
             memory(record.memory_bytes),
-            peer(&|name, _| name.to_owned()),
-            peer(&|_, peer| time(peer.seconds)),
-            peer(&|_, peer| digits(peer.ratio)),
-        ]);
+        ];
+        row.extend(fastest.map_or_else(Default::default, |(name, peer)| {
+            [(*name).to_owned(), time(peer.seconds), digits(peer.ratio)]
+        }));
+        rows.push(row);
     }
     // A column without an entry is left out.
     let columns = (0..rows[0].len()).filter(|c| rows[1..].iter().any(|row| !row[*c].is_empty()));

@@ -1,6 +1,5 @@
 //! Other libraries on the same work: their inputs, their scripts, and the check of their results.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -135,18 +134,32 @@ struct Prepared {
     answer: Vec<f64>,
 }
 
-impl Prepared {
-    /// A folder in which a peer finds its inputs and leaves its result.
-    fn folder(&self) -> Result<TempDir, Failure> {
+/// Work that a peer can do: the folder in which it finds its inputs and leaves its result, and the
+/// expected result.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    name: &'static str,
+    folder: TempDir,
+    start: Vec<f64>,
+    answer: Vec<f64>,
+}
+
+impl Work {
+    /// Writes the inputs for the peers.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be written.
+    pub(crate) fn ready(&self) -> Result<Ready, Failure> {
+        let Prepared { arrays, start, answer } = (self.prepare)();
         let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
         let path = folder.path().join("inputs.npz");
-        let named = self.arrays.iter().map(|(name, shape, values)| {
+        let named = arrays.iter().map(|(name, shape, values)| {
             let shape = shape.clone();
             NamedArray { name, shape, values }
         });
         let bytes = npz_bytes(&named.collect::<Vec<_>>()).map_err(Failure::file(&path))?;
         fs::write(&path, bytes).map_err(Failure::file(&path))?;
-        Ok(folder)
+        Ok(Ready { name: self.name, folder, start, answer })
     }
 }
 
@@ -202,13 +215,11 @@ impl PeerTime {
     }
 }
 
-/// The interpreter, and the work prepared so far.
+/// The interpreter of the scripts.
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
     is_quick: bool,
-    /// Prepared work and its folder, by name.
-    ready: BTreeMap<&'static str, (TempDir, Prepared)>,
 }
 
 impl Peers {
@@ -219,32 +230,28 @@ impl Peers {
     pub(crate) fn new(python: &Path, is_quick: bool) -> Result<Self, Failure> {
         output(Command::new(python).arg("--version"))?;
         fs::metadata(SCRIPTS).map_err(Failure::file(Path::new(SCRIPTS)))?;
-        Ok(Self { python: python.to_owned(), is_quick, ready: BTreeMap::new() })
+        Ok(Self { python: python.to_owned(), is_quick })
     }
 
     /// Runs a peer on work for which flatmin took `own_seconds`. Gives its time, or the reason why
     /// there is none.
     ///
     /// # Errors
-    /// [`Failure`] when its inputs cannot be written.
+    /// [`Failure`] when the interpreter cannot be started.
     pub(crate) fn ask(
-        &mut self,
+        &self,
         peer: &Peer,
-        work: &Work,
+        work: &Ready,
         own_seconds: f64,
     ) -> Result<Result<PeerTime, String>, Failure> {
-        if !self.ready.contains_key(work.name) {
-            let prepared = (work.prepare)();
-            self.ready.insert(work.name, (prepared.folder()?, prepared));
-        }
-        let (folder, Prepared { start, answer, .. }) = &self.ready[work.name];
+        let Ready { name, folder, start, answer } = work;
         let result = folder.path().join("result.npz");
         // The previous peer may have left a result.
         let _ = fs::remove_file(&result);
         let mut command = Command::new(&self.python);
         // No byte code is written, since the folder of the scripts may be read-only.
         command.arg("-B").arg(Path::new(SCRIPTS).join(peer.script)).arg(folder.path());
-        command.arg(if self.is_quick { "0" } else { "3" }).arg(work.name).args(peer.variant);
+        command.arg(if self.is_quick { "0" } else { "3" }).arg(name).args(peer.variant);
         let output = output(command.envs(ONE_THREAD))?;
         if !output.status.success() {
             return Ok(Err(last_line(&output)));

@@ -44,20 +44,12 @@ const TO_3200: &[usize] = &[25, 50, 100, 200, 400, 800, 1600, 3200];
 
 /// All curves, in the order in which they are measured.
 pub(crate) const CURVES: &[Curve] = &[
-    timed(
-        "sgd_step_relu_d",
-        "ReLU SGD step, m = 100, n = 300",
-        "d",
-        TO_3200,
-        points::sgd_relu_inputs,
-    ),
-    timed(
-        "sgd_step_relu_m",
-        "ReLU SGD step, d = 100, n = 300",
-        "m",
-        TO_3200,
-        points::sgd_relu_width,
-    ),
+    timed("sgd_step_relu_d", "ReLU SGD step, m = 100, n = 300", "d", TO_3200, |d, timer| {
+        points::sgd_relu(100, d, timer)
+    }),
+    timed("sgd_step_relu_m", "ReLU SGD step, d = 100, n = 300", "m", TO_3200, |m, timer| {
+        points::sgd_relu(m, 100, timer)
+    }),
     timed(
         "sgd_step_diagonal_d",
         "diagonal SGD step, n = 300",

@@ -96,13 +96,8 @@ fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Measured {
     timer.repeat(SAMPLES, || kernel.single_steps(order, &rates, CLIP_NORM))
 }
 
-pub(super) fn sgd_relu_inputs(input_dim: usize, timer: Timer) -> Measured {
-    let Steps { model, data, initial, order } = relu_of(SAMPLES, 100, input_dim);
-    sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
-}
-
-pub(super) fn sgd_relu_width(width: usize, timer: Timer) -> Measured {
-    let Steps { model, data, initial, order } = relu_of(SAMPLES, width, 100);
+pub(super) fn sgd_relu(width: usize, input_dim: usize, timer: Timer) -> Measured {
+    let Steps { model, data, initial, order } = relu_of(SAMPLES, width, input_dim);
     sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
 }
 

@@ -17,17 +17,13 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, sentence) =
-            (&claim.id, claim.verdict.word(), inert(&escaped(&claim.sentence)));
+        let (id, verdict, source) = (&claim.id, claim.verdict.word(), &claim.source);
+        let [sentence, predicate, note] =
+            [&claim.sentence, &claim.predicate, &claim.note].map(|text| inert(&escaped(text)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
-        let _ = write!(
-            page,
-            "Predicate: {} ({}).\n\n",
-            inert(&escaped(&claim.predicate)),
-            claim.source
-        );
-        if !claim.note.is_empty() {
-            let _ = write!(page, "{}\n\n", inert(&escaped(&claim.note)));
+        let _ = write!(page, "Predicate: {predicate} ({source}).\n\n");
+        if !note.is_empty() {
+            let _ = write!(page, "{note}\n\n");
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = m.display();

@@ -67,7 +67,15 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     let chosen = |id: &&'static Statement| arguments.only.is_empty() || arguments.only.contains(id);
     let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
     let verifications = run(arguments, &statements)?;
-    let ledger = Ledger::new(arguments, &verifications);
+    let ledger = Ledger {
+        schema: VerifiedLedger::SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        seed: arguments.seed,
+        instances: arguments.instances,
+        tolerance: TOLERANCE,
+        passed: verifications.iter().all(Verification::passed),
+        statements: verifications.iter().map(LedgerStatement::new).collect(),
+    };
     let json = seal(&to_json(&arguments.out, &ledger)?);
     write(&arguments.out, json.as_bytes())?;
     print(&match arguments.format {
@@ -143,20 +151,6 @@ struct LedgerStatement<'a> {
     mutants: usize,
     mutants_refuted: usize,
     by_comparison: &'a [Tally],
-}
-
-impl<'a> Ledger<'a> {
-    fn new(arguments: &VerifyArguments, verifications: &'a [Verification]) -> Self {
-        Self {
-            schema: VerifiedLedger::SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
-            seed: arguments.seed,
-            instances: arguments.instances,
-            tolerance: TOLERANCE,
-            passed: verifications.iter().all(Verification::passed),
-            statements: verifications.iter().map(LedgerStatement::new).collect(),
-        }
-    }
 }
 
 impl<'a> LedgerStatement<'a> {

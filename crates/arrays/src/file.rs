@@ -59,37 +59,34 @@ impl ArrayFile {
     /// choice; other reasons when the array is damaged, too large to expand, or has a type that is
     /// not supported.
     pub fn array(self, name: Option<&str>, usual: &[&str]) -> Result<Array, ArrayError> {
-        let Self { path, content } = self;
-        let choose = |names: Vec<String>| match name {
-            Some(name) if names.iter().any(|other| other == name) => Ok(name.to_owned()),
-            Some(name) => Err(Reason::NoSuchArray { name: name.into(), names }),
-            None if names.len() == 1 => Ok(names.into_iter().next().unwrap_or_default()),
-            None => match usual.iter().find(|usual| names.iter().any(|name| name == *usual)) {
-                Some(usual) => Ok((*usual).to_owned()),
+        let chosen = self.choose(name, usual);
+        let chosen = chosen.map_err(|reason| ArrayError::file(&self.path, reason))?;
+        let name = chosen.as_deref();
+        let found = match self.content {
+            Content::Single(header, data) => Ok((header, data)),
+            Content::Npz(mut npz) => npz.read(name.unwrap_or_default()),
+            Content::SafeTensors(tensors) => tensors.read(name.unwrap_or_default()),
+        };
+        let array = found.and_then(|(header, data)| Array::new(&self.path, name, header, data));
+        array.map_err(|reason| ArrayError { path: self.path, array: chosen, reason })
+    }
+
+    /// The name of the array that [`array`](Self::array) gives; `None` for one that has no name.
+    fn choose(&self, name: Option<&str>, usual: &[&str]) -> Result<Option<String>, Reason> {
+        let names = self.names();
+        let has = |wanted: &&str| names.iter().any(|name| name == wanted);
+        match (name, &self.content) {
+            (None, Content::Single(..)) => Ok(None),
+            (Some(name), Content::Single(..)) => Err(Reason::Unnamed { name: name.into() }),
+            (Some(name), _) if has(&name) => Ok(Some(name.to_owned())),
+            (Some(name), _) => Err(Reason::NoSuchArray { name: name.into(), names }),
+            (None, _) if names.len() == 1 => Ok(names.into_iter().next()),
+            (None, _) => match usual.iter().find(|usual| has(usual)) {
+                Some(usual) => Ok(Some((*usual).to_owned())),
                 None if names.is_empty() => Err(Reason::NoArray),
                 None => Err(Reason::Ambiguous { names }),
             },
-        };
-        let fail = |reason| ArrayError::file(&path, reason);
-        let (chosen, found) = match content {
-            Content::Single(header, data) => match name {
-                Some(name) => return Err(fail(Reason::Unnamed { name: name.into() })),
-                None => (None, Ok((header, data))),
-            },
-            Content::Npz(mut npz) => {
-                let name = choose(npz.names().map(str::to_owned).collect()).map_err(fail)?;
-                let found = npz.read(&name);
-                (Some(name), found)
-            }
-            Content::SafeTensors(tensors) => {
-                let name = choose(tensors.names()).map_err(fail)?;
-                let found = tensors.read(&name);
-                (Some(name), found)
-            }
-        };
-        let name = chosen.as_deref();
-        let array = found.and_then(|(header, data)| Array::new(&path, name, header, data));
-        array.map_err(|reason| ArrayError { path, array: chosen, reason })
+        }
     }
 }
 

@@ -53,8 +53,8 @@ pub(crate) struct Measurements {
     is_quick: bool,
     /// The folder that criterion writes to, without results of earlier runs.
     criterion: TempDir,
-    /// Seconds per element, by id.
-    limits: BTreeMap<&'static str, Measured>,
+    /// The measured rates of the processor: seconds per element, by id.
+    pub(crate) limits: BTreeMap<&'static str, Measured>,
 }
 
 impl Measurements {
@@ -143,11 +143,6 @@ impl Measurements {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(seconds * measured.products.unwrap_or(f64::NAN) / cores as f64)
-    }
-
-    /// The measured rates of the processor: seconds per element, by id.
-    pub(crate) fn limits(&self) -> &BTreeMap<&'static str, Measured> {
-        &self.limits
     }
 
     fn executable(&self, name: &str) -> Result<&Path, Failure> {

@@ -92,7 +92,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
     let mut measurements = Measurements::new(&benches, arguments.quick)?;
     let records = run(&benches, &mut measurements, peers.as_ref())?;
     let curves = curves::measure(&curves, arguments.quick)?;
-    let limits = measurements.limits().iter();
+    let limits = measurements.limits.iter();
     let file = BenchFile {
         schema: "flatmin.bench/1",
         version: env!("CARGO_PKG_VERSION"),

@@ -98,7 +98,7 @@ pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<Exit, Failure>
     let cells = expand(&experiments, &settings);
     let default = || PathBuf::from("results").join(settings.profile.id());
     let out = arguments.out.clone().unwrap_or_else(default);
-    let store = Store::new(out.join("cells"));
+    let store = Store { folder: out.join("cells") };
     let reproduction = Reproduction { arguments, settings, experiments, cells, out, store };
     if arguments.plan {
         reproduction.plan()
@@ -144,7 +144,7 @@ impl Reproduction<'_> {
         let found = self.cells.iter().position(|spec| spec.key() == key);
         let index = found.ok_or_else(|| Failure::UnknownCell(hash.to_owned()))?;
         let cells = &self.cells[index..=index];
-        make_writable(self.store.folder())?;
+        make_writable(&self.store.folder)?;
         let (_, missing) = self.look_up(cells)?;
         run::stop_on_interrupt();
         let seconds = run::run(&self.store, missing, 1, self.arguments.fresh)?.get(&key).copied();
@@ -170,7 +170,7 @@ impl Reproduction<'_> {
     fn all(&self) -> Result<Exit, Failure> {
         let (start, out) = (Instant::now(), &self.out);
         let threads = self.arguments.threads.map_or(0, usize::from);
-        for folder in [out, self.store.folder(), &out.join("tables"), &out.join("figures")] {
+        for folder in [out, &self.store.folder, &out.join("tables"), &out.join("figures")] {
             make_writable(folder)?;
             sweep(folder)?;
         }

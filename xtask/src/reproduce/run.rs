@@ -118,7 +118,7 @@ pub(crate) fn run(
         return Err(failure);
     }
     if stored < total {
-        let folder = store.folder().to_owned();
+        let folder = store.folder.clone();
         return Err(Failure::Interrupted { stored, total, folder });
     }
     Ok(seconds)
@@ -201,7 +201,7 @@ impl<'a> Workers<'a> {
 fn warn_without_locks(store: &Store) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        let folder = shown(store.folder());
+        let folder = shown(&store.folder);
         XTASK.warn(&format_args!(
             "{folder}: this file system has no locks: another process with the same cells would \
              compute them too, to the same bytes"

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
 use flatmin_host::{Layout, Lock, SealError, SealedFile, read_own, write_own};
@@ -13,10 +13,10 @@ use crate::failure::Failure;
 /// Largest cell file that is read, in bytes. Those of the paper take up to 32 kB.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A folder of cell files, `<hash>.json`.
+/// A folder of cell files, `<hash>.json`. It need not exist to be read.
 #[derive(Debug)]
 pub(crate) struct Store {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// The stored result of a cell, or the reason why its file cannot be trusted; no reason if there is
@@ -72,16 +72,6 @@ enum FileOfCellError {
 }
 
 impl Store {
-    /// The store in a folder. The folder need not exist to be read.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    /// The folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// The path of a cell file.
     pub(crate) fn path(&self, key: CellKey) -> PathBuf {
         self.folder.join(format!("{key}.json"))
@@ -156,7 +146,7 @@ mod tests {
     /// A store with one cell, whose file is edited before it is read.
     fn edited(edit: impl Fn(String) -> String) -> Result<Loaded, Failure> {
         let folder = tempfile::tempdir().unwrap();
-        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        let (store, spec) = (Store { folder: folder.path().to_owned() }, spec(0));
         store.save(&spec, spec.run().unwrap()).unwrap();
         let path = store.path(spec.key());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -172,7 +162,7 @@ mod tests {
 
     #[test]
     fn nothing_stored_is_missing() {
-        let store = Store::new("no-such-folder".into());
+        let store = Store { folder: "no-such-folder".into() };
         assert!(matches!(store.load(&spec(0)).unwrap(), Err(None)));
     }
 
@@ -196,7 +186,7 @@ mod tests {
     #[test]
     fn every_changed_byte_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        let (store, spec) = (Store { folder: folder.path().to_owned() }, spec(0));
         store.save(&spec, spec.run().unwrap()).unwrap();
         let bytes = std::fs::read(store.path(spec.key())).unwrap();
         assert!(CellFile::open_for(&bytes, &spec).is_ok());
@@ -215,7 +205,7 @@ mod tests {
     #[test]
     fn a_cell_is_taken_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().to_owned());
+        let store = Store { folder: folder.path().to_owned() };
         let taken = store.take(spec(0).key()).unwrap();
         assert!(taken.is_some() && store.take(spec(0).key()).unwrap().is_none());
         assert!(store.take(spec(1).key()).unwrap().is_some());

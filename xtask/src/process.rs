@@ -31,7 +31,7 @@ pub(crate) fn installed(command: &mut Command, remedy: &'static str) -> Result<O
 /// Runs a program that must succeed. Gives its standard output.
 ///
 /// # Errors
-/// As [`output`], and [`failed`].
+/// The errors of [`output`], and [`failed`] for another exit status than 0.
 pub(crate) fn stdout(command: &mut Command) -> Result<String, Failure> {
     let output = output(command)?;
     if !output.status.success() {

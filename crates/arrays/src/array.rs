@@ -180,7 +180,7 @@ impl Array {
     /// array of several axes in Fortran order is read as a whole.
     ///
     /// # Errors
-    /// Those of [`values`](Self::values).
+    /// The errors of [`values`](Self::values).
     ///
     /// # Panics
     /// When a row is out of range.

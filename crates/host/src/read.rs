@@ -38,7 +38,7 @@ pub fn read_small(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, Fil
 /// folder that may have come from elsewhere.
 ///
 /// # Errors
-/// As [`read_small`], and for a link.
+/// The errors of [`read_small`], and one for a link.
 pub fn read_own(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
     refuse_link(path)?;
     read_small(path, most, expected)

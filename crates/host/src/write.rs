@@ -35,7 +35,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// writes, in a folder that may have come from elsewhere.
 ///
 /// # Errors
-/// As [`write()`], and for a link.
+/// The errors of [`write()`], and one for a link.
 pub fn write_own(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     refuse_link(path)?;
     write(path, bytes)

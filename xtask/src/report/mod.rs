@@ -51,7 +51,7 @@ pub struct Section {
 
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing is loaded, run or sent; only the page's own styles apply.
+/// The page loads, runs and sends nothing; only its own styles apply.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 

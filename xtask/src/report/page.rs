@@ -29,7 +29,7 @@ pub(super) fn relative_link(path: &str) -> String {
     format!("./{}", encoded.trim_start_matches('/'))
 }
 
-/// Nothing for an empty text, else the markup for it.
+/// The markup for a text; an empty text has none.
 pub(super) fn unless_empty(text: &str, markup: impl FnOnce(&str) -> String) -> String {
     if text.is_empty() { String::new() } else { markup(text) }
 }

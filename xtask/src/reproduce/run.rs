@@ -23,7 +23,7 @@ pub(crate) fn stop_on_interrupt() {
 /// The stored results of `cells`, and the cells that have none. Warns of damaged files.
 ///
 /// # Errors
-/// As [`Store::load`].
+/// The errors of [`Store::load`].
 pub(crate) fn load<'a>(
     store: &Store,
     cells: &'a [CellSpec],

@@ -123,7 +123,7 @@ pub trait SealedFile: Serialize + DeserializeOwned {
     /// Reads a value and verifies its schema and its checksum.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse) and [`verify`](Self::verify).
+    /// The errors of [`parse`](Self::parse) and [`verify`](Self::verify).
     fn open(bytes: &[u8]) -> Result<Self, SealError> {
         if Self::LAYOUT == Layout::Lines && !is_sealed(bytes) {
             // A later version may seal its files in another way.

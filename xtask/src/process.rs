@@ -1,8 +1,11 @@
-//! Running other programs, and the reason of their failure.
+//! Running other programs: what they wrote, and the reason of their failure.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
 
 use crate::failure::Failure;
 
@@ -51,4 +54,13 @@ pub(crate) fn last_line(output: &Output) -> String {
 pub(crate) fn failed(command: &Command, output: &Output) -> Failure {
     let program = Path::new(command.get_program()).display();
     Failure::Program(format!("{program}: {}", last_line(output)))
+}
+
+/// Reads a JSON file that a program wrote.
+///
+/// # Errors
+/// [`Failure::File`] when it cannot be read, or is not the JSON of the value.
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    let bytes = fs::read(path).map_err(Failure::file(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
 }

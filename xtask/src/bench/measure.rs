@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::definitions::{Bench, How, LIMITS, Limit, PEAK};
 use crate::build_info::PROFILE;
 use crate::failure::Failure;
-use crate::process::{failed, output, stdout};
+use crate::process::{failed, output, read_json, stdout};
 
 /// Time and memory of work that was repeated, or of one run of a program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -282,11 +282,6 @@ fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Fai
         found.insert(benchmark["full_id"].as_str().unwrap_or_default().to_owned(), measured);
     }
     Ok(())
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
-    let bytes = fs::read(path).map_err(Failure::file(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
 }
 
 #[cfg(test)]

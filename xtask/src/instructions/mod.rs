@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::kernels::{COUNTED, KERNELS, Kernel, NAMES};
 use crate::build_info::{PROFILE, TOOLCHAIN};
 use crate::failure::Failure;
-use crate::process::{installed, last_line};
+use crate::process::{installed, last_line, read_json};
 use crate::program::XTASK;
 
 /// A count may differ from the recorded one by this many per cent.
@@ -73,15 +73,13 @@ pub(crate) fn instructions(arguments: &InstructionsArguments) -> Result<Exit, Fa
         return Ok(Exit::Done);
     }
     let stored = if arguments.renew { None } else { Some(read(&arguments.golden)?) };
-    let mut kernels = BTreeMap::new();
-    for kernel in NAMES.select(&arguments.only, |_| true) {
-        kernels.insert(kernel.name.to_owned(), count(kernel)?);
-    }
+    let kernels = NAMES.select(&arguments.only, |_| true).into_iter();
+    let kernels = kernels.map(|kernel| Ok((kernel.name.to_owned(), count(kernel)?)));
     let measured = Counts {
         schema: SCHEMA.to_owned(),
         profile: PROFILE.to_owned(),
         toolchain: TOOLCHAIN.map(str::to_owned),
-        kernels,
+        kernels: kernels.collect::<Result<_, Failure>>()?,
     };
     print(&table(stored.as_ref(), &measured))?;
     let Some(mut stored) = stored else {
@@ -117,9 +115,7 @@ fn is_accepted(stored: &Counts, measured: &Counts, golden: &Path) -> bool {
 
 /// The recorded counts, refused if they are of another kind of build.
 fn read(path: &Path) -> Result<Counts, Failure> {
-    let bytes = fs::read(path).map_err(Failure::file(path))?;
-    let counts: Counts =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))?;
+    let counts: Counts = read_json(path)?;
     if counts.schema != SCHEMA || counts.profile != PROFILE {
         return Err(Failure::Program(format!(
             "{}: {} of profile {}, not {SCHEMA} of profile {PROFILE}, cannot be compared",

@@ -1,7 +1,7 @@
 //! Progress over tasks that differ in length, and the time left, from the rate measured so far.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::{Progress, duration, note};
@@ -78,38 +78,33 @@ impl Tasks {
 
     /// Begins a task of an estimated cost, and shows its label.
     pub fn start(&self, label: &str, cost: f64) -> Task<'_> {
-        let now = self.now();
-        let number = self.with_state(|state| {
-            self.progress.message(&format!("{}: {label}", state.pace.words(now)));
-            state.pace.begin(cost, now)
-        });
-        Task { tasks: self, number }
+        let (now, mut state) = (self.now(), self.state());
+        self.progress.message(&format!("{}: {label}", state.pace.words(now)));
+        Task { tasks: self, number: state.pace.begin(cost, now) }
     }
 
     fn now(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
 
-    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, number: u64, units: u64, measured: bool) {
-        let now = self.now();
-        self.with_state(|state| {
-            state.pace.finish(number, now, units, measured);
-            let done = state.pace.done;
-            if let Some(bar) = &self.progress.bar {
-                bar.set_position(done);
-                return;
-            }
-            let lines = (LINES * state.pace.done_cost / state.pace.total_cost).floor();
-            if lines > state.lines && now >= state.next_line || done == self.total {
-                (state.lines, state.next_line) = (lines, now + LINE_SECONDS);
-                let (total, unit, pace) = (self.total, self.unit, state.pace.words(now));
-                note(&format_args!("{done}/{total} {unit}, {pace}"));
-            }
-        });
+        let (now, mut state) = (self.now(), self.state());
+        state.pace.finish(number, now, units, measured);
+        let done = state.pace.done;
+        if let Some(bar) = &self.progress.bar {
+            bar.set_position(done);
+            return;
+        }
+        let lines = (LINES * state.pace.done_cost / state.pace.total_cost).floor();
+        if lines > state.lines && now >= state.next_line || done == self.total {
+            (state.lines, state.next_line) = (lines, now + LINE_SECONDS);
+            let (total, unit, pace) = (self.total, self.unit, state.pace.words(now));
+            note(&format_args!("{done}/{total} {unit}, {pace}"));
+        }
     }
 }
 
@@ -128,7 +123,7 @@ impl Task<'_> {
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
-        self.tasks.with_state(|state| state.pace.running.remove(&self.number));
+        self.tasks.state().pace.running.remove(&self.number);
     }
 }
 

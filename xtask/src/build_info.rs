@@ -1,4 +1,4 @@
-//! What this program was built from and with.
+//! The commit, the compiler and the profile that this program was built from and with.
 
 use std::process::Command;
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use clap::Args;
 use flatmin_host::{Exit, note, print, shown};
 
 use crate::failure::Failure;
+use crate::process::installed;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +72,7 @@ pub(crate) fn docs(arguments: &DocsArguments) -> Result<Exit, Failure> {
 fn broken_links<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String, Failure> {
     let mut command = Command::new("lychee");
     command.args(["--offline", "--include-fragments", "--no-progress", "--format", "compact"]);
-    let output = run("lychee", command.args(paths), LYCHEE)?;
+    let output = installed(command.args(paths), LYCHEE)?;
     match output.status.code() {
         Some(0) => Ok(String::new()),
         // The exit status for broken links.
@@ -106,22 +107,12 @@ fn build(sources: &Path, out: &Path) -> Result<(), Failure> {
     let out = out.canonicalize().map_err(Failure::file(out))?;
     let mut command = Command::new("mdbook");
     command.arg("build").arg(sources).arg("--dest-dir").arg(out);
-    let output = run("mdbook", &mut command, MDBOOK)?;
+    let output = installed(&mut command, MDBOOK)?;
     // mdBook warns of mistakes that the checks have missed, and succeeds.
     let said = String::from_utf8_lossy(&output.stderr);
     let is_clean =
         output.status.success() && !["WARN", "ERROR"].iter().any(|level| said.contains(level));
     if is_clean { Ok(()) } else { Err(failed("mdbook", &output)) }
-}
-
-/// The output of a program that `remedy` installs.
-fn run(
-    program: &'static str,
-    command: &mut Command,
-    remedy: &'static str,
-) -> Result<Output, Failure> {
-    let output = command.stdin(Stdio::null()).output();
-    output.map_err(|source| Failure::NotInstalled { program, source, remedy })
 }
 
 /// A program that ran and could not do its work.

@@ -66,8 +66,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Book(#[from] BookError),
     /// A program that a task needs is not installed.
-    #[error("{program}: {source}; {remedy}")]
-    NotInstalled { program: &'static str, source: io::Error, remedy: &'static str },
+    #[error("{error}; {remedy}")]
+    NotInstalled { error: FileError, remedy: &'static str },
     /// A program failed, or printed something that is not understood.
     #[error("{0}")]
     Program(String),

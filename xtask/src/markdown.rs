@@ -17,17 +17,13 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, sentence) =
-            (&claim.id, claim.verdict.word(), inert(&escaped(&claim.sentence)));
+        let (id, verdict, source) = (&claim.id, claim.verdict.word(), &claim.source);
+        let [sentence, predicate, note] =
+            [&claim.sentence, &claim.predicate, &claim.note].map(|text| inert(&escaped(text)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
-        let _ = write!(
-            page,
-            "Predicate: {} ({}).\n\n",
-            inert(&escaped(&claim.predicate)),
-            claim.source
-        );
-        if !claim.note.is_empty() {
-            let _ = write!(page, "{}\n\n", inert(&escaped(&claim.note)));
+        let _ = write!(page, "Predicate: {predicate} ({source}).\n\n");
+        if !note.is_empty() {
+            let _ = write!(page, "{note}\n\n");
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = m.display();
@@ -44,16 +40,16 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let line = |cells: &mut dyn Iterator<Item = String>| {
-        let cells: Vec<String> = cells.map(|cell| inert(&cell).replace('|', "\\|")).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let mut text = line(&mut headers.iter().map(ToString::to_string));
-    text.push_str(&line(&mut headers.iter().map(|_| "---".to_owned())));
-    for row in rows {
-        text.push_str(&line(&mut row.into_iter()));
-    }
-    text
+    let cell = |cell: &String| inert(cell).replace('|', "\\|");
+    let rows = rows.map(|row| row.iter().map(cell).collect::<Vec<String>>());
+    let rule = vec!["---"; headers.len()];
+    line(headers) + &line(&rule) + &rows.map(|row| line(&row)).collect::<String>()
+}
+
+/// A line of a table, whose cells are taken as they are.
+pub(crate) fn line(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    format!("| {} |\n", cells.join(" | "))
 }
 
 /// Text on one line without elements, links, code or entities, whoever wrote it: viewers of

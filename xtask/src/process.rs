@@ -1,7 +1,11 @@
-//! Running other programs, and the reason of their failure.
+//! Running other programs: what they wrote, and the reason of their failure.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
 
 use crate::failure::Failure;
 
@@ -14,10 +18,23 @@ pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
     command.output().map_err(Failure::file(Path::new(command.get_program())))
 }
 
+/// Runs a program that `remedy` installs.
+///
+/// # Errors
+/// [`Failure::NotInstalled`] when it is not there, else as [`output`].
+pub(crate) fn installed(command: &mut Command, remedy: &'static str) -> Result<Output, Failure> {
+    match output(command) {
+        Err(Failure::File(error)) if error.source.kind() == ErrorKind::NotFound => {
+            Err(Failure::NotInstalled { error, remedy })
+        }
+        output => output,
+    }
+}
+
 /// Runs a program that must succeed. Gives its standard output.
 ///
 /// # Errors
-/// As [`output`], and [`failed`].
+/// The errors of [`output`], and [`failed`] for another exit status than 0.
 pub(crate) fn stdout(command: &mut Command) -> Result<String, Failure> {
     let output = output(command)?;
     if !output.status.success() {
@@ -37,4 +54,13 @@ pub(crate) fn last_line(output: &Output) -> String {
 pub(crate) fn failed(command: &Command, output: &Output) -> Failure {
     let program = Path::new(command.get_program()).display();
     Failure::Program(format!("{program}: {}", last_line(output)))
+}
+
+/// Reads a JSON file that a program wrote.
+///
+/// # Errors
+/// [`Failure::File`] when it cannot be read, or is not the JSON of the value.
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    let bytes = fs::read(path).map_err(Failure::file(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
 }

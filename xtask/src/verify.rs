@@ -1,7 +1,6 @@
 //! `cargo xtask verify`: every statement of the ledger and its mutant on random instances.
 
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -67,7 +66,15 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     let chosen = |id: &&'static Statement| arguments.only.is_empty() || arguments.only.contains(id);
     let statements: Vec<&'static Statement> = STATEMENTS.into_iter().filter(chosen).collect();
     let verifications = run(arguments, &statements)?;
-    let ledger = Ledger::new(arguments, &verifications);
+    let ledger = Ledger {
+        schema: VerifiedLedger::SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        seed: arguments.seed,
+        instances: arguments.instances,
+        tolerance: TOLERANCE,
+        passed: verifications.iter().all(Verification::passed),
+        statements: verifications.iter().map(LedgerStatement::new).collect(),
+    };
     let json = seal(&to_json(&arguments.out, &ledger)?);
     write(&arguments.out, json.as_bytes())?;
     print(&match arguments.format {
@@ -82,40 +89,27 @@ fn run(
     arguments: &VerifyArguments,
     statements: &[&'static Statement],
 ) -> Result<Vec<Verification>, Failure> {
-    let tasks: Vec<(&'static Statement, Range<u64>)> = statements
-        .iter()
-        .flat_map(|&statement| {
-            let starts = (0..arguments.instances).step_by(INSTANCES_PER_TASK);
-            let end = |start| arguments.instances.min(start + INSTANCES_PER_TASK as u64);
-            starts.map(move |start| (statement, start..end(start)))
-        })
-        .collect();
     let total = statements.len() as u64 * arguments.instances;
-    let tasks_done = Tasks::new(total, total as f64, "instances");
-    let try_part = |(statement, part): &(&'static Statement, Range<u64>)| {
+    let tasks = Tasks::new(total, total as f64, "instances");
+    let try_part = |statement: &'static Statement, start: u64| {
+        let part = start..arguments.instances.min(start + INSTANCES_PER_TASK as u64);
         let count = part.end - part.start;
-        let task = tasks_done.start(statement.id, count as f64);
-        let found = flatmin_ledger::verify(statement, arguments.seed, part.clone())
+        let task = tasks.start(statement.id, count as f64);
+        let found = flatmin_ledger::verify(statement, arguments.seed, part)
             .map_err(|source| Failure::Statement { statement: statement.id, source });
         task.finish(count);
         found
     };
+    let starts: Vec<u64> = (0..arguments.instances).step_by(INSTANCES_PER_TASK).collect();
+    // The parts are joined in their order, so that threads cannot change the results.
+    let try_all = |&statement: &&'static Statement| -> Option<Result<Verification, Failure>> {
+        let parts = starts.par_iter().with_max_len(1).map(|&start| try_part(statement, start));
+        let parts: Result<Vec<Verification>, Failure> = parts.collect();
+        parts.map(|parts| parts.into_iter().reduce(Verification::followed_by)).transpose()
+    };
     let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    // The results are collected in the order of the tasks, so that threads cannot change them.
-    let found: Result<Vec<Verification>, Failure> =
-        pool.install(|| tasks.par_iter().with_max_len(1).map(try_part).collect());
-    drop(tasks_done);
-    let mut verifications: Vec<Verification> = Vec::new();
-    for part in found? {
-        match verifications.pop() {
-            Some(last) if last.statement == part.statement => {
-                verifications.push(last.followed_by(part));
-            }
-            last => verifications.extend(last.into_iter().chain([part])),
-        }
-    }
-    Ok(verifications)
+    pool.install(|| statements.par_iter().with_max_len(1).filter_map(try_all).collect())
 }
 
 /// `ledger.json`.
@@ -145,20 +139,6 @@ struct LedgerStatement<'a> {
     by_comparison: &'a [Tally],
 }
 
-impl<'a> Ledger<'a> {
-    fn new(arguments: &VerifyArguments, verifications: &'a [Verification]) -> Self {
-        Self {
-            schema: VerifiedLedger::SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
-            seed: arguments.seed,
-            instances: arguments.instances,
-            tolerance: TOLERANCE,
-            passed: verifications.iter().all(Verification::passed),
-            statements: verifications.iter().map(LedgerStatement::new).collect(),
-        }
-    }
-}
-
 impl<'a> LedgerStatement<'a> {
     fn new(verification: &'a Verification) -> Self {
         let tightest = verification.tightest();
@@ -185,16 +165,13 @@ fn text(arguments: &VerifyArguments, verifications: &[Verification], seconds: f6
     rows.extend(verifications.iter().map(row));
     // Words are flush left, numbers flush right.
     let align = |column| if [0, 1, 5].contains(&column) { Align::Left } else { Align::Right };
-    let mut text = aligned(&rows, align) + "\n";
-    for verification in verifications.iter().filter(|verification| !verification.passed()) {
-        text += &failures(verification);
-    }
-    let failed = verifications.iter().filter(|verification| !verification.passed()).count();
-    let verdict = if failed == 0 {
-        "all hold, all mutants refuted".to_owned()
-    } else {
-        format!("{failed} FAIL")
+    let failed: Vec<_> = verifications.iter().filter(|found| !found.passed()).collect();
+    let verdict = match failed.len() {
+        0 => "all hold, all mutants refuted".to_owned(),
+        count => format!("{count} FAIL"),
     };
+    let failures = failed.into_iter().map(failures).collect::<String>();
+    let mut text = aligned(&rows, align) + "\n" + &failures;
     let _ = writeln!(
         text,
         "{} statements, {} instances each from seed {}: {verdict}\nledger: {}; {}",

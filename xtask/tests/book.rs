@@ -49,7 +49,7 @@ fn what_is_wrong_with_the_book_is_listed() {
     assert!(!root.path().join("target").exists());
 }
 
-/// Whether lychee is installed; `.ci/run` installs it.
+/// True if lychee is installed; `.ci/run` installs it.
 fn has_lychee() -> bool {
     std::process::Command::new("lychee").arg("--version").output().is_ok()
 }

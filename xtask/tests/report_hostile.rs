@@ -7,7 +7,7 @@ use flatmin_experiments::{Claim, Measured, Verdict};
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 use xtask::report::{Report, Section};
 
-/// What leaves text, attributes and comments, and what subscripts could be made to do.
+/// Texts that try to leave their element, attribute, comment or subscript.
 const EVIL: &[&str] = &[
     "</title></style><script>alert(1)</script>",
     "\" onload=\"alert(1)\" x=\"",

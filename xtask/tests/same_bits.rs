@@ -1,4 +1,5 @@
-//! The same bytes for any number of threads, on every instruction set, for parts and for the whole.
+//! Reproductions have the same bytes for any number of threads, on every instruction set, for parts
+//! and for the whole.
 //!
 //! Every run is compared with `golden/smoke.txt`, which `.ci/run` compares with a release build.
 //! After an intended change of results,

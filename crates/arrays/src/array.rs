@@ -1,7 +1,7 @@
 //! One array in a file and its numbers.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,7 @@ impl Array {
         let count = self.shape.iter().product();
         self.check_count(count)?;
         let mut values = vec![0.0; count];
-        self.read(0, &mut values).map_err(|(position, value)| self.failed(position, value))?;
+        self.read(0, &mut values)?;
         if self.order == Order::C || self.shape.len() < 2 {
             return Ok(values);
         }
@@ -153,26 +153,25 @@ impl Array {
         let count = columns.len();
         values.clear();
         values.resize(rows * count, 0.0);
-        let read = if self.order == Order::Fortran {
-            self.read(columns.start * rows, values).map(|()| {
-                if rows > 0 && outer.iter().filter(|length| **length != 1).count() > 1 {
-                    let order: Vec<usize> = fortran_order(&outer).collect();
-                    for values in values.chunks_mut(rows) {
-                        let column = values.to_vec();
-                        for (value, position) in values.iter_mut().zip(&order) {
-                            *value = column[*position];
-                        }
+        if self.order == Order::Fortran {
+            self.read(columns.start * rows, values)?;
+            if rows > 0 && outer.iter().filter(|length| **length != 1).count() > 1 {
+                let order: Vec<usize> = fortran_order(&outer).collect();
+                for values in values.chunks_mut(rows) {
+                    let column = values.to_vec();
+                    for (value, position) in values.iter_mut().zip(&order) {
+                        *value = column[*position];
                     }
                 }
-            })
+            }
         } else if count == all {
-            self.read(0, values)
+            self.read(0, values)?;
         } else {
-            (0..rows).try_for_each(|i| {
-                self.read(i * all + columns.start, &mut values[i * count..][..count])
-            })
-        };
-        read.map_err(|(position, value)| self.failed(position, value))
+            for i in 0..rows {
+                self.read(i * all + columns.start, &mut values[i * count..][..count])?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads some rows of the array, in the given order.
@@ -181,7 +180,7 @@ impl Array {
     /// array of several axes in Fortran order is read as a whole.
     ///
     /// # Errors
-    /// As for [`values`](Self::values).
+    /// The errors of [`values`](Self::values).
     ///
     /// # Panics
     /// When a row is out of range.
@@ -198,14 +197,13 @@ impl Array {
         }
         let mut values = vec![0.0; count];
         for (k, &row) in rows.iter().enumerate() {
-            self.read(row * columns, &mut values[k * columns..][..columns])
-                .map_err(|(position, value)| self.failed(position, value))?;
+            self.read(row * columns, &mut values[k * columns..][..columns])?;
         }
         Ok(values)
     }
 
     /// Reads consecutive numbers in the order of the file, starting with the number at `position`.
-    fn read(&mut self, position: usize, values: &mut [f64]) -> Result<(), (usize, Failed)> {
+    fn read(&mut self, position: usize, values: &mut [f64]) -> Result<(), ArrayError> {
         let (element, endianness, size) = (self.element, self.endianness, self.element.size());
         let mut done = 0;
         for chunk in values.chunks_mut(CHUNK / size) {
@@ -217,36 +215,29 @@ impl Array {
                     self.buffer.resize(len, 0);
                     file.seek(SeekFrom::Start(*start + offset as u64))
                         .and_then(|_| file.read_exact(&mut self.buffer))
-                        .map_err(|error| (first, Failed::Io(error)))?;
+                        .map_err(|error| self.error(Reason::Io(error)))?;
                     &self.buffer
                 }
             };
-            element
-                .convert(endianness, bytes, chunk)
-                .map_err(|(index, value)| (first + index, Failed::Inexact(value)))?;
+            element.convert(endianness, bytes, chunk).map_err(|(index, value)| {
+                self.error(Reason::Inexact { index: self.index(first + index), value })
+            })?;
             done += chunk.len();
         }
         Ok(())
-    }
-
-    fn failed(&self, position: usize, failed: Failed) -> ArrayError {
-        self.error(match failed {
-            Failed::Io(error) => Reason::Io(error),
-            Failed::Inexact(value) => Reason::Inexact { index: self.index(position), value },
-        })
     }
 
     /// The indices of the number at `position` in the order of the file, written as
     /// `[row, column]`.
     fn index(&self, mut position: usize) -> String {
         let mut index = vec![0; self.shape.len()];
-        let mut take = |axis: usize, n: usize| {
-            index[axis] = position % n;
-            position /= n;
-        };
-        match self.order {
-            Order::C => self.shape.iter().enumerate().rev().for_each(|(axis, n)| take(axis, *n)),
-            Order::Fortran => self.shape.iter().enumerate().for_each(|(axis, n)| take(axis, *n)),
+        let mut axes: Vec<usize> = (0..self.shape.len()).collect();
+        if self.order == Order::C {
+            axes.reverse();
+        }
+        for axis in axes {
+            index[axis] = position % self.shape[axis];
+            position /= self.shape[axis];
         }
         format!("{index:?}")
     }
@@ -267,10 +258,4 @@ fn fortran_order(shape: &[usize]) -> impl Iterator<Item = usize> {
         }
         position
     })
-}
-
-/// Why a number could not be read.
-enum Failed {
-    Io(io::Error),
-    Inexact(i128),
 }

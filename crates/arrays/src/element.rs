@@ -94,32 +94,23 @@ impl Element {
     ) -> Result<(), (usize, i128)> {
         assert_eq!(bytes.len(), values.len() * self.size(), "bytes of the numbers");
         macro_rules! exact {
-            ($number:ty) => {
-                exact!($number, |value: $number| f64::from(value))
-            };
-            ($number:ty, $widen:expr) => {{
-                let widen = $widen;
-                let (chunks, _) = bytes.as_chunks::<{ size_of::<$number>() }>();
+            ($number:ty) => {{
+                let numbers = values.iter_mut().zip(bytes.as_chunks().0);
                 match endianness {
-                    Endianness::Little => {
-                        for (value, chunk) in values.iter_mut().zip(chunks) {
-                            *value = widen(<$number>::from_le_bytes(*chunk));
-                        }
-                    }
-                    Endianness::Big => {
-                        for (value, chunk) in values.iter_mut().zip(chunks) {
-                            *value = widen(<$number>::from_be_bytes(*chunk));
-                        }
-                    }
+                    Endianness::Little => numbers.for_each(|(value, chunk)| {
+                        *value = f64::from(<$number>::from_le_bytes(*chunk));
+                    }),
+                    Endianness::Big => numbers.for_each(|(value, chunk)| {
+                        *value = f64::from(<$number>::from_be_bytes(*chunk));
+                    }),
                 }
-                Ok(())
             }};
         }
         match self {
             Self::Float16 => exact!(f16),
             Self::BFloat16 => exact!(bf16),
             Self::Float32 => exact!(f32),
-            Self::Float64 => exact!(f64, |value: f64| value),
+            Self::Float64 => exact!(f64),
             Self::Int8 => exact!(i8),
             Self::Int16 => exact!(i16),
             Self::Int32 => exact!(i32),
@@ -127,8 +118,9 @@ impl Element {
             Self::UInt16 => exact!(u16),
             Self::UInt32 => exact!(u32),
             Self::Int64 | Self::UInt64 => {
-                let (chunks, _) = bytes.as_chunks::<8>();
-                for (index, (value, chunk)) in values.iter_mut().zip(chunks).enumerate() {
+                for (index, (value, chunk)) in
+                    values.iter_mut().zip(bytes.as_chunks().0).enumerate()
+                {
                     let bits = match endianness {
                         Endianness::Little => u64::from_le_bytes(*chunk),
                         Endianness::Big => u64::from_be_bytes(*chunk),
@@ -143,9 +135,9 @@ impl Element {
                         return Err((index, integer));
                     }
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of array files.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use flatmin_host::{short, shown};
 
 /// An array could not be read from a file. The message is one line, `FILE: reason`.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}{reason}", shown(path), Inside(array.as_deref()))]
+#[error("{}: {}{reason}", shown(path), inside(array.as_deref()))]
 pub struct ArrayError {
     /// The path of the file.
     pub path: PathBuf,
@@ -190,13 +190,9 @@ fn list(names: &[String]) -> String {
     text
 }
 
-/// Displays `array "name": `, or nothing.
-struct Inside<'a>(Option<&'a str>);
-
-impl fmt::Display for Inside<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |name| write!(f, "array \"{}\": ", short(name)))
-    }
+/// Says `array "name": `, or nothing.
+fn inside(array: Option<&str>) -> String {
+    array.map_or_else(String::new, |name| format!("array \"{}\": ", short(name)))
 }
 
 #[cfg(test)]

@@ -59,33 +59,33 @@ impl ArrayFile {
     /// choice; other reasons when the array is damaged, too large to expand, or has a type that is
     /// not supported.
     pub fn array(self, name: Option<&str>, usual: &[&str]) -> Result<Array, ArrayError> {
-        let Self { path, content } = self;
-        let choose = |names: Vec<String>| match name {
-            Some(name) if names.iter().any(|other| other == name) => Ok(name.to_owned()),
-            Some(name) => Err(Reason::NoSuchArray { name: name.into(), names }),
-            None if names.len() == 1 => Ok(names.into_iter().next().unwrap_or_default()),
-            None => match usual.iter().find(|usual| names.iter().any(|name| name == *usual)) {
-                Some(usual) => Ok((*usual).to_owned()),
+        let chosen = self.choose(name, usual);
+        let chosen = chosen.map_err(|reason| ArrayError::file(&self.path, reason))?;
+        let name = chosen.as_deref();
+        let found = match self.content {
+            Content::Single(header, data) => Ok((header, data)),
+            Content::Npz(mut npz) => npz.read(name.unwrap_or_default()),
+            Content::SafeTensors(tensors) => tensors.read(name.unwrap_or_default()),
+        };
+        let array = found.and_then(|(header, data)| Array::new(&self.path, name, header, data));
+        array.map_err(|reason| ArrayError { path: self.path, array: chosen, reason })
+    }
+
+    /// The name of the array that [`array`](Self::array) gives; `None` for one that has no name.
+    fn choose(&self, name: Option<&str>, usual: &[&str]) -> Result<Option<String>, Reason> {
+        let names = self.names();
+        let has = |wanted: &&str| names.iter().any(|name| name == wanted);
+        match (name, &self.content) {
+            (None, Content::Single(..)) => Ok(None),
+            (Some(name), Content::Single(..)) => Err(Reason::Unnamed { name: name.into() }),
+            (Some(name), _) if has(&name) => Ok(Some(name.to_owned())),
+            (Some(name), _) => Err(Reason::NoSuchArray { name: name.into(), names }),
+            (None, _) if names.len() == 1 => Ok(names.into_iter().next()),
+            (None, _) => match usual.iter().find(|usual| has(usual)) {
+                Some(usual) => Ok(Some((*usual).to_owned())),
                 None if names.is_empty() => Err(Reason::NoArray),
                 None => Err(Reason::Ambiguous { names }),
             },
-        };
-        let fail = |reason| ArrayError::file(&path, reason);
-        match content {
-            Content::Single(header, data) => {
-                if let Some(name) = name {
-                    return Err(fail(Reason::Unnamed { name: name.into() }));
-                }
-                Array::new(&path, None, header, data).map_err(fail)
-            }
-            Content::Npz(npz) => {
-                let name = choose(npz.names().map(str::to_owned).collect()).map_err(fail)?;
-                npz.array(&path, &name)
-            }
-            Content::SafeTensors(tensors) => {
-                let name = choose(tensors.names()).map_err(fail)?;
-                tensors.array(&path, &name)
-            }
         }
     }
 }
@@ -112,10 +112,7 @@ fn open(path: &Path) -> Result<Content, Reason> {
         return Err(Reason::Empty);
     }
     if start.starts_with(npy::MAGIC) {
-        let header = npy::read_header(&mut file)?;
-        check_len(header.data_len(), file_len.saturating_sub(header.len))?;
-        let start = header.len;
-        return Ok(Content::Single(header, Data::File { file, start }));
+        return in_place(npy::read_header(&mut file)?, file, file_len);
     }
     if npz::MAGICS.iter().any(|magic| start.starts_with(magic)) {
         return Npz::open(file, file_len).map(|npz| Content::Npz(Box::new(npz)));
@@ -126,11 +123,18 @@ fn open(path: &Path) -> Result<Content, Reason> {
         return Tensors::open(file, file_len).map(Content::SafeTensors);
     }
     if idx::is_likely(&start) {
-        return idx::open(file, file_len).map(|(header, data)| Content::Single(header, data));
+        return in_place(idx::read(&mut file)?, file, file_len);
     }
     if start.starts_with(idx::GZIP) {
         return idx::open_gzip(file).map(|(header, data)| Content::Single(header, data));
     }
     let start = printable(&String::from_utf8_lossy(&start));
     Err(Reason::Format { start: format!("\"{start}\"") })
+}
+
+/// A single array whose numbers follow its header, up to the end of the file.
+fn in_place(header: Header, file: File, file_len: u64) -> Result<Content, Reason> {
+    let start = header.len;
+    check_len(header.data_len(), file_len.saturating_sub(start))?;
+    Ok(Content::Single(header, Data::File { file, start }))
 }

@@ -26,8 +26,7 @@ pub(crate) fn is_likely(start: &[u8]) -> bool {
 
 /// Reads the header of an array, and leaves the reader at the first number.
 pub(crate) fn read(reader: &mut impl Read) -> Result<Header, Reason> {
-    let mut start = [0; 4];
-    fill(reader, &mut start)?;
+    let start = fill(reader)?;
     let element = match start {
         [0, 0, 0x08, _] => Element::UInt8,
         [0, 0, 0x09, _] => Element::Int8,
@@ -49,22 +48,10 @@ pub(crate) fn read(reader: &mut impl Read) -> Result<Header, Reason> {
     if axes > MAX_AXES {
         return Err(Reason::Axes { axes, limit: MAX_AXES });
     }
-    let mut shape = Vec::with_capacity(axes);
-    for _ in 0..axes {
-        let mut length = [0; 4];
-        fill(reader, &mut length)?;
-        shape.push(u64::from(u32::from_be_bytes(length)));
-    }
+    let length = |_| Ok(u64::from(u32::from_be_bytes(fill(reader)?)));
+    let shape = (0..axes).map(length).collect::<Result<_, Reason>>()?;
     let len = 4 + 4 * axes as u64;
     Ok(Header { shape, element, endianness: Endianness::Big, order: Order::C, len })
-}
-
-/// Reads the header of a plain file from its beginning.
-pub(crate) fn open(mut file: File, file_len: u64) -> Result<(Header, Data), Reason> {
-    let header = read(&mut file)?;
-    check_len(header.data_len(), file_len.saturating_sub(header.len))?;
-    let start = header.len;
-    Ok((header, Data::File { file, start }))
 }
 
 /// Reads a compressed file from its beginning, and expands it into memory.
@@ -97,19 +84,12 @@ fn damage(error: io::Error) -> Reason {
     }
 }
 
-fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), Reason> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match reader.read(&mut bytes[filled..]) {
-            Ok(0) => return Err(Reason::Idx("is cut off".into())),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // For a compressed file the error says what is damaged; for a plain file it is the
-            // operating system's.
-            Err(error) => return Err(damage(error)),
-        }
-    }
-    Ok(())
+/// The next four bytes. For a compressed file the error says what is damaged; for a plain file it
+/// is the operating system's.
+fn fill(reader: &mut impl Read) -> Result<[u8; 4], Reason> {
+    let mut bytes = Vec::new();
+    reader.take(4).read_to_end(&mut bytes).map_err(damage)?;
+    bytes.try_into().map_err(|_| Reason::Idx("is cut off".into()))
 }
 
 #[cfg(test)]

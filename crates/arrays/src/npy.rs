@@ -15,7 +15,7 @@ pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 ///
 /// Headers of plain arrays have about a hundred bytes. For a list of 64 KiB in four brackets the
 /// parser would take seconds.
-const MAX_HEADER_BYTES: usize = 10_000;
+const MAX_HEADER_BYTES: u32 = 10_000;
 
 /// Deepest nesting of brackets in a header: a tuple in a dictionary takes two, records take four.
 ///
@@ -24,23 +24,14 @@ const MAX_DEPTH: usize = 4;
 
 /// Reads the header of an array, and leaves the reader at the first number.
 pub(crate) fn read_header(reader: &mut impl Read) -> Result<Header, Reason> {
-    let mut start = [0; 8];
-    fill(reader, &mut start)?;
+    let start: [u8; 8] = array(reader)?;
     let [.., major, minor] = start;
     if &start[..6] != MAGIC {
         return Err(invalid("does not start as such"));
     }
     let (size, preamble) = match (major, minor) {
-        (1, 0) => {
-            let mut size = [0; 2];
-            fill(reader, &mut size)?;
-            (usize::from(u16::from_le_bytes(size)), 10)
-        }
-        (2 | 3, 0) => {
-            let mut size = [0; 4];
-            fill(reader, &mut size)?;
-            (usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX), 12)
-        }
+        (1, 0) => (u32::from(u16::from_le_bytes(array(reader)?)), 10),
+        (2 | 3, 0) => (u32::from_le_bytes(array(reader)?), 12),
         _ => {
             let text = format!("has version {major}.{minor}, expected 1.0, 2.0 or 3.0");
             return Err(Reason::Header(text));
@@ -50,11 +41,11 @@ pub(crate) fn read_header(reader: &mut impl Read) -> Result<Header, Reason> {
         let text = format!("is {size} bytes long, expected at most {MAX_HEADER_BYTES}");
         return Err(Reason::Header(text));
     }
-    let mut text = vec![0; size];
+    let mut text = vec![0; size as usize];
     fill(reader, &mut text)?;
     let text = std::str::from_utf8(&text).map_err(|_| invalid("is not UTF-8"))?;
     let header = parse(text)?;
-    Ok(Header { len: (preamble + size) as u64, ..header })
+    Ok(Header { len: u64::from(preamble + size), ..header })
 }
 
 fn parse(text: &str) -> Result<Header, Reason> {
@@ -115,6 +106,12 @@ fn parse(text: &str) -> Result<Header, Reason> {
 
 fn invalid(text: &str) -> Reason {
     Reason::Header(text.to_owned())
+}
+
+fn array<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], Reason> {
+    let mut bytes = [0; N];
+    fill(reader, &mut bytes)?;
+    Ok(bytes)
 }
 
 fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), Reason> {

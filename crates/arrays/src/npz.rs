@@ -5,18 +5,18 @@
 mod directory;
 
 use std::fs::File;
+use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::io::{self, BufReader, Read as _};
-use std::path::Path;
 
 use flatmin_host::{said, short};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use self::directory::Budget;
+use crate::Reason;
 use crate::array::Data;
 use crate::header::{Header, check_len};
 use crate::npy;
-use crate::{Array, ArrayError, Reason};
 
 /// The end of the file names of arrays.
 const SUFFIX: &str = ".npy";
@@ -55,14 +55,8 @@ impl Npz {
         self.archive.file_names().filter_map(|name| name.strip_suffix(SUFFIX))
     }
 
-    pub(crate) fn array(mut self, path: &Path, name: &str) -> Result<Array, ArrayError> {
-        let fail = |reason| ArrayError { path: path.into(), array: Some(name.into()), reason };
-        self.read(name)
-            .map_err(fail)
-            .and_then(|(header, data)| Array::new(path, Some(name), header, data).map_err(fail))
-    }
-
-    fn read(&mut self, name: &str) -> Result<(Header, Data), Reason> {
+    /// The header and the numbers of an array.
+    pub(crate) fn read(&mut self, name: &str) -> Result<(Header, Data), Reason> {
         let mut entry = self.archive.by_name(&format!("{name}{SUFFIX}")).map_err(reason)?;
         if !entry.is_file() {
             return Err(Reason::Archive("the entry is a link or a folder, not a file".into()));
@@ -106,14 +100,7 @@ fn check_entry(promised: u64, found: u64) -> Result<(), Reason> {
 /// The reason that an error of the zip library stands for.
 fn reason(error: ZipError) -> Reason {
     match error {
-        ZipError::Io(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-            ) =>
-        {
-            Reason::Io(error)
-        }
+        ZipError::Io(io) if !matches!(io.kind(), UnexpectedEof | InvalidData) => Reason::Io(io),
         error => Reason::Archive(said(&error)),
     }
 }

@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
 
 use flatmin_host::{said, short};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::Reason;
 use crate::array::Data;
 use crate::element::{Element, Endianness};
 use crate::header::{Header, Order, check_len};
-use crate::{Array, ArrayError, Reason};
 
 /// Most bytes of a header. The header of a large model, with thousands of tensors, has a megabyte.
 const MAX_METADATA_BYTES: u64 = 8 << 20;
@@ -40,7 +39,6 @@ impl Tensors {
 
     /// Reads the header from the beginning of a file.
     pub(crate) fn open(mut file: File, file_len: u64) -> Result<Self, Reason> {
-        let invalid = |text: String| Reason::SafeTensors(text);
         let cut_off = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Reason::SafeTensors("is cut off".into()),
             _ => Reason::Io(error),
@@ -50,16 +48,17 @@ impl Tensors {
         let len = u64::from_le_bytes(len);
         if len > MAX_METADATA_BYTES {
             let text = format!("is {len} bytes long, expected at most {MAX_METADATA_BYTES}");
-            return Err(invalid(text));
+            return Err(Reason::SafeTensors(text));
         }
         let mut header = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact(&mut header).map_err(cut_off)?;
-        let makes_no_sense =
-            |error: serde_json::Error| invalid(format!("makes no sense: {}", said(&error)));
+        let makes_no_sense = |error: serde_json::Error| {
+            Reason::SafeTensors(format!("makes no sense: {}", said(&error)))
+        };
         // JSON does not say which of two equal keys counts.
         let Twice(twice) = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         if let Some(name) = twice {
-            return Err(invalid(format!("names \"{}\" twice", short(&name))));
+            return Err(Reason::SafeTensors(format!("names \"{}\" twice", short(&name))));
         }
         let metadata: Metadata = serde_json::from_slice(&header).map_err(makes_no_sense)?;
         let start = 8 + len;
@@ -73,16 +72,11 @@ impl Tensors {
         self.metadata.offset_keys()
     }
 
-    pub(crate) fn array(self, path: &Path, name: &str) -> Result<Array, ArrayError> {
-        let fail = |reason| ArrayError { path: path.into(), array: Some(name.into()), reason };
-        let Self { metadata, file, start } = self;
-        let Some(info) = metadata.info(name) else {
-            let names = metadata.offset_keys();
-            return Err(ArrayError::file(path, Reason::NoSuchArray { name: name.into(), names }));
-        };
-        let header = header(info).map_err(fail)?;
-        let data = Data::File { file, start: start + info.data_offsets.0 as u64 };
-        Array::new(path, Some(name), header, data).map_err(fail)
+    /// The header and the numbers of a tensor.
+    pub(crate) fn read(self, name: &str) -> Result<(Header, Data), Reason> {
+        let info = self.metadata.info(name).ok_or(Reason::NoArray)?;
+        let start = self.start + info.data_offsets.0 as u64;
+        Ok((header(info)?, Data::File { file: self.file, start }))
     }
 }
 
@@ -125,18 +119,19 @@ fn header(info: &TensorInfo) -> Result<Header, Reason> {
         Dtype::U16 => Element::UInt16,
         Dtype::U32 => Element::UInt32,
         Dtype::U64 => Element::UInt64,
-        Dtype::BOOL => {
-            let what = "booleans (BOOL)".to_owned();
-            return Err(Reason::Element { what, remedy: "convert them to float64" });
-        }
-        Dtype::C64 => {
-            let what = "complex numbers (C64)".to_owned();
-            let remedy = "save their real part if that is what is meant";
-            return Err(Reason::Element { what, remedy });
-        }
         other => {
-            let what = format!("numbers of the type {other}");
-            return Err(Reason::Element { what, remedy: "convert them to float32 or float64" });
+            let (what, remedy) = match other {
+                Dtype::BOOL => ("booleans (BOOL)".to_owned(), "convert them to float64"),
+                Dtype::C64 => {
+                    let remedy = "save their real part if that is what is meant";
+                    ("complex numbers (C64)".to_owned(), remedy)
+                }
+                _ => {
+                    let what = format!("numbers of the type {other}");
+                    (what, "convert them to float32 or float64")
+                }
+            };
+            return Err(Reason::Element { what, remedy });
         }
     };
     Ok(Header {

@@ -131,7 +131,7 @@ fn every_truncation_is_refused() {
             _ => "is truncated: 8 bytes of numbers promised, ",
         };
         assert!(text.starts_with(expected), "{end}: {text}");
-        // The same, compressed without damage.
+        // The same bytes are then compressed, without damage.
         file.write(&gzip(&whole[..end]));
         let text = file.refusal();
         let expected = if end < 3 { "its gzip data hold no IDX file" } else { expected };
@@ -184,7 +184,7 @@ fn a_bomb_is_not_expanded() {
     // 1 GiB of zeros takes a megabyte when compressed; one layer of 64 MiB, repeated as members.
     let zeros = gzip(&vec![0; 64 << 20]);
     let bomb = |length: u32| [&gzip(&idx(8, &[length], &[]))[..], &zeros.repeat(16)].concat();
-    // What is promised is too much, or what is there is more than promised.
+    // The header promises too much, or the file holds more than its header promises.
     let text = OneFile::new(&bomb(1 << 30)).refusal();
     assert!(text.contains("expands to 1073741824 bytes"), "{text}");
     let text = OneFile::new(&bomb(100)).refusal();

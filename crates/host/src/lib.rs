@@ -21,6 +21,8 @@
 mod error;
 mod lock;
 mod number;
+#[cfg(feature = "program")]
+mod program;
 mod read;
 mod seal;
 mod sweep;
@@ -28,39 +30,14 @@ mod table;
 mod text;
 mod write;
 
-#[cfg(feature = "program")]
-pub mod interrupt;
-#[cfg(feature = "program")]
-mod machine;
-#[cfg(feature = "program")]
-mod output;
-#[cfg(feature = "program")]
-mod program;
-#[cfg(feature = "program")]
-mod progress;
-#[cfg(feature = "program")]
-mod sealed;
-#[cfg(feature = "program")]
-mod tasks;
-
 pub use error::FileError;
 pub use lock::{Lock, is_at};
-#[cfg(feature = "program")]
-pub use machine::{Machine, peak_memory_bytes, utc_now};
 pub use number::{duration, significant, times};
 #[cfg(feature = "program")]
-pub use output::{note, print, print_json, to_json};
-#[cfg(feature = "program")]
-pub use program::{Exit, Format, Program};
-#[cfg(feature = "program")]
-pub use progress::Progress;
+pub use program::*;
 pub use read::{read_own, read_small, refuse_link};
 pub use seal::{is_sealed, seal};
-#[cfg(feature = "program")]
-pub use sealed::{Layout, SealError, SealedFile};
 pub use sweep::sweep;
 pub use table::{Align, aligned};
-#[cfg(feature = "program")]
-pub use tasks::{Task, Tasks};
 pub use text::{is_printable, printable, said, short, shortened, shown};
 pub use write::{check_writable, make_writable, write, write_if, write_own};

@@ -1,7 +1,7 @@
 //! Reading files of unknown origin in bounded memory.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::FileError;
@@ -13,14 +13,32 @@ use crate::FileError;
 /// [`FileError`] when there is no such file, when it cannot be read, when it is a folder, a device
 /// or a pipe, and when it is longer. At most `most + 1` bytes are read.
 pub fn read_small(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
-    read(path, most, expected).map_err(FileError::at(path))
+    let at = |error| FileError::at(path)(error);
+    let invalid = |reason: String| Err(FileError::content(path, reason));
+    // Checked before opening, because opening a pipe waits for its other end.
+    let metadata = fs::metadata(path).map_err(at)?;
+    if metadata.is_dir() {
+        return invalid(format!("is a folder, expected {expected}"));
+    }
+    if !metadata.is_file() {
+        return invalid(format!("is a device or a pipe, expected {expected}"));
+    }
+    let mut bytes = Vec::new();
+    // The length in the metadata is not enough: files of the system have none, and any file may
+    // grow.
+    let file = File::open(path).map_err(at)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(at)?;
+    if bytes.len() as u64 > most {
+        return invalid(format!("has more than {most} bytes, too many for {expected}"));
+    }
+    Ok(bytes)
 }
 
 /// Reads a file like [`read_small`], but refuses a link: for files that only flatmin writes, in a
 /// folder that may have come from elsewhere.
 ///
 /// # Errors
-/// As [`read_small`], and for a link.
+/// The errors of [`read_small`], and one for a link.
 pub fn read_own(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileError> {
     refuse_link(path)?;
     read_small(path, most, expected)
@@ -32,33 +50,9 @@ pub fn read_own(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>, FileE
 /// [`FileError`] when the path is a link.
 pub fn refuse_link(path: &Path) -> Result<(), FileError> {
     if path.is_symlink() {
-        let error = invalid("is a link, expected a file of its own: remove it".to_owned());
-        return Err(FileError::at(path)(error));
+        return Err(FileError::content(path, "is a link, expected a file of its own: remove it"));
     }
     Ok(())
-}
-
-fn read(path: &Path, most: u64, expected: &str) -> io::Result<Vec<u8>> {
-    // Checked before opening, because opening a pipe waits for its other end.
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(invalid(format!("is a folder, expected {expected}")));
-    }
-    if !metadata.is_file() {
-        return Err(invalid(format!("is a device or a pipe, expected {expected}")));
-    }
-    let mut bytes = Vec::new();
-    // The length in the metadata is not enough: files of the system have none, and any file may
-    // grow.
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(invalid(format!("has more than {most} bytes, too many for {expected}")));
-    }
-    Ok(bytes)
-}
-
-fn invalid(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 #[cfg(test)]

@@ -15,10 +15,8 @@ use crate::write::TEMPORARY;
 /// [`FileError`] when the folder cannot be listed or a file cannot be removed.
 pub fn sweep(folder: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(folder).map_err(FileError::at(folder))? {
-        let (path, name) = match entry {
-            Ok(entry) => (entry.path(), entry.file_name()),
-            Err(error) => return Err(FileError::at(folder)(error)),
-        };
+        let entry = entry.map_err(FileError::at(folder))?;
+        let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         if name.starts_with(LOCK) {
             // Releasing the lock removes its file.
@@ -60,7 +58,7 @@ mod tests {
     #[test]
     fn sweeping_leaves_what_is_being_written() {
         let folder = tempfile::tempdir().unwrap();
-        let file = temporary(folder.path()).unwrap();
+        let file = temporary(folder.path(), b"half").unwrap();
         sweep(folder.path()).unwrap();
         assert!(file.path().exists());
         // Its writer was killed: the system releases the lock.

@@ -35,7 +35,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// writes, in a folder that may have come from elsewhere.
 ///
 /// # Errors
-/// As [`write()`], and for a link.
+/// The errors of [`write()`], and one for a link.
 pub fn write_own(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     refuse_link(path)?;
     write(path, bytes)
@@ -55,7 +55,7 @@ pub fn write_if<E: From<FileError>>(
 ) -> Result<(), E> {
     let mut attempts = 1;
     loop {
-        let error: io::Error = match prepared(path, bytes) {
+        let error: io::Error = match replacement(path, bytes) {
             Ok((target, file)) => {
                 check()?;
                 match file.persist(target) {
@@ -74,16 +74,9 @@ pub fn write_if<E: From<FileError>>(
     }
 }
 
-/// Writes and syncs the temporary file. Gives the path that it is to be renamed to, and the file.
-fn prepared(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
-    let (path, mut file) = replacement(path)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok((path, file))
-}
-
-/// The path of the file to replace, behind any links, and a temporary file beside it.
-fn replacement(path: &Path) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
+/// The path of the file to replace, behind any links, and a temporary file beside it with these
+/// bytes.
+fn replacement(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
     let path = match fs::metadata(path) {
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => {
@@ -93,22 +86,24 @@ fn replacement(path: &Path) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
         Ok(_) if path.is_symlink() => fs::canonicalize(path)?,
         _ => path.to_owned(),
     };
-    let file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let file = temporary(path.parent().unwrap_or(Path::new(".")), bytes)?;
     Ok((path, file))
 }
 
-/// A locked temporary file in a folder.
-pub(crate) fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+/// A locked and synced temporary file in a folder.
+pub(crate) fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
     // Folders are shared between users, so the file is as readable as any other new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let file = builder.tempfile_in(folder)?;
+    let mut file = builder.tempfile_in(folder)?;
     // The lock tells `sweep` that the file is in use. If `sweep` was faster, or the file system has
     // no locks, `write_if` tries again.
     let _ = file.as_file().try_lock();
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
     Ok(file)
 }
 
@@ -117,7 +112,7 @@ pub(crate) fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// # Errors
 /// [`FileError`] when it cannot, or when the path is a folder, a device or a pipe.
 pub fn check_writable(path: &Path) -> Result<(), FileError> {
-    replacement(path).map(|_| ()).map_err(FileError::at(path))
+    replacement(path, b"").map(drop).map_err(FileError::at(path))
 }
 
 /// Makes a folder, and checks that files can be written in it.
@@ -125,13 +120,8 @@ pub fn check_writable(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`] when the folder cannot be made or a file in it cannot be written.
 pub fn make_writable(folder: &Path) -> Result<(), FileError> {
-    let probe = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut file = temporary(folder)?;
-        file.write_all(b"flatmin\n")?;
-        file.as_file().sync_all()
-    };
-    probe().map_err(FileError::at(folder))
+    let file = fs::create_dir_all(folder).and_then(|()| temporary(folder, b"flatmin\n"));
+    file.map(drop).map_err(FileError::at(folder))
 }
 
 #[cfg(test)]

@@ -9,38 +9,41 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use flatmin_host::Exit;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::definitions::{Bench, Criterion, How, LIMITS, Limit, PEAK};
+use super::definitions::{Bench, How, LIMITS, Limit, PEAK};
 use crate::build_info::PROFILE;
 use crate::failure::Failure;
-use crate::process::{failed, output, stdout};
+use crate::process::{failed, output, read_json, stdout};
 
-/// Time and memory of work that was repeated.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Time and memory of work that was repeated, or of one run of a program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    /// Median time.
+    /// Median time of a run, a step or a call.
     pub(crate) seconds: f64,
     pub(crate) minimum: f64,
     /// Peak memory of the process, if there is one and it tells.
     pub(crate) memory_bytes: Option<u64>,
+    /// Peak memory of the process before the work was prepared, for a point of a curve.
+    pub(crate) idle_bytes: Option<u64>,
     /// Products with the operator, for a threshold.
+    #[serde(skip)]
     pub(crate) products: Option<f64>,
+}
+
+impl Measured {
+    fn once(seconds: f64, memory_bytes: Option<u64>) -> Self {
+        Self { seconds, minimum: seconds, memory_bytes, ..Self::default() }
+    }
 }
 
 /// Median and minimum of at least one number, none of them NaN.
 pub(crate) fn median_and_minimum(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
-    let (half, minimum) = (values.len() / 2, values.first().copied().unwrap_or(f64::NAN));
-    match values.get(half) {
-        Some(upper) if values.len().is_multiple_of(2) => {
-            ((values[half - 1] + upper) / 2.0, minimum)
-        }
-        Some(middle) => (*middle, minimum),
-        None => (f64::NAN, minimum),
-    }
+    let count = values.len();
+    (f64::midpoint(values[(count - 1) / 2], values[count / 2]), values[0])
 }
 
 /// The built programs, and the rates of the processor measured so far.
@@ -50,8 +53,8 @@ pub(crate) struct Measurements {
     is_quick: bool,
     /// The folder that criterion writes to, without results of earlier runs.
     criterion: TempDir,
-    /// Seconds per element, by id.
-    limits: BTreeMap<&'static str, Measured>,
+    /// The measured rates of the processor: seconds per element, by id.
+    pub(crate) limits: BTreeMap<&'static str, Measured>,
 }
 
 impl Measurements {
@@ -63,7 +66,7 @@ impl Measurements {
         let mut targets: Vec<[&str; 2]> = Vec::new();
         for bench in benches {
             targets.extend(match &bench.how {
-                How::Criterion(Criterion { target, .. }) => Some(["--bench", target]),
+                How::Criterion { target, .. } => Some(["--bench", target]),
                 How::Threshold { .. } => Some(["--example", "threshold_growth"]),
                 How::Reproduce { .. } => None,
                 How::StartUp => Some(["--bin", "flatmin"]),
@@ -84,33 +87,32 @@ impl Measurements {
     pub(crate) fn measure(&self, bench: &Bench) -> Result<Measured, Failure> {
         let runs = |count: usize| if self.is_quick { 1 } else { count };
         match &bench.how {
-            How::Criterion(Criterion { target, id }) => {
-                let measured = self.criterion(target, &[id])?;
-                Ok(measured[*id])
-            }
+            How::Criterion { target, id } => Ok(self.criterion(target, &[id])?[id]),
             How::Threshold { samples, batch_size } => {
                 let program = self.executable("threshold_growth")?;
-                let count = if bench.only_when_named { 1 } else { 5 };
+                let count = if bench.is_long() { 1 } else { 5 };
                 several(runs(count), || {
                     let mut command = Command::new(program);
                     command.args(["exact", samples, batch_size]);
                     let text = stdout(&mut command)?;
-                    parse_threshold(&text).ok_or_else(|| nonsense(program, &text))
+                    parse_threshold(&text).ok_or_else(|| {
+                        let program = program.display();
+                        Failure::Program(format!("{program}: not understood: {text:?}"))
+                    })
                 })
             }
             How::Reproduce { profile, threads } => {
                 let program = std::env::current_exe().map_err(Failure::file(Path::new("xtask")))?;
                 // The paper takes minutes.
-                let count = if bench.only_when_named { 1 } else { 3 };
-                several(runs(count), || time_reproduction(&program, profile, None, threads))
+                let count = if bench.is_long() { 1 } else { 3 };
+                several(runs(count), || Ok(time_reproduction(&program, profile, None, threads)?.0))
             }
             How::StartUp => {
                 let program = self.executable("flatmin")?;
                 several(runs(50), || {
                     let start = Instant::now();
                     stdout(Command::new(program).arg("--version"))?;
-                    let seconds = start.elapsed().as_secs_f64();
-                    Ok(Run { seconds, memory_bytes: None, products: None, cells: 0.0 })
+                    Ok(Measured::once(start.elapsed().as_secs_f64(), None))
                 })
             }
         }
@@ -143,11 +145,6 @@ impl Measurements {
         Ok(seconds * measured.products.unwrap_or(f64::NAN) / cores as f64)
     }
 
-    /// The measured rates of the processor: seconds per element, by id.
-    pub(crate) fn limits(&self) -> &BTreeMap<&'static str, Measured> {
-        &self.limits
-    }
-
     fn executable(&self, name: &str) -> Result<&Path, Failure> {
         let found = self.executables.get(name).map(PathBuf::as_path);
         found.ok_or_else(|| Failure::Program(format!("cargo built no {name}")))
@@ -173,55 +170,38 @@ impl Measurements {
         stdout(&mut command)?;
         let mut found = BTreeMap::new();
         read(self.criterion.path(), &mut found)?;
-        let mut measured = BTreeMap::new();
-        for id in ids {
-            let of_id = found.get(*id);
-            let of_id = of_id.ok_or_else(|| {
-                Failure::Program(format!("the bench target {target} has no benchmark {id}"))
-            })?;
-            measured.insert(*id, *of_id);
-        }
-        Ok(measured)
+        let of_id = |id: &&'static str| match found.get(*id) {
+            Some(measured) => Ok((*id, *measured)),
+            None => {
+                Err(Failure::Program(format!("the bench target {target} has no benchmark {id}")))
+            }
+        };
+        ids.iter().map(of_id).collect()
     }
-}
-
-/// One run of a process.
-pub(crate) struct Run {
-    pub(crate) seconds: f64,
-    pub(crate) memory_bytes: Option<u64>,
-    products: Option<f64>,
-    /// Number of cells, for a reproduction.
-    pub(crate) cells: f64,
 }
 
 /// Parses the output of `threshold_growth`: seconds, bytes (`NaN` where the system does not tell),
 /// width, products.
-fn parse_threshold(text: &str) -> Option<Run> {
+fn parse_threshold(text: &str) -> Option<Measured> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [seconds, memory, _width, products] = words[..] else { return None };
     let products = Some(products.parse().ok()?);
-    let (seconds, memory_bytes) = (seconds.parse().ok()?, memory.parse().ok());
-    Some(Run { seconds, memory_bytes, products, cells: 0.0 })
+    Some(Measured { products, ..Measured::once(seconds.parse().ok()?, memory.parse().ok()) })
 }
 
 /// Repeats a run. Keeps the peak of the memory and the products of the last run.
 fn several(
-    runs: usize,
-    mut run: impl FnMut() -> Result<Run, Failure>,
+    count: usize,
+    run: impl FnMut() -> Result<Measured, Failure>,
 ) -> Result<Measured, Failure> {
-    let mut seconds = Vec::new();
-    let (mut memory_bytes, mut products) = (None, None);
-    for _ in 0..runs {
-        let run = run()?;
-        seconds.push(run.seconds);
-        memory_bytes = memory_bytes.max(run.memory_bytes);
-        products = run.products;
-    }
-    let (seconds, minimum) = median_and_minimum(seconds);
-    Ok(Measured { seconds, minimum, memory_bytes, products })
+    let runs = std::iter::repeat_with(run).take(count).collect::<Result<Vec<_>, Failure>>()?;
+    let (seconds, minimum) = median_and_minimum(runs.iter().map(|run| run.seconds).collect());
+    let memory_bytes = runs.iter().filter_map(|run| run.memory_bytes).max();
+    let products = runs.last().and_then(|run| run.products);
+    Ok(Measured { seconds, minimum, memory_bytes, products, idle_bytes: None })
 }
 
-/// Runs a reproduction into a fresh folder.
+/// Runs a reproduction into a fresh folder. Also gives its number of cells.
 ///
 /// # Errors
 /// [`Failure`] when it does not run.
@@ -230,7 +210,7 @@ pub(crate) fn time_reproduction(
     profile: &str,
     seeds: Option<usize>,
     threads: &str,
-) -> Result<Run, Failure> {
+) -> Result<(Measured, f64), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
     let mut command = Command::new(program);
     command.args(["reproduce", "--profile", profile, "--threads", threads, "--out"]);
@@ -249,7 +229,7 @@ pub(crate) fn time_reproduction(
     let manifest: Value = read_json(&folder.path().join("manifest.json"))?;
     let memory_bytes = manifest["peak_memory_bytes"].as_u64();
     let cells = manifest["cells_computed"].as_f64().unwrap_or(f64::NAN);
-    Ok(Run { seconds, memory_bytes, products: None, cells })
+    Ok((Measured::once(seconds, memory_bytes), cells))
 }
 
 /// Builds the targets and gives their executables by name.
@@ -298,20 +278,10 @@ fn read(folder: &Path, found: &mut BTreeMap<String, Measured>) -> Result<(), Fai
         let each = times.iter().zip(&iters).map(|(time, iterations)| time / iterations);
         let minimum = unit * each.fold(f64::INFINITY, f64::min);
         let median = estimates["median"]["point_estimate"].as_f64().unwrap_or(f64::NAN);
-        let seconds = unit * median;
-        let measured = Measured { seconds, minimum, memory_bytes: None, products: None };
+        let measured = Measured { seconds: unit * median, minimum, ..Measured::default() };
         found.insert(benchmark["full_id"].as_str().unwrap_or_default().to_owned(), measured);
     }
     Ok(())
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
-    let bytes = fs::read(path).map_err(Failure::file(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))
-}
-
-fn nonsense(program: &Path, text: &str) -> Failure {
-    Failure::Program(format!("{}: not understood: {text:?}", program.display()))
 }
 
 #[cfg(test)]

@@ -18,11 +18,10 @@ use flatmin_host::{Exit, Format, Machine, Tasks, make_writable, print, to_json, 
 use self::curves::Curve;
 use self::definitions::Bench;
 use self::measure::Measurements;
-use self::peers::{Answer, Peers, TOLERANCE};
+use self::peers::{Peers, TOLERANCE};
 use self::record::{BenchFile, BenchHost, LimitRecord, Record};
 use crate::build_info::{PROFILE, TOOLCHAIN, commit};
 use crate::failure::Failure;
-use crate::named;
 use crate::program::XTASK;
 
 const EXAMPLES: &str = "\
@@ -46,10 +45,10 @@ Exit status: 0 done; 1 a peer has another result (everything was still written);
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArguments {
     /// Only these benchmarks.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = named::find::<Bench>)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = |name: &str| definitions::NAMES.find(name))]
     only: Vec<&'static Bench>,
     /// Time and memory against sizes, instead of the benchmarks: all curves, or those named.
-    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',', value_parser = named::find::<Curve>)]
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',', value_parser = |name: &str| curves::NAMES.find(name))]
     #[arg(conflicts_with_all = ["only", "peers"])]
     curves: Option<Vec<&'static Curve>>,
     /// Measure a point of a curve, as a process of its own does.
@@ -83,17 +82,17 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
     }
     let started = utc_now();
     let (benches, curves) = chosen(arguments);
-    let mut peers =
+    let peers =
         arguments.peers.as_deref().map(|python| Peers::new(python, arguments.quick)).transpose()?;
-    let page = arguments.update_docs.then(page::PerformancePage::read).transpose()?;
+    let page = arguments.update_docs.then(page::read).transpose()?;
     make_writable(arguments.out.parent().unwrap_or(Path::new("")))?;
     if PROFILE != "release" {
         XTASK.warn(&"built without optimisation across crates: times are not those of a release");
     }
     let mut measurements = Measurements::new(&benches, arguments.quick)?;
-    let records = run(&benches, &mut measurements, peers.as_mut())?;
+    let records = run(&benches, &mut measurements, peers.as_ref())?;
     let curves = curves::measure(&curves, arguments.quick)?;
-    let limits = measurements.limits().iter();
+    let limits = measurements.limits.iter();
     let file = BenchFile {
         schema: "flatmin.bench/1",
         version: env!("CARGO_PKG_VERSION"),
@@ -115,7 +114,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
     let json = to_json(&arguments.out, &file)?;
     write(&arguments.out, json.as_bytes())?;
     if let Some(page) = page {
-        page.update(&file)?;
+        page::update(page, &file)?;
     }
     print(&match arguments.format {
         Format::Text => page::text(&file),
@@ -127,8 +126,8 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<Exit, Failure> {
 /// The chosen benchmarks or curves, in the order of the tables.
 fn chosen(arguments: &BenchArguments) -> (Vec<&'static Bench>, Vec<&'static Curve>) {
     match &arguments.curves {
-        Some(curves) => (Vec::new(), named::select(curves, |_| true)),
-        None => (named::select(&arguments.only, |bench| !bench.only_when_named), Vec::new()),
+        Some(curves) => (Vec::new(), curves::NAMES.select(curves, |_| true)),
+        None => (definitions::NAMES.select(&arguments.only, |bench| !bench.is_long()), Vec::new()),
     }
 }
 
@@ -136,10 +135,10 @@ fn chosen(arguments: &BenchArguments) -> (Vec<&'static Bench>, Vec<&'static Curv
 fn run(
     benches: &[&'static Bench],
     measurements: &mut Measurements,
-    mut peers: Option<&mut Peers>,
+    peers: Option<&Peers>,
 ) -> Result<Vec<Record>, Failure> {
-    let peers_of = |bench: &Bench| bench.work.map_or(&[][..], |work| work.peers());
-    let with_peers = |bench: &&Bench| 1 + if peers.is_some() { peers_of(bench).len() } else { 0 };
+    let work = |bench: &Bench| bench.work.filter(|_| peers.is_some());
+    let with_peers = |bench: &&Bench| 1 + work(bench).map_or(0, |work| work.peers.len());
     let total = benches.iter().map(|bench| with_peers(bench) as u64).sum::<u64>();
     let tasks = Tasks::new(total, total as f64, "measurements");
     let mut records = Vec::new();
@@ -151,14 +150,13 @@ fn run(
         let limit_seconds = limit.map(|limit| measurements.limit(limit, &measured)).transpose()?;
         task.finish(1);
         let mut times = BTreeMap::new();
-        if let (Some(peers), Some(work)) = (peers.as_deref_mut(), bench.work) {
-            for peer in work.peers() {
+        if let (Some(peers), Some(work)) = (peers, bench.work) {
+            let ready = work.ready()?;
+            for peer in work.peers {
                 let task = tasks.start(&format!("{} by {}", bench.name, peer.name), 1.0);
-                match peers.ask(peer, work, measured.seconds)? {
-                    Answer::Time(time) => {
-                        times.insert(peer.name, time);
-                    }
-                    Answer::None(why) => {
+                match peers.ask(peer, &ready, measured.seconds)? {
+                    Ok(time) => drop(times.insert(peer.name, time)),
+                    Err(why) => {
                         left_out.push(format!("{}: {} is left out: {why}", bench.name, peer.name));
                     }
                 }

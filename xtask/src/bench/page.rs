@@ -7,11 +7,11 @@ use std::path::Path;
 use flatmin_host::{Align, aligned, write};
 
 use super::curves::{self, CURVES};
-use super::definitions::{BENCHES, PEAK, Table};
-use super::peers::PeerTime;
+use super::definitions::{BENCHES, PEAK, TABLES};
 use super::record::{BenchFile, Record};
 use super::units::{digits, memory, time};
 use crate::failure::Failure;
+use crate::markdown::line;
 use crate::program::XTASK;
 
 const PAGE: &str = "docs/performance.md";
@@ -32,36 +32,23 @@ pub(crate) fn text(file: &BenchFile) -> String {
     if file.benches.is_empty() {
         return curves::text(&file.curves);
     }
-    let mut rows = vec![
-        [
-            "benchmark",
-            "size",
-            "time",
-            "limit",
-            "reached",
-            "memory",
-            "fastest peer",
-            "its time",
-            "ratio",
-        ]
-        .map(str::to_owned),
-    ];
+    let headers = "benchmark|size|time|limit|reached|memory|fastest peer|its time|ratio";
+    let mut rows: Vec<Vec<String>> = vec![headers.split('|').map(str::to_owned).collect()];
     for record in &file.benches {
-        let fastest = record.fastest();
-        let peer = |of: &dyn Fn(&str, &PeerTime) -> String| {
-            fastest.map_or_else(String::new, |(name, peer)| of(name, peer))
-        };
-        rows.push([
+        let peers = record.peers.iter();
+        let fastest = peers.min_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
+        let mut row = vec![
             record.name.to_owned(),
             record.size.to_owned(),
             time(record.seconds),
             record.limit_seconds.map_or_else(String::new, time),
             part_of_limit(record),
             memory(record.memory_bytes),
-            peer(&|name, _| name.to_owned()),
-            peer(&|_, peer| time(peer.seconds)),
-            peer(&|_, peer| digits(peer.ratio)),
-        ]);
+        ];
+        row.extend(fastest.map_or_else(Default::default, |(name, peer)| {
+            [(*name).to_owned(), time(peer.seconds), digits(peer.ratio)]
+        }));
+        rows.push(row);
     }
     // A column without an entry is left out.
     let columns = (0..rows[0].len()).filter(|c| rows[1..].iter().any(|row| !row[*c].is_empty()));
@@ -76,46 +63,37 @@ pub(crate) fn text(file: &BenchFile) -> String {
     text
 }
 
-/// The text of `docs/performance.md`. It is read before anything is measured, so that a page that
+/// Reads `docs/performance.md`. This is done before anything is measured, so that a page that
 /// cannot be updated is reported at once.
-#[derive(Debug)]
-pub(crate) struct PerformancePage(String);
-
-impl PerformancePage {
-    /// Reads the page.
-    ///
-    /// # Errors
-    /// [`Failure`] when it cannot be read or a table has no place in it.
-    pub(crate) fn read() -> Result<Self, Failure> {
-        let page = fs::read_to_string(PAGE).map_err(Failure::file(Path::new(PAGE)))?;
-        for name in names() {
-            if place(&page, name).is_none() {
-                let begin = begin(name);
-                return Err(Failure::Program(format!("{PAGE}: no {begin} … {END}")));
-            }
-        }
-        Ok(Self(page))
+///
+/// # Errors
+/// [`Failure`] when it cannot be read or a table has no place in it.
+pub(crate) fn read() -> Result<String, Failure> {
+    let page = fs::read_to_string(PAGE).map_err(Failure::file(Path::new(PAGE)))?;
+    match names().find(|name| place(&page, name).is_none()) {
+        Some(name) => Err(Failure::Program(format!("{PAGE}: no {} … {END}", begin(name)))),
+        None => Ok(page),
     }
+}
 
-    /// Writes the tables whose benchmarks were all run.
-    ///
-    /// # Errors
-    /// [`Failure`] when it cannot be written.
-    pub(crate) fn update(self, file: &BenchFile) -> Result<(), Failure> {
-        let page = with_curves(with_tables(self.0, file), file);
-        if file.curves.len() == CURVES.len() {
-            let figure = curves::figure(&file.curves).to_svg();
-            write(Path::new(FIGURE), figure.as_bytes())?;
-        }
-        Ok(write(Path::new(PAGE), page.as_bytes())?)
+/// Writes the tables whose benchmarks were all run into the page.
+///
+/// # Errors
+/// [`Failure`] when it cannot be written.
+pub(crate) fn update(page: String, file: &BenchFile) -> Result<(), Failure> {
+    let page = with_tables(page, file);
+    if file.curves.len() == CURVES.len() {
+        let figure = curves::figure(&file.curves).to_svg();
+        write(Path::new(FIGURE), figure.as_bytes())?;
     }
+    Ok(write(Path::new(PAGE), page.as_bytes())?)
 }
 
 const END: &str = "<!-- /bench -->";
 
 /// The names of all tables that are written into the page.
 fn names() -> impl Iterator<Item = &'static str> {
-    Table::ALL.map(Table::name).into_iter().chain([CURVES_NAME])
+    TABLES.into_iter().chain([CURVES_NAME])
 }
 
 fn begin(name: &str) -> String {
@@ -130,30 +108,30 @@ fn place(page: &str, name: &str) -> Option<(usize, usize)> {
 }
 
 fn with_tables(mut page: String, file: &BenchFile) -> String {
-    for table in Table::ALL {
+    for table in TABLES {
         let of_table = |record: &&Record| record.bench.table == table;
         let records: Vec<&Record> = file.benches.iter().filter(of_table).collect();
         let wanted = BENCHES.iter().filter(|bench| bench.table == table).count();
-        if records.len() == wanted {
-            if let Some((from, to)) = place(&page, table.name()) {
-                page.replace_range(from..to, &markdown(file, &records));
-            }
-        } else if !records.is_empty() {
-            let name = table.name();
-            XTASK.warn(&format_args!("{PAGE}: table {name} stays: not all of it was run"));
-        }
+        let text = || origin(file) + &markdown(&records);
+        page = with_table(page, table, [records.len(), wanted], text);
     }
-    page
+    let text = || origin(file) + &curves::markdown(&file.curves);
+    with_table(page, CURVES_NAME, [file.curves.len(), CURVES.len()], text)
 }
 
-fn with_curves(mut page: String, file: &BenchFile) -> String {
-    if file.curves.len() == CURVES.len() {
-        if let Some((from, to)) = place(&page, CURVES_NAME) {
-            let text = format!("\n{}\n\n{}", origin(file), curves::markdown(&file.curves));
-            page.replace_range(from..to, &text);
+/// The page with this text in the place of a table, if all that the table shows was run.
+fn with_table(
+    mut page: String,
+    name: &str,
+    [run, wanted]: [usize; 2],
+    text: impl FnOnce() -> String,
+) -> String {
+    if run == wanted {
+        if let Some((from, to)) = place(&page, name) {
+            page.replace_range(from..to, &text());
         }
-    } else if !file.curves.is_empty() {
-        XTASK.warn(&format_args!("{PAGE}: table {CURVES_NAME} stays: not all of it was run"));
+    } else if run > 0 {
+        XTASK.warn(&format_args!("{PAGE}: table {name} stays: not all of it was run"));
     }
     page
 }
@@ -162,7 +140,7 @@ fn with_curves(mut page: String, file: &BenchFile) -> String {
 fn origin(file: &BenchFile) -> String {
     let host = &file.host;
     format!(
-        "{}, {} cores, {}; {}; {}.",
+        "\n{}, {} cores, {}; {}; {}.\n\n",
         host.host.cpu.as_deref().unwrap_or("unknown processor"),
         host.host.cores,
         host.instruction_set,
@@ -171,28 +149,24 @@ fn origin(file: &BenchFile) -> String {
     )
 }
 
-fn markdown(file: &BenchFile, records: &[&Record]) -> String {
-    let has_memory = records.iter().any(|record| record.memory_bytes.is_some());
-    let [head, rule] = if has_memory { [" memory |", "---|"] } else { [""; 2] };
-    let mut text = format!(
-        "\n{}\n\n\
-         | benchmark | size | median | smallest | limit | reached |{head}\n\
-         |---|---|---|---|---|---|{rule}\n",
-        origin(file),
-    );
+fn markdown(records: &[&Record]) -> String {
+    let mut headers = vec!["benchmark", "size", "median", "smallest", "limit", "reached"];
+    if records.iter().any(|record| record.memory_bytes.is_some()) {
+        headers.push("memory");
+    }
+    let mut text = line(&headers) + &rule(headers.len());
     for record in records {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| `{}` | {} | {} | {} | {} | {} |{}",
-            record.name,
-            record.size,
+        let mut row = vec![
+            format!("`{}`", record.name),
+            record.size.to_owned(),
             time(record.seconds),
             time(record.minimum),
             record.limit_seconds.map_or_else(String::new, time),
             part_of_limit(record),
-            if has_memory { format!(" {} |", memory(record.memory_bytes)) } else { String::new() },
-        );
+            memory(record.memory_bytes),
+        ];
+        row.truncate(headers.len());
+        text += &line(&row);
     }
     // Benchmarks with the same limit share a sentence, in the order of the first of them.
     let mut limits: Vec<(&str, Vec<String>)> = Vec::new();
@@ -208,24 +182,28 @@ fn markdown(file: &BenchFile, records: &[&Record]) -> String {
         let _ = writeln!(text, "\nLimits: {}.", limits.collect::<Vec<_>>().join("; "));
     }
     if records.iter().any(|record| !record.peers.is_empty()) {
-        text += "\n| benchmark | library | median | times flatmin's | difference |\n|---|---|---|---|---|\n";
+        let headers = ["benchmark", "library", "median", "times flatmin's", "difference"];
+        text.extend(["\n", &line(&headers), &rule(headers.len())]);
     }
     for record in records {
         let mut peers: Vec<_> = record.peers.iter().collect();
         peers.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
-        for (name, peer) in peers {
-            let _ = writeln!(
-                text,
-                "| `{}` | {} (`{name}`) | {} | {} | {:.0e} |",
-                record.name,
-                peer.version,
+        text.extend(peers.into_iter().map(|(name, peer)| {
+            line(&[
+                format!("`{}`", record.name),
+                format!("{} (`{name}`)", peer.version),
                 time(peer.seconds),
                 digits(peer.ratio),
-                peer.agrees,
-            );
-        }
+                format!("{:.0e}", peer.agrees),
+            ])
+        }));
     }
     text + "\n"
+}
+
+/// The line below the headers of a table.
+pub(super) fn rule(columns: usize) -> String {
+    "|---".repeat(columns) + "|\n"
 }
 
 #[cfg(test)]
@@ -235,7 +213,7 @@ mod tests {
     use flatmin_host::Machine;
 
     use super::{names, place, text, with_tables};
-    use crate::bench::definitions::{BENCHES, Bench, Table};
+    use crate::bench::definitions::{BENCHES, Bench};
     use crate::bench::peers::PeerTime;
     use crate::bench::record::{BenchFile, BenchHost, Record};
 
@@ -245,9 +223,9 @@ mod tests {
         for name in names() {
             assert!(place(page, name).is_some(), "{name}");
         }
-        assert_eq!(place("<!-- bench: steps -->\nold", Table::Steps.name()), None);
+        assert_eq!(place("<!-- bench: steps -->\nold", "steps"), None);
         let page = "a\n<!-- bench: steps -->\nold\n<!-- /bench -->";
-        assert_eq!(place(page, Table::Steps.name()), Some((24, 28)));
+        assert_eq!(place(page, "steps"), Some((24, 28)));
     }
 
     fn record(bench: &'static Bench) -> Record {
@@ -293,7 +271,7 @@ mod tests {
     fn only_what_was_all_run_is_written_and_nothing_beside_it() {
         let page = "# P\n\n<!-- bench: steps -->\nold\n<!-- /bench -->\n\nby hand\n\n\
                     <!-- bench: curvature -->\nolder\n<!-- /bench -->\n";
-        let file = file(|bench| bench.table == Table::Steps || bench.name == "metrics_relu_300");
+        let file = file(|bench| bench.table == "steps" || bench.name == "metrics_relu_300");
         let written = with_tables(page.to_owned(), &file);
         let (head, rest) = written.split_once("<!-- bench: steps -->\n").unwrap();
         assert_eq!(head, "# P\n\n");
@@ -312,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_several_share_is_said_once() {
-        let file = file(|bench| bench.table == Table::Thresholds);
+        let file = file(|bench| bench.table == "thresholds");
         let page = "<!-- bench: thresholds -->\n<!-- /bench -->".to_owned();
         let written = with_tables(page, &file);
         let names = "\nLimits: `threshold_300`, `threshold_1000`, `threshold_2000`, ";

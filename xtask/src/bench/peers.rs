@@ -1,7 +1,5 @@
 //! Other libraries on the same work: their inputs, their scripts, and the check of their results.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +14,6 @@ use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, PRODUCT_SAMPLES, Products, SAM
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::definitions::Work;
 use crate::failure::Failure;
 use crate::process::{last_line, output};
 
@@ -69,63 +66,67 @@ const PRODUCT_PEERS: &[Peer] = &[
     peer("jax_jvp_of_grad", "product_jax.py", None),
 ];
 
-impl Work {
-    /// The libraries that can do this work.
-    pub(crate) fn peers(self) -> &'static [Peer] {
-        if self == Self::Product { PRODUCT_PEERS } else { STEP_PEERS }
-    }
+/// Work that other libraries do too.
+#[derive(Debug)]
+pub(crate) struct Work {
+    name: &'static str,
+    /// The libraries that can do it.
+    pub(crate) peers: &'static [Peer],
+    /// Gives the inputs for a peer, and the result of flatmin.
+    prepare: fn() -> Prepared,
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::ReluSgd => "relu_sgd",
-            Self::ReluGd => "relu_gd",
-            Self::DiagonalSgd => "diagonal_sgd",
-            Self::DiagonalGd => "diagonal_gd",
-            Self::Product => "product",
-        }
-    }
+const fn steps(name: &'static str, prepare: fn() -> Prepared) -> Work {
+    Work { name, peers: STEP_PEERS, prepare }
+}
 
-    /// The inputs for a peer, and the result of flatmin.
-    fn prepare(self) -> Prepared {
-        match self {
-            Self::ReluSgd | Self::ReluGd => {
-                let steps = flatmin_workloads::relu();
-                let kernel = ReluKernel::<f64>::new(steps.model, &steps.data, &steps.initial);
-                self.steps(&steps, kernel)
-            }
-            Self::DiagonalSgd | Self::DiagonalGd => {
-                let steps = flatmin_workloads::diagonal();
-                let kernel = DiagonalKernel::<f64>::new(steps.model, &steps.data, &steps.initial);
-                self.steps(&steps, kernel)
-            }
-            Self::Product => product(),
-        }
-    }
+pub(crate) const RELU_SGD: Work = steps("relu_sgd", || relu(stochastic));
+pub(crate) const RELU_GD: Work = steps("relu_gd", || relu(full));
+pub(crate) const DIAGONAL_SGD: Work = steps("diagonal_sgd", || diagonal(stochastic));
+pub(crate) const DIAGONAL_GD: Work = steps("diagonal_gd", || diagonal(full));
+pub(crate) const PRODUCT: Work = Work { name: "product", peers: PRODUCT_PEERS, prepare: product };
 
-    fn steps<M: Model>(self, steps: &Steps<M>, mut kernel: impl Kernel) -> Prepared {
-        let update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
-        if matches!(self, Self::ReluSgd | Self::DiagonalSgd) {
-            kernel.single_steps(&steps.order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
-        } else {
-            for _ in 0..GRADIENT_STEPS {
-                kernel.full_step(update);
-            }
-        }
-        let mut arrays = samples(&steps.data);
-        arrays.extend([
-            ("initial", vec![steps.initial.len()], steps.initial.clone()),
-            ("order", vec![SAMPLES], steps.order.iter().copied().map(f64::from).collect()),
-            ("learning_rate", vec![], vec![LEARNING_RATE]),
-            ("clip_norm", vec![], vec![CLIP_NORM]),
-            ("steps", vec![], vec![GRADIENT_STEPS as f64]),
-        ]);
-        Prepared { arrays, start: steps.initial.clone(), answer: kernel.parameters() }
+/// Takes the steps of a kernel, which may be those of an order of the samples.
+type Train = fn(&mut dyn Kernel, &[u32]);
+
+fn stochastic(kernel: &mut dyn Kernel, order: &[u32]) {
+    kernel.single_steps(order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
+}
+
+fn full(kernel: &mut dyn Kernel, _: &[u32]) {
+    let update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
+    for _ in 0..GRADIENT_STEPS {
+        kernel.full_step(update);
     }
+}
+
+fn relu(train: Train) -> Prepared {
+    let steps = flatmin_workloads::relu();
+    trained(&steps, ReluKernel::<f64>::new(steps.model, &steps.data, &steps.initial), train)
+}
+
+fn diagonal(train: Train) -> Prepared {
+    let steps = flatmin_workloads::diagonal();
+    trained(&steps, DiagonalKernel::<f64>::new(steps.model, &steps.data, &steps.initial), train)
+}
+
+fn trained<M>(steps: &Steps<M>, mut kernel: impl Kernel, train: Train) -> Prepared {
+    train(&mut kernel, &steps.order);
+    let mut arrays = samples(&steps.data);
+    arrays.extend([
+        ("initial", vec![steps.initial.len()], steps.initial.clone()),
+        ("order", vec![SAMPLES], steps.order.iter().copied().map(f64::from).collect()),
+        ("learning_rate", vec![], vec![LEARNING_RATE]),
+        ("clip_norm", vec![], vec![CLIP_NORM]),
+        ("steps", vec![], vec![GRADIENT_STEPS as f64]),
+    ]);
+    Prepared { arrays, start: steps.initial.clone(), answer: kernel.parameters() }
 }
 
 /// Name, shape and numbers.
 type OwnedArray = (&'static str, Vec<usize>, Vec<f64>);
 
+#[derive(Debug)]
 struct Prepared {
     arrays: Vec<OwnedArray>,
     /// Differences are relative to the distance of the answer from this point.
@@ -133,17 +134,23 @@ struct Prepared {
     answer: Vec<f64>,
 }
 
-/// The folder in which a peer finds its inputs and leaves its result, and the expected result.
+/// Work that a peer can do: the folder in which it finds its inputs and leaves its result, and the
+/// expected result.
 #[derive(Debug)]
-struct Ready {
+pub(crate) struct Ready {
+    name: &'static str,
     folder: TempDir,
     start: Vec<f64>,
     answer: Vec<f64>,
 }
 
-impl Prepared {
-    fn ready(self) -> Result<Ready, Failure> {
-        let Self { arrays, start, answer } = self;
+impl Work {
+    /// Writes the inputs for the peers.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be written.
+    pub(crate) fn ready(&self) -> Result<Ready, Failure> {
+        let Prepared { arrays, start, answer } = (self.prepare)();
         let folder = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
         let path = folder.path().join("inputs.npz");
         let named = arrays.iter().map(|(name, shape, values)| {
@@ -152,7 +159,7 @@ impl Prepared {
         });
         let bytes = npz_bytes(&named.collect::<Vec<_>>()).map_err(Failure::file(&path))?;
         fs::write(&path, bytes).map_err(Failure::file(&path))?;
-        Ok(Ready { folder, start, answer })
+        Ok(Ready { name: self.name, folder, start, answer })
     }
 }
 
@@ -185,15 +192,19 @@ fn product() -> Prepared {
 }
 
 /// The time of a peer for the same work.
-#[derive(Debug, Clone, Serialize)]
+///
+/// Its script prints the fields of it that are read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PeerTime {
     /// Median time.
     pub(crate) seconds: f64,
     pub(crate) minimum: f64,
     /// The time divided by that of flatmin.
+    #[serde(skip_deserializing)]
     pub(crate) ratio: f64,
     pub(crate) version: String,
     /// Relative difference of its result from that of flatmin; NaN when they cannot be compared.
+    #[serde(skip_deserializing)]
     pub(crate) agrees: f64,
 }
 
@@ -204,20 +215,11 @@ impl PeerTime {
     }
 }
 
-/// The answer of a peer.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Time(PeerTime),
-    /// There is none, for this reason.
-    None(String),
-}
-
-/// The interpreter, and the work prepared so far.
+/// The interpreter of the scripts.
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
     is_quick: bool,
-    ready: BTreeMap<Work, Ready>,
 }
 
 impl Peers {
@@ -228,57 +230,45 @@ impl Peers {
     pub(crate) fn new(python: &Path, is_quick: bool) -> Result<Self, Failure> {
         output(Command::new(python).arg("--version"))?;
         fs::metadata(SCRIPTS).map_err(Failure::file(Path::new(SCRIPTS)))?;
-        Ok(Self { python: python.to_owned(), is_quick, ready: BTreeMap::new() })
+        Ok(Self { python: python.to_owned(), is_quick })
     }
 
-    /// Runs a peer on work for which flatmin took `own_seconds`.
+    /// Runs a peer on work for which flatmin took `own_seconds`. Gives its time, or the reason why
+    /// there is none.
     ///
     /// # Errors
-    /// [`Failure`] when its inputs cannot be written.
+    /// [`Failure`] when the interpreter cannot be started.
     pub(crate) fn ask(
-        &mut self,
+        &self,
         peer: &Peer,
-        work: Work,
+        work: &Ready,
         own_seconds: f64,
-    ) -> Result<Answer, Failure> {
-        let Ready { folder, start, answer } = match self.ready.entry(work) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(work.prepare().ready()?),
-        };
+    ) -> Result<Result<PeerTime, String>, Failure> {
+        let Ready { name, folder, start, answer } = work;
         let result = folder.path().join("result.npz");
         // The previous peer may have left a result.
         let _ = fs::remove_file(&result);
         let mut command = Command::new(&self.python);
         // No byte code is written, since the folder of the scripts may be read-only.
         command.arg("-B").arg(Path::new(SCRIPTS).join(peer.script)).arg(folder.path());
-        command.arg(if self.is_quick { "0" } else { "3" }).arg(work.name()).args(peer.variant);
+        command.arg(if self.is_quick { "0" } else { "3" }).arg(name).args(peer.variant);
         let output = output(command.envs(ONE_THREAD))?;
         if !output.status.success() {
-            return Ok(Answer::None(last_line(&output)));
+            return Ok(Err(last_line(&output)));
         }
         let said = String::from_utf8_lossy(&output.stdout);
-        let said = said.lines().rev().find_map(|line| serde_json::from_str::<Said>(line).ok());
-        let Some(Said { seconds, minimum, version }) = said else {
-            return Ok(Answer::None("it did not say how long it took".to_owned()));
+        let said = said.lines().rev().find_map(|line| serde_json::from_str::<PeerTime>(line).ok());
+        let Some(mut time) = said else {
+            return Ok(Err("it did not say how long it took".to_owned()));
         };
         let found =
             ArrayFile::open(&result).and_then(|file| file.array(Some("result"), &[])?.values());
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => return Ok(Answer::None(error.to_string())),
-        };
-        let agrees = difference(&found, answer, start);
-        let ratio = seconds / own_seconds;
-        Ok(Answer::Time(PeerTime { seconds, minimum, ratio, version, agrees }))
+        Ok(found.map_err(|error| error.to_string()).map(|found| {
+            time.agrees = difference(&found, answer, start);
+            time.ratio = time.seconds / own_seconds;
+            time
+        }))
     }
-}
-
-/// The line that a script prints.
-#[derive(Debug, Deserialize)]
-struct Said {
-    seconds: f64,
-    minimum: f64,
-    version: String,
 }
 
 /// `‖found − answer‖ / ‖answer − start‖`; NaN where they cannot be compared.
@@ -301,7 +291,7 @@ mod tests {
     use flatmin_optim::{Kernel as _, ReluKernel};
     use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
-    use super::{Work, difference};
+    use super::{DIAGONAL_GD, DIAGONAL_SGD, PRODUCT, RELU_GD, RELU_SGD, difference};
 
     #[test]
     fn differences_are_relative_to_the_way_gone() {
@@ -312,15 +302,15 @@ mod tests {
     /// If they did not, a peer that does nothing, or does not clip, would agree.
     #[test]
     fn steps_move_the_parameters_and_some_are_clipped() {
-        for work in [Work::ReluSgd, Work::ReluGd, Work::DiagonalSgd, Work::DiagonalGd] {
-            let prepared = work.prepare();
+        for work in [RELU_SGD, RELU_GD, DIAGONAL_SGD, DIAGONAL_GD] {
+            let prepared = (work.prepare)();
             assert!(difference(&prepared.start, &prepared.answer, &prepared.start) > 0.99);
         }
         let Steps { model, data, initial, order } = flatmin_workloads::relu();
         let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
         let segment = kernel.single_steps(&order, &[LEARNING_RATE; SAMPLES], CLIP_NORM);
         assert!((1..segment.steps).contains(&segment.clipped_steps), "{segment:?}");
-        let product = Work::Product.prepare();
+        let product = (PRODUCT.prepare)();
         assert!(product.answer.iter().any(|value| *value != 0.0));
     }
 }

@@ -49,14 +49,6 @@ pub(super) struct Record {
     pub(super) bench: &'static Bench,
 }
 
-impl Record {
-    /// The fastest peer.
-    pub(super) fn fastest(&self) -> Option<(&'static str, &PeerTime)> {
-        let peers = self.peers.iter().map(|(name, peer)| (*name, peer));
-        peers.min_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds))
-    }
-}
-
 /// A rate of the processor that limits are computed from.
 #[derive(Debug, Serialize)]
 pub(super) struct LimitRecord {

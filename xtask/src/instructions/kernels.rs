@@ -16,7 +16,7 @@ use flatmin_theory::{
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps};
 
-use crate::named::Named;
+use crate::named::Names;
 
 /// A kernel.
 #[derive(Debug)]
@@ -28,14 +28,9 @@ pub(crate) struct Kernel {
     pub(crate) run: fn(),
 }
 
-impl Named for Kernel {
-    const KIND: &'static str = "kernels";
-    const ALL: &'static [Self] = KERNELS;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
+/// The kernels by name.
+pub(crate) const NAMES: Names<Kernel> =
+    Names { kind: "kernels", all: KERNELS, name: |kernel| kernel.name };
 
 /// A pattern that the name of [`counted`] matches under every mangling scheme of the compiler.
 pub(crate) const COUNTED: &str = "*instructions*kernels*counted*";
@@ -46,6 +41,13 @@ fn counted(work: &mut dyn FnMut()) {
     work();
     // Without a statement after it the call would become a jump, and callgrind would see no return.
     black_box(());
+}
+
+/// Counts the instructions of the work, and keeps its result from being optimised away.
+fn count<T>(mut work: impl FnMut() -> T) {
+    counted(&mut || {
+        black_box(work());
+    });
 }
 
 const fn kernel(name: &'static str, work: &'static str, run: fn()) -> Kernel {
@@ -72,9 +74,7 @@ const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NO
 
 fn sgd_steps(order: &[u32], kernel: &mut dyn flatmin_optim::Kernel) {
     let rates = [UPDATE.learning_rate; SAMPLES];
-    counted(&mut || {
-        black_box(kernel.single_steps(black_box(order), &rates, UPDATE.clip_norm));
-    });
+    count(|| kernel.single_steps(black_box(order), &rates, UPDATE.clip_norm));
 }
 
 fn sgd_steps_relu() {
@@ -94,9 +94,7 @@ fn sgd_steps_mlp() {
 }
 
 fn gd_step(kernel: &mut dyn flatmin_optim::Kernel) {
-    counted(&mut || {
-        black_box(kernel.full_step(black_box(UPDATE)));
-    });
+    count(|| kernel.full_step(black_box(UPDATE)));
 }
 
 fn gd_step_relu() {
@@ -116,7 +114,7 @@ fn dense_product() {
     let (weights, _) = model.split(&initial);
     let weights = MatRef::from_column_major_slice(weights, data.inputs().columns(), model.width());
     let mut out = Mat::zeros(SAMPLES, model.width());
-    counted(&mut || {
+    count(|| {
         let inputs = black_box(data.inputs().as_mat());
         matmul(out.as_mut(), Accum::Replace, inputs, weights, 1.0);
         black_box(&mut out);
@@ -144,21 +142,13 @@ fn one_sample() -> Batch {
 
 fn eigendecomposition() {
     let mut gram = Some(gram());
-    counted(&mut || {
-        let minimum = gram.take().map(|gram| Minimum::from_gram(gram, Parallelism::Sequential));
-        black_box(&minimum);
-    });
+    count(|| gram.take().map(|gram| Minimum::from_gram(gram, Parallelism::Sequential)));
 }
 
 fn threshold() {
     let minimum = minimum();
-    let sequential = Parallelism::Sequential;
-    let options = ThresholdOptions { parallelism: sequential, ..ThresholdOptions::default() };
-    counted(&mut || {
-        black_box(
-            threshold_with(black_box(&minimum), &Optimizer::sgd(), &one_sample(), &options).ok(),
-        );
-    });
+    let options = ThresholdOptions::default();
+    count(|| threshold_with(black_box(&minimum), &Optimizer::sgd(), &one_sample(), &options).ok());
 }
 
 fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
@@ -170,7 +160,7 @@ fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
 fn second_moments() {
     let minimum = minimum();
     let mut moments = SecondMoments::new(&sgd(&minimum));
-    counted(&mut || {
+    count(|| {
         moments.step();
         black_box(&mut moments);
     });
@@ -182,27 +172,23 @@ fn replicas() {
     let rank = minimum.eigenvalues().len();
     let form = RowMatrix::from_fn(rank, rank, |i, j| f64::from(u8::from(i == j)));
     let options = SimulationOptions { replicas: 100, steps: &[20], start: Start::Signs, seed: 0 };
-    counted(&mut || {
-        black_box(simulate(&sgd, black_box(&form), options).ok());
-    });
+    count(|| simulate(&sgd, black_box(&form), options).ok());
 }
 
 fn metrics_relu() {
     let Steps { model, data, initial, .. } = flatmin_workloads::relu();
-    counted(&mut || {
-        black_box(gauss_newton_sharpness(&model, black_box(&initial), data.inputs()).ok());
-    });
+    count(|| gauss_newton_sharpness(&model, black_box(&initial), data.inputs()).ok());
 }
 
 fn hessian_vector_product() {
     let Steps { model, data, initial, .. } =
         flatmin_workloads::mlp(&[64, 128, 128, 10], Activation::Tanh);
-    let sequential = Parallelism::Sequential;
-    let options = CurvatureOptions { parallelism: sequential, ..CurvatureOptions::default() };
+    let parallelism = Parallelism::Sequential;
+    let options = CurvatureOptions { parallelism, ..CurvatureOptions::default() };
     let hessian = hessian_with(&model, &initial, &data, &options).expect("data for the model");
     let p = model.parameter_count();
     let mut image = Mat::zeros(p, 1);
-    counted(&mut || {
+    count(|| {
         let vector = black_box(MatRef::from_column_major_slice(&initial, p, 1));
         hessian.apply(vector, image.as_mut());
         black_box(&mut image);

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,11 +20,10 @@ use flatmin_host::{Exit, print, shown, to_json, write};
 use flatmin_linalg::simd::{self, InstructionSet};
 use serde::{Deserialize, Serialize};
 
-use self::kernels::{COUNTED, KERNELS, Kernel};
+use self::kernels::{COUNTED, KERNELS, Kernel, NAMES};
 use crate::build_info::{PROFILE, TOOLCHAIN};
 use crate::failure::Failure;
-use crate::named;
-use crate::process::last_line;
+use crate::process::{installed, last_line, read_json};
 use crate::program::XTASK;
 
 /// A count may differ from the recorded one by this many per cent.
@@ -41,7 +39,7 @@ const REMEDY: &str =
 #[derive(Debug, Args)]
 pub(crate) struct InstructionsArguments {
     /// Only these kernels.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = named::find::<Kernel>)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = |name: &str| NAMES.find(name))]
     only: Vec<&'static Kernel>,
     /// The recorded counts.
     #[arg(long, value_name = "FILE", default_value = "xtask/golden/instructions.json")]
@@ -50,7 +48,7 @@ pub(crate) struct InstructionsArguments {
     #[arg(long, conflicts_with = "only")]
     renew: bool,
     /// Run this kernel once. The task runs itself this way under callgrind.
-    #[arg(long, value_name = "NAME", hide = true, value_parser = named::find::<Kernel>)]
+    #[arg(long, value_name = "NAME", hide = true, value_parser = |name: &str| NAMES.find(name))]
     run: Option<&'static Kernel>,
 }
 
@@ -75,15 +73,13 @@ pub(crate) fn instructions(arguments: &InstructionsArguments) -> Result<Exit, Fa
         return Ok(Exit::Done);
     }
     let stored = if arguments.renew { None } else { Some(read(&arguments.golden)?) };
-    let mut kernels = BTreeMap::new();
-    for kernel in named::select(&arguments.only, |_| true) {
-        kernels.insert(kernel.name.to_owned(), count(kernel)?);
-    }
+    let kernels = NAMES.select(&arguments.only, |_| true).into_iter();
+    let kernels = kernels.map(|kernel| Ok((kernel.name.to_owned(), count(kernel)?)));
     let measured = Counts {
         schema: SCHEMA.to_owned(),
         profile: PROFILE.to_owned(),
         toolchain: TOOLCHAIN.map(str::to_owned),
-        kernels,
+        kernels: kernels.collect::<Result<_, Failure>>()?,
     };
     print(&table(stored.as_ref(), &measured))?;
     let Some(mut stored) = stored else {
@@ -119,9 +115,7 @@ fn is_accepted(stored: &Counts, measured: &Counts, golden: &Path) -> bool {
 
 /// The recorded counts, refused if they are of another kind of build.
 fn read(path: &Path) -> Result<Counts, Failure> {
-    let bytes = fs::read(path).map_err(Failure::file(path))?;
-    let counts: Counts =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::file(path)(error.into()))?;
+    let counts: Counts = read_json(path)?;
     if counts.schema != SCHEMA || counts.profile != PROFILE {
         return Err(Failure::Program(format!(
             "{}: {} of profile {}, not {SCHEMA} of profile {PROFILE}, cannot be compared",
@@ -150,14 +144,8 @@ fn count(kernel: &Kernel) -> Result<u64, Failure> {
         .env_clear()
         .envs(["PATH", "VALGRIND_LIB"].into_iter().filter_map(kept))
         .env(simd::VARIABLE, InstructionSet::Avx2.name());
-    let output = command.output().map_err(|source| match source.kind() {
-        ErrorKind::NotFound => Failure::NotInstalled {
-            program: "valgrind",
-            source,
-            remedy: "install it, on Debian with `apt-get install valgrind`",
-        },
-        _ => Failure::file(Path::new("valgrind"))(source),
-    })?;
+    let remedy = "install it, on Debian with `apt-get install valgrind`";
+    let output = installed(&mut command, remedy)?;
     if !output.status.success() {
         let line = last_line(&output);
         return Err(Failure::Program(format!("{} under valgrind: {line}", kernel.name)));

@@ -9,7 +9,7 @@ mod page;
 use flatmin_experiments::{Claim, Measured, Verdict};
 use flatmin_figures::{escape, plain};
 
-use page::{Page, fragment, relative_link, typeset};
+use page::{fragment, paragraphs, relative_link, table, typeset, unless_empty};
 
 /// Everything the page shows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -51,16 +51,22 @@ pub struct Section {
 
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing is loaded, run or sent; only the page's own styles apply.
+/// The page loads, runs and sends nothing; only its own styles apply.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+const FOOTER: &str = "<footer>\n<p>Made by <code>cargo xtask reproduce</code>, which writes this \
+                      page, the figures and the tables from the stored results of the runs; the \
+                      same command makes them again.</p>\n</footer>\n";
 
 impl Report {
     /// The page as a complete HTML document.
     pub fn to_html(&self) -> String {
-        let mut page = Page::default();
         let (title, heading) = (escape(&plain(&self.title)), typeset(&self.title));
-        page.line(format_args!(
+        let (summary, contents) = (paragraphs(&self.summary), self.contents());
+        let (claims, facts) = (self.claims(), self.facts());
+        let sections: String = self.sections.iter().map(Section::to_html).collect();
+        format!(
             r#"<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -74,67 +80,48 @@ impl Report {
 </head>
 <body>
 <header>
-<h1>{heading}</h1>"#
-        ));
-        page.paragraphs(&self.summary);
-        page.line(format_args!("</header>"));
-        self.write_contents(&mut page);
-        page.line(format_args!("<main>"));
-        self.write_claims(&mut page);
-        for section in &self.sections {
-            section.write(&mut page);
-        }
-        self.write_facts(&mut page);
-        page.line(format_args!(
-            "</main>\n<footer>\n<p>Made by <code>cargo xtask reproduce</code>, which writes this page, the \
-             figures and the tables from the stored results of the runs; the same command makes them \
-             again.</p>\n</footer>\n</body>\n</html>"
-        ));
-        page.buffer
+<h1>{heading}</h1>
+{summary}</header>
+{contents}<main>
+{claims}{sections}{facts}</main>
+{FOOTER}</body>
+</html>
+"#
+        )
     }
 
-    fn write_contents(&self, page: &mut Page) {
-        page.line(format_args!(
-            "<nav aria-labelledby=\"contents\">\n<h2 id=\"contents\">Contents</h2>\n<ol>"
-        ));
-        page.line(format_args!(r##"<li><a href="#claims">Claims</a></li>"##));
-        for section in &self.sections {
-            let (id, title) = (fragment(&section.id), typeset(&section.title));
-            page.line(format_args!(r##"<li><a href="#figure-{id}">{title}</a></li>"##));
-        }
+    fn contents(&self) -> String {
+        let item =
+            |anchor: &str, title: &str| format!("<li><a href=\"#{anchor}\">{title}</a></li>\n");
+        let figure = |section: &Section| {
+            item(&format!("figure-{}", fragment(&section.id)), &typeset(&section.title))
+        };
+        let mut items = item("claims", "Claims");
+        items.extend(self.sections.iter().map(figure));
         if !self.facts.is_empty() {
-            page.line(format_args!(r##"<li><a href="#setup">How this was run</a></li>"##));
+            items += &item("setup", "How this was run");
         }
-        page.line(format_args!("</ol>\n</nav>"));
+        format!(
+            "<nav aria-labelledby=\"contents\">\n<h2 id=\"contents\">Contents</h2>\n<ol>\n{items}</ol>\n</nav>\n"
+        )
     }
 
-    fn write_claims(&self, page: &mut Page) {
-        page.line(format_args!("<section>\n<h2 id=\"claims\">Claims</h2>"));
+    fn claims(&self) -> String {
         let (headline, class) = (escape(&self.headline()), self.worst().word());
-        page.line(format_args!(r#"<p class="headline {class}">{headline}</p>"#));
-        if self.claims.is_empty() {
-            page.line(format_args!("</section>"));
-            return;
-        }
-        page.line(format_args!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"claims\">\n\
-             <table class=\"verdicts\">\n<thead><tr><th scope=\"col\">Verdict</th>\
-             <th scope=\"col\">Claim</th><th scope=\"col\">In words</th></tr></thead>\n<tbody>"
-        ));
-        for claim in &self.claims {
-            let (class, badge) = (claim.verdict.word(), badge(claim.verdict));
-            let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
-            let sentence = typeset(&claim.sentence);
-            page.line(format_args!(
-                r##"<tr class="{class}"><td>{badge}</td><th scope="row"><a href="#claim-{anchor}">{id}</a></th><td>{sentence}</td></tr>"##
-            ));
-        }
-        page.line(format_args!("</tbody>\n</table>\n</div>"));
-        page.line(format_args!("<h3>What was measured</h3>"));
-        for claim in &self.claims {
-            write_claim(claim, page);
-        }
-        page.line(format_args!("</section>"));
+        let rows: String = self.claims.iter().map(claim_row).collect();
+        let articles: String = self.claims.iter().map(claim_article).collect();
+        let tables = unless_empty(&rows, |rows| {
+            format!(
+                "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"claims\">\n\
+                 <table class=\"verdicts\">\n<thead><tr><th scope=\"col\">Verdict</th>\
+                 <th scope=\"col\">Claim</th><th scope=\"col\">In words</th></tr></thead>\n\
+                 <tbody>\n{rows}</tbody>\n</table>\n</div>\n<h3>What was measured</h3>\n{articles}"
+            )
+        });
+        format!(
+            "<section>\n<h2 id=\"claims\">Claims</h2>\n\
+             <p class=\"headline {class}\">{headline}</p>\n{tables}</section>\n"
+        )
     }
 
     /// The count in words, with the names of the claims that do not hold.
@@ -167,85 +154,84 @@ impl Report {
         }
     }
 
-    fn write_facts(&self, page: &mut Page) {
-        if self.facts.is_empty() {
-            return;
-        }
-        page.line(format_args!(
-            "<section>\n<h2 id=\"setup\">How this was run</h2>\n<table class=\"facts\">\n<tbody>"
-        ));
-        for (name, value) in &self.facts {
+    fn facts(&self) -> String {
+        let row = |(name, value): &(String, String)| {
             let (name, value) = (typeset(name), typeset(value));
-            page.line(format_args!(r#"<tr><th scope="row">{name}</th><td>{value}</td></tr>"#));
-        }
-        page.line(format_args!("</tbody>\n</table>\n</section>"));
+            format!("<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>\n")
+        };
+        unless_empty(&self.facts.iter().map(row).collect::<String>(), |rows| {
+            format!(
+                "<section>\n<h2 id=\"setup\">How this was run</h2>\n\
+                 <table class=\"facts\">\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n"
+            )
+        })
     }
 }
 
-/// The predicate, the source, the note and the measurements of a claim.
-fn write_claim(claim: &Claim, page: &mut Page) {
+/// The verdict of a claim and the claim in words.
+fn claim_row(claim: &Claim) -> String {
     let (class, badge) = (claim.verdict.word(), badge(claim.verdict));
     let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
     let sentence = typeset(&claim.sentence);
-    page.line(format_args!(
-        "<article class=\"claim {class}\" id=\"claim-{anchor}\">\n<h4>{badge} {id}: {sentence}</h4>"
-    ));
-    let predicate = typeset(&claim.predicate);
-    page.line(format_args!("<p><b>Tested:</b> {predicate}</p>"));
-    if !claim.source.is_empty() {
-        let source = escape(&claim.source);
-        page.line(format_args!("<p class=\"source\">Source: {source}</p>"));
-    }
-    if !claim.note.is_empty() {
-        page.line(format_args!("<div class=\"note\">"));
-        page.paragraphs(&claim.note);
-        page.line(format_args!("</div>"));
-    }
+    format!(
+        "<tr class=\"{class}\"><td>{badge}</td>\
+         <th scope=\"row\"><a href=\"#claim-{anchor}\">{id}</a></th><td>{sentence}</td></tr>\n"
+    )
+}
+
+/// The predicate, the source, the note and the measurements of a claim.
+fn claim_article(claim: &Claim) -> String {
+    let (class, badge) = (claim.verdict.word(), badge(claim.verdict));
+    let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
+    let (sentence, predicate) = (typeset(&claim.sentence), typeset(&claim.predicate));
+    let source = unless_empty(&claim.source, |source| {
+        format!("<p class=\"source\">Source: {}</p>\n", escape(source))
+    });
+    let note = unless_empty(&claim.note, |note| {
+        format!("<div class=\"note\">\n{}</div>\n", paragraphs(note))
+    });
     let headers = ["Quantity", "Median", "Minimum", "Maximum", "Runs"].map(str::to_owned);
-    let row = |measured: &Measured| {
-        let [median, minimum, maximum] = measured.display();
-        vec![measured.quantity.clone(), median, minimum, maximum, measured.runs.to_string()]
-    };
-    let rows: Vec<Vec<String>> = claim.measured.iter().map(row).collect();
-    page.table(&format!("measured for {}", claim.id), &headers, &rows);
-    page.line(format_args!("</article>"));
+    let rows: Vec<Vec<String>> = claim.measured.iter().map(measured_cells).collect();
+    let measured = table(&format!("measured for {}", claim.id), &headers, &rows);
+    format!(
+        "<article class=\"claim {class}\" id=\"claim-{anchor}\">\n<h4>{badge} {id}: {sentence}</h4>\n\
+         <p><b>Tested:</b> {predicate}</p>\n{source}{note}{measured}</article>\n"
+    )
+}
+
+/// Quantity, median, minimum, maximum and number of runs.
+fn measured_cells(measured: &Measured) -> Vec<String> {
+    let [median, minimum, maximum] = measured.display();
+    vec![measured.quantity.clone(), median, minimum, maximum, measured.runs.to_string()]
 }
 
 impl Section {
-    fn write(&self, page: &mut Page) {
+    fn to_html(&self) -> String {
         let (id, title) = (fragment(&self.id), typeset(&self.title));
-        page.line(format_args!(
-            "<section class=\"experiment\">\n<h2 id=\"figure-{id}\">{title}</h2>"
-        ));
-        page.paragraphs(&self.shows);
-        if !self.svg.is_empty() {
-            let svg = &self.svg;
-            page.line(format_args!(
+        let shows = paragraphs(&self.shows);
+        let figure = unless_empty(&self.svg, |svg| {
+            format!(
                 "<figure>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
-                 aria-labelledby=\"figure-{id}\">\n{svg}</div>\n</figure>"
-            ));
-        }
-        if !self.how.is_empty() {
-            page.line(format_args!("<h3>How it was run</h3>"));
-            page.paragraphs(&self.how);
-        }
-        let files = [("Data", &self.table_file), ("Figure", &self.figure_file)];
-        let links: Vec<String> = files
-            .into_iter()
-            .filter(|(_, file)| !file.is_empty())
-            .map(|(name, file)| {
-                format!("{name}: <a href=\"{}\">{}</a>", relative_link(file), escape(file))
-            })
-            .collect();
-        if !links.is_empty() {
-            page.line(format_args!("<p class=\"files\">{}</p>", links.join(" · ")));
-        }
-        if !self.rows.is_empty() {
-            page.line(format_args!("<details>\n<summary>Summary table</summary>"));
-            page.table(&format!("summary of {}", self.title), &self.headers, &self.rows);
-            page.line(format_args!("</details>"));
-        }
-        page.line(format_args!("</section>"));
+                 aria-labelledby=\"figure-{id}\">\n{svg}</div>\n</figure>\n"
+            )
+        });
+        let how =
+            unless_empty(&self.how, |how| format!("<h3>How it was run</h3>\n{}", paragraphs(how)));
+        let link = |name: &str, file: &String| {
+            let (link, text) = (relative_link(file), escape(file));
+            (!file.is_empty()).then(|| format!("{name}: <a href=\"{link}\">{text}</a>"))
+        };
+        let links = [link("Data", &self.table_file), link("Figure", &self.figure_file)];
+        let links = links.into_iter().flatten().collect::<Vec<String>>().join(" · ");
+        let links = unless_empty(&links, |links| format!("<p class=\"files\">{links}</p>\n"));
+        let table = table(&format!("summary of {}", self.title), &self.headers, &self.rows);
+        let table = unless_empty(&table, |table| {
+            format!("<details>\n<summary>Summary table</summary>\n{table}</details>\n")
+        });
+        format!(
+            "<section class=\"experiment\">\n<h2 id=\"figure-{id}\">{title}</h2>\n\
+             {shows}{figure}{how}{links}{table}</section>\n"
+        )
     }
 }
 

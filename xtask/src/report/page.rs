@@ -1,7 +1,5 @@
 //! HTML text: escaping, paragraphs and tables.
 
-use std::fmt;
-
 use flatmin_figures::{Level, escape, levels, plain};
 
 /// Escaped text, with `_{…}` as a subscript, as in the figures.
@@ -31,66 +29,52 @@ pub(super) fn relative_link(path: &str) -> String {
     format!("./{}", encoded.trim_start_matches('/'))
 }
 
-/// A growing page.
-#[derive(Debug, Default)]
-pub(super) struct Page {
-    pub(super) buffer: String,
+/// The markup for a text; an empty text has none.
+pub(super) fn unless_empty(text: &str, markup: impl FnOnce(&str) -> String) -> String {
+    if text.is_empty() { String::new() } else { markup(text) }
 }
 
-impl Page {
-    /// Appends markup and a newline; whatever comes from outside must have been escaped.
-    pub(super) fn line(&mut self, markup: fmt::Arguments<'_>) {
-        use fmt::Write;
-        self.buffer.write_fmt(markup).expect("writing to a String cannot fail");
-        self.buffer.push('\n');
-    }
-
-    /// Escaped text, a paragraph for every part between blank lines.
-    pub(super) fn paragraphs(&mut self, text: &str) {
-        for part in text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()) {
-            let part = typeset(part);
-            self.line(format_args!("<p>{part}</p>"));
-        }
-    }
-
-    /// A table that scrolls sideways where it is too wide; nothing without rows. Columns that hold
-    /// numbers only are set flush right.
-    pub(super) fn table(&mut self, name: &str, headers: &[String], rows: &[Vec<String>]) {
-        if rows.is_empty() {
-            return;
-        }
-        let columns = rows.iter().map(Vec::len).chain([headers.len()]).max().unwrap_or(0);
-        let class = |column: usize| {
-            let mut cells = rows.iter().filter_map(|row| row.get(column));
-            if cells.all(|cell| is_numeric(cell)) { " class=\"number\"" } else { "" }
-        };
-        let classes: Vec<&str> = (0..columns).map(class).collect();
-        let name = escape(&plain(name));
-        self.line(format_args!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n<table>"
-        ));
-        let cells = |tag: &str, texts: &[String]| -> String {
-            let cell = |(column, class): (usize, &&str)| {
-                let text = typeset(texts.get(column).map_or("", String::as_str));
-                let open = if tag == "th" { "th scope=\"col\"" } else { tag };
-                format!("<{open}{class}>{text}</{tag}>")
-            };
-            classes.iter().enumerate().map(cell).collect()
-        };
-        if !headers.is_empty() {
-            let head = cells("th", headers);
-            self.line(format_args!("<thead><tr>{head}</tr></thead>"));
-        }
-        self.line(format_args!("<tbody>"));
-        for row in rows {
-            let row = cells("td", row);
-            self.line(format_args!("<tr>{row}</tr>"));
-        }
-        self.line(format_args!("</tbody>\n</table>\n</div>"));
-    }
+/// Escaped text, a paragraph for every part between blank lines.
+pub(super) fn paragraphs(text: &str) -> String {
+    let parts = text.split("\n\n").map(str::trim).filter(|part| !part.is_empty());
+    let paragraph = |part| format!("<p>{}</p>\n", typeset(part));
+    parts.map(paragraph).collect()
 }
 
-/// Says that a cell looks like a number, a range of numbers, or nothing.
+/// A table that scrolls sideways where it is too wide; nothing without rows. Columns that hold
+/// numbers only are set flush right.
+pub(super) fn table(name: &str, headers: &[String], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let columns = rows.iter().map(Vec::len).chain([headers.len()]).max().unwrap_or(0);
+    let class = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column));
+        if cells.all(|cell| is_numeric(cell)) { " class=\"number\"" } else { "" }
+    };
+    let classes: Vec<&str> = (0..columns).map(class).collect();
+    let cells = |tag: &str, texts: &[String]| -> String {
+        let cell = |(column, class): (usize, &&str)| {
+            let text = typeset(texts.get(column).map_or("", String::as_str));
+            let open = if tag == "th" { "th scope=\"col\"" } else { tag };
+            format!("<{open}{class}>{text}</{tag}>")
+        };
+        classes.iter().enumerate().map(cell).collect()
+    };
+    let head = match headers {
+        [] => String::new(),
+        headers => format!("<thead><tr>{}</tr></thead>\n", cells("th", headers)),
+    };
+    let row = |row: &Vec<String>| format!("<tr>{}</tr>\n", cells("td", row));
+    let body: String = rows.iter().map(row).collect();
+    let name = escape(&plain(name));
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n<table>\n\
+         {head}<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+    )
+}
+
+/// True if a cell looks like a number, a range of numbers, or nothing.
 fn is_numeric(cell: &str) -> bool {
     let mark = |c: char| c.is_ascii_digit() || " .,+-−–—e%∞[]()·×⁻⁰¹²³⁴⁵⁶⁷⁸⁹/\u{2009}".contains(c);
     matches!(cell, "inf" | "-inf" | "NaN") || cell.chars().all(mark)

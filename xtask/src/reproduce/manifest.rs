@@ -18,7 +18,7 @@ use crate::program::XTASK;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// `manifest.json`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) version: String,
     pub(crate) commit: Option<String>,
@@ -56,7 +56,6 @@ impl Manifest {
             commit: commit(),
             command_line: format!("cargo xtask {}", arguments.join(" ")),
             profile: settings.profile.id().to_owned(),
-            experiments: Vec::new(),
             seed: settings.seed,
             seeds: settings.seeds,
             host,
@@ -64,11 +63,7 @@ impl Manifest {
             simd_path: flatmin_linalg::simd::instruction_set().to_owned(),
             toolchain: TOOLCHAIN.map(str::to_owned),
             started: utc_now(),
-            seconds: 0.0,
-            cells_computed: 0,
-            cells_reused: 0,
-            peak_memory_bytes: None,
-            seconds_per_cell: BTreeMap::new(),
+            ..Self::default()
         }
     }
 

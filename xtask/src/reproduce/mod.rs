@@ -6,7 +6,7 @@ mod outputs;
 mod run;
 mod store;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub(crate) use self::manifest::Manifest;
 use self::outputs::{Included, write_outputs};
 pub(crate) use self::store::CellFile;
-use self::store::{Loaded, Store};
+use self::store::Store;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -98,7 +98,7 @@ pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<Exit, Failure>
     let cells = expand(&experiments, &settings);
     let default = || PathBuf::from("results").join(settings.profile.id());
     let out = arguments.out.clone().unwrap_or_else(default);
-    let store = Store::new(out.join("cells"));
+    let store = Store { folder: out.join("cells") };
     let reproduction = Reproduction { arguments, settings, experiments, cells, out, store };
     if arguments.plan {
         reproduction.plan()
@@ -144,7 +144,7 @@ impl Reproduction<'_> {
         let found = self.cells.iter().position(|spec| spec.key() == key);
         let index = found.ok_or_else(|| Failure::UnknownCell(hash.to_owned()))?;
         let cells = &self.cells[index..=index];
-        make_writable(self.store.folder())?;
+        make_writable(&self.store.folder)?;
         let (_, missing) = self.look_up(cells)?;
         run::stop_on_interrupt();
         let seconds = run::run(&self.store, missing, 1, self.arguments.fresh)?.get(&key).copied();
@@ -170,7 +170,7 @@ impl Reproduction<'_> {
     fn all(&self) -> Result<Exit, Failure> {
         let (start, out) = (Instant::now(), &self.out);
         let threads = self.arguments.threads.map_or(0, usize::from);
-        for folder in [out, self.store.folder(), &out.join("tables"), &out.join("figures")] {
+        for folder in [out, &self.store.folder, &out.join("tables"), &out.join("figures")] {
             make_writable(folder)?;
             sweep(folder)?;
         }
@@ -200,16 +200,14 @@ impl Reproduction<'_> {
     /// them then cannot give anything else.
     fn load_computed(&self, computed: &[&CellSpec], results: &mut Results) -> Result<(), Failure> {
         for spec in computed {
-            let reason = match self.store.load(spec)? {
-                Loaded::Stored(result) => {
-                    results.insert(spec.key(), result);
-                    continue;
+            match self.store.load(spec)? {
+                Ok(result) => drop(results.insert(spec.key(), result)),
+                Err(reason) => {
+                    let reason =
+                        reason.unwrap_or_else(|| "it was removed while this ran".to_owned());
+                    return Err(self.store.unreadable(spec, reason));
                 }
-                Loaded::Missing => "it was removed while this ran".to_owned(),
-                Loaded::Damaged { reason, .. } => reason,
-            };
-            let (path, label) = (self.store.path(spec.key()), spec.label());
-            return Err(Failure::Unreadable { path, label, reason });
+            }
         }
         Ok(())
     }
@@ -219,17 +217,11 @@ impl Reproduction<'_> {
     fn add_stored(&self, results: &mut Results) -> Result<Vec<&'static Experiment>, Failure> {
         let mut included = Vec::new();
         for &experiment in EXPERIMENTS {
-            if self.experiments.contains(&experiment) {
+            let is_there = || self.out.join(format!("tables/{experiment}.csv")).exists();
+            if self.experiments.contains(&experiment)
+                || is_there() && self.add_if_complete(experiment, results)?
+            {
                 included.push(experiment);
-            } else if table_path(&self.out, experiment).exists() {
-                if self.add_if_complete(experiment, results)? {
-                    included.push(experiment);
-                } else {
-                    note(&format_args!(
-                        "{experiment}: some cells are not stored: its table and figure stay as they \
-                         are, claims and report leave it out"
-                    ));
-                }
             }
         }
         Ok(included)
@@ -245,15 +237,16 @@ impl Reproduction<'_> {
             if results.contains_key(&spec.key()) {
                 continue;
             }
-            let Loaded::Stored(result) = self.store.load(&spec)? else { return Ok(false) };
+            let Ok(result) = self.store.load(&spec)? else {
+                note(&format_args!(
+                    "{experiment}: some cells are not stored: its table and figure stay as they \
+                     are, claims and report leave it out"
+                ));
+                return Ok(false);
+            };
             added.insert(spec.key(), result);
         }
         results.extend(added);
         Ok(true)
     }
-}
-
-/// The table of an experiment in the folder of a reproduction.
-fn table_path(out: &Path, experiment: &Experiment) -> PathBuf {
-    out.join(format!("tables/{experiment}.csv"))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use flatmin_experiments::cell::Results;
 use flatmin_experiments::table::Value;
 use flatmin_experiments::{Claim, Experiment, Measured, Settings, Verdict, claims};
+use flatmin_figures::plain;
 use flatmin_host::{
     Exit, FileError, Format, SealedFile as _, duration, print, print_json, shown, to_json,
     write_own,
@@ -33,7 +34,7 @@ struct ClaimsFile<'a> {
     claims: &'a [Claim],
 }
 
-/// What `--format json` prints: `claims.json` and the paths of the rest.
+/// The output of `--format json`: `claims.json` and the paths of the rest.
 #[derive(Debug, Serialize)]
 struct Printed<'a> {
     #[serde(flatten)]
@@ -115,6 +116,8 @@ fn write_experiment(
     let svg = presentation.figure.to_svg();
     write_own(&out.join(&figure_file), svg.as_bytes())?;
     let summary = presentation.summary;
+    let row = |row: &Vec<Value>| row.iter().map(Value::to_short_field).collect();
+    let rows = summary.rows.iter().map(row).collect();
     Ok(Section {
         id: id.to_owned(),
         title: experiment.title.to_owned(),
@@ -123,11 +126,7 @@ fn write_experiment(
         svg,
         table_file,
         headers: summary.columns.iter().map(|column| column.name.to_owned()).collect(),
-        rows: summary
-            .rows
-            .iter()
-            .map(|row| row.iter().map(Value::to_short_field).collect())
-            .collect(),
+        rows,
         figure_file,
     })
 }
@@ -145,15 +144,14 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
         n => format!("{n} (from seed {})", manifest.seed),
     };
     let cells = format!("{} computed, {} reused", manifest.cells_computed, manifest.cells_reused);
-    let cell_time = duration(manifest.seconds_per_cell.values().sum());
-    // A run that was killed leaves no times, nor does `--cell`.
-    let (timed, all) =
-        (manifest.seconds_per_cell.len(), manifest.cells_computed + manifest.cells_reused);
-    let cell_time = if timed < all {
-        format!("{cell_time} for {timed} of {all}, unknown for the others")
-    } else {
-        cell_time
-    };
+    let mut cell_time = duration(manifest.seconds_per_cell.values().sum());
+    // A run that was killed leaves no times, nor does `--cell`. Writing to a String cannot fail, here
+    // and below.
+    let timed = manifest.seconds_per_cell.len();
+    let all = manifest.cells_computed + manifest.cells_reused;
+    if timed < all {
+        let _ = write!(cell_time, " for {timed} of {all}, unknown for the others");
+    }
     let facts = [
         ("Profile", manifest.profile.clone()),
         ("Seeds", seeds),
@@ -189,26 +187,23 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
 fn text_of(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
     let mut text = String::new();
     for claim in claims {
-        let verdict = match claim.verdict {
-            Verdict::Fails => "FAILS",
-            verdict => verdict.word(),
-        };
+        let fails = claim.verdict == Verdict::Fails;
+        let verdict = if fails { "FAILS" } else { claim.verdict.word() };
         let measured: Vec<String> = claim.measured.iter().take(2).map(measured_text).collect();
-        let line = format!("{:<4} {verdict:<9}  {}", claim.id, claim.sentence);
-        text += &without_markup(&line);
+        let _ = write!(text, "{:<4} {verdict:<9}  {}", claim.id, claim.sentence);
         if !measured.is_empty() {
-            text += &without_markup(&format!(" ({})", measured.join("; ")));
+            let _ = write!(text, " ({})", measured.join("; "));
         }
         text.push('\n');
-        if claim.verdict == Verdict::Fails {
-            text += &without_markup(&format!("     tested: {}\n", claim.predicate));
+        if fails {
+            let _ = writeln!(text, "     tested: {}", claim.predicate);
             if !claim.note.is_empty() {
-                text += &without_markup(&format!("     {}\n", claim.note));
+                let _ = writeln!(text, "     {}", claim.note);
             }
         }
     }
+    let mut text = plain(&text);
     let count = |verdict| claims.iter().filter(|claim| claim.verdict == verdict).count();
-    // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "\n{} claims: {} hold, {} fail, {} undecided\nreport: {}\ncells: {} computed, {} reused; {}",
@@ -233,25 +228,29 @@ fn measured_text(measured: &Measured) -> String {
     }
 }
 
-/// Text with `_{…}` subscripts written plainly: `λ_{max}` becomes `λ_max`.
-fn without_markup(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("_{") {
-        let (inside, after) = after.split_once('}').unwrap_or((after, ""));
-        plain.extend([before, "_", inside]);
-        rest = after;
-    }
-    plain + rest
-}
-
 #[cfg(test)]
 mod tests {
-    use super::without_markup;
+    use std::path::Path;
+
+    use flatmin_experiments::{Claim, Measured, Verdict};
+
+    use super::{Manifest, text_of};
 
     #[test]
     fn subscripts_are_plain_on_a_terminal() {
-        assert_eq!(without_markup("λ_{max} ≤ 2/η_{0}, a_b"), "λ_max ≤ 2/η_0, a_b");
-        assert_eq!(without_markup("open _{x"), "open _x");
+        let claim = Claim {
+            id: "C1".to_owned(),
+            sentence: "λ_{max} ≤ 2/η_{0}, a_b".to_owned(),
+            source: String::new(),
+            predicate: "x_{1} < 2".to_owned(),
+            measured: vec![Measured::new("y_{2}", &[1.0])],
+            runs: 1,
+            verdict: Verdict::Fails,
+            note: "see z_{3}".to_owned(),
+        };
+        let text = text_of(&[claim], &Manifest::default(), Path::new("out_{4}"));
+        let claim =
+            "C1   FAILS      λ_max ≤ 2/η_0, a_b (y_2 1)\n     tested: x_1 < 2\n     see z_3\n\n";
+        assert!(text.starts_with(claim) && text.contains("out_{4}/report.html"), "{text}");
     }
 }

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use flatmin_experiments::cell::{CellKey, CellSpec, Results};
 use flatmin_host::{Lock, Tasks, interrupt, note, shown};
 
-use super::store::{Loaded, Store};
+use super::store::Store;
 use crate::failure::Failure;
 use crate::program::XTASK;
 
@@ -24,7 +23,7 @@ pub(crate) fn stop_on_interrupt() {
 /// The stored results of `cells`, and the cells that have none. Warns of damaged files.
 ///
 /// # Errors
-/// As [`Store::load`].
+/// The errors of [`Store::load`].
 pub(crate) fn load<'a>(
     store: &Store,
     cells: &'a [CellSpec],
@@ -32,13 +31,12 @@ pub(crate) fn load<'a>(
     let (mut results, mut missing) = (Results::new(), Vec::new());
     for spec in cells {
         match store.load(spec)? {
-            Loaded::Stored(result) => {
-                results.insert(spec.key(), result);
-            }
-            Loaded::Missing => missing.push(spec),
-            Loaded::Damaged { path, reason } => {
-                let path = shown(&path);
-                XTASK.warn(&format_args!("{path}: {reason}; this cell is computed again"));
+            Ok(result) => drop(results.insert(spec.key(), result)),
+            Err(reason) => {
+                if let Some(reason) = reason {
+                    let path = shown(&store.path(spec.key()));
+                    XTASK.warn(&format_args!("{path}: {reason}; this cell is computed again"));
+                }
                 missing.push(spec);
             }
         }
@@ -71,17 +69,24 @@ enum Turn {
     Taken,
 }
 
-/// The shared state of the threads that compute cells.
+/// The threads that compute cells, and their shared state.
 struct Workers<'a> {
     store: &'a Store,
     fresh: bool,
     tasks: Tasks,
-    queue: Mutex<VecDeque<Queued<'a>>>,
     waits: Once,
-    failed: AtomicBool,
-    failure: Mutex<Option<Failure>>,
-    stored: AtomicUsize,
-    seconds: Mutex<Seconds>,
+    state: Mutex<State<'a>>,
+}
+
+#[derive(Default)]
+struct State<'a> {
+    /// Cells that another process had are at the end, so that those that nobody computes come
+    /// first.
+    queue: VecDeque<Queued<'a>>,
+    stored: usize,
+    seconds: Seconds,
+    /// The first failure. After it no cell is started.
+    failure: Option<Failure>,
 }
 
 /// Computes and stores cells on `threads` threads (0: one per core). Cells that another process
@@ -101,66 +106,63 @@ pub(crate) fn run(
     cells.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
     let total = cells.len();
     let cost = cells.iter().map(|cell| cell.cost()).sum();
-    let workers = Workers {
-        store,
-        fresh,
-        tasks: Tasks::new(total as u64, cost, "cells"),
-        queue: Mutex::new(cells.into_iter().map(|spec| Queued { spec, tries: 0 }).collect()),
-        waits: Once::new(),
-        failed: AtomicBool::new(false),
-        failure: Mutex::default(),
-        stored: AtomicUsize::new(0),
-        seconds: Mutex::default(),
-    };
+    let queue = cells.into_iter().map(|spec| Queued { spec, tries: 0 }).collect();
+    let tasks = Tasks::new(total as u64, cost, "cells");
+    let state = Mutex::new(State { queue, ..State::default() });
+    let workers = Workers { store, fresh, tasks, waits: Once::new(), state };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     pool.broadcast(|_| workers.take_turns());
-    let Workers { failure, stored, seconds, .. } = workers;
-    if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let state = workers.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let State { stored, seconds, failure, .. } = state;
+    if let Some(failure) = failure {
         return Err(failure);
     }
-    let stored = stored.into_inner();
     if stored < total {
-        let folder = store.folder().to_owned();
+        let folder = store.folder.clone();
         return Err(Failure::Interrupted { stored, total, folder });
     }
-    Ok(seconds.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(seconds)
 }
 
 impl<'a> Workers<'a> {
     /// Takes the next cell of the queue, again and again: the longest first.
     fn take_turns(&self) {
-        while !self.failed.load(Ordering::Relaxed) && !interrupt::requested() {
-            let (next, left) = self.pop();
-            let Some(Queued { spec, tries }) = next else { break };
+        while !interrupt::requested()
+            && let Some((Queued { spec, tries }, left)) = self.next()
+        {
             if tries > 0 {
                 self.pause(tries, left);
             }
             let task = self.tasks.start(&spec.label(), spec.cost());
-            match self.turn(spec) {
-                Ok(Turn::Taken) => {
-                    lock(&self.queue).push_back(Queued { spec, tries: tries + 1 });
-                    continue;
-                }
+            let turn = self.turn(spec);
+            let mut state = self.state();
+            match turn {
+                Ok(Turn::Taken) => state.queue.push_back(Queued { spec, tries: tries + 1 }),
                 Ok(Turn::Computed(seconds)) => {
-                    lock(&self.seconds).insert(spec.key(), seconds);
+                    state.seconds.insert(spec.key(), seconds);
+                    state.stored += 1;
                     task.finish(1);
                 }
-                Ok(Turn::Stored) => task.found_done(1),
-                Err(error) => {
-                    self.failed.store(true, Ordering::Relaxed);
-                    lock(&self.failure).get_or_insert(error);
-                    continue;
+                Ok(Turn::Stored) => {
+                    state.stored += 1;
+                    task.found_done(1);
+                }
+                Err(failure) => {
+                    state.failure.get_or_insert(failure);
                 }
             }
-            self.stored.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The next cell, and how many are left behind it. Cells that another process had are at the
-    /// end, so that those that nobody computes come first.
-    fn pop(&self) -> (Option<Queued<'a>>, usize) {
-        let mut queue = lock(&self.queue);
-        (queue.pop_front(), queue.len())
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next cell, and how many are left behind it; none after a failure.
+    fn next(&self) -> Option<(Queued<'a>, usize)> {
+        let mut state = self.state();
+        let next = state.queue.pop_front().filter(|_| state.failure.is_none())?;
+        Some((next, state.queue.len()))
     }
 
     /// Waits a share of the pause: everything left is computed by others, and each cell is looked
@@ -182,7 +184,7 @@ impl<'a> Workers<'a> {
             warn_without_locks(self.store);
         }
         // Another process may have stored it since the store was read.
-        if !self.fresh && matches!(self.store.load(spec)?, Loaded::Stored(_)) {
+        if !self.fresh && self.store.load(spec)?.is_ok() {
             return Ok(Turn::Stored);
         }
         let start = Instant::now();
@@ -195,15 +197,11 @@ impl<'a> Workers<'a> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Warns once that the file system of the cells has no locks.
 fn warn_without_locks(store: &Store) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        let folder = shown(store.folder());
+        let folder = shown(&store.folder);
         XTASK.warn(&format_args!(
             "{folder}: this file system has no locks: another process with the same cells would \
              compute them too, to the same bytes"

@@ -1,7 +1,8 @@
 //! The cell store: one file per result, checked when it is read.
 
+use std::fmt::Display;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flatmin_experiments::cell::{CODE_VERSION, CellKey, CellResult, CellSpec};
 use flatmin_host::{Layout, Lock, SealError, SealedFile, read_own, write_own};
@@ -12,22 +13,15 @@ use crate::failure::Failure;
 /// Largest cell file that is read, in bytes. Those of the paper take up to 32 kB.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A folder of cell files, `<hash>.json`.
+/// A folder of cell files, `<hash>.json`. It need not exist to be read.
 #[derive(Debug)]
 pub(crate) struct Store {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
-/// The state of a cell in the store.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    /// It is not stored.
-    Missing,
-    /// It is stored, with this result.
-    Stored(CellResult),
-    /// Its file cannot be trusted, for this reason.
-    Damaged { path: PathBuf, reason: String },
-}
+/// The stored result of a cell, or the reason why its file cannot be trusted; no reason if there is
+/// no file.
+pub(crate) type Loaded = Result<CellResult, Option<String>>;
 
 /// A cell file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,16 +72,6 @@ enum FileOfCellError {
 }
 
 impl Store {
-    /// The store in a folder. The folder need not exist to be read.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    /// The folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// The path of a cell file.
     pub(crate) fn path(&self, key: CellKey) -> PathBuf {
         self.folder.join(format!("{key}.json"))
@@ -112,21 +96,20 @@ impl Store {
         let bytes = match read_own(&path, MAX_BYTES, "a stored cell") {
             Ok(bytes) => bytes,
             Err(error) => match error.source.kind() {
-                io::ErrorKind::NotFound => return Ok(Loaded::Missing),
+                io::ErrorKind::NotFound => return Ok(Err(None)),
                 // This program did not write it: it is a link, a device, or too long.
                 io::ErrorKind::InvalidData => {
-                    let reason = error.source.to_string();
-                    return Ok(Loaded::Damaged { path, reason });
+                    return Ok(Err(Some(error.source.to_string())));
                 }
                 _ => return Err(error.into()),
             },
         };
         match CellFile::open_for(&bytes, spec) {
-            Ok(file) => Ok(Loaded::Stored(file.result)),
+            Ok(file) => Ok(Ok(file.result)),
             Err(FileOfCellError::Seal(source @ SealError::Newer { .. })) => {
                 Err(Failure::NewerSchema { path, source })
             }
-            Err(error) => Ok(Loaded::Damaged { path, reason: error.to_string() }),
+            Err(error) => Ok(Err(Some(error.to_string()))),
         }
     }
 
@@ -135,16 +118,16 @@ impl Store {
     /// # Errors
     /// [`Failure::File`], [`Failure::Unreadable`].
     pub(crate) fn save(&self, spec: &CellSpec, result: CellResult) -> Result<(), Failure> {
-        let path = self.path(spec.key());
-        let unreadable = |reason: String| Failure::Unreadable {
-            path: path.clone(),
-            label: spec.label(),
-            reason,
-        };
+        let unreadable = |error: &dyn Display| self.unreadable(spec, error.to_string());
         let file = CellFile::new(spec.clone(), result);
-        let text = file.to_sealed().map_err(|error| unreadable(error.to_string()))?;
-        CellFile::open_for(text.as_bytes(), spec).map_err(|error| unreadable(error.to_string()))?;
-        Ok(write_own(&path, text.as_bytes())?)
+        let text = file.to_sealed().map_err(|error| unreadable(&error))?;
+        CellFile::open_for(text.as_bytes(), spec).map_err(|error| unreadable(&error))?;
+        Ok(write_own(&self.path(spec.key()), text.as_bytes())?)
+    }
+
+    /// The failure of a cell that cannot be read back after it was stored.
+    pub(crate) fn unreadable(&self, spec: &CellSpec, reason: String) -> Failure {
+        Failure::Unreadable { path: self.path(spec.key()), label: spec.label(), reason }
     }
 }
 
@@ -163,7 +146,7 @@ mod tests {
     /// A store with one cell, whose file is edited before it is read.
     fn edited(edit: impl Fn(String) -> String) -> Result<Loaded, Failure> {
         let folder = tempfile::tempdir().unwrap();
-        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        let (store, spec) = (Store { folder: folder.path().to_owned() }, spec(0));
         store.save(&spec, spec.run().unwrap()).unwrap();
         let path = store.path(spec.key());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -173,20 +156,20 @@ mod tests {
 
     #[test]
     fn a_stored_cell_reads_back() {
-        let Loaded::Stored(result) = edited(|text| text).unwrap() else { panic!("not stored") };
+        let Ok(result) = edited(|text| text).unwrap() else { panic!("not stored") };
         assert_eq!(result, spec(0).run().unwrap());
     }
 
     #[test]
     fn nothing_stored_is_missing() {
-        let store = Store::new("no-such-folder".into());
-        assert!(matches!(store.load(&spec(0)).unwrap(), Loaded::Missing));
+        let store = Store { folder: "no-such-folder".into() };
+        assert!(matches!(store.load(&spec(0)).unwrap(), Err(None)));
     }
 
     #[test]
     fn damage_is_seen() {
         let check = |edit: &dyn Fn(String) -> String, expected: &str| {
-            let Loaded::Damaged { reason, .. } = edited(edit).unwrap() else {
+            let Err(Some(reason)) = edited(edit).unwrap() else {
                 panic!("not damaged: {expected}")
             };
             assert!(reason.contains(expected), "{reason}");
@@ -203,7 +186,7 @@ mod tests {
     #[test]
     fn every_changed_byte_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, spec) = (Store::new(folder.path().to_owned()), spec(0));
+        let (store, spec) = (Store { folder: folder.path().to_owned() }, spec(0));
         store.save(&spec, spec.run().unwrap()).unwrap();
         let bytes = std::fs::read(store.path(spec.key())).unwrap();
         assert!(CellFile::open_for(&bytes, &spec).is_ok());
@@ -222,7 +205,7 @@ mod tests {
     #[test]
     fn a_cell_is_taken_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().to_owned());
+        let store = Store { folder: folder.path().to_owned() };
         let taken = store.take(spec(0).key()).unwrap();
         assert!(taken.is_some() && store.take(spec(0).key()).unwrap().is_none());
         assert!(store.take(spec(1).key()).unwrap().is_some());

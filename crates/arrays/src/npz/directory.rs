@@ -24,11 +24,7 @@ const ENTRY_BYTES: u64 = 46;
 pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), Reason> {
     let invalid = |text: &str| Reason::Archive(text.to_owned());
     let start = file_len.saturating_sub(MAX_COMMENT_BYTES + END_BYTES + LOCATOR_BYTES);
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(start)).map_err(Reason::Io)?;
-    file.take(MAX_COMMENT_BYTES + END_BYTES + LOCATOR_BYTES)
-        .read_to_end(&mut tail)
-        .map_err(Reason::Io)?;
+    let tail = read_at(file, start, MAX_COMMENT_BYTES + END_BYTES + LOCATOR_BYTES)?;
     if !tail.windows(4).any(|bytes| bytes == b"PK\x05\x06") {
         return Err(invalid("it has no directory; is it cut off?"));
     }
@@ -46,9 +42,7 @@ pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), 
             if place >= file_len {
                 continue;
             }
-            let mut record = Vec::new();
-            file.seek(SeekFrom::Start(place)).map_err(Reason::Io)?;
-            file.take(56).read_to_end(&mut record).map_err(Reason::Io)?;
+            let record = read_at(file, place, 56)?;
             if record.len() == 56
                 && record.starts_with(b"PK\x06\x06")
                 && [24, 32].iter().any(|at| u64_at(&record, *at) > file_len / ENTRY_BYTES)
@@ -58,6 +52,14 @@ pub(super) fn check(file: &mut (impl Read + Seek), file_len: u64) -> Result<(), 
         }
     }
     file.rewind().map_err(Reason::Io)
+}
+
+/// The bytes from `start` on, `most` of them or all that are left.
+fn read_at(file: &mut (impl Read + Seek), start: u64, most: u64) -> Result<Vec<u8>, Reason> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start)).map_err(Reason::Io)?;
+    file.take(most).read_to_end(&mut bytes).map_err(Reason::Io)?;
+    Ok(bytes)
 }
 
 /// The first name that two entries of the directory at `start` have.

@@ -1,7 +1,8 @@
 //! The curves.
 
-use super::points::{self, Point, Timer};
-use crate::named::Named;
+use super::points::{self, Timer};
+use crate::bench::measure::Measured;
+use crate::named::Names;
 
 /// A curve.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Curve {
 #[derive(Debug)]
 pub(super) enum PointKind {
     /// Work in a process of its own.
-    Timed(fn(usize, Timer) -> Point),
+    Timed(fn(usize, Timer) -> Measured),
     /// A fresh reproduction with this many seeds; its size is the number of cells.
     Reproduce { threads: &'static str },
 }
@@ -29,7 +30,7 @@ const fn timed(
     work: &'static str,
     size: &'static str,
     sizes: &'static [usize],
-    point: fn(usize, Timer) -> Point,
+    point: fn(usize, Timer) -> Measured,
 ) -> Curve {
     Curve { name, work, size, sizes, how: PointKind::Timed(point) }
 }
@@ -43,20 +44,12 @@ const TO_3200: &[usize] = &[25, 50, 100, 200, 400, 800, 1600, 3200];
 
 /// All curves, in the order in which they are measured.
 pub(crate) const CURVES: &[Curve] = &[
-    timed(
-        "sgd_step_relu_d",
-        "ReLU SGD step, m = 100, n = 300",
-        "d",
-        TO_3200,
-        points::sgd_relu_inputs,
-    ),
-    timed(
-        "sgd_step_relu_m",
-        "ReLU SGD step, d = 100, n = 300",
-        "m",
-        TO_3200,
-        points::sgd_relu_width,
-    ),
+    timed("sgd_step_relu_d", "ReLU SGD step, m = 100, n = 300", "d", TO_3200, |d, timer| {
+        points::sgd_relu(100, d, timer)
+    }),
+    timed("sgd_step_relu_m", "ReLU SGD step, d = 100, n = 300", "m", TO_3200, |m, timer| {
+        points::sgd_relu(m, 100, timer)
+    }),
     timed(
         "sgd_step_diagonal_d",
         "diagonal SGD step, n = 300",
@@ -96,14 +89,9 @@ pub(crate) const CURVES: &[Curve] = &[
     reproduction("reproduce_cells_2_threads", "reproduction, profile smoke, 2 threads", "2"),
 ];
 
-impl Named for Curve {
-    const KIND: &'static str = "curves";
-    const ALL: &'static [Self] = CURVES;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
+/// The curves by name.
+pub(crate) const NAMES: Names<Curve> =
+    Names { kind: "curves", all: CURVES, name: |curve| curve.name };
 
 #[cfg(test)]
 mod tests {

@@ -12,14 +12,13 @@ use std::process::Command;
 use flatmin_host::{Tasks, print};
 
 use self::list::PointKind;
-pub(super) use self::list::{CURVES, Curve};
+pub(super) use self::list::{CURVES, Curve, NAMES};
 pub(super) use self::page::{figure, markdown, text};
-use self::points::{Point, Timer};
+use self::points::Timer;
 pub(super) use self::record::CurveRecord;
 use self::record::SizedPoint;
 use super::measure::time_reproduction;
 use crate::failure::Failure;
-use crate::named;
 use crate::process::stdout;
 
 /// Measures curves, one after the other.
@@ -57,10 +56,8 @@ fn measure_one(curve: &Curve, size: usize, is_quick: bool) -> Result<SizedPoint,
             Ok(SizedPoint { at: size as f64, point })
         }
         PointKind::Reproduce { threads } => {
-            let run = time_reproduction(&program, "smoke", Some(size), threads)?;
-            let (seconds, memory_bytes) = (run.seconds, run.memory_bytes);
-            let point = Point { seconds, minimum: seconds, memory_bytes, idle_bytes: None };
-            Ok(SizedPoint { at: run.cells, point })
+            let (point, at) = time_reproduction(&program, "smoke", Some(size), threads)?;
+            Ok(SizedPoint { at, point })
         }
     }
 }
@@ -72,7 +69,7 @@ fn measure_one(curve: &Curve, size: usize, is_quick: bool) -> Result<SizedPoint,
 pub(super) fn point(words: &[String], is_quick: bool) -> Result<(), Failure> {
     let unknown = || Failure::Program(format!("no such point: {}", words.join(" ")));
     let [name, size] = words else { return Err(unknown()) };
-    let how = named::find(name).map(|curve: &Curve| &curve.how);
+    let how = NAMES.find(name).map(|curve| &curve.how);
     let (Ok(PointKind::Timed(time)), Ok(size)) = (how, size.parse()) else { return Err(unknown()) };
     let json = serde_json::to_string(&time(size, Timer::new(is_quick)));
     let json = json.map_err(|error| Failure::Program(format!("{name}: {error}")))?;

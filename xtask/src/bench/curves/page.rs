@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use flatmin_figures::{Axis, Figure, Mark, Panel, Series, Style};
 
+use super::super::page::rule;
 use super::super::units::{memory, time};
 use super::fit::{FITTED, PowerLaw};
 use super::record::{CurveRecord, SizedPoint};
+use crate::markdown::line;
 
 /// An exponent with its standard error.
 fn exponent(law: Option<&PowerLaw>) -> String {
@@ -44,34 +46,36 @@ const FAR: f64 = 1e5;
 
 /// The tables of `docs/performance.md`, without the line of their origin.
 pub(crate) fn markdown(records: &[CurveRecord]) -> String {
-    let mut text =
-        "| curve | work | against | range | exponent of the time | of the memory | time at 10⁵ |\n\
-                    |---|---|---|---|---|---|---|\n"
-            .to_owned();
+    let headers = "curve|work|against|range|exponent of the time|of the memory|time at 10⁵";
+    let headers: Vec<&str> = headers.split('|').collect();
+    let mut text = line(&headers) + &rule(headers.len());
     for CurveRecord { name, work, size, points, seconds_law, memory_law } in records {
         let ends = points.first().into_iter().chain(points.last());
         let range: Vec<String> = ends.map(|point| point.at.to_string()).collect();
-        let _ = writeln!(
-            text,
-            "| `{name}` | {work} | {size} | {} | {} | {} | {} |",
+        text += &line(&[
+            format!("`{name}`"),
+            (*work).to_owned(),
+            (*size).to_owned(),
             range.join(" to "),
             exponent(seconds_law.as_ref()),
             exponent(memory_law.as_ref()),
             seconds_law.map_or_else(String::new, |law| time(law.at(FAR))),
-        );
+        ]);
     }
     let _ = write!(
         text,
         "\nExponents are of the last {FITTED} points, with standard errors: of the median times, and of the memory that the \
          work adds to the program. The last column continues the law of the time. Sizes with the median time and the peak memory of \
-         the process:\n\n| curve | points |\n|---|---|\n"
+         the process:\n\n{}{}",
+        line(&["curve", "points"]),
+        rule(2)
     );
     for record in records {
         let points = record.points.iter().map(|SizedPoint { at, point }| {
             format!("{at}: {}, {}", time(point.seconds), memory(point.memory_bytes))
         });
         let points: Vec<String> = points.collect();
-        let _ = writeln!(text, "| `{}` | {} |", record.name, points.join("; "));
+        text += &line(&[format!("`{}`", record.name), points.join("; ")]);
     }
     text + "\n"
 }
@@ -115,9 +119,9 @@ pub(crate) fn figure(records: &[CurveRecord]) -> Figure {
 #[cfg(test)]
 mod tests {
     use super::super::list::CURVES;
-    use super::super::points::Point;
     use super::super::record::{CurveRecord, SizedPoint};
     use super::{figure, markdown, text};
+    use crate::bench::measure::Measured;
 
     fn record() -> CurveRecord {
         let point = |at: f64| {
@@ -126,7 +130,13 @@ mod tests {
             let (memory_bytes, idle_bytes) = (Some(added + 1_000_000), Some(1_000_000));
             SizedPoint {
                 at,
-                point: Point { seconds: 2.0 * minimum, minimum, memory_bytes, idle_bytes },
+                point: Measured {
+                    seconds: 2.0 * minimum,
+                    minimum,
+                    memory_bytes,
+                    idle_bytes,
+                    products: None,
+                },
             }
         };
         CurveRecord::new(&CURVES[0], [100.0, 200.0, 400.0].map(point).into())

@@ -15,21 +15,8 @@ use flatmin_theory::{
     Batch, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions, threshold_with,
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
-use serde::{Deserialize, Serialize};
 
-use crate::bench::measure::median_and_minimum;
-
-/// The measurement of a point, as its process prints it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Point {
-    /// Median time of a step or a call.
-    pub(crate) seconds: f64,
-    pub(crate) minimum: f64,
-    /// Peak memory of the process.
-    pub(crate) memory_bytes: Option<u64>,
-    /// Peak memory of the process before the work was prepared.
-    pub(crate) idle_bytes: Option<u64>,
-}
+use crate::bench::measure::{Measured, median_and_minimum};
 
 /// Times repeated work.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +39,8 @@ impl Timer {
     }
 
     /// Times `work`, which takes `count` steps or calls.
-    fn repeat(self, count: usize, mut work: impl FnMut()) -> Point {
+    fn repeat<T>(self, count: usize, mut work: impl FnMut() -> T) -> Measured {
+        let mut work = || drop(black_box(work()));
         let once = seconds(&mut work);
         // The clock may be too coarse for a single call.
         let once = once.max(1e-9);
@@ -71,7 +59,7 @@ impl Timer {
     }
 
     /// Times work that consumes a value of `prepare`.
-    fn anew<T>(self, prepare: impl Fn() -> T, mut work: impl FnMut(T)) -> Point {
+    fn anew<T>(self, prepare: impl Fn() -> T, mut work: impl FnMut(T)) -> Measured {
         let mut sample = || {
             let mut prepared = Some(prepare());
             seconds(&mut || prepared.take().into_iter().for_each(&mut work))
@@ -81,7 +69,7 @@ impl Timer {
     }
 
     /// Median and minimum of 3 to 25 samples that take about `each` seconds.
-    fn samples(self, each: f64, mut sample: impl FnMut() -> f64) -> Point {
+    fn samples(self, each: f64, mut sample: impl FnMut() -> f64) -> Measured {
         let is_enough = |count: usize| {
             count >= 25 || self.is_quick || count >= 3 && count as f64 * each > TOTAL_SECONDS
         };
@@ -91,7 +79,7 @@ impl Timer {
         }
         let (seconds, minimum) = median_and_minimum(values);
         let (memory_bytes, idle_bytes) = (peak_memory_bytes(), self.idle_bytes);
-        Point { seconds, minimum, memory_bytes, idle_bytes }
+        Measured { seconds, minimum, memory_bytes, idle_bytes, products: None }
     }
 }
 
@@ -103,38 +91,29 @@ fn seconds(work: &mut dyn FnMut()) -> f64 {
 
 const UPDATE: Update = Update { learning_rate: LEARNING_RATE, clip_norm: CLIP_NORM };
 
-fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Point {
+fn sgd_steps(timer: Timer, order: &[u32], mut kernel: impl Kernel) -> Measured {
     let rates = [LEARNING_RATE; SAMPLES];
-    timer.repeat(SAMPLES, || {
-        black_box(kernel.single_steps(order, &rates, CLIP_NORM));
-    })
+    timer.repeat(SAMPLES, || kernel.single_steps(order, &rates, CLIP_NORM))
 }
 
-pub(super) fn sgd_relu_inputs(input_dim: usize, timer: Timer) -> Point {
-    let Steps { model, data, initial, order } = relu_of(SAMPLES, 100, input_dim);
+pub(super) fn sgd_relu(width: usize, input_dim: usize, timer: Timer) -> Measured {
+    let Steps { model, data, initial, order } = relu_of(SAMPLES, width, input_dim);
     sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
 }
 
-pub(super) fn sgd_relu_width(width: usize, timer: Timer) -> Point {
-    let Steps { model, data, initial, order } = relu_of(SAMPLES, width, 100);
-    sgd_steps(timer, &order, ReluKernel::<f64>::new(model, &data, &initial))
-}
-
-pub(super) fn sgd_diagonal_inputs(input_dim: usize, timer: Timer) -> Point {
+pub(super) fn sgd_diagonal_inputs(input_dim: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, order } = diagonal_of(input_dim);
     sgd_steps(timer, &order, DiagonalKernel::<f64>::new(model, &data, &initial))
 }
 
-pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Point {
+pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
     let mut kernel = ReluKernel::<f64>::new(model, &data, &initial);
-    timer.repeat(1, || {
-        black_box(kernel.full_step(UPDATE));
-    })
+    timer.repeat(1, || kernel.full_step(UPDATE))
 }
 
 /// A whole run of SGD, with the training loop and its checks for convergence.
-pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
+pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(SAMPLES, 100, 100);
     let options = TrainOptions {
         precision: Precision::default(),
@@ -149,20 +128,17 @@ pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Point {
     };
     timer.repeat(1, || {
         let rng = stream(0, "curve order", 0);
-        let trainer = Trainer::new(&model, &data, &initial, &options, rng);
-        black_box(trainer.map(|trainer| trainer.run(|_| ())).ok());
+        Trainer::new(&model, &data, &initial, &options, rng).map(|trainer| trainer.run(|_| ()))
     })
 }
 
-pub(super) fn metrics_relu_samples(samples: usize, timer: Timer) -> Point {
+pub(super) fn metrics_relu_samples(samples: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
-    timer.repeat(1, || {
-        black_box(gauss_newton_sharpness(&model, &initial, data.inputs()).ok());
-    })
+    timer.repeat(1, || gauss_newton_sharpness(&model, &initial, data.inputs()).ok())
 }
 
 /// The threshold from the Gram matrix, with the eigendecomposition, on all cores.
-pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Point {
+pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Measured {
     let parallelism = Parallelism::Rayon;
     let options = ThresholdOptions { parallelism, ..ThresholdOptions::default() };
     let gram = || {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::fit::PowerLaw;
 use super::list::Curve;
-use super::points::Point;
+use crate::bench::measure::Measured;
 
 /// A curve that was measured.
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ pub(super) struct SizedPoint {
     /// The size.
     pub(super) at: f64,
     #[serde(flatten)]
-    pub(super) point: Point,
+    pub(super) point: Measured,
 }
 
 impl SizedPoint {

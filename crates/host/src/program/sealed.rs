@@ -11,7 +11,7 @@ pub enum Layout {
     /// Indented JSON: the schema first, then the fields of the value, then the checksum of all
     /// bytes before its line.
     Lines,
-    /// The same order on one line. The checksum is of [`SealedFile::summed`].
+    /// JSON on one line, in the same order. The checksum is of [`SealedFile::summed`].
     Line,
     /// One line with the keys `schema`, `checksum` and `content`; the content is the value. The
     /// checksum is of [`SealedFile::summed`].
@@ -123,7 +123,7 @@ pub trait SealedFile: Serialize + DeserializeOwned {
     /// Reads a value and verifies its schema and its checksum.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse) and [`verify`](Self::verify).
+    /// The errors of [`parse`](Self::parse) and [`verify`](Self::verify).
     fn open(bytes: &[u8]) -> Result<Self, SealError> {
         if Self::LAYOUT == Layout::Lines && !is_sealed(bytes) {
             // A later version may seal its files in another way.

@@ -1,12 +1,10 @@
 //! Progress over tasks that differ in length, and the time left, from the rate measured so far.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use indicatif::ProgressBar;
-
-use crate::{duration, note, progress};
+use crate::{Progress, duration, note};
 
 /// Plain lines are at least this part of the whole apart, and as many seconds.
 const LINES: f64 = 20.0;
@@ -30,7 +28,7 @@ pub struct Tasks {
     total: u64,
     unit: &'static str,
     start: Instant,
-    bar: Option<ProgressBar>,
+    progress: Progress,
     state: Mutex<State>,
 }
 
@@ -71,58 +69,41 @@ pub struct Task<'a> {
 impl Tasks {
     /// Progress over `total` units of work, as in "cells", of an estimated total cost.
     pub fn new(total: u64, total_cost: f64, unit: &'static str) -> Self {
-        let bar = progress::bar(total, &format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{wide_msg}}"));
-        if let Some(bar) = &bar {
-            bar.tick();
-        }
+        let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{wide_msg}}");
+        let progress = Progress::new("", total, &template);
         let pace = Pace { total_cost, ..Pace::default() };
         let state = Mutex::new(State { pace, lines: 0.0, next_line: 0.0 });
-        Self { total, unit, start: Instant::now(), bar, state }
+        Self { total, unit, start: Instant::now(), progress, state }
     }
 
     /// Begins a task of an estimated cost, and shows its label.
     pub fn start(&self, label: &str, cost: f64) -> Task<'_> {
-        let now = self.now();
-        let number = self.with_state(|state| {
-            if let Some(bar) = &self.bar {
-                bar.set_message(format!("{}: {label}", state.pace.words(now)));
-            }
-            state.pace.begin(cost, now)
-        });
-        Task { tasks: self, number }
+        let (now, mut state) = (self.now(), self.state());
+        self.progress.message(&format!("{}: {label}", state.pace.words(now)));
+        Task { tasks: self, number: state.pace.begin(cost, now) }
     }
 
     fn now(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
 
-    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, number: u64, units: u64, measured: bool) {
-        let now = self.now();
-        self.with_state(|state| {
-            state.pace.finish(number, now, units, measured);
-            let done = state.pace.done;
-            if let Some(bar) = &self.bar {
-                bar.set_position(done);
-                return;
-            }
-            let lines = (LINES * state.pace.done_cost / state.pace.total_cost).floor();
-            if lines > state.lines && now >= state.next_line || done == self.total {
-                (state.lines, state.next_line) = (lines, now + LINE_SECONDS);
-                let (total, unit, pace) = (self.total, self.unit, state.pace.words(now));
-                note(&format_args!("{done}/{total} {unit}, {pace}"));
-            }
-        });
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        let (now, mut state) = (self.now(), self.state());
+        state.pace.finish(number, now, units, measured);
+        let done = state.pace.done;
+        if let Some(bar) = &self.progress.bar {
+            bar.set_position(done);
+            return;
+        }
+        let lines = (LINES * state.pace.done_cost / state.pace.total_cost).floor();
+        if lines > state.lines && now >= state.next_line || done == self.total {
+            (state.lines, state.next_line) = (lines, now + LINE_SECONDS);
+            let (total, unit, pace) = (self.total, self.unit, state.pace.words(now));
+            note(&format_args!("{done}/{total} {unit}, {pace}"));
         }
     }
 }
@@ -142,7 +123,7 @@ impl Task<'_> {
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
-        self.tasks.with_state(|state| state.pace.running.remove(&self.number));
+        self.tasks.state().pace.running.remove(&self.number);
     }
 }
 

@@ -35,7 +35,7 @@ pub fn print(text: &str) -> Result<(), FileError> {
 /// Writes a value as JSON to standard output. Characters that a terminal would act on are escaped.
 ///
 /// # Errors
-/// As [`print()`], and when the value has no JSON form.
+/// The errors of [`print()`], and one when the value has no JSON form.
 pub fn print_json(value: &impl Serialize) -> Result<(), FileError> {
     print(&harmless(&to_json(Path::new("standard output"), value)?))
 }

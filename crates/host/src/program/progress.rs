@@ -20,19 +20,14 @@ const LINE_TIME: Duration = Duration::from_secs(2);
 /// The bar is removed when the value is dropped.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    lines: Option<Lines>,
+    pub(super) bar: Option<ProgressBar>,
+    lines: Option<Mutex<Lines>>,
 }
 
 #[derive(Debug)]
 struct Lines {
     unit: &'static str,
     total: u64,
-    state: Mutex<LineState>,
-}
-
-#[derive(Debug)]
-struct LineState {
     done: u64,
     /// The next line comes when this much is done.
     next: u64,
@@ -51,12 +46,17 @@ impl Progress {
         Self::new(label, total, "{msg} {bar:24} {pos}/{len} ({elapsed})")
     }
 
-    fn new(label: &str, total: u64, template: &str) -> Self {
-        let bar = bar(total, template);
-        if let Some(bar) = &bar {
+    /// A bar in this style, where standard error is a terminal.
+    pub(super) fn new(label: &str, total: u64, template: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
             bar.set_message(label.to_owned());
             bar.enable_steady_tick(TICK);
-        }
+            bar
+        });
         Self { bar, lines: None }
     }
 
@@ -67,8 +67,8 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
         } else {
-            let state = Mutex::new(LineState { done, next: done, last: Instant::now() });
-            self.lines = Some(Lines { unit, total, state });
+            let lines = Lines { unit, total, done, next: done, last: Instant::now() };
+            self.lines = Some(Mutex::new(lines));
         }
         self
     }
@@ -85,13 +85,13 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.inc(amount);
         }
-        let Some(Lines { unit, total, state }) = &self.lines else { return };
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.done += amount;
-        if state.done >= state.next && state.last.elapsed() >= LINE_TIME {
-            note(&format_args!("{} of {total} {unit}", state.done));
-            state.next = state.done + total / LINES;
-            state.last = Instant::now();
+        let Some(lines) = &self.lines else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.done += amount;
+        if lines.done >= lines.next && lines.last.elapsed() >= LINE_TIME {
+            note(&format_args!("{} of {} {}", lines.done, lines.total, lines.unit));
+            lines.next = lines.done + lines.total / LINES;
+            lines.last = Instant::now();
         }
     }
 }
@@ -102,15 +102,4 @@ impl Drop for Progress {
             bar.finish_and_clear();
         }
     }
-}
-
-/// A bar in this style, where standard error is a terminal.
-pub(crate) fn bar(total: u64, template: &str) -> Option<ProgressBar> {
-    std::io::stderr().is_terminal().then(|| {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar
-    })
 }

@@ -1,21 +1,11 @@
 //! Sharpness of the minima of ReLU networks against the batch size, and the bounds at one minimum.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::trace_bound;
 
 use crate::cell::{BatchThresholds, StabilityResult, theory_batch};
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::relu;
-use crate::runs::{
-    BatchBound, RUNS_NOTE, at_rest, dots_and_medians, median_value, only, run_table, sampling_name,
-    values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "batch_size",

@@ -1,20 +1,10 @@
 //! Sharpness of the minima of deeper networks, on a teacher and on real data.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference, Series, Style};
 use flatmin_optim::Method;
 
 use crate::cell::DeepTask;
-use crate::finished::{DeepRun, FinishedCells};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::profile::Profile;
-use crate::protocol::{GD, SGD, deep};
-use crate::runs::{
-    RUNS_NOTE, RunGroup, TrainingRun, at_rest, dots_and_medians, of_method, only, values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, largest, median};
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::deep;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "deep_sharpness",

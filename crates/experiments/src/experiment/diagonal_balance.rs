@@ -1,14 +1,7 @@
 //! Balance of the layers of diagonal networks.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference};
-
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, diagonal};
-use crate::runs::{RUNS_NOTE, RunGroup, by_method, run_table, values};
-use crate::statistics::{largest, median, smallest};
-use crate::table::table;
+use crate::prelude::*;
+use crate::protocol::diagonal;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_balance",

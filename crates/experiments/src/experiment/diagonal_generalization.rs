@@ -1,17 +1,10 @@
 //! Recovery of the sparse coefficients by diagonal networks.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference};
-
 use crate::cell::{InterpolatorResult, MinimizedNorm};
-use crate::finished::{FinishedCells, Interpolator, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, diagonal};
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, medians, of_method, run_table, values,
-};
-use crate::statistics::{group_by, largest, median, smallest};
-use crate::table::{Table, Value};
+use crate::finished::Interpolator;
+use crate::prelude::*;
+use crate::protocol::diagonal;
+use crate::table::Value;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_generalization",

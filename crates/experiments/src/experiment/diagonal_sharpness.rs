@@ -1,14 +1,9 @@
 //! Sharpness of the minima of diagonal networks against the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel};
 use flatmin_linalg::Sharpness;
 
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{Experiment, Presentation};
+use crate::prelude::*;
 use crate::protocol::diagonal;
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, run_table, two_over_eta,
-};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_sharpness",

@@ -1,15 +1,10 @@
 //! Error and coverage of trace estimators against their products.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use flatmin_linalg::TraceMethod;
 
 use crate::cell::{CellSpec, ESTIMATORS, EstimatorSpec, Spectrum, estimator_name};
-use crate::finished::{FinishedCells, TraceTrial};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::table::{Table, table};
-use crate::{Profile, Settings};
+use crate::finished::TraceTrial;
+use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "estimators",

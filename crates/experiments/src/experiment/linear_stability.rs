@@ -1,21 +1,13 @@
 //! SGD linearised at trained minima, on both sides of the threshold.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_theory::ReplicaMean;
 
-use crate::Settings;
 use crate::cell::{
     CellSpec, FACTORS, MOMENTUM, SIMULATED_STEPS, SimulatedDynamics, SimulatedPoint,
     StabilityResult, StabilityStudy, StoredEdge, StoredExponent,
 };
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::{diagonal, relu, simulated_seeds, simulation_replicas};
-use crate::runs::AtRest as _;
-use crate::short_number;
-use crate::statistics::median_of;
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "linear_stability",

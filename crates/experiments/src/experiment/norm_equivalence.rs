@@ -2,15 +2,9 @@
 
 use std::f64::consts::PI;
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::{CUBE_VARIANCE, CellSpec, NetworkFamily, NormRow, NormSpec};
-use crate::finished::{FinishedCells, NormTrial};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::statistics::smallest;
-use crate::table::{Table, table};
-use crate::{Profile, Settings};
+use crate::finished::NormTrial;
+use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "norm_equivalence",

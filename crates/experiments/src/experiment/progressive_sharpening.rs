@@ -1,16 +1,8 @@
 //! Sharpness along the training of a deep network.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::DeepMeasurement;
-use crate::finished::{DeepRun, FinishedCells};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, deep};
-use crate::runs::{RunGroup, TrainingRun, of_method, only, values};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::deep;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "progressive_sharpening",

@@ -1,15 +1,8 @@
 //! ReLU networks followed along training.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::Measurement;
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{Experiment, Presentation};
-use crate::protocol::{GD, SGD, relu};
-use crate::runs::{RunGroup, TrainingRun};
-use crate::short_number;
-use crate::statistics::median_of;
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::relu;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_dynamics",

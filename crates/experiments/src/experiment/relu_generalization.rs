@@ -1,16 +1,9 @@
 //! Test error of the minima of ReLU networks.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_ledger::rademacher_bound;
 
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, relu};
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, medians, of_method, run_table, values,
-};
-use crate::statistics::{median, smallest};
+use crate::prelude::*;
+use crate::protocol::relu;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_generalization",

@@ -1,16 +1,9 @@
 //! Clipping and decay of the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference, Style};
 use flatmin_optim::Schedule;
 
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::relu::{self, CLIP, TIGHT_CLIP};
-use crate::runs::{TrainingRun, at_rest, dots, only, run_table, values};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_schedule",

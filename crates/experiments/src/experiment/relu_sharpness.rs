@@ -1,18 +1,9 @@
 //! Sharpness of the minima of ReLU networks against the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel};
-
 use super::diagonal_sharpness;
 use crate::cell::Measurement;
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, relu};
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, at_rest, by_method, learning_rate_summary, medians, of_method, only,
-    run_table, two_over_eta, values,
-};
-use crate::statistics::{largest, smallest, spearman};
+use crate::prelude::*;
+use crate::protocol::relu;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_sharpness",

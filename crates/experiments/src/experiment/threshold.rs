@@ -1,21 +1,10 @@
 //! The exact threshold and every bound at trained minima.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Sampling};
 
 use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult};
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::profile::Profile;
-use crate::protocol::{GD, SGD, diagonal, relu};
-use crate::runs::{
-    AtRest, BatchBound, RunGroup, TrainingRun, at_rest, dots, dots_and_medians, medians, of_method,
-    only, outcome_name, sampling_name, values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, median, smallest};
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::{diagonal, relu};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "threshold",

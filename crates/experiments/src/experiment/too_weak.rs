@@ -1,19 +1,13 @@
 //! Interpolators that the stability of gradient descent cannot exclude.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_linalg::Sharpness;
 use flatmin_optim::Method;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 
 use crate::cell::{Evidence, InterpolatorResult, MinimizedNorm, Problem};
-use crate::finished::{FinishedCells, Interpolator, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::finished::Interpolator;
+use crate::prelude::*;
 use crate::protocol::diagonal::{self, FEWEST_DESIGNS};
-use crate::runs::{AtRest, GD_STYLE, SGD_STYLE, dots_and_medians, only};
-use crate::short_number;
-use crate::statistics::{group_by, largest, mean_and_standard_error, median, median_of};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "too_weak",

@@ -1,10 +1,11 @@
 //! Training runs in tables and figures: groups, medians, dots, and the tables of shallow networks.
 
-use flatmin_figures::{Mark, Reference, Series, Style};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Outcome, Sampling};
 
 use crate::cell::{BatchThresholds, Measurement, Problem};
 use crate::finished::{DeepRun, ShallowRun};
+use crate::framework::Presentation;
 use crate::protocol::{GD, SGD};
 use crate::statistics::{group_by, median_of};
 use crate::table::{Table, table};
@@ -254,6 +255,32 @@ pub(crate) fn by_method<T: TrainingRun>(
         dots_and_medians(&of_method(runs, method), method_name(method), style, &x, &y)
     });
     series.collect()
+}
+
+/// Dots and medians of a value against the learning rate, on logarithmic axes.
+pub(crate) fn rate_panel<'r>(
+    runs: &[ShallowRun<'r>],
+    title: &str,
+    label: &str,
+    value: impl Fn(&ShallowRun<'r>) -> Option<f64>,
+    references: Vec<Reference>,
+) -> Panel {
+    let series = by_method(runs, TrainingRun::learning_rate, value);
+    Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, references)
+}
+
+/// The table, a figure and the summary of runs at several learning rates.
+pub(crate) fn rate_presentation(
+    runs: &[ShallowRun<'_>],
+    title: &str,
+    columns: usize,
+    panels: Vec<Panel>,
+) -> Presentation {
+    Presentation {
+        table: run_table(runs),
+        figure: Figure::new(title, RUNS_NOTE, columns, panels),
+        summary: learning_rate_summary(runs),
+    }
 }
 
 /// `2/η` as a curve over the learning rates shown.

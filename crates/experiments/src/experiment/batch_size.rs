@@ -210,20 +210,17 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         threshold_panel(study),
         bounds_panel(study),
     ];
+    let title = format!(
+        "Larger batches find sharper minima of larger norm at the same learning rate η = {}",
+        short_number(rate)
+    );
+    let subtitle = format!(
+        "{RUNS_NOTE} The largest batch without replacement is GD. The last two panels are \
+         of one minimum, which the first run with B = 1 found."
+    );
     Presentation {
         table: table(runs, &fixed),
-        figure: Figure {
-            title: format!(
-                "Larger batches find sharper minima of larger norm at the same learning rate η = {}",
-                short_number(rate)
-            ),
-            subtitle: format!(
-                "{RUNS_NOTE} The largest batch without replacement is GD. The last two panels are \
-                 of one minimum, which the first run with B = 1 found."
-            ),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(runs, study),
     }
 }

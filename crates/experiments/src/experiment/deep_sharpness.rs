@@ -142,14 +142,10 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panels.push(Panel::new(title, x, y, series, bound));
         }
     }
+    let title = "Minima that SGD (B = 1) and GD find, ReLU networks of depth 2 to 4";
     Presentation {
         table: table(&cells.deep),
-        figure: Figure {
-            title: "Minima that SGD (B = 1) and GD find, ReLU networks of depth 2 to 4".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 2,
-            panels,
-        },
+        figure: Figure::new(title, RUNS_NOTE, 2, panels),
         summary: summary(&groups),
     }
 }

@@ -50,14 +50,10 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         "converged", "runs", "runs that met the stopping rule" => g.converged();
         "runs", "runs", "runs" => g.runs.len();
     });
+    let title = "SGD noise balances the layers, GD keeps them unbalanced";
     Presentation {
         table: run_table(runs),
-        figure: Figure {
-            title: "SGD noise balances the layers, GD keeps them unbalanced".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 1,
-            panels: vec![panel],
-        },
+        figure: Figure::new(title, RUNS_NOTE, 1, vec![panel]),
         summary,
     }
 }

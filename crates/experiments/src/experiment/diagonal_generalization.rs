@@ -48,10 +48,6 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         Reference::horizontal(label, median(&of_norm(&cells.interpolators, norm, value)))
     };
     let (l1, l2) = (MinimizedNorm::L1, MinimizedNorm::L2);
-    let panel = |title: &str, label: &str, value: fn(&ShallowRun<'_>) -> Option<f64>, lines| {
-        let series = by_method(runs, TrainingRun::learning_rate, value);
-        Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, lines)
-    };
     let error_lines = vec![
         line("minimum-ℓ2 interpolator", l2, |i| i.coefficient_error),
         line("basis pursuit", l1, |i| i.coefficient_error),
@@ -61,25 +57,27 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         line("minimum-ℓ2 interpolator", l2, |i| i.l1_norm),
     ];
     let panels = vec![
-        panel("Distance to the sparse target", "‖β − β*‖²", coefficient_error, error_lines),
+        rate_panel(
+            runs,
+            "Distance to the sparse target",
+            "‖β − β*‖²",
+            coefficient_error,
+            error_lines,
+        ),
         // For a linear function of independent coordinates the expected test loss is s²‖β − β*‖²/2.
-        panel(
+        rate_panel(
+            runs,
             "Test error",
             "test loss / loss of zero",
             |run| run.result.relative_test_error(),
             vec![Reference::horizontal("zero function", 1.0)],
         ),
-        panel("ℓ1 norm", "‖β‖_{1}", |run| Some(run.result.last?.norm), norm_lines),
+        rate_panel(runs, "ℓ1 norm", "‖β‖_{1}", ShallowRun::norm, norm_lines),
     ];
+    let title = "SGD (B = 1) recovers the sparse target, GD does not at any learning rate";
     Presentation {
         table: table(cells),
-        figure: Figure {
-            title: "SGD (B = 1) recovers the sparse target, GD does not at any learning rate"
-                .to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, RUNS_NOTE, 3, panels),
         summary: learning_rate_summary(runs),
     }
 }

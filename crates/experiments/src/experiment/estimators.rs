@@ -132,15 +132,11 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("coverage", coverage_axis, |trial| 100.0 * trial.coverage(), nominal),
         ]
     });
+    let title = "Trace estimators: error, and how often the 95 % interval holds the trace";
+    let subtitle = "Each point: many independent estimates.";
     Presentation {
         table: table(trials),
-        figure: Figure {
-            title: "Trace estimators: error, and how often the 95 % interval holds the trace"
-                .to_owned(),
-            subtitle: "Each point: many independent estimates.".to_owned(),
-            columns: 2,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 2, panels.collect()),
         summary: summary(trials),
     }
 }

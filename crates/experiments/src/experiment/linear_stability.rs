@@ -313,19 +313,15 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         exponents(relu, format!("A single run (ReLU minimum of η = {relu_rate})")),
         edges(&minima, kinds),
     ];
+    let title = "Linearised SGD grows or decays on the side of η* that the theory says";
+    let subtitle = format!(
+        "B = 1. Lines in the first row: exact second moments; circles with bars: means over \
+         replicas ± {STANDARD_ERRORS} standard errors. V is the Lyapunov function of S14; \
+         the start is isotropic. Bars in the last panel: the interval found for the edge."
+    );
     Presentation {
         table: table(&minima),
-        figure: Figure {
-            title: "Linearised SGD grows or decays on the side of η* that the theory says"
-                .to_owned(),
-            subtitle: format!(
-                "B = 1. Lines in the first row: exact second moments; circles with bars: means over \
-                 replicas ± {STANDARD_ERRORS} standard errors. V is the Lyapunov function of S14; \
-                 the start is isotropic. Bars in the last panel: the interval found for the edge."
-            ),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&minima),
     }
 }

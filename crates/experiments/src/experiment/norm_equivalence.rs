@@ -108,15 +108,11 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             &balanced,
         ),
     ];
+    let title = "Trace, Frobenius norm and largest eigenvalue are parameter norms";
+    let subtitle = "One dot a random network (hollow: balanced, where the bounds are attained).";
     Presentation {
         table: table(&networks(&cells.norms, None)),
-        figure: Figure {
-            title: "Trace, Frobenius norm and largest eigenvalue are parameter norms".to_owned(),
-            subtitle: "One dot a random network (hollow: balanced, where the bounds are attained)."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&cells.norms),
     }
 }

@@ -119,17 +119,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
         ]
     });
+    let title = "Sharpening along training: GD rises to 2/η and stays there, SGD stops below";
+    let subtitle = "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
+                    digits. H: Hessian of the training loss.";
     Presentation {
         table: table(runs),
-        figure: Figure {
-            title: "Sharpening along training: GD rises to 2/η and stays there, SGD stops below"
-                .to_owned(),
-            subtitle: "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
-                       digits. H: Hessian of the training loss."
-                .to_owned(),
-            columns: 2,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 2, panels.collect()),
         summary: summary(runs),
     }
 }

@@ -69,17 +69,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("norms", "norm", &NORMS, vec![clip]),
         ]
     });
+    let title = "Along training: the loss collapses as the sharpness comes down to 2/η";
+    let subtitle = "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
+                    which SGD (B = 1) would be mean-square stable were the point a minimum.";
     Presentation {
         table: table(runs),
-        figure: Figure {
-            title: "Along training: the loss collapses as the sharpness comes down to 2/η"
-                .to_owned(),
-            subtitle: "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
-                       which SGD (B = 1) would be mean-square stable were the point a minimum."
-                .to_owned(),
-            columns: 3,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 3, panels.collect()),
         summary: summary(runs),
     }
 }

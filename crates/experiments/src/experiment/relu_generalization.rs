@@ -32,6 +32,9 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 /// five seeds is above it once in fifty.
 const FEWEST_SEEDS: u64 = 5;
 
+/// The label of the axis of test errors.
+const ERROR_LABEL: &str = "test loss / loss of zero";
+
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
     let error = |run: &ShallowRun<'_>| run.result.relative_test_error();
@@ -57,19 +60,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     let zero: Vec<f64> = runs.iter().map(|run| (2.0 * run.result.zero_test_loss).sqrt()).collect();
     let zero_line = |value| vec![Reference::horizontal("zero function", value)];
     let norm_axis = || Axis::log("path norm ‖θ‖_{P}");
-    let error_axis = || Axis::log("test loss / loss of zero");
     let panels = vec![
-        Panel::new(
-            "Test error against learning rate",
-            Axis::log("learning rate η"),
-            error_axis(),
-            by_method(runs, TrainingRun::learning_rate, error),
-            zero_line(1.0),
-        ),
+        rate_panel(runs, "Test error against learning rate", ERROR_LABEL, error, zero_line(1.0)),
         Panel::new(
             "Test error against path norm",
             norm_axis(),
-            error_axis(),
+            Axis::log(ERROR_LABEL),
             against_norm(&error),
             zero_line(1.0),
         ),
@@ -81,16 +77,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             zero_line(median(&zero)),
         ),
     ];
-    Presentation {
-        table: run_table(runs),
-        figure: Figure {
-            title: "Larger learning rates generalise better, SGD (B = 1) more than GD".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 3,
-            panels,
-        },
-        summary: learning_rate_summary(runs),
-    }
+    let title = "Larger learning rates generalise better, SGD (B = 1) more than GD";
+    rate_presentation(runs, title, 3, panels)
 }
 
 fn judge(cells: &FinishedCells<'_>) -> Judgement {

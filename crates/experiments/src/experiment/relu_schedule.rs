@@ -60,14 +60,16 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             vec![Reference::horizontal("stable at η₀ below 1 (S2)", 1.0)],
         )
     };
+    let title = "Clipping at 1 hides the effect; decay alone does not (SGD, B = 1)";
+    let subtitle = "Dots: one run each (hollow: stopping rule not met).";
     Presentation {
         table: run_table(runs),
-        figure: Figure {
-            title: "Clipping at 1 hides the effect; decay alone does not (SGD, B = 1)".to_owned(),
-            subtitle: "Dots: one run each (hollow: stopping rule not met).".to_owned(),
-            columns: 2,
-            panels: group_by(runs, TrainingRun::learning_rate).into_iter().map(panel).collect(),
-        },
+        figure: Figure::new(
+            title,
+            subtitle,
+            2,
+            group_by(runs, TrainingRun::learning_rate).into_iter().map(panel).collect(),
+        ),
         summary: summary(runs),
     }
 }

@@ -39,10 +39,9 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
     let panel = |title: &str, label: &str, value: fn(&Measurement) -> f64, bound: Option<&str>| {
-        let value = |run: &ShallowRun<'_>| run.result.last.as_ref().map(value);
-        let series = by_method(runs, TrainingRun::learning_rate, value);
+        let value = |run: &ShallowRun<'_>| run.end(value);
         let bound = bound.map(|bound| two_over_eta(runs, bound)).into_iter().collect();
-        Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, bound)
+        rate_panel(runs, title, label, value, bound)
     };
     let trace_bound = Some("2/η: SGD must stay below (S2)");
     let eigenvalue_bound = Some("2/η: GD must stay below (S1, S5)");
@@ -52,17 +51,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         panel("Largest eigenvalue", "λ_{max}(G)", |m| m.empirical.lambda_max, eigenvalue_bound),
         panel("Path norm", "path norm ‖θ‖_{P}", |m| m.norm, None),
     ];
-    Presentation {
-        table: run_table(runs),
-        figure: Figure {
-            title: "Sharpness of the minima that SGD (B = 1) and GD find, two-layer ReLU networks"
-                .to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 2,
-            panels,
-        },
-        summary: learning_rate_summary(runs),
-    }
+    let title = "Sharpness of the minima that SGD (B = 1) and GD find, two-layer ReLU networks";
+    rate_presentation(runs, title, 2, panels)
 }
 
 /// The runs of each architecture, with its name and the name of its norm.

@@ -205,17 +205,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         edges_panel(&diagonal, "Diagonal networks: edges at the minima"),
         exponents_panel(&minima),
     ]);
+    let title = "How tight the stability conditions are at the minima that SGD (B = 1) finds";
+    let subtitle = "Lines: medians over the runs. Dots: one run each (hollow: stopping rule not \
+                    met), bars 3 standard errors. For B = 1, S6 is S2 and both forms of S3 agree.";
     Presentation {
         table: table(&minima),
-        figure: Figure {
-            title: "How tight the stability conditions are at the minima that SGD (B = 1) finds"
-                .to_owned(),
-            subtitle: "Lines: medians over the runs. Dots: one run each (hollow: stopping rule not \
-                       met), bars 3 standard errors. For B = 1, S6 is S2 and both forms of S3 agree."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&minima),
     }
 }

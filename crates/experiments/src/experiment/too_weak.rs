@@ -267,18 +267,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         ),
         exact_panel(&comparison),
     ];
+    let title = "Stability of GD admits the interpolator of minimum ℓ2 norm, that of SGD does not";
+    let subtitle = "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
+                    the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*.";
     Presentation {
         table: table(&comparison.candidates),
-        figure: Figure {
-            title:
-                "Stability of GD admits the interpolator of minimum ℓ2 norm, that of SGD does not"
-                    .to_owned(),
-            subtitle: "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
-                       the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&comparison),
     }
 }

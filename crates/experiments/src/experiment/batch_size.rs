@@ -29,15 +29,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: relu::batch_sizes,
     present,
-    claims: &[ClaimRule {
-        number: 10,
-        sentence: "The noise of larger batches bounds the trace less: at a fixed learning rate SGD \
-                   finds sharper minima the larger its batches are, within the bound of each.",
-        source: "S2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        10,
+        "The noise of larger batches bounds the trace less: at a fixed learning rate SGD finds \
+         sharper minima the larger its batches are, within the bound of each.",
+        "S2",
         judge,
-    }],
+    )],
 };
 
 /// The two samplings that the closed forms cover, with their names and styles.

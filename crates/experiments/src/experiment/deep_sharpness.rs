@@ -20,25 +20,22 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: deep::learning_rates,
     present,
     claims: &[
-        ClaimRule {
-            number: 12,
-            sentence: "Minima of deeper networks, on a teacher and on real data, obey the stability \
-                       conditions too.",
-            source: "S1, S2",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: stable_minima,
-        },
-        ClaimRule {
-            number: 13,
-            sentence: "At every depth, and on real data, SGD at the largest learning rate that lets \
-                       it rest stops at its mean-square edge, and the trace condition stays within \
-                       a factor of two of the exact threshold.",
-            source: "S2, S8",
-            with: &[],
-            needs: Requirement { profile: Profile::Paper, seeds: deep::SEEDS },
-            judge: edge,
-        },
+        ClaimRule::new(
+            12,
+            "Minima of deeper networks, on a teacher and on real data, obey the stability \
+             conditions too.",
+            "S1, S2",
+            stable_minima,
+        ),
+        ClaimRule::new(
+            13,
+            "At every depth, and on real data, SGD at the largest learning rate that lets it rest \
+             stops at its mean-square edge, and the trace condition stays within a factor of two \
+             of the exact threshold.",
+            "S2, S8",
+            edge,
+        )
+        .needs(Requirement { profile: Profile::Paper, seeds: deep::SEEDS }),
     ],
 };
 

@@ -11,15 +11,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     how: diagonal::balance_words,
     cells: diagonal::balance,
     present,
-    claims: &[ClaimRule {
-        number: 5,
-        sentence: "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
-                   unbalanced.",
-        source: "D5",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        5,
+        "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
+         unbalanced.",
+        "D5",
         judge,
-    }],
+    )],
 };
 
 /// The balance ratio that a run started from.

@@ -17,15 +17,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
         [diagonal::learning_rates(settings), diagonal::interpolators(settings)].concat()
     },
     present,
-    claims: &[ClaimRule {
-        number: 4,
-        sentence: "For diagonal networks SGD at a large learning rate recovers the sparse target; \
-                   gradient descent does not at any learning rate.",
-        source: "D2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        4,
+        "For diagonal networks SGD at a large learning rate recovers the sparse target; gradient \
+         descent does not at any learning rate.",
+        "D2",
         judge,
-    }],
+    )],
 };
 
 /// A value of the interpolators that minimise one norm.

@@ -27,24 +27,19 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells,
     present,
     claims: &[
-        ClaimRule {
-            number: 16,
-            sentence: "The standard errors of the trace estimators can be believed: their 95 % \
-                       intervals cover the trace about 95 % of the time.",
-            source: "Girard 1989; Meyer et al. 2021; Epperly, Tropp and Webber 2024",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: coverage,
-        },
-        ClaimRule {
-            number: 17,
-            sentence: "Where the spectrum decays, estimators that deflate it need far fewer \
-                       products.",
-            source: "Epperly, Tropp and Webber 2024",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: accuracy,
-        },
+        ClaimRule::new(
+            16,
+            "The standard errors of the trace estimators can be believed: their 95 % intervals \
+             cover the trace about 95 % of the time.",
+            "Girard 1989; Meyer et al. 2021; Epperly, Tropp and Webber 2024",
+            coverage,
+        ),
+        ClaimRule::new(
+            17,
+            "Where the spectrum decays, estimators that deflate it need far fewer products.",
+            "Epperly, Tropp and Webber 2024",
+            accuracy,
+        ),
     ],
 };
 

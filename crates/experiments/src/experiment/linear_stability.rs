@@ -36,15 +36,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells,
     present,
-    claims: &[ClaimRule {
-        number: 8,
-        sentence: "The exact threshold is the real one: measured in the Lyapunov function V, \
-                   linearised SGD decays below it and grows above it.",
-        source: "S8, S9, S14",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        8,
+        "The exact threshold is the real one: measured in the Lyapunov function V, linearised SGD \
+         decays below it and grows above it.",
+        "S8, S9, S14",
         judge,
-    }],
+    )],
 };
 
 /// Standard errors on each side that error bars show, and that claims ask for.

@@ -23,15 +23,14 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells,
     present,
-    claims: &[ClaimRule {
-        number: 6,
-        sentence: "Trace, Frobenius norm and largest eigenvalue of the population matrix are \
-                   equivalent to parameter norms.",
-        source: "R1–R4, D1",
-        with: &[],
-        needs: Requirement::NOTHING,
+    claims: &[ClaimRule::new(
+        6,
+        "Trace, Frobenius norm and largest eigenvalue of the population matrix are equivalent to \
+         parameter norms.",
+        "R1–R4, D1",
         judge,
-    }],
+    )
+    .needs(Requirement::NOTHING)],
 };
 
 fn cells(settings: &Settings) -> Vec<CellSpec> {

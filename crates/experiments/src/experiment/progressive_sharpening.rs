@@ -17,25 +17,20 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: deep::followed,
     present,
     claims: &[
-        ClaimRule {
-            number: 14,
-            sentence: "Gradient descent sharpens until it meets its edge, λ_max(H) = 2/η, and stays \
-                       there; at a learning rate whose edge is beyond what it would reach it stays \
-                       below.",
-            source: "S1; Cohen et al. 2021",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: sharpening,
-        },
-        ClaimRule {
-            number: 15,
-            sentence: "The noise of SGD stops the sharpening earlier, the more the larger the \
-                       learning rate, long before λ_max comes near 2/η.",
-            source: "S2",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: noise,
-        },
+        ClaimRule::new(
+            14,
+            "Gradient descent sharpens until it meets its edge, λ_max(H) = 2/η, and stays there; \
+             at a learning rate whose edge is beyond what it would reach it stays below.",
+            "S1; Cohen et al. 2021",
+            sharpening,
+        ),
+        ClaimRule::new(
+            15,
+            "The noise of SGD stops the sharpening earlier, the more the larger the learning rate, \
+             long before λ_max comes near 2/η.",
+            "S2",
+            noise,
+        ),
     ],
 };
 

@@ -16,15 +16,14 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     how: relu::words,
     cells: relu::learning_rates,
     present,
-    claims: &[ClaimRule {
-        number: 3,
-        sentence: "For ReLU networks larger learning rates generalise better, and SGD better than \
-                   gradient descent.",
-        source: "R5, R6",
-        with: &[],
-        needs: Requirement { seeds: FEWEST_SEEDS, ..Requirement::PAPER_SIZES },
+    claims: &[ClaimRule::new(
+        3,
+        "For ReLU networks larger learning rates generalise better, and SGD better than gradient \
+         descent.",
+        "R5, R6",
         judge,
-    }],
+    )
+    .needs(Requirement { seeds: FEWEST_SEEDS, ..Requirement::PAPER_SIZES })],
 };
 
 /// Fewest seeds over which the medians are judged. With one seed SGD's best error is .35 to .72

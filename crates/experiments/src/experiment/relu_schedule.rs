@@ -21,15 +21,12 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: relu::schedules,
     present,
-    claims: &[ClaimRule {
-        number: 9,
-        sentence: "Clipping gradients at 1 hides the effect, with or without decay; decay alone \
-                   does not.",
-        source: "S2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        9,
+        "Clipping gradients at 1 hides the effect, with or without decay; decay alone does not.",
+        "S2",
         judge,
-    }],
+    )],
 };
 
 /// The position of a schedule on the axis.

@@ -15,24 +15,22 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: relu::learning_rates,
     present,
     claims: &[
-        ClaimRule {
-            number: 1,
-            sentence: "Minima at which training came to rest obey the stability conditions: SGD's \
-                       bound the trace, gradient descent's the largest eigenvalue.",
-            source: "S1, S2",
-            with: &[&diagonal_sharpness::EXPERIMENT],
-            needs: Requirement::PAPER_SIZES,
-            judge: stable_minima,
-        },
-        ClaimRule {
-            number: 2,
-            sentence: "SGD with larger learning rates finds flatter minima of smaller norm; for \
-                       diagonal networks gradient descent does not.",
-            source: "S2, R2, D1",
-            with: &[&diagonal_sharpness::EXPERIMENT],
-            needs: Requirement::PAPER_SIZES,
-            judge: norms_follow,
-        },
+        ClaimRule::new(
+            1,
+            "Minima at which training came to rest obey the stability conditions: SGD's bound the \
+             trace, gradient descent's the largest eigenvalue.",
+            "S1, S2",
+            stable_minima,
+        )
+        .with(&[&diagonal_sharpness::EXPERIMENT]),
+        ClaimRule::new(
+            2,
+            "SGD with larger learning rates finds flatter minima of smaller norm; for diagonal \
+             networks gradient descent does not.",
+            "S2, R2, D1",
+            norms_follow,
+        )
+        .with(&[&diagonal_sharpness::EXPERIMENT]),
     ],
 };
 

@@ -33,16 +33,15 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: |settings| [relu::learning_rates(settings), diagonal::learning_rates(settings)].concat(),
     present,
-    claims: &[ClaimRule {
-        number: 7,
-        sentence: "At trained minima the stability conditions stand in their order around the exact \
-                   threshold η*; SGD at large learning rates stops close to it, and where it \
-                   converges single runs are stable, whether the mean square is or not.",
-        source: "S2–S11",
-        with: &[],
-        needs: Requirement { profile: Profile::Paper, seeds: FEWEST_SEEDS },
+    claims: &[ClaimRule::new(
+        7,
+        "At trained minima the stability conditions stand in their order around the exact \
+         threshold η*; SGD at large learning rates stops close to it, and where it converges \
+         single runs are stable, whether the mean square is or not.",
+        "S2–S11",
         judge,
-    }],
+    )
+    .needs(Requirement { profile: Profile::Paper, seeds: FEWEST_SEEDS })],
 };
 
 /// Batch sizes whose bounds are drawn: every minimum is studied for them.

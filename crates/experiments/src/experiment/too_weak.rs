@@ -39,16 +39,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: diagonal::recovery,
     present,
-    claims: &[ClaimRule {
-        number: 11,
-        sentence: "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, \
-                   which misses a fixed fraction of the sparse target; basis pursuit and SGD recover \
-                   the target.",
-        source: "D3, D4",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        11,
+        "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, which \
+         misses a fixed fraction of the sparse target; basis pursuit and SGD recover the target.",
+        "D3, D4",
         judge,
-    }],
+    )],
 };
 
 /// The smallest error drawn; smaller ones are drawn here. Those of basis pursuit are rounding

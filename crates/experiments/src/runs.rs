@@ -195,16 +195,6 @@ impl<T: TrainingRun> RunGroup<T> {
         methods.into_iter().flat_map(of).collect()
     }
 
-    /// The conventional name of the method.
-    pub(crate) fn method_name(&self) -> &'static str {
-        method_name(self.method)
-    }
-
-    /// Number of runs that met the stopping rule.
-    pub(crate) fn converged(&self) -> usize {
-        self.runs.iter().filter(|run| run.at_rest()).count()
-    }
-
     /// The median over the runs that have a value.
     pub(crate) fn median(&self, value: impl Fn(&T) -> Option<f64>) -> Option<f64> {
         median_value(&self.runs, value)
@@ -334,9 +324,9 @@ pub(crate) fn run_table(runs: &[ShallowRun<'_>]) -> Table {
 /// Medians for each method and learning rate.
 pub(crate) fn learning_rate_summary(runs: &[ShallowRun<'_>]) -> Table {
     table!(&RunGroup::all(runs, [SGD, GD], TrainingRun::learning_rate), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "learning_rate", "1", "learning rate η" => g.key;
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
         "steps", "steps", "median of the steps done"
             => g.median(|run| Some(run.result.steps as f64));

@@ -42,10 +42,10 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         ],
     );
     let summary = table!(&RunGroup::all(runs, [SGD, GD], initial_ratio), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "initial_balance_ratio", "1", "r0" => g.key;
         "balance_ratio", "1", "median r(θ) at the end" => g.median(final_ratio);
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
     });
     let title = "SGD noise balances the layers, GD keeps them unbalanced";
@@ -72,7 +72,8 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         } else {
             finals.iter().all(|r| (r - 1.0).abs() <= 1e-6)
         });
-        judgement.measure(format!("{}, r₀ = {r0}: final ratio", group.method_name()), &finals);
+        judgement
+            .measure(format!("{}, r₀ = {r0}: final ratio", method_name(group.method)), &finals);
     }
     judgement
 }

@@ -95,7 +95,7 @@ fn groups<'r>(runs: &[DeepRun<'r>]) -> Vec<RunGroup<DeepRun<'r>>> {
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.deep;
     let panels = groups(runs).into_iter().flat_map(|group| {
-        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let name = format!("{}, η = {}", method_name(group.method), short_number(group.key));
         let panel = |what: &str, y: &str, followed: &[(&str, usize, PointValue)], references| {
             let series = followed.iter().flat_map(|(label, style, quantity)| {
                 group.runs.iter().map(|run| {
@@ -150,7 +150,7 @@ fn table(runs: &[DeepRun<'_>]) -> Table {
 
 fn summary(runs: &[DeepRun<'_>]) -> Table {
     table!(&groups(runs), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "learning_rate", "1", "learning rate η" => g.key;
         "runs", "runs", "runs" => g.runs.len();
         "hessian_first", "1", "median of λ_max(H) · η/2 at the start"

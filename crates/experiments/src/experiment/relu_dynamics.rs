@@ -55,7 +55,7 @@ fn groups<'r>(runs: &[ShallowRun<'r>]) -> Vec<RunGroup<ShallowRun<'r>>> {
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
     let panels = groups(runs).into_iter().flat_map(|group| {
-        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let name = format!("{}, η = {}", method_name(group.method), short_number(group.key));
         let panel = |what: &str, y: &str, followed: &[Followed], references| {
             let series = followed.iter().flat_map(|f| trajectories(&group.runs, *f)).collect();
             let title = format!("{name}: {what}");
@@ -159,7 +159,7 @@ fn summary(runs: &[ShallowRun<'_>]) -> Table {
             let collapses = group.runs.iter().filter_map(collapse).collect();
             let ends = group.runs.iter().filter_map(|run| run.result.last.as_ref()).collect();
             [("collapse", collapses), ("end", ends)].map(|(when, points)| Stage {
-                method: group.method_name(),
+                method: method_name(group.method),
                 rate: group.key,
                 when,
                 points,

@@ -271,9 +271,9 @@ fn summary(minima: &[StudiedMinimum<'_>]) -> Table {
         .collect();
     table!(&groups, |g| {
         "family", "word", "ReLU or diagonal networks" => g.runs[0].family().name();
-        "method", "word", "SGD (batch size 1) or GD: what led to the minima" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD: what led to the minima" => method_name(g.method);
         "learning_rate", "1", "its learning rate η" => g.key;
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
         "margin", "1", "median of η*/η, B = 1" => g.median(|m| Some(m.margin()));
         "beyond_threshold", "1", "fraction of the runs with η* < η"

@@ -64,30 +64,13 @@ enum Origin {
 impl Origin {
     const ALL: [Self; 4] = [Self::MinimumL2, Self::BasisPursuit, Self::Sgd, Self::GradientDescent];
 
-    fn label(self) -> &'static str {
+    /// The name in tables, the name in the figure, and the style there.
+    fn names(self) -> (&'static str, &'static str, Style) {
         match self {
-            Self::MinimumL2 => "minimum ℓ2 norm",
-            Self::BasisPursuit => "basis pursuit (minimum ℓ1 norm)",
-            Self::Sgd => "SGD as trained",
-            Self::GradientDescent => "GD as trained",
-        }
-    }
-
-    fn id(self) -> &'static str {
-        match self {
-            Self::MinimumL2 => "minimum_l2",
-            Self::BasisPursuit => "basis_pursuit",
-            Self::Sgd => "SGD",
-            Self::GradientDescent => "GD",
-        }
-    }
-
-    fn style(self) -> Style {
-        match self {
-            Self::MinimumL2 => Style(2),
-            Self::BasisPursuit => Style(3),
-            Self::Sgd => SGD_STYLE,
-            Self::GradientDescent => GD_STYLE,
+            Self::MinimumL2 => ("minimum_l2", "minimum ℓ2 norm", Style(2)),
+            Self::BasisPursuit => ("basis_pursuit", "basis pursuit (minimum ℓ1 norm)", Style(3)),
+            Self::Sgd => ("SGD", "SGD as trained", SGD_STYLE),
+            Self::GradientDescent => ("GD", "GD as trained", GD_STYLE),
         }
     }
 }
@@ -218,7 +201,7 @@ impl Comparison {
     /// Dots for the designs, and a line of medians, against n/d.
     fn series(&self, value: impl Fn(&Candidate) -> f64) -> Vec<Series> {
         let of = |origin: Origin| {
-            let (label, style) = (origin.label(), origin.style());
+            let (_, label, style) = origin.names();
             dots_and_medians(&self.of(origin), label, style, Candidate::ratio, |c| Some(value(c)))
         };
         Origin::ALL.into_iter().flat_map(of).collect()
@@ -282,7 +265,7 @@ fn mean_error_panel(candidates: &[Candidate]) -> Panel {
         let errors: Vec<f64> = group.iter().map(|c| c.error).collect();
         Some((group.first()?.ratio(), mean_and_standard_error(&errors).0))
     });
-    let (label, style) = (Origin::MinimumL2.label(), Origin::MinimumL2.style());
+    let (_, label, style) = Origin::MinimumL2.names();
     Panel::new(
         "Minimum ℓ2 norm: mean error over designs",
         Axis::linear("samples over dimension n/d"),
@@ -339,7 +322,7 @@ fn proof(candidate: &Candidate) -> (Option<usize>, Option<f64>, Option<f64>) {
 
 fn table(candidates: &[Candidate]) -> Table {
     table!(candidates, |c| {
-        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => c.origin.id();
+        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => c.origin.names().0;
         "sample_count", "samples", "number n of training samples" => c.sample_count;
         "input_dim", "coordinates", "input dimension d" => c.input_dim;
         "seed", "seed", "seed of the data, the start and the batches" => c.seed;
@@ -385,7 +368,7 @@ fn summary(comparison: &Comparison) -> Table {
     };
     let designs: Vec<Designs> = Origin::ALL.into_iter().flat_map(of).collect();
     table!(&designs, |d| {
-        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => d.origin.id();
+        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => d.origin.names().0;
         "sample_count", "samples", "number n of training samples" => d.sample_count;
         "designs", "designs", "designs tried" => d.candidates.len();
         "mean_error", "1", "mean of ‖β − β*‖² / ‖β*‖²" => mean_and_standard_error(&d.errors).0;

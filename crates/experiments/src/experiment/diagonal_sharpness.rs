@@ -18,10 +18,12 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
-    let measures: [(&str, &str, fn(Sharpness) -> f64, &str); 3] = [
-        ("Trace", "tr {}", |s| s.trace, " (S2, SGD)"),
-        ("Frobenius norm", "‖{}‖_{F}", |s| s.frobenius_norm, " (S3, p = 1)"),
-        ("Largest eigenvalue", "λ_{max}({})", |s| s.lambda_max, " (S1, GD)"),
+    let [trace, frobenius, lambda]: [fn(Sharpness) -> f64; 3] =
+        [|s| s.trace, |s| s.frobenius_norm, |s| s.lambda_max];
+    let measures = [
+        ("Trace", "tr {}", trace, " (S2, SGD)"),
+        ("Frobenius norm", "‖{}‖_{F}", frobenius, " (S3, p = 1)"),
+        ("Largest eigenvalue", "λ_{max}({})", lambda, " (S1, GD)"),
     ];
     let mut panels = Vec::new();
     for (is_empirical, matrix, symbol) in [(true, "empirical", "G"), (false, "population", "Ḡ")] {

@@ -199,9 +199,6 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
         ),
         pooled.iter().map(|p| p.replicas).sum(),
     );
-    let within = |shares: &[f64], [low, high]: [f64; 2]| {
-        shares.iter().all(|share| (low..=high).contains(share))
-    };
     for estimator in ESTIMATORS {
         let is_judged = |of: TraceMethod, products| of == estimator && products >= FEWEST_PRODUCTS;
         let chosen: Vec<_> = pooled.iter().filter(|p| is_judged(p.estimator, p.products)).collect();

@@ -132,10 +132,6 @@ impl<'r> SimulatedMinimum<'r> {
         let (edge, dynamics) = (self.edge(momentum)?, self.with_momentum(momentum).next()?);
         Some((edge.lower? / dynamics.threshold, edge.upper? / dynamics.threshold))
     }
-
-    fn problem_name(&self) -> &'static str {
-        self.run.spec.problem.family().id()
-    }
 }
 
 /// The second moments at one step.
@@ -324,15 +320,17 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     }
 }
 
+/// One point of the dynamics at a minimum.
+type Simulated<'r> = (SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint);
+
 fn table(minima: &[SimulatedMinimum<'_>]) -> Table {
-    type Row<'r> = (SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint);
-    let rows: Vec<Row<'_>> = minima
+    let rows: Vec<Simulated<'_>> = minima
         .iter()
         .flat_map(|m| m.study.dynamics.iter().map(|dynamics| (*m, dynamics)))
         .flat_map(|(m, dynamics)| dynamics.path.iter().map(move |point| (m, dynamics, point)))
         .collect();
     table!(&rows, |(m, d, point)| {
-        "problem", "word", "relu or diagonal" => m.problem_name();
+        "problem", "word", "relu or diagonal" => m.run.spec.problem.family().id();
         "learning_rate", "1", "learning rate that the minimum was trained with"
             => m.run.spec.learning_rate;
         "seed", "seed", "seed of training and of the simulation" => m.run.spec.seed;
@@ -370,7 +368,7 @@ struct Side<'r> {
     kind: &'static str,
     momentum: f64,
     factor: f64,
-    minima: Vec<(SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint)>,
+    minima: Vec<Simulated<'r>>,
 }
 
 impl<'r> Side<'r> {
@@ -383,22 +381,9 @@ impl<'r> Side<'r> {
         Self { kind: KINDS[kind], momentum, factor, minima: found.collect() }
     }
 
-    /// The median of a value after the last step of the replicas.
-    fn last(&self, value: fn(&SimulatedPoint) -> Option<f64>) -> Option<f64> {
-        median_of(self.minima.iter().filter_map(|(.., point)| value(point)))
-    }
-
-    /// The median of a value of the Lyapunov exponent.
-    fn exponent(&self, value: fn(StoredExponent) -> Option<f64>) -> Option<f64> {
-        median_of(self.minima.iter().filter_map(|(_, dynamics, _)| value(dynamics.exponent)))
-    }
-
-    fn edge(&self) -> Option<f64> {
-        let edges = self.minima.iter().filter_map(|(minimum, ..)| {
-            let (lower, upper) = minimum.scaled_edge(self.momentum)?;
-            Some(f64::midpoint(lower, upper))
-        });
-        median_of(edges)
+    /// The median over the minima that have a value.
+    fn median(&self, value: impl Fn(&Simulated<'r>) -> Option<f64>) -> Option<f64> {
+        median_value(&self.minima, value)
     }
 }
 
@@ -416,18 +401,19 @@ fn summary(minima: &[SimulatedMinimum<'_>]) -> Table {
         "momentum", "1", "heavy-ball momentum" => side.momentum;
         "factor", "1", "learning rate over η*" => side.factor;
         "minima", "minima", "minima tried" => side.minima.len();
-        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => side.last(|p| p.form);
+        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => side.median(|(.., p)| p.form);
         "simulated_form", "1", "the same over replicas"
-            => side.last(|p| Some(p.simulated_form?.value));
+            => side.median(|(.., p)| Some(p.simulated_form?.value));
         "simulated_form_standard_error", "1", "its standard error"
-            => side.last(|p| Some(p.simulated_form?.standard_error));
+            => side.median(|(.., p)| Some(p.simulated_form?.standard_error));
         "norm_squared", "1", "E‖δ_t‖² / E‖δ_0‖² at step 20, exact"
-            => side.last(|p| Some(p.norm_squared));
+            => side.median(|(.., p)| Some(p.norm_squared));
         "lyapunov_exponent", "1", "growth of ln ‖δ‖ per step"
-            => side.exponent(|exponent| exponent.value);
+            => side.median(|(_, dynamics, _)| dynamics.exponent.value);
         "lyapunov_standard_error", "1", "its standard error"
-            => side.exponent(|exponent| Some(exponent.standard_error));
-        "almost_sure_edge", "1", "almost-sure edge over η*" => side.edge();
+            => side.median(|(_, dynamics, _)| Some(dynamics.exponent.standard_error));
+        "almost_sure_edge", "1", "almost-sure edge over η*"
+            => side.median(|(m, ..)| m.scaled_edge(side.momentum).map(|(l, u)| f64::midpoint(l, u)));
     })
 }
 

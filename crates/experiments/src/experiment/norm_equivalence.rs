@@ -122,15 +122,11 @@ fn series(
     x: fn(&Network<'_>) -> f64,
     y: fn(&NormRow) -> f64,
 ) -> Vec<Series> {
-    let mut dims: Vec<usize> = networks.iter().map(|(spec, _)| spec.input_dim).collect();
-    dims.sort_unstable();
-    dims.dedup();
     let mut all = Vec::new();
-    for (k, dim) in dims.into_iter().enumerate() {
+    let groups = group_by(networks, |(spec, _)| spec.input_dim as f64);
+    for (k, (dim, group)) in groups.into_iter().enumerate() {
         for (balanced, mark) in [(false, Mark::Points), (true, Mark::OpenPoints)] {
-            let chosen = networks
-                .iter()
-                .filter(|(spec, row)| spec.input_dim == dim && row.balanced == balanced);
+            let chosen = group.iter().filter(|(_, row)| row.balanced == balanced);
             let points = chosen.map(|network| (x(network), y(network.1)));
             all.push(Series::new(format!("d = {dim}"), Style(k), mark, points));
         }

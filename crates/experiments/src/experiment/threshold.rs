@@ -347,10 +347,6 @@ fn order<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> [Vec<f64>; L
     ratios
 }
 
-fn within(values: &[f64], [low, high]: [f64; 2]) -> bool {
-    values.iter().all(|value| (low..=high).contains(value))
-}
-
 fn margins(minima: &[StudiedMinimum<'_>]) -> Vec<f64> {
     minima.iter().map(StudiedMinimum::margin).collect()
 }

@@ -146,7 +146,7 @@ impl Serialize for Cell {
 /// The first line of the table.
 pub(super) fn header(columns: &[Column]) -> String {
     let names = columns.iter().map(|column| column.name());
-    std::iter::once("step").chain(names).collect::<Vec<_>>().join(",") + "\n"
+    std::iter::once("step".to_owned()).chain(names).collect::<Vec<_>>().join(",") + "\n"
 }
 
 impl Row {

@@ -211,7 +211,7 @@ impl Placed<'_> {
         obstacles
     }
 
-    /// What a series connects, in pixels.
+    /// The lines that a series draws, in pixels.
     fn lines(&self, series: &Series) -> Vec<Vec<Point>> {
         match series.mark {
             Mark::Intervals => {

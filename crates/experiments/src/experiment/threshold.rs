@@ -337,7 +337,7 @@ fn order<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> [Vec<f64>; L
                 (before, upper),
             ];
             for (ratios, (smaller, greater)) in ratios.iter_mut().zip(links) {
-                // What never turns is beyond everything.
+                // A condition that never turns lies beyond every other.
                 let smaller: Option<f64> = smaller.filter(|_| !greater.is_infinite());
                 ratios.extend(smaller.map(|smaller| greater / smaller));
             }

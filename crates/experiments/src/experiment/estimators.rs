@@ -150,43 +150,35 @@ fn table(trials: &[TraceTrial<'_>]) -> Table {
     })
 }
 
-/// All estimates of one estimator and budget, over all operators.
-struct PooledEstimates {
-    estimator: TraceMethod,
-    products: usize,
-    replicas: usize,
-    coverage: f64,
+/// The share of intervals that hold the trace, over several trials.
+fn pooled_coverage(trials: &[TraceTrial<'_>]) -> f64 {
+    let covered: usize = trials.iter().map(|trial| trial.result.covered).sum();
+    covered as f64 / replica_count(trials) as f64
 }
 
-impl PooledEstimates {
-    fn all(trials: &[TraceTrial<'_>]) -> Vec<Self> {
-        let of = |(estimator, products): (TraceMethod, usize)| {
-            let chosen = || {
-                trials.iter().filter(move |trial| {
-                    (trial.spec.estimator, trial.spec.products) == (estimator, products)
-                })
-            };
-            let covered: usize = chosen().map(|trial| trial.result.covered).sum();
-            let replicas: usize = chosen().map(|trial| trial.result.replicas).sum();
-            let coverage = covered as f64 / replicas as f64;
-            Self { estimator, products, replicas, coverage }
-        };
-        let estimators = ESTIMATORS.into_iter();
-        estimators.flat_map(|e| BUDGETS.map(|products| (e, products))).map(of).collect()
-    }
+/// The number of estimates of several trials.
+fn replica_count(trials: &[TraceTrial<'_>]) -> usize {
+    trials.iter().map(|trial| trial.result.replicas).sum()
+}
+
+/// The trials of each estimator and budget, over all operators.
+fn pooled<'r>(trials: &[TraceTrial<'r>]) -> Vec<(TraceMethod, usize, Vec<TraceTrial<'r>>)> {
+    let all = ESTIMATORS.into_iter().flat_map(|e| BUDGETS.map(|products| (e, products)));
+    let of = |(e, p)| (e, p, only(trials, |t| (t.spec.estimator, t.spec.products) == (e, p)));
+    all.map(of).collect()
 }
 
 fn summary(trials: &[TraceTrial<'_>]) -> Table {
-    table!(&PooledEstimates::all(trials), |pooled| {
-        "estimator", "word", "the estimator" => estimator_name(pooled.estimator);
-        "products", "products", "operator products of an estimate" => pooled.products;
-        "estimates", "estimates", "over all operators" => pooled.replicas;
-        "coverage", "1", "share of 95 % intervals that hold the trace" => pooled.coverage;
+    table!(&pooled(trials), |(estimator, products, trials)| {
+        "estimator", "word", "the estimator" => estimator_name(*estimator);
+        "products", "products", "operator products of an estimate" => *products;
+        "estimates", "estimates", "over all operators" => replica_count(trials);
+        "coverage", "1", "share of 95 % intervals that hold the trace" => pooled_coverage(trials);
     })
 }
 
 fn coverage(cells: &FinishedCells<'_>) -> Judgement {
-    let pooled = PooledEstimates::all(&cells.traces);
+    let pooled = pooled(&cells.traces);
     let mut judgement = Judgement::new(
         format!(
             "for each estimator and budget of at least {FEWEST_PRODUCTS} products, over all \
@@ -197,14 +189,15 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
             100.0 * SINGLE_COVERAGE[0],
             100.0 * SINGLE_COVERAGE[1],
         ),
-        pooled.iter().map(|p| p.replicas).sum(),
+        pooled.iter().map(|(.., trials)| replica_count(trials)).sum(),
     );
     for estimator in ESTIMATORS {
         let is_judged = |of: TraceMethod, products| of == estimator && products >= FEWEST_PRODUCTS;
-        let chosen: Vec<_> = pooled.iter().filter(|p| is_judged(p.estimator, p.products)).collect();
-        let enough = chosen.iter().all(|p| p.replicas >= FEWEST_ESTIMATES);
+        let chosen: Vec<_> =
+            pooled.iter().filter(|(of, products, _)| is_judged(*of, *products)).collect();
+        let enough = chosen.iter().all(|(.., trials)| replica_count(trials) >= FEWEST_ESTIMATES);
         judgement.need(enough, "Too few estimates to judge it.");
-        let shares: Vec<f64> = chosen.iter().map(|p| p.coverage).collect();
+        let shares: Vec<f64> = chosen.iter().map(|(.., trials)| pooled_coverage(trials)).collect();
         judgement.require(within(&shares, COVERAGE));
         judgement.measure(format!("{}: coverage, by budget", estimator_name(estimator)), &shares);
         let single: Vec<f64> = cells

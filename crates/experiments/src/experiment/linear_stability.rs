@@ -380,11 +380,6 @@ impl<'r> Side<'r> {
         });
         Self { kind: KINDS[kind], momentum, factor, minima: found.collect() }
     }
-
-    /// The median over the minima that have a value.
-    fn median(&self, value: impl Fn(&Simulated<'r>) -> Option<f64>) -> Option<f64> {
-        median_value(&self.minima, value)
-    }
 }
 
 /// Medians over the minima of a kind at the last step of the replicas.
@@ -401,19 +396,19 @@ fn summary(minima: &[SimulatedMinimum<'_>]) -> Table {
         "momentum", "1", "heavy-ball momentum" => side.momentum;
         "factor", "1", "learning rate over η*" => side.factor;
         "minima", "minima", "minima tried" => side.minima.len();
-        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => side.median(|(.., p)| p.form);
+        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => median_value(&side.minima, |(.., p)| p.form);
         "simulated_form", "1", "the same over replicas"
-            => side.median(|(.., p)| Some(p.simulated_form?.value));
+            => median_value(&side.minima, |(.., p)| Some(p.simulated_form?.value));
         "simulated_form_standard_error", "1", "its standard error"
-            => side.median(|(.., p)| Some(p.simulated_form?.standard_error));
+            => median_value(&side.minima, |(.., p)| Some(p.simulated_form?.standard_error));
         "norm_squared", "1", "E‖δ_t‖² / E‖δ_0‖² at step 20, exact"
-            => side.median(|(.., p)| Some(p.norm_squared));
+            => median_value(&side.minima, |(.., p)| Some(p.norm_squared));
         "lyapunov_exponent", "1", "growth of ln ‖δ‖ per step"
-            => side.median(|(_, dynamics, _)| dynamics.exponent.value);
+            => median_value(&side.minima, |(_, dynamics, _)| dynamics.exponent.value);
         "lyapunov_standard_error", "1", "its standard error"
-            => side.median(|(_, dynamics, _)| Some(dynamics.exponent.standard_error));
+            => median_value(&side.minima, |(_, dynamics, _)| Some(dynamics.exponent.standard_error));
         "almost_sure_edge", "1", "almost-sure edge over η*"
-            => side.median(|(m, ..)| m.scaled_edge(side.momentum).map(|(l, u)| f64::midpoint(l, u)));
+            => median_value(&side.minima, |(m, ..)| m.scaled_edge(side.momentum).map(|(l, u)| f64::midpoint(l, u)));
     })
 }
 

@@ -144,12 +144,6 @@ struct Stage<'r> {
     points: Vec<&'r Measurement>,
 }
 
-impl Stage<'_> {
-    fn median(&self, value: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
-        median_of(self.points.iter().filter_map(|m| value(m)))
-    }
-}
-
 /// Medians of the sharpness in units of 2/η for each method and learning rate, where the loss
 /// collapses and at the end.
 fn summary(runs: &[ShallowRun<'_>]) -> Table {
@@ -158,9 +152,10 @@ fn summary(runs: &[ShallowRun<'_>]) -> Table {
         .flat_map(|group| {
             let collapses = group.runs.iter().filter_map(collapse).collect();
             let ends = group.runs.iter().filter_map(|run| run.result.last.as_ref()).collect();
+            let (method, rate) = (method_name(group.method), group.key);
             [("collapse", collapses), ("end", ends)].map(|(when, points)| Stage {
-                method: method_name(group.method),
-                rate: group.key,
+                method,
+                rate,
                 when,
                 points,
             })
@@ -172,18 +167,18 @@ fn summary(runs: &[ShallowRun<'_>]) -> Table {
         "when", "word", "collapse: last checkpoint with a training loss above a tenth of that of \
             zero; end" => s.when;
         "runs", "runs", "runs that came there" => s.points.len();
-        "step", "steps", "median of the steps done" => s.median(|m| Some(m.step as f64));
+        "step", "steps", "median of the steps done" => median_value(&s.points, |m| Some(m.step as f64));
         "train_loss", "loss", "median (1/2n) Σ r_i² on the training data"
-            => s.median(|m| Some(m.train_loss));
+            => median_value(&s.points, |m| Some(m.train_loss));
         "scaled_trace", "1", "median of tr G · η/2"
-            => s.median(|m| Some(m.empirical.trace * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.empirical.trace * s.rate / 2.0));
         "scaled_lambda_max", "1", "median of λ_max · η/2"
-            => s.median(|m| Some(m.empirical.lambda_max * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.empirical.lambda_max * s.rate / 2.0));
         "scaled_batch_sharpness", "1", "median of the batch sharpness · η/2"
-            => s.median(|m| Some(m.batch_sharpness? * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.batch_sharpness? * s.rate / 2.0));
         "inverse_threshold", "1", "median of η/η*: 2/η* in units of 2/η"
-            => s.median(|m| Some(s.rate / m.threshold?));
-        "path_norm", "norm", "median path norm" => s.median(|m| Some(m.norm));
+            => median_value(&s.points, |m| Some(s.rate / m.threshold?));
+        "path_norm", "norm", "median path norm" => median_value(&s.points, |m| Some(m.norm));
     })
 }
 

@@ -86,24 +86,22 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
          that at its smallest η, and ≤ 0.7 × GD's best",
         cells.shallow.len(),
     );
-    let error = |run: &ShallowRun<'_>| run.result.relative_test_error();
-    let [sgd, gd] = [SGD, GD].map(|method| of_method(&cells.shallow, method));
-    let (sgd_medians, gd_medians) = (medians(&sgd, error), medians(&gd, error));
-    let best = |medians: &[(f64, f64)]| {
-        smallest(&medians.iter().map(|(_, median)| *median).collect::<Vec<_>>())
+    // The errors at each learning rate, ascending, with their median.
+    let [sgd, gd] = [SGD, GD].map(|method| {
+        let groups = group_by(&of_method(&cells.shallow, method), TrainingRun::learning_rate);
+        let errors =
+            groups.iter().map(|(_, runs)| values(runs, |r| r.result.relative_test_error()));
+        errors.filter_map(|e| Some((median_of(e.iter().copied())?, e))).collect::<Vec<_>>()
+    });
+    let none = (f64::NAN, Vec::new());
+    let best = |errors: &[(f64, Vec<f64>)]| {
+        errors.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or(&none).clone()
     };
-    let first = sgd_medians.first().map_or(f64::NAN, |(_, median)| *median);
-    let (best_sgd, best_gd) = (best(&sgd_medians), best(&gd_medians));
-    judgement.need_runs(sgd_medians.len() >= 2 && !gd_medians.is_empty());
-    judgement.require(best_sgd <= 0.1 * first && best_sgd <= 0.7 * best_gd);
-    // The runs at the learning rate whose median is `value`.
-    let at = |mut runs: Vec<ShallowRun<'_>>, medians: &[(f64, f64)], value: f64| {
-        let found = medians.iter().find(|(_, median)| median.total_cmp(&value).is_eq());
-        runs.retain(|run| found.is_some_and(|(r, _)| run.learning_rate().total_cmp(r).is_eq()));
-        values(&runs, error)
-    };
-    judgement.measure("SGD, smallest η", &at(sgd.clone(), &sgd_medians, first));
-    judgement.measure("SGD, best η", &at(sgd, &sgd_medians, best_sgd));
-    judgement.measure("GD, best η", &at(gd, &gd_medians, best_gd));
+    let (first, best_sgd, best_gd) = (sgd.first().unwrap_or(&none), best(&sgd), best(&gd));
+    judgement.need_runs(sgd.len() >= 2 && !gd.is_empty());
+    judgement.require(best_sgd.0 <= 0.1 * first.0 && best_sgd.0 <= 0.7 * best_gd.0);
+    judgement.measure("SGD, smallest η", &first.1);
+    judgement.measure("SGD, best η", &best_sgd.1);
+    judgement.measure("GD, best η", &best_gd.1);
     judgement
 }

@@ -2,7 +2,7 @@
 
 use flatmin_optim::{Method, Sampling};
 
-use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult};
+use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult, StoredExponent};
 use crate::prelude::*;
 use crate::protocol::{diagonal, relu};
 
@@ -410,14 +410,10 @@ fn judge_exponents(
     relu: &[StudiedMinimum<'_>],
     diagonal: &[StudiedMinimum<'_>],
 ) {
-    for minimum in relu {
-        let exponent = minimum.study.single_runs.map(|runs| runs.exponent);
-        // Without a value it is −∞; written so that a NaN fails.
-        let is_stable = |value: f64, error: f64| value <= 3.0 * error;
-        judgement.require(
-            exponent.is_some_and(|e| e.value.is_none_or(|v| is_stable(v, e.standard_error))),
-        );
-    }
+    // Without a value the exponent is −∞. Written so that a NaN fails.
+    let is_stable = |e: StoredExponent| e.value.is_none_or(|value| value <= 3.0 * e.standard_error);
+    let single_runs = |m: &StudiedMinimum<'_>| m.study.single_runs;
+    judgement.require(relu.iter().all(|m| single_runs(m).is_some_and(|r| is_stable(r.exponent))));
     for (name, minima) in [("ReLU", relu), ("diagonal", diagonal)] {
         let label = |what: &str| format!("{name}, SGD, converged: {what}");
         let exponents = values(minima, |m| Some(m.exponent()?.0));

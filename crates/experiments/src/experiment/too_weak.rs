@@ -352,12 +352,6 @@ struct Designs {
     errors: Vec<f64>,
 }
 
-impl Designs {
-    fn median(&self, value: fn(&Candidate) -> Option<f64>) -> Option<f64> {
-        median_of(self.candidates.iter().filter_map(value))
-    }
-}
-
 fn summary(comparison: &Comparison) -> Table {
     let of = |origin| {
         let groups = by_sample_count(&comparison.of(origin)).into_iter();
@@ -376,12 +370,12 @@ fn summary(comparison: &Comparison) -> Table {
         "median_error", "1", "median of the same" => median(&d.errors);
         "largest_error", "1", "largest of the same" => largest(&d.errors).max(0.0);
         "gd_edge", "1", "median of 2/λ_max of the population matrix, in units of 1/(s²‖β*‖_1)"
-            => d.median(|c| Some(c.gd_edge));
+            => median_value(&d.candidates, |c| Some(c.gd_edge));
         "sgd_edge", "1", "median of 2/trace of the population matrix, in the same units"
-            => d.median(|c| Some(c.sgd_edge));
+            => median_value(&d.candidates, |c| Some(c.sgd_edge));
         "threshold", "1", "median of the exact η* (B = 1) in the same units, where computed"
-            => d.median(|c| c.threshold);
-        "target_threshold", "1", "the same at the balanced β*" => d.median(|c| c.target_threshold);
+            => median_value(&d.candidates, |c| c.threshold);
+        "target_threshold", "1", "the same at the balanced β*" => median_value(&d.candidates, |c| c.target_threshold);
     })
 }
 

@@ -39,7 +39,7 @@ pub(crate) trait TrainingRun: AtRest {
 
 impl AtRest for ShallowRun<'_> {
     fn at_rest(&self) -> bool {
-        self.result.converged()
+        self.result.outcome == Outcome::Converged
     }
 }
 
@@ -55,7 +55,7 @@ impl TrainingRun for ShallowRun<'_> {
 
 impl AtRest for DeepRun<'_> {
     fn at_rest(&self) -> bool {
-        self.result.converged()
+        self.result.outcome == Outcome::Converged
     }
 }
 

@@ -135,7 +135,7 @@ fn table(runs: &[DeepRun<'_>]) -> Table {
         "method", "word", "SGD (batch size 1) or GD" => run.method_name();
         "learning_rate", "1", "learning rate η" => run.spec.learning_rate;
         "seed", "seed", "seed of data, start and batches" => run.spec.seed;
-        "converged", "word", "whether the stopping rule was met" => run.result.converged();
+        "converged", "word", "whether the stopping rule was met" => run.at_rest();
         "steps", "steps", "steps done" => run.result.steps;
         "train_loss", "loss", "(1/2n) Σ r_i² on the training data"
             => run.result.last.map(|m| m.train_loss);

@@ -334,7 +334,7 @@ fn table(minima: &[SimulatedMinimum<'_>]) -> Table {
         "learning_rate", "1", "learning rate that the minimum was trained with"
             => m.run.spec.learning_rate;
         "seed", "seed", "seed of training and of the simulation" => m.run.spec.seed;
-        "at_rest", "word", "whether training met the stopping rule" => m.run.result.converged();
+        "at_rest", "word", "whether training met the stopping rule" => m.run.at_rest();
         "rank", "1", "rank r of the Gauss–Newton matrix" => m.study.rank;
         "momentum", "1", "heavy-ball momentum of linearised SGD" => d.momentum;
         "threshold", "1", "mean-square edge η* with this momentum, middle of its interval"

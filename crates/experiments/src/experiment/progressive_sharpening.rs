@@ -43,12 +43,16 @@ const BELOW_GD: f64 = 1.5;
 /// A quantity at one point of a run.
 type PointValue = fn(&DeepMeasurement) -> Option<f64>;
 
+/// The largest eigenvalue of the Hessian, and the trace of the Gauss–Newton matrix.
+const HESSIAN: PointValue = |m| m.hessian_lambda_max;
+const TRACE: PointValue = |m| Some(m.empirical.trace);
+
 /// Quantities that are drawn along training, with their labels and styles.
 const LOSSES: [(&str, usize, PointValue); 2] =
     [("training loss", 6, |m| Some(m.train_loss)), ("test loss", 1, |m| Some(m.test_loss))];
 const SHARPNESS: [(&str, usize, PointValue); 5] = [
-    ("λ_{max}(H)", 0, |m| m.hessian_lambda_max),
-    ("tr G", 2, |m| Some(m.empirical.trace)),
+    ("λ_{max}(H)", 0, HESSIAN),
+    ("tr G", 2, TRACE),
     ("‖G‖_{F}", 3, |m| Some(m.empirical.frobenius_norm)),
     ("batch sharpness", 5, |m| m.batch_sharpness),
     ("2/η*", 15, |m| Some(2.0 / m.threshold?)),
@@ -75,16 +79,6 @@ impl Course {
         let (_, first) = *values.first()?;
         let largest = values.iter().fold(f64::NEG_INFINITY, |m, (_, value)| m.max(*value));
         Some(Self { first, largest, settled: median(&late) })
-    }
-
-    /// The course of `λ_max(H)`.
-    fn of_hessian(run: &DeepRun<'_>) -> Option<Self> {
-        Self::of(run, |m| m.hessian_lambda_max)
-    }
-
-    /// The course of `tr G`.
-    fn of_trace(run: &DeepRun<'_>) -> Option<Self> {
-        Self::of(run, |m| Some(m.empirical.trace))
     }
 }
 
@@ -154,15 +148,15 @@ fn summary(runs: &[DeepRun<'_>]) -> Table {
         "learning_rate", "1", "learning rate η" => g.key;
         "runs", "runs", "runs" => g.runs.len();
         "hessian_first", "1", "median of λ_max(H) · η/2 at the start"
-            => g.median(|run| Some(Course::of_hessian(run)?.first));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.first));
         "hessian_largest", "1", "median of its largest value along a run"
-            => g.median(|run| Some(Course::of_hessian(run)?.largest));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.largest));
         "hessian_settled", "1", "median of its median over the last decade of steps"
-            => g.median(|run| Some(Course::of_hessian(run)?.settled));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.settled));
         "trace_first", "1", "median of tr G · η/2 at the start"
-            => g.median(|run| Some(Course::of_trace(run)?.first));
+            => g.median(|run| Some(Course::of(run, TRACE)?.first));
         "trace_settled", "1", "median of its median over the last decade of steps"
-            => g.median(|run| Some(Course::of_trace(run)?.settled));
+            => g.median(|run| Some(Course::of(run, TRACE)?.settled));
         "exact_edge", "1", "median of η*/η at the end, for the batches trained with"
             => g.median(|run| Some(run.result.last?.threshold? / run.spec.learning_rate));
         "train_loss", "loss", "median at the end"
@@ -188,12 +182,13 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
     let smallest = rates.first().map(|(_, group)| &group[..]).unwrap_or_default();
     let mut out_of_reach = 0;
     for (position, (rate, group)) in rates.iter().enumerate() {
-        let courses: Vec<Course> = group.iter().filter_map(Course::of_hessian).collect();
+        let course = |run: &DeepRun<'_>| Course::of(run, HESSIAN);
+        let courses: Vec<Course> = group.iter().filter_map(course).collect();
         judgement.require(courses.len() == group.len());
         let reaching = only(group, |run| position == 0 || reaches_edge(run, smallest));
         out_of_reach += group.len() - reaching.len();
         judgement.need(!reaching.is_empty(), "Gradient descent cannot reach the edge of every η.");
-        for Course { first, largest, settled } in reaching.iter().filter_map(Course::of_hessian) {
+        for Course { first, largest, settled } in reaching.iter().filter_map(course) {
             judgement.require(if position == 0 {
                 first < largest && largest <= 1.0
             } else {
@@ -224,7 +219,7 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
 /// differs from seed to seed by a factor of two.
 fn reaches_edge(run: &DeepRun<'_>, smallest: &[DeepRun<'_>]) -> bool {
     let free = smallest.iter().find(|other| other.spec.seed == run.spec.seed);
-    let course = free.and_then(|free| Some((free.edge(), Course::of_hessian(free)?.largest)));
+    let course = free.and_then(|free| Some((free.edge(), Course::of(free, HESSIAN)?.largest)));
     // A run that was not measured is judged, and fails.
     course.is_none_or(|(edge, largest)| largest * edge > run.edge())
 }

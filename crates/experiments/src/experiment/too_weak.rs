@@ -182,7 +182,7 @@ impl Comparison {
             sample_count: problem.sample_count,
             input_dim: problem.input_dim,
             seed: run.spec.seed,
-            at_rest: run.result.converged(),
+            at_rest: run.at_rest(),
             error: last.coefficient_error.unwrap_or(f64::NAN) / self.target_norm_squared,
             l1_norm: last.norm,
             gd_edge,

@@ -1,10 +1,13 @@
 //! The columns of the metrics table.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A column of the metrics table, after that of the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A column of the metrics table, after that of the steps. Its variants stand in the order of the
+/// table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Column {
     TrainLoss,
     TestLoss,
@@ -23,27 +26,9 @@ pub(crate) enum Column {
 }
 
 impl Column {
-    /// Every column with its name, in the order of the table.
-    pub(crate) const ALL: &[(&str, Self)] = &[
-        ("train_loss", Self::TrainLoss),
-        ("test_loss", Self::TestLoss),
-        ("max_gradient_norm", Self::MaxGradientNorm),
-        ("clipped_steps", Self::ClippedSteps),
-        ("trace", Self::Trace),
-        ("frobenius_norm", Self::FrobeniusNorm),
-        ("lambda_max", Self::LambdaMax),
-        ("batch_sharpness", Self::BatchSharpness),
-        ("path_norm", Self::PathNorm),
-        ("l1_norm", Self::L1Norm),
-        ("l2_norm", Self::L2Norm),
-        ("balance_ratio", Self::BalanceRatio),
-        ("threshold_lower", Self::ThresholdLower),
-        ("threshold_upper", Self::ThresholdUpper),
-    ];
-
     /// The name of the column.
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, column)| *column == self).map_or("", |(name, _)| name)
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// True for an end of the threshold's interval.

@@ -8,7 +8,9 @@ use flatmin_host::{Exit, Format, print, print_json, significant};
 use flatmin_linalg::Parallelism;
 use flatmin_models::Dataset;
 use flatmin_optim::{Step, Update};
-use flatmin_theory::{Batch, Gram, Minimum, Optimizer, Sampling, ThresholdOptions, threshold_with};
+use flatmin_theory::{
+    Batch, Gram, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions, threshold_with,
+};
 use serde::Serialize;
 
 use crate::batches::Batches;
@@ -81,12 +83,6 @@ struct ThresholdReport {
     threshold: Interval,
 }
 
-/// Measures a model.
-pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
-    let (data, model) = data_and_model(arguments)?;
-    report(arguments, &*model, &data)
-}
-
 fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Network>), Failure> {
     let (model, config) = config::model(&arguments.model, None)?;
     let Some(file) = &arguments.data else {
@@ -99,18 +95,13 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Netw
     };
     let data = data::dataset(file)?;
     let (dim, outputs) = (data.inputs().columns(), data.output_dim());
-    let checked = model.check_dimensions(dim, outputs);
-    checked.map_err(|reason| Failure::input(file, reason))?;
-    let model = model.sized(dim, outputs);
-    let model = model.map_err(Failure::at(&arguments.model))?;
-    Ok((data, model))
+    model.check_dimensions(dim, outputs).map_err(Failure::at(file))?;
+    Ok((data, model.sized(dim, outputs).map_err(Failure::at(&arguments.model))?))
 }
 
-fn report(
-    arguments: &MetricsArguments,
-    network: &dyn Network,
-    data: &Dataset,
-) -> Result<Exit, Failure> {
+/// Measures a model.
+pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
+    let (data, network) = data_and_model(arguments)?;
     let (n, k) = (data.sample_count(), data.output_dim());
     if let Some((samples, matrix)) = too_many_samples(n, k) {
         let reason = format!(
@@ -118,17 +109,16 @@ fn report(
         );
         return Err(Failure::input(arguments.data.as_ref().unwrap_or(&arguments.model), reason));
     }
-    let parameters = data::parameters(&arguments.parameters, network)?;
+    let parameters = data::parameters(&arguments.parameters, &*network)?;
     let gram = network.gram(&parameters, data.inputs());
-    let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref())
-        .map_err(Failure::at(&arguments.parameters))?;
-    let population = network
-        .population(&parameters, arguments.input_variance)
-        .map_err(Failure::at(&arguments.parameters))?;
-    let batches = thresholds(arguments, gram, n, k)?;
+    let fail = Failure::at(&arguments.parameters);
+    let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
+    let population = network.population(&parameters, arguments.input_variance).map_err(&fail)?;
+    let batches = thresholds(&arguments.batches, gram, (n, k));
+    let batches = batches.map_err(Failure::at(&arguments.parameters))?;
     // A step of length zero yields the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
-    let Step { loss, gradient_norm, .. } = network.kernel(data, &parameters).full_step(still);
+    let Step { loss, gradient_norm, .. } = network.kernel(&data, &parameters).full_step(still);
     let norms = network.norms(&parameters);
     let report = MetricsReport {
         schema: METRICS_SCHEMA,
@@ -148,39 +138,29 @@ fn report(
     };
     match arguments.format {
         Format::Json => print_json(&report)?,
-        Format::Text => print(&text(&report, network, arguments))?,
+        Format::Text => print(&text(&report, &*network, arguments))?,
     }
     Ok(Exit::Done)
 }
 
-/// The thresholds for the batches in the arguments.
+/// The thresholds for batches, from the Gram matrix of n samples with k outputs.
 fn thresholds(
-    arguments: &MetricsArguments,
+    batches: &Batches,
     gram: Mat<f64>,
-    n: usize,
-    k: usize,
-) -> Result<Vec<ThresholdReport>, Failure> {
-    let minimum = Gram::from_means(gram)
-        .and_then(|gram| gram.with_outputs(k))
-        .and_then(|gram| Minimum::from_gram(gram, Parallelism::Rayon))
-        .map_err(Failure::at(&arguments.parameters))?;
-    let mut batches = Vec::new();
-    for &batch_size in &arguments.batches.batch_size {
-        let batch = Batch::new(batch_size, arguments.batches.sampling)
-            .map_err(Failure::at(&arguments.parameters))?;
-        let noise = batch.noise_coefficient(n).map_err(Failure::at(&arguments.parameters))?;
+    (n, k): (usize, usize),
+) -> Result<Vec<ThresholdReport>, ThresholdError> {
+    let gram = Gram::from_means(gram)?.with_outputs(k)?;
+    let minimum = Minimum::from_gram(gram, Parallelism::Rayon)?;
+    let sampling = batches.sampling;
+    let threshold = |&batch_size: &usize| {
+        let batch = Batch::new(batch_size, sampling)?;
+        let noise_coefficient = Number(batch.noise_coefficient(n)?);
         let settings =
             ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &settings)
-            .map_err(Failure::at(&arguments.parameters))?;
-        batches.push(ThresholdReport {
-            batch_size,
-            sampling: arguments.batches.sampling,
-            noise_coefficient: Number(noise),
-            threshold: threshold.into(),
-        });
-    }
-    Ok(batches)
+        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &settings)?.into();
+        Ok(ThresholdReport { batch_size, sampling, noise_coefficient, threshold })
+    };
+    batches.batch_size.iter().map(threshold).collect()
 }
 
 fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArguments) -> String {

@@ -34,15 +34,19 @@ pub(crate) trait Network: Trainable {
 
     /// The inputs that [`population`](Self::population) assumes, in words; `None` if there is no
     /// closed form.
-    fn population_inputs(&self, input_variance: f64) -> Option<String>;
+    fn population_inputs(&self, _input_variance: f64) -> Option<String> {
+        None
+    }
 
     /// The sharpness of the population Gauss–Newton matrix, for inputs whose coordinates have
     /// variance `input_variance`; `None` if it takes too much memory, or there is no closed form.
     fn population(
         &self,
-        parameters: &[f64],
-        input_variance: f64,
-    ) -> Result<Option<Sharpness>, EigenError>;
+        _parameters: &[f64],
+        _input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError> {
+        Ok(None)
+    }
 }
 
 /// The name and the length of a side of a matrix.
@@ -220,17 +224,5 @@ impl Network for Mlp {
     fn norms(&self, parameters: &[f64]) -> Norms {
         let l2_norm = Some(simd::norm_squared(parameters).sqrt());
         Norms { l2_norm, ..Norms::default() }
-    }
-
-    fn population_inputs(&self, _input_variance: f64) -> Option<String> {
-        None
-    }
-
-    fn population(
-        &self,
-        _parameters: &[f64],
-        _input_variance: f64,
-    ) -> Result<Option<Sharpness>, EigenError> {
-        Ok(None)
     }
 }

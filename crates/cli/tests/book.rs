@@ -56,7 +56,7 @@ fn every_field_of_the_answers_is_described() {
     }
 }
 
-/// What a command answers in JSON.
+/// The JSON that a command prints.
 fn answer(command: &mut Command) -> Value {
     serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }

@@ -66,7 +66,7 @@ fn names_of_arrays_are_not_echoed_raw() {
     harmless(&json);
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["array"], EVIL);
-    // As parameters of a model.
+    // The same file is also refused as the parameters of a model.
     let model = ["metrics", "run.toml", "--parameters", file, "--data", "data.npz"];
     refused(&flatmin(&model).current_dir(runs.folder.path()).output().unwrap(), "a.npz: ");
 }

@@ -69,7 +69,7 @@ fn wait(child: &mut Child, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What is said of failures and files.
+/// The lines of standard error that the program itself writes.
 fn said(stderr: &[u8]) -> Vec<String> {
     let stderr = String::from_utf8(stderr.to_vec()).unwrap();
     stderr.lines().filter(|line| line.starts_with("flatmin: ")).map(str::to_owned).collect()
@@ -424,7 +424,7 @@ fn without_locks_a_run_says_so_and_does_not_end_with_what_another_changed() {
     wait(&mut second, || lines(&out) > 100);
     second.kill().unwrap();
     second.wait().unwrap();
-    // As if it had died before its rows were there.
+    // The table is cut as if the second run had died before its rows were there.
     fs::OpenOptions::new().write(true).open(out.join("metrics.csv")).unwrap().set_len(9).unwrap();
     let output = first.wait_with_output().unwrap();
     let lines_said = said(&output.stderr);

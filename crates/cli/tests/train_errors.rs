@@ -50,7 +50,7 @@ fn a_run_writes_these_files_with_these_names_in_them() {
     assert_eq!(keys.join(" "), expected);
     let checkpoint = fs::read_to_string(runs.path("run/checkpoint")).unwrap();
     assert!(checkpoint.starts_with("{\"schema\":\"flatmin.checkpoint/1\",\"checksum\":\""));
-    // The same again as JSON on standard output.
+    // The ended run prints the same summary as JSON on standard output.
     let again = runs.train(&["run.toml", "--resume", "--format", "json"]).assert().success();
     again.stdout(run);
 }
@@ -311,7 +311,7 @@ fn the_printed_configuration_runs_as_it_is() {
     assert_ne!(short, text);
     runs.config("run.toml", &short);
     runs.train(&["run.toml"]).assert().success().stderr("");
-    // What it calls a default is one: without these lines it is the same run.
+    // The defaults that the file names are the real ones: without these lines it is the same run.
     let defaults = [
         "method",
         "sampling",

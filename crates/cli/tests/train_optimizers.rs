@@ -118,7 +118,7 @@ fn a_run_with_momentum_goes_on_with_the_same_bytes() {
         runs.config("run.toml", &text);
         runs.train(&["run.toml"]).assert().success();
         let whole = results(&runs.path("run"));
-        // As if it had been killed after its last checkpoint.
+        // Without its summary the run counts as killed after its last checkpoint.
         for name in ["run.json", "parameters.npz"] {
             fs::remove_file(runs.path("run").join(name)).expect("it was written");
         }

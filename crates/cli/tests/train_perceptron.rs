@@ -91,7 +91,7 @@ fn several_outputs_are_trained_as_the_plain_definition_says() {
     }
     assert_close(&written, &kernel.parameters(), 1e-13, "parameters");
     assert_close(&table(&runs.path("run"))["train_loss"][..10], &losses, 1e-13, "losses");
-    // What was written is read again.
+    // The parameters that were written can be read again.
     let report: Value =
         serde_json::from_slice(&metrics(&runs, "run/parameters.npz", "json")).unwrap();
     let last = &table(&runs.path("run"));
@@ -272,7 +272,7 @@ fn an_interrupted_run_goes_on_with_the_same_bytes() {
         runs.config("run.toml", &config);
         runs.train(&["run.toml"]).assert().success();
     }
-    // As if it had been killed before the summary was written.
+    // Without its summary the run counts as killed before it was written.
     std::fs::remove_file(cut.path("run/run.json")).unwrap();
     cut.train(&["run.toml", "--resume"]).assert().success();
     assert_eq!(support::results(&whole.path("run")), support::results(&cut.path("run")));

@@ -63,12 +63,12 @@ fn float64_is_the_default_and_float32_another_run() {
     run(&runs, "absent", &config);
     run(&runs, "wide", &with_precision(&config, "float64"));
     assert_eq!(results(&runs.path("wide")), results(&runs.path("absent")));
-    // What it was before there was a choice: runs that were begun then can go on.
+    // The digest from before there was a choice, so that runs that were begun then can go on.
     let before = "acd897ce85ce827739f2614811226b136c7c5ffd75930c47b251985e4ee02fee";
     assert_eq!(config_digest(&runs, "absent"), before);
     run(&runs, "narrow", &with_precision(&config, "float32"));
     assert_ne!(config_digest(&runs, "narrow"), config_digest(&runs, "wide"));
-    // As if it had not come to its end.
+    // Without its summary the run counts as interrupted.
     fs::remove_file(runs.path("narrow/run.json")).unwrap();
     let refused = runs.train(&["wide.toml", "--out", "narrow", "--resume"]).assert().code(3);
     let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();

@@ -57,7 +57,7 @@ fn a_killed_run_goes_on_with_the_same_bytes() {
             child.wait().unwrap();
             arguments = vec!["run.toml", "--out", name, "--resume"];
         }
-        // What a kill between writing and renaming leaves.
+        // A kill between writing and renaming leaves such a file.
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(".tmp-left"), "half").unwrap();
         runs.train(&arguments).assert().success();
@@ -106,7 +106,7 @@ fn stopped(edit: impl Fn(&Runs)) -> Runs {
     let runs = Runs::new();
     runs.config("run.toml", &config(30_000));
     runs.train(&["run.toml"]).assert().success();
-    // As if it had not come to its end.
+    // Without its summary the run counts as interrupted.
     fs::remove_file(runs.path("run/run.json")).unwrap();
     edit(&runs);
     runs

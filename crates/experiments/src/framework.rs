@@ -31,17 +31,39 @@ pub struct Experiment {
 #[derive(Debug)]
 pub(crate) struct ClaimRule {
     /// Its number in the list of claims.
-    pub(crate) number: u32,
+    number: u32,
     /// The claim in one sentence.
-    pub(crate) sentence: &'static str,
+    sentence: &'static str,
     /// The statements or papers it rests on.
-    pub(crate) source: &'static str,
+    source: &'static str,
     /// Experiments whose cells it rests on besides those of its own experiment. It is judged only
     /// where they are run too.
-    pub(crate) with: &'static [&'static Experiment],
+    with: &'static [&'static Experiment],
     /// The least that a reproduction must have to judge it.
-    pub(crate) needs: Requirement,
-    pub(crate) judge: fn(&FinishedCells<'_>) -> Judgement,
+    needs: Requirement,
+    judge: fn(&FinishedCells<'_>) -> Judgement,
+}
+
+impl ClaimRule {
+    /// A claim that rests on its own experiment alone, with the sizes of the paper.
+    pub(crate) const fn new(
+        number: u32,
+        sentence: &'static str,
+        source: &'static str,
+        judge: fn(&FinishedCells<'_>) -> Judgement,
+    ) -> Self {
+        Self { number, sentence, source, with: &[], needs: Requirement::PAPER_SIZES, judge }
+    }
+
+    /// The claim, if it also rests on other experiments.
+    pub(crate) const fn with(self, others: &'static [&'static Experiment]) -> Self {
+        Self { with: others, ..self }
+    }
+
+    /// The claim, if it needs a reproduction of another size.
+    pub(crate) const fn needs(self, needs: Requirement) -> Self {
+        Self { needs, ..self }
+    }
 }
 
 /// The full table, the figure, and a summary for the report.

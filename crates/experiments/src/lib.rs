@@ -26,6 +26,7 @@ mod experiment;
 mod finished;
 mod framework;
 mod judgement;
+mod prelude;
 mod profile;
 mod protocol;
 mod runs;

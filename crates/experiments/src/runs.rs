@@ -1,10 +1,11 @@
 //! Training runs in tables and figures: groups, medians, dots, and the tables of shallow networks.
 
-use flatmin_figures::{Mark, Reference, Series, Style};
+use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Outcome, Sampling};
 
 use crate::cell::{BatchThresholds, Measurement, Problem};
 use crate::finished::{DeepRun, ShallowRun};
+use crate::framework::Presentation;
 use crate::protocol::{GD, SGD};
 use crate::statistics::{group_by, median_of};
 use crate::table::{Table, table};
@@ -38,7 +39,7 @@ pub(crate) trait TrainingRun: AtRest {
 
 impl AtRest for ShallowRun<'_> {
     fn at_rest(&self) -> bool {
-        self.result.converged()
+        self.result.outcome == Outcome::Converged
     }
 }
 
@@ -54,7 +55,7 @@ impl TrainingRun for ShallowRun<'_> {
 
 impl AtRest for DeepRun<'_> {
     fn at_rest(&self) -> bool {
-        self.result.converged()
+        self.result.outcome == Outcome::Converged
     }
 }
 
@@ -194,16 +195,6 @@ impl<T: TrainingRun> RunGroup<T> {
         methods.into_iter().flat_map(of).collect()
     }
 
-    /// The conventional name of the method.
-    pub(crate) fn method_name(&self) -> &'static str {
-        method_name(self.method)
-    }
-
-    /// Number of runs that met the stopping rule.
-    pub(crate) fn converged(&self) -> usize {
-        self.runs.iter().filter(|run| run.at_rest()).count()
-    }
-
     /// The median over the runs that have a value.
     pub(crate) fn median(&self, value: impl Fn(&T) -> Option<f64>) -> Option<f64> {
         median_value(&self.runs, value)
@@ -254,6 +245,32 @@ pub(crate) fn by_method<T: TrainingRun>(
         dots_and_medians(&of_method(runs, method), method_name(method), style, &x, &y)
     });
     series.collect()
+}
+
+/// Dots and medians of a value against the learning rate, on logarithmic axes.
+pub(crate) fn rate_panel<'r>(
+    runs: &[ShallowRun<'r>],
+    title: &str,
+    label: &str,
+    value: impl Fn(&ShallowRun<'r>) -> Option<f64>,
+    references: Vec<Reference>,
+) -> Panel {
+    let series = by_method(runs, TrainingRun::learning_rate, value);
+    Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, references)
+}
+
+/// The table, a figure and the summary of runs at several learning rates.
+pub(crate) fn rate_presentation(
+    runs: &[ShallowRun<'_>],
+    title: &str,
+    columns: usize,
+    panels: Vec<Panel>,
+) -> Presentation {
+    Presentation {
+        table: run_table(runs),
+        figure: Figure::new(title, RUNS_NOTE, columns, panels),
+        summary: learning_rate_summary(runs),
+    }
 }
 
 /// `2/η` as a curve over the learning rates shown.
@@ -307,9 +324,9 @@ pub(crate) fn run_table(runs: &[ShallowRun<'_>]) -> Table {
 /// Medians for each method and learning rate.
 pub(crate) fn learning_rate_summary(runs: &[ShallowRun<'_>]) -> Table {
     table!(&RunGroup::all(runs, [SGD, GD], TrainingRun::learning_rate), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "learning_rate", "1", "learning rate η" => g.key;
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
         "steps", "steps", "median of the steps done"
             => g.median(|run| Some(run.result.steps as f64));

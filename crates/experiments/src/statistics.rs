@@ -28,6 +28,11 @@ pub(crate) fn smallest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
+/// Says that no value is outside of a range, or NaN.
+pub(crate) fn within(values: &[f64], [low, high]: [f64; 2]) -> bool {
+    values.iter().all(|value| (low..=high).contains(value))
+}
+
 /// Groups by a number, in ascending order of it; within a group the order stays.
 pub(crate) fn group_by<T: Copy>(items: &[T], key: impl Fn(&T) -> f64) -> Vec<(f64, Vec<T>)> {
     let mut groups: Vec<(f64, Vec<T>)> = Vec::new();

@@ -213,7 +213,7 @@ impl View {
 }
 
 /// Smallest and largest of the values; `None` if there are none.
-fn extent(values: &[f64]) -> Option<(f64, f64)> {
+pub(crate) fn extent(values: &[f64]) -> Option<(f64, f64)> {
     let (first, rest) = values.split_first()?;
     Some(rest.iter().fold((*first, *first), |(low, high), &v| (low.min(v), high.max(v))))
 }

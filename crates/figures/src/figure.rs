@@ -138,6 +138,18 @@ impl Axis {
     }
 }
 
+impl Figure {
+    /// A figure with its panels in rows of `columns`.
+    pub fn new(
+        title: impl Into<String>,
+        subtitle: impl Into<String>,
+        columns: usize,
+        panels: Vec<Panel>,
+    ) -> Self {
+        Self { title: title.into(), subtitle: subtitle.into(), columns, panels }
+    }
+}
+
 impl Panel {
     /// A panel with its axes, its series and its references.
     pub fn new(

@@ -61,20 +61,16 @@ pub(crate) fn entries(figure: &Figure) -> Vec<Entry> {
             if !panel.draws(series) {
                 continue;
             }
-            let same = entries.iter_mut().find_map(|entry| match &mut entry.key {
-                Key::Series(style, marks)
-                    if *style == series.style && entry.label == series.label =>
-                {
-                    Some(marks)
-                }
-                _ => None,
+            let mut same = entries.iter_mut().filter(|entry| entry.label == series.label);
+            let marks = same.find_map(|entry| match &mut entry.key {
+                Key::Series(style, marks) => (*style == series.style).then_some(marks),
+                Key::Reference(_) => None,
             });
-            match same {
-                Some(marks) => marks.extend((!marks.contains(&series.mark)).then_some(series.mark)),
-                None => entries.push(Entry {
-                    label: series.label.clone(),
-                    key: Key::Series(series.style, vec![series.mark]),
-                }),
+            if let Some(marks) = marks {
+                marks.extend((!marks.contains(&series.mark)).then_some(series.mark));
+            } else {
+                let key = Key::Series(series.style, vec![series.mark]);
+                entries.push(Entry { label: series.label.clone(), key });
             }
         }
     }

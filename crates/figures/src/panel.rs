@@ -1,6 +1,6 @@
 //! One panel: ranges, grid, axes, series and named references.
 
-use crate::axis::{Direction, TICK_SIZE, Tick, View};
+use crate::axis::{Direction, TICK_SIZE, Tick, View, extent};
 use crate::figure::{Mark, Panel, Reference, ReferenceKind, Series};
 use crate::label::{Obstacle, place, sample};
 use crate::style::{draw_marker, reference_stroke, stroke};
@@ -211,7 +211,7 @@ impl Placed<'_> {
         obstacles
     }
 
-    /// What a series connects, in pixels.
+    /// The lines that a series draws, in pixels.
     fn lines(&self, series: &Series) -> Vec<Vec<Point>> {
         match series.mark {
             Mark::Intervals => {
@@ -335,10 +335,8 @@ pub(crate) fn widest(ticks: &[Tick]) -> f64 {
 /// Width plus height of the bounding box of a polyline.
 fn reach(line: &[Point]) -> f64 {
     let range = |pick: fn(&Point) -> f64| {
-        let values = line.iter().map(pick);
-        let (low, high) = values
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-        high - low
+        let values: Vec<f64> = line.iter().map(pick).collect();
+        extent(&values).map_or(0.0, |(low, high)| high - low)
     };
     range(|point| point.0) + range(|point| point.1)
 }

@@ -117,8 +117,8 @@ enum NoStopping {
 
 /// A checked configuration.
 ///
-/// What is serialised decides the result of the run, beside the contents of the files, which have
-/// digests of their own.
+/// The serialised fields decide the result of the run, together with the contents of the files,
+/// which have digests of their own.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Config {
     seed: Option<u64>,
@@ -157,7 +157,7 @@ pub(crate) struct OptimizerConfig {
     /// choice.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) precision: Precision,
-    /// Likewise.
+    /// The default is left out of the digest for the same reason.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) optimizer: Optimizer,
 }
@@ -468,7 +468,7 @@ fn metrics_config(
     Ok(MetricsConfig { steps, columns: Some(columns) })
 }
 
-/// Why a run cannot have a column, after its name.
+/// The reason why a run cannot have a column, as the words after the name of the column.
 fn refusal(
     column: Column,
     model: &ModelConfig,
@@ -502,7 +502,7 @@ fn refusal(
     }
 }
 
-/// Why there is no threshold for an optimizer; `None` if there is one.
+/// The reason why there is no threshold for an optimizer; `None` if there is one.
 fn no_threshold(optimizer: &Optimizer) -> Option<String> {
     let batch = Batch::new(1, Sampling::WithoutReplacement).ok()?;
     let simplest = Gram::from_means(faer::Mat::from_fn(1, 1, |_, _| 1.0)).ok()?;

@@ -74,11 +74,7 @@ pub(crate) fn parameters(path: &Path, network: &dyn Network) -> Result<Vec<f64>,
             return Err(Failure::input(path, reason));
         }
         if let Some(k) = values.iter().position(|value| !value.is_finite()) {
-            let entry = match shape[..] {
-                [] => String::new(),
-                [_] => format!("entry {k} of "),
-                _ => format!("entry ({}, {}) of ", k / shape[1], k % shape[1]),
-            };
+            let entry = if shape.is_empty() { String::new() } else { entry(&shape, k) + " of " };
             let reason =
                 format!("{entry}array {name:?} is {}, expected a finite number", values[k]);
             return Err(Failure::input(path, reason));
@@ -86,6 +82,14 @@ pub(crate) fn parameters(path: &Path, network: &dyn Network) -> Result<Vec<f64>,
         parameters.extend(values);
     }
     Ok(parameters)
+}
+
+/// The words for entry `k` of an array with rows, or of a list.
+fn entry(shape: &[usize], k: usize) -> String {
+    match shape {
+        [_, columns, ..] => format!("entry ({}, {})", k / columns, k % columns),
+        _ => format!("entry {k}"),
+    }
 }
 
 /// An order of samples, of shape T × B, or T for batches of one sample.
@@ -109,11 +113,7 @@ pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Fail
     let mut indices = Vec::with_capacity(values.len());
     for (k, &value) in values.iter().enumerate() {
         indices.push(index(value).ok_or_else(|| {
-            let entry = match shape[..] {
-                [_] => format!("entry {k}"),
-                _ => format!("entry ({}, {})", k / batch_size, k % batch_size),
-            };
-            let last = sample_count.saturating_sub(1);
+            let (entry, last) = (entry(&shape, k), sample_count.saturating_sub(1));
             let expected =
                 format!("expected the index of one of {sample_count} samples, 0 to {last}");
             fail(format!("{entry} is {value}, {expected}"))

@@ -40,7 +40,7 @@ pub(crate) fn data_and_model(
                 return Err(Failure::input(path, reason));
             }
             let checked = config.model.check_dimensions(dim, train.output_dim());
-            checked.map_err(|reason| Failure::input(path, reason))?;
+            checked.map_err(Failure::at(path))?;
             Data { train, test }
         }
     };
@@ -52,8 +52,7 @@ pub(crate) fn data_and_model(
 fn from_files(file: &Path, config: &Config) -> Result<Data, Failure> {
     let train = arrays::dataset(file)?;
     let (dim, outputs) = (train.inputs().columns(), train.output_dim());
-    let checked = config.model.check_dimensions(dim, outputs);
-    checked.map_err(|reason| Failure::input(file, reason))?;
+    config.model.check_dimensions(dim, outputs).map_err(Failure::at(file))?;
     let Some(file) = &config.test_data else { return Ok(Data { train, test: None }) };
     let test = arrays::dataset(file)?;
     for (name, found, expected) in

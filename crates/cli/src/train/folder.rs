@@ -1,6 +1,7 @@
 //! The folder of a run: its files, and how a run resumes from them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -115,16 +116,12 @@ impl Folder {
         }
         let checkpoint = folder.read_checkpoint(max_bytes)?;
         let summary = folder.file(RUN);
-        let changed = if summary.exists() {
-            match folder.changed_result()? {
-                None => return Ok((folder, Start::Ended)),
-                changed => changed,
-            }
-        } else {
-            None
-        };
+        let changed = if summary.exists() { Some(folder.changed_result()?) } else { None };
+        if let Some(None) = changed {
+            return Ok((folder, Start::Ended));
+        }
         folder.truncate_metrics(&checkpoint)?;
-        if let Some((name, reason)) = changed {
+        if let Some((name, reason)) = changed.flatten() {
             let name = shown(&folder.file(name));
             PROGRAM.warn(&format_args!("{name}: {reason}; it is written again"));
             fs::remove_file(&summary).map_err(FileError::at(&summary))?;
@@ -159,7 +156,7 @@ impl Folder {
         };
         match read() {
             Ok(digest) => Ok(Some(digest)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == NotFound => Ok(None),
             Err(error) => Err(FileError::at(&path)(error).into()),
         }
     }
@@ -245,7 +242,7 @@ impl Folder {
         let path = self.file(CHECKPOINT);
         let bytes = match read_own(&path, max_bytes, "a checkpoint of this run") {
             Ok(bytes) => bytes,
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.source.kind() == NotFound => {
                 let reason = "holds parts of a run, but no checkpoint to go on from; start afresh in \
                               another --out";
                 return Err(Failure::input(&self.path, reason));
@@ -274,30 +271,15 @@ impl Folder {
 
     /// Cuts off the rows of the metrics table that were written after the checkpoint.
     fn truncate_metrics(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        let path = self.file(METRICS);
+        let (path, bytes) = (self.file(METRICS), checkpoint.metrics_bytes);
         let mut hasher = blake3::Hasher::new();
-        let mut read = || -> io::Result<u64> {
-            let mut left = checkpoint.metrics_bytes;
-            let mut buffer = vec![0; 1 << 16];
-            while left > 0 {
-                let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-                match self.metrics.read(&mut buffer[..most])? {
-                    0 => break,
-                    count => {
-                        hasher.update(&buffer[..count]);
-                        left -= count as u64;
-                    }
-                }
-            }
-            Ok(left)
-        };
-        let left = read().map_err(FileError::at(&path))?;
-        if left > 0 || hasher.finalize().to_hex().to_string() != checkpoint.metrics_digest {
+        let mut rows = (&self.metrics).take(bytes);
+        hasher.update_reader(&mut rows).map_err(FileError::at(&path))?;
+        if rows.limit() > 0 || hasher.finalize().to_hex().as_str() != checkpoint.metrics_digest {
             let reason = "is not the table that the checkpoint was written with; start afresh in \
                           another --out";
             return Err(Failure::input(&path, reason));
         }
-        let bytes = checkpoint.metrics_bytes;
         self.metrics
             .set_len(bytes)
             .and_then(|()| self.metrics.seek(SeekFrom::Start(bytes)))
@@ -307,31 +289,22 @@ impl Folder {
     }
 }
 
-/// The first [file of a run](existing) in a folder; an error unless the run is to be resumed.
-fn find_run(path: &Path, resume: bool) -> Result<Option<&'static str>, Failure> {
-    let found = existing(path)?;
-    if let Some(found) = found.filter(|_| !resume) {
-        let reason = format!(
-            "holds a run already ({found}); --resume goes on with it, another --out starts afresh"
-        );
-        return Err(Failure::input(path, reason));
-    }
-    Ok(found)
-}
-
-/// The first file of a run in a folder. An empty table does not count: it is left by a run that was
-/// killed before it began.
-fn existing(folder: &Path) -> Result<Option<&'static str>, Failure> {
+/// The first file of a run in a folder; an error unless the run is to be resumed. An empty table
+/// does not count: it is left by a run that was killed before it began.
+fn find_run(folder: &Path, resume: bool) -> Result<Option<&'static str>, Failure> {
     for name in FILES {
         let path = folder.join(name);
         match fs::metadata(&path) {
             Ok(metadata) if name == METRICS && metadata.len() == 0 => {}
-            Ok(_) => return Ok(Some(name)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) => {}
+            Ok(_) if resume => return Ok(Some(name)),
+            Ok(_) => {
+                let reason = format!(
+                    "holds a run already ({name}); --resume goes on with it, another --out starts \
+                     afresh"
+                );
+                return Err(Failure::input(folder, reason));
+            }
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
             Err(error) => return Err(FileError::at(&path)(error).into()),
         }
     }

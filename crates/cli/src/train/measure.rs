@@ -61,16 +61,12 @@ impl Measure<'_> {
         parameters: &[f64],
         since_last: Segment,
     ) -> Result<Row, MeasureError> {
-        if !parameters.iter().all(|value| value.is_finite()) {
-            // Such parameters yield numbers that are not measurements, such as the zero gradients
-            // of neurons whose inputs are NaN.
-            let cell = |column: &Column| match column {
-                Column::ClippedSteps => Some(Cell::Count(since_last.clipped_steps)),
-                _ => None,
-            };
-            return Ok(Row { step, cells: self.columns.iter().map(cell).collect() });
-        }
-        let curvature = if self.columns.iter().any(|column| column.is_curvature()) {
+        // Parameters that are not finite yield numbers that are not measurements, such as the zero
+        // gradients of neurons whose inputs are NaN.
+        let is_finite = parameters.iter().all(|value| value.is_finite());
+        let wants =
+            |kind: fn(Column) -> bool| is_finite && self.columns.iter().any(|column| kind(*column));
+        let curvature = if wants(Column::is_curvature) {
             match training_curvature(self.network, parameters, self.train) {
                 Err(EigenError::NotFinite { .. }) => None,
                 curvature => Some(curvature?),
@@ -79,7 +75,7 @@ impl Measure<'_> {
             None
         };
         let threshold = match &self.threshold {
-            Some((optimizer, batch)) if self.columns.iter().any(|column| column.is_threshold()) => {
+            Some((optimizer, batch)) if wants(Column::is_threshold) => {
                 self.threshold(parameters, optimizer, batch)?
             }
             _ => None,
@@ -109,6 +105,7 @@ impl Measure<'_> {
         };
         let cell = |column: &Column| match column {
             Column::ClippedSteps => Some(Cell::Count(since_last.clipped_steps)),
+            _ if !is_finite => None,
             column => value(column).filter(|value| !value.is_nan()).map(Cell::Number),
         };
         Ok(Row { step, cells: self.columns.iter().map(cell).collect() })
@@ -122,8 +119,8 @@ impl Measure<'_> {
         batch: &Batch,
     ) -> Result<Option<(f64, f64)>, MeasureError> {
         let gram = self.network.gram(parameters, self.train.inputs());
-        let gram = Gram::from_means(gram);
-        let gram = match gram.and_then(|gram| gram.with_outputs(self.train.output_dim())) {
+        let outputs = self.train.output_dim();
+        let gram = match Gram::from_means(gram).and_then(|gram| gram.with_outputs(outputs)) {
             Err(MinimumError::GramNotFinite { .. }) => return Ok(None),
             gram => gram.map_err(ThresholdError::from)?,
         };
@@ -146,7 +143,7 @@ impl Serialize for Cell {
 /// The first line of the table.
 pub(super) fn header(columns: &[Column]) -> String {
     let names = columns.iter().map(|column| column.name());
-    std::iter::once("step").chain(names).collect::<Vec<_>>().join(",") + "\n"
+    std::iter::once("step".to_owned()).chain(names).collect::<Vec<_>>().join(",") + "\n"
 }
 
 impl Row {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use clap::ValueEnum as _;
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::Dataset;
 use flatmin_optim::{
@@ -219,7 +220,7 @@ fn columns(config: &Config, has_test: bool) -> Vec<Column> {
         Column::TestLoss => has_test,
         column => !column.is_threshold() && column.model_kind().is_none_or(|only| only == kind),
     };
-    let all = || Column::ALL.iter().map(|(_, column)| *column).filter(exists).collect();
+    let all = || Column::value_variants().iter().copied().filter(exists).collect();
     config.metrics.columns.clone().unwrap_or_else(all)
 }
 

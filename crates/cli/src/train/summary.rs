@@ -1,5 +1,6 @@
 //! The summary of a run that has ended, `run.json`.
 
+use clap::ValueEnum as _;
 use flatmin_host::{
     FileError, Format, is_printable, print, read_own, said, seal, shown, significant, to_json,
 };
@@ -43,7 +44,7 @@ impl Serialize for LastRow<'_> {
         let mut map = serializer.serialize_map(Some(1 + columns.len()))?;
         map.serialize_entry("step", &row.step)?;
         for (column, cell) in columns.iter().zip(&row.cells) {
-            map.serialize_entry(column.name(), cell)?;
+            map.serialize_entry(column, cell)?;
         }
         map.end()
     }
@@ -130,11 +131,11 @@ pub(super) fn describe(run: &Value) -> String {
         clipped => format!(" ({clipped} clipped)"),
     };
     let mut rows = Vec::new();
-    for (name, column) in Column::ALL {
-        let value = &run["last"][name];
+    for column in Column::value_variants() {
+        let value = &run["last"][column.name()];
         if *column != Column::ClippedSteps && !value.is_null() {
             let number = value.as_f64().unwrap_or(f64::INFINITY);
-            rows.push(vec![(*name).to_owned(), significant(number, DIGITS)]);
+            rows.push(vec![column.name(), significant(number, DIGITS)]);
         }
     }
     format!("{outcome} after {} steps{clipped}\n{}", steps("steps"), table(&[], &rows))

@@ -1,4 +1,4 @@
-//! What the tests of training share.
+//! Helpers that the tests of training share.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test itself")]

@@ -105,11 +105,6 @@ pub struct DeepResult {
 }
 
 impl DeepResult {
-    /// Says that the stopping rule was met.
-    pub fn converged(&self) -> bool {
-        self.outcome == Outcome::Converged
-    }
-
     /// All measurements in order.
     pub fn points(&self) -> impl Iterator<Item = &DeepMeasurement> {
         self.path.iter().chain(&self.last)

@@ -1,4 +1,4 @@
-//! Why a cell could not be computed.
+//! The reasons why a cell cannot be computed.
 
 use flatmin_curvature::CurvatureError;
 use flatmin_linalg::EigenError;

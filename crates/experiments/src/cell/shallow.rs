@@ -110,11 +110,6 @@ pub struct TrainResult {
 }
 
 impl TrainResult {
-    /// Says that the stopping rule was met.
-    pub fn converged(&self) -> bool {
-        self.outcome == Outcome::Converged
-    }
-
     /// Test loss at the end divided by that of the zero function.
     pub fn relative_test_error(&self) -> Option<f64> {
         self.last.map(|last| last.test_loss / self.zero_test_loss)

@@ -1,21 +1,11 @@
 //! Sharpness of the minima of ReLU networks against the batch size, and the bounds at one minimum.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::trace_bound;
 
 use crate::cell::{BatchThresholds, StabilityResult, theory_batch};
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::relu;
-use crate::runs::{
-    BatchBound, RUNS_NOTE, at_rest, dots_and_medians, median_value, only, run_table, sampling_name,
-    values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "batch_size",
@@ -39,15 +29,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: relu::batch_sizes,
     present,
-    claims: &[ClaimRule {
-        number: 10,
-        sentence: "The noise of larger batches bounds the trace less: at a fixed learning rate SGD \
-                   finds sharper minima the larger its batches are, within the bound of each.",
-        source: "S2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        10,
+        "The noise of larger batches bounds the trace less: at a fixed learning rate SGD finds \
+         sharper minima the larger its batches are, within the bound of each.",
+        "S2",
         judge,
-    }],
+    )],
 };
 
 /// The two samplings that the closed forms cover, with their names and styles.
@@ -220,20 +208,17 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         threshold_panel(study),
         bounds_panel(study),
     ];
+    let title = format!(
+        "Larger batches find sharper minima of larger norm at the same learning rate η = {}",
+        short_number(rate)
+    );
+    let subtitle = format!(
+        "{RUNS_NOTE} The largest batch without replacement is GD. The last two panels are \
+         of one minimum, which the first run with B = 1 found."
+    );
     Presentation {
         table: table(runs, &fixed),
-        figure: Figure {
-            title: format!(
-                "Larger batches find sharper minima of larger norm at the same learning rate η = {}",
-                short_number(rate)
-            ),
-            subtitle: format!(
-                "{RUNS_NOTE} The largest batch without replacement is GD. The last two panels are \
-                 of one minimum, which the first run with B = 1 found."
-            ),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(runs, study),
     }
 }

@@ -1,20 +1,10 @@
 //! Sharpness of the minima of deeper networks, on a teacher and on real data.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference, Series, Style};
 use flatmin_optim::Method;
 
 use crate::cell::DeepTask;
-use crate::finished::{DeepRun, FinishedCells};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::profile::Profile;
-use crate::protocol::{GD, SGD, deep};
-use crate::runs::{
-    RUNS_NOTE, RunGroup, TrainingRun, at_rest, dots_and_medians, of_method, only, values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, largest, median};
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::deep;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "deep_sharpness",
@@ -30,25 +20,22 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: deep::learning_rates,
     present,
     claims: &[
-        ClaimRule {
-            number: 12,
-            sentence: "Minima of deeper networks, on a teacher and on real data, obey the stability \
-                       conditions too.",
-            source: "S1, S2",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: stable_minima,
-        },
-        ClaimRule {
-            number: 13,
-            sentence: "At every depth, and on real data, SGD at the largest learning rate that lets \
-                       it rest stops at its mean-square edge, and the trace condition stays within \
-                       a factor of two of the exact threshold.",
-            source: "S2, S8",
-            with: &[],
-            needs: Requirement { profile: Profile::Paper, seeds: deep::SEEDS },
-            judge: edge,
-        },
+        ClaimRule::new(
+            12,
+            "Minima of deeper networks, on a teacher and on real data, obey the stability \
+             conditions too.",
+            "S1, S2",
+            stable_minima,
+        ),
+        ClaimRule::new(
+            13,
+            "At every depth, and on real data, SGD at the largest learning rate that lets it rest \
+             stops at its mean-square edge, and the trace condition stays within a factor of two \
+             of the exact threshold.",
+            "S2, S8",
+            edge,
+        )
+        .needs(Requirement { profile: Profile::Paper, seeds: deep::SEEDS }),
     ],
 };
 
@@ -73,7 +60,7 @@ impl DeepRun<'_> {
     }
 
     /// The learning rate at which the trace condition turns over the exact threshold, at the end.
-    fn trace_bound_ratio(&self) -> Option<f64> {
+    fn looseness(&self) -> Option<f64> {
         let last = self.result.last?;
         Some(2.0 / last.empirical.trace / last.threshold?)
     }
@@ -93,43 +80,19 @@ fn by_task_and_depth<'r>(runs: &[DeepRun<'r>]) -> Vec<(DeepTask, usize, Vec<Deep
 /// A quantity of a run that has one.
 type EndValue = fn(&DeepRun<'_>) -> Option<f64>;
 
-/// A row of panels: title, method, label, quantity, and the name of the line at 1.
-const ROWS: [(&str, Method, &str, EndValue, Option<&str>); 5] = [
-    (
-        "trace of SGD's minima",
-        SGD,
-        "tr G · η/2",
-        |run| run.scaled_trace(),
-        Some("SGD must stay below (S2)"),
-    ),
-    (
-        "how far from its edge SGD stops",
-        SGD,
-        "η*/η",
-        |run| run.margin(),
-        Some("η* = η: the exact edge"),
-    ),
-    (
-        "how tight the trace bound is",
-        SGD,
-        "(2/tr G)/η*",
-        |run| run.trace_bound_ratio(),
-        Some("as tight as can be"),
-    ),
+/// A row of panels: title, method, label, quantity, and the name of the line at 1, if there is one.
+const ROWS: [(&str, Method, &str, EndValue, &str); 5] = [
+    ("trace of SGD's minima", SGD, "tr G · η/2", |r| r.scaled_trace(), "SGD must stay below (S2)"),
+    ("how far from its edge SGD stops", SGD, "η*/η", |r| r.margin(), "η* = η: the exact edge"),
+    ("how tight the trace bound is", SGD, "(2/tr G)/η*", |r| r.looseness(), "as tight as can be"),
     (
         "largest eigenvalue of GD's minima",
         GD,
         "λ_{max}(G) · η/2",
-        |run| run.scaled_lambda_max(),
-        Some("GD must stay below (S1)"),
+        |r| r.scaled_lambda_max(),
+        "GD must stay below (S1)",
     ),
-    (
-        "test error of SGD's minima",
-        SGD,
-        "relative test error",
-        |run| run.relative_test_error(),
-        None,
-    ),
+    ("test error of SGD's minima", SGD, "relative test error", |r| r.relative_test_error(), ""),
 ];
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
@@ -146,20 +109,16 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
                     dots_and_medians(&runs, &label, Style(style), DeepRun::learning_rate, value)
                 })
                 .collect();
-            let bound = bound.map(|bound| Reference::horizontal(bound, 1.0)).into_iter().collect();
+            let bound = (!bound.is_empty()).then(|| Reference::horizontal(bound, 1.0));
             let title = format!("{}: {title}", title_case(task.name()));
             let (x, y) = (Axis::log("learning rate η"), Axis::log(label));
-            panels.push(Panel::new(title, x, y, series, bound));
+            panels.push(Panel::new(title, x, y, series, Vec::from_iter(bound)));
         }
     }
+    let title = "Minima that SGD (B = 1) and GD find, ReLU networks of depth 2 to 4";
     Presentation {
         table: table(&cells.deep),
-        figure: Figure {
-            title: "Minima that SGD (B = 1) and GD find, ReLU networks of depth 2 to 4".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 2,
-            panels,
-        },
+        figure: Figure::new(title, RUNS_NOTE, 2, panels),
         summary: summary(&groups),
     }
 }
@@ -176,7 +135,7 @@ fn table(runs: &[DeepRun<'_>]) -> Table {
         "method", "word", "SGD (batch size 1) or GD" => run.method_name();
         "learning_rate", "1", "learning rate η" => run.spec.learning_rate;
         "seed", "seed", "seed of data, start and batches" => run.spec.seed;
-        "converged", "word", "whether the stopping rule was met" => run.result.converged();
+        "converged", "word", "whether the stopping rule was met" => run.at_rest();
         "steps", "steps", "steps done" => run.result.steps;
         "train_loss", "loss", "(1/2n) Σ r_i² on the training data"
             => run.result.last.map(|m| m.train_loss);
@@ -201,14 +160,14 @@ fn summary(groups: &[(DeepTask, usize, Vec<DeepRun<'_>>)]) -> Table {
     table!(&groups, |g| {
         "task", "word", "teacher, or digit parity" => g.runs[0].spec.task.name();
         "depth", "layers", "number of affine layers" => g.runs[0].spec.depth;
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "learning_rate", "1", "learning rate η" => g.key;
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
         "scaled_trace", "1", "median of tr G · η/2" => g.median(DeepRun::scaled_trace);
         "scaled_lambda_max", "1", "median of λ_max · η/2" => g.median(DeepRun::scaled_lambda_max);
         "margin", "1", "median of η*/η" => g.median(DeepRun::margin);
-        "trace_bound_ratio", "1", "median of (2/tr G)/η*" => g.median(DeepRun::trace_bound_ratio);
+        "trace_bound_ratio", "1", "median of (2/tr G)/η*" => g.median(DeepRun::looseness);
         "relative_test_error", "1", "median" => g.median(DeepRun::relative_test_error);
     })
 }
@@ -227,8 +186,8 @@ fn stable_minima(cells: &FinishedCells<'_>) -> Judgement {
     let mut beyond = Vec::new();
     for (task, depth, group) in by_task_and_depth(&runs) {
         let rows: [(Method, &str, EndValue, f64); 2] = [
-            (SGD, "SGD: tr G · η/2", |run| run.scaled_trace(), 1.0),
-            (GD, "GD: λ_max · η/2", |run| run.scaled_lambda_max(), TOLD_FROM_REST),
+            (SGD, "SGD: tr G · η/2", |r| r.scaled_trace(), 1.0),
+            (GD, "GD: λ_max · η/2", |r| r.scaled_lambda_max(), TOLD_FROM_REST),
         ];
         for (method, label, value, most) in rows {
             let chosen = of_method(&group, method);
@@ -276,7 +235,7 @@ fn edge(cells: &FinishedCells<'_>) -> Judgement {
         // Written so that a NaN fails.
         judgement.require((EDGE[0]..=EDGE[1]).contains(&median(&margins)));
         judgement.measure(format!("{name}, η = {}: η*/η", short_number(rate)), &margins);
-        let ratios = values(&at_rest(&group), DeepRun::trace_bound_ratio);
+        let ratios = values(&at_rest(&group), DeepRun::looseness);
         judgement.require(median(&ratios) <= TIGHT);
         judgement.measure(format!("{name}, every η: (2/tr G)/η*"), &ratios);
     }

@@ -1,14 +1,7 @@
 //! Balance of the layers of diagonal networks.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference};
-
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, diagonal};
-use crate::runs::{RUNS_NOTE, RunGroup, by_method, run_table, values};
-use crate::statistics::{largest, median, smallest};
-use crate::table::table;
+use crate::prelude::*;
+use crate::protocol::diagonal;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_balance",
@@ -18,15 +11,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     how: diagonal::balance_words,
     cells: diagonal::balance,
     present,
-    claims: &[ClaimRule {
-        number: 5,
-        sentence: "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
-                   unbalanced.",
-        source: "D5",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        5,
+        "SGD noise balances the layers of diagonal networks; gradient descent keeps them \
+         unbalanced.",
+        "D5",
         judge,
-    }],
+    )],
 };
 
 /// The balance ratio that a run started from.
@@ -51,20 +42,16 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         ],
     );
     let summary = table!(&RunGroup::all(runs, [SGD, GD], initial_ratio), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "initial_balance_ratio", "1", "r0" => g.key;
         "balance_ratio", "1", "median r(θ) at the end" => g.median(final_ratio);
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
     });
+    let title = "SGD noise balances the layers, GD keeps them unbalanced";
     Presentation {
         table: run_table(runs),
-        figure: Figure {
-            title: "SGD noise balances the layers, GD keeps them unbalanced".to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 1,
-            panels: vec![panel],
-        },
+        figure: Figure::new(title, RUNS_NOTE, 1, vec![panel]),
         summary,
     }
 }
@@ -85,7 +72,8 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         } else {
             finals.iter().all(|r| (r - 1.0).abs() <= 1e-6)
         });
-        judgement.measure(format!("{}, r₀ = {r0}: final ratio", group.method_name()), &finals);
+        judgement
+            .measure(format!("{}, r₀ = {r0}: final ratio", method_name(group.method)), &finals);
     }
     judgement
 }

@@ -1,17 +1,10 @@
 //! Recovery of the sparse coefficients by diagonal networks.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference};
-
 use crate::cell::{InterpolatorResult, MinimizedNorm};
-use crate::finished::{FinishedCells, Interpolator, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, diagonal};
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, medians, of_method, run_table, values,
-};
-use crate::statistics::{group_by, largest, median, smallest};
-use crate::table::{Table, Value};
+use crate::finished::Interpolator;
+use crate::prelude::*;
+use crate::protocol::diagonal;
+use crate::table::Value;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_generalization",
@@ -24,15 +17,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
         [diagonal::learning_rates(settings), diagonal::interpolators(settings)].concat()
     },
     present,
-    claims: &[ClaimRule {
-        number: 4,
-        sentence: "For diagonal networks SGD at a large learning rate recovers the sparse target; \
-                   gradient descent does not at any learning rate.",
-        source: "D2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        4,
+        "For diagonal networks SGD at a large learning rate recovers the sparse target; gradient \
+         descent does not at any learning rate.",
+        "D2",
         judge,
-    }],
+    )],
 };
 
 /// A value of the interpolators that minimise one norm.
@@ -55,10 +46,6 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         Reference::horizontal(label, median(&of_norm(&cells.interpolators, norm, value)))
     };
     let (l1, l2) = (MinimizedNorm::L1, MinimizedNorm::L2);
-    let panel = |title: &str, label: &str, value: fn(&ShallowRun<'_>) -> Option<f64>, lines| {
-        let series = by_method(runs, TrainingRun::learning_rate, value);
-        Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, lines)
-    };
     let error_lines = vec![
         line("minimum-ℓ2 interpolator", l2, |i| i.coefficient_error),
         line("basis pursuit", l1, |i| i.coefficient_error),
@@ -68,25 +55,27 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         line("minimum-ℓ2 interpolator", l2, |i| i.l1_norm),
     ];
     let panels = vec![
-        panel("Distance to the sparse target", "‖β − β*‖²", coefficient_error, error_lines),
+        rate_panel(
+            runs,
+            "Distance to the sparse target",
+            "‖β − β*‖²",
+            coefficient_error,
+            error_lines,
+        ),
         // For a linear function of independent coordinates the expected test loss is s²‖β − β*‖²/2.
-        panel(
+        rate_panel(
+            runs,
             "Test error",
             "test loss / loss of zero",
             |run| run.result.relative_test_error(),
             vec![Reference::horizontal("zero function", 1.0)],
         ),
-        panel("ℓ1 norm", "‖β‖_{1}", |run| Some(run.result.last?.norm), norm_lines),
+        rate_panel(runs, "ℓ1 norm", "‖β‖_{1}", ShallowRun::norm, norm_lines),
     ];
+    let title = "SGD (B = 1) recovers the sparse target, GD does not at any learning rate";
     Presentation {
         table: table(cells),
-        figure: Figure {
-            title: "SGD (B = 1) recovers the sparse target, GD does not at any learning rate"
-                .to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, RUNS_NOTE, 3, panels),
         summary: learning_rate_summary(runs),
     }
 }

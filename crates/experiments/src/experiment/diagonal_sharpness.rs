@@ -1,14 +1,9 @@
 //! Sharpness of the minima of diagonal networks against the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel};
 use flatmin_linalg::Sharpness;
 
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{Experiment, Presentation};
+use crate::prelude::*;
 use crate::protocol::diagonal;
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, by_method, learning_rate_summary, run_table, two_over_eta,
-};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "diagonal_sharpness",
@@ -23,48 +18,27 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
-    let empirical = |run: &ShallowRun<'_>| Some(run.result.last?.empirical);
-    let population = |run: &ShallowRun<'_>| run.result.population;
-    let panel =
-        |title: &str, label: &str, value: &dyn Fn(&ShallowRun<'_>) -> Option<f64>, bound: &str| {
-            let series = by_method(runs, TrainingRun::learning_rate, value);
-            let bound = vec![two_over_eta(runs, bound)];
-            Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, bound)
-        };
     let [trace, frobenius, lambda]: [fn(Sharpness) -> f64; 3] =
         [|s| s.trace, |s| s.frobenius_norm, |s| s.lambda_max];
-    let panels = vec![
-        panel("Trace, empirical", "tr G", &|r| empirical(r).map(trace), "2/η (S2, SGD)"),
-        panel(
-            "Frobenius norm, empirical",
-            "‖G‖_{F}",
-            &|r| empirical(r).map(frobenius),
-            "2/η (S3, p = 1)",
-        ),
-        panel(
-            "Largest eigenvalue, empirical",
-            "λ_{max}(G)",
-            &|r| empirical(r).map(lambda),
-            "2/η (S1, GD)",
-        ),
-        panel("Trace, population", "tr Ḡ", &|r| population(r).map(trace), "2/η"),
-        panel("Frobenius norm, population", "‖Ḡ‖_{F}", &|r| population(r).map(frobenius), "2/η"),
-        panel(
-            "Largest eigenvalue, population",
-            "λ_{max}(Ḡ)",
-            &|r| population(r).map(lambda),
-            "2/η",
-        ),
+    let measures = [
+        ("Trace", "tr {}", trace, " (S2, SGD)"),
+        ("Frobenius norm", "‖{}‖_{F}", frobenius, " (S3, p = 1)"),
+        ("Largest eigenvalue", "λ_{max}({})", lambda, " (S1, GD)"),
     ];
-    Presentation {
-        table: run_table(runs),
-        figure: Figure {
-            title: "Sharpness of the minima that SGD (B = 1) and GD find, diagonal networks"
-                .to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 3,
-            panels,
-        },
-        summary: learning_rate_summary(runs),
+    let mut panels = Vec::new();
+    for (is_empirical, matrix, symbol) in [(true, "empirical", "G"), (false, "population", "Ḡ")] {
+        for (measure, label, value, statement) in measures {
+            let title = format!("{measure}, {matrix}");
+            let value = |run: &ShallowRun<'_>| {
+                let population = run.result.population;
+                let empirical = run.result.last.map(|last| last.empirical);
+                Some(value(if is_empirical { empirical } else { population }?))
+            };
+            let bound = if is_empirical { format!("2/η{statement}") } else { "2/η".to_owned() };
+            let bound = vec![two_over_eta(runs, &bound)];
+            panels.push(rate_panel(runs, &title, &label.replace("{}", symbol), value, bound));
+        }
     }
+    let title = "Sharpness of the minima that SGD (B = 1) and GD find, diagonal networks";
+    rate_presentation(runs, title, 3, panels)
 }

@@ -1,15 +1,10 @@
 //! Error and coverage of trace estimators against their products.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use flatmin_linalg::TraceMethod;
 
 use crate::cell::{CellSpec, ESTIMATORS, EstimatorSpec, Spectrum, estimator_name};
-use crate::finished::{FinishedCells, TraceTrial};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::table::{Table, table};
-use crate::{Profile, Settings};
+use crate::finished::TraceTrial;
+use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "estimators",
@@ -32,24 +27,19 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells,
     present,
     claims: &[
-        ClaimRule {
-            number: 16,
-            sentence: "The standard errors of the trace estimators can be believed: their 95 % \
-                       intervals cover the trace about 95 % of the time.",
-            source: "Girard 1989; Meyer et al. 2021; Epperly, Tropp and Webber 2024",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: coverage,
-        },
-        ClaimRule {
-            number: 17,
-            sentence: "Where the spectrum decays, estimators that deflate it need far fewer \
-                       products.",
-            source: "Epperly, Tropp and Webber 2024",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: accuracy,
-        },
+        ClaimRule::new(
+            16,
+            "The standard errors of the trace estimators can be believed: their 95 % intervals \
+             cover the trace about 95 % of the time.",
+            "Girard 1989; Meyer et al. 2021; Epperly, Tropp and Webber 2024",
+            coverage,
+        ),
+        ClaimRule::new(
+            17,
+            "Where the spectrum decays, estimators that deflate it need far fewer products.",
+            "Epperly, Tropp and Webber 2024",
+            accuracy,
+        ),
     ],
 };
 
@@ -137,15 +127,11 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("coverage", coverage_axis, |trial| 100.0 * trial.coverage(), nominal),
         ]
     });
+    let title = "Trace estimators: error, and how often the 95 % interval holds the trace";
+    let subtitle = "Each point: many independent estimates.";
     Presentation {
         table: table(trials),
-        figure: Figure {
-            title: "Trace estimators: error, and how often the 95 % interval holds the trace"
-                .to_owned(),
-            subtitle: "Each point: many independent estimates.".to_owned(),
-            columns: 2,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 2, panels.collect()),
         summary: summary(trials),
     }
 }
@@ -164,43 +150,35 @@ fn table(trials: &[TraceTrial<'_>]) -> Table {
     })
 }
 
-/// All estimates of one estimator and budget, over all operators.
-struct PooledEstimates {
-    estimator: TraceMethod,
-    products: usize,
-    replicas: usize,
-    coverage: f64,
+/// The share of intervals that hold the trace, over several trials.
+fn pooled_coverage(trials: &[TraceTrial<'_>]) -> f64 {
+    let covered: usize = trials.iter().map(|trial| trial.result.covered).sum();
+    covered as f64 / replica_count(trials) as f64
 }
 
-impl PooledEstimates {
-    fn all(trials: &[TraceTrial<'_>]) -> Vec<Self> {
-        let of = |(estimator, products): (TraceMethod, usize)| {
-            let chosen = || {
-                trials.iter().filter(move |trial| {
-                    (trial.spec.estimator, trial.spec.products) == (estimator, products)
-                })
-            };
-            let covered: usize = chosen().map(|trial| trial.result.covered).sum();
-            let replicas: usize = chosen().map(|trial| trial.result.replicas).sum();
-            let coverage = covered as f64 / replicas as f64;
-            Self { estimator, products, replicas, coverage }
-        };
-        let estimators = ESTIMATORS.into_iter();
-        estimators.flat_map(|e| BUDGETS.map(|products| (e, products))).map(of).collect()
-    }
+/// The number of estimates of several trials.
+fn replica_count(trials: &[TraceTrial<'_>]) -> usize {
+    trials.iter().map(|trial| trial.result.replicas).sum()
+}
+
+/// The trials of each estimator and budget, over all operators.
+fn pooled<'r>(trials: &[TraceTrial<'r>]) -> Vec<(TraceMethod, usize, Vec<TraceTrial<'r>>)> {
+    let all = ESTIMATORS.into_iter().flat_map(|e| BUDGETS.map(|products| (e, products)));
+    let of = |(e, p)| (e, p, only(trials, |t| (t.spec.estimator, t.spec.products) == (e, p)));
+    all.map(of).collect()
 }
 
 fn summary(trials: &[TraceTrial<'_>]) -> Table {
-    table!(&PooledEstimates::all(trials), |pooled| {
-        "estimator", "word", "the estimator" => estimator_name(pooled.estimator);
-        "products", "products", "operator products of an estimate" => pooled.products;
-        "estimates", "estimates", "over all operators" => pooled.replicas;
-        "coverage", "1", "share of 95 % intervals that hold the trace" => pooled.coverage;
+    table!(&pooled(trials), |(estimator, products, trials)| {
+        "estimator", "word", "the estimator" => estimator_name(*estimator);
+        "products", "products", "operator products of an estimate" => *products;
+        "estimates", "estimates", "over all operators" => replica_count(trials);
+        "coverage", "1", "share of 95 % intervals that hold the trace" => pooled_coverage(trials);
     })
 }
 
 fn coverage(cells: &FinishedCells<'_>) -> Judgement {
-    let pooled = PooledEstimates::all(&cells.traces);
+    let pooled = pooled(&cells.traces);
     let mut judgement = Judgement::new(
         format!(
             "for each estimator and budget of at least {FEWEST_PRODUCTS} products, over all \
@@ -211,17 +189,15 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
             100.0 * SINGLE_COVERAGE[0],
             100.0 * SINGLE_COVERAGE[1],
         ),
-        pooled.iter().map(|p| p.replicas).sum(),
+        pooled.iter().map(|(.., trials)| replica_count(trials)).sum(),
     );
-    let within = |shares: &[f64], [low, high]: [f64; 2]| {
-        shares.iter().all(|share| (low..=high).contains(share))
-    };
     for estimator in ESTIMATORS {
         let is_judged = |of: TraceMethod, products| of == estimator && products >= FEWEST_PRODUCTS;
-        let chosen: Vec<_> = pooled.iter().filter(|p| is_judged(p.estimator, p.products)).collect();
-        let enough = chosen.iter().all(|p| p.replicas >= FEWEST_ESTIMATES);
+        let chosen: Vec<_> =
+            pooled.iter().filter(|(of, products, _)| is_judged(*of, *products)).collect();
+        let enough = chosen.iter().all(|(.., trials)| replica_count(trials) >= FEWEST_ESTIMATES);
         judgement.need(enough, "Too few estimates to judge it.");
-        let shares: Vec<f64> = chosen.iter().map(|p| p.coverage).collect();
+        let shares: Vec<f64> = chosen.iter().map(|(.., trials)| pooled_coverage(trials)).collect();
         judgement.require(within(&shares, COVERAGE));
         judgement.measure(format!("{}: coverage, by budget", estimator_name(estimator)), &shares);
         let single: Vec<f64> = cells

@@ -1,21 +1,13 @@
 //! SGD linearised at trained minima, on both sides of the threshold.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_theory::ReplicaMean;
 
-use crate::Settings;
 use crate::cell::{
     CellSpec, FACTORS, MOMENTUM, SIMULATED_STEPS, SimulatedDynamics, SimulatedPoint,
     StabilityResult, StabilityStudy, StoredEdge, StoredExponent,
 };
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::{diagonal, relu, simulated_seeds, simulation_replicas};
-use crate::runs::AtRest as _;
-use crate::short_number;
-use crate::statistics::median_of;
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "linear_stability",
@@ -44,15 +36,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells,
     present,
-    claims: &[ClaimRule {
-        number: 8,
-        sentence: "The exact threshold is the real one: measured in the Lyapunov function V, \
-                   linearised SGD decays below it and grows above it.",
-        source: "S8, S9, S14",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        8,
+        "The exact threshold is the real one: measured in the Lyapunov function V, linearised SGD \
+         decays below it and grows above it.",
+        "S8, S9, S14",
         judge,
-    }],
+    )],
 };
 
 /// Standard errors on each side that error bars show, and that claims ask for.
@@ -141,10 +131,6 @@ impl<'r> SimulatedMinimum<'r> {
     fn scaled_edge(&self, momentum: f64) -> Option<(f64, f64)> {
         let (edge, dynamics) = (self.edge(momentum)?, self.with_momentum(momentum).next()?);
         Some((edge.lower? / dynamics.threshold, edge.upper? / dynamics.threshold))
-    }
-
-    fn problem_name(&self) -> &'static str {
-        self.run.spec.problem.family().id()
     }
 }
 
@@ -321,36 +307,34 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         exponents(relu, format!("A single run (ReLU minimum of η = {relu_rate})")),
         edges(&minima, kinds),
     ];
+    let title = "Linearised SGD grows or decays on the side of η* that the theory says";
+    let subtitle = format!(
+        "B = 1. Lines in the first row: exact second moments; circles with bars: means over \
+         replicas ± {STANDARD_ERRORS} standard errors. V is the Lyapunov function of S14; \
+         the start is isotropic. Bars in the last panel: the interval found for the edge."
+    );
     Presentation {
         table: table(&minima),
-        figure: Figure {
-            title: "Linearised SGD grows or decays on the side of η* that the theory says"
-                .to_owned(),
-            subtitle: format!(
-                "B = 1. Lines in the first row: exact second moments; circles with bars: means over \
-                 replicas ± {STANDARD_ERRORS} standard errors. V is the Lyapunov function of S14; \
-                 the start is isotropic. Bars in the last panel: the interval found for the edge."
-            ),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&minima),
     }
 }
 
+/// One point of the dynamics at a minimum.
+type Simulated<'r> = (SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint);
+
 fn table(minima: &[SimulatedMinimum<'_>]) -> Table {
-    type Row<'r> = (SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint);
-    let rows: Vec<Row<'_>> = minima
+    let rows: Vec<Simulated<'_>> = minima
         .iter()
         .flat_map(|m| m.study.dynamics.iter().map(|dynamics| (*m, dynamics)))
         .flat_map(|(m, dynamics)| dynamics.path.iter().map(move |point| (m, dynamics, point)))
         .collect();
     table!(&rows, |(m, d, point)| {
-        "problem", "word", "relu or diagonal" => m.problem_name();
+        "problem", "word", "relu or diagonal" => m.run.spec.problem.family().id();
         "learning_rate", "1", "learning rate that the minimum was trained with"
             => m.run.spec.learning_rate;
         "seed", "seed", "seed of training and of the simulation" => m.run.spec.seed;
-        "at_rest", "word", "whether training met the stopping rule" => m.run.result.converged();
+        "at_rest", "word", "whether training met the stopping rule" => m.run.at_rest();
         "rank", "1", "rank r of the Gauss–Newton matrix" => m.study.rank;
         "momentum", "1", "heavy-ball momentum of linearised SGD" => d.momentum;
         "threshold", "1", "mean-square edge η* with this momentum, middle of its interval"
@@ -384,7 +368,7 @@ struct Side<'r> {
     kind: &'static str,
     momentum: f64,
     factor: f64,
-    minima: Vec<(SimulatedMinimum<'r>, &'r SimulatedDynamics, &'r SimulatedPoint)>,
+    minima: Vec<Simulated<'r>>,
 }
 
 impl<'r> Side<'r> {
@@ -395,24 +379,6 @@ impl<'r> Side<'r> {
             Some((*minimum, dynamics, at(dynamics, LAST_SIMULATED)?))
         });
         Self { kind: KINDS[kind], momentum, factor, minima: found.collect() }
-    }
-
-    /// The median of a value after the last step of the replicas.
-    fn last(&self, value: fn(&SimulatedPoint) -> Option<f64>) -> Option<f64> {
-        median_of(self.minima.iter().filter_map(|(.., point)| value(point)))
-    }
-
-    /// The median of a value of the Lyapunov exponent.
-    fn exponent(&self, value: fn(StoredExponent) -> Option<f64>) -> Option<f64> {
-        median_of(self.minima.iter().filter_map(|(_, dynamics, _)| value(dynamics.exponent)))
-    }
-
-    fn edge(&self) -> Option<f64> {
-        let edges = self.minima.iter().filter_map(|(minimum, ..)| {
-            let (lower, upper) = minimum.scaled_edge(self.momentum)?;
-            Some(f64::midpoint(lower, upper))
-        });
-        median_of(edges)
     }
 }
 
@@ -430,18 +396,19 @@ fn summary(minima: &[SimulatedMinimum<'_>]) -> Table {
         "momentum", "1", "heavy-ball momentum" => side.momentum;
         "factor", "1", "learning rate over η*" => side.factor;
         "minima", "minima", "minima tried" => side.minima.len();
-        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => side.last(|p| p.form);
+        "form", "1", "E V(δ_t) / V(δ_0) at step 20, exact" => median_value(&side.minima, |(.., p)| p.form);
         "simulated_form", "1", "the same over replicas"
-            => side.last(|p| Some(p.simulated_form?.value));
+            => median_value(&side.minima, |(.., p)| Some(p.simulated_form?.value));
         "simulated_form_standard_error", "1", "its standard error"
-            => side.last(|p| Some(p.simulated_form?.standard_error));
+            => median_value(&side.minima, |(.., p)| Some(p.simulated_form?.standard_error));
         "norm_squared", "1", "E‖δ_t‖² / E‖δ_0‖² at step 20, exact"
-            => side.last(|p| Some(p.norm_squared));
+            => median_value(&side.minima, |(.., p)| Some(p.norm_squared));
         "lyapunov_exponent", "1", "growth of ln ‖δ‖ per step"
-            => side.exponent(|exponent| exponent.value);
+            => median_value(&side.minima, |(_, dynamics, _)| dynamics.exponent.value);
         "lyapunov_standard_error", "1", "its standard error"
-            => side.exponent(|exponent| Some(exponent.standard_error));
-        "almost_sure_edge", "1", "almost-sure edge over η*" => side.edge();
+            => median_value(&side.minima, |(_, dynamics, _)| Some(dynamics.exponent.standard_error));
+        "almost_sure_edge", "1", "almost-sure edge over η*"
+            => median_value(&side.minima, |(m, ..)| m.scaled_edge(side.momentum).map(|(l, u)| f64::midpoint(l, u)));
     })
 }
 

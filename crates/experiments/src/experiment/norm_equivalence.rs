@@ -2,15 +2,9 @@
 
 use std::f64::consts::PI;
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::{CUBE_VARIANCE, CellSpec, NetworkFamily, NormRow, NormSpec};
-use crate::finished::{FinishedCells, NormTrial};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::statistics::smallest;
-use crate::table::{Table, table};
-use crate::{Profile, Settings};
+use crate::finished::NormTrial;
+use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "norm_equivalence",
@@ -29,15 +23,14 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells,
     present,
-    claims: &[ClaimRule {
-        number: 6,
-        sentence: "Trace, Frobenius norm and largest eigenvalue of the population matrix are \
-                   equivalent to parameter norms.",
-        source: "R1–R4, D1",
-        with: &[],
-        needs: Requirement::NOTHING,
+    claims: &[ClaimRule::new(
+        6,
+        "Trace, Frobenius norm and largest eigenvalue of the population matrix are equivalent to \
+         parameter norms.",
+        "R1–R4, D1",
         judge,
-    }],
+    )
+    .needs(Requirement::NOTHING)],
 };
 
 fn cells(settings: &Settings) -> Vec<CellSpec> {
@@ -114,15 +107,11 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             &balanced,
         ),
     ];
+    let title = "Trace, Frobenius norm and largest eigenvalue are parameter norms";
+    let subtitle = "One dot a random network (hollow: balanced, where the bounds are attained).";
     Presentation {
         table: table(&networks(&cells.norms, None)),
-        figure: Figure {
-            title: "Trace, Frobenius norm and largest eigenvalue are parameter norms".to_owned(),
-            subtitle: "One dot a random network (hollow: balanced, where the bounds are attained)."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&cells.norms),
     }
 }
@@ -133,15 +122,11 @@ fn series(
     x: fn(&Network<'_>) -> f64,
     y: fn(&NormRow) -> f64,
 ) -> Vec<Series> {
-    let mut dims: Vec<usize> = networks.iter().map(|(spec, _)| spec.input_dim).collect();
-    dims.sort_unstable();
-    dims.dedup();
     let mut all = Vec::new();
-    for (k, dim) in dims.into_iter().enumerate() {
+    let groups = group_by(networks, |(spec, _)| spec.input_dim as f64);
+    for (k, (dim, group)) in groups.into_iter().enumerate() {
         for (balanced, mark) in [(false, Mark::Points), (true, Mark::OpenPoints)] {
-            let chosen = networks
-                .iter()
-                .filter(|(spec, row)| spec.input_dim == dim && row.balanced == balanced);
+            let chosen = group.iter().filter(|(_, row)| row.balanced == balanced);
             let points = chosen.map(|network| (x(network), y(network.1)));
             all.push(Series::new(format!("d = {dim}"), Style(k), mark, points));
         }

@@ -1,16 +1,8 @@
 //! Sharpness along the training of a deep network.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::DeepMeasurement;
-use crate::finished::{DeepRun, FinishedCells};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, deep};
-use crate::runs::{RunGroup, TrainingRun, of_method, only, values};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::deep;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "progressive_sharpening",
@@ -25,25 +17,20 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: deep::followed,
     present,
     claims: &[
-        ClaimRule {
-            number: 14,
-            sentence: "Gradient descent sharpens until it meets its edge, λ_max(H) = 2/η, and stays \
-                       there; at a learning rate whose edge is beyond what it would reach it stays \
-                       below.",
-            source: "S1; Cohen et al. 2021",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: sharpening,
-        },
-        ClaimRule {
-            number: 15,
-            sentence: "The noise of SGD stops the sharpening earlier, the more the larger the \
-                       learning rate, long before λ_max comes near 2/η.",
-            source: "S2",
-            with: &[],
-            needs: Requirement::PAPER_SIZES,
-            judge: noise,
-        },
+        ClaimRule::new(
+            14,
+            "Gradient descent sharpens until it meets its edge, λ_max(H) = 2/η, and stays there; \
+             at a learning rate whose edge is beyond what it would reach it stays below.",
+            "S1; Cohen et al. 2021",
+            sharpening,
+        ),
+        ClaimRule::new(
+            15,
+            "The noise of SGD stops the sharpening earlier, the more the larger the learning rate, \
+             long before λ_max comes near 2/η.",
+            "S2",
+            noise,
+        ),
     ],
 };
 
@@ -56,12 +43,16 @@ const BELOW_GD: f64 = 1.5;
 /// A quantity at one point of a run.
 type PointValue = fn(&DeepMeasurement) -> Option<f64>;
 
+/// The largest eigenvalue of the Hessian, and the trace of the Gauss–Newton matrix.
+const HESSIAN: PointValue = |m| m.hessian_lambda_max;
+const TRACE: PointValue = |m| Some(m.empirical.trace);
+
 /// Quantities that are drawn along training, with their labels and styles.
 const LOSSES: [(&str, usize, PointValue); 2] =
     [("training loss", 6, |m| Some(m.train_loss)), ("test loss", 1, |m| Some(m.test_loss))];
 const SHARPNESS: [(&str, usize, PointValue); 5] = [
-    ("λ_{max}(H)", 0, |m| m.hessian_lambda_max),
-    ("tr G", 2, |m| Some(m.empirical.trace)),
+    ("λ_{max}(H)", 0, HESSIAN),
+    ("tr G", 2, TRACE),
     ("‖G‖_{F}", 3, |m| Some(m.empirical.frobenius_norm)),
     ("batch sharpness", 5, |m| m.batch_sharpness),
     ("2/η*", 15, |m| Some(2.0 / m.threshold?)),
@@ -89,16 +80,6 @@ impl Course {
         let largest = values.iter().fold(f64::NEG_INFINITY, |m, (_, value)| m.max(*value));
         Some(Self { first, largest, settled: median(&late) })
     }
-
-    /// The course of `λ_max(H)`.
-    fn of_hessian(run: &DeepRun<'_>) -> Option<Self> {
-        Self::of(run, |m| m.hessian_lambda_max)
-    }
-
-    /// The course of `tr G`.
-    fn of_trace(run: &DeepRun<'_>) -> Option<Self> {
-        Self::of(run, |m| Some(m.empirical.trace))
-    }
 }
 
 fn groups<'r>(runs: &[DeepRun<'r>]) -> Vec<RunGroup<DeepRun<'r>>> {
@@ -108,7 +89,7 @@ fn groups<'r>(runs: &[DeepRun<'r>]) -> Vec<RunGroup<DeepRun<'r>>> {
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.deep;
     let panels = groups(runs).into_iter().flat_map(|group| {
-        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let name = format!("{}, η = {}", method_name(group.method), short_number(group.key));
         let panel = |what: &str, y: &str, followed: &[(&str, usize, PointValue)], references| {
             let series = followed.iter().flat_map(|(label, style, quantity)| {
                 group.runs.iter().map(|run| {
@@ -127,17 +108,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
         ]
     });
+    let title = "Sharpening along training: GD rises to 2/η and stays there, SGD stops below";
+    let subtitle = "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
+                    digits. H: Hessian of the training loss.";
     Presentation {
         table: table(runs),
-        figure: Figure {
-            title: "Sharpening along training: GD rises to 2/η and stays there, SGD stops below"
-                .to_owned(),
-            subtitle: "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
-                       digits. H: Hessian of the training loss."
-                .to_owned(),
-            columns: 2,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 2, panels.collect()),
         summary: summary(runs),
     }
 }
@@ -168,19 +144,19 @@ fn table(runs: &[DeepRun<'_>]) -> Table {
 
 fn summary(runs: &[DeepRun<'_>]) -> Table {
     table!(&groups(runs), |g| {
-        "method", "word", "SGD (batch size 1) or GD" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD" => method_name(g.method);
         "learning_rate", "1", "learning rate η" => g.key;
         "runs", "runs", "runs" => g.runs.len();
         "hessian_first", "1", "median of λ_max(H) · η/2 at the start"
-            => g.median(|run| Some(Course::of_hessian(run)?.first));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.first));
         "hessian_largest", "1", "median of its largest value along a run"
-            => g.median(|run| Some(Course::of_hessian(run)?.largest));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.largest));
         "hessian_settled", "1", "median of its median over the last decade of steps"
-            => g.median(|run| Some(Course::of_hessian(run)?.settled));
+            => g.median(|run| Some(Course::of(run, HESSIAN)?.settled));
         "trace_first", "1", "median of tr G · η/2 at the start"
-            => g.median(|run| Some(Course::of_trace(run)?.first));
+            => g.median(|run| Some(Course::of(run, TRACE)?.first));
         "trace_settled", "1", "median of its median over the last decade of steps"
-            => g.median(|run| Some(Course::of_trace(run)?.settled));
+            => g.median(|run| Some(Course::of(run, TRACE)?.settled));
         "exact_edge", "1", "median of η*/η at the end, for the batches trained with"
             => g.median(|run| Some(run.result.last?.threshold? / run.spec.learning_rate));
         "train_loss", "loss", "median at the end"
@@ -206,12 +182,13 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
     let smallest = rates.first().map(|(_, group)| &group[..]).unwrap_or_default();
     let mut out_of_reach = 0;
     for (position, (rate, group)) in rates.iter().enumerate() {
-        let courses: Vec<Course> = group.iter().filter_map(Course::of_hessian).collect();
+        let course = |run: &DeepRun<'_>| Course::of(run, HESSIAN);
+        let courses: Vec<Course> = group.iter().filter_map(course).collect();
         judgement.require(courses.len() == group.len());
         let reaching = only(group, |run| position == 0 || reaches_edge(run, smallest));
         out_of_reach += group.len() - reaching.len();
         judgement.need(!reaching.is_empty(), "Gradient descent cannot reach the edge of every η.");
-        for Course { first, largest, settled } in reaching.iter().filter_map(Course::of_hessian) {
+        for Course { first, largest, settled } in reaching.iter().filter_map(course) {
             judgement.require(if position == 0 {
                 first < largest && largest <= 1.0
             } else {
@@ -242,7 +219,7 @@ fn sharpening(cells: &FinishedCells<'_>) -> Judgement {
 /// differs from seed to seed by a factor of two.
 fn reaches_edge(run: &DeepRun<'_>, smallest: &[DeepRun<'_>]) -> bool {
     let free = smallest.iter().find(|other| other.spec.seed == run.spec.seed);
-    let course = free.and_then(|free| Some((free.edge(), Course::of_hessian(free)?.largest)));
+    let course = free.and_then(|free| Some((free.edge(), Course::of(free, HESSIAN)?.largest)));
     // A run that was not measured is judged, and fails.
     course.is_none_or(|(edge, largest)| largest * edge > run.edge())
 }

@@ -1,15 +1,8 @@
 //! ReLU networks followed along training.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
-
 use crate::cell::Measurement;
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{Experiment, Presentation};
-use crate::protocol::{GD, SGD, relu};
-use crate::runs::{RunGroup, TrainingRun};
-use crate::short_number;
-use crate::statistics::median_of;
-use crate::table::{Table, table};
+use crate::prelude::*;
+use crate::protocol::relu;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_dynamics",
@@ -62,7 +55,7 @@ fn groups<'r>(runs: &[ShallowRun<'r>]) -> Vec<RunGroup<ShallowRun<'r>>> {
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
     let panels = groups(runs).into_iter().flat_map(|group| {
-        let name = format!("{}, η = {}", group.method_name(), short_number(group.key));
+        let name = format!("{}, η = {}", method_name(group.method), short_number(group.key));
         let panel = |what: &str, y: &str, followed: &[Followed], references| {
             let series = followed.iter().flat_map(|f| trajectories(&group.runs, *f)).collect();
             let title = format!("{name}: {what}");
@@ -76,17 +69,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("norms", "norm", &NORMS, vec![clip]),
         ]
     });
+    let title = "Along training: the loss collapses as the sharpness comes down to 2/η";
+    let subtitle = "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
+                    which SGD (B = 1) would be mean-square stable were the point a minimum.";
     Presentation {
         table: table(runs),
-        figure: Figure {
-            title: "Along training: the loss collapses as the sharpness comes down to 2/η"
-                .to_owned(),
-            subtitle: "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
-                       which SGD (B = 1) would be mean-square stable were the point a minimum."
-                .to_owned(),
-            columns: 3,
-            panels: panels.collect(),
-        },
+        figure: Figure::new(title, subtitle, 3, panels.collect()),
         summary: summary(runs),
     }
 }
@@ -156,12 +144,6 @@ struct Stage<'r> {
     points: Vec<&'r Measurement>,
 }
 
-impl Stage<'_> {
-    fn median(&self, value: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
-        median_of(self.points.iter().filter_map(|m| value(m)))
-    }
-}
-
 /// Medians of the sharpness in units of 2/η for each method and learning rate, where the loss
 /// collapses and at the end.
 fn summary(runs: &[ShallowRun<'_>]) -> Table {
@@ -170,9 +152,10 @@ fn summary(runs: &[ShallowRun<'_>]) -> Table {
         .flat_map(|group| {
             let collapses = group.runs.iter().filter_map(collapse).collect();
             let ends = group.runs.iter().filter_map(|run| run.result.last.as_ref()).collect();
+            let (method, rate) = (method_name(group.method), group.key);
             [("collapse", collapses), ("end", ends)].map(|(when, points)| Stage {
-                method: group.method_name(),
-                rate: group.key,
+                method,
+                rate,
                 when,
                 points,
             })
@@ -184,18 +167,18 @@ fn summary(runs: &[ShallowRun<'_>]) -> Table {
         "when", "word", "collapse: last checkpoint with a training loss above a tenth of that of \
             zero; end" => s.when;
         "runs", "runs", "runs that came there" => s.points.len();
-        "step", "steps", "median of the steps done" => s.median(|m| Some(m.step as f64));
+        "step", "steps", "median of the steps done" => median_value(&s.points, |m| Some(m.step as f64));
         "train_loss", "loss", "median (1/2n) Σ r_i² on the training data"
-            => s.median(|m| Some(m.train_loss));
+            => median_value(&s.points, |m| Some(m.train_loss));
         "scaled_trace", "1", "median of tr G · η/2"
-            => s.median(|m| Some(m.empirical.trace * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.empirical.trace * s.rate / 2.0));
         "scaled_lambda_max", "1", "median of λ_max · η/2"
-            => s.median(|m| Some(m.empirical.lambda_max * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.empirical.lambda_max * s.rate / 2.0));
         "scaled_batch_sharpness", "1", "median of the batch sharpness · η/2"
-            => s.median(|m| Some(m.batch_sharpness? * s.rate / 2.0));
+            => median_value(&s.points, |m| Some(m.batch_sharpness? * s.rate / 2.0));
         "inverse_threshold", "1", "median of η/η*: 2/η* in units of 2/η"
-            => s.median(|m| Some(s.rate / m.threshold?));
-        "path_norm", "norm", "median path norm" => s.median(|m| Some(m.norm));
+            => median_value(&s.points, |m| Some(s.rate / m.threshold?));
+        "path_norm", "norm", "median path norm" => median_value(&s.points, |m| Some(m.norm));
     })
 }
 

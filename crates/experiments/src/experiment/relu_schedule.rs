@@ -1,16 +1,9 @@
 //! Clipping and decay of the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel, Reference, Style};
 use flatmin_optim::Schedule;
 
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::prelude::*;
 use crate::protocol::relu::{self, CLIP, TIGHT_CLIP};
-use crate::runs::{TrainingRun, at_rest, dots, only, run_table, values};
-use crate::short_number;
-use crate::statistics::{group_by, median};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_schedule",
@@ -28,15 +21,12 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: relu::schedules,
     present,
-    claims: &[ClaimRule {
-        number: 9,
-        sentence: "Clipping gradients at 1 hides the effect, with or without decay; decay alone \
-                   does not.",
-        source: "S2",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        9,
+        "Clipping gradients at 1 hides the effect, with or without decay; decay alone does not.",
+        "S2",
         judge,
-    }],
+    )],
 };
 
 /// The position of a schedule on the axis.
@@ -67,14 +57,16 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             vec![Reference::horizontal("stable at η₀ below 1 (S2)", 1.0)],
         )
     };
+    let title = "Clipping at 1 hides the effect; decay alone does not (SGD, B = 1)";
+    let subtitle = "Dots: one run each (hollow: stopping rule not met).";
     Presentation {
         table: run_table(runs),
-        figure: Figure {
-            title: "Clipping at 1 hides the effect; decay alone does not (SGD, B = 1)".to_owned(),
-            subtitle: "Dots: one run each (hollow: stopping rule not met).".to_owned(),
-            columns: 2,
-            panels: group_by(runs, TrainingRun::learning_rate).into_iter().map(panel).collect(),
-        },
+        figure: Figure::new(
+            title,
+            subtitle,
+            2,
+            group_by(runs, TrainingRun::learning_rate).into_iter().map(panel).collect(),
+        ),
         summary: summary(runs),
     }
 }

@@ -1,18 +1,9 @@
 //! Sharpness of the minima of ReLU networks against the learning rate.
 
-use flatmin_figures::{Axis, Figure, Panel};
-
 use super::diagonal_sharpness;
 use crate::cell::Measurement;
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::protocol::{GD, SGD, relu};
-use crate::runs::{
-    RUNS_NOTE, TrainingRun, at_rest, by_method, learning_rate_summary, medians, of_method, only,
-    run_table, two_over_eta, values,
-};
-use crate::statistics::{largest, smallest, spearman};
+use crate::prelude::*;
+use crate::protocol::relu;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "relu_sharpness",
@@ -24,34 +15,31 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     cells: relu::learning_rates,
     present,
     claims: &[
-        ClaimRule {
-            number: 1,
-            sentence: "Minima at which training came to rest obey the stability conditions: SGD's \
-                       bound the trace, gradient descent's the largest eigenvalue.",
-            source: "S1, S2",
-            with: &[&diagonal_sharpness::EXPERIMENT],
-            needs: Requirement::PAPER_SIZES,
-            judge: stable_minima,
-        },
-        ClaimRule {
-            number: 2,
-            sentence: "SGD with larger learning rates finds flatter minima of smaller norm; for \
-                       diagonal networks gradient descent does not.",
-            source: "S2, R2, D1",
-            with: &[&diagonal_sharpness::EXPERIMENT],
-            needs: Requirement::PAPER_SIZES,
-            judge: norms_follow,
-        },
+        ClaimRule::new(
+            1,
+            "Minima at which training came to rest obey the stability conditions: SGD's bound the \
+             trace, gradient descent's the largest eigenvalue.",
+            "S1, S2",
+            stable_minima,
+        )
+        .with(&[&diagonal_sharpness::EXPERIMENT]),
+        ClaimRule::new(
+            2,
+            "SGD with larger learning rates finds flatter minima of smaller norm; for diagonal \
+             networks gradient descent does not.",
+            "S2, R2, D1",
+            norms_follow,
+        )
+        .with(&[&diagonal_sharpness::EXPERIMENT]),
     ],
 };
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
     let panel = |title: &str, label: &str, value: fn(&Measurement) -> f64, bound: Option<&str>| {
-        let value = |run: &ShallowRun<'_>| run.result.last.as_ref().map(value);
-        let series = by_method(runs, TrainingRun::learning_rate, value);
+        let value = |run: &ShallowRun<'_>| run.end(value);
         let bound = bound.map(|bound| two_over_eta(runs, bound)).into_iter().collect();
-        Panel::new(title, Axis::log("learning rate η"), Axis::log(label), series, bound)
+        rate_panel(runs, title, label, value, bound)
     };
     let trace_bound = Some("2/η: SGD must stay below (S2)");
     let eigenvalue_bound = Some("2/η: GD must stay below (S1, S5)");
@@ -61,17 +49,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         panel("Largest eigenvalue", "λ_{max}(G)", |m| m.empirical.lambda_max, eigenvalue_bound),
         panel("Path norm", "path norm ‖θ‖_{P}", |m| m.norm, None),
     ];
-    Presentation {
-        table: run_table(runs),
-        figure: Figure {
-            title: "Sharpness of the minima that SGD (B = 1) and GD find, two-layer ReLU networks"
-                .to_owned(),
-            subtitle: RUNS_NOTE.to_owned(),
-            columns: 2,
-            panels,
-        },
-        summary: learning_rate_summary(runs),
-    }
+    let title = "Sharpness of the minima that SGD (B = 1) and GD find, two-layer ReLU networks";
+    rate_presentation(runs, title, 2, panels)
 }
 
 /// The runs of each architecture, with its name and the name of its norm.

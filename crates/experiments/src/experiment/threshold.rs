@@ -1,21 +1,10 @@
 //! The exact threshold and every bound at trained minima.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Sampling};
 
-use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult};
-use crate::finished::{FinishedCells, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
-use crate::profile::Profile;
-use crate::protocol::{GD, SGD, diagonal, relu};
-use crate::runs::{
-    AtRest, BatchBound, RunGroup, TrainingRun, at_rest, dots, dots_and_medians, medians, of_method,
-    only, outcome_name, sampling_name, values,
-};
-use crate::short_number;
-use crate::statistics::{group_by, median, smallest};
-use crate::table::{Table, table};
+use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult, StoredExponent};
+use crate::prelude::*;
+use crate::protocol::{diagonal, relu};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "threshold",
@@ -44,16 +33,15 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: |settings| [relu::learning_rates(settings), diagonal::learning_rates(settings)].concat(),
     present,
-    claims: &[ClaimRule {
-        number: 7,
-        sentence: "At trained minima the stability conditions stand in their order around the exact \
-                   threshold η*; SGD at large learning rates stops close to it, and where it \
-                   converges single runs are stable, whether the mean square is or not.",
-        source: "S2–S11",
-        with: &[],
-        needs: Requirement { profile: Profile::Paper, seeds: FEWEST_SEEDS },
+    claims: &[ClaimRule::new(
+        7,
+        "At trained minima the stability conditions stand in their order around the exact \
+         threshold η*; SGD at large learning rates stops close to it, and where it converges \
+         single runs are stable, whether the mean square is or not.",
+        "S2–S11",
         judge,
-    }],
+    )
+    .needs(Requirement { profile: Profile::Paper, seeds: FEWEST_SEEDS })],
 };
 
 /// Batch sizes whose bounds are drawn: every minimum is studied for them.
@@ -216,17 +204,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         edges_panel(&diagonal, "Diagonal networks: edges at the minima"),
         exponents_panel(&minima),
     ]);
+    let title = "How tight the stability conditions are at the minima that SGD (B = 1) finds";
+    let subtitle = "Lines: medians over the runs. Dots: one run each (hollow: stopping rule not \
+                    met), bars 3 standard errors. For B = 1, S6 is S2 and both forms of S3 agree.";
     Presentation {
         table: table(&minima),
-        figure: Figure {
-            title: "How tight the stability conditions are at the minima that SGD (B = 1) finds"
-                .to_owned(),
-            subtitle: "Lines: medians over the runs. Dots: one run each (hollow: stopping rule not \
-                       met), bars 3 standard errors. For B = 1, S6 is S2 and both forms of S3 agree."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&minima),
     }
 }
@@ -288,9 +271,9 @@ fn summary(minima: &[StudiedMinimum<'_>]) -> Table {
         .collect();
     table!(&groups, |g| {
         "family", "word", "ReLU or diagonal networks" => g.runs[0].family().name();
-        "method", "word", "SGD (batch size 1) or GD: what led to the minima" => g.method_name();
+        "method", "word", "SGD (batch size 1) or GD: what led to the minima" => method_name(g.method);
         "learning_rate", "1", "its learning rate η" => g.key;
-        "converged", "runs", "runs that met the stopping rule" => g.converged();
+        "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();
         "runs", "runs", "runs" => g.runs.len();
         "margin", "1", "median of η*/η, B = 1" => g.median(|m| Some(m.margin()));
         "beyond_threshold", "1", "fraction of the runs with η* < η"
@@ -354,7 +337,7 @@ fn order<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> [Vec<f64>; L
                 (before, upper),
             ];
             for (ratios, (smaller, greater)) in ratios.iter_mut().zip(links) {
-                // What never turns is beyond everything.
+                // A condition that never turns lies beyond every other.
                 let smaller: Option<f64> = smaller.filter(|_| !greater.is_infinite());
                 ratios.extend(smaller.map(|smaller| greater / smaller));
             }
@@ -362,10 +345,6 @@ fn order<'r>(studies: impl Iterator<Item = &'r StabilityResult>) -> [Vec<f64>; L
         }
     }
     ratios
-}
-
-fn within(values: &[f64], [low, high]: [f64; 2]) -> bool {
-    values.iter().all(|value| (low..=high).contains(value))
 }
 
 fn margins(minima: &[StudiedMinimum<'_>]) -> Vec<f64> {
@@ -431,14 +410,10 @@ fn judge_exponents(
     relu: &[StudiedMinimum<'_>],
     diagonal: &[StudiedMinimum<'_>],
 ) {
-    for minimum in relu {
-        let exponent = minimum.study.single_runs.map(|runs| runs.exponent);
-        // Without a value it is −∞; written so that a NaN fails.
-        let is_stable = |value: f64, error: f64| value <= 3.0 * error;
-        judgement.require(
-            exponent.is_some_and(|e| e.value.is_none_or(|v| is_stable(v, e.standard_error))),
-        );
-    }
+    // Without a value the exponent is −∞. Written so that a NaN fails.
+    let is_stable = |e: StoredExponent| e.value.is_none_or(|value| value <= 3.0 * e.standard_error);
+    let single_runs = |m: &StudiedMinimum<'_>| m.study.single_runs;
+    judgement.require(relu.iter().all(|m| single_runs(m).is_some_and(|r| is_stable(r.exponent))));
     for (name, minima) in [("ReLU", relu), ("diagonal", diagonal)] {
         let label = |what: &str| format!("{name}, SGD, converged: {what}");
         let exponents = values(minima, |m| Some(m.exponent()?.0));

@@ -1,19 +1,13 @@
 //! Interpolators that the stability of gradient descent cannot exclude.
 
-use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_linalg::Sharpness;
 use flatmin_optim::Method;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 
 use crate::cell::{Evidence, InterpolatorResult, MinimizedNorm, Problem};
-use crate::finished::{FinishedCells, Interpolator, ShallowRun};
-use crate::framework::{ClaimRule, Experiment, Presentation};
-use crate::judgement::{Judgement, Requirement};
+use crate::finished::Interpolator;
+use crate::prelude::*;
 use crate::protocol::diagonal::{self, FEWEST_DESIGNS};
-use crate::runs::{AtRest, GD_STYLE, SGD_STYLE, dots_and_medians, only};
-use crate::short_number;
-use crate::statistics::{group_by, largest, mean_and_standard_error, median, median_of};
-use crate::table::{Table, table};
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "too_weak",
@@ -45,16 +39,13 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     },
     cells: diagonal::recovery,
     present,
-    claims: &[ClaimRule {
-        number: 11,
-        sentence: "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, \
-                   which misses a fixed fraction of the sparse target; basis pursuit and SGD recover \
-                   the target.",
-        source: "D3, D4",
-        with: &[],
-        needs: Requirement::PAPER_SIZES,
+    claims: &[ClaimRule::new(
+        11,
+        "The stability of gradient descent admits the interpolator of minimum ℓ2 norm, which \
+         misses a fixed fraction of the sparse target; basis pursuit and SGD recover the target.",
+        "D3, D4",
         judge,
-    }],
+    )],
 };
 
 /// The smallest error drawn; smaller ones are drawn here. Those of basis pursuit are rounding
@@ -73,30 +64,13 @@ enum Origin {
 impl Origin {
     const ALL: [Self; 4] = [Self::MinimumL2, Self::BasisPursuit, Self::Sgd, Self::GradientDescent];
 
-    fn label(self) -> &'static str {
+    /// The name in tables, the name in the figure, and the style there.
+    fn names(self) -> (&'static str, &'static str, Style) {
         match self {
-            Self::MinimumL2 => "minimum ℓ2 norm",
-            Self::BasisPursuit => "basis pursuit (minimum ℓ1 norm)",
-            Self::Sgd => "SGD as trained",
-            Self::GradientDescent => "GD as trained",
-        }
-    }
-
-    fn id(self) -> &'static str {
-        match self {
-            Self::MinimumL2 => "minimum_l2",
-            Self::BasisPursuit => "basis_pursuit",
-            Self::Sgd => "SGD",
-            Self::GradientDescent => "GD",
-        }
-    }
-
-    fn style(self) -> Style {
-        match self {
-            Self::MinimumL2 => Style(2),
-            Self::BasisPursuit => Style(3),
-            Self::Sgd => SGD_STYLE,
-            Self::GradientDescent => GD_STYLE,
+            Self::MinimumL2 => ("minimum_l2", "minimum ℓ2 norm", Style(2)),
+            Self::BasisPursuit => ("basis_pursuit", "basis pursuit (minimum ℓ1 norm)", Style(3)),
+            Self::Sgd => ("SGD", "SGD as trained", SGD_STYLE),
+            Self::GradientDescent => ("GD", "GD as trained", GD_STYLE),
         }
     }
 }
@@ -208,7 +182,7 @@ impl Comparison {
             sample_count: problem.sample_count,
             input_dim: problem.input_dim,
             seed: run.spec.seed,
-            at_rest: run.result.converged(),
+            at_rest: run.at_rest(),
             error: last.coefficient_error.unwrap_or(f64::NAN) / self.target_norm_squared,
             l1_norm: last.norm,
             gd_edge,
@@ -227,7 +201,7 @@ impl Comparison {
     /// Dots for the designs, and a line of medians, against n/d.
     fn series(&self, value: impl Fn(&Candidate) -> f64) -> Vec<Series> {
         let of = |origin: Origin| {
-            let (label, style) = (origin.label(), origin.style());
+            let (_, label, style) = origin.names();
             dots_and_medians(&self.of(origin), label, style, Candidate::ratio, |c| Some(value(c)))
         };
         Origin::ALL.into_iter().flat_map(of).collect()
@@ -273,18 +247,12 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         ),
         exact_panel(&comparison),
     ];
+    let title = "Stability of GD admits the interpolator of minimum ℓ2 norm, that of SGD does not";
+    let subtitle = "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
+                    the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*.";
     Presentation {
         table: table(&comparison.candidates),
-        figure: Figure {
-            title:
-                "Stability of GD admits the interpolator of minimum ℓ2 norm, that of SGD does not"
-                    .to_owned(),
-            subtitle: "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
-                       the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*."
-                .to_owned(),
-            columns: 3,
-            panels,
-        },
+        figure: Figure::new(title, subtitle, 3, panels),
         summary: summary(&comparison),
     }
 }
@@ -297,7 +265,7 @@ fn mean_error_panel(candidates: &[Candidate]) -> Panel {
         let errors: Vec<f64> = group.iter().map(|c| c.error).collect();
         Some((group.first()?.ratio(), mean_and_standard_error(&errors).0))
     });
-    let (label, style) = (Origin::MinimumL2.label(), Origin::MinimumL2.style());
+    let (_, label, style) = Origin::MinimumL2.names();
     Panel::new(
         "Minimum ℓ2 norm: mean error over designs",
         Axis::linear("samples over dimension n/d"),
@@ -354,7 +322,7 @@ fn proof(candidate: &Candidate) -> (Option<usize>, Option<f64>, Option<f64>) {
 
 fn table(candidates: &[Candidate]) -> Table {
     table!(candidates, |c| {
-        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => c.origin.id();
+        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => c.origin.names().0;
         "sample_count", "samples", "number n of training samples" => c.sample_count;
         "input_dim", "coordinates", "input dimension d" => c.input_dim;
         "seed", "seed", "seed of the data, the start and the batches" => c.seed;
@@ -384,12 +352,6 @@ struct Designs {
     errors: Vec<f64>,
 }
 
-impl Designs {
-    fn median(&self, value: fn(&Candidate) -> Option<f64>) -> Option<f64> {
-        median_of(self.candidates.iter().filter_map(value))
-    }
-}
-
 fn summary(comparison: &Comparison) -> Table {
     let of = |origin| {
         let groups = by_sample_count(&comparison.of(origin)).into_iter();
@@ -400,7 +362,7 @@ fn summary(comparison: &Comparison) -> Table {
     };
     let designs: Vec<Designs> = Origin::ALL.into_iter().flat_map(of).collect();
     table!(&designs, |d| {
-        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => d.origin.id();
+        "origin", "word", "minimum_l2, basis_pursuit, SGD or GD" => d.origin.names().0;
         "sample_count", "samples", "number n of training samples" => d.sample_count;
         "designs", "designs", "designs tried" => d.candidates.len();
         "mean_error", "1", "mean of ‖β − β*‖² / ‖β*‖²" => mean_and_standard_error(&d.errors).0;
@@ -408,12 +370,12 @@ fn summary(comparison: &Comparison) -> Table {
         "median_error", "1", "median of the same" => median(&d.errors);
         "largest_error", "1", "largest of the same" => largest(&d.errors).max(0.0);
         "gd_edge", "1", "median of 2/λ_max of the population matrix, in units of 1/(s²‖β*‖_1)"
-            => d.median(|c| Some(c.gd_edge));
+            => median_value(&d.candidates, |c| Some(c.gd_edge));
         "sgd_edge", "1", "median of 2/trace of the population matrix, in the same units"
-            => d.median(|c| Some(c.sgd_edge));
+            => median_value(&d.candidates, |c| Some(c.sgd_edge));
         "threshold", "1", "median of the exact η* (B = 1) in the same units, where computed"
-            => d.median(|c| c.threshold);
-        "target_threshold", "1", "the same at the balanced β*" => d.median(|c| c.target_threshold);
+            => median_value(&d.candidates, |c| c.threshold);
+        "target_threshold", "1", "the same at the balanced β*" => median_value(&d.candidates, |c| c.target_threshold);
     })
 }
 

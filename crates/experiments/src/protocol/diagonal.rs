@@ -2,7 +2,7 @@
 
 use flatmin_optim::{Method, Schedule};
 
-use super::shared::{Budget, GD, SGD, is_near, levels, per_seed, study};
+use super::shared::{Budget, GD, SGD, is_near, levels, per_seed, plain, study};
 use crate::cell::{
     CellSpec, DiagonalInitial, DiagonalProblem, InterpolatorSpec, MinimizedNorm, Problem,
     StabilityStudy, TrainSpec,
@@ -17,17 +17,14 @@ const BALANCE_CLIP: f64 = 200.0;
 const BALANCE_RATIOS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
 const BALANCE_LEARNING_RATE: f64 = 0.05;
 
-fn problem(profile: Profile, initial: DiagonalInitial) -> DiagonalProblem {
+/// The problem of all experiments; that on balance has other starts.
+fn main_problem(profile: Profile) -> DiagonalProblem {
     let (input_dim, sample_count, test_count) = match profile {
         Profile::Smoke => (40, 16, 100),
         Profile::Quick | Profile::Paper | Profile::Full => (1000, 300, 3000),
     };
+    let initial = DiagonalInitial::Gaussian;
     DiagonalProblem { input_dim, nonzero: 3, sample_count, test_count, initial }
-}
-
-/// The problem of all experiments but that on balance.
-fn main_problem(profile: Profile) -> DiagonalProblem {
-    problem(profile, DiagonalInitial::Gaussian)
 }
 
 fn grid(profile: Profile) -> Vec<f64> {
@@ -72,18 +69,13 @@ pub(crate) fn balance(settings: &Settings) -> Vec<CellSpec> {
     per_seed(settings, |seed| {
         let runs = BALANCE_RATIOS.into_iter().flat_map(|ratio| [(SGD, ratio), (GD, ratio)]);
         let run = |(method, ratio)| TrainSpec {
-            problem: Problem::Diagonal(problem(
-                settings.profile,
-                DiagonalInitial::Unbalanced { ratio },
-            )),
-            method,
-            learning_rate: BALANCE_LEARNING_RATE,
-            schedule: Schedule::Constant,
+            problem: Problem::Diagonal(DiagonalProblem {
+                initial: DiagonalInitial::Unbalanced { ratio },
+                ..main_problem(settings.profile)
+            }),
             clip_norm: BALANCE_CLIP,
             max_steps: if method == GD { budget.gd } else { budget.balance },
-            checkpoints_per_decade: 0,
-            study: StabilityStudy::None,
-            seed,
+            ..plain(run(settings, method, BALANCE_LEARNING_RATE, seed))
         };
         runs.map(run).collect()
     })

@@ -2,7 +2,7 @@
 
 use flatmin_optim::{Method, Sampling, Schedule};
 
-use super::shared::{Budget, GD, SGD, is_near, levels, per_seed, study};
+use super::shared::{Budget, GD, SGD, is_near, levels, per_seed, plain, study};
 use crate::cell::{CellSpec, Problem, ReluProblem, StabilityStudy, TrainSpec};
 use crate::{Profile, Settings};
 
@@ -59,11 +59,6 @@ fn run(settings: &Settings, method: Method, level: f64, seed: u64) -> TrainSpec 
         study: if on_grid { study(settings, seed, simulated) } else { StabilityStudy::None },
         seed,
     }
-}
-
-/// A run of which only the end is measured, without a study.
-fn plain(run: TrainSpec) -> TrainSpec {
-    TrainSpec { checkpoints_per_decade: 0, study: StabilityStudy::None, ..run }
 }
 
 /// SGD and gradient descent at every level.

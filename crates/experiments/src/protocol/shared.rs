@@ -50,6 +50,11 @@ pub(super) fn is_near(a: f64, b: f64) -> bool {
     (a / b - 1.0).abs() < 1e-9
 }
 
+/// A run of which only the end is measured, without a study.
+pub(super) fn plain(run: TrainSpec) -> TrainSpec {
+    TrainSpec { checkpoints_per_decade: 0, study: StabilityStudy::None, ..run }
+}
+
 /// The cells of `runs` for every seed in turn.
 pub(super) fn per_seed(settings: &Settings, runs: impl Fn(u64) -> Vec<TrainSpec>) -> Vec<CellSpec> {
     settings.seeds().flat_map(runs).map(CellSpec::Train).collect()

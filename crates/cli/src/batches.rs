@@ -18,15 +18,24 @@ pub(crate) struct Batches {
         value_parser = values::positive_count
     )]
     pub(crate) batch_size: Vec<usize>,
-    /// How the samples of a batch are drawn.
-    #[arg(long, default_value_t = Sampling::WithoutReplacement, value_parser = sampling())]
-    pub(crate) sampling: Sampling,
+    /// How the samples of a batch are drawn [default: without-replacement].
+    #[arg(long, value_parser = sampling())]
+    pub(crate) sampling: Option<Sampling>,
 }
 
 impl Batches {
+    /// The sampling, or the default.
+    pub(crate) fn sampling(&self) -> Sampling {
+        self.sampling.unwrap_or(Sampling::WithoutReplacement)
+    }
+
     /// The sampling in words.
     pub(crate) fn sampling_words(&self) -> String {
-        self.sampling.name().replace('-', " ")
+        match self.sampling() {
+            Sampling::Poisson => "by Poisson sampling".to_owned(),
+            Sampling::Reshuffling => "in reshuffled epochs".to_owned(),
+            other => other.name().replace('-', " "),
+        }
     }
 }
 
@@ -34,7 +43,9 @@ impl Batches {
 fn sampling() -> impl TypedValueParser<Value = Sampling> {
     let choices = [
         (Sampling::WithReplacement, "Every sample independently; a batch may hold one twice"),
-        (Sampling::WithoutReplacement, "Distinct samples, as data loaders draw them"),
+        (Sampling::WithoutReplacement, "Distinct samples, drawn anew at every step"),
+        (Sampling::Poisson, "Every sample with probability B/n, as differential privacy does"),
+        (Sampling::Reshuffling, "A new order of all samples every epoch, as data loaders do"),
     ];
     PossibleValuesParser::new(choices.map(|(s, help)| PossibleValue::new(s.name()).help(help)))
         .try_map(|name| name.parse())

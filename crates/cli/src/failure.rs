@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// A file cannot be read or written, or its content is wrong.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Options that do not fit each other.
+    #[error("{0}")]
+    Usage(String),
     /// The environment asks for an instruction set that is unknown or that the processor does not
     /// have.
     #[error("FLATMIN_SIMD: {0}")]
@@ -27,7 +30,7 @@ impl Failure {
     /// The status of a program that ends with this failure.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::InstructionSet(InstructionSetError::Unknown(_)) => Exit::Usage,
+            Self::Usage(_) | Self::InstructionSet(InstructionSetError::Unknown(_)) => Exit::Usage,
             _ => Exit::Failed,
         }
     }

@@ -151,7 +151,7 @@ fn thresholds(
 ) -> Result<Vec<ThresholdReport>, ThresholdError> {
     let gram = Gram::from_means(gram)?.with_outputs(k)?;
     let minimum = Minimum::from_gram(gram, Parallelism::Rayon)?;
-    let sampling = batches.sampling;
+    let sampling = batches.sampling();
     let threshold = |&batch_size: &usize| {
         let batch = Batch::new(batch_size, sampling)?;
         let noise_coefficient = Number(batch.noise_coefficient(n)?);

@@ -15,6 +15,12 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     if value > 0.0 { Ok(value) } else { Err("expected a number above 0".into()) }
 }
 
+/// Parses a finite number that is at least 0.
+pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value >= 0.0 { Ok(value) } else { Err("expected a number of at least 0".into()) }
+}
+
 /// Parses a momentum.
 pub(crate) fn momentum(text: &str) -> Result<f64, String> {
     let value = number(text)?;

@@ -58,11 +58,16 @@ pub(crate) struct Interval {
 
 impl From<Threshold> for Interval {
     fn from(threshold: Threshold) -> Self {
-        Self { lower: Number(threshold.lower), upper: Number(threshold.upper) }
+        Self::new(threshold.lower, threshold.upper)
     }
 }
 
 impl Interval {
+    /// The interval with these ends.
+    pub(crate) fn new(lower: f64, upper: f64) -> Self {
+        Self { lower: Number(lower), upper: Number(upper) }
+    }
+
     /// The interval for a reader.
     pub(crate) fn text(self) -> String {
         let [lower, upper] =

@@ -68,7 +68,7 @@ pub use dynamics::{
 pub use epochs::{EpochEdge, EpochOptions, epoch_edge};
 pub use error::{BatchError, LossError, MinimumError, SimulationError, ThresholdError};
 pub use loss::OutputHessians;
-pub use minimum::{Gram, GramSum, Minimum, ToMinimum};
+pub use minimum::{Gram, GramSum, Minimum, ResidualGradients, ToMinimum};
 pub use noise_floor::{NoiseFloor, noise_floor};
 pub use optimizer::{Optimizer, OptimizerError, StateSpace};
 pub use preconditioner::Preconditioner;

@@ -143,6 +143,34 @@ impl OutputHessians {
         Ok(weighted)
     }
 
+    /// The residuals of the weighted rows: the `R_i⁺∇ℓ_i` for the derivatives `∇ℓ_i` of the loss in
+    /// the outputs, nk of them. Then `J_iᵀ∇ℓ_i` is `(R_iᵀJ_i)ᵀ` times them, for every `∇ℓ_i` in the
+    /// range of `S_i`.
+    ///
+    /// # Errors
+    /// [`LossError::Rows`] unless there are nk derivatives.
+    pub fn weigh_residuals(&self, derivatives: &[f64]) -> Result<Vec<f64>, LossError> {
+        let (k, samples) = (self.outputs, self.sample_count());
+        if derivatives.len() != samples * k {
+            return Err(LossError::Rows { got: derivatives.len(), samples, outputs: k });
+        }
+        let over = |value: f64, root: f64| if root > 0.0 { value / root } else { 0.0 };
+        let residual = |at: usize| {
+            let (i, a) = (at / k, at % k);
+            match &self.factors {
+                Factors::Roots(roots) => over(derivatives[i], roots[i]),
+                Factors::Probabilities(values) => over(derivatives[at], values[at].sqrt()),
+                // The rows of R_iᵀ are orthogonal: R_i⁺ divides them by their squared norms.
+                Factors::Matrices(factors) => {
+                    let row = |b: usize| factors[i][(a, b)];
+                    let square: f64 = (0..k).map(|b| row(b) * row(b)).sum();
+                    over((0..k).map(|b| row(b) * derivatives[i * k + b]).sum(), square)
+                }
+            }
+        };
+        Ok((0..derivatives.len()).map(residual).collect())
+    }
+
     /// The Gram matrix of the weighted rows, from `JJᵀ` or `JJᵀ/n` (nk × nk).
     ///
     /// # Errors
@@ -243,6 +271,32 @@ mod tests {
         let direct = product(rows.as_ref(), rows.transpose());
         let error = Mat::from_fn(6, 6, |i, j| weighted[(i, j)] - direct[(i, j)]).norm_l2();
         assert!(error < 1e-13 * direct.norm_l2(), "{error}");
+    }
+
+    #[test]
+    fn weighted_residuals_have_the_gradient_of_the_loss() {
+        let logits = RowMatrix::new(1, 3, vec![0.3, -1.0, 2.0]).unwrap();
+        let jacobian = Mat::from_fn(3, 2, |i, j| (1 + i + 2 * i * j) as f64);
+        // The derivatives of cross-entropy sum to zero.
+        let derivatives = [0.2, -0.5, 0.3];
+        let softmax = OutputHessians::softmax(&logits).unwrap();
+        let pi: Vec<f64> = {
+            let row: Vec<f64> = logits.row(0).iter().map(|z| libm::exp(*z)).collect();
+            row.iter().map(|value| value / row.iter().sum::<f64>()).collect()
+        };
+        let hessian: Vec<f64> = (0..9)
+            .map(|at| if at / 3 == at % 3 { pi[at / 3] } else { 0.0 } - pi[at / 3] * pi[at % 3])
+            .collect();
+        for loss in [softmax, OutputHessians::new(&hessian, 3).unwrap()] {
+            let rows = loss.weigh(jacobian.as_ref()).unwrap();
+            let residuals = loss.weigh_residuals(&derivatives).unwrap();
+            for j in 0..2 {
+                let found: f64 = (0..3).map(|a| rows[(a, j)] * residuals[a]).sum();
+                let expected: f64 = (0..3).map(|a| jacobian[(a, j)] * derivatives[a]).sum();
+                assert!((found - expected).abs() < 1e-12, "{found} instead of {expected}");
+            }
+            assert!(loss.weigh_residuals(&derivatives[..2]).is_err());
+        }
     }
 
     #[test]

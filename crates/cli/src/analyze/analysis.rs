@@ -6,36 +6,78 @@ use std::ops::Range;
 use flatmin_host::Progress;
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
-    Alignment, Batch, Bounds, Optimizer, Stability, Threshold, ThresholdOptions, alignment,
-    threshold_with,
+    Alignment, Batch, Bounds, Noise, NoiseFloor, Optimizer, ResidualGradients, Sampling, Stability,
+    ThresholdOptions, alignment, contraction_bound, noise_floor, threshold_with,
 };
+use serde::Serialize;
 
 use super::arguments::AnalyzeArguments;
+use super::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use super::input::FileMinimum;
+use super::training::Loss;
 use crate::failure::Failure;
 
-/// The analysis of a minimum for the loss `c · (1/2n) Σ ‖f − y‖²`, with c of `--loss-scale`.
+/// The largest derivative of the loss at which a point counts as interpolating.
+const INTERPOLATES: f64 = 1e-6;
+
+/// The analysis of a minimum for the loss `c · (1/2n) Σ ‖f − y‖²`, with c of `--loss-scale`, or for
+/// c times another loss.
 #[derive(Debug)]
 pub(super) struct Analysis {
     pub(super) source: FileMinimum,
     alignment: Alignment,
     loss_scale: f64,
-    optimizer: Optimizer,
+    pub(super) optimizer: Optimizer,
+    /// The optimizer at learning rates of the unscaled loss.
+    unscaled_optimizer: Optimizer,
+    pub(super) is_preconditioned: bool,
+    pub(super) model: Model,
+    pub(super) gradients: Option<ResidualGradients>,
     /// The batch sizes of the arguments, in their order.
     pub(super) batches: Vec<BatchAnalysis>,
+}
+
+/// What the curvature of the loss is taken to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Model {
+    /// The Hessian, at a minimum that interpolates.
+    Exact,
+    /// Its Gauss–Newton part, at a point that is not shown to interpolate.
+    GaussNewton,
 }
 
 /// The analysis for one batch size.
 #[derive(Debug, Clone)]
 pub(super) struct BatchAnalysis {
     pub(super) batch_size: usize,
-    pub(super) noise_coefficient: f64,
-    pub(super) threshold: Threshold,
+    /// `None` for batches that depend on each other.
+    pub(super) noise: Option<Noise>,
+    pub(super) threshold: Edge,
     /// The learning rates at which the simple conditions turn; `None` for another optimizer than
-    /// plain SGD.
-    pub(super) bounds: Option<Bounds>,
+    /// plain SGD with independent batches.
+    pub(super) bounds: Option<SimpleBounds>,
+    /// The short last batch of epochs of this size, where the sampling was not chosen.
+    pub(super) short_batch: Option<ShortBatch>,
+    pub(super) almost_sure: Option<AlmostSure>,
     /// The learning rates of the arguments with their verdicts.
-    pub(super) learning_rates: Vec<(f64, Stability)>,
+    pub(super) learning_rates: Vec<Verdict>,
+}
+
+/// The bounds of theory, with the contraction bound S19.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SimpleBounds {
+    pub(super) simple: Bounds,
+    pub(super) contraction: f64,
+}
+
+/// The verdict on one learning rate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verdict {
+    pub(super) learning_rate: f64,
+    pub(super) stability: Stability,
+    /// The noise floor, where residuals are given and the rate is stable.
+    pub(super) noise_floor: Option<NoiseFloor>,
 }
 
 impl Analysis {
@@ -45,19 +87,64 @@ impl Analysis {
         source: FileMinimum,
         parallelism: Parallelism,
     ) -> Result<Self, Failure> {
-        let sizes = &arguments.batches.batch_size;
+        let (sizes, training) = (&arguments.batches.batch_size, &arguments.training);
         let progress = Progress::steps("alignment of the noise", sizes.len() as u64);
         let alignment = alignment(&source.minimum).map_err(Failure::at(&arguments.file))?;
-        let optimizer = Optimizer::sgd().momentum(arguments.momentum);
-        let optimizer = optimizer.map_err(Failure::at(&arguments.file))?;
+        let optimizer = training.optimizer()?;
         let loss_scale = arguments.loss_scale;
-        let mut analysis = Self { source, alignment, loss_scale, optimizer, batches: Vec::new() };
+        let residuals = source.residuals.as_ref();
+        let interpolates =
+            residuals.map_or(training.loss == Loss::Squared, |found| found.largest <= INTERPOLATES);
+        let decays = optimizer.coupled_decay() + optimizer.decoupled_decay() > 0.0;
+        let model = if interpolates && !decays { Model::Exact } else { Model::GaussNewton };
+        let gradients =
+            residuals.and_then(|found| source.minimum.residual_gradients(&found.weighted));
+        let mut analysis = Self {
+            source,
+            alignment,
+            loss_scale,
+            optimizer,
+            unscaled_optimizer: optimizer.for_loss_scale(1.0 / loss_scale),
+            is_preconditioned: training.preconditioner.is_some(),
+            model,
+            gradients,
+            batches: Vec::new(),
+        };
         for &batch_size in sizes {
             progress.message(&format!("threshold for batch size {batch_size}"));
-            analysis.batches.push(analysis.batch(arguments, batch_size, parallelism)?);
+            let mut batch = analysis.batch(arguments, batch_size, parallelism)?;
+            let question = analysis.question(parallelism);
+            if arguments.batches.sampling.is_none() && !training.drop_last {
+                batch.short_batch = question.short_batch(batch_size);
+            }
+            if training.almost_sure {
+                let drawn = analysis.drawn(arguments, batch_size)?;
+                let edge = question.almost_sure(&drawn).map_err(Failure::at(&arguments.file))?;
+                batch.almost_sure = Some(edge);
+            }
+            analysis.batches.push(batch);
             progress.advance(1);
         }
         Ok(analysis)
+    }
+
+    fn question(&self, parallelism: Parallelism) -> Question<'_> {
+        let (minimum, optimizer) = (&self.source.minimum, &self.unscaled_optimizer);
+        Question { minimum, optimizer, loss_scale: self.loss_scale, parallelism }
+    }
+
+    /// The batches of the arguments, of this size.
+    fn drawn(&self, arguments: &AnalyzeArguments, batch_size: usize) -> Result<Batch, Failure> {
+        let (batches, n) = (&arguments.batches, self.source.minimum.sample_count());
+        let failed = Failure::at(&arguments.file);
+        let batch = Batch::new(batch_size, batches.sampling()).map_err(&failed)?;
+        if batches.sampling() != Sampling::Reshuffling {
+            batch.noise(n).map_err(|error| {
+                let remedy = "give smaller --batch-size values or --sampling with-replacement";
+                Failure::input(&arguments.file, format!("{error}; {remedy}"))
+            })?;
+        }
+        Ok(if arguments.training.drop_last { batch.dropping_last() } else { batch })
     }
 
     /// Analyses one batch size.
@@ -67,31 +154,74 @@ impl Analysis {
         batch_size: usize,
         parallelism: Parallelism,
     ) -> Result<BatchAnalysis, Failure> {
+        let failed = Failure::at(&arguments.file);
         let minimum = &self.source.minimum;
-        let batch = Batch::new(batch_size, arguments.batches.sampling)
-            .map_err(Failure::at(&arguments.file))?;
-        let noise = batch.noise(minimum.sample_count()).map_err(|error| {
-            let remedy = "give smaller --batch-size values or --sampling with-replacement";
-            Failure::input(&arguments.file, format!("{error}; {remedy}"))
-        })?;
-        let settings = ThresholdOptions {
-            relative_width: arguments.tolerance,
-            parallelism,
-            ..ThresholdOptions::default()
+        let batch = self.drawn(arguments, batch_size)?;
+        let noise = batch.noise(minimum.sample_count()).ok();
+        let (threshold, bounds) = match noise {
+            None => (self.question(parallelism).epochs(&batch).map_err(&failed)?, None),
+            Some(noise) => {
+                let settings = ThresholdOptions {
+                    relative_width: arguments.tolerance,
+                    parallelism,
+                    ..ThresholdOptions::default()
+                };
+                let found = threshold_with(minimum, &self.unscaled_optimizer, &batch, &settings);
+                let mut threshold =
+                    Edge::from(found.map_err(&failed)?.for_loss_scale(self.loss_scale));
+                if self.optimizer.is_nesterov() && self.optimizer.decoupled_decay() > 0.0 {
+                    // W is not proved to be semidefinite for this optimizer.
+                    threshold.kind = Kind::Estimate;
+                }
+                (threshold, self.bounds(noise).map_err(&failed)?)
+            }
         };
-        let threshold = threshold_with(minimum, &self.optimizer, &batch, &settings);
-        let threshold =
-            threshold.map_err(Failure::at(&arguments.file))?.for_loss_scale(self.loss_scale);
-        let bounds = Bounds::new(minimum, &self.alignment, noise);
-        let bounds = bounds.for_loss_scale(self.loss_scale);
-        let judge = |rate: &f64| (*rate, threshold.stability(*rate));
+        let judge = |rate: &f64| -> Result<Verdict, Failure> {
+            let noise_floor = self.noise_floor(&batch, *rate).map_err(&failed)?;
+            let stability = threshold.stability(*rate);
+            Ok(Verdict { learning_rate: *rate, stability, noise_floor })
+        };
+        let learning_rates: Result<_, _> = arguments.learning_rate.iter().map(judge).collect();
         Ok(BatchAnalysis {
             batch_size,
-            noise_coefficient: noise.coefficient,
+            noise,
             threshold,
-            bounds: self.is_plain_sgd().then_some(bounds),
-            learning_rates: arguments.learning_rate.iter().map(judge).collect(),
+            bounds,
+            short_batch: None,
+            almost_sure: None,
+            learning_rates: learning_rates?,
         })
+    }
+
+    /// The simple bounds, which are about plain SGD.
+    fn bounds(&self, noise: Noise) -> Result<Option<SimpleBounds>, flatmin_theory::ThresholdError> {
+        if !self.is_plain_sgd() {
+            return Ok(None);
+        }
+        let minimum = &self.source.minimum;
+        let simple = Bounds::new(minimum, &self.alignment, noise).for_loss_scale(self.loss_scale);
+        let contraction = contraction_bound(minimum, noise)? / self.loss_scale;
+        Ok(Some(SimpleBounds { simple, contraction }))
+    }
+
+    /// The noise floor at a learning rate, where there are residuals and independent batches.
+    fn noise_floor(
+        &self,
+        batch: &Batch,
+        rate: f64,
+    ) -> Result<Option<NoiseFloor>, flatmin_theory::ThresholdError> {
+        let Some(residuals) = &self.source.residuals else { return Ok(None) };
+        if batch.sampling() == Sampling::Reshuffling {
+            return Ok(None);
+        }
+        let (minimum, optimizer) = (&self.source.minimum, &self.unscaled_optimizer);
+        let rate = rate * self.loss_scale;
+        let floor = noise_floor(minimum, optimizer, batch, rate, &residuals.weighted)?;
+        let scale = self.loss_scale;
+        Ok(floor.map(|NoiseFloor { training_loss, excess }| NoiseFloor {
+            training_loss: scale * training_loss,
+            excess: scale * excess,
+        }))
     }
 
     /// The analysis for the batch sizes 1, 2, 4, …, n and those of the arguments, ascending.
@@ -115,7 +245,7 @@ impl Analysis {
         sizes.into_iter().map(batch).collect()
     }
 
-    /// True for SGD without momentum, which the simple bounds are about.
+    /// True for SGD without momentum and decay, which the simple bounds are about.
     pub(super) fn is_plain_sgd(&self) -> bool {
         self.optimizer == Optimizer::sgd()
     }
@@ -155,12 +285,12 @@ impl Analysis {
     /// True if a learning rate of the arguments is unstable.
     pub(super) fn has_unstable(&self) -> bool {
         let mut verdicts = self.batches.iter().flat_map(|batch| &batch.learning_rates);
-        verdicts.any(|(_, stability)| *stability == Stability::Unstable)
+        verdicts.any(|verdict| verdict.stability == Stability::Unstable)
     }
 }
 
 /// A verdict in one word.
-pub(super) fn verdict(stability: Stability) -> &'static str {
+pub(super) fn verdict_word(stability: Stability) -> &'static str {
     match stability {
         Stability::Stable => "stable",
         Stability::Unstable => "unstable",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flatmin_host::Format;
 
+use super::training::Training;
 use crate::batches::Batches;
 use crate::values;
 
@@ -17,6 +18,10 @@ The loss is taken to be (1/2n) Σ (f − y)², half the mean of the squared resi
 with several outputs. For the mean without the half, as torch.nn.MSELoss and jnp.mean((f - y)**2) have \
 it, give --loss-scale 2; with k outputs these take the mean over outputs too: give 2/k.
 
+Optimizer and sampling are those of the options, in the conventions of PyTorch. A DataLoader with \
+shuffle=True draws --sampling reshuffling, and keeps a short last batch unless --drop-last is given. \
+ARRAY is the name of an array in FILE's archive, or a file of its own: v.npy, run.npz:v.
+
 Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
 input, with one line on standard error.
 
@@ -24,6 +29,9 @@ Examples:
   flatmin analyze jacobian.npy
   flatmin analyze jacobian.npy --batch-size 1,8,64 --learning-rate 0.05,0.1 --loss-scale 2
   flatmin analyze run.npz --array jacobian --momentum 0.9 --learning-rate 0.01 --check
+  flatmin analyze jacobian.npy --batch-size 32 --sampling reshuffling --nesterov --momentum 0.9
+  flatmin analyze run.npz --loss cross-entropy --logits logits --weight-decay 5e-4
+  flatmin analyze run.npz --preconditioner v.npy --momentum 0.9 --dampening 0.9
   flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
 
 /// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and
@@ -61,9 +69,8 @@ pub(crate) struct AnalyzeArguments {
         value_parser = values::positive
     )]
     pub(super) learning_rate: Vec<f64>,
-    /// Heavy-ball momentum β: v' = βv − η·grad, θ' = θ + v' (SGD of PyTorch with dampening 0).
-    #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
-    pub(super) momentum: f64,
+    #[command(flatten)]
+    pub(super) training: Training,
     /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that
     /// is also the mean over k outputs).
     #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]

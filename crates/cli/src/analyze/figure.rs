@@ -21,14 +21,14 @@ pub(super) fn figure(
         mark: Mark::Line,
         points: batches
             .iter()
-            .filter_map(|batch| Some((size(batch), rate(batch.bounds.as_ref()?))))
+            .filter_map(|batch| Some((size(batch), rate(&batch.bounds.as_ref()?.simple))))
             .collect(),
     };
     let exact = Series {
         label: "exact threshold η*".to_owned(),
         style: Style(0),
         mark: Mark::LineAndPoints,
-        points: batches.iter().map(|batch| (size(batch), batch.threshold.midpoint())).collect(),
+        points: batches.iter().map(|batch| (size(batch), batch.threshold.estimate)).collect(),
     };
     let mut series = vec![
         bound("trace (S2)", 1, |bounds| bounds.trace),
@@ -66,12 +66,12 @@ fn subtitle(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let name =
         file.file_name().map_or_else(|| shown(file), |name| printable(&name.to_string_lossy()));
     let sampling = arguments.batches.sampling_words();
-    let momentum = match arguments.momentum {
-        momentum if momentum > 0.0 => format!(", momentum {}", significant(momentum, DIGITS)),
-        _ => String::new(),
+    let optimizer = match analysis.is_plain_sgd() {
+        true => String::new(),
+        false => format!(", {}", analysis.optimizer),
     };
     format!(
-        "{name}: n = {n} samples{outputs}, batches {sampling}{momentum}. Below the thick line the minimum \
+        "{name}: n = {n} samples{outputs}, batches {sampling}{optimizer}. Below the thick line the minimum \
          is stable in mean square, above it unstable."
     )
 }

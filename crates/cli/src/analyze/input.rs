@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use faer::MatRef;
+use faer::{Mat, MatRef};
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Order};
 use flatmin_host::{Progress, shown, significant};
 use flatmin_linalg::{Parallelism, Sharpness};
@@ -13,6 +13,7 @@ use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
 
 use super::arguments::AnalyzeArguments;
 use super::blocks::Blocks;
+use super::training::{Residuals, Weights};
 use crate::failure::Failure;
 use crate::words::shape_words;
 
@@ -34,6 +35,7 @@ pub(super) struct Input {
     /// Columns of the Jacobian; `None` for a Gram matrix.
     parameters: Option<usize>,
     blocks: Option<Blocks>,
+    weights: Weights,
 }
 
 /// The minimum in a file.
@@ -46,6 +48,8 @@ pub(super) struct FileMinimum {
     pub(super) parameters: Option<usize>,
     /// Name, columns and sharpness of each block.
     pub(super) blocks: Option<Vec<(String, Range<usize>, Sharpness)>>,
+    /// The residuals, if they were given.
+    pub(super) residuals: Option<Residuals>,
 }
 
 impl Input {
@@ -79,18 +83,23 @@ impl Input {
             blocks.check(columns)?;
         }
         let parameters = (!arguments.gram).then_some(columns);
-        Ok(Self { array, path: path.clone(), samples, outputs, parameters, blocks })
+        let weights = Weights::read(&arguments.training, path, (samples, outputs), parameters)?;
+        Ok(Self { array, path: path.clone(), samples, outputs, parameters, blocks, weights })
     }
 
     /// Reads the numbers.
-    pub(super) fn minimum(self, parallelism: Parallelism) -> Result<FileMinimum, Failure> {
+    pub(super) fn minimum(mut self, parallelism: Parallelism) -> Result<FileMinimum, Failure> {
+        let residuals = self.weights.residuals.take();
         let array = self.array.name().map(str::to_owned);
         match self.parameters {
             None => {
                 let minimum = self.gram(parallelism)?;
-                Ok(FileMinimum { minimum, array, parameters: None, blocks: None })
+                Ok(FileMinimum { minimum, array, parameters: None, blocks: None, residuals })
             }
-            Some(columns) => self.jacobian(columns, array, parallelism),
+            Some(columns) => {
+                let found = self.jacobian(columns, array, parallelism)?;
+                Ok(FileMinimum { residuals, ..found })
+            }
         }
     }
 
@@ -110,6 +119,7 @@ impl Input {
         self.array.read_columns(0..n, &mut values)?;
         let matrix = matrix(self.array.order(), &values, n, n).to_owned();
         drop(values);
+        let matrix = self.weights.weigh_gram(matrix)?;
         let gram = Gram::from_sums(matrix)
             .and_then(|gram| gram.with_outputs(self.outputs))
             .map_err(Failure::at(&self.path))?;
@@ -158,7 +168,8 @@ impl Input {
             let measured = blocks.into_iter().zip(sharpness);
             measured.filter_map(|((name, range), s)| Some((name, range, s?))).collect()
         });
-        Ok(FileMinimum { minimum, array, parameters: Some(columns), blocks })
+        let parameters = Some(columns);
+        Ok(FileMinimum { minimum, array, parameters, blocks, residuals: None })
     }
 
     /// Adds columns to a sum of those before them, or to a new one. While one block is added, a
@@ -177,7 +188,8 @@ impl Input {
             .step_by(width)
             .map(|start| start..(start + width).min(range.end))
             .collect();
-        let (path, array) = (&self.path, &mut self.array);
+        let (path, array, weights) = (&self.path, &mut self.array, &self.weights);
+        let mut first = range.start;
         let order = array.order();
         let (full, empty) = (mpsc::sync_channel(1), mpsc::channel::<Vec<f64>>());
         thread::scope(|scope| {
@@ -197,8 +209,12 @@ impl Input {
             for values in received {
                 let values = values?;
                 let columns = values.len() / n;
-                sum.add(matrix(order, &values, n, columns))
+                let read = matrix(order, &values, n, columns);
+                let weighed = weights.weigh(read, first);
+                let weighed = weighed.map_err(|error| failure(path, error, 0, outputs))?;
+                sum.add(weighed.as_ref().map_or(read, Mat::as_ref))
                     .map_err(|error| failure(path, error, offset, outputs))?;
+                first += columns;
                 progress.advance((columns * n * size) as u64);
                 // The reader is gone after the last block.
                 let _ = empty.0.send(values);

@@ -3,10 +3,12 @@
 mod analysis;
 mod arguments;
 mod blocks;
+mod edge;
 mod figure;
 mod input;
 mod report;
 mod text;
+mod training;
 
 use std::num::NonZero;
 use std::thread;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use flatmin_linalg::Sharpness;
-use flatmin_theory::{Bounds, Sampling, Stability, ThresholdStatus};
+use flatmin_theory::Sampling;
 use serde::Serialize;
 
-use super::analysis::{Analysis, BatchAnalysis, verdict};
+use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
 use super::arguments::AnalyzeArguments;
+use super::edge::{Edge, Kind};
+use super::training::Loss;
 use crate::words::{Interval, Measures, Number};
 
 #[derive(Debug, Serialize)]
@@ -22,6 +24,9 @@ pub(super) struct Report<'a> {
     rank: usize,
     loss_scale: f64,
     momentum: f64,
+    loss: Loss,
+    model: Model,
+    residual_gradients: Option<GradientReport>,
     #[serde(flatten)]
     sharpness: Measures,
     max_gradient_norm_squared: Number,
@@ -39,15 +44,63 @@ struct BlockReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+struct GradientReport {
+    mean: Number,
+    root_mean_square: Number,
+}
+
+#[derive(Debug, Serialize)]
+struct OptimizerReport {
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    decoupled_weight_decay: f64,
+    preconditioned: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct EdgeReport {
+    #[serde(flatten)]
+    interval: Interval,
+    estimate: Number,
+    kind: Kind,
+    confidence: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShortBatchReport {
+    size: usize,
+    threshold: Option<EdgeReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct AlmostSureReport {
+    lower: Number,
+    upper: Number,
+    confidence: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct NoiseFloorReport {
+    training_loss: Option<Number>,
+    excess: Number,
+}
+
+#[derive(Debug, Serialize)]
 struct BatchReport {
     batch_size: usize,
     sampling: Sampling,
-    noise_coefficient: f64,
-    threshold: Interval,
+    drop_last: bool,
+    optimizer: OptimizerReport,
+    noise_coefficient: Option<f64>,
+    threshold: EdgeReport,
     relative_width: f64,
     iterations: usize,
     status: &'static str,
     bounds: Option<BTreeMap<&'static str, Number>>,
+    short_last_batch: Option<ShortBatchReport>,
+    almost_sure_edge: Option<AlmostSureReport>,
     learning_rates: Vec<LearningRateReport>,
 }
 
@@ -56,6 +109,7 @@ struct LearningRateReport {
     learning_rate: f64,
     verdict: &'static str,
     margin: Number,
+    noise_floor: Option<NoiseFloorReport>,
 }
 
 /// The answer as JSON.
@@ -76,40 +130,86 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         parameters: source.parameters,
         rank: minimum.eigenvalues().len(),
         loss_scale: arguments.loss_scale,
-        momentum: arguments.momentum,
+        momentum: arguments.training.momentum,
+        loss: arguments.training.loss,
+        model: analysis.model,
+        residual_gradients: analysis.gradients.map(|found| GradientReport {
+            mean: Number(found.mean),
+            root_mean_square: Number(found.root_mean_square),
+        }),
         sharpness: analysis.sharpness().into(),
         max_gradient_norm_squared: Number(analysis.max_gradient_norm_squared()),
         blocks: analysis.blocks().map(|blocks| blocks.into_iter().map(block).collect()),
-        batches: analysis.batches.iter().map(|batch| batch_report(arguments, batch)).collect(),
+        batches: analysis
+            .batches
+            .iter()
+            .map(|batch| batch_report(arguments, analysis, batch))
+            .collect(),
     }
 }
 
-fn batch_report(arguments: &AnalyzeArguments, batch: &BatchAnalysis) -> BatchReport {
+fn batch_report(
+    arguments: &AnalyzeArguments,
+    analysis: &Analysis,
+    batch: &BatchAnalysis,
+) -> BatchReport {
     let threshold = batch.threshold;
-    let learning_rate = |&(learning_rate, stability): &(f64, Stability)| LearningRateReport {
-        learning_rate,
-        verdict: verdict(stability),
+    let is_squared = arguments.training.loss == Loss::Squared;
+    let learning_rate = |verdict: &Verdict| LearningRateReport {
+        learning_rate: verdict.learning_rate,
+        verdict: verdict_word(verdict.stability),
         // Negative where the learning rate is unstable.
-        margin: Number(threshold.midpoint() / learning_rate - 1.0),
+        margin: Number(threshold.estimate / verdict.learning_rate - 1.0),
+        noise_floor: verdict.noise_floor.map(|floor| NoiseFloorReport {
+            training_loss: is_squared.then_some(Number(floor.training_loss)),
+            excess: Number(floor.excess),
+        }),
     };
+    let optimizer = &analysis.optimizer;
     BatchReport {
         batch_size: batch.batch_size,
-        sampling: arguments.batches.sampling,
-        noise_coefficient: batch.noise_coefficient,
-        threshold: threshold.into(),
+        sampling: arguments.batches.sampling(),
+        drop_last: arguments.training.drop_last,
+        optimizer: OptimizerReport {
+            momentum: optimizer.momentum_coefficient(),
+            dampening: optimizer.dampening_coefficient(),
+            nesterov: optimizer.is_nesterov(),
+            weight_decay: optimizer.coupled_decay(),
+            decoupled_weight_decay: optimizer.decoupled_decay(),
+            preconditioned: analysis.is_preconditioned,
+        },
+        noise_coefficient: batch.noise.map(|noise| noise.coefficient),
+        threshold: edge_report(threshold),
         relative_width: threshold.relative_width(),
         iterations: threshold.iterations,
-        status: match threshold.status {
-            ThresholdStatus::Converged => "converged",
-            ThresholdStatus::NotConverged => "not_converged",
-        },
+        status: if threshold.converged { "converged" } else { "not_converged" },
         bounds: batch.bounds.as_ref().map(bounds_report),
+        short_last_batch: batch.short_batch.map(|short| ShortBatchReport {
+            size: short.size,
+            threshold: short.edge.map(edge_report),
+        }),
+        almost_sure_edge: batch.almost_sure.map(|edge| AlmostSureReport {
+            lower: Number(edge.lower),
+            upper: Number(edge.upper),
+            // Three standard errors on either side.
+            confidence: (edge.is_decided && !edge.is_exact).then_some(0.997),
+        }),
         learning_rates: batch.learning_rates.iter().map(learning_rate).collect(),
     }
 }
 
+fn edge_report(edge: Edge) -> EdgeReport {
+    EdgeReport {
+        interval: Interval::new(edge.lower, edge.upper),
+        estimate: Number(edge.estimate),
+        kind: edge.kind,
+        confidence: edge.confidence,
+    }
+}
+
 /// The bounds by the ids of their statements.
-fn bounds_report(bounds: &Bounds) -> BTreeMap<&'static str, Number> {
+fn bounds_report(bounds: &SimpleBounds) -> BTreeMap<&'static str, Number> {
+    let SimpleBounds { simple: bounds, contraction } = bounds;
     [
         ("S1", bounds.lambda_max),
         ("S2", bounds.trace),
@@ -120,6 +220,7 @@ fn bounds_report(bounds: &Bounds) -> BTreeMap<&'static str, Number> {
         ("S5", bounds.lambda_max),
         ("S6", bounds.spectral),
         ("S7", bounds.sufficient),
+        ("S19", *contraction),
     ]
     .into_iter()
     .map(|(id, rate)| (id, Number(rate)))

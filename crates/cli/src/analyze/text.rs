@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use flatmin_host::{short, shown, significant, times};
-use flatmin_theory::{Bounds, Stability, ThresholdStatus};
+use flatmin_theory::{Bounds, Stability};
 
-use super::analysis::{Analysis, BatchAnalysis, verdict};
+use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
 use super::arguments::AnalyzeArguments;
+use super::edge::Kind;
+use super::training::Loss;
 use crate::words::{DIGITS, Interval, table};
 
 /// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
@@ -17,6 +19,7 @@ const SLIGHTLY_BEYOND: f64 = 1.3;
 pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let mut text = String::new();
     header(&mut text, arguments, analysis);
+    model(&mut text, arguments, analysis);
     sharpness(&mut text, analysis);
     thresholds(&mut text, arguments, analysis);
     bounds(&mut text, analysis);
@@ -40,6 +43,10 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         None => writeln!(text, ", Gram matrix of rank {rank}"),
     };
     let scale = arguments.loss_scale;
+    if arguments.training.loss != Loss::Squared {
+        text.push_str(&other_loss(arguments.training.loss, scale));
+        return;
+    }
     let half_mean = if k > 1 { "(1/2n) Σ ‖f − y‖²" } else { "(1/2n) Σ (f − y)²" };
     let _ = if scale.to_bits() == 1.0_f64.to_bits() && k > 1 {
         let mean = significant(2.0 / k as f64, 15);
@@ -59,6 +66,56 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         let scale = significant(scale, 15);
         writeln!(text, "Loss {scale} × {half_mean} (--loss-scale), so that G = {scale} JᵀJ/n.")
     };
+}
+
+/// The loss in words, unless it is the squared one.
+fn other_loss(loss: Loss, scale: f64) -> String {
+    let name = match loss {
+        Loss::Squared => "half the mean of ‖f − y‖²",
+        Loss::CrossEntropy => "mean softmax cross-entropy at the given logits",
+        Loss::BinaryCrossEntropy => "mean binary cross-entropy at the given logits",
+        Loss::Custom => "mean of losses with the given output Hessians",
+    };
+    let factor = if scale.to_bits() == 1.0_f64.to_bits() {
+        String::new()
+    } else {
+        format!("{} × (--loss-scale) the ", significant(scale, 15))
+    };
+    format!(
+        "Loss: {factor}{name}, so that G = (1/n) Σ J_iᵀS_iJ_i, with S_i = ∇²ℓ_i in the outputs.\n"
+    )
+}
+
+/// What is exact about the answer, and how far the point is from stationary.
+fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
+    let training = &arguments.training;
+    if analysis.model == Model::GaussNewton {
+        let reason = match (&analysis.source.residuals, training.loss) {
+            (Some(found), _) if found.largest > 0.0 => format!(
+                "the derivatives of the loss in the outputs reach {}",
+                significant(found.largest, 3)
+            ),
+            (None, loss) if loss != Loss::Squared => {
+                "no --residuals show that the loss is at its minimum in every output".to_owned()
+            }
+            _ => "weight decay moves the stationary point off the minimum".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "Gauss–Newton model of the loss: {reason}. The point is taken to be\n\
+             stationary, and the curvature Σ ∂ℓ·∇²f of the network is left out."
+        );
+    }
+    if let Some(gradients) = analysis.gradients {
+        let spread =
+            gradients.root_mean_square / (analysis.source.minimum.sample_count() as f64).sqrt();
+        let _ = writeln!(
+            text,
+            "Mean gradient of the residuals {}, beside {} of a mean of independent ones.",
+            significant(gradients.mean, 3),
+            significant(spread, 3)
+        );
+    }
 }
 
 fn sharpness(text: &mut String, analysis: &Analysis) {
@@ -100,60 +157,116 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
 }
 
 fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
-    let _ = write!(
+    let kinds = || analysis.batches.iter().map(|batch| batch.threshold.kind);
+    let is_estimate = kinds().any(|kind| kind == Kind::Estimate);
+    let _ = writeln!(
         text,
-        "\nLargest stable learning rate η* of SGD (mean square, exact), batches drawn {}",
+        "\nLargest stable learning rate η* of {} (mean square, {}), batches drawn {}",
+        optimizer_words(analysis),
+        if is_estimate { "estimated" } else { "exact" },
         arguments.batches.sampling_words()
     );
-    if arguments.momentum > 0.0 {
-        let _ = write!(text, ", momentum {}", significant(arguments.momentum, 15));
-    }
-    text.push('\n');
     let rows: Vec<Vec<String>> = analysis
         .batches
         .iter()
         .map(|batch| {
             let threshold = batch.threshold;
-            let interval = if threshold.lower.is_infinite() {
-                "G = 0: stable at every learning rate".to_owned()
-            } else {
-                Interval::from(threshold).text()
+            let interval = match threshold.kind {
+                _ if threshold.lower.is_infinite() => {
+                    "G = 0: stable at every learning rate".to_owned()
+                }
+                Kind::Exact => "exact up to rounding".to_owned(),
+                _ => Interval::new(threshold.lower, threshold.upper).text(),
             };
-            let status = match threshold.status {
-                ThresholdStatus::Converged => "",
-                ThresholdStatus::NotConverged => "wider than asked for",
-            };
+            let status = if threshold.converged { "" } else { "wider than asked for" };
             vec![
                 batch.batch_size.to_string(),
-                significant(threshold.midpoint(), DIGITS),
+                significant(threshold.estimate, DIGITS),
                 interval,
                 status.to_owned(),
             ]
         })
         .collect();
-    // With momentum the effect of rounding is estimated, not proved.
-    let interval = if arguments.momentum > 0.0 { "interval" } else { "certified interval" };
-    text.push_str(&table(&["batch size", "η*", interval, ""], &rows));
+    let confidence = analysis.batches.iter().find_map(|batch| batch.threshold.confidence);
+    let interval = match confidence {
+        Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
+        // With momentum or decay the effect of rounding is estimated, not proved.
+        None if !analysis.is_plain_sgd() || kinds().any(|kind| kind != Kind::Certified) => {
+            "interval".to_owned()
+        }
+        None => "certified interval".to_owned(),
+    };
+    text.push_str(&table(&["batch size", "η*", &interval, ""], &rows));
+    for batch in &analysis.batches {
+        short_batch(text, batch);
+        almost_sure(text, batch);
+    }
+}
+
+/// The optimizer in words.
+fn optimizer_words(analysis: &Analysis) -> String {
+    let preconditioned = if analysis.is_preconditioned { ", preconditioned" } else { "" };
+    format!("{}{preconditioned}", analysis.optimizer)
+}
+
+/// What the short last batch of an epoch does.
+fn short_batch(text: &mut String, batch: &BatchAnalysis) {
+    let Some(short) = batch.short_batch else { return };
+    let last = count(short.size, "sample");
+    let _ = match short.edge {
+        Some(edge) => writeln!(
+            text,
+            "A data loader that reshuffles and keeps its short last batch of {last} is stable only up \
+             to {}{} ({} η*) with {}: see --sampling reshuffling and --drop-last.",
+            if edge.kind == Kind::Exact { "" } else { "about " },
+            significant(edge.estimate, 4),
+            times(edge.estimate / batch.threshold.estimate),
+            size_words(&[batch.batch_size])
+        ),
+        None => writeln!(
+            text,
+            "A data loader that reshuffles and keeps its short last batch of {last} may be stable only \
+             far below η* with {}: ask with --sampling reshuffling.",
+            size_words(&[batch.batch_size])
+        ),
+    };
+}
+
+/// The edge of single runs.
+fn almost_sure(text: &mut String, batch: &BatchAnalysis) {
+    let Some(edge) = batch.almost_sure else { return };
+    let interval = Interval::new(edge.lower, edge.upper).text();
+    let doubt = if edge.is_decided { "" } else { "; an end is not decided" };
+    let how = if edge.is_exact { "exact" } else { "by 3 standard errors" };
+    let _ = writeln!(
+        text,
+        "Single runs converge up to the almost-sure edge {interval} with {} ({how}{doubt}).",
+        size_words(&[batch.batch_size])
+    );
 }
 
 fn bounds(text: &mut String, analysis: &Analysis) {
-    let batches: Vec<(&BatchAnalysis, Bounds)> =
+    let batches: Vec<(&BatchAnalysis, SimpleBounds)> =
         analysis.batches.iter().filter_map(|batch| Some((batch, batch.bounds?))).collect();
     if batches.is_empty() {
-        text.push_str("\nThe simple bounds (S1–S7) are about SGD without momentum.\n");
+        text.push_str(
+            "\nThe simple bounds (S1–S7) are about SGD without momentum and weight decay, with\n\
+             independent batches.\n",
+        );
         return;
     }
     text.push_str(
-        "\nSimple bounds beside η*: stable up to S7, unstable beyond any column to the right of η*\n",
+        "\nSimple bounds beside η*: stable up to S7 and S19, unstable beyond any column to the right of η*\n",
     );
     let digits = |rate: f64| significant(rate, DIGITS);
     let rows: Vec<Vec<String>> = batches
         .iter()
-        .map(|(batch, bounds)| {
+        .map(|(batch, SimpleBounds { simple: bounds, contraction })| {
             vec![
                 batch.batch_size.to_string(),
                 digits(bounds.sufficient),
-                digits(batch.threshold.midpoint()),
+                digits(*contraction),
+                digits(batch.threshold.estimate),
                 digits(bounds.spectral),
                 digits(bounds.trace),
                 digits(bounds.frobenius_norm),
@@ -165,6 +278,7 @@ fn bounds(text: &mut String, analysis: &Analysis) {
     let names = [
         "batch size",
         "S7",
+        "S19 contraction",
         "η*",
         "S6 spectrum",
         "S2 trace",
@@ -176,23 +290,30 @@ fn bounds(text: &mut String, analysis: &Analysis) {
 }
 
 fn learning_rates(text: &mut String, analysis: &Analysis) {
+    let has_floor = analysis.source.residuals.is_some();
     let rows: Vec<Vec<String>> = analysis
         .batches
         .iter()
         .flat_map(|batch| {
-            batch.learning_rates.iter().map(|(rate, stability)| {
-                vec![
+            batch.learning_rates.iter().map(|verdict| {
+                let mut row = vec![
                     batch.batch_size.to_string(),
-                    significant(*rate, 15),
-                    verdict(*stability).to_owned(),
-                    margin(batch.threshold.midpoint(), *rate),
-                ]
+                    significant(verdict.learning_rate, 15),
+                    verdict_word(verdict.stability).to_owned(),
+                    margin(batch.threshold.estimate, verdict.learning_rate),
+                ];
+                if has_floor {
+                    let floor = verdict.noise_floor;
+                    row.push(floor.map_or("none".into(), |f| significant(f.excess, DIGITS)));
+                }
+                row
             })
         })
         .collect();
     if !rows.is_empty() {
         text.push_str("\nThe learning rates asked about\n");
-        text.push_str(&table(&["batch size", "η", "verdict", "margin"], &rows));
+        let names = ["batch size", "η", "verdict", "margin", "loss added by noise"];
+        text.push_str(&table(&names[..if has_floor { 5 } else { 4 }], &rows));
     }
 }
 
@@ -223,7 +344,7 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let mut text = String::new();
     for (index, rate) in arguments.learning_rate.iter().enumerate() {
         let sizes = |wanted: Stability| -> Vec<usize> {
-            let same = batches.iter().filter(|b| b.learning_rates[index].1 == wanted);
+            let same = batches.iter().filter(|b| b.learning_rates[index].stability == wanted);
             same.map(|batch| batch.batch_size).collect()
         };
         let stable = sizes(Stability::Stable);
@@ -247,7 +368,7 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     text.push_str(&slightly_beyond(arguments, batches));
     let Some(batch) = batches.first() else { return text };
     if arguments.learning_rate.is_empty() {
-        let (size, rate) = (batch.batch_size, significant(batch.threshold.midpoint(), 4));
+        let (size, rate) = (batch.batch_size, significant(batch.threshold.estimate, 4));
         let _ = writeln!(
             text,
             "SGD with {} can stay at this minimum up to the learning rate {rate}.",
@@ -255,14 +376,14 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
         );
     }
     if let Some(bounds) = batch.bounds {
-        let _ = writeln!(text, "{}", compare(batch, &bounds));
+        let _ = writeln!(text, "{}", compare(batch, &bounds.simple));
     }
     text.trim_end().to_owned()
 }
 
 /// Compares the simple bounds with the exact threshold.
 fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
-    let exact = batch.threshold.midpoint();
+    let exact = batch.threshold.estimate;
     if !(exact.is_normal() && bounds.lambda_max.is_normal()) {
         return "Learning rates here are beyond the range of double precision, or near its end: \
                 scale the array by a power\nof two, and the learning rates by its inverse square."
@@ -297,9 +418,9 @@ fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
 fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> String {
     let near = |index: usize| -> Vec<usize> {
         let is_near = |batch: &&BatchAnalysis| {
-            let (rate, stability) = batch.learning_rates[index];
-            let has_noise = batch.noise_coefficient > 0.0;
-            let is_slight = rate <= SLIGHTLY_BEYOND * batch.threshold.upper;
+            let Verdict { learning_rate, stability, .. } = batch.learning_rates[index];
+            let has_noise = batch.noise.is_none_or(|noise| noise.coefficient > 0.0);
+            let is_slight = learning_rate <= SLIGHTLY_BEYOND * batch.threshold.upper;
             stability == Stability::Unstable && is_slight && has_noise
         };
         batches.iter().filter(is_near).map(|batch| batch.batch_size).collect()

@@ -7,8 +7,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use faer::{Accum, Mat, Scale};
-use flatmin_linalg::{matmul, product};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par, Scale};
+
+use flatmin_linalg::simd;
 
 use super::step::{Epoch, Step};
 
@@ -21,25 +23,35 @@ const MAX_WORK: f64 = 5e7;
 /// The largest number of numbers that the sets of one size hold.
 const MAX_NUMBERS: f64 = 5e7;
 
-/// The least number of applications of T for one growth.
-const LEAST_APPLICATIONS: usize = 12;
+/// The largest dimension of a Krylov space.
+const DIRECTIONS: usize = 20;
 
-/// The largest number of applications of T for one growth.
-const MAX_APPLICATIONS: usize = 3000;
+/// The largest number of Krylov spaces for one growth.
+const MAX_RESTARTS: usize = 60;
 
 /// The epochs of a minimum that are short enough.
 pub(super) struct Exact<'a> {
     epoch: &'a Epoch<'a>,
     step: &'a Step,
+    /// The batches that an epoch may draw, with their sizes.
+    batches: Vec<(Set, usize)>,
+    /// The sets that an epoch may have used after each of its batches.
+    levels: Vec<Level>,
     /// The second moments of the last growth, from which the next one starts.
     moments: RefCell<Mat<f64>>,
+    /// Room for the S(I)P of each level. Allocating it anew costs more than the products.
+    room: RefCell<Vec<Vec<Mat<f64>>>>,
 }
 
 /// A set of samples, as bits.
 type Set = u64;
 
+/// For each set of a size, the batches that may have come last, and the set before each, by their
+/// places.
+type Level = Vec<Vec<(usize, usize)>>;
+
 /// The A_b of every batch b at one learning rate.
-type Operators = HashMap<Set, Mat<f64>>;
+type Operators = Vec<Mat<f64>>;
 
 impl<'a> Exact<'a> {
     /// `None` if the recursion would take too long.
@@ -49,81 +61,123 @@ impl<'a> Exact<'a> {
             return None;
         }
         let side = epoch.rank() * step.parts;
-        let cube = (side * side * side) as f64;
+        let square = (side * side) as f64;
         let (mut pairs, mut numbers) = (0.0, 0.0_f64);
         let mut used = 0;
         for &size in &epoch.sizes {
             used += size;
             pairs += choose(n, used) * choose(used, size);
-            let matrices = choose(n, used) + choose(n, size);
-            numbers = numbers.max(matrices * (side * side) as f64);
+            numbers += (choose(n, used) + choose(n, size)) * square;
         }
-        let fits = pairs <= MAX_PAIRS && pairs * cube <= MAX_WORK && numbers <= MAX_NUMBERS;
-        let moments = RefCell::new(Mat::identity(side, side));
-        fits.then_some(Self { epoch, step, moments })
+        let fits = pairs <= MAX_PAIRS
+            && pairs * square * side as f64 <= MAX_WORK
+            && numbers <= MAX_NUMBERS;
+        fits.then(|| {
+            let (batches, levels) = plan(n, &epoch.sizes);
+            let room = |level: &Level| vec![Mat::zeros(side, side); level.len()];
+            Self {
+                epoch,
+                step,
+                batches,
+                moments: RefCell::new(Mat::identity(side, side)),
+                room: RefCell::new(levels.iter().map(room).collect()),
+                levels,
+            }
+        })
     }
 
-    /// The logarithm of the spectral radius of T at a learning rate, by power iteration to this
-    /// accuracy.
+    /// The logarithm of the spectral radius of T at a learning rate, by Arnoldi's method to this
+    /// accuracy. T keeps the cone of positive semidefinite matrices, so that its spectral radius is
+    /// an eigenvalue.
     pub(super) fn log_growth(&self, learning_rate: f64, accuracy: f64) -> f64 {
         let operators = self.operators(learning_rate);
         let mut moments = self.moments.borrow().clone();
-        let (mut last, mut change) = (f64::NAN, f64::INFINITY);
-        for applications in 1..=MAX_APPLICATIONS {
-            moments *= Scale(1.0 / trace(&moments));
-            moments = self.apply(&operators, &moments);
-            let growth = trace(&moments);
-            if !growth.is_finite() {
-                return f64::INFINITY;
-            }
-            // Errors shrink like a power: what is left is about the change times ratio/(1−ratio).
-            let next_change = (growth - last).abs();
-            let ratio = (next_change / change).clamp(0.0, 0.999);
-            let left = next_change * ratio / (1.0 - ratio);
-            (last, change) = (growth, next_change);
-            if applications < LEAST_APPLICATIONS {
-                // Directions that were lost at the last learning rate have to grow back first.
-                continue;
-            }
-            let is_clear = (growth - 1.0).abs() > 20.0 * (next_change + left);
-            let is_exact = left <= accuracy * growth && next_change <= 1e3 * accuracy * growth;
-            if is_exact || (accuracy > 1e-6 && is_clear) {
+        let mut growth = f64::INFINITY;
+        for _ in 0..MAX_RESTARTS {
+            let Some(ritz) = self.ritz_pair(&operators, &moments) else { break };
+            growth = ritz.value;
+            moments = ritz.vector;
+            if !growth.is_finite() || ritz.residual <= accuracy * growth {
                 break;
             }
         }
-        // A share of the identity, so that no direction is lost.
-        let share = 0.1 * trace(&moments) / moments.nrows() as f64;
-        for k in 0..moments.nrows() {
-            moments[(k, k)] += share;
+        if growth.is_finite() {
+            // A share of the identity, so that the next learning rate loses no direction.
+            let share = 0.1 * moments.norm_l2() / (moments.nrows() as f64).sqrt();
+            for k in 0..moments.nrows() {
+                moments[(k, k)] += share;
+            }
+            *self.moments.borrow_mut() = moments;
         }
-        *self.moments.borrow_mut() = moments;
-        libm::log(last)
+        libm::log(growth)
+    }
+
+    /// The eigenvalue of T of largest real part in the Krylov space of a start; `None` where the
+    /// second moments overflow.
+    fn ritz_pair(&self, operators: &Operators, start: &Mat<f64>) -> Option<RitzPair> {
+        let scaled = |matrix: Mat<f64>, norm: f64| matrix * Scale(1.0 / norm);
+        let mut basis = vec![scaled(start.clone(), start.norm_l2())];
+        let mut hessenberg = Mat::<f64>::zeros(DIRECTIONS + 1, DIRECTIONS);
+        let mut size = 0;
+        while size < DIRECTIONS {
+            let mut next = self.apply(operators, &basis[size]);
+            let norm = next.norm_l2();
+            if !norm.is_finite() {
+                return None;
+            }
+            // Twice, so that rounding leaves no part of the basis.
+            for _ in 0..2 {
+                for (row, direction) in basis.iter().enumerate() {
+                    let part = inner(direction, &next);
+                    hessenberg[(row, size)] += part;
+                    next -= direction * Scale(part);
+                }
+            }
+            let rest = next.norm_l2();
+            hessenberg[(size + 1, size)] = rest;
+            size += 1;
+            if rest <= 1e-14 * norm {
+                break;
+            }
+            basis.push(scaled(next, rest));
+        }
+        let eigen = hessenberg.get(..size, ..size).eigen().ok()?;
+        let values = eigen.S().column_vector();
+        let top = (0..size).max_by(|a, b| values[*a].re.total_cmp(&values[*b].re))?;
+        let column = eigen.U().col(top);
+        let norm = (0..size).map(|k| column[k].re.powi(2)).sum::<f64>().sqrt();
+        let mut vector = Mat::zeros(start.nrows(), start.nrows());
+        for (direction, k) in basis.iter().zip(0..size) {
+            vector += direction * Scale(column[k].re / norm);
+        }
+        let residual = hessenberg[(size, size - 1)] * column[size - 1].re.abs() / norm;
+        Some(RitzPair { value: values[top].re, residual, vector })
     }
 
     /// The learning rate between a stable and an unstable one at which the spectral radius is 1, by
     /// false positions.
     pub(super) fn root(&self, stable: f64, unstable: f64) -> f64 {
-        const ACCURACY: f64 = 1e-14;
-        const MAX_STEPS: usize = 60;
+        const ACCURACY: f64 = 1e-13;
+        const MAX_STEPS: usize = 90;
         let (mut low, mut high) = (stable, unstable);
         let mut at_low = self.log_growth(low, ACCURACY);
         let mut at_high = self.log_growth(high, ACCURACY);
-        for _ in 0..MAX_STEPS {
+        for step in 0..MAX_STEPS {
             if high - low <= 1e-12 * high {
                 break;
             }
-            let share = (at_low / (at_low - at_high)).clamp(1e-3, 1.0 - 1e-3);
-            let middle = low + share * (high - low);
+            // Every third step halves the interval: the growth has kinks, where other directions
+            // become the slowest ones.
+            let share = if step % 3 == 2 { 0.5 } else { at_low / (at_low - at_high) };
+            let middle = low + share.clamp(1e-3, 1.0 - 1e-3) * (high - low);
             let value = self.log_growth(middle, ACCURACY);
             if value.abs() <= 4.0 * ACCURACY {
                 return middle;
             }
             if value > 0.0 {
                 (high, at_high) = (middle, value);
-                at_low *= 0.5;
             } else {
                 (low, at_low) = (middle, value);
-                at_high *= 0.5;
             }
         }
         f64::midpoint(low, high)
@@ -131,63 +185,86 @@ impl<'a> Exact<'a> {
 
     fn operators(&self, learning_rate: f64) -> Operators {
         let coefficients = self.step.coefficients(learning_rate);
-        let mut operators = Operators::new();
+        let side = self.epoch.rank() * self.step.parts;
         let mut force = vec![0.0; self.epoch.rank()];
-        for &size in &self.epoch.sizes {
-            for_subsets(full(self.epoch.samples), size, &mut |batch| {
-                operators.entry(batch).or_insert_with(|| {
-                    let samples = (0..self.epoch.samples).filter(|i| batch >> i & 1 == 1);
-                    let rows: Vec<&[f64]> = samples.flat_map(|i| self.epoch.rows_of(i)).collect();
-                    let side = self.epoch.rank() * self.step.parts;
-                    let mut operator = Mat::identity(side, side);
-                    for k in 0..side {
-                        let column = operator.col_as_slice_mut(k);
-                        coefficients.apply(&rows, size, column, &mut force);
-                    }
-                    operator
-                });
-            });
-        }
-        operators
+        let operator = |&(batch, size): &(Set, usize)| {
+            let samples = (0..self.epoch.samples).filter(|i| batch >> i & 1 == 1);
+            let rows: Vec<&[f64]> = samples.flat_map(|i| self.epoch.rows_of(i)).collect();
+            let mut operator = Mat::identity(side, side);
+            for k in 0..side {
+                coefficients.apply(&rows, size, operator.col_as_slice_mut(k), &mut force);
+            }
+            operator
+        };
+        self.batches.iter().map(operator).collect()
     }
 
     /// `T(P)`.
     fn apply(&self, operators: &Operators, moments: &Mat<f64>) -> Mat<f64> {
         let side = moments.nrows();
-        let all = full(self.epoch.samples);
-        let mut sets: HashMap<Set, Mat<f64>> = HashMap::from([(0, moments.clone())]);
-        let mut used = 0;
-        for &size in &self.epoch.sizes {
-            used += size;
-            let mut next = HashMap::new();
-            for_subsets(all, used, &mut |set| {
-                let mut sum = Mat::<f64>::zeros(side, side);
-                let mut count = 0.0;
-                for_subsets(set, size, &mut |batch| {
-                    if let Some(before) = sets.get(&(set & !batch)) {
-                        let operator = operators[&batch].as_ref();
-                        let half = product(operator, before.as_ref());
-                        matmul(sum.as_mut(), Accum::Add, half.as_ref(), operator.transpose(), 1.0);
-                        count += 1.0;
-                    }
-                });
-                next.insert(set, sum * Scale(1.0 / count));
-            });
-            sets = next;
+        let mut half = Mat::zeros(side, side);
+        let mut room = self.room.borrow_mut();
+        for (level, ways) in self.levels.iter().enumerate() {
+            let (before, sums) = room.split_at_mut(level);
+            for (sum, ways) in sums[0].iter_mut().zip(ways) {
+                let mut accumulate = Accum::Replace;
+                for &(batch, set) in ways {
+                    let before = before.last().map_or(moments, |sets| &sets[set]);
+                    let operator = &operators[batch];
+                    // Small matrices: faer's own product packs nothing.
+                    matmul(half.as_mut(), Accum::Replace, operator, before, 1.0, Par::Seq);
+                    let factor = 1.0 / ways.len() as f64;
+                    matmul(sum.as_mut(), accumulate, &half, operator.transpose(), factor, Par::Seq);
+                    accumulate = Accum::Add;
+                }
+            }
         }
-        // One set; or, if the last batch is dropped, all sets that an epoch may use, in a fixed
-        // order.
-        let (mut mean, mut count) = (Mat::zeros(side, side), 0.0);
-        for_subsets(all, used, &mut |set| {
-            mean += &sets[&set];
-            count += 1.0;
-        });
-        mean * Scale(1.0 / count)
+        // One set; or, if the last batch is dropped, all sets that an epoch may use.
+        let last = room.last().map_or(&[][..], Vec::as_slice);
+        let mut mean = Mat::zeros(side, side);
+        for set in last {
+            mean += set;
+        }
+        mean * Scale(1.0 / last.len() as f64)
     }
 }
 
-fn trace(matrix: &Mat<f64>) -> f64 {
-    (0..matrix.nrows()).map(|k| matrix[(k, k)]).sum()
+/// The batches of epochs of n samples with these sizes, and the sets that they use up.
+fn plan(n: usize, sizes: &[usize]) -> (Vec<(Set, usize)>, Vec<Level>) {
+    let (mut batches, mut places) = (Vec::new(), HashMap::new());
+    let mut before: HashMap<Set, usize> = HashMap::from([(0, 0)]);
+    let (mut levels, mut used) = (Vec::new(), 0);
+    for &size in sizes {
+        used += size;
+        let (mut level, mut sets) = (Level::new(), HashMap::new());
+        for_subsets(full(n), used, &mut |set| {
+            let mut ways = Vec::new();
+            for_subsets(set, size, &mut |batch| {
+                let place = *places.entry(batch).or_insert_with(|| {
+                    batches.push((batch, size));
+                    batches.len() - 1
+                });
+                ways.extend(before.get(&(set & !batch)).map(|before| (place, *before)));
+            });
+            sets.insert(set, level.len());
+            level.push(ways);
+        });
+        before = sets;
+        levels.push(level);
+    }
+    (batches, levels)
+}
+
+/// An approximate eigenvalue of T with its eigenvector.
+struct RitzPair {
+    value: f64,
+    /// The norm of `T(P) − value · P`, for a P of norm 1.
+    residual: f64,
+    vector: Mat<f64>,
+}
+
+fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
+    (0..a.ncols()).map(|j| simd::dot(a.col_as_slice(j), b.col_as_slice(j))).sum()
 }
 
 fn full(n: usize) -> Set {
@@ -235,7 +312,8 @@ mod tests {
             let mut first = 0;
             for &size in &exact.epoch.sizes {
                 let batch: u64 = order[first..first + size].iter().map(|i| 1 << i).sum();
-                after = &operators[&batch] * after * operators[&batch].transpose();
+                let place = exact.batches.iter().position(|(set, _)| *set == batch).unwrap();
+                after = &operators[place] * after * operators[place].transpose();
                 first += size;
             }
             mean += after;

@@ -30,6 +30,10 @@ use crate::{
 /// The relative step of the scan for the first unstable learning rate.
 const SCAN: f64 = 1.05;
 
+/// The accuracy of exact growths in the scan. A Ritz value may settle at the growth of another
+/// direction first.
+const SCAN_ACCURACY: f64 = 1e-10;
+
 /// The relative accuracy of an exact edge.
 const EXACT_WIDTH: f64 = 1e-10;
 
@@ -138,7 +142,7 @@ pub fn epoch_edge(
     let start = epoch.safe_rate(&step);
     let edge = match Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed) {
         Some(exact) => {
-            let (stable, unstable) = scan(start, |rate| exact.log_growth(rate, 1e-4))?;
+            let (stable, unstable) = scan(start, |rate| exact.log_growth(rate, SCAN_ACCURACY))?;
             let estimate = exact.root(stable, unstable);
             let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
             EpochEdge { lower, upper, estimate, confidence: None }

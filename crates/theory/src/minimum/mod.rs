@@ -9,7 +9,8 @@ use faer::MatRef;
 use flatmin_linalg::gemm::{rounding_terms, summarize_symmetric_product};
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{
-    EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, symmetric_eigenvalues,
+    EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, simd,
+    symmetric_eigenvalues,
 };
 
 pub use self::gram::Gram;
@@ -39,6 +40,16 @@ pub struct Minimum {
     scaled_eigenvalues: Vec<f64>,
     scaled_rows: RowMatrix,
     accuracy: Accuracy,
+}
+
+/// The gradients of single samples at a point whose residuals do not vanish, see
+/// [`Minimum::residual_gradients`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResidualGradients {
+    /// The norm of the mean gradient.
+    pub mean: f64,
+    /// The root of the mean squared norm of the gradients.
+    pub root_mean_square: f64,
 }
 
 /// Rigorous bounds on the distance of the stored rows ĝ (nk × r) and eigenvalues Λ from the matrix
@@ -184,6 +195,32 @@ impl Minimum {
     /// The number k of outputs of each sample.
     pub fn output_count(&self) -> usize {
         self.output_count
+    }
+
+    /// The gradients `J_iᵀr_i` that residuals leave: the norm of their mean, which vanishes at a
+    /// stationary point, and the root of their mean squared norm. `None` unless there are nk
+    /// residuals.
+    pub fn residual_gradients(&self, residuals: &[f64]) -> Option<ResidualGradients> {
+        let (rows, n) = (&self.scaled_rows, self.sample_count());
+        if residuals.len() != rows.rows() {
+            return None;
+        }
+        let mut mean = vec![0.0; rows.columns()];
+        let mut gradient = mean.clone();
+        let mut squares = 0.0;
+        for (sample, residuals) in residuals.chunks(self.output_count).enumerate() {
+            gradient.fill(0.0);
+            for (output, residual) in residuals.iter().enumerate() {
+                simd::axpy(*residual, rows.row(sample * self.output_count + output), &mut gradient);
+            }
+            squares += simd::norm_squared(&gradient);
+            simd::axpy(1.0 / n as f64, &gradient, &mut mean);
+        }
+        let norm = |square: f64| self.unit.times(square.sqrt());
+        Some(ResidualGradients {
+            mean: norm(simd::norm_squared(&mean)),
+            root_mean_square: norm(squares / n as f64),
+        })
     }
 
     /// Sharpness of `G`; infinite or zero where it is beyond the range of `f64`.

@@ -139,6 +139,17 @@ pub enum BatchError {
         /// The number n of samples.
         sample_count: usize,
     },
+    /// An epoch without its short batch has no batch at all.
+    #[error(
+        "{sample_count} samples have no whole batch of {batch_size}; keep the last batch of an \
+         epoch"
+    )]
+    NoWholeBatch {
+        /// The batch size B.
+        batch_size: usize,
+        /// The number n of samples.
+        sample_count: usize,
+    },
     /// Epochs are reshuffled, so that batches are not independent.
     #[error(
         "reshuffling has no closed form here: the batches of an epoch depend on each other; choose \

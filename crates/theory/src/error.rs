@@ -2,7 +2,7 @@
 
 use flatmin_linalg::EigenError;
 
-use crate::{Optimizer, OptimizerError};
+use crate::OptimizerError;
 
 /// The reason why a Jacobian or a Gram matrix does not describe a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -281,15 +281,6 @@ pub enum SimulationError {
     /// The batch has no noise coefficient.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// The dynamics of this optimizer are not implemented.
-    #[error(
-        "linearised dynamics are simulated for SGD with and without heavy-ball momentum, not yet \
-         for {optimizer}"
-    )]
-    Unsupported {
-        /// The optimizer.
-        optimizer: Optimizer,
-    },
     /// The network has several outputs; only the dynamics of one are implemented.
     #[error(
         "linearised dynamics are simulated for networks with one output, not yet for {output_count}"
@@ -301,7 +292,7 @@ pub enum SimulationError {
     /// The learning rate is negative, or so large that a few steps overflow.
     #[error(
         "the learning rate is {value}, expected at least 0 and at most 1e30 divided by the largest \
-         squared gradient norm"
+         squared gradient norm or the weight decay"
     )]
     LearningRate {
         /// The learning rate.

@@ -52,7 +52,9 @@ fn digest(size: usize, sampling: Sampling, momentum: f64) -> u64 {
         all.push(simulate(&sgd, &form, options).unwrap());
         for snapshot in all.as_slice().concat() {
             let means = [snapshot.form, snapshot.form_change, snapshot.norm_squared];
-            means.iter().for_each(|mean| digest.add(mean.value));
+            for mean in means {
+                digest.add(mean.value);
+            }
             digest.add(snapshot.norm_squared_change.standard_error);
         }
     }
@@ -65,7 +67,7 @@ fn digest(size: usize, sampling: Sampling, momentum: f64) -> u64 {
         digest.add(point.learning_rate);
         digest.add_exponent(point.exponent);
     }
-    let mut moments = SecondMoments::new(&sgd);
+    let mut moments = SecondMoments::new(&sgd).unwrap();
     for _ in 0..20 {
         moments.step();
         digest.add(moments.norm_squared());

@@ -169,7 +169,7 @@ fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
 
 fn second_moments() {
     let minimum = minimum();
-    let mut moments = SecondMoments::new(&sgd(&minimum));
+    let mut moments = SecondMoments::new(&sgd(&minimum)).expect("independent batches");
     counted(&mut || {
         moments.step();
         black_box(&mut moments);

@@ -32,9 +32,18 @@ fn minimum() -> Minimum {
 
 fn sgd(minimum: &Minimum, batch_size: usize, momentum: f64) -> LinearisedSgd<'_> {
     let batch = Batch::new(batch_size, Sampling::WithReplacement).expect("a sample");
-    let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
     let optimizer = Optimizer::sgd().momentum(momentum).expect("a momentum below 1");
-    LinearisedSgd::new(minimum, &optimizer, &batch, learning_rate).expect("a moderate rate")
+    dynamics(minimum, &optimizer, &batch)
+}
+
+fn dynamics<'a>(minimum: &'a Minimum, optimizer: &Optimizer, batch: &Batch) -> LinearisedSgd<'a> {
+    let learning_rate = 0.5 * trace_bound(minimum.sharpness().trace, 1.0);
+    LinearisedSgd::new(minimum, optimizer, batch, learning_rate).expect("a moderate rate")
+}
+
+fn nesterov() -> Optimizer {
+    let momentum = Optimizer::sgd().momentum(0.9).expect("a momentum below 1");
+    momentum.nesterov().expect("momentum").weight_decay(1e-4).expect("a small decay")
 }
 
 /// Moves one replica by `steps` steps, in plain scalars.
@@ -95,6 +104,24 @@ fn exponents(criterion: &mut Criterion) {
         });
     }
     let batch = Batch::new(1, Sampling::WithReplacement).expect("a sample");
+    for (name, size, sampling) in [
+        ("80 000 steps, Nesterov", 1, Sampling::WithReplacement),
+        ("80 000 steps, Nesterov, reshuffled", 1, Sampling::Reshuffling),
+        ("80 000 steps, Nesterov, Poisson, B=16", 16, Sampling::Poisson),
+    ] {
+        let batch = Batch::new(size, sampling).expect("a sample");
+        let sgd = dynamics(&minimum, &nesterov(), &batch);
+        group.bench_function(name, |b| {
+            b.iter(|| lyapunov_exponent(&sgd, options).expect("enough replicas"));
+        });
+    }
+    group.bench_function("almost-sure edge, reshuffled", |b| {
+        let batch = Batch::new(1, Sampling::Reshuffling).expect("a sample");
+        b.iter(|| {
+            almost_sure_edge(&minimum, &Optimizer::sgd(), &batch, EdgeOptions::with_seed(0))
+                .expect("rates")
+        });
+    });
     group.bench_function("almost-sure edge", |b| {
         b.iter(|| {
             almost_sure_edge(&minimum, &Optimizer::sgd(), &batch, EdgeOptions::with_seed(0))
@@ -109,9 +136,14 @@ fn moments(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("second_moments_step/n=300,r=300");
     group.sample_size(20);
     for (name, momentum) in [("plain", 0.0), ("momentum", 0.9)] {
-        let mut moments = SecondMoments::new(&sgd(&minimum, 1, momentum));
+        let mut moments =
+            SecondMoments::new(&sgd(&minimum, 1, momentum)).expect("independent batches");
         group.bench_function(name, |b| b.iter(|| moments.step()));
     }
+    let batch = Batch::new(1, Sampling::Poisson).expect("a sample");
+    let sgd = dynamics(&minimum, &nesterov(), &batch);
+    let mut moments = SecondMoments::new(&sgd).expect("independent batches");
+    group.bench_function("Nesterov", |b| b.iter(|| moments.step()));
     group.finish();
 }
 

@@ -29,9 +29,10 @@ pub enum Sampling {
     /// Every sample joins a batch with probability B/n, independently of the others, and the sum
     /// over the batch is divided by B. Libraries for differential privacy draw in this way.
     Poisson,
-    /// A new random order of all samples every epoch, cut into batches. The batches of an epoch
-    /// depend on each other, so that no closed form of this crate covers them: functions that
-    /// need one return [`BatchError::Dependent`].
+    /// A new random order of all samples every epoch, cut into batches; the last batch may be short
+    /// ([`Batch::dropping_last`]). The batches of an epoch depend on each other, so that no closed
+    /// form of this crate covers them: functions that need one return [`BatchError::Dependent`].
+    /// The random dynamics of [`LinearisedSgd`](crate::LinearisedSgd) do.
     Reshuffling,
 }
 
@@ -101,6 +102,30 @@ impl Batch {
         Ok(Self { size, sampling, drops_last: false })
     }
 
+    /// These batches without the short one at the end of an epoch, like `drop_last=True` of a
+    /// PyTorch `DataLoader`. It matters for [`Sampling::Reshuffling`] only.
+    ///
+    /// Without this setting an epoch whose n samples are no multiple of B ends with a batch of the
+    /// n mod B samples that are left. Its gradient is the mean over these few samples, so that one
+    /// short batch an epoch may add more noise than all others.
+    ///
+    /// ```
+    /// use flatmin_theory::{Batch, Sampling};
+    /// let batch = Batch::new(32, Sampling::Reshuffling)?;
+    /// assert_eq!(batch.period(33)?, 2);
+    /// assert_eq!(batch.dropping_last().period(33)?, 1);
+    /// # Ok::<(), flatmin_theory::BatchError>(())
+    /// ```
+    #[must_use]
+    pub fn dropping_last(self) -> Self {
+        Self { drops_last: true, ..self }
+    }
+
+    /// True if a short batch at the end of an epoch is left out.
+    pub fn drops_last(&self) -> bool {
+        self.drops_last
+    }
+
     /// The number B of samples in a batch.
     pub fn size(&self) -> usize {
         self.size
@@ -111,24 +136,41 @@ impl Batch {
         self.sampling
     }
 
-    /// These batches, without the short last batch of an epoch. Only [`Sampling::Reshuffling`] has
-    /// epochs.
-    #[must_use]
-    pub fn dropping_last(self) -> Self {
-        Self { drops_last: true, ..self }
-    }
-
-    /// True if the short last batch of an epoch is left out.
-    pub fn drops_last(&self) -> bool {
-        self.drops_last
-    }
-
     /// The sizes of the batches of an epoch of `sample_count` samples: full batches, and what is
     /// left unless it is dropped.
     pub fn epoch_sizes(&self, sample_count: usize) -> impl Iterator<Item = usize> {
         let (full, rest) = (sample_count / self.size, sample_count % self.size);
         let last = (rest > 0 && !self.drops_last).then_some(rest);
         std::iter::repeat_n(self.size, full).chain(last)
+    }
+
+    /// The number of steps after which batches no longer depend on those before: for reshuffling an
+    /// epoch of `⌈n/B⌉` steps, or `⌊n/B⌋` without the short batch, and 1 for every other sampling.
+    ///
+    /// # Errors
+    /// [`BatchError::NoSamples`] when `sample_count` is zero; [`BatchError::NoWholeBatch`] when an
+    /// epoch without its short batch has no batch at all.
+    pub fn period(&self, sample_count: usize) -> Result<usize, BatchError> {
+        let Self { size, sampling, drops_last } = *self;
+        if sample_count == 0 {
+            return Err(BatchError::NoSamples);
+        }
+        match (sampling, drops_last) {
+            (Sampling::Reshuffling, true) if size > sample_count => {
+                Err(BatchError::NoWholeBatch { batch_size: size, sample_count })
+            }
+            (Sampling::Reshuffling, true) => Ok(sample_count / size),
+            (Sampling::Reshuffling, false) => Ok(sample_count.div_ceil(size)),
+            _ => Ok(1),
+        }
+    }
+
+    /// The number of samples in the smallest batch; B for independent batches, whose gradient is
+    /// always a sum divided by B.
+    pub(crate) fn smallest(&self, sample_count: usize) -> usize {
+        let has_short_batch = self.sampling == Sampling::Reshuffling && !self.drops_last;
+        let rest = sample_count % self.size;
+        if has_short_batch && rest > 0 { rest } else { self.size }
     }
 
     /// The noise coefficient p of [`Noise`], for `sample_count` samples.
@@ -278,6 +320,25 @@ mod tests {
     fn reshuffled_batches_have_no_noise_coefficient() {
         let error = Batch::new(1, Sampling::Reshuffling).unwrap().noise_coefficient(3).unwrap_err();
         assert!(error.to_string().contains("depend on each other"), "{error}");
+    }
+
+    #[test]
+    fn an_epoch_ends_with_a_short_batch_unless_it_is_dropped() {
+        let batch = |size| Batch::new(size, Sampling::Reshuffling).unwrap();
+        for (size, n, [whole, all], smallest) in
+            [(32, 33, [1, 2], 1), (1, 7, [7, 7], 1), (7, 7, [1, 1], 7), (3, 8, [2, 3], 2)]
+        {
+            let (kept, dropped) = (batch(size), batch(size).dropping_last());
+            assert_eq!([dropped.period(n), kept.period(n)], [Ok(whole), Ok(all)]);
+            assert_eq!((kept.smallest(n), dropped.smallest(n)), (smallest, size));
+            assert!(dropped.drops_last() && !kept.drops_last());
+        }
+        assert_eq!((batch(9).period(8), batch(9).smallest(8)), (Ok(1), 8));
+        let error = batch(9).dropping_last().period(8).unwrap_err();
+        assert_eq!(error, BatchError::NoWholeBatch { batch_size: 9, sample_count: 8 });
+        let independent = Batch::new(3, Sampling::WithoutReplacement).unwrap().dropping_last();
+        assert_eq!((independent.period(8), independent.smallest(8)), (Ok(1), 3));
+        assert_eq!(batch(1).period(0), Err(BatchError::NoSamples));
     }
 
     #[test]

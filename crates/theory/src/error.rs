@@ -2,7 +2,7 @@
 
 use flatmin_linalg::EigenError;
 
-use crate::{Optimizer, OptimizerError, Sampling};
+use crate::{OptimizerError, Sampling};
 
 /// The reason why a Jacobian or a Gram matrix does not describe a minimum.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -144,6 +144,17 @@ pub enum BatchError {
     NoEpochs {
         /// The sampling.
         sampling: Sampling,
+    },
+    /// An epoch without its short batch has no batch at all.
+    #[error(
+        "{sample_count} samples have no whole batch of {batch_size}; keep the last batch of an \
+         epoch"
+    )]
+    NoWholeBatch {
+        /// The batch size B.
+        batch_size: usize,
+        /// The number n of samples.
+        sample_count: usize,
     },
     /// Epochs are reshuffled, so that batches are not independent.
     #[error(
@@ -295,15 +306,6 @@ pub enum SimulationError {
     /// The batch has no noise coefficient.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// The dynamics of this optimizer are not implemented.
-    #[error(
-        "linearised dynamics are simulated for SGD with and without heavy-ball momentum, not yet \
-         for {optimizer}"
-    )]
-    Unsupported {
-        /// The optimizer.
-        optimizer: Optimizer,
-    },
     /// The network has several outputs; only the dynamics of one are implemented.
     #[error(
         "linearised dynamics are simulated for networks with one output, not yet for {output_count}"
@@ -315,7 +317,7 @@ pub enum SimulationError {
     /// The learning rate is negative, or so large that a few steps overflow.
     #[error(
         "the learning rate is {value}, expected at least 0 and at most 1e30 divided by the largest \
-         squared gradient norm"
+         squared gradient norm or the weight decay"
     )]
     LearningRate {
         /// The learning rate.

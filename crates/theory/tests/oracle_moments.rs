@@ -121,7 +121,7 @@ fn check(jacobian: &RowMatrix, batch: Batch, learning_rate: f64, momentum: f64) 
     let minimum = Minimum::new(jacobian).unwrap();
     let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
     let sgd = LinearisedSgd::new(&minimum, &optimizer, &batch, learning_rate).unwrap();
-    let mut moments = SecondMoments::new(&sgd);
+    let mut moments = SecondMoments::new(&sgd).unwrap();
     let rank = moments.rank();
     let gauss_newton =
         RowMatrix::from_fn(rank, rank, |k, l| if k == l { minimum.eigenvalues()[k] } else { 0.0 });
@@ -194,7 +194,7 @@ proptest! {
             let above = radius(1.01 * threshold);
             prop_assert!(above > 1.0 + 1e-5, "radius {above} above the threshold");
             let mut moments =
-                SecondMoments::new(&LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap());
+                SecondMoments::new(&LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, threshold).unwrap()).unwrap();
             for _ in 0..50 {
                 moments.step();
             }
@@ -228,7 +228,7 @@ fn scaling_the_gradients_scales_the_learning_rate() {
         let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
         let sgd =
             LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1 / scale / scale).unwrap();
-        let mut moments = SecondMoments::new(&sgd);
+        let mut moments = SecondMoments::new(&sgd).unwrap();
         moments.step();
         moments.norm_squared()
     };
@@ -242,7 +242,7 @@ fn matrices_of_the_wrong_shape_or_with_bad_entries_are_refused() {
     let minimum = Minimum::new(&jacobian).unwrap();
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
     let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1).unwrap();
-    let moments = SecondMoments::new(&sgd);
+    let moments = SecondMoments::new(&sgd).unwrap();
     let what = "the quadratic form";
     let error = moments.quadratic_form(&RowMatrix::zeros(2, 3)).unwrap_err();
     assert_eq!(error, SimulationError::Shape { what, rows: 2, columns: 3, rank: 2 });

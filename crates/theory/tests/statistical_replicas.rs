@@ -42,7 +42,7 @@ fn check(batch_size: usize, sampling: Sampling, start: Start, momentum: f64) {
     let steps = [0, 1, 2, 3, 6];
     let options = SimulationOptions { replicas: 20_000, steps: &steps, start, seed: 5 };
     let snapshots = simulate(&sgd, &form, options).unwrap();
-    let mut moments = SecondMoments::new(&sgd);
+    let mut moments = SecondMoments::new(&sgd).unwrap();
     let [form_start, norm_start] = [moments.quadratic_form(&form).unwrap(), 3.0];
     for (snapshot, step) in snapshots.iter().zip(steps) {
         while moments.steps() < step {
@@ -90,7 +90,7 @@ fn the_wrong_noise_is_refuted() {
     let start = Start::Signs;
     let options = SimulationOptions { replicas: 20_000, steps: &[2], start, seed: 5 };
     let snapshot = simulate(&sgd(1), &form, options).unwrap()[0];
-    let mut moments = SecondMoments::new(&sgd(2));
+    let mut moments = SecondMoments::new(&sgd(2)).unwrap();
     moments.step();
     moments.step();
     let exact = moments.quadratic_form(&form).unwrap();

@@ -159,7 +159,7 @@ fn sgd(minimum: &Minimum) -> LinearisedSgd<'_> {
 
 fn second_moments() {
     let minimum = minimum();
-    let mut moments = SecondMoments::new(&sgd(&minimum));
+    let mut moments = SecondMoments::new(&sgd(&minimum)).expect("independent batches");
     count(|| {
         moments.step();
         black_box(&mut moments);

@@ -307,7 +307,7 @@ fn dynamics(
     let mut studies = Vec::new();
     for (index, factor) in FACTORS.into_iter().enumerate() {
         let sgd = sgd.with_learning_rate(rates[index])?;
-        let mut moments = SecondMoments::new(&sgd);
+        let mut moments = SecondMoments::new(&sgd)?;
         let mut path = Vec::new();
         for step in EXACT_STEPS {
             while moments.steps() < step {

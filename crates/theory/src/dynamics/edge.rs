@@ -2,7 +2,7 @@
 
 use super::exponent::{LyapunovExponent, Runs, growth};
 use super::linearised::LinearisedSgd;
-use crate::{Batch, Minimum, Optimizer, SimulationError, lambda_max_bound, sufficient_bound};
+use crate::{Batch, Minimum, Optimizer, SimulationError, lambda_max_bound};
 
 /// Standard errors by which an exponent must differ from zero for its sign to count.
 const DECISIVE: f64 = 3.0;
@@ -14,13 +14,14 @@ const STRIDE: f64 = 1.25;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EdgeOptions {
     /// A learning rate known to be almost surely stable, such as the mean-square threshold. The
-    /// search starts there, or without one from S7 (times 1 − β, which is not proved to be stable).
+    /// search starts there. Without one it starts from S7, which with momentum β is multiplied by
+    /// 1 − β and then not proved to be stable: the search goes down from there if it must.
     pub known_stable: Option<f64>,
     /// The search ends when `upper ≤ (1 + tolerance) · lower`.
     pub tolerance: f64,
     /// Independent runs per learning rate, at least 2.
     pub replicas: usize,
-    /// The largest number of steps of each run, at least 256.
+    /// The largest number of steps of each run, at least 256, and 4 epochs of reshuffled batches.
     pub steps: usize,
     /// The largest number of learning rates tried, at least 2.
     pub evaluations: usize,
@@ -98,14 +99,20 @@ pub struct AlmostSureEdge {
 /// steps run out. A learning rate whose exponent stays undecided counts as close to the edge, and
 /// the search continues on both sides of it. An end is wrong only if a rate near the edge was
 /// decided too early: of 400 seeds with 4096 steps, 2 or fewer missed each of four edges known in
-/// closed form. Where every batch is the same the edge is exact: `2(1+β)/λ_max(G)`. Without
-/// curvature it is infinite.
+/// closed form. Where every batch is the same the edge is exact, such as `2(1+β)/λ_max(G)` with
+/// heavy-ball momentum: there the step of the top mode grows. Without curvature it is infinite.
+///
+/// Without momentum the search starts from a rate at which no step grows in expectation (S7):
+/// `η ≤ 2/(αλ_max + p max_i ‖g_i‖² + w)` with weight decay w, and for reshuffled epochs
+/// `η ≤ 2/(L + w)` with `L = min(max_i ‖g_i‖², nλ_max/s)`, which bounds the curvature of every batch
+/// of at least s samples, s being the size of the short batch, if there is one. That batch may
+/// decide the edge. Exponents of epochs count per step, and are read after whole epochs.
 ///
 /// Costs at most `evaluations · replicas · steps` steps of O(B r), most of them far fewer: 0.2 to
 /// 1.1 s with the defaults at trained networks with n = r = 300, B = 1.
 ///
 /// # Errors
-/// [`SimulationError::TooFew`] for too few replicas, steps or evaluations;
+/// [`SimulationError::TooFew`] for too few replicas, steps, epochs or evaluations;
 /// [`SimulationError::LearningRate`] when the rate known to be stable is not positive or too large;
 /// also the errors of [`LinearisedSgd::new`].
 pub fn almost_sure_edge(
@@ -121,23 +128,58 @@ pub fn almost_sure_edge(
         ("the number of evaluations", evaluations, 2),
     ])?;
     let sgd = LinearisedSgd::new(minimum, optimizer, batch, 0.0)?;
-    let (p, momentum) = (sgd.noise().coefficient, sgd.momentum());
-    let lambda_max = minimum.sharpness().lambda_max;
-    if minimum.eigenvalues().is_empty() || minimum.sample_count() == 1 || p <= 0.0 {
-        let learning_rate = (1.0 + momentum) * lambda_max_bound(lambda_max);
+    if minimum.eigenvalues().is_empty() || sgd.is_deterministic() {
+        let learning_rate = descent_limit(optimizer, minimum.sharpness().lambda_max);
         let point = EdgePoint { learning_rate, exponent: LyapunovExponent::exact(0.0) };
         let status = EdgeStatus::Exact;
         return Ok(AlmostSureEdge { lower: point, upper: point, status, evaluations: 0 });
     }
-    let start = known_stable.unwrap_or_else(|| {
-        (1.0 - momentum) * sufficient_bound(lambda_max, minimum.largest_gradient_norm_squared(), p)
-    });
+    let least = sgd.period().saturating_mul(4);
+    SimulationError::check(&[("the number of steps", steps, least)])?;
+    let start = known_stable.unwrap_or_else(|| start(&sgd));
     if !(start > 0.0) {
         return Err(SimulationError::LearningRate { value: start });
     }
     let mut search = EdgeSearch { sgd, options, evaluations: 0 };
-    let known = known_stable.is_some() || momentum <= 0.0;
+    let known = known_stable.is_some() || optimizer.momentum_coefficient() <= 0.0;
     search.run(start, known)
+}
+
+/// The learning rate beyond which gradient descent grows in the top mode; infinite without
+/// curvature, where decay acts on ker G alone.
+///
+/// On the eigenvalue −1 of `A − ηλ b cᵀ`, `2(1+β) = η[κλ + κw + (1+β)w']` for undamped momentum,
+/// with `κ = 1 + 2β` for Nesterov's and 1 otherwise, w the coupled and w' the decoupled decay.
+fn descent_limit(optimizer: &Optimizer, lambda_max: f64) -> f64 {
+    let (undamped, factor) = optimizer.undamped();
+    let beta = undamped.momentum_coefficient();
+    let limit = if lambda_max <= 0.0 {
+        f64::INFINITY
+    } else if undamped.is_nesterov() {
+        let slope = (1.0 + 2.0 * beta) / (1.0 + beta);
+        2.0 / (slope * (lambda_max + undamped.coupled_decay()) + undamped.decoupled_decay())
+    } else {
+        let decay = undamped.coupled_decay() + (1.0 + beta) * undamped.decoupled_decay();
+        (1.0 + beta) * lambda_max_bound(lambda_max + decay)
+    };
+    limit / factor
+}
+
+/// The learning rate from which the search starts: S7 with decay, times 1 − β.
+fn start(sgd: &LinearisedSgd<'_>) -> f64 {
+    let (minimum, batch) = (sgd.minimum(), sgd.batch());
+    let lambda_max = minimum.sharpness().lambda_max;
+    let largest = minimum.largest_gradient_norm_squared();
+    let curvature = if let Some(noise) = sgd.noise() {
+        noise.mean_weight() * lambda_max + noise.coefficient * largest
+    } else {
+        // H_I ⪯ (n/s) G, and H_I is a mean of matrices of norm ‖g_i‖².
+        let n = minimum.sample_count();
+        largest.min(n as f64 / batch.smallest(n) as f64 * lambda_max)
+    };
+    let (undamped, factor) = sgd.optimizer().undamped();
+    let decay = undamped.coupled_decay() + undamped.decoupled_decay();
+    (1.0 - undamped.momentum_coefficient()) * (2.0 / (curvature + decay)) / factor
 }
 
 /// The sign of an exponent, as far as it is known.
@@ -204,8 +246,13 @@ impl EdgeSearch<'_> {
         let EdgeOptions { replicas, steps, seed, .. } = self.options;
         let sgd = self.sgd.with_learning_rate(learning_rate)?;
         let mut runs = Runs::new(&sgd, replicas, seed);
-        // The exponent is read after 1, 2, 4, …, 256 parts of the steps.
-        let part = steps / 256;
+        // The exponent is read after 1, 2, 4, …, 256 parts of the steps, each of whole epochs. Few
+        // epochs make fewer parts, at least 4.
+        let period = sgd.period();
+        let epochs = steps / period;
+        let part = (epochs / 256).max(1);
+        let parts = 1 << (epochs / part).ilog2().min(8);
+        let part = part * period;
         runs.advance(part);
         let mut quarter = runs.log_norms();
         runs.advance(part);
@@ -220,14 +267,15 @@ impl EdgeSearch<'_> {
             let late = exponent.value + exponent.drift.value / 3.0;
             let sign = if exponent.lower(DECISIVE) > 0.0 && late > 0.0 {
                 Sign::Positive
-            } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32 * part {
+            } else if exponent.upper(DECISIVE) <= 0.0 && late <= 0.0 && time >= 32.min(parts) * part
+            {
                 // Decay is accepted only after longer runs than growth, because fast directions may
                 // decay before slow growth shows.
                 Sign::NotPositive
             } else {
                 Sign::Undecided
             };
-            if sign != Sign::Undecided || time >= 256 * part {
+            if sign != Sign::Undecided || time >= parts * part {
                 return Ok((EdgePoint { learning_rate, exponent }, sign));
             }
             (quarter, half) = (half, end);

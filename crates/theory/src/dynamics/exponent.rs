@@ -3,7 +3,7 @@
 use flatmin_linalg::{PowerOfTwo, Stream, simd, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::linearised::LinearisedSgd;
+use super::linearised::{Law, LinearisedSgd};
 use super::stepper::{State, Stepper};
 use super::tally::{ReplicaMean, Tally};
 use crate::SimulationError;
@@ -24,9 +24,10 @@ const TAME: std::ops::Range<f64> = 1e-30..1e30;
 pub struct LyapunovOptions {
     /// Independent runs, at least 2.
     pub replicas: usize,
-    /// Steps of each run before the growth is measured.
+    /// Steps of each run before the growth is measured, rounded up to whole epochs.
     pub burn_in: usize,
-    /// Steps of each run over which the growth is measured, at least 2.
+    /// Steps of each run over which the growth is measured, at least 2; each half is rounded up to
+    /// whole epochs.
     pub steps: usize,
     /// Seed of the starts and batches.
     pub seed: u64,
@@ -88,10 +89,14 @@ impl LyapunovExponent {
 ///
 /// A single run converges when λ < 0 and diverges when λ > 0, almost surely and from almost every
 /// start. This is weaker than mean-square stability, which implies λ ≤ 0. Where every batch is the
-/// same (p = 0, or one sample) the exponent is exact: `max_k ln |1 − ηλ_k|`, and with momentum the
-/// logarithm of the spectral radius of `[[1−ηλ_k, β], [−ηλ_k, β]]`. Where nothing moves (`G = 0` or
-/// `η = 0`) it is 0. Everywhere else the value is the mean over replicas of the growth per step
-/// after the burn-in.
+/// same (p = 0, epochs of one batch, or one sample) the exponent is exact: the largest logarithm of
+/// the spectral radius of `A − ηλ_k b cᵀ`, which is `|1 − ηλ_k|` for plain SGD. Where nothing moves
+/// (`G = 0` or `η = 0`) it is 0. Everywhere else the value is the mean over replicas of the growth
+/// per step after the burn-in.
+///
+/// Reshuffled runs consist of whole epochs: the burn-in and the two halves of the steps are rounded
+/// up to multiples of the [period](crate::Batch::period) T. The exponent still counts per step; an
+/// epoch multiplies δ by about `e^{Tλ}`.
 ///
 /// The standard error comes from the independent replicas, so that correlation in time within a run
 /// does not matter. It does not show errors that all replicas share:
@@ -120,10 +125,11 @@ pub fn lyapunov_exponent(
     if let Some(exponent) = exact_exponent(sgd) {
         return Ok(exponent);
     }
+    let whole_epochs = |steps: usize| steps.div_ceil(sgd.period()).saturating_mul(sgd.period());
     let mut runs = Runs::new(sgd, replicas, seed);
-    runs.advance(burn_in);
+    runs.advance(whole_epochs(burn_in));
     let start = runs.log_norms();
-    let parts = [steps / 2, steps - steps / 2];
+    let parts = [steps / 2, steps - steps / 2].map(whole_epochs);
     runs.advance(parts[0]);
     let middle = runs.log_norms();
     runs.advance(parts[1]);
@@ -136,12 +142,32 @@ fn exact_exponent(sgd: &LinearisedSgd<'_>) -> Option<LyapunovExponent> {
     if eigenvalues.is_empty() || sgd.learning_rate() <= 0.0 {
         return Some(LyapunovExponent::exact(0.0));
     }
-    let modes = eigenvalues.iter().map(|lambda| sgd.scaled_learning_rate() * lambda);
-    let is_deterministic = sgd.noise().coefficient <= 0.0 || sgd.minimum().sample_count() == 1;
-    is_deterministic.then(|| {
-        let largest = modes.map(|rate| log_radius(rate, sgd.momentum()));
-        LyapunovExponent::exact(largest.fold(f64::NEG_INFINITY, f64::max))
+    let law = sgd.law();
+    sgd.is_deterministic().then(|| {
+        let log_radius = |lambda: &f64| match &law {
+            Law::HeavyBall { momentum, rate } => log_radius(rate * lambda, *momentum),
+            Law::Linear(system) if system.has_velocity => {
+                system_log_radius(system.mode(system.rate * lambda))
+            }
+            // One state decays by ηw beside the step of gradient descent.
+            Law::Linear(system) => log_radius(system.rate * lambda + sgd.decay(), 0.0),
+        };
+        let largest = eigenvalues.iter().map(log_radius).fold(f64::NEG_INFINITY, f64::max);
+        LyapunovExponent::exact(largest)
     })
+}
+
+/// `ln ρ` of a 2 × 2 matrix.
+fn system_log_radius([[a, b], [c, d]]: [[f64; 2]; 2]) -> f64 {
+    let (trace, determinant) = (a + d, a * d - b * c);
+    // Δ is the square of half the distance of the eigenvalues, without cancellation of large terms.
+    let half_difference = (a - d) / 2.0;
+    let discriminant = half_difference * half_difference + b * c;
+    if discriminant < 0.0 {
+        0.5 * libm::log(determinant)
+    } else {
+        libm::log(trace.abs() / 2.0 + discriminant.sqrt())
+    }
 }
 
 /// `ln ρ` of the step `[[1−x, β], [−x, β]]` of a mode with `x = ηλ`.
@@ -221,7 +247,7 @@ impl Runs {
         for done in (0..steps).step_by(CHECK_INTERVAL) {
             let more = CHECK_INTERVAL.min(steps - done);
             stepper.draw(more, states.len(), |replica, sampler, samples| {
-                sampler.draw(&mut streams[replica], samples);
+                sampler.draw(replica, &mut streams[replica], samples);
             });
             stepper.advance(states);
             for (state, exponent) in states.iter_mut().zip(&mut *exponents) {

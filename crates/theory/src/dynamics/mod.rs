@@ -6,6 +6,7 @@ mod exponent;
 mod linearised;
 mod moments;
 mod replicas;
+mod sampler;
 mod stepper;
 mod tally;
 

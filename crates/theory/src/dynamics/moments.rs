@@ -12,23 +12,23 @@ use flatmin_linalg::gemm::{quadratic_forms, weighted_moments};
 use flatmin_linalg::{Parallelism, RowMatrix, simd};
 use pulp::{Simd, WithSimd};
 
-use super::linearised::LinearisedSgd;
-use crate::SimulationError;
+use super::linearised::{Law, LinearisedSgd, System};
+use crate::{BatchError, Noise, SimulationError};
 
-/// The second moments of linearised SGD, stepped exactly.
+/// The second moments of linearised SGD with independent batches, stepped exactly.
 ///
 /// In the eigenbasis of G, `P = E[δδᵀ]`, `C = E[δvᵀ]`, `S = E[vvᵀ]` (r × r each). With
-/// `F_k = [[1−ηλ_k, β], [−ηλ_k, β]]` the mean step of mode k on `(δ_k, v_k)`, every pair of modes
-/// obeys
+/// `F_k = A − ηλ_k b cᵀ` the mean step of mode k on `(δ_k, v_k)`, every pair of modes obeys
 ///
 /// ```text
-/// M_kl' = F_k M_kl F_lᵀ + η² N_kl [[1, 1], [1, 1]],    M_kl = [[P_kl, C_kl], [C_lk, S_kl]],
-/// N = p [ (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ − GPG ],
+/// M_kl' = F_k M_kl F_lᵀ + η² N_kl b bᵀ,    M_kl = [[P_kl, C_kl], [C_lk, S_kl]],
+/// N = p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ − (1−α) GPG,
 /// ```
 ///
-/// because the gradient noise is added to v' and to δ' = δ + v' alike. For β = 0 the first block is
-/// the map `P' = P − η(GP + PG) + η²[(1−p) GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. The sampling
-/// enters through p alone. Source: theory, section 2 and S12.
+/// with A, b and c of [`Optimizer::state_space`](crate::Optimizer::state_space), and p and α of
+/// [`Noise`]. For plain SGD the first block is the map
+/// `P' = P − η(GP + PG) + η²[α GPG + p (1/n) Σ (g_iᵀP g_i) g_i g_iᵀ]`. The sampling enters through
+/// p and α alone. Source: theory, section 2, S15 and S16.
 ///
 /// ```
 /// use flatmin_linalg::RowMatrix;
@@ -37,19 +37,15 @@ use crate::SimulationError;
 /// let minimum = Minimum::new(&RowMatrix::new(2, 1, vec![1.0, 3.0])?)?;
 /// let batch = Batch::new(1, Sampling::WithReplacement)?;
 /// let sgd = LinearisedSgd::new(&minimum, &Optimizer::sgd(), &batch, 0.1)?;
-/// let mut moments = SecondMoments::new(&sgd);
+/// let mut moments = SecondMoments::new(&sgd)?;
 /// moments.step();
 /// assert!((moments.norm_squared() - 0.41).abs() < 1e-15);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct SecondMoments {
-    learning_rate: f64,
-    momentum: f64,
-    /// p.
-    noise_coefficient: f64,
-    /// (1 − α)/p.
-    deficit_ratio: f64,
+    law: Law,
+    noise_law: Noise,
     eigenvalues: Vec<f64>,
     rows: RowMatrix,
     /// P. Like the next three matrices, it is a lower triangle with zeros above.
@@ -68,14 +64,16 @@ pub struct SecondMoments {
 impl SecondMoments {
     /// Moments that start from `E[δδᵀ] = I` on range(G), at rest (v = 0): the second moments of
     /// both starts of [`simulate`](crate::simulate()).
-    pub fn new(sgd: &LinearisedSgd<'_>) -> Self {
+    ///
+    /// # Errors
+    /// [`BatchError::Dependent`] for [`Sampling::Reshuffling`](crate::Sampling::Reshuffling).
+    pub fn new(sgd: &LinearisedSgd<'_>) -> Result<Self, SimulationError> {
+        let noise_law = sgd.noise().ok_or(BatchError::Dependent)?;
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let rank = eigenvalues.len();
-        Self {
-            learning_rate: sgd.scaled_learning_rate(),
-            momentum: sgd.momentum(),
-            noise_coefficient: sgd.noise().coefficient,
-            deficit_ratio: if sgd.noise().mean_deficit > 0.0 { 1.0 } else { 0.0 },
+        Ok(Self {
+            law: sgd.law(),
+            noise_law,
             eigenvalues: eigenvalues.to_vec(),
             rows: rows.clone(),
             position: Mat::identity(rank, rank),
@@ -84,19 +82,20 @@ impl SecondMoments {
             velocity: Mat::zeros(rank, rank),
             noise: Mat::zeros(rank, rank),
             steps: 0,
-        }
+        })
     }
 
     /// Moments that start from `E[δδᵀ] = (P₀ + P₀ᵀ)/2`, at rest, for an r × r matrix P₀ in the
     /// eigenbasis of G.
     ///
     /// # Errors
-    /// [`SimulationError::Shape`] or [`SimulationError::NotFinite`] for a wrong shape or entry.
+    /// [`SimulationError::Shape`] or [`SimulationError::NotFinite`] for a wrong shape or entry, and
+    /// the error of [`new`](Self::new).
     pub fn starting_from(
         sgd: &LinearisedSgd<'_>,
         start: &RowMatrix,
     ) -> Result<Self, SimulationError> {
-        let mut moments = Self::new(sgd);
+        let mut moments = Self::new(sgd)?;
         let mut position = symmetric_part("the second moment", start, moments.rank())?;
         for column in 0..moments.rank() {
             position.col_mut(column).subrows_mut(0, column).fill(0.0);
@@ -119,27 +118,34 @@ impl SecondMoments {
     /// symmetric.
     pub fn step(&mut self) {
         let rank = self.rank();
-        if self.noise_coefficient > 0.0 && rank > 0 {
+        if self.noise_law.coefficient > 0.0 && rank > 0 {
             self.sum_noise();
         }
-        let (eta, n) = (self.learning_rate, self.rows.rows() as f64);
+        let (eta, n) = (self.law.rate(), self.rows.rows() as f64);
         let rates: Vec<f64> = self.eigenvalues.iter().map(|lambda| eta * lambda).collect();
         for k in 0..rank {
-            simd::arch().dispatch(ColumnStep {
+            let noise = ColumnNoise {
+                sums: &self.noise.col_as_slice(k)[k..],
+                scale: eta / n,
+                learning_rate: eta,
+                coefficient: self.noise_law.coefficient,
+                deficit_ratio: if self.noise_law.mean_deficit > 0.0 { 1.0 } else { 0.0 },
+            };
+            let column = Column {
                 rate: rates[k],
                 rates: &rates[k..],
-                momentum: self.momentum,
-                // The factors are applied one by one, so that no intermediate product overflows.
-                noise: &self.noise.col_as_slice(k)[k..],
-                noise_scale: eta / n,
-                learning_rate: eta,
-                noise_coefficient: self.noise_coefficient,
-                deficit_ratio: self.deficit_ratio,
+                noise,
                 position: &mut self.position.col_as_slice_mut(k)[k..],
                 cross: &mut self.cross.col_as_slice_mut(k)[k..],
                 cross_transposed: &mut self.cross_transposed.col_as_slice_mut(k)[k..],
                 velocity: &mut self.velocity.col_as_slice_mut(k)[k..],
-            });
+            };
+            match &self.law {
+                Law::HeavyBall { momentum, .. } => {
+                    simd::arch().dispatch(HeavyBallStep { column, momentum: *momentum });
+                }
+                Law::Linear(system) => simd::arch().dispatch(LinearStep { column, system }),
+            }
         }
         self.steps += 1;
     }
@@ -191,44 +197,66 @@ impl SecondMoments {
     }
 }
 
-/// One step of column l of P, C, Cᵀ and S, from the diagonal down and in place: the new entries (k,
-/// l) depend on the old entries (k, l) alone.
-struct ColumnStep<'a> {
+/// Column l of P, C, Cᵀ and S, from the diagonal down. A step is taken in place: the new entries
+/// (k, l) depend on the old entries (k, l) alone.
+struct Column<'a> {
     /// `ηλ_l`.
     rate: f64,
     /// The `ηλ_k`.
     rates: &'a [f64],
-    momentum: f64,
-    learning_rate: f64,
-    noise_coefficient: f64,
-    /// (1 − α)/p, which is 0 or 1.
-    deficit_ratio: f64,
-    /// η/n.
-    noise_scale: f64,
-    noise: &'a [f64],
+    noise: ColumnNoise<'a>,
     position: &'a mut [f64],
     cross: &'a mut [f64],
     cross_transposed: &'a mut [f64],
     velocity: &'a mut [f64],
 }
 
-impl WithSimd for ColumnStep<'_> {
+/// Column l of `η²N`.
+#[derive(Clone, Copy)]
+struct ColumnNoise<'a> {
+    /// `Σ (g_iᵀP g_i) g_i g_iᵀ`.
+    sums: &'a [f64],
+    /// η/n. The factors are applied one by one, so that no intermediate product overflows.
+    scale: f64,
+    learning_rate: f64,
+    /// p.
+    coefficient: f64,
+    /// (1 − α)/p, which is 0 or 1.
+    deficit_ratio: f64,
+}
+
+impl ColumnNoise<'_> {
+    /// Entry k, with `product = ηλ_k ηλ_l P_kl`.
+    #[inline(always)]
+    fn entry(self, k: usize, product: f64) -> f64 {
+        let Self { sums, scale, learning_rate, coefficient, deficit_ratio } = self;
+        coefficient * (learning_rate * (scale * sums[k]) - deficit_ratio * product)
+    }
+}
+
+/// A step of SGD with or without heavy-ball momentum.
+struct HeavyBallStep<'a> {
+    column: Column<'a>,
+    momentum: f64,
+}
+
+impl WithSimd for HeavyBallStep<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Self { rate: b, momentum: beta, learning_rate: eta, noise_coefficient: p, .. } = self;
-        let Self {
-            deficit_ratio, rates, noise, position, cross, cross_transposed, velocity, ..
-        } = self;
+        let Self { column, momentum: beta } = self;
+        let Column { rate: b, rates, mut noise, position, cross, cross_transposed, velocity } =
+            column;
         let len = rates.len();
         // With known equal lengths the compiler vectorises the loop.
-        let (noise, position, cross) = (&noise[..len], &mut position[..len], &mut cross[..len]);
+        noise.sums = &noise.sums[..len];
+        let (position, cross) = (&mut position[..len], &mut cross[..len]);
         let (cross_transposed, velocity) = (&mut cross_transposed[..len], &mut velocity[..len]);
         for k in 0..len {
             let (a, x, s) = (rates[k], position[k], velocity[k]);
             let (xv, vx) = (cross[k], cross_transposed[k]);
-            let noise = p * (eta * (self.noise_scale * noise[k]) - deficit_ratio * (a * b * x));
+            let noise = noise.entry(k, a * b * x);
             // The rows of F_k M_kl for δ' and v', and those of F_l M_lk.
             let (top, top_v) = ((1.0 - a) * x + beta * vx, (1.0 - a) * xv + beta * s);
             let (low, low_v) = (beta * vx - a * x, beta * s - a * xv);
@@ -237,6 +265,45 @@ impl WithSimd for ColumnStep<'_> {
             cross[k] = top_v * beta - top * b + noise;
             cross_transposed[k] = other_top_v * beta - other_top * a + noise;
             velocity[k] = low_v * beta - low * b + noise;
+        }
+    }
+}
+
+/// A step of any linear optimizer.
+struct LinearStep<'a> {
+    column: Column<'a>,
+    system: &'a System,
+}
+
+impl WithSimd for LinearStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { column, system } = self;
+        let Column { rate: b, rates, mut noise, position, cross, cross_transposed, velocity } =
+            column;
+        let len = rates.len();
+        // With known equal lengths the compiler vectorises the loop.
+        noise.sums = &noise.sums[..len];
+        let (position, cross) = (&mut position[..len], &mut cross[..len]);
+        let (cross_transposed, velocity) = (&mut cross_transposed[..len], &mut velocity[..len]);
+        let [[d, dv], [e, ev]] = system.transition;
+        let [i, iv] = system.input;
+        // F_l.
+        let (other_d, other_e) = (d - b * i, e - b * iv);
+        for k in 0..len {
+            let (a, x, s) = (rates[k], position[k], velocity[k]);
+            let (xv, vx) = (cross[k], cross_transposed[k]);
+            let noise = noise.entry(k, a * b * x);
+            // F_k, and the rows of F_k M_kl.
+            let (own_d, own_e) = (d - a * i, e - a * iv);
+            let (top, top_v) = (own_d * x + dv * vx, own_d * xv + dv * s);
+            let (low, low_v) = (own_e * x + ev * vx, own_e * xv + ev * s);
+            position[k] = top * other_d + top_v * dv + i * i * noise;
+            cross[k] = top * other_e + top_v * ev + i * iv * noise;
+            cross_transposed[k] = low * other_d + low_v * dv + i * iv * noise;
+            velocity[k] = low * other_e + low_v * ev + iv * iv * noise;
         }
     }
 }

@@ -71,8 +71,9 @@ pub struct Snapshot {
 /// `form` is an r × r matrix Y in the eigenbasis of G, such as the Lyapunov function of theory S14;
 /// only its symmetric part counts. The simulation runs in the eigenbasis of Y, where starts and
 /// forms cost O(r). The change of basis costs O(n r² + r³), a step of a replica O(B r). The results
-/// depend on the arguments alone. [`SecondMoments`](crate::SecondMoments) are the exact
-/// expectations.
+/// depend on the arguments alone. For independent batches
+/// [`SecondMoments`](crate::SecondMoments) are the exact expectations. Reshuffled replicas begin a
+/// new epoch at step 0, each in an order of its own; the requested steps may lie within an epoch.
 ///
 /// # Errors
 /// [`SimulationError::TooFew`] for fewer than 2 replicas; [`SimulationError::Shape`] or
@@ -184,12 +185,14 @@ impl Simulation<'_> {
                 state.copy_from(start);
             }
         }
+        // The replicas of the block before may have stopped within an epoch.
+        self.stepper.restart();
         let mut done = 0;
         for index in 0..self.steps.len() {
             while done < self.steps[index] {
                 let more = MAX_DRAWN_STEPS.min(self.steps[index] - done);
-                self.stepper.draw(more, count, |_, sampler, samples| {
-                    sampler.draw(&mut rng, samples);
+                self.stepper.draw(more, count, |replica, sampler, samples| {
+                    sampler.draw(replica, &mut rng, samples);
                 });
                 self.stepper.advance_at(self.sgds, &mut replicas.states);
                 done += more;

@@ -7,10 +7,9 @@
 
 use flatmin_linalg::simd::{self, AlignedVec, LANES, Lanes};
 use pulp::{Simd, WithSimd};
-use rand::{Rng, RngExt as _};
 
-use super::linearised::LinearisedSgd;
-use crate::{Batch, Sampling};
+use super::linearised::{Law, LinearisedSgd, System};
+use super::sampler::Sampler;
 
 /// The number of replicas that move at once. The product of a step waits for the update before it,
 /// and its sum is one chain of additions; independent replicas fill the waiting time.
@@ -21,7 +20,7 @@ const ABREAST: usize = 4;
 pub(crate) struct State {
     /// δ, padded with zeros to whole lane groups.
     pub(crate) position: AlignedVec,
-    /// v, as long as δ; empty without momentum.
+    /// v, as long as δ; empty where the optimizer keeps none.
     pub(crate) velocity: AlignedVec,
 }
 
@@ -37,14 +36,16 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Stepper {
     rows: PaddedRows,
-    /// −η'/B.
-    factor: f64,
-    momentum: f64,
+    law: Law,
     sampler: Sampler,
     /// The drawn batches, step by step, then replica by replica.
     samples: Vec<u32>,
-    /// `−(η'/B) g_iᵀδ` for the samples of one batch.
+    /// The ends of the batches in `samples`.
+    ends: Vec<usize>,
+    /// `−(κ/B) g_iᵀδ` for the samples of one batch, κ the rate of the law.
     scales: Vec<f64>,
+    /// `−κ H_I δ` of one batch, padded like a position.
+    push: AlignedVec,
 }
 
 /// The gradients `g_i`, padded with zeros to whole lane groups.
@@ -69,19 +70,25 @@ impl Stepper {
             if rank == 0 { AlignedVec::zeros(0) } else { AlignedVec::from_rows(rows, rank, width) };
         Self {
             rows: PaddedRows { values, width },
-            factor: factor(sgd),
-            momentum: sgd.momentum(),
+            law: sgd.law(),
             sampler: Sampler::new(*sgd.batch(), sgd.minimum().sample_count()),
             samples: Vec::new(),
+            ends: Vec::new(),
             scales: Vec::new(),
+            push: AlignedVec::zeros(width),
         }
     }
 
     /// A state at rest at the origin.
     pub(crate) fn state(&self) -> State {
         let width = self.rows.width;
-        let velocity = if self.momentum > 0.0 { width } else { 0 };
+        let velocity = if self.law.has_velocity() { width } else { 0 };
         State { position: AlignedVec::zeros(width), velocity: AlignedVec::zeros(velocity) }
+    }
+
+    /// Lets every replica begin a new epoch with the next batch that is drawn.
+    pub(crate) fn restart(&mut self) {
+        self.sampler.restart();
     }
 
     /// Draws the batches of `steps` steps of `replicas` replicas, replacing the batches drawn
@@ -96,9 +103,11 @@ impl Stepper {
         mut draw: impl FnMut(usize, &mut Sampler, &mut Vec<u32>),
     ) {
         self.samples.clear();
+        self.ends.clear();
         for _ in 0..steps {
             for replica in 0..replicas {
                 draw(replica, &mut self.sampler, &mut self.samples);
+                self.ends.push(self.samples.len());
             }
         }
     }
@@ -107,11 +116,13 @@ impl Stepper {
     pub(crate) fn advance(&mut self, states: &mut [State]) {
         let replicas = states.len();
         let mut done = 0;
-        if self.has_single_steps() {
+        if let Some((rate, momentum)) = self.single_steps() {
             let (fours, _) = states.as_chunks_mut::<ABREAST>();
             for states in fours {
                 let samples = Samples::Apart(&self.samples[done..]);
-                self.single_steps([self.factor; ABREAST], samples, replicas, states.each_mut());
+                let steps =
+                    Steps { factors: [-rate; ABREAST], momentum, samples, stride: replicas };
+                steps.take(&self.rows, states.each_mut());
                 done += ABREAST;
             }
         }
@@ -125,64 +136,75 @@ impl Stepper {
     /// [`advance`](Self::advance) at each rate, but reads a row once for several rates.
     pub(crate) fn advance_at(&mut self, sgds: &[LinearisedSgd<'_>], states: &mut [Vec<State>]) {
         let mut done = 0;
-        if self.has_single_steps() {
+        if let Some((_, momentum)) = self.single_steps() {
             let ((sgds, _), (fours, _)) = (sgds.as_chunks(), states.as_chunks_mut::<ABREAST>());
             for (sgds, [a, b, c, d]) in sgds.iter().zip(fours) {
-                let replicas = a.len();
+                let stride = a.len();
+                let factors = sgds.each_ref().map(|sgd| -sgd.law().rate());
                 for (replica, (((a, b), c), d)) in a.iter_mut().zip(b).zip(c).zip(d).enumerate() {
                     let samples = Samples::Shared(&self.samples[replica..]);
-                    self.single_steps(sgds.each_ref().map(factor), samples, replicas, [a, b, c, d]);
+                    let steps = Steps { factors, momentum, samples, stride };
+                    steps.take(&self.rows, [a, b, c, d]);
                 }
                 done += ABREAST;
             }
         }
         for (sgd, states) in sgds.iter().zip(states).skip(done) {
-            self.factor = factor(sgd);
+            self.law = sgd.law();
             self.advance(states);
         }
     }
 
-    /// True if there are drawn steps, with batches of one sample.
-    fn has_single_steps(&self) -> bool {
-        self.sampler.batch.size() == 1 && !self.samples.is_empty()
-    }
-
-    fn single_steps(
-        &self,
-        factors: [f64; ABREAST],
-        samples: Samples<'_>,
-        stride: usize,
-        states: [&mut State; ABREAST],
-    ) {
-        let (rows, momentum) = (&self.rows, self.momentum);
-        simd::arch().dispatch(SingleSteps { rows, factors, momentum, samples, stride, states });
+    /// Rate and momentum if there are drawn steps, all with batches of one sample, of SGD with or
+    /// without heavy-ball momentum.
+    fn single_steps(&self) -> Option<(f64, f64)> {
+        let Law::HeavyBall { momentum, rate } = self.law else { return None };
+        let is_single = self.sampler.draws_single_samples() && !self.samples.is_empty();
+        is_single.then_some((rate, momentum))
     }
 
     /// Moves the state of one of `replicas` replicas through the drawn steps.
     fn advance_one(&mut self, replica: usize, replicas: usize, state: &mut State) {
-        let batches = self.samples.len() / self.sampler.batch.size().max(1);
-        for batch in (replica..batches).step_by(replicas) {
+        for batch in (replica..self.ends.len()).step_by(replicas) {
             self.step(state, batch);
         }
     }
 
     /// Moves one state by one step, with the batch of this index.
     fn step(&mut self, state: &mut State, batch: usize) {
-        let Self { rows, factor, samples, scales, .. } = self;
-        let size = self.sampler.batch.size();
-        let batch = &samples[batch * size..][..size];
+        let Self { rows, law, sampler, samples, ends, scales, push } = self;
+        let start = batch.checked_sub(1).map_or(0, |before| ends[before]);
+        let batch = &samples[start..ends[batch]];
+        let factor = -law.rate() / sampler.divisor(batch.len()) as f64;
         // All products come before the first update: the gradients belong to one point.
         scales.clear();
         for &sample in batch {
-            scales.push(*factor * simd::dot(rows.get(sample), &state.position));
+            scales.push(factor * simd::dot(rows.get(sample), &state.position));
         }
+        let momentum = match law {
+            Law::HeavyBall { momentum, .. } => *momentum,
+            Law::Linear(system) => {
+                // A single row is not copied.
+                if let ([sample], [scale]) = (batch, scales.as_slice()) {
+                    let step = LinearStep { system, push: rows.get(*sample), scale: *scale, state };
+                    simd::arch().dispatch(step);
+                    return;
+                }
+                push.fill(0.0);
+                for (&sample, &scale) in batch.iter().zip(&*scales) {
+                    simd::axpy(scale, rows.get(sample), push);
+                }
+                simd::arch().dispatch(LinearStep { system, push, scale: 1.0, state });
+                return;
+            }
+        };
         if state.velocity.is_empty() {
             for (&sample, &scale) in batch.iter().zip(&*scales) {
                 simd::axpy(scale, rows.get(sample), &mut state.position);
             }
         } else {
             for v in &mut *state.velocity {
-                *v *= self.momentum;
+                *v *= momentum;
             }
             for (&sample, &scale) in batch.iter().zip(&*scales) {
                 simd::axpy(scale, rows.get(sample), &mut state.velocity);
@@ -192,9 +214,38 @@ impl Stepper {
     }
 }
 
-/// −η'/B.
-fn factor(sgd: &LinearisedSgd<'_>) -> f64 {
-    -sgd.scaled_learning_rate() / sgd.batch().size() as f64
+/// `z' = A z + b · (scale · push)`.
+struct LinearStep<'a> {
+    system: &'a System,
+    push: &'a [f64],
+    scale: f64,
+    state: &'a mut State,
+}
+
+impl WithSimd for LinearStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { system, push, scale, state } = self;
+        let [[a, b], [c, d]] = system.transition;
+        let [to_position, to_velocity] = system.input.map(|input| input * scale);
+        let len = push.len();
+        // With known equal lengths the compiler vectorises the loops.
+        let position = &mut state.position[..len];
+        if state.velocity.is_empty() {
+            for k in 0..len {
+                position[k] = a * position[k] + to_position * push[k];
+            }
+            return;
+        }
+        let velocity = &mut state.velocity[..len];
+        for k in 0..len {
+            let (x, v, g) = (position[k], velocity[k], push[k]);
+            position[k] = (a * x + b * v) + to_position * g;
+            velocity[k] = (c * x + d * v) + to_velocity * g;
+        }
+    }
 }
 
 /// The samples of a step for several states. The samples of the next step begin one stride later.
@@ -208,13 +259,25 @@ enum Samples<'a> {
 
 /// Steps of several states with batches of one sample. One pass over a state does the update of one
 /// step and the product of the next, with the same bits as two passes.
-struct SingleSteps<'a> {
-    rows: &'a PaddedRows,
-    /// −η'/B of each state.
+#[derive(Debug, Clone, Copy)]
+struct Steps<'a> {
+    /// −κ of each state, κ the rate of its law.
     factors: [f64; ABREAST],
     momentum: f64,
     samples: Samples<'a>,
     stride: usize,
+}
+
+impl Steps<'_> {
+    fn take(self, rows: &PaddedRows, states: [&mut State; ABREAST]) {
+        simd::arch().dispatch(SingleSteps { rows, steps: self, states });
+    }
+}
+
+/// The steps with the states that they move.
+struct SingleSteps<'a> {
+    rows: &'a PaddedRows,
+    steps: Steps<'a>,
     states: [&'a mut State; ABREAST],
 }
 
@@ -223,7 +286,7 @@ impl WithSimd for SingleSteps<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.samples {
+        match self.steps.samples {
             Samples::Apart(samples) => self.run::<S, ABREAST>(simd, samples),
             Samples::Shared(samples) => self.run::<S, 1>(simd, samples),
         }
@@ -234,7 +297,7 @@ impl SingleSteps<'_> {
     /// Takes the steps. Each step reads `ROWS` rows: one for each state, or one for all states.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(self, simd: S, samples: &[u32]) {
-        let Self { rows, factors, momentum, stride, states, .. } = self;
+        let Self { rows, steps: Steps { factors, momentum, stride, .. }, states } = self;
         let registers = rows.width / S::F64_LANES;
         let mut positions: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
         let mut velocities: [&mut [S::f64s]; ABREAST] = std::array::from_fn(|_| Default::default());
@@ -392,50 +455,12 @@ fn at<S: Simd, const COUNT: usize>(
     registers
 }
 
-/// Draws the samples of one batch after another.
-#[derive(Debug)]
-pub(crate) struct Sampler {
-    batch: Batch,
-    sample_count: u32,
-    /// A permutation of the samples if batches hold distinct ones; empty otherwise.
-    order: Vec<u32>,
-}
-
-impl Sampler {
-    fn new(batch: Batch, sample_count: usize) -> Self {
-        // Fits, because a minimum has an n × n Gram matrix in memory.
-        let sample_count = u32::try_from(sample_count).unwrap_or(u32::MAX);
-        let distinct = batch.sampling() == Sampling::WithoutReplacement && batch.size() > 1;
-        let order = if distinct { (0..sample_count).collect() } else { Vec::new() };
-        Self { batch, sample_count, order }
-    }
-
-    /// Appends the samples of a batch.
-    pub(crate) fn draw(&mut self, rng: &mut impl Rng, samples: &mut Vec<u32>) {
-        let n = self.sample_count;
-        let size = self.batch.size();
-        if self.order.is_empty() {
-            for _ in 0..size {
-                samples.push(rng.random_range(0..n));
-            }
-            return;
-        }
-        // The first B places of a Fisher–Yates shuffle are a uniform subset from any initial order,
-        // so no new order is needed after the last batch.
-        for k in 0..size {
-            #[expect(clippy::cast_possible_truncation, reason = "B ≤ n, which is a u32")]
-            let other = rng.random_range(k as u32..n) as usize;
-            self.order.swap(k, other);
-        }
-        samples.extend_from_slice(&self.order[..size]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use flatmin_linalg::{RowMatrix, simd, stream};
 
-    use super::{Sampler, State, Stepper};
+    use super::super::sampler::Sampler;
+    use super::{State, Stepper};
     use crate::{Batch, LinearisedSgd, Minimum, Optimizer, Sampling};
 
     fn minimum() -> Minimum {
@@ -454,7 +479,9 @@ mod tests {
         state.position[..2].copy_from_slice(&[1.0, 1.0]);
         let mut states = [state];
         let mut rng = stream(0, "stepper test", 0);
-        stepper.draw(steps, 1, |_, sampler, samples| sampler.draw(&mut rng, samples));
+        stepper.draw(steps, 1, |replica, sampler, samples| {
+            sampler.draw(replica, &mut rng, samples);
+        });
         stepper.advance(&mut states);
         for (got, expected) in states[0].position.iter().zip(expected) {
             assert!((got - expected).abs() < 1e-15, "{:?}", &states[0].position[..2]);
@@ -509,18 +536,18 @@ mod tests {
                 let mut rng = stream(0, "abreast test", 0);
                 // The second and third repetition start from states in motion.
                 for _ in 0..3 {
-                    stepper.draw(steps, REPLICAS, |_, sampler, samples| {
-                        sampler.draw(&mut rng, samples);
+                    stepper.draw(steps, REPLICAS, |replica, sampler, samples| {
+                        sampler.draw(replica, &mut rng, samples);
                     });
                     stepper.advance(&mut states);
                 }
                 let mut rng = stream(0, "abreast test", 0);
                 let mut sampler = Sampler::new(batch, 40);
-                let factor = -sgd.scaled_learning_rate();
+                let factor = -sgd.law().rate();
                 for _ in 0..3 * steps {
                     for state in &mut expected {
                         let mut samples = Vec::new();
-                        sampler.draw(&mut rng, &mut samples);
+                        sampler.draw(0, &mut rng, &mut samples);
                         let row = stepper.rows.get(samples[0]);
                         plain_step(row, factor, momentum, state);
                     }
@@ -534,25 +561,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn subsets_are_uniform_and_distinct() {
-        let batch = Batch::new(3, Sampling::WithoutReplacement).unwrap();
-        let mut sampler = Sampler::new(batch, 5);
-        let mut rng = stream(0, "sampler test", 0);
-        let mut counts = [0_i32; 32];
-        let mut samples = Vec::new();
-        for _ in 0..10_000 {
-            samples.clear();
-            sampler.draw(&mut rng, &mut samples);
-            let subset = samples.iter().fold(0_usize, |subset, i| subset | 1 << i);
-            assert_eq!(subset.count_ones(), 3);
-            counts[subset] += 1;
-        }
-        // Each of ten subsets is drawn 1000 times on average, with standard deviation 30. Six
-        // standard deviations are exceeded by chance about once in 10⁷ runs.
-        let all = counts.iter().enumerate().filter(|(subset, _)| subset.count_ones() == 3);
-        assert!(all.into_iter().all(|(_, count)| (count - 1000).abs() < 180), "{counts:?}");
     }
 }

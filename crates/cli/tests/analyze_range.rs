@@ -53,8 +53,8 @@ fn numbers(report: &Value) -> [Vec<f64>; 2] {
     let batches = report["batches"].as_array().unwrap();
     let rates = batches.iter().flat_map(|batch| {
         let bounds = batch["bounds"].as_object().unwrap().values();
-        let interval = batch["threshold"].as_object().unwrap().values();
-        bounds.chain(interval).map(number).collect::<Vec<_>>()
+        let ends = ["lower", "upper", "estimate"].iter().map(|end| &batch["threshold"][end]);
+        bounds.chain(ends).map(number).collect::<Vec<_>>()
     });
     let sharpness = ["trace", "frobenius_norm", "lambda_max", "max_gradient_norm_squared"];
     [rates.collect(), sharpness.iter().map(|name| number(&report[name])).collect()]

@@ -106,6 +106,12 @@ fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
              stationary, and the curvature Σ ∂ℓ·∇²f of the network is left out."
         );
     }
+    if analysis.is_preconditioned && analysis.optimizer.coupled_decay() > 0.0 {
+        text.push_str(
+            "Weight decay is added to the preconditioned gradient, D⁻¹g + wθ. torch.optim.Adam with\n\
+             weight_decay divides it by D as well; no option here stands for that.\n",
+        );
+    }
     if let Some(gradients) = analysis.gradients {
         let spread =
             gradients.root_mean_square / (analysis.source.minimum.sample_count() as f64).sqrt();

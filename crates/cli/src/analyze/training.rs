@@ -42,7 +42,7 @@ pub(crate) struct Training {
     pub(super) decoupled_weight_decay: f64,
     /// Frozen diagonal preconditioner D, one positive number for each parameter: √v̂ + ε for Adam,
     /// together with --momentum β₁ --dampening β₁.
-    #[arg(long, value_name = "ARRAY", conflicts_with_all = ["weight_decay", "gram"])]
+    #[arg(long, value_name = "ARRAY", conflicts_with = "gram")]
     pub(super) preconditioner: Option<Place>,
     /// Loss of the outputs.
     #[arg(long, value_enum, default_value_t = Loss::Squared)]

@@ -14,7 +14,7 @@ pub enum Method {
     GradientDescent,
     /// Stochastic gradient descent.
     Sgd {
-        /// Samples per step.
+        /// Samples per step: with Poisson sampling their mean number, by which sums are divided.
         batch_size: usize,
         /// How they are drawn.
         sampling: Sampling,

@@ -287,7 +287,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
 }
 
 impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
-    /// A run whose batches are given: step t takes row t of `order`. The method must be SGD with
+    /// A run whose batches are given: step t takes batch t of `order`. The method must be SGD with
     /// the order's batch size; its sampling is not used.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
 impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
         let count = samples.len(self.data);
-        let scale = 1.0 / count as f64;
+        let scale = samples.scale(self.data);
         self.mean_gradient.fill(0.0);
         let mut loss = 0.0;
         for sample in (0..count).map(|position| samples.get(position)) {

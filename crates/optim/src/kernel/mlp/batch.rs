@@ -76,6 +76,7 @@ impl WithSimd for MlpBatchStep<'_, '_> {
                 gradient.biases.fill(0.0);
             }
         }
+        let scale = samples.scale(network.data);
         let (mut loss, mut squares) = (0.0, 0.0);
         let mut start = 0;
         while start < total {
@@ -85,7 +86,6 @@ impl WithSimd for MlpBatchStep<'_, '_> {
             let block = Block { network, inputs, count, is_dense };
             block.forward(simd, transposed, neurons);
             if let Some(top) = neurons.last_mut() {
-                let scale = 1.0 / total as f64;
                 loss += residuals(network.data, samples, start..start + count, scale, top);
             }
             squares += block.backward(simd, start > 0, neurons, gradients);
@@ -121,7 +121,7 @@ fn block_inputs<'b>(
     let (all, stride) = (&network.inputs, network.stride);
     match samples {
         Samples::All => &all[start * stride..][..count * stride],
-        Samples::Batch(batch) => {
+        Samples::Batch(batch) | Samples::Drawn { batch, .. } => {
             let rows = gathered.chunks_exact_mut(stride);
             for (row, sample) in rows.zip(&batch[start..start + count]) {
                 row.copy_from_slice(&all[*sample as usize * stride..][..stride]);

@@ -90,7 +90,7 @@ impl Kernel for MlpKernel<'_> {
         let Self { arch, network, batch, .. } = self;
         let count = samples.len(network.data);
         if count == 0 {
-            return Step { loss: 0.0, gradient_norm: 0.0, clipped: false };
+            return Step::default();
         }
         let buffers = batch.take().filter(|buffers| buffers.fits(count));
         let make = || MlpBatchBuffers::new(&network.layers, network.stride, count);

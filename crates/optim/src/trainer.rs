@@ -271,7 +271,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
             let loss = if full {
                 mean_loss
             } else {
-                self.data.loss(self.model, &self.kernel.parameters())
+                self.data.excess_loss(self.model, &self.kernel.parameters())
             };
             loss <= stopping.loss
         };

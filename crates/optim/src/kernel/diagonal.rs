@@ -54,6 +54,7 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
     ) -> Self {
         let input_dim = model.input_dim();
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         let stride = padded_for::<E>(input_dim);
         let (a, b) = model.split(parameters);
         Self {

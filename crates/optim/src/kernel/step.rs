@@ -81,7 +81,8 @@ impl Update {
 /// The measurements of one step. The default is a step of plain SGD on no sample.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Step {
-    /// The loss of the batch before the step, `(1/2B) Σ r_i²`.
+    /// The loss of the batch before the step, `(1/2B) Σ ‖r_i‖²`; for another loss of the data its
+    /// mean above the [least](flatmin_models::Loss::least) value for the targets.
     pub loss: f64,
     /// The ℓ2 norm of the batch gradient before clipping.
     pub gradient_norm: f64,
@@ -123,8 +124,9 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step, where B is their number
-/// unless it is [drawn](Samples::Drawn). An index beyond the data causes a panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step, or `(1/B) Σ ℓ_i` if the data
+/// have [another loss](Dataset::with_loss). B is the number of samples, unless they are
+/// [drawn](Samples::Drawn). An index beyond the data causes a panic.
 pub trait Kernel: Send {
     /// One step on the samples `samples`.
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step;

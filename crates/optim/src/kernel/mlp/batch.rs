@@ -141,17 +141,14 @@ fn residuals(
     scale: f64,
     top: &mut Neurons,
 ) -> f64 {
-    let stride = padded(data.output_dim());
+    let (k, stride) = (data.output_dim(), padded(data.output_dim()));
     let rows = top.values.chunks_exact(stride).zip(top.deltas.chunks_exact_mut(stride));
     let mut loss = 0.0;
     for (position, (values, deltas)) in positions.zip(rows) {
         let sample = samples.get(position);
         let targets = data.targets_of(sample..sample + 1);
-        for ((delta, value), target) in deltas.iter_mut().zip(values).zip(targets) {
-            let residual = value - target;
-            loss += 0.5 * scale * residual * residual;
-            *delta = scale * residual;
-        }
+        deltas[..k].copy_from_slice(&values[..k]);
+        data.loss_function().differentiate(scale, &mut deltas[..k], targets, &mut loss);
     }
     loss
 }

@@ -54,6 +54,7 @@ impl<'a, E: Real> ReluKernel<'a, E> {
     ) -> Self {
         let (width, input_dim) = (model.width(), model.input_dim());
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         let (hidden, output) = model.split(parameters);
         let network = ReluNetwork {
             data,

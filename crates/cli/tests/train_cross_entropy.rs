@@ -121,6 +121,18 @@ fn a_run_is_that_of_the_library_with_the_threshold_of_the_theory() {
 }
 
 #[test]
+fn a_loss_is_stored_by_its_name_and_checked() {
+    for (loss, json) in [
+        (Loss::Squared, "\"squared\""),
+        (Loss::cross_entropy(0.1).unwrap(), "{\"cross_entropy\":0.1}"),
+    ] {
+        assert_eq!(serde_json::to_string(&loss).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Loss>(json).unwrap(), loss);
+    }
+    assert!(serde_json::from_str::<Loss>("{\"cross_entropy\":1.5}").is_err());
+}
+
+#[test]
 fn classes_and_their_probabilities_are_one_run() {
     let parameters = |y: &Numbers, config: &str| {
         let runs = runs(y);

@@ -98,6 +98,7 @@ impl Loss {
     /// [least](Self::least) value, times `weight`, to `excess`.
     ///
     /// ∇ℓ is `f − y` for the squared loss, and `softmax(f) − q` for cross-entropy.
+    #[inline]
     pub fn differentiate(
         self,
         weight: f64,
@@ -186,15 +187,21 @@ impl FromStr for Loss {
 /// The position of the largest output, and `log Σ_b e^{f_b − max f}`, which keeps its digits where
 /// one output is far above the others.
 fn normalizer(outputs: &[f64]) -> (usize, f64) {
-    let mut top = 0;
-    for (position, output) in outputs.iter().enumerate() {
-        if *output > outputs[top] {
-            top = position;
-        }
-    }
+    let top = largest(outputs);
     let others = outputs.iter().enumerate().filter(|(position, _)| *position != top);
     let sum: f64 = others.map(|(_, output)| libm::exp(output - outputs[top])).sum();
     (top, libm::log1p(sum))
+}
+
+/// The position of the largest value, the first of several.
+pub(crate) fn largest(values: &[f64]) -> usize {
+    let mut largest = 0;
+    for (position, value) in values.iter().enumerate() {
+        if *value > values[largest] {
+            largest = position;
+        }
+    }
+    largest
 }
 
 fn q_log_q(q: f64) -> f64 {
@@ -279,13 +286,7 @@ impl OutputLoss {
         for (vector, probabilities) in rows {
             // Distances from the entry of the most probable class, so that nothing cancels where
             // its probability is close to 1.
-            let mut top = 0;
-            for (position, probability) in probabilities.iter().enumerate() {
-                if *probability > probabilities[top] {
-                    top = position;
-                }
-            }
-            let origin = vector[top];
+            let origin = vector[largest(probabilities)];
             let distances = vector.iter().zip(probabilities);
             let mean: f64 = distances.map(|(v, probability)| probability * (v - origin)).sum();
             for (v, probability) in vector.iter_mut().zip(probabilities) {

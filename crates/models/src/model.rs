@@ -8,7 +8,7 @@ use flatmin_linalg::{RowMatrix, matmul_lower, simd};
 
 use crate::dataset::Dataset;
 use crate::linearization::Linearization;
-use crate::loss::{Loss, OutputLoss};
+use crate::loss::{Loss, OutputLoss, largest};
 
 /// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
@@ -183,17 +183,6 @@ impl Dataset {
         }
         excess
     }
-}
-
-/// The position of the largest value, the first of several.
-fn largest(values: &[f64]) -> usize {
-    let mut largest = 0;
-    for (position, value) in values.iter().enumerate() {
-        if *value > values[largest] {
-            largest = position;
-        }
-    }
-    largest
 }
 
 /// A linearization that holds its Jacobian: sk × p numbers.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Column {
     TrainLoss,
     TestLoss,
+    TrainAccuracy,
+    TestAccuracy,
     MaxGradientNorm,
     ClippedSteps,
     Trace,
@@ -34,6 +36,11 @@ impl Column {
     /// True for an end of the threshold's interval.
     pub(crate) fn is_threshold(self) -> bool {
         matches!(self, Self::ThresholdLower | Self::ThresholdUpper)
+    }
+
+    /// True for a share of samples whose class is found.
+    pub(crate) fn is_accuracy(self) -> bool {
+        matches!(self, Self::TrainAccuracy | Self::TestAccuracy)
     }
 
     /// True for what is computed from the Gauss–Newton matrix.

@@ -16,6 +16,7 @@ mod command;
 mod config;
 mod data;
 mod failure;
+mod gram;
 mod limits;
 mod metrics;
 mod network;

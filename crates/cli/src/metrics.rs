@@ -6,7 +6,7 @@ use clap::Args;
 use faer::Mat;
 use flatmin_host::{Exit, Format, print, print_json, significant};
 use flatmin_linalg::Parallelism;
-use flatmin_models::Dataset;
+use flatmin_models::{Dataset, Loss};
 use flatmin_optim::{Step, Update};
 use flatmin_theory::{
     Batch, Gram, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions, threshold_with,
@@ -14,9 +14,10 @@ use flatmin_theory::{
 use serde::Serialize;
 
 use crate::batches::Batches;
-use crate::config;
+use crate::config::{self, LossConfig};
 use crate::data;
 use crate::failure::Failure;
+use crate::gram::weighted_gram;
 use crate::limits::{MAX_SAMPLES, too_many_samples};
 use crate::network::Network;
 use crate::values;
@@ -27,7 +28,8 @@ const METRICS_SCHEMA: &str = "flatmin.metrics/1";
 
 /// Measure a model at given parameters: loss, sharpness, norms, and its exact stability threshold.
 ///
-/// The loss is (1/2n) Σ ‖f(x) − y‖², so that the Gauss–Newton matrix is G = JᵀJ/n.
+/// The loss is (1/2n) Σ ‖f(x) − y‖², so that the Gauss–Newton matrix is G = JᵀJ/n, or the
+/// cross-entropy of the configuration.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -62,6 +64,9 @@ struct MetricsReport {
     samples: usize,
     outputs: usize,
     parameters: usize,
+    /// Left out for the squared loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss_function: Option<String>,
     loss: Number,
     gradient_norm: Number,
     #[serde(flatten)]
@@ -93,7 +98,7 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Netw
         let (data, model) = data::data_and_model(&arguments.model, &config)?;
         return Ok((data.train, model));
     };
-    let data = data::dataset(file)?;
+    let data = data::dataset(file, config.map_or_else(LossConfig::default, |config| config.loss))?;
     let (dim, outputs) = (data.inputs().columns(), data.output_dim());
     model.check_dimensions(dim, outputs).map_err(Failure::at(file))?;
     Ok((data, model.sized(dim, outputs).map_err(Failure::at(&arguments.model))?))
@@ -110,21 +115,27 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
         return Err(Failure::input(arguments.data.as_ref().unwrap_or(&arguments.model), reason));
     }
     let parameters = data::parameters(&arguments.parameters, &*network)?;
-    let gram = network.gram(&parameters, data.inputs());
     let fail = Failure::at(&arguments.parameters);
+    let gram =
+        weighted_gram(&*network, &parameters, &data).map_err(Failure::at(&arguments.parameters))?;
     let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
     let population = network.population(&parameters, arguments.input_variance).map_err(&fail)?;
     let batches = thresholds(&arguments.batches, gram, (n, k));
     let batches = batches.map_err(Failure::at(&arguments.parameters))?;
     // A step of length zero yields the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
-    let Step { loss, gradient_norm, .. } = network.kernel(&data, &parameters).full_step(still);
+    let Step { loss: excess, gradient_norm, .. } =
+        network.kernel(&data, &parameters).full_step(still);
+    let function = data.loss_function();
+    let is_squared = function == Loss::Squared;
+    let loss = if is_squared { excess } else { data.loss(&*network, &parameters) };
     let norms = network.norms(&parameters);
     let report = MetricsReport {
         schema: METRICS_SCHEMA,
         samples: n,
         outputs: k,
         parameters: parameters.len(),
+        loss_function: (!is_squared).then(|| function.to_string()),
         loss: Number(loss),
         gradient_norm: Number(gradient_norm),
         sharpness: sharpness.into(),
@@ -194,6 +205,10 @@ fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArgume
         format!("Sharpness of the population matrix Ḡ, for {inputs}\n{sharpness}\n")
     });
     let residual = if network.output_dim() == 1 { "(f − y)²" } else { "‖f − y‖²" };
+    let loss = match &report.loss_function {
+        None => format!("(1/2n) Σ {residual}, so that G = JᵀJ/n"),
+        Some(name) => format!("{name}, so that G = (1/n) Σ Jᵀ(diag π − ππᵀ)J with π = softmax(f)"),
+    };
     let rows: Vec<Vec<String>> = report
         .batches
         .iter()
@@ -207,7 +222,7 @@ fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArgume
     );
     format!(
         "{}: {} parameters, {} samples\n\
-         Loss (1/2n) Σ {residual}, so that G = JᵀJ/n.\n\n{measured}\n\
+         Loss {loss}.\n\n{measured}\n\
          Sharpness of the Gauss–Newton matrix G\n{empirical}\n{}{thresholds}",
         network.describe(),
         report.parameters,

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::analyze::Blocks;
+use crate::config::LossConfig;
 use crate::{config, data, train};
 
 /// The name of the file in messages.
@@ -60,7 +61,7 @@ pub fn summary(bytes: &[u8]) -> Result<String, String> {
 /// # Errors
 /// When it holds neither.
 pub fn data(path: &Path) -> Result<(), String> {
-    let data = data::dataset(path).map(drop);
+    let data = data::dataset(path, LossConfig::default()).map(drop);
     let data = data.or_else(|_| data::order(path, 3).map(drop));
     data.map_err(|failure| failure.to_string())
 }

@@ -69,6 +69,9 @@ enum Kind {
 /// `H = G + (1/n) Σ_io r_io ∇²f_o(x_i; θ)` of the mean loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`,
 /// p × p, by exact products.
 ///
+/// If the data have [another loss](Dataset::with_loss) `(1/n) Σ ℓ_i`, then
+/// `G = (1/n) Σ_i J_iᵀS_iJ_i` with the Hessian `S_i = ∇²ℓ_i` in the outputs, and `r_i = ∇ℓ_i`.
+///
 /// [`gauss_newton`] and [`hessian`] return it. Samples are summed block by block in a fixed order,
 /// so that the number of threads changes no bit. Memory: the stored passes, the work of one block
 /// per thread, and up to eight partial sums of p numbers. When the passes are not stored, many
@@ -229,11 +232,16 @@ impl<'a> CurvatureOperator<'a> {
         gradient
     }
 
-    /// The mean loss `(1/2n) Σ_i ‖r_i‖²`.
+    /// The mean loss `(1/2n) Σ_i ‖r_i‖²`, or the mean of another loss of the data.
     pub fn loss(&self) -> f64 {
         let mut loss = [0.0];
         self.sum(1, &mut [&mut loss], |pass, _, sum| {
-            sum[0] += 0.5 * simd::norm_squared(pass.residuals());
+            let loss = pass.output_loss();
+            sum[0] += if loss.is_squared() {
+                0.5 * simd::norm_squared(loss.residuals())
+            } else {
+                loss.loss()
+            };
         });
         loss[0]
     }

@@ -1,8 +1,8 @@
 //! Sharpness of the empirical Gauss–Newton matrix, from one Gram matrix.
 
-use faer::MatRef;
+use faer::{Mat, MatRef};
 use flatmin_linalg::{EigenError, RowMatrix, Sharpness, gram_sharpness};
-use flatmin_models::{Dataset, Model};
+use flatmin_models::{Dataset, Model, OutputLoss};
 
 /// The exact sharpness of the empirical Gauss–Newton matrix `G = JᵀJ/n`.
 ///
@@ -67,25 +67,38 @@ pub fn batch_sharpness_of_outputs(
     assert!(output_dim > 0, "a model has outputs");
     assert_eq!(residuals.len() % output_dim, 0, "whole rows of residuals");
     assert_eq!((gram.nrows(), gram.ncols()), (residuals.len(), residuals.len()), "size of gram");
-    let n = (residuals.len() / output_dim) as f64;
     if output_dim == 1 {
+        let n = residuals.len() as f64;
         let norms: Vec<f64> = (0..gram.nrows()).map(|i| n * gram[(i, i)]).collect();
         return batch_sharpness(residuals, &norms);
     }
+    let (products, largest) = own_products(residuals, gram, output_dim);
+    ratio(residuals, [&products, &products], largest)
+}
+
+/// The vectors `J_i J_iᵀ r_i`, n × k row by row, of residuals divided by the largest of them, and
+/// that one.
+fn own_products(residuals: &[f64], gram: MatRef<'_, f64>, output_dim: usize) -> (Vec<f64>, f64) {
+    let n = (residuals.len() / output_dim) as f64;
     let largest = residuals.iter().fold(0.0_f64, |m, r| m.max(r.abs()));
-    let (mut numerator, mut denominator) = (0.0, 0.0);
+    let mut products = Vec::with_capacity(residuals.len());
     for (i, residual) in residuals.chunks_exact(output_dim).enumerate() {
         let start = i * output_dim;
-        for (o, r) in residual.iter().enumerate() {
-            // Entry o of `J_i J_iᵀ r_i`.
-            let product: f64 = residual
-                .iter()
-                .enumerate()
-                .map(|(q, other)| n * gram[(start + o, start + q)] * (other / largest))
-                .sum();
-            numerator += product * product;
-            denominator += r / largest * product;
+        for o in 0..output_dim {
+            let terms = residual.iter().enumerate();
+            let terms = terms.map(|(q, r)| n * gram[(start + o, start + q)] * (r / largest));
+            products.push(terms.sum());
         }
+    }
+    (products, largest)
+}
+
+/// `Σ w² / Σ r u` for the products u = `J_i J_iᵀ r_i` and their weighted ones w = `R_iᵀ u_i`.
+fn ratio(residuals: &[f64], [products, weighted]: [&[f64]; 2], largest: f64) -> Option<f64> {
+    let (mut numerator, mut denominator) = (0.0, 0.0);
+    for ((r, product), weighted) in residuals.iter().zip(products).zip(weighted) {
+        numerator += weighted * weighted;
+        denominator += r / largest * product;
     }
     (denominator > 0.0).then(|| numerator / denominator)
 }
@@ -97,11 +110,15 @@ pub struct TrainingCurvature {
     pub sharpness: Sharpness,
     /// The batch sharpness, see [`batch_sharpness_of_outputs`].
     pub batch_sharpness: Option<f64>,
-    /// The loss `(1/2n) Σ ‖r_i‖²`.
+    /// The loss `(1/2n) Σ ‖r_i‖²`, or the mean of another loss of the data.
     pub loss: f64,
 }
 
 /// Sharpness, batch sharpness and loss of `model` at `parameters` on `data`.
+///
+/// If the data have [another loss](Dataset::with_loss) `(1/n) Σ ℓ_i` than the squared one, the
+/// sharpness is that of its Gauss–Newton matrix `(1/n) Σ J_iᵀS_iJ_i` with `S_i = ∇²ℓ_i`, and the
+/// batch sharpness is the expected curvature of a sample's loss along its own gradient.
 ///
 /// # Errors
 /// See [`gauss_newton_sharpness`].
@@ -111,8 +128,31 @@ pub fn training_curvature(
     data: &Dataset,
 ) -> Result<TrainingCurvature, EigenError> {
     let gram = model.gram(parameters, data.inputs());
-    let residuals = data.residuals(model, parameters);
-    training_curvature_of_gram(gram.as_ref(), &residuals, data.output_dim())
+    let (n, k) = (data.sample_count(), data.output_dim());
+    let loss = data.output_loss(0..n, model.outputs(parameters, data.inputs()));
+    if loss.is_squared() {
+        return training_curvature_of_gram(gram.as_ref(), loss.residuals(), k);
+    }
+    let (products, largest) = own_products(loss.residuals(), gram.as_ref(), k);
+    let mut weighted = products.clone();
+    loss.weigh(&mut weighted);
+    Ok(TrainingCurvature {
+        sharpness: gram_sharpness(weigh_gram(gram, &loss).as_ref())?,
+        batch_sharpness: ratio(loss.residuals(), [&products, &weighted], largest),
+        loss: loss.loss() / n as f64,
+    })
+}
+
+/// The Gram matrix of the rows `R_iᵀJ_i` in place of the Jacobian's.
+fn weigh_gram(gram: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
+    let weigh_columns = |mut matrix: Mat<f64>| {
+        for column in 0..matrix.ncols() {
+            loss.weigh(matrix.col_as_slice_mut(column));
+        }
+        matrix
+    };
+    let half = weigh_columns(gram);
+    weigh_columns(half.transpose().to_owned())
 }
 
 /// [`training_curvature`] from the Gram matrix `JJᵀ/n`, nk × nk, and the residuals, n × k row by

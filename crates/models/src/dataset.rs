@@ -4,14 +4,20 @@ use std::ops::Range;
 
 use flatmin_linalg::{RowMatrix, simd};
 
+use crate::loss::Loss;
 use crate::size::SizeError;
 
-/// Inputs (n × d, a row per sample) with their targets (n × k, row by row; most often k = 1).
+/// The largest difference from 1 of the sum of the targets of a sample that is taken for rounding.
+const SUM_TOLERANCE: f64 = 1e-5;
+
+/// Inputs (n × d, a row per sample) with their targets (n × k, row by row; most often k = 1), and
+/// the loss by which outputs are compared with the targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     inputs: RowMatrix,
     targets: Vec<f64>,
     output_dim: usize,
+    loss: Loss,
 }
 
 /// The reason why inputs and targets do not make a data set.
@@ -39,6 +45,35 @@ pub enum DatasetError {
         sample: usize,
         /// The value.
         value: f64,
+    },
+    /// Cross-entropy needs two classes.
+    #[error("cross-entropy needs a target for each of at least two classes, got {classes}")]
+    OneClass {
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The targets of a sample are not probabilities, as cross-entropy needs them.
+    #[error(
+        "the targets of sample {sample} have the least entry {least} and the sum {sum}, expected \
+         probabilities of the classes, from 0 and with the sum 1"
+    )]
+    NotProbabilities {
+        /// The first such sample.
+        sample: usize,
+        /// Its smallest target.
+        least: f64,
+        /// The sum of its targets.
+        sum: f64,
+    },
+    /// A class is not below the number of classes.
+    #[error("sample {sample} has class {class}, expected one of {class_count} classes, from 0")]
+    Class {
+        /// The first such sample.
+        sample: usize,
+        /// Its class.
+        class: usize,
+        /// Number of classes.
+        class_count: usize,
     },
     /// The teacher has a size of zero.
     #[error(transparent)]
@@ -97,7 +132,67 @@ impl Dataset {
                 return Err(DatasetError::NotFinite { sample, value });
             }
         }
-        Ok(Self { inputs, targets, output_dim })
+        Ok(Self { inputs, targets, output_dim, loss: Loss::Squared })
+    }
+
+    /// Pairs inputs with their classes, counted from 0: the targets of a sample are a one for its
+    /// class and a zero for each other one.
+    ///
+    /// ```
+    /// use flatmin_linalg::RowMatrix;
+    /// use flatmin_models::{Dataset, Loss};
+    /// let inputs = RowMatrix::new(2, 1, vec![0.5, -0.5])?;
+    /// let data = Dataset::with_classes(inputs, &[2, 0], 3)?.with_loss(Loss::cross_entropy(0.1)?)?;
+    /// assert_eq!(data.targets(), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of [`Dataset::new`], and [`DatasetError::Class`].
+    pub fn with_classes(
+        inputs: RowMatrix,
+        classes: &[usize],
+        class_count: usize,
+    ) -> Result<Self, DatasetError> {
+        if let Some(sample) = classes.iter().position(|class| *class >= class_count) {
+            return Err(DatasetError::Class { sample, class: classes[sample], class_count });
+        }
+        let target = |i: usize, class: usize| if classes[i] == class { 1.0 } else { 0.0 };
+        Self::with_outputs(inputs, &RowMatrix::from_fn(classes.len(), class_count, target))
+    }
+
+    /// The same samples with another loss. Without a call of this method it is
+    /// [`Loss::Squared`].
+    ///
+    /// For cross-entropy the targets of a sample are divided by their sum, which may differ from 1
+    /// by rounding.
+    ///
+    /// # Errors
+    /// For cross-entropy, [`DatasetError::OneClass`] if a sample has one target, and
+    /// [`DatasetError::NotProbabilities`] unless the targets of every sample are probabilities.
+    pub fn with_loss(mut self, loss: Loss) -> Result<Self, DatasetError> {
+        if let Loss::CrossEntropy(_) = loss {
+            if self.output_dim < 2 {
+                return Err(DatasetError::OneClass { classes: self.output_dim });
+            }
+            for (sample, targets) in self.targets.chunks_exact_mut(self.output_dim).enumerate() {
+                let sum: f64 = targets.iter().sum();
+                let least = targets.iter().copied().fold(f64::INFINITY, f64::min);
+                if least < 0.0 || (sum - 1.0).abs() > SUM_TOLERANCE {
+                    return Err(DatasetError::NotProbabilities { sample, least, sum });
+                }
+                for target in targets {
+                    *target /= sum;
+                }
+            }
+        }
+        self.loss = loss;
+        Ok(self)
+    }
+
+    /// The loss by which outputs are compared with the targets.
+    pub fn loss_function(&self) -> Loss {
+        self.loss
     }
 
     /// The inputs, n × d.
@@ -137,16 +232,12 @@ impl Dataset {
         self.output_dim
     }
 
-    /// The mean of `‖y‖²/2`: the loss of the zero function, by which relative errors are divided.
+    /// The loss of the zero function, by which relative errors are divided: the mean of `‖y‖²/2`
+    /// for the squared loss, and log k for cross-entropy.
     pub fn zero_loss(&self) -> f64 {
-        simd::norm_squared(&self.targets) / (2.0 * self.sample_count() as f64)
-    }
-}
-
-/// Subtracts targets from outputs, which makes residuals of them.
-pub(crate) fn subtract(outputs: &mut [f64], targets: &[f64]) {
-    assert_eq!(outputs.len(), targets.len(), "number of outputs");
-    for (output, target) in outputs.iter_mut().zip(targets) {
-        *output -= target;
+        match self.loss {
+            Loss::Squared => simd::norm_squared(&self.targets) / (2.0 * self.sample_count() as f64),
+            Loss::CrossEntropy(_) => libm::log(self.output_dim as f64),
+        }
     }
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 use faer::{Accum, Mat};
 use flatmin_linalg::{RowMatrix, matmul_lower, simd};
 
-use crate::dataset::{Dataset, subtract};
+use crate::dataset::Dataset;
 use crate::linearization::Linearization;
+use crate::loss::{Loss, OutputLoss, largest};
 
 /// A function `f(x; θ) ∈ R^k` with parameters `θ ∈ R^p` in one flat slice.
 ///
@@ -113,24 +114,74 @@ pub(crate) fn fill_upper(matrix: &mut Mat<f64>) {
 }
 
 impl Dataset {
-    /// Residuals `r_i = f(x_i; θ) − y_i`, n × k row by row.
+    /// Residuals `r_i = f(x_i; θ) − y_i`, n × k row by row. With another loss than the squared one
+    /// they are its gradients in the outputs.
     ///
     /// # Panics
     /// When the model has another number of outputs than the samples have targets.
     pub fn residuals(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> Vec<f64> {
-        assert_eq!(model.output_dim(), self.output_dim(), "number of outputs");
-        let mut residuals = model.outputs(parameters, self.inputs());
-        subtract(&mut residuals, self.targets());
-        residuals
+        let mut outputs = self.outputs(model, parameters);
+        self.differentiate(&mut outputs);
+        outputs
     }
 
-    /// The loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`.
+    /// The loss `R(θ) = (1/2n) Σ_i ‖f(x_i; θ) − y_i‖²`, or the mean of another loss of the data.
     ///
     /// # Panics
     /// See [`Dataset::residuals`].
     pub fn loss(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
-        let residuals = self.residuals(model, parameters);
-        simd::norm_squared(&residuals) / (2.0 * self.sample_count() as f64)
+        let Loss::CrossEntropy(_) = self.loss_function() else {
+            return self.excess_loss(model, parameters);
+        };
+        let outputs = self.outputs(model, parameters);
+        let rows = outputs.chunks_exact(self.output_dim());
+        let rows = rows.zip(self.targets().chunks_exact(self.output_dim()));
+        let losses = rows.map(|(outputs, targets)| self.loss_function().value(outputs, targets));
+        losses.sum::<f64>() / self.sample_count() as f64
+    }
+
+    /// The loss `R(θ)` above the [least](Loss::least) value that it has for any outputs. For the
+    /// squared loss that is the loss itself; with smoothed labels it is zero at an interpolating
+    /// minimum.
+    ///
+    /// # Panics
+    /// See [`Dataset::residuals`].
+    pub fn excess_loss(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
+        let mut outputs = self.outputs(model, parameters);
+        let excess = self.differentiate(&mut outputs);
+        match self.loss_function() {
+            Loss::Squared => simd::norm_squared(&outputs) / (2.0 * self.sample_count() as f64),
+            Loss::CrossEntropy(_) => excess / self.sample_count() as f64,
+        }
+    }
+
+    /// The share of samples whose largest output is at the place of their largest target, in
+    /// [0, 1]. Of several largest ones the first counts.
+    ///
+    /// # Panics
+    /// See [`Dataset::residuals`].
+    pub fn accuracy(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> f64 {
+        let k = self.output_dim();
+        let outputs = self.outputs(model, parameters);
+        let rows = outputs.chunks_exact(k).zip(self.targets().chunks_exact(k));
+        let right = rows.filter(|(outputs, targets)| largest(outputs) == largest(targets));
+        right.count() as f64 / self.sample_count() as f64
+    }
+
+    fn outputs(&self, model: &(impl Model + ?Sized), parameters: &[f64]) -> Vec<f64> {
+        assert_eq!(model.output_dim(), self.output_dim(), "number of outputs");
+        model.outputs(parameters, self.inputs())
+    }
+
+    /// Turns the outputs of all samples into gradients of their losses; returns the sum of their
+    /// losses above the least values.
+    fn differentiate(&self, outputs: &mut [f64]) -> f64 {
+        let (k, loss) = (self.output_dim(), self.loss_function());
+        let mut excess = 0.0;
+        for (outputs, targets) in outputs.chunks_exact_mut(k).zip(self.targets().chunks_exact(k)) {
+            loss.differentiate(1.0, outputs, targets, &mut excess);
+        }
+        excess
     }
 }
 
@@ -141,16 +192,15 @@ struct DenseLinearization<'a, M: ?Sized> {
     data: &'a Dataset,
     samples: Range<usize>,
     jacobian: RowMatrix,
-    residuals: Vec<f64>,
+    loss: OutputLoss,
 }
 
 impl<'a, M: Model + ?Sized> DenseLinearization<'a, M> {
     fn new(model: &'a M, parameters: &'a [f64], data: &'a Dataset, samples: Range<usize>) -> Self {
         let inputs = data.inputs_of(samples.clone());
         let jacobian = model.jacobian(parameters, &inputs);
-        let mut residuals = model.outputs(parameters, &inputs);
-        subtract(&mut residuals, data.targets_of(samples.clone()));
-        Self { model, parameters, data, samples, jacobian, residuals }
+        let loss = data.output_loss(samples.clone(), model.outputs(parameters, &inputs));
+        Self { model, parameters, data, samples, jacobian, loss }
     }
 }
 
@@ -164,8 +214,8 @@ impl<M: Model + ?Sized> Debug for DenseLinearization<'_, M> {
 }
 
 impl<M: Model + ?Sized> Linearization for DenseLinearization<'_, M> {
-    fn residuals(&self) -> &[f64] {
-        &self.residuals
+    fn output_loss(&self) -> &OutputLoss {
+        &self.loss
     }
 
     fn jvp(&self, vector: &[f64], product: &mut [f64]) {
@@ -184,7 +234,7 @@ impl<M: Model + ?Sized> Linearization for DenseLinearization<'_, M> {
 
     fn add_hessian_vector_product(&self, vector: &[f64], product: &mut [f64]) {
         self.add_gauss_newton_vector_product(vector, product);
-        let weights = self.residuals.chunks_exact(self.model.output_dim());
+        let weights = self.residuals().chunks_exact(self.model.output_dim());
         for (sample, weights) in self.samples.clone().zip(weights) {
             let input = self.data.inputs().row(sample);
             self.model.add_second_derivative(self.parameters, input, weights, vector, product);

@@ -3,9 +3,9 @@
 use flatmin_linalg::Stream;
 use rand::Rng;
 
-use crate::kernel::{Kernel, Segment, Update};
+use crate::kernel::{Kernel, Samples, Segment, Update};
 use crate::order::BatchOrder;
-use crate::sampling::{BatchSampler, SamplerState};
+use crate::sampling::{BatchSampler, SamplerState, Sampling};
 use crate::settings::{Method, TrainError, TrainOptions};
 
 /// Largest number of samples in a piece of a run, unless a single step has more.
@@ -31,6 +31,8 @@ pub(crate) struct Batches<'a, R> {
     /// Largest number of steps in a piece.
     pub(crate) piece: u64,
     order: Vec<u32>,
+    /// The ends of the batches in `order`.
+    ends: Vec<usize>,
     learning_rates: Vec<f64>,
 }
 
@@ -81,14 +83,24 @@ impl<'a, R: Rng> Batches<'a, R> {
     ) -> Self {
         let epoch = sample_count.div_ceil(batch_size) as u64;
         let piece = (PIECE_SAMPLES / batch_size).max(1) as u64;
-        let (order, learning_rates) = (Vec::new(), Vec::new());
-        Self { options, source, batch_size, epoch, piece, order, learning_rates }
+        let (order, ends, learning_rates) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, source, batch_size, epoch, piece, order, ends, learning_rates }
+    }
+
+    /// True if the number of samples in a batch is random, with the batch size as its mean.
+    fn is_poisson(&self) -> bool {
+        match &self.source {
+            Source::All => false,
+            Source::Drawn { sampler, .. } => sampler.sampling() == Sampling::Poisson,
+            Source::Given(order) => order.is_drawn(),
+        }
     }
 
     /// Runs the steps `start..end`.
     pub(crate) fn run(&mut self, kernel: &mut dyn Kernel, start: u64, end: u64) -> Segment {
-        let options = self.options;
+        let (options, is_poisson) = (self.options, self.is_poisson());
         self.order.clear();
+        self.ends.clear();
         self.learning_rates.clear();
         for step in start..end {
             let factor = options.schedule.factor(step, options.max_steps);
@@ -98,20 +110,23 @@ impl<'a, R: Rng> Batches<'a, R> {
                 Source::Drawn { sampler, rng } => sampler.draw(rng, &mut self.order),
                 Source::Given(order) => self.order.extend_from_slice(order.batch(step)),
             }
+            self.ends.push(self.order.len());
         }
         let clip_norm = options.clip_norm;
         let full = matches!(self.source, Source::All);
-        if !full && self.batch_size == 1 {
+        if !full && !is_poisson && self.batch_size == 1 {
             return kernel.single_steps(&self.order, &self.learning_rates, clip_norm);
         }
-        let mut segment = Segment::default();
-        for (t, &learning_rate) in self.learning_rates.iter().enumerate() {
-            let update = Update { learning_rate, clip_norm };
-            segment.add(if full {
-                kernel.full_step(update)
-            } else {
-                kernel.batch_step(&self.order[t * self.batch_size..][..self.batch_size], update)
-            });
+        let (mut segment, mut start) = (Segment::default(), 0);
+        for (&learning_rate, &end) in self.learning_rates.iter().zip(&self.ends) {
+            let batch = &self.order[start..end];
+            let samples = match (full, is_poisson) {
+                (true, _) => Samples::All,
+                (_, true) => Samples::Drawn { batch, batch_size: self.batch_size },
+                (_, false) => Samples::Batch(batch),
+            };
+            segment.add(kernel.step(samples, Update { learning_rate, clip_norm }));
+            start = end;
         }
         segment
     }

@@ -1,6 +1,7 @@
 //! An explicit sequence of batches.
 
-/// The samples of every step of a run: T × B indices, a row per step.
+/// The samples of every step of a run: T × B indices, a row per step, or
+/// [batches of any number of samples](BatchOrder::drawn).
 ///
 /// ```
 /// use flatmin_optim::BatchOrder;
@@ -16,6 +17,8 @@ pub struct BatchOrder {
     batch_size: usize,
     sample_count: usize,
     indices: Vec<u32>,
+    /// The ends of the batches among the indices; `None` if every batch has `batch_size` samples.
+    ends: Option<Vec<usize>>,
 }
 
 /// The reason why indices do not make an order of samples.
@@ -71,15 +74,55 @@ impl BatchOrder {
             let (step, position) = (k / batch_size, k % batch_size);
             return Err(OrderError::OutOfRange { step, position, index: indices[k], sample_count });
         }
-        Ok(Self { batch_size, sample_count, indices })
+        Ok(Self { batch_size, sample_count, indices, ends: None })
+    }
+
+    /// The order of batches that were drawn by [Poisson](crate::Sampling::Poisson) sampling: each
+    /// has any number of samples, also none, and its sums are divided by `batch_size`.
+    ///
+    /// ```
+    /// use flatmin_optim::BatchOrder;
+    /// let order = BatchOrder::drawn(2, &[vec![0, 1, 2], vec![], vec![2]], 3)?;
+    /// assert_eq!((order.steps(), order.batch_size()), (3, 2));
+    /// # Ok::<(), flatmin_optim::OrderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OrderError`] when there is no batch, the batch size is zero, or an index is out of range.
+    pub fn drawn(
+        batch_size: usize,
+        batches: &[Vec<u32>],
+        sample_count: usize,
+    ) -> Result<Self, OrderError> {
+        if batch_size == 0 || batches.is_empty() {
+            return Err(OrderError::Empty);
+        }
+        let (mut indices, mut ends) = (Vec::new(), Vec::with_capacity(batches.len()));
+        for (step, batch) in batches.iter().enumerate() {
+            if let Some(position) = batch.iter().position(|i| *i as usize >= sample_count) {
+                let index = batch[position];
+                return Err(OrderError::OutOfRange { step, position, index, sample_count });
+            }
+            indices.extend_from_slice(batch);
+            ends.push(indices.len());
+        }
+        Ok(Self { batch_size, sample_count, indices, ends: Some(ends) })
+    }
+
+    /// True if the batches may have any number of samples, see [`drawn`](Self::drawn).
+    pub fn is_drawn(&self) -> bool {
+        self.ends.is_some()
     }
 
     /// Number T of steps.
     pub fn steps(&self) -> u64 {
-        (self.indices.len() / self.batch_size) as u64
+        match &self.ends {
+            Some(ends) => ends.len() as u64,
+            None => (self.indices.len() / self.batch_size) as u64,
+        }
     }
 
-    /// Samples B of each step.
+    /// Samples B of each step, or the number that its sums are divided by.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
@@ -89,7 +132,7 @@ impl BatchOrder {
         self.sample_count
     }
 
-    /// All indices, row by row.
+    /// All indices, batch by batch.
     pub fn indices(&self) -> &[u32] {
         &self.indices
     }
@@ -98,6 +141,10 @@ impl BatchOrder {
     pub(crate) fn batch(&self, step: u64) -> &[u32] {
         #[expect(clippy::cast_possible_truncation, reason = "a step of an order in memory")]
         let step = step as usize;
+        if let Some(ends) = &self.ends {
+            let start = step.checked_sub(1).map_or(0, |before| ends[before]);
+            return &self.indices[start..ends[step]];
+        }
         &self.indices[step * self.batch_size..][..self.batch_size]
     }
 }
@@ -118,5 +165,19 @@ mod tests {
         check(2, &[], "an order needs at least one step of at least one sample");
         check(2, &[0, 1, 2], "3 indices do not make whole batches of 2");
         check(1, &[3, 4], "entry (1, 0) is 4, expected the index of one of 4 samples, 0 to 3");
+        let error = BatchOrder::drawn(2, &[vec![0], vec![], vec![1, 7]], 4).unwrap_err();
+        let message = "entry (2, 1) is 7, expected the index of one of 4 samples, 0 to 3";
+        assert_eq!(error.to_string(), message);
+        assert!(BatchOrder::drawn(0, &[vec![0]], 4).is_err());
+        assert!(BatchOrder::drawn(1, &[], 4).is_err());
+    }
+
+    #[test]
+    fn batches_of_any_size_are_found_by_their_step() {
+        let batches = [vec![2, 0], vec![], vec![1]];
+        let order = BatchOrder::drawn(1, &batches, 3).unwrap();
+        for (step, batch) in (0..).zip(&batches) {
+            assert_eq!(order.batch(step), batch);
+        }
     }
 }

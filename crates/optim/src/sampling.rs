@@ -34,8 +34,8 @@ impl BatchSampler {
     /// A sampler of `batch_size` out of `sample_count` indices.
     ///
     /// # Errors
-    /// [`SamplingError`] when the batch size is zero, or larger than the number of samples while
-    /// sampling without replacement or reshuffling.
+    /// [`SamplingError`] when the batch size is zero, or larger than the number of samples unless
+    /// sampling is with replacement.
     pub fn new(
         sampling: Sampling,
         batch_size: usize,
@@ -46,6 +46,11 @@ impl BatchSampler {
             return Err(SamplingError { batch_size, sample_count });
         }
         Ok(Self { sampling, batch_size, sample_count, state: SamplerState::default() })
+    }
+
+    /// How the samples of a batch are drawn.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
     }
 
     /// The state of the sampler between two batches.
@@ -74,7 +79,8 @@ impl BatchSampler {
         fits
     }
 
-    /// Appends the indices of the next batch to `batch`.
+    /// Appends the indices of the next batch to `batch`: `batch_size` of them, except with
+    /// [`Sampling::Poisson`], where that is their mean number and there may be none.
     pub fn draw(&mut self, rng: &mut impl Rng, batch: &mut Vec<u32>) {
         #[expect(clippy::cast_possible_truncation, reason = "the constructor checked the count")]
         let count = self.sample_count as u32;
@@ -155,6 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_poisson_batch_holds_each_sample_independently() {
+        // The number of samples is binomial with mean 3 and variance 2.1. Over 10 000 batches the
+        // mean has standard deviation 0.0145 and the variance 0.03; the bounds are more than five
+        // of them.
+        let drawn = batches(Sampling::Poisson, 3, 10, 10_000);
+        assert!(drawn.iter().all(|batch| batch.is_sorted_by(|a, b| a < b)));
+        let sizes: Vec<f64> = drawn.iter().map(|batch| batch.len() as f64).collect();
+        let mean = sizes.iter().sum::<f64>() / 1e4;
+        let variance = sizes.iter().map(|size| (size - mean).powi(2)).sum::<f64>() / 1e4;
+        assert!((mean - 3.0).abs() < 0.08 && (variance - 2.1).abs() < 0.16, "{mean} {variance}");
+        assert!(batches(Sampling::Poisson, 4, 4, 9).iter().all(|batch| *batch == [0, 1, 2, 3]));
+    }
+
+    #[test]
     fn an_epoch_of_reshuffling_sees_every_sample_once() {
         for epoch in batches(Sampling::Reshuffling, 4, 12, 30).chunks(3) {
             let mut seen: Vec<u32> = epoch.iter().flatten().copied().collect();
@@ -193,6 +213,7 @@ mod tests {
     #[test]
     fn impossible_batches_are_refused() {
         assert!(BatchSampler::new(Sampling::WithoutReplacement, 9, 8).is_err());
+        assert!(BatchSampler::new(Sampling::Poisson, 9, 8).is_err());
         assert!(BatchSampler::new(Sampling::WithReplacement, 9, 8).is_ok());
         let error = BatchSampler::new(Sampling::Reshuffling, 0, 8).unwrap_err();
         assert_eq!(error.to_string(), "the batch size is 0, expected a number from 1 to 8");

@@ -14,7 +14,7 @@ pub enum Method {
     GradientDescent,
     /// Stochastic gradient descent.
     Sgd {
-        /// Samples per step.
+        /// Samples per step: with Poisson sampling their mean number, by which sums are divided.
         batch_size: usize,
         /// How they are drawn.
         sampling: Sampling,
@@ -35,7 +35,8 @@ impl Method {
 /// checks in a row, with one check per epoch (every ⌈n/B⌉ steps; every step for gradient descent).
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StoppingRule {
-    /// Largest training loss `(1/2n) Σ r_i²` that counts.
+    /// Largest training loss that counts: `(1/2n) Σ r_i²`, or for another loss of the data its
+    /// mean above the [least](flatmin_models::Loss::least) value for the targets.
     pub loss: f64,
     /// Number of checks in a row.
     pub checks: u32,

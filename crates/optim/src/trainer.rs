@@ -271,7 +271,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
             let loss = if full {
                 mean_loss
             } else {
-                self.data.loss(self.model, &self.kernel.parameters())
+                self.data.excess_loss(self.model, &self.kernel.parameters())
             };
             loss <= stopping.loss
         };
@@ -287,7 +287,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
 }
 
 impl<'a, M: Trainable + ?Sized> Trainer<'a, M, Stream> {
-    /// A run whose batches are given: step t takes row t of `order`. The method must be SGD with
+    /// A run whose batches are given: step t takes batch t of `order`. The method must be SGD with
     /// the order's batch size; its sampling is not used.
     ///
     /// # Errors

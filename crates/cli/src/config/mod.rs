@@ -5,11 +5,13 @@
 
 mod data;
 mod document;
+mod loss;
 mod model;
 mod run;
 mod value;
 
 pub(crate) use self::data::{DataConfig, LabelledConfig, LabelledFiles, LabelledSource, Teacher};
+pub(crate) use self::loss::LossConfig;
 pub(crate) use self::run::{
     BatchesConfig, COMMENTED, Config, InitialConfig, MetricSteps, config, model,
 };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{DataConfig, DataSetting};
 use super::document::{ConfigError, Document, Section};
+use super::loss::{LossConfig, LossTable};
 use super::model::{ModelConfig, ModelTable};
 use super::value::{FilePath, MAX_SIZE, Positive, SamplingName, Size, TextOr, Whole};
 use crate::column::Column;
@@ -23,6 +24,9 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Most steps: they are also counted as floating-point numbers, which are exact up to 2⁵³.
 const MAX_STEPS: u64 = 1 << 53;
 
+/// The reason, after its name, why a column is refused for the squared loss.
+const CROSS_ENTROPY_ONLY: &str = ", which is for kind = \"cross-entropy\" in [loss] only";
+
 /// A configuration as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +37,7 @@ struct RunFile {
     initial: Option<TextOr<FilePath, InitialTable>>,
     order: Option<FilePath>,
     model: Option<ModelTable>,
+    loss: Option<LossTable>,
     optimizer: Option<OptimizerTable>,
     stopping: Option<TextOr<NoStopping, StoppingTable>>,
     metrics: Option<MetricsTable>,
@@ -124,6 +129,10 @@ pub(crate) struct Config {
     seed: Option<u64>,
     pub(crate) model: ModelConfig,
     pub(crate) data: DataConfig,
+    /// The default is left out of the digest, because runs have digests from before there was a
+    /// choice.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) loss: LossConfig,
     #[serde(skip)]
     pub(crate) test_data: Option<PathBuf>,
     pub(crate) initial: InitialConfig,
@@ -235,6 +244,7 @@ impl Config {
         let (root, folder) = (document.root(), path.parent().unwrap_or(Path::new("")));
         let model = ModelConfig::new(document, file.model)?;
         let data = DataConfig::new(document, file.data, &model, folder)?;
+        let loss = LossConfig::new(document, file.loss, &model, &data)?;
         let test_data = file.test_data.map(|FilePath(path)| folder.join(path));
         if !matches!(data, DataConfig::File(_)) {
             let reason = "goes with a file of data; with a table [data] set test_count there";
@@ -264,12 +274,16 @@ impl Config {
             DataConfig::Labelled(data) => data.has_test(),
         };
         let metrics = file.metrics.unwrap_or_default();
-        let metrics = metrics_config(document, metrics, &model, &optimizer, has_test)?;
+        let metrics = metrics_config(document, metrics, |column| {
+            refusal(column, &model, &optimizer, has_test)
+                .or_else(|| (!loss.has(column)).then(|| CROSS_ENTROPY_ONLY.to_owned()))
+        })?;
         let checkpoint_every = file.output.unwrap_or_default().checkpoint_every;
         Ok(Self {
             seed: file.seed.map(|Whole(seed)| seed),
             model,
             data,
+            loss,
             test_data,
             initial,
             stopping: stopping(file.stopping.as_ref(), order.is_some()),
@@ -430,9 +444,7 @@ fn stopping(
 fn metrics_config(
     document: &Document<'_>,
     table: MetricsTable,
-    model: &ModelConfig,
-    optimizer: &OptimizerConfig,
-    has_test: bool,
+    refusal: impl Fn(Column) -> Option<String>,
 ) -> Result<MetricsConfig, ConfigError> {
     let section = document.section("metrics");
     let steps = match (table.per_decade, table.every) {
@@ -454,11 +466,8 @@ fn metrics_config(
     }
     let mut columns: Vec<Column> = Vec::new();
     for column in named {
-        let refusal = if columns.contains(&column) {
-            Some(" twice".to_owned())
-        } else {
-            refusal(column, model, optimizer, has_test)
-        };
+        let refusal =
+            if columns.contains(&column) { Some(" twice".to_owned()) } else { refusal(column) };
         if let Some(reason) = refusal {
             let message = format!("columns holds {:?}{reason}", column.name());
             return Err(section.error("columns", &message));
@@ -479,7 +488,7 @@ fn refusal(
         _ if column.model_kind().is_some_and(|kind| kind != model.kind()) => {
             Some(format!(", which is for {} only", column.model_kind().unwrap_or_default()))
         }
-        Column::TestLoss if !has_test => {
+        Column::TestLoss | Column::TestAccuracy if !has_test => {
             Some(", but there is no test set: set test_data, or test_count in [data]".to_owned())
         }
         column if column.is_threshold() => {

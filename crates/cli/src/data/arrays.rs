@@ -5,10 +5,12 @@ use std::path::Path;
 use flatmin_arrays::ArrayFile;
 use flatmin_host::short;
 use flatmin_linalg::RowMatrix;
-use flatmin_models::Dataset;
+use flatmin_models::{Dataset, Loss};
 use flatmin_optim::BatchOrder;
 
+use crate::config::LossConfig;
 use crate::failure::Failure;
+use crate::limits::check_matrix;
 use crate::network::{Network, ParameterArray};
 use crate::words::shape_words;
 
@@ -20,8 +22,9 @@ fn array(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f64>), Fail
     Ok((array.shape().to_vec(), values))
 }
 
-/// A data set from the arrays `x` (n × d) and `y` (n, or n × k for k targets per sample).
-pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
+/// A data set from the arrays `x` (n × d) and `y` (n, or n × k for k targets per sample). With
+/// cross-entropy a `y` of n entries has the class of each sample.
+pub(crate) fn dataset(path: &Path, loss: LossConfig) -> Result<Dataset, Failure> {
     let (shape, values) = array(path, Some("x"))?;
     let [n, d] = shape[..] else {
         let found = shape_words(&shape);
@@ -44,9 +47,39 @@ pub(crate) fn dataset(path: &Path) -> Result<Dataset, Failure> {
             return Err(Failure::input(path, reason));
         }
     };
-    let targets = RowMatrix::new(n, outputs, targets)
-        .map_err(|error| Failure::input(path, format!("array \"y\": {error}")))?;
-    Dataset::with_outputs(inputs, &targets).map_err(Failure::at(path))
+    let class_count = loss.classes.filter(|_| loss.loss != Loss::Squared);
+    let data = if outputs == 1 && loss.loss != Loss::Squared {
+        let classes = classes(path, &targets)?;
+        let largest = classes.iter().max().map_or(0, |largest| largest + 1);
+        let class_count = class_count.unwrap_or(largest);
+        check_matrix(path, ("samples", n), ("classes", class_count))?;
+        Dataset::with_classes(inputs, &classes, class_count)
+    } else {
+        let targets = RowMatrix::new(n, outputs, targets)
+            .map_err(|error| Failure::input(path, format!("array \"y\": {error}")))?;
+        Dataset::with_outputs(inputs, &targets)
+    };
+    let data = data.and_then(|data| data.with_loss(loss.loss)).map_err(Failure::at(path))?;
+    if let Some(expected) = class_count.filter(|expected| *expected != data.output_dim()) {
+        let found = data.output_dim();
+        let reason = format!("array \"y\" has {found} columns, expected {expected}, one per class");
+        return Err(Failure::input(path, reason));
+    }
+    Ok(data)
+}
+
+/// The classes in the array `y`, counted from 0.
+fn classes(path: &Path, values: &[f64]) -> Result<Vec<usize>, Failure> {
+    let class = |(k, value): (usize, &f64)| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
+        let class = *value as u32;
+        if f64::from(class).total_cmp(&(value + 0.0)).is_eq() {
+            return Ok(class as usize);
+        }
+        let expected = "expected a class, a whole number from 0";
+        Err(Failure::input(path, format!("entry {k} of array \"y\" is {value}, {expected}")))
+    };
+    values.iter().enumerate().map(class).collect()
 }
 
 /// The parameters of a model, from arrays with the names and shapes that it expects.

@@ -6,7 +6,7 @@ use flatmin_models::Dataset;
 use flatmin_models::data::{Split, relu_dataset, sparse_linear_dataset};
 
 use super::{arrays, labelled};
-use crate::config::{Config, DataConfig, Teacher};
+use crate::config::{Config, DataConfig, LossConfig, Teacher};
 use crate::failure::Failure;
 use crate::limits::check_matrix;
 use crate::network::Network;
@@ -41,6 +41,9 @@ pub(crate) fn data_and_model(
             }
             let checked = config.model.check_dimensions(dim, train.output_dim());
             checked.map_err(Failure::at(path))?;
+            let with_loss =
+                |data: Dataset| data.with_loss(config.loss.loss).map_err(Failure::at(path));
+            let (train, test) = (with_loss(train)?, test.map(with_loss).transpose()?);
             Data { train, test }
         }
     };
@@ -50,11 +53,11 @@ pub(crate) fn data_and_model(
 
 /// Data from a file, and test data from another file if the configuration names one.
 fn from_files(file: &Path, config: &Config) -> Result<Data, Failure> {
-    let train = arrays::dataset(file)?;
+    let train = arrays::dataset(file, config.loss)?;
     let (dim, outputs) = (train.inputs().columns(), train.output_dim());
     config.model.check_dimensions(dim, outputs).map_err(Failure::at(file))?;
     let Some(file) = &config.test_data else { return Ok(Data { train, test: None }) };
-    let test = arrays::dataset(file)?;
+    let test = arrays::dataset(file, LossConfig { classes: Some(outputs), ..config.loss })?;
     for (name, found, expected) in
         [("x", test.inputs().columns(), dim), ("y", test.output_dim(), outputs)]
     {

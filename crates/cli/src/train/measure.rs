@@ -5,11 +5,13 @@ use flatmin_linalg::EigenError;
 use flatmin_models::Dataset;
 use flatmin_optim::Segment;
 use flatmin_theory::{
-    Batch, Gram, MinimumError, Optimizer, ThresholdError, ThresholdOptions, threshold_with,
+    Batch, Gram, LossError, MinimumError, Optimizer, ThresholdError, ThresholdOptions,
+    threshold_with,
 };
 use serde::{Serialize, Serializer};
 
 use crate::column::Column;
+use crate::gram::weighted_gram;
 use crate::network::Network;
 use crate::words::Number;
 
@@ -23,6 +25,8 @@ const RELATIVE_WIDTH: f64 = 1e-6;
 pub(crate) enum MeasureError {
     #[error(transparent)]
     Eigen(#[from] EigenError),
+    #[error(transparent)]
+    Loss(#[from] LossError),
     #[error(transparent)]
     Theory(#[from] ThresholdError),
 }
@@ -88,6 +92,8 @@ impl Measure<'_> {
                 None => self.train.loss(self.network, parameters),
             }),
             Column::TestLoss => self.test.map(|test| test.loss(self.network, parameters)),
+            Column::TrainAccuracy => Some(self.train.accuracy(self.network, parameters)),
+            Column::TestAccuracy => self.test.map(|test| test.accuracy(self.network, parameters)),
             Column::MaxGradientNorm => {
                 (since_last.steps > 0).then_some(since_last.max_gradient_norm)
             }
@@ -118,7 +124,10 @@ impl Measure<'_> {
         optimizer: &Optimizer,
         batch: &Batch,
     ) -> Result<Option<(f64, f64)>, MeasureError> {
-        let gram = self.network.gram(parameters, self.train.inputs());
+        let gram = match weighted_gram(self.network, parameters, self.train) {
+            Err(LossError::NotFinite { .. }) => return Ok(None),
+            gram => gram?,
+        };
         let outputs = self.train.output_dim();
         let gram = match Gram::from_means(gram).and_then(|gram| gram.with_outputs(outputs)) {
             Err(MinimumError::GramNotFinite { .. }) => return Ok(None),

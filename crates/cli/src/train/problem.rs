@@ -218,6 +218,8 @@ fn columns(config: &Config, has_test: bool) -> Vec<Column> {
     let kind = config.model.kind();
     let exists = |column: &Column| match column {
         Column::TestLoss => has_test,
+        Column::TestAccuracy if !has_test => false,
+        column if !config.loss.has(*column) => false,
         column => !column.is_threshold() && column.model_kind().is_none_or(|only| only == kind),
     };
     let all = || Column::value_variants().iter().copied().filter(exists).collect();

@@ -6,10 +6,11 @@
 //! (Pearlmutter 1994),
 //!
 //! ```text
-//! Ż_l = H_{l−1} V_lᵀ + Ḣ_{l−1} W_lᵀ + c_l,   Ḣ_l = σ'(Z_l) ∘ Ż_l,   δ̇_L = Ż_L,
+//! Ż_l = H_{l−1} V_lᵀ + Ḣ_{l−1} W_lᵀ + c_l,   Ḣ_l = σ'(Z_l) ∘ Ż_l,   δ̇_L = S Ż_L,
 //! Ṗ_l = δ̇_{l+1} W_{l+1} + δ_{l+1} V_{l+1},   δ̇_l = σ'(Z_l) ∘ Ṗ_l + (σ''(Z_l) ∘ P_l) ∘ Ż_l,
 //! ```
 //!
+//! where S, the Hessian of the losses in the outputs, is the identity for the squared loss,
 //! and the product with the Hessian has the part `δ̇_lᵀ H_{l−1} + δ_lᵀ Ḣ_{l−1}` for `W_l`. Without
 //! the terms that contain V in the backward pass, σ'' or δ, it is the product with the Gauss–Newton
 //! matrix.
@@ -21,8 +22,9 @@ use faer::{Accum, Mat, MatMut, MatRef};
 use flatmin_linalg::{RowMatrix, matmul};
 
 use super::network::{Layer, Mlp};
-use crate::dataset::{Dataset, subtract};
+use crate::dataset::Dataset;
 use crate::linearization::Linearization;
+use crate::loss::OutputLoss;
 use crate::model::{fill_upper, scaled_gram};
 
 /// A hidden layer on s samples, each matrix s × m.
@@ -44,7 +46,7 @@ pub(super) struct MlpLinearization<'a> {
     hidden: Vec<Hidden>,
     /// `δ_l` of every layer; the last one holds the residuals.
     deltas: Vec<Mat<f64>>,
-    residuals: Vec<f64>,
+    loss: OutputLoss,
 }
 
 /// The derivatives along a direction in the forward pass.
@@ -123,9 +125,8 @@ impl<'a> MlpLinearization<'a> {
         let inputs = data.inputs().as_mat().subrows(samples.start, samples.end - samples.start);
         let bends = !model.activation.is_piecewise_linear();
         let (mut hidden, outputs) = Hidden::forward(model, parameters, inputs);
-        let mut residuals = row_by_row(outputs.as_ref());
-        subtract(&mut residuals, data.targets_of(samples));
-        let k = model.output_count();
+        let loss = data.output_loss(samples, row_by_row(outputs.as_ref()));
+        let (residuals, k) = (loss.residuals(), model.output_count());
         let delta = Mat::from_fn(outputs.nrows(), k, |i, o| residuals[i * k + o]);
         let mut pulled = Vec::with_capacity(hidden.len());
         let deltas = backward(model, parameters, &hidden, delta, |product| {
@@ -137,7 +138,7 @@ impl<'a> MlpLinearization<'a> {
                 scale(&mut hidden.bends, &pulled);
             }
         }
-        Self { model, parameters, inputs, hidden, deltas, residuals }
+        Self { model, parameters, inputs, hidden, deltas, loss }
     }
 
     /// `H_{l−1}`, the input of layer l (from 0).
@@ -168,6 +169,16 @@ impl<'a> MlpLinearization<'a> {
         }
         let outputs = moved_layer(last, values.last());
         (Tangent { moved, values }, outputs)
+    }
+
+    /// `δ̇_L = S Ż_L`, s × k.
+    fn weigh(&self, outputs: Mat<f64>) -> Mat<f64> {
+        if self.loss.is_squared() {
+            return outputs;
+        }
+        let (k, mut rows) = (outputs.ncols(), row_by_row(outputs.as_ref()));
+        self.loss.multiply(&mut rows);
+        Mat::from_fn(outputs.nrows(), k, |i, o| rows[i * k + o])
     }
 
     /// Adds `Jᵀ δ̇`. If a tangent is given with its direction, also adds the other terms of the
@@ -306,8 +317,8 @@ impl fmt::Debug for MlpLinearization<'_> {
 }
 
 impl Linearization for MlpLinearization<'_> {
-    fn residuals(&self) -> &[f64] {
-        &self.residuals
+    fn output_loss(&self) -> &OutputLoss {
+        &self.loss
     }
 
     fn jvp(&self, vector: &[f64], product: &mut [f64]) {
@@ -330,12 +341,12 @@ impl Linearization for MlpLinearization<'_> {
     }
 
     fn add_gauss_newton_vector_product(&self, vector: &[f64], product: &mut [f64]) {
-        self.add_backward(self.tangent(vector).1, None, product);
+        self.add_backward(self.weigh(self.tangent(vector).1), None, product);
     }
 
     fn add_hessian_vector_product(&self, vector: &[f64], product: &mut [f64]) {
         let (tangent, outputs) = self.tangent(vector);
-        self.add_backward(outputs, Some((&tangent, vector)), product);
+        self.add_backward(self.weigh(outputs), Some((&tangent, vector)), product);
     }
 }
 

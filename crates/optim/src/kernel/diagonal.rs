@@ -54,6 +54,7 @@ impl<'a, E: Real> DiagonalKernel<'a, E> {
     ) -> Self {
         let input_dim = model.input_dim();
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         let stride = padded_for::<E>(input_dim);
         let (a, b) = model.split(parameters);
         Self {
@@ -77,6 +78,9 @@ impl<E: Real> Kernel for DiagonalKernel<'_, E> {
     }
 
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
+        if samples.len(self.data) == 0 {
+            return Step::default();
+        }
         self.arch.dispatch(DiagonalBatchStep { kernel: self, samples, update })
     }
 
@@ -166,7 +170,7 @@ impl<E: Real> WithSimd for DiagonalBatchStep<'_, '_, E> {
     fn with_simd<S: Simd>(self, simd: S) -> Step {
         let Self { kernel, samples, update } = self;
         let (stride, count) = (kernel.stride, samples.len(kernel.data));
-        let scale = 1.0 / count as f64;
+        let scale = samples.scale(kernel.data);
         let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
         let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
         let mut coefficients = GroupsMut::<S, E>::new(&mut kernel.coefficients);

@@ -61,7 +61,7 @@ impl<'a, M: Model + ?Sized> PlainKernel<'a, M> {
 impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
         let count = samples.len(self.data);
-        let scale = 1.0 / count as f64;
+        let scale = samples.scale(self.data);
         self.mean_gradient.fill(0.0);
         let mut loss = 0.0;
         for sample in (0..count).map(|position| samples.get(position)) {
@@ -69,11 +69,11 @@ impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
             self.model.output(&self.parameters, input, &mut self.output);
             self.model.gradient(&self.parameters, input, &mut self.sample_gradients);
             let targets = self.data.targets_of(sample..sample + 1);
+            let function = self.data.loss_function();
+            function.differentiate(scale, &mut self.output, targets, &mut loss);
             let gradients = self.sample_gradients.chunks_exact(self.parameters.len());
-            for ((output, target), gradient) in self.output.iter().zip(targets).zip(gradients) {
-                let residual = output - target;
-                loss += 0.5 * scale * residual * residual;
-                simd::axpy(scale * residual, gradient, &mut self.mean_gradient);
+            for (residual, gradient) in self.output.iter().zip(gradients) {
+                simd::axpy(*residual, gradient, &mut self.mean_gradient);
             }
         }
         let gradient_norm = simd::norm_squared(&self.mean_gradient).sqrt();

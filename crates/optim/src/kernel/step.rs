@@ -11,6 +11,15 @@ pub enum Samples<'s> {
     All,
     /// The samples with these indices. An index may occur more than once.
     Batch(&'s [u32]),
+    /// The samples of a batch whose number is random, as with [Poisson](crate::Sampling::Poisson)
+    /// sampling. Sums over them are divided by the batch size B and not by their number, so that
+    /// the gradient is right in the mean. An empty batch has the gradient zero.
+    Drawn {
+        /// Their indices.
+        batch: &'s [u32],
+        /// B, the mean number of samples.
+        batch_size: usize,
+    },
 }
 
 impl Samples<'_> {
@@ -18,7 +27,15 @@ impl Samples<'_> {
     pub(super) fn len(self, data: &Dataset) -> usize {
         match self {
             Self::All => data.sample_count(),
-            Self::Batch(batch) => batch.len(),
+            Self::Batch(batch) | Self::Drawn { batch, .. } => batch.len(),
+        }
+    }
+
+    /// The factor of the sums over these samples in the loss and its gradient.
+    pub(super) fn scale(self, data: &Dataset) -> f64 {
+        1.0 / match self {
+            Self::Drawn { batch_size, .. } => batch_size as f64,
+            samples => samples.len(data) as f64,
         }
     }
 
@@ -27,7 +44,7 @@ impl Samples<'_> {
     pub(super) fn get(self, position: usize) -> usize {
         match self {
             Self::All => position,
-            Self::Batch(batch) => batch[position] as usize,
+            Self::Batch(batch) | Self::Drawn { batch, .. } => batch[position] as usize,
         }
     }
 }
@@ -61,10 +78,11 @@ impl Update {
     }
 }
 
-/// The measurements of one step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The measurements of one step. The default is a step of plain SGD on no sample.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Step {
-    /// The loss of the batch before the step, `(1/2B) Σ r_i²`.
+    /// The loss of the batch before the step, `(1/2B) Σ ‖r_i‖²`; for another loss of the data its
+    /// mean above the [least](flatmin_models::Loss::least) value for the targets.
     pub loss: f64,
     /// The ℓ2 norm of the batch gradient before clipping.
     pub gradient_norm: f64,
@@ -106,8 +124,9 @@ impl Segment {
 
 /// A model being trained on a data set: its parameters, and the steps that move them.
 ///
-/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step. An index beyond the data
-/// causes a panic.
+/// The loss is `(1/2B) Σ ‖f(x_i) − y_i‖²` over the samples of a step, or `(1/B) Σ ℓ_i` if the data
+/// have [another loss](Dataset::with_loss). B is the number of samples, unless they are
+/// [drawn](Samples::Drawn). An index beyond the data causes a panic.
 pub trait Kernel: Send {
     /// One step on the samples `samples`.
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step;

@@ -239,9 +239,81 @@ def optimizers(model):
     return arrays
 
 
+# The names of `cross_entropy.npz`: label smoothing, and whether the labels are classes (or else
+# probabilities).
+CROSS_ENTROPIES = {"classes": (0.0, True), "smoothed": (0.1, True), "soft": (0.2, False)}
+CROSS_ENTROPY_STEPS = [1, 10, 50]
+
+
+class Classifier(Problem):
+    """A perceptron with three outputs, and `torch.nn.functional.cross_entropy` of them."""
+
+    def __init__(self, x, labels, smoothing, shapes, start):
+        self.x, self.labels, self.smoothing = torch.tensor(x), torch.tensor(labels), smoothing
+        self.function = MODELS["mlp"][1]
+        self.shapes, self.start = shapes, start
+
+    def outputs(self, parameters, x=None):
+        w1, b1, w2, b2, w3, b3 = self.split(parameters)
+        return self.function(self.x if x is None else x, w1, b1, w2, b2, w3.T, b3)
+
+    def loss(self, parameters, samples=None):
+        x, labels = self.x, self.labels
+        if samples is not None:
+            x, labels = x[samples], labels[samples]
+        outputs = self.outputs(parameters, x)
+        return torch.nn.functional.cross_entropy(outputs, labels, label_smoothing=self.smoothing)
+
+    def gauss_newton(self, parameters):
+        """(1/n) Σ J_iᵀ (diag π_i − π_i π_iᵀ) J_i."""
+        jacobian = torch.func.jacrev(self.outputs)(parameters)
+        p = torch.softmax(self.outputs(parameters), dim=1)
+        curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+        return torch.einsum("iap,iab,ibq->pq", jacobian, curvature, jacobian).numpy() / len(self.x)
+
+
+def cross_entropy():
+    """Steps on cross-entropy, with and without momentum, with label smoothing and soft labels."""
+    rng = np.random.default_rng(20261130)
+    n, learning_rate, momentum = 9, 0.2, 0.9
+    shapes = [(5, 4), (5,), (4, 5), (4,), (3, 4), (3,)]
+    start = np.concatenate([0.7 * rng.standard_normal(shape).ravel() for shape in shapes])
+    x, classes = rng.standard_normal((n, 4)), rng.integers(3, size=n)
+    soft = rng.dirichlet(np.ones(3), size=n)
+    arrays = {"x": x, "classes": classes, "soft": soft, "initial": start}
+    arrays |= {"learning_rate": np.float64(learning_rate), "momentum": np.float64(momentum)}
+    arrays["steps"] = np.array(CROSS_ENTROPY_STEPS)
+    last = CROSS_ENTROPY_STEPS[-1]
+    orders = {"gd": np.tile(np.arange(n), (last, 1))}
+    for run, batch_size in [("b1", 1), ("b4", 4)]:
+        order = np.stack([rng.choice(n, batch_size, replace=False) for _ in range(last)])
+        orders[run] = arrays[f"{run}_order"] = order
+    for name, (smoothing, is_classes) in CROSS_ENTROPIES.items():
+        labels = classes if is_classes else soft
+        problem = Classifier(x, labels, smoothing, shapes, start)
+        arrays[f"{name}_smoothing"] = np.float64(smoothing)
+        for run, order in orders.items():
+            for optimizer, settings in [("sgd", {}), ("momentum", {"momentum": momentum})]:
+                rates = [learning_rate / (5 if settings else 1)] * last
+                steps = list(train(problem, order, rates, np.inf, **settings))
+                path = np.stack([steps[step - 1][0] for step in CROSS_ENTROPY_STEPS])
+                key = f"{name}_{run}_{optimizer}"
+                arrays[key] = path
+                arrays[f"{key}_gradient_norms"] = np.array([norm for _, norm, _ in steps])
+                losses = [problem.loss(torch.tensor(at)).item() for at in [start, *path]]
+                arrays[f"{key}_losses"] = np.array(losses)
+        at = torch.tensor(arrays[f"{name}_b4_sgd"][-1])
+        arrays[f"{name}_outputs"] = problem.outputs(at).numpy()
+        arrays[f"{name}_gradient"] = torch.func.grad(problem.loss)(at).numpy()
+        arrays[f"{name}_hessian"] = torch.func.hessian(problem.loss)(at).numpy()
+        arrays[f"{name}_gauss_newton"] = problem.gauss_newton(at)
+    return arrays
+
+
 def main():
     makers = {case[0]: (lambda case=case: trajectory(*case)) for case in TRAJECTORIES}
     makers |= {f"optimizers_{model}": (lambda model=model: optimizers(model)) for model in MODELS}
+    makers["cross_entropy"] = cross_entropy
     wanted = [name for name in sys.argv[1:] if name in makers] or list(makers)
     worst = 0.0
     for name in wanted:

@@ -76,6 +76,7 @@ impl WithSimd for MlpBatchStep<'_, '_> {
                 gradient.biases.fill(0.0);
             }
         }
+        let scale = samples.scale(network.data);
         let (mut loss, mut squares) = (0.0, 0.0);
         let mut start = 0;
         while start < total {
@@ -85,7 +86,6 @@ impl WithSimd for MlpBatchStep<'_, '_> {
             let block = Block { network, inputs, count, is_dense };
             block.forward(simd, transposed, neurons);
             if let Some(top) = neurons.last_mut() {
-                let scale = 1.0 / total as f64;
                 loss += residuals(network.data, samples, start..start + count, scale, top);
             }
             squares += block.backward(simd, start > 0, neurons, gradients);
@@ -121,7 +121,7 @@ fn block_inputs<'b>(
     let (all, stride) = (&network.inputs, network.stride);
     match samples {
         Samples::All => &all[start * stride..][..count * stride],
-        Samples::Batch(batch) => {
+        Samples::Batch(batch) | Samples::Drawn { batch, .. } => {
             let rows = gathered.chunks_exact_mut(stride);
             for (row, sample) in rows.zip(&batch[start..start + count]) {
                 row.copy_from_slice(&all[*sample as usize * stride..][..stride]);
@@ -141,17 +141,14 @@ fn residuals(
     scale: f64,
     top: &mut Neurons,
 ) -> f64 {
-    let stride = padded(data.output_dim());
+    let (k, stride) = (data.output_dim(), padded(data.output_dim()));
     let rows = top.values.chunks_exact(stride).zip(top.deltas.chunks_exact_mut(stride));
     let mut loss = 0.0;
     for (position, (values, deltas)) in positions.zip(rows) {
         let sample = samples.get(position);
         let targets = data.targets_of(sample..sample + 1);
-        for ((delta, value), target) in deltas.iter_mut().zip(values).zip(targets) {
-            let residual = value - target;
-            loss += 0.5 * scale * residual * residual;
-            *delta = scale * residual;
-        }
+        deltas[..k].copy_from_slice(&values[..k]);
+        data.loss_function().differentiate(scale, &mut deltas[..k], targets, &mut loss);
     }
     loss
 }

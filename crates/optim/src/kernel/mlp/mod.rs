@@ -1,6 +1,6 @@
 //! Fused steps of the multilayer perceptron, `h_0 = x`, `h_l = σ(W_l h_{l−1} + b_l)`.
 //!
-//! With `δ_L` the residuals and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient with respect to
+//! With `δ_L` the residuals (or the gradient of another loss in the outputs) and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient with respect to
 //! `W_l` is `δ_l h_{l−1}ᵀ`, and with respect to `b_l` it is `δ_l`.
 //!
 //! Batch size 1 ([`single`]): the input layer, which is the largest where inputs are long, takes
@@ -90,7 +90,7 @@ impl Kernel for MlpKernel<'_> {
         let Self { arch, network, batch, .. } = self;
         let count = samples.len(network.data);
         if count == 0 {
-            return Step { loss: 0.0, gradient_norm: 0.0, clipped: false };
+            return Step::default();
         }
         let buffers = batch.take().filter(|buffers| buffers.fits(count));
         let make = || MlpBatchBuffers::new(&network.layers, network.stride, count);

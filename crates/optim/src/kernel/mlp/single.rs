@@ -93,12 +93,10 @@ impl WithSimd for MlpSingleSteps<'_, '_> {
         for (t, (&sample, &learning_rate)) in order.iter().zip(learning_rates).enumerate() {
             let targets = data.targets_of(sample as usize..sample as usize + 1);
             let mut loss = 0.0;
-            let top = &mut here[last];
-            for (o, target) in targets.iter().enumerate() {
-                let residual = top.values[o] - target;
-                loss += 0.5 * residual * residual;
-                top.deltas[o] = residual;
-            }
+            let Neurons { values, deltas, .. } = &mut here[last];
+            let (k, function) = (targets.len(), data.loss_function());
+            deltas[..k].copy_from_slice(&values[..k]);
+            function.differentiate(1.0, &mut deltas[..k], targets, &mut loss);
             let mut squares = 0.0;
             for (l, layer) in layers.iter().enumerate().rev() {
                 if activation == Activation::Relu && 0 < l && l < last {

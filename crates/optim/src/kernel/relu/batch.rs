@@ -88,6 +88,8 @@ impl<E: Real> ReluBatchBuffers<E> {
 pub(super) struct ReluBatchStep<'k, 'a, E: Real> {
     pub(super) network: &'k mut ReluNetwork<'a, E>,
     pub(super) buffers: &'k mut ReluBatchBuffers<E>,
+    /// The factor of the sums over the samples.
+    pub(super) scale: f64,
     pub(super) update: Update,
 }
 
@@ -96,7 +98,7 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Step {
-        let Self { network, buffers: batch, update } = self;
+        let Self { network, buffers: batch, scale, update } = self;
         let blocks = batch.targets.len() / E::LANES;
         batch.output_gradient.fill(E::ZERO);
         let mut loss = 0.0;
@@ -107,7 +109,8 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
             let chunk = rest.div_ceil(rest.div_ceil(CHUNK_SAMPLES / E::LANES));
             for b in 0..chunk {
                 batch.multiply(simd, network, first + b);
-                loss += batch.backward(simd, &network.output, first + b, [b, chunk]);
+                let block = Block { first, b, chunk, scale };
+                loss += batch.backward(simd, &network.output, block);
             }
             batch.sum_gradient(simd, network.hidden.columns, first, chunk);
             first += chunk;
@@ -121,6 +124,15 @@ impl<E: Real> WithSimd for ReluBatchStep<'_, '_, E> {
         simd::axpy(multiple, &batch.output_gradient, &mut network.output);
         Step { loss, gradient_norm, clipped }
     }
+}
+
+/// The `b`-th of `chunk` blocks of samples from block `first` on, and the factor 1/B of sums.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    first: usize,
+    b: usize,
+    chunk: usize,
+    scale: f64,
 }
 
 impl<E: Real> ReluBatchBuffers<E> {
@@ -140,26 +152,19 @@ impl<E: Real> ReluBatchBuffers<E> {
         .run(simd);
     }
 
-    /// Runs the backward pass of block `block` of the samples, which is the `b`-th of `chunk`
-    /// blocks.
+    /// Runs the backward pass of a block of the samples.
     ///
     /// Computes the residuals `r = Σ_j a_j σ(z_j) − y`, adds the terms of the block to
-    /// `∂a_j = (1/n) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/n) a_j r_i 1(z_ij > 0)`. Returns the
+    /// `∂a_j = (1/B) Σ_i σ(z_ij) r_i`, and writes `δ_ij = (1/B) a_j r_i 1(z_ij > 0)`. Returns the
     /// contribution of the block to the loss.
     #[inline(always)]
-    fn backward<S: Simd>(
-        &mut self,
-        simd: S,
-        output: &[E],
-        block: usize,
-        [b, chunk]: [usize; 2],
-    ) -> f64 {
+    fn backward<S: Simd>(&mut self, simd: S, output: &[E], block: Block) -> f64 {
+        let Block { first, b, chunk, scale } = block;
         let groups = output.len() / E::LANES;
         let output = Groups::<S, E>::new(output);
         let mut output_gradient = GroupsMut::<S, E>::new(&mut self.output_gradient);
         let mut deltas = GroupsMut::<S, E>::new(&mut self.deltas);
-        let scale = 1.0 / self.count as f64;
-        let targets = &self.targets[block * E::LANES..][..E::LANES];
+        let targets = &self.targets[(first + b) * E::LANES..][..E::LANES];
         let rows = self.z.chunks_exact(output.len() * E::LANES);
         let mut loss = 0.0;
         for (position, (z, target)) in rows.zip(targets).enumerate() {

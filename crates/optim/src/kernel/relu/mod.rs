@@ -54,6 +54,7 @@ impl<'a, E: Real> ReluKernel<'a, E> {
     ) -> Self {
         let (width, input_dim) = (model.width(), model.input_dim());
         assert_eq!(data.inputs().columns(), input_dim, "dimension of the inputs");
+        assert_eq!(data.output_dim(), model.output_dim(), "number of outputs");
         let (hidden, output) = model.split(parameters);
         let network = ReluNetwork {
             data,
@@ -76,12 +77,16 @@ impl<E: Real> Kernel for ReluKernel<'_, E> {
     fn step(&mut self, samples: Samples<'_>, update: Update) -> Step {
         let Self { arch, width, network, batch, .. } = self;
         let count = samples.len(network.data);
+        if count == 0 {
+            return Step::default();
+        }
+        let scale = samples.scale(network.data);
         let buffers = batch.take().filter(|buffers| buffers.count() == count);
         let buffers =
             buffers.unwrap_or_else(|| ReluBatchBuffers::new(count, *width, network.hidden.columns));
         let buffers = batch.insert(buffers);
         buffers.load(samples, network.data.targets(), &network.inputs);
-        arch.dispatch(ReluBatchStep { network, buffers, update })
+        arch.dispatch(ReluBatchStep { network, buffers, scale, update })
     }
 
     fn parameters(&self) -> Vec<f64> {

@@ -120,3 +120,36 @@ fn noise_floors_are_those_of_the_stationary_law() {
     }
     assert!(count >= 20, "{count}");
 }
+
+/// Gradient descent: the closed limits of S15.
+#[test]
+fn full_batches_have_the_limits_of_gradient_descent() {
+    let jacobian = RowMatrix::new(3, 2, vec![1.0, 0.5, -0.3, 2.0, 0.7, 0.1]).unwrap();
+    let minimum = Minimum::new(&jacobian).unwrap();
+    let largest = minimum.sharpness().lambda_max;
+    let all = Batch::new(3, flatmin_theory::Sampling::WithoutReplacement).unwrap();
+    let sgd = Optimizer::sgd();
+    let (beta, w) = (0.9, 0.05);
+    let heavy = sgd.momentum(beta).unwrap();
+    let nesterov = heavy.nesterov().unwrap();
+    let adam = heavy.dampening(beta).unwrap();
+    let limits = [
+        (sgd, 2.0 / largest),
+        (sgd.weight_decay(w).unwrap(), 2.0 / (largest + w)),
+        (sgd.decoupled_weight_decay(w).unwrap(), 2.0 / (largest + w)),
+        (heavy, 2.0 * (1.0 + beta) / largest),
+        (heavy.weight_decay(w).unwrap(), 2.0 * (1.0 + beta) / (largest + w)),
+        (nesterov, 2.0 * (1.0 + beta) / ((1.0 + 2.0 * beta) * largest)),
+        // 38/η of Cohen et al. (2022).
+        (adam, 38.0 / largest),
+        (
+            adam.decoupled_weight_decay(w).unwrap(),
+            // e + f = 2(1+Δ) with decay ηw: η(λ(1−β) + (1+β)w) = 2(1+β).
+            2.0 * (1.0 + beta) / ((1.0 - beta) * largest + (1.0 + beta) * w),
+        ),
+    ];
+    for (optimizer, expected) in limits {
+        let found = threshold(&minimum, &optimizer, &all).unwrap().midpoint();
+        assert!((found / expected - 1.0).abs() < 1e-12, "{optimizer}: {found} or {expected}");
+    }
+}

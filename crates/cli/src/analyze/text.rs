@@ -222,8 +222,9 @@ fn short_batch(text: &mut String, batch: &BatchAnalysis) {
     let _ = match short.edge {
         Some(edge) => writeln!(
             text,
-            "A data loader that reshuffles and keeps its short last batch of {last} is stable only up \
-             to {}{} ({} η*) with {}: see --sampling reshuffling and --drop-last.",
+            "A data loader that reshuffles and keeps its short last batch of {last} is stable {}up to \
+             {}{} ({} η*) with {}: see --sampling reshuffling and --drop-last.",
+            if edge.upper < batch.threshold.lower { "only " } else { "" },
             if edge.kind == Kind::Exact { "" } else { "about " },
             significant(edge.estimate, 4),
             times(edge.estimate / batch.threshold.estimate),

@@ -1,30 +1,37 @@
-//! The response of Nesterov momentum and of weight decay (S15).
+//! The response of any optimizer with a state of one or two numbers for each parameter (S15).
 //!
 //! Without batch noise the coordinate of a mode is a second-order filter of the gradients,
 //! `H(z) = (b₁ + n z)/(1 − t z + Δ z²)`, with t and Δ the trace and determinant of
-//! `F = A − ηλ b cᵀ` and `n = −cᵀ adj(A) b`: 0 for the heavy ball, −β for Nesterov. Both b₁ + n = 1
-//! here. With `e = 1 − t + Δ` and `f = 1 + t + Δ`, which are positive where the mean is stable, the
-//! covariance of two filters that are driven by the same noise is D/N, where
+//! `F = A − ηλ b cᵀ` and `n = −cᵀ adj(A) b`. With `e = 1 − t + Δ` and `f = 1 + t + Δ`, which are
+//! positive where the mean is stable, and `g = b₁ + n`, the covariance of two filters that are
+//! driven by the same noise is D/N, where
 //!
 //! ```text
 //! N = (1−Δ)(1−Δ')(e f' + e' f)/2 + ρ (x − x')²,      x = ηλ,
-//! D = 1 − ΔΔ' − b₁n [(1−Δ')e + (1−Δ)e'].
+//! D = g²(1 − ΔΔ') − b₁n [(1−Δ')e + (1−Δ)e'].
 //! ```
 //!
 //! By Sherman–Morrison `d_kl = N/(η² D) + (1−α) λ_kλ_l`. `docs/threshold.md` has the derivation.
+//! Everything is read off [`Optimizer::state_space`], so that a new optimizer needs nothing here.
 
 use crate::Optimizer;
 
 /// Bounds the roundings of a denominator, beyond the 8 of the heavy ball.
 pub(super) const ROUNDINGS: usize = 56;
 
-/// Heavy-ball or Nesterov momentum β, β = 0 included, with weight decay.
+/// The response of one optimizer. A of its state space is affine in η.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Filter {
-    momentum: f64,
-    is_nesterov: bool,
-    coupled_decay: f64,
-    decoupled_decay: f64,
+    /// b₁.
+    input: f64,
+    /// n.
+    zero: f64,
+    /// det A at η = 0, and its slope in η.
+    determinant: (f64, f64),
+    /// The slope of e in η at λ = 0, where e vanishes at η = 0.
+    rise: f64,
+    /// f at η = 0, and its slope in η at λ = 0.
+    fall: (f64, f64),
     /// 1 − α.
     mean_deficit: f64,
     pole: f64,
@@ -38,6 +45,8 @@ pub(in super::super) struct FilterModes {
     modes: Vec<Mode>,
     /// ρ.
     spread: f64,
+    /// g².
+    gain: f64,
     /// −b₁n.
     zero: f64,
     /// 1 − α.
@@ -58,13 +67,33 @@ struct Mode {
     fall: f64,
 }
 
+/// Trace and determinant of A, and `n = −cᵀ adj(A) b`.
+fn invariants(optimizer: &Optimizer, learning_rate: f64) -> [f64; 3] {
+    let system = optimizer.state_space(learning_rate);
+    let a = |i: usize, j: usize| system.transition.row(i)[j];
+    match system.input[..] {
+        [first, second] => {
+            let adjugate = a(1, 1) * first - a(0, 1) * second;
+            [a(0, 0) + a(1, 1), a(0, 0) * a(1, 1) - a(0, 1) * a(1, 0), -adjugate]
+        }
+        _ => [a(0, 0), 0.0, 0.0],
+    }
+}
+
 impl Filter {
     pub(super) fn new(optimizer: &Optimizer, mean_deficit: f64, lambda_max: f64) -> Self {
+        // So large that a difference quotient of affine functions loses no digit.
+        const FAR: f64 = (1_u64 << 40) as f64;
+        let [trace, determinant, zero] = invariants(optimizer, 0.0);
+        let [far_trace, far_determinant, _] = invariants(optimizer, FAR);
+        let [trace_slope, slope] =
+            [(far_trace - trace) / FAR, (far_determinant - determinant) / FAR];
         let mut filter = Self {
-            momentum: optimizer.momentum_coefficient(),
-            is_nesterov: optimizer.is_nesterov(),
-            coupled_decay: optimizer.coupled_decay(),
-            decoupled_decay: optimizer.decoupled_decay(),
+            input: optimizer.state_space(0.0).input[0],
+            zero,
+            determinant: (determinant, slope),
+            rise: slope - trace_slope,
+            fall: (1.0 + trace + determinant, trace_slope + slope),
             mean_deficit,
             pole: 0.0,
             margin: 0.0,
@@ -85,45 +114,42 @@ impl Filter {
         self.margin
     }
 
-    /// The slope in λ of the μ at which the mean of a mode turns unstable.
-    fn limit_slope(&self) -> f64 {
-        let beta = self.momentum;
-        (if self.is_nesterov { 1.0 + 2.0 * beta } else { 1.0 }) / (1.0 + beta)
-    }
-
     /// The least μ at which gradient descent is stable for a mode: f = 0 there.
     pub(super) fn descent_limit(&self, eigenvalue: f64) -> f64 {
-        self.limit_slope() * (eigenvalue + self.coupled_decay) + self.decoupled_decay
+        let (still, slope) = self.fall;
+        2.0 * (eigenvalue * (self.input - self.zero) - slope) / still
     }
 
     /// The modes of these eigenvalues at μ = pole + ν; the pole is that of `lambda_max`.
     pub(super) fn modes(&self, eigenvalues: &[f64], lambda_max: f64, nu: f64) -> FilterModes {
-        let beta = self.momentum;
         let rate = 2.0 / (self.pole + nu);
-        let (coupled, decoupled) = (self.coupled_decay, self.decoupled_decay);
-        let slope = self.limit_slope();
+        let gain = self.input + self.zero;
+        let (still, slope) = self.determinant;
+        let (fall, _) = self.fall;
+        let limit_slope = 2.0 * (self.input - self.zero) / fall;
         let mode = |value: f64| {
-            let pull = if self.is_nesterov { value + coupled } else { 0.0 };
-            let loss = 1.0 - beta + beta * rate * (decoupled + pull);
-            // e/η
-            let rise = value + coupled + (1.0 - beta) * decoupled;
-            // f/((1+β)η) = μ minus the limit of this mode.
-            let fall = (nu - self.margin) + slope * (lambda_max - value);
+            let loss = (1.0 - still) - rate * (slope + self.zero * value);
+            // e/η, and f/η by the distance to the limit of this mode.
+            let rise = self.rise + gain * value;
+            let distance = (nu - self.margin) + limit_slope * (lambda_max - value);
             Mode {
                 value,
                 loss,
                 at_one: rate * rise,
                 rise: loss * rise,
-                fall: 0.5 * loss * (1.0 + beta) * fall,
+                fall: 0.25 * loss * fall * distance,
             }
         };
-        let (spread, zero) = if self.is_nesterov {
-            (beta * beta * (1.0 - rate * decoupled * (1.0 + beta)), beta * (1.0 + beta))
-        } else {
-            (beta * (1.0 - rate * decoupled), 0.0)
-        };
-        let modes = eigenvalues.iter().copied().map(mode).collect();
-        FilterModes { modes, spread, zero, mean_deficit: self.mean_deficit }
+        // e, Δ and f are affine in x: ρ collects what (x − x')² multiplies.
+        let product =
+            (gain - self.zero) * ((still + rate * slope) * gain - self.zero * rate * self.rise);
+        FilterModes {
+            modes: eigenvalues.iter().copied().map(mode).collect(),
+            spread: product + self.zero * gain,
+            gain: gain * gain,
+            zero: -self.input * self.zero,
+            mean_deficit: self.mean_deficit,
+        }
     }
 }
 
@@ -134,7 +160,8 @@ impl FilterModes {
             mode.rise * other.fall + other.rise * mode.fall + self.spread * difference * difference;
         // 1 − ΔΔ' without cancellation.
         let memory = mode.loss + other.loss * (1.0 - mode.loss);
-        let gain = memory + self.zero * (other.loss * mode.at_one + mode.loss * other.at_one);
+        let gain =
+            self.gain * memory + self.zero * (other.loss * mode.at_one + mode.loss * other.at_one);
         numerator / gain + self.mean_deficit * mode.value * other.value
     }
 
@@ -206,6 +233,34 @@ mod tests {
                         let error = (found / expected - 1.0).abs();
                         assert!(error < 1e-9, "{optimizer}, μ = {mu}, ({k}, {l}): {error}");
                     }
+                }
+            }
+        }
+    }
+
+    /// `N/D = φ(x) + φ(x') − xx' − β⁴(1−β²)(xx'/uu')[1 + (1+z)(1+z')/(1−zz')]`, from which
+    /// `docs/threshold.md` proves that W is positive semidefinite for Nesterov momentum.
+    #[test]
+    fn the_denominator_of_nesterov_is_conditionally_negative_definite() {
+        for beta in [0.1, 0.5, 0.9, 0.99] {
+            let optimizer = Optimizer::sgd().momentum(beta).unwrap().nesterov().unwrap();
+            let noise = Noise { coefficient: 1.0, mean_deficit: 0.0 };
+            // λ = 0 gives φ; μ = 2 makes η = 1.
+            let values = [0.0, 0.3, 0.7, 1.0];
+            let response = Response::new(&values, noise, &optimizer);
+            let Modes::Filter(modes) = response.modes(2.0 - response.pole()) else { panic!() };
+            let d = |k: usize, l: usize| modes.between(k, &modes, l);
+            let square = beta * beta;
+            let u = |x: f64| 1.0 - square + beta * (1.0 + beta - square) * x;
+            let z = |x: f64| square * beta * x / u(x);
+            for k in 1..4 {
+                for l in 1..4 {
+                    let (x, y) = (values[k], values[l]);
+                    let series = (1.0 + z(x)) * (1.0 + z(y)) / (1.0 - z(x) * z(y));
+                    let kernel = square * square * (1.0 - square) * x * y / (u(x) * u(y));
+                    let expected = d(k, 0) + d(0, l) - x * y - kernel * (1.0 + series);
+                    let error = (d(k, l) - expected).abs();
+                    assert!(error < 1e-12 * (1.0 + d(k, k)), "β = {beta}: {error}");
                 }
             }
         }

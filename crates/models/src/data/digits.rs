@@ -120,6 +120,9 @@ pub struct Digits {
 }
 
 /// The digits. They are decompressed and checked at the first call.
+///
+/// # Errors
+/// [`DigitsError`] when the data inside of the crate is damaged.
 pub fn digits() -> Result<&'static Digits, DigitsError> {
     static DIGITS: OnceLock<Result<Digits, DigitsError>> = OnceLock::new();
     DIGITS.get_or_init(|| Digits::from_gzip(FILE)).as_ref().map_err(Clone::clone)

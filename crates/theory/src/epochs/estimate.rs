@@ -224,7 +224,7 @@ impl<'a> Populations<'a> {
     /// The quantile of Student's distribution for the confidence, by its expansion in 1/degrees.
     fn quantile(&self) -> f64 {
         let (z, degrees) =
-            (1.959_963_984_540_054_f64, (NODES as usize * (self.options.populations - 1)) as f64);
+            (1.959_963_984_540_054_f64, NODES as f64 * (self.options.populations - 1) as f64);
         let (cube, fifth) = (z.powi(3), z.powi(5));
         z + (cube + z) / (4.0 * degrees)
             + (5.0 * fifth + 16.0 * cube + 3.0 * z) / (96.0 * degrees * degrees)
@@ -274,7 +274,9 @@ impl<'a> Population<'a> {
         for state in &mut self.states {
             let norm = simd::norm_squared(state).sqrt();
             if norm > 0.0 {
-                state.iter_mut().for_each(|value| *value /= norm);
+                for value in state.iter_mut() {
+                    *value /= norm;
+                }
             }
         }
     }

@@ -5,12 +5,11 @@
 //! batches b ⊂ I that may have come last. `S(all)` is T.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par, Scale};
+use faer::{Accum, Mat, Scale};
 
-use flatmin_linalg::simd;
+use flatmin_linalg::{matmul, simd};
 
 use super::step::{Epoch, Step};
 
@@ -25,6 +24,12 @@ const MAX_NUMBERS: f64 = 5e7;
 
 /// The largest dimension of a Krylov space.
 const DIRECTIONS: usize = 20;
+
+/// The least number of Krylov spaces for one growth.
+const LEAST_RESTARTS: usize = 6;
+
+/// The accuracy of a growth near 1.
+const ACCURACY: f64 = 1e-13;
 
 /// The largest number of Krylov spaces for one growth.
 const MAX_RESTARTS: usize = 60;
@@ -50,7 +55,7 @@ type Set = u64;
 /// places.
 type Level = Vec<Vec<(usize, usize)>>;
 
-/// The A_b of every batch b at one learning rate.
+/// The `A_b` of every batch b at one learning rate.
 type Operators = Vec<Mat<f64>>;
 
 impl<'a> Exact<'a> {
@@ -86,18 +91,21 @@ impl<'a> Exact<'a> {
         })
     }
 
-    /// The logarithm of the spectral radius of T at a learning rate, by Arnoldi's method to this
-    /// accuracy. T keeps the cone of positive semidefinite matrices, so that its spectral radius is
-    /// an eigenvalue.
-    pub(super) fn log_growth(&self, learning_rate: f64, accuracy: f64) -> f64 {
+    /// The logarithm of the spectral radius of T at a learning rate, to a few per cent or to
+    /// [`ACCURACY`], by Arnoldi's method. T keeps the cone of positive semidefinite matrices, so
+    /// that its spectral radius is an eigenvalue.
+    pub(super) fn log_growth(&self, learning_rate: f64) -> f64 {
         let operators = self.operators(learning_rate);
         let mut moments = self.moments.borrow().clone();
         let mut growth = f64::INFINITY;
-        for _ in 0..MAX_RESTARTS {
+        for restart in 1..=MAX_RESTARTS {
             let Some(ritz) = self.ritz_pair(&operators, &moments) else { break };
             growth = ritz.value;
             moments = ritz.vector;
-            if !growth.is_finite() || ritz.residual <= accuracy * growth {
+            // A direction that begins to grow takes a few Krylov spaces to show.
+            let is_decided = ritz.residual <= 0.02 * (growth - 1.0).abs();
+            let is_exact = ritz.residual <= ACCURACY * growth;
+            if !growth.is_finite() || is_exact || (restart >= LEAST_RESTARTS && is_decided) {
                 break;
             }
         }
@@ -157,11 +165,10 @@ impl<'a> Exact<'a> {
     /// The learning rate between a stable and an unstable one at which the spectral radius is 1, by
     /// false positions.
     pub(super) fn root(&self, stable: f64, unstable: f64) -> f64 {
-        const ACCURACY: f64 = 1e-13;
         const MAX_STEPS: usize = 90;
         let (mut low, mut high) = (stable, unstable);
-        let mut at_low = self.log_growth(low, ACCURACY);
-        let mut at_high = self.log_growth(high, ACCURACY);
+        let mut at_low = self.log_growth(low);
+        let mut at_high = self.log_growth(high);
         for step in 0..MAX_STEPS {
             if high - low <= 1e-12 * high {
                 break;
@@ -170,7 +177,7 @@ impl<'a> Exact<'a> {
             // become the slowest ones.
             let share = if step % 3 == 2 { 0.5 } else { at_low / (at_low - at_high) };
             let middle = low + share.clamp(1e-3, 1.0 - 1e-3) * (high - low);
-            let value = self.log_growth(middle, ACCURACY);
+            let value = self.log_growth(middle);
             if value.abs() <= 4.0 * ACCURACY {
                 return middle;
             }
@@ -210,11 +217,10 @@ impl<'a> Exact<'a> {
                 let mut accumulate = Accum::Replace;
                 for &(batch, set) in ways {
                     let before = before.last().map_or(moments, |sets| &sets[set]);
-                    let operator = &operators[batch];
-                    // Small matrices: faer's own product packs nothing.
-                    matmul(half.as_mut(), Accum::Replace, operator, before, 1.0, Par::Seq);
-                    let factor = 1.0 / ways.len() as f64;
-                    matmul(sum.as_mut(), accumulate, &half, operator.transpose(), factor, Par::Seq);
+                    let operator = operators[batch].as_ref();
+                    matmul(half.as_mut(), Accum::Replace, operator, before.as_ref(), 1.0);
+                    let weight = 1.0 / ways.len() as f64;
+                    matmul(sum.as_mut(), accumulate, half.as_ref(), operator.transpose(), weight);
                     accumulate = Accum::Add;
                 }
             }
@@ -231,12 +237,12 @@ impl<'a> Exact<'a> {
 
 /// The batches of epochs of n samples with these sizes, and the sets that they use up.
 fn plan(n: usize, sizes: &[usize]) -> (Vec<(Set, usize)>, Vec<Level>) {
-    let (mut batches, mut places) = (Vec::new(), HashMap::new());
-    let mut before: HashMap<Set, usize> = HashMap::from([(0, 0)]);
+    let (mut batches, mut places) = (Vec::new(), BTreeMap::new());
+    let mut before: BTreeMap<Set, usize> = BTreeMap::from([(0, 0)]);
     let (mut levels, mut used) = (Vec::new(), 0);
     for &size in sizes {
         used += size;
-        let (mut level, mut sets) = (Level::new(), HashMap::new());
+        let (mut level, mut sets) = (Level::new(), BTreeMap::new());
         for_subsets(full(n), used, &mut |set| {
             let mut ways = Vec::new();
             for_subsets(set, size, &mut |batch| {

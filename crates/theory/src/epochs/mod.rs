@@ -2,7 +2,7 @@
 //!
 //! An epoch is a random order π of the samples, cut into batches; the last one may be short and
 //! counts with its own size. The second moments of the state after an epoch are
-//! `T(P) = E_π[A_π P A_πᵀ]`, where A_π is the product of the steps of the batches: the epochs are
+//! `T(P) = E_π[A_π P A_πᵀ]`, where `A_π` is the product of the steps of the batches: the epochs are
 //! stable where the spectral radius of T is at most 1.
 //!
 //! - [`exact`] computes T by a recursion over the sets of samples that an epoch has used so far.
@@ -29,10 +29,6 @@ use crate::{
 
 /// The relative step of the scan for the first unstable learning rate.
 const SCAN: f64 = 1.05;
-
-/// The accuracy of exact growths in the scan. A Ritz value may settle at the growth of another
-/// direction first.
-const SCAN_ACCURACY: f64 = 1e-10;
 
 /// The relative accuracy of an exact edge.
 const EXACT_WIDTH: f64 = 1e-10;
@@ -140,17 +136,15 @@ pub fn epoch_edge(
     let (undamped, factor) = optimizer.undamped();
     let step = Step::new(undamped.for_power_of_two(unit));
     let start = epoch.safe_rate(&step);
-    let edge = match Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed) {
-        Some(exact) => {
-            let (stable, unstable) = scan(start, |rate| exact.log_growth(rate, SCAN_ACCURACY))?;
-            let estimate = exact.root(stable, unstable);
-            let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
-            EpochEdge { lower, upper, estimate, confidence: None }
-        }
-        None => {
-            let root = likely_moments(minimum, batch.size(), options.parallelism)?;
-            Populations::new(&epoch, &step, *options, &root).edge(start)?
-        }
+    let exact = Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed);
+    let edge = if let Some(exact) = exact {
+        let (stable, unstable) = scan(start, |rate| exact.log_growth(rate))?;
+        let estimate = exact.root(stable, unstable);
+        let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
+        EpochEdge { lower, upper, estimate, confidence: None }
+    } else {
+        let root = likely_moments(minimum, batch.size(), options.parallelism)?;
+        Populations::new(&epoch, &step, *options, &root).edge(start)?
     };
     let rate = |scaled: f64| unit.times(scaled / factor);
     let EpochEdge { lower, upper, estimate, confidence } = edge;

@@ -59,7 +59,7 @@ impl<'a> Epoch<'a> {
         (sample * self.outputs..(sample + 1) * self.outputs).map(move |row| rows.row(row))
     }
 
-    /// A learning rate at which every step of plain SGD is a contraction: 2/λ_max of the worst
+    /// A learning rate at which every step of plain SGD is a contraction: `2/λ_max` of the worst
     /// batch that can be drawn, or less. With momentum a guess, which a scan lowers if need be.
     pub(super) fn safe_rate(&self, step: &Step) -> f64 {
         let square = |sample| self.rows_of(sample).map(simd::norm_squared).sum::<f64>();

@@ -300,3 +300,46 @@ impl MomentMap {
         Ok(search.try_run(|rate| self.is_stable(rate))?.1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::RowMatrix;
+    use flatmin_theory::{Batch, Optimizer, Sampling};
+
+    use super::{MomentMap, Recursion, batch_models, enumerated_threshold};
+
+    fn batch(size: usize, sampling: Sampling) -> Batch {
+        Batch::new(size, sampling).unwrap()
+    }
+
+    #[test]
+    fn orthogonal_rows_turn_with_the_largest() {
+        let rows = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0]).unwrap();
+        let single = batch(1, Sampling::WithoutReplacement);
+        let models = batch_models(&rows, 1, &[], single).unwrap();
+        assert!((enumerated_threshold(&models).unwrap() - 0.5).abs() < 1e-14);
+    }
+
+    #[test]
+    fn momentum_without_noise_turns_at_its_known_edge() {
+        let rows = RowMatrix::new(2, 1, vec![1.0, 1.0]).unwrap();
+        let models = batch_models(&rows, 1, &[], batch(2, Sampling::WithoutReplacement)).unwrap();
+        let heavy_ball = Optimizer::sgd().momentum(0.5).unwrap();
+        for (optimizer, edge) in [(heavy_ball, 3.0), (heavy_ball.nesterov().unwrap(), 1.5)] {
+            let recursion = Recursion { optimizer: &optimizer, preconditioner: &[1.0] };
+            let found = MomentMap::new(&recursion, &models).threshold(1.0).unwrap();
+            assert!((found - edge).abs() < 1e-12, "{optimizer}: {found}");
+        }
+    }
+
+    #[test]
+    fn two_opposite_targets_leave_a_known_variance() {
+        // δ' = (1 − η)δ ± η, so that E δ² = η/(2 − η).
+        let rows = RowMatrix::new(2, 1, vec![1.0, 1.0]).unwrap();
+        let single = batch(1, Sampling::WithReplacement);
+        let models = batch_models(&rows, 1, &[1.0, -1.0], single).unwrap();
+        let recursion = Recursion { optimizer: &Optimizer::sgd(), preconditioner: &[1.0] };
+        let (mean, covariance) = recursion.stationary(0.5, &models, &[0.0]);
+        assert!(mean[0].abs() < 1e-15 && (covariance[(0, 0)] - 1.0 / 3.0).abs() < 1e-15);
+    }
+}

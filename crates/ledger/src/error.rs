@@ -1,7 +1,7 @@
 //! The reasons why a statement cannot be checked on an instance.
 
 use flatmin_linalg::EigenError;
-use flatmin_theory::{BatchError, MinimumError, OptimizerError, ThresholdError};
+use flatmin_theory::{BatchError, LossError, MinimumError, OptimizerError, ThresholdError};
 
 use crate::basis_pursuit::BasisPursuitError;
 
@@ -18,6 +18,9 @@ pub enum LedgerError {
     /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// The output Hessians of an instance are not those of a convex loss.
+    #[error(transparent)]
+    Loss(#[from] LossError),
     /// The optimizer settings of an instance contradict each other or are out of range.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

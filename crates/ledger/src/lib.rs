@@ -16,8 +16,9 @@ pub use families::minimum::MinimumInstance;
 pub use families::network::{NetworkInstance, StepInstance};
 pub use statement::{AnyTrial, Checked, Form, Instance, Statement, Trial};
 pub use statements::{
-    DiagonalInstance, DiagonalStepInstance, InterpolationInstance, MomentumInstance,
-    OutputsInstance, RecoveryInstance, ReluInstance, ReluStepInstance, STATEMENTS, SampleInstance,
-    UnknownStatement, diagonal_norm_checks, rademacher_bound, relu_norm_checks, statement,
+    DiagonalInstance, DiagonalStepInstance, EpochInstance, InterpolationInstance, Loss,
+    LossInstance, MomentumInstance, NoiseFloorInstance, OptimizerInstance, OutputsInstance,
+    RecoveryInstance, ReluInstance, ReluStepInstance, STATEMENTS, SampleInstance, UnknownStatement,
+    diagonal_norm_checks, rademacher_bound, relu_norm_checks, statement,
 };
 pub use verify::{Attained, Tally, Verification, verify};

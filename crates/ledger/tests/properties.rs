@@ -6,14 +6,15 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 
 use flatmin_ledger::{
-    DiagonalInstance, Form, Instance, InterpolationInstance, LedgerError, MinimumInstance,
-    MomentumInstance, NetworkInstance, OutputsInstance, RecoveryInstance, STATEMENTS,
-    SampleInstance, Statement, StepInstance, TOLERANCE, statement, verify,
+    DiagonalInstance, EpochInstance, Form, Instance, InterpolationInstance, LedgerError, Loss,
+    LossInstance, MinimumInstance, MomentumInstance, NetworkInstance, NoiseFloorInstance,
+    OptimizerInstance, OutputsInstance, RecoveryInstance, STATEMENTS, SampleInstance, Statement,
+    StepInstance, TOLERANCE, statement, verify,
 };
 use flatmin_linalg::{RowMatrix, Stream, stream};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
-use flatmin_theory::{Batch, Sampling};
+use flatmin_theory::{Batch, Optimizer, Sampling};
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any};
 use proptest::test_runner::{TestCaseError, TestRunner};
 use proptest::{collection, prop_assert, prop_oneof, sample};
@@ -144,6 +145,93 @@ fn momentum() -> impl Strategy<Value = BoxedInstance> {
         })
 }
 
+/// Batches drawn independently in any way.
+fn independent(sample_count: usize) -> impl Strategy<Value = Batch> {
+    let poisson = (1..=sample_count).prop_map(|size| Batch::new(size, Sampling::Poisson).unwrap());
+    prop_oneof![2 => batch(sample_count), 1 => poisson]
+}
+
+/// A matrix of entries, divided by the largest.
+fn unit_matrix(rows: usize, columns: usize) -> impl Strategy<Value = RowMatrix> {
+    collection::vec(entry(), rows * columns).prop_map(move |values| {
+        let largest = values.iter().fold(f64::MIN_POSITIVE, |most, value| most.max(value.abs()));
+        let values = values.iter().map(|value| value / largest).collect();
+        RowMatrix::new(rows, columns, values).unwrap()
+    })
+}
+
+/// Momentum of three kinds, and decay of two.
+fn optimizer() -> impl Strategy<Value = Optimizer> {
+    let decay = prop_oneof![Just(0.0), 1e-3..1.0_f64];
+    (prop_oneof![Just(0.0), 0.05..0.95_f64], 0..3_u8, decay, any::<bool>()).prop_map(
+        |(momentum, kind, decay, is_coupled)| {
+            let sgd = Optimizer::sgd().momentum(momentum).unwrap();
+            let optimizer = match kind {
+                0 => sgd,
+                1 if momentum > 0.0 => sgd.nesterov().unwrap(),
+                _ => sgd.dampening(momentum).unwrap(),
+            };
+            let decayed = if is_coupled {
+                optimizer.weight_decay(decay)
+            } else {
+                optimizer.decoupled_weight_decay(decay)
+            };
+            decayed.unwrap()
+        },
+    )
+}
+
+fn optimizers() -> impl Strategy<Value = BoxedInstance> {
+    (1..=3_usize, 0..=2_usize)
+        .prop_flat_map(|(columns, more)| {
+            let (rows, diagonal) = (columns + more, collection::vec(0.2..5.0_f64, columns));
+            (unit_matrix(rows, columns), independent(rows), optimizer(), diagonal)
+        })
+        .prop_map(|(jacobian, batch, optimizer, preconditioner)| {
+            boxed(OptimizerInstance { jacobian, batch, optimizer, preconditioner })
+        })
+}
+
+fn losses() -> impl Strategy<Value = BoxedInstance> {
+    (1..=3_usize, 1..=3_usize, 1..=3_usize)
+        .prop_flat_map(|(samples, outputs, columns)| {
+            let rows = samples * outputs;
+            let logits = unit_matrix(samples, outputs);
+            let roots = unit_matrix(rows, outputs);
+            (unit_matrix(rows, columns), logits, roots, any::<bool>(), independent(samples))
+        })
+        .prop_map(|(jacobian, logits, roots, is_general, batch)| {
+            let loss = match logits.columns() {
+                _ if is_general => Loss::General(roots),
+                1 => Loss::Logistic(logits.values().to_vec()),
+                _ => Loss::Softmax(logits),
+            };
+            boxed(LossInstance::new(jacobian, loss, batch).unwrap())
+        })
+}
+
+fn noise_floors() -> impl Strategy<Value = BoxedInstance> {
+    (1..=2_usize, 1..=2_usize, 1..=4_usize, 0.05..0.95_f64)
+        .prop_flat_map(|(columns, outputs, samples, share)| {
+            let rows = samples * outputs;
+            let residuals = collection::vec(-2.0..2.0_f64, rows);
+            let settings = (optimizer(), independent(samples));
+            (Just((outputs, share)), unit_matrix(rows, columns), residuals, settings)
+        })
+        .prop_map(|((outputs, share), jacobian, residuals, (optimizer, batch))| {
+            let rows = (jacobian, outputs);
+            boxed(NoiseFloorInstance::new(rows, residuals, optimizer, batch, share).unwrap())
+        })
+}
+
+fn epochs() -> impl Strategy<Value = BoxedInstance> {
+    (1..=3_usize)
+        .prop_flat_map(|samples| (unit_matrix(samples, 2), 1..=samples, any::<bool>()))
+        .prop_map(|(jacobian, size, drops_last)| {
+            boxed(EpochInstance::new(jacobian, size, drops_last).unwrap())
+        })
+}
+
 fn relu_step() -> impl Strategy<Value = BoxedInstance> {
     (1..=4_usize, 1..=4_usize, prop_oneof![Just(0.0), 1e-3..10.0_f64])
         .prop_flat_map(|(width, dim, rate)| {
@@ -198,11 +286,15 @@ fn interpolation() -> impl Strategy<Value = BoxedInstance> {
 }
 
 /// Hand-made strategies for the instance types, with the degenerate cases that are hard.
-fn families() -> [BoxedStrategy<BoxedInstance>; 10] {
+fn families() -> [BoxedStrategy<BoxedInstance>; 14] {
     [
         minimum().boxed(),
         momentum().boxed(),
         outputs().boxed(),
+        optimizers().boxed(),
+        losses().boxed(),
+        noise_floors().boxed(),
+        epochs().boxed(),
         relu().boxed(),
         relu_step().boxed(),
         inputs_of_a_class().boxed(),

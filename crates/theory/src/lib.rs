@@ -22,7 +22,8 @@
 //! - [`Minimum`]: a minimum with zero loss of a network with one output or several, from its
 //!   Jacobian, from blocks of its columns ([`GramSum`]), or from its [`Gram`] matrix;
 //! - [`Optimizer`]: SGD with momentum and weight decay, in PyTorch's conventions;
-//! - [`Batch`]: batch size and [`Sampling`], and the noise coefficient that they give.
+//! - [`Batch`]: batch size and [`Sampling`], and the [`Noise`] that they give;
+//! - [`OutputHessians`]: a loss other than the squared one; [`Preconditioner`]: that of Adam.
 //!
 //! Questions:
 //!
@@ -30,13 +31,15 @@
 //!   [`lyapunov_function`], which decays exactly below it;
 //! - [`bounds()`]: every necessary and sufficient condition, as the learning rate up to which it
 //!   holds;
+//! - [`epoch_edge`]: the edge of reshuffled epochs, as data loaders draw them;
+//! - [`noise_floor`]: the training loss that SGD settles at where residuals do not vanish;
 //! - [`alignment()`]: the alignment of the noise of SGD with the curvature;
 //! - [`dense_threshold`]: the exact threshold of a small minimum, by its plain definition;
 //! - [`LinearisedSgd`]: the random dynamics near a minimum with one output, with [`SecondMoments`]
 //!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`]
 //!   (single runs).
 //!
-//! The statements S1–S14 that the documentation cites are in `docs/theory.md`. Nothing in the crate
+//! The statements S1–S21 that the documentation cites are in `docs/theory.md`. Nothing in the crate
 //! depends on the way in which a minimum was found. The feature `serde` makes [`Optimizer`] and
 //! [`Sampling`] serialisable.
 

@@ -64,3 +64,23 @@ pub fn noise_floor(
         NoiseFloor { training_loss: still + excess, excess }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::RowMatrix;
+
+    use super::noise_floor;
+    use crate::{Batch, Minimum, Optimizer, Sampling};
+
+    #[test]
+    fn noise_that_misses_what_grows_has_no_floor_either() {
+        let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 3.0]).unwrap();
+        let minimum = Minimum::new(&jacobian).unwrap();
+        let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+        let floor = |rate: f64| {
+            noise_floor(&minimum, &Optimizer::sgd(), &batch, rate, &[1.0, 0.0]).unwrap()
+        };
+        // η* = 2/9 by the second sample, whose residual is zero.
+        assert!(floor(0.22).is_some() && floor(0.23).is_none());
+    }
+}

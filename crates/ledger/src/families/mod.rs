@@ -8,8 +8,11 @@ pub(crate) mod interpolator;
 pub(crate) mod minimum;
 pub(crate) mod monte_carlo;
 pub(crate) mod network;
+pub(crate) mod perron_form;
 pub(crate) mod relu;
 pub(crate) mod second_moments;
+pub(crate) mod small;
+pub(crate) mod steps;
 pub(crate) mod trained;
 
 /// The source of the statements that the ledger began with.

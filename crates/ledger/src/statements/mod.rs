@@ -7,24 +7,34 @@
 mod alignment;
 mod bounds;
 mod complexity;
+mod contraction;
 mod diagonal_norms;
 mod diagonal_step;
+mod epochs;
 mod exact_threshold;
 mod gradient_descent;
 mod interpolation;
+mod losses;
 mod lyapunov;
 mod momentum;
+mod noise_floor;
+mod optimizers;
 mod outputs;
 mod perron;
 mod recovery;
 mod relu_norms;
 mod relu_step;
+mod samplings;
 
 pub use complexity::{SampleInstance, rademacher_bound};
 pub use diagonal_norms::{DiagonalInstance, diagonal_norm_checks};
 pub use diagonal_step::DiagonalStepInstance;
+pub use epochs::EpochInstance;
 pub use interpolation::InterpolationInstance;
+pub use losses::{Loss, LossInstance};
 pub use momentum::MomentumInstance;
+pub use noise_floor::NoiseFloorInstance;
+pub use optimizers::OptimizerInstance;
 pub use outputs::OutputsInstance;
 pub use recovery::RecoveryInstance;
 pub use relu_norms::{ReluInstance, relu_norm_checks};
@@ -33,7 +43,7 @@ pub use relu_step::ReluStepInstance;
 use crate::statement::Statement;
 
 /// Every statement, in the order of the theory.
-pub static STATEMENTS: [&Statement; 26] = [
+pub static STATEMENTS: [&Statement; 32] = [
     &gradient_descent::S1,
     &bounds::S2,
     &bounds::S3,
@@ -48,6 +58,12 @@ pub static STATEMENTS: [&Statement; 26] = [
     &momentum::S12,
     &outputs::S13,
     &lyapunov::S14,
+    &optimizers::S15,
+    &samplings::S16,
+    &losses::S17,
+    &noise_floor::S18,
+    &contraction::S19,
+    &epochs::S21,
     &relu_norms::R1,
     &relu_norms::R2,
     &relu_norms::R3,

@@ -3,9 +3,10 @@
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, MatRef};
 use flatmin_linalg::{Bisection, RowMatrix, symmetric_eigenvalues};
-use flatmin_theory::{Minimum, Optimizer, threshold};
+use flatmin_theory::{Minimum, Optimizer, StateSpace, threshold};
 use rand::{Rng, RngExt as _};
 
+use crate::families::perron_form::PerronForm;
 use crate::families::second_moments::{diagonal_matrix, lower_triangle, second_order};
 use crate::prelude::*;
 
@@ -86,6 +87,7 @@ fn check(form: Form, instance: &MomentumInstance) -> Checked {
     };
     let reported = threshold(&minimum, &optimizer, batch)?;
     let exact = heavy_ball.dense_threshold()?;
+    let (perron, system) = heavy_ball.perron(form);
     let scaled = |rate: f64| factor * libm::scalbn(rate, 2 * exponent);
     let name = "interval and dense threshold";
     let mut comparisons = Comparison::all_at_most([
@@ -93,7 +95,7 @@ fn check(form: Form, instance: &MomentumInstance) -> Checked {
         (name, exact, scaled(reported.upper)),
     ]);
     if p > 0.0 {
-        let root = heavy_ball.perron_root(form, exact)?;
+        let root = perron.root(&system, exact)?;
         let name = "Perron root at the threshold";
         comparisons.push(Comparison::equal(name, root, 1.0, 1.0));
     }
@@ -101,7 +103,7 @@ fn check(form: Form, instance: &MomentumInstance) -> Checked {
         let verdict = |is_stable: bool| if is_stable { 1.0 } else { 0.0 };
         comparisons.push(Comparison::equal(
             "verdicts",
-            verdict(heavy_ball.is_stable_by_perron(form, part * exact)?),
+            verdict(perron.is_stable(&system, part * exact)?),
             verdict(heavy_ball.is_stable(part * exact)?),
             1.0,
         ));
@@ -193,56 +195,17 @@ impl HeavyBall<'_> {
         })
     }
 
-    /// True if no `L_kl` has a real eigenvalue at or above 1 and `ρ(M) < 1`.
-    fn is_stable_by_perron(&self, form: Form, rate: f64) -> Result<bool, LedgerError> {
-        let rank = self.eigenvalues.len();
-        for (k, l) in lower_triangle(rank) {
-            let Ok(values) = self.pair(form, rate, k, l).eigenvalues() else { return Ok(false) };
-            let is_real = |value: &faer::c64| value.im.abs() <= 1e-7 * value.re.abs();
-            if values.iter().any(|value| is_real(value) && value.re >= 1.0) {
-                return Ok(false);
-            }
-        }
-        Ok(self.perron_root(form, rate)? < 1.0)
-    }
-
-    /// `L_kl = F_k ⊗ F_l − pη²λ_kλ_l (bcᵀ) ⊗ (bcᵀ)` with b = (1, 1), c = (1, 0).
-    fn pair(&self, form: Form, rate: f64, k: usize, l: usize) -> Mat<f64> {
-        let factor = |lambda: f64| {
-            let step = rate * lambda;
-            [[1.0 - step, self.momentum], [-step, self.momentum]]
+    /// The Perron form at a learning rate: A, b, c of the heavy ball. The mutant takes `F_k ⊗ F_l`
+    /// alone for `L_kl`.
+    fn perron(&self, form: Form) -> (PerronForm<'_>, StateSpace) {
+        let &Self { eigenvalues, rows, p, momentum } = self;
+        let transition = [1.0, momentum, 0.0, momentum];
+        let system = StateSpace {
+            transition: RowMatrix::from_fn(2, 2, |i, j| transition[2 * i + j]),
+            input: vec![1.0, 1.0],
+            output: vec![1.0, 0.0],
         };
-        let (left, right) = (factor(self.eigenvalues[k]), factor(self.eigenvalues[l]));
-        let product = rate * self.eigenvalues[k] * rate * self.eigenvalues[l];
-        let correction = form.pick(self.p, 0.0) * product;
-        Mat::from_fn(4, 4, |row, column| {
-            let entry = left[row / 2][column / 2] * right[row % 2][column % 2];
-            if column == 0 { entry - correction } else { entry }
-        })
-    }
-
-    /// ρ(M), `M_ij = (pη²/n) Σ_kl ĝ_ik ĝ_jk W_kl ĝ_il ĝ_jl`, `W_kl = (c⊗c)ᵀ (I − L_kl)⁻¹ (b⊗b)`.
-    fn perron_root(&self, form: Form, rate: f64) -> Result<f64, LedgerError> {
-        let (n, rank) = (self.rows.rows(), self.eigenvalues.len());
-        let response = Mat::from_fn(rank, rank, |k, l| {
-            let system = Mat::<f64>::identity(4, 4) - self.pair(form, rate, k, l);
-            system.partial_piv_lu().solve(&Mat::<f64>::ones(4, 1))[(0, 0)]
-        });
-        // A singular system: the response is infinite.
-        if response.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
-            return Ok(f64::INFINITY);
-        }
-        let matrix = Mat::from_fn(n, n, |i, j| {
-            let mut sum = 0.0;
-            for k in 0..rank {
-                for l in 0..rank {
-                    let (a, b) = (self.rows.row(i), self.rows.row(j));
-                    sum += a[k] * b[k] * response[(k, l)] * a[l] * b[l];
-                }
-            }
-            self.p * rate * rate / n as f64 * sum
-        });
-        Ok(symmetric_eigenvalues(matrix.as_ref())?.last().copied().unwrap_or(0.0))
+        (PerronForm { eigenvalues, rows, p, deficit: form.pick(p, 0.0) }, system)
     }
 }
 
@@ -269,6 +232,7 @@ mod tests {
         let rows = RowMatrix::new(2, 1, vec![1.0, 3.0]).unwrap();
         let heavy_ball = HeavyBall { eigenvalues: &[5.0], rows: &rows, p: 1.0, momentum: 0.0 };
         assert!((heavy_ball.dense_threshold().unwrap() - 10.0 / 41.0).abs() < 1e-11);
-        assert!((heavy_ball.perron_root(Form::Stated, 10.0 / 41.0).unwrap() - 1.0).abs() < 1e-13);
+        let (perron, system) = heavy_ball.perron(Form::Stated);
+        assert!((perron.root(&system, 10.0 / 41.0).unwrap() - 1.0).abs() < 1e-13);
     }
 }

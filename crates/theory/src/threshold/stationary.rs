@@ -52,6 +52,11 @@ impl<'a> PerronSystem<'a> {
         if self.noise.coefficient <= 0.0 {
             return Ok(Some(0.0));
         }
+        // The noise of these residuals may miss the directions that grow: the unit misses none.
+        let unit = self.operator.cone.unit();
+        if self.solve(nu, &unit).is_none() {
+            return Ok(None);
+        }
         let source = self.source(nu, residuals);
         let Some(solution) = self.solve(nu, &source) else { return Ok(None) };
         let cone = self.operator.cone;

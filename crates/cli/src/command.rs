@@ -40,7 +40,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Analyze(analyze::AnalyzeArguments),
+    Analyze(Box<analyze::AnalyzeArguments>),
     Train(train::TrainArguments),
     Metrics(metrics::MetricsArguments),
     /// Write the manual pages into a folder.

@@ -66,10 +66,8 @@ fn subtitle(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let name =
         file.file_name().map_or_else(|| shown(file), |name| printable(&name.to_string_lossy()));
     let sampling = arguments.batches.sampling_words();
-    let optimizer = match analysis.is_plain_sgd() {
-        true => String::new(),
-        false => format!(", {}", analysis.optimizer),
-    };
+    let optimizer =
+        if analysis.is_plain_sgd() { String::new() } else { format!(", {}", analysis.optimizer) };
     format!(
         "{name}: n = {n} samples{outputs}, batches {sampling}{optimizer}. Below the thick line the minimum \
          is stable in mean square, above it unstable."

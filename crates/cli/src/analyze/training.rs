@@ -31,9 +31,9 @@ pub(crate) struct Training {
     /// Weight decay w that is added to the gradient, as in torch.optim.SGD.
     #[arg(long, value_name = "w", default_value = "0", value_parser = values::not_negative)]
     pub(super) weight_decay: f64,
-    /// Weight decay w past the momentum, as in AdamW: a step also subtracts η w θ.
     #[arg(
         long,
+        help = "Weight decay w past the momentum, as in AdamW: a step also subtracts η w θ",
         value_name = "w",
         default_value = "0",
         value_parser = values::not_negative,

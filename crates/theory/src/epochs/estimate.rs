@@ -43,6 +43,8 @@ pub(super) struct Populations<'a> {
     options: EpochOptions,
     /// A root of the second moments that populations start from.
     root: &'a Mat<f64>,
+    /// True for independent batches of the same sizes, whose edge is known.
+    is_control: bool,
 }
 
 /// The mean logarithm of the growth per epoch, and its standard error.
@@ -65,6 +67,7 @@ struct Population<'a> {
     order: Vec<usize>,
     force: Vec<f64>,
     rows: Vec<&'a [f64]>,
+    is_control: bool,
 }
 
 impl<'a> Populations<'a> {
@@ -74,7 +77,22 @@ impl<'a> Populations<'a> {
         options: EpochOptions,
         root: &'a Mat<f64>,
     ) -> Self {
-        Self { epoch, step, options, root }
+        Self { epoch, step, options, root, is_control: false }
+    }
+
+    /// These populations in other epochs.
+    pub(super) fn with_epoch<'b>(&self, epoch: &'b Epoch<'b>) -> Populations<'b>
+    where
+        'a: 'b,
+    {
+        let Self { step, options, root, is_control, .. } = *self;
+        Populations { epoch, step, options, root, is_control }
+    }
+
+    /// These populations with independent batches, whose edge is known: what the estimate misses
+    /// there, it may miss in epochs too.
+    pub(super) fn control(self) -> Self {
+        Self { is_control: true, ..self }
     }
 
     /// The first unstable learning rate from `start` on.
@@ -85,7 +103,10 @@ impl<'a> Populations<'a> {
             ..self.options
         };
         let scout = Self { options: few, ..*self };
-        let (stable, unstable) = scan(start, |rate| scout.growth(rate, 0).log)?;
+        let (stable, unstable) = scan(start, |rate| {
+            let growth = scout.growth(rate, 0);
+            growth.log > 2.0 * growth.standard_error
+        })?;
         let mut rate = (stable * unstable).sqrt();
         let mut span = MAX_SPAN;
         for round in 0..MAX_ROUNDS {
@@ -196,6 +217,7 @@ impl<'a> Populations<'a> {
             order: (0..self.epoch.samples).collect(),
             force: vec![0.0; rank],
             rows: Vec::new(),
+            is_control: self.is_control,
         };
         for _ in 0..self.options.states {
             let mut state = vec![0.0; rank];
@@ -237,11 +259,18 @@ impl<'a> Population<'a> {
     fn advance(&mut self, epoch: &Epoch<'a>, coefficients: &Coefficients, rng: &mut Stream) -> f64 {
         let mut growths = Vec::with_capacity(self.states.len());
         for state in &mut self.states {
-            self.order.shuffle(rng);
+            if !self.is_control {
+                self.order.shuffle(rng);
+            }
             let mut first = 0;
             for &size in &epoch.sizes {
+                let batch = if self.is_control {
+                    self.order.partial_shuffle(rng, size).0
+                } else {
+                    &mut self.order[first..first + size]
+                };
                 self.rows.clear();
-                for &sample in &self.order[first..first + size] {
+                for &mut sample in batch {
                     self.rows.extend(epoch.rows_of(sample));
                 }
                 coefficients.apply(&self.rows, size, state, &mut self.force);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, Scale};
 
-use flatmin_linalg::{matmul, simd};
+use flatmin_linalg::{Bisection, matmul, simd};
 
 use super::step::{Epoch, Step};
 
@@ -27,6 +27,9 @@ const DIRECTIONS: usize = 20;
 
 /// The least number of Krylov spaces for one growth.
 const LEAST_RESTARTS: usize = 6;
+
+/// The largest logarithm of a growth that counts as 1.
+const NEUTRAL: f64 = 1e-12;
 
 /// The accuracy of a growth near 1.
 const ACCURACY: f64 = 1e-13;
@@ -162,31 +165,16 @@ impl<'a> Exact<'a> {
         Some(RitzPair { value: values[top].re, residual, vector })
     }
 
-    /// The learning rate between a stable and an unstable one at which the spectral radius is 1, by
-    /// false positions.
+    /// True if the spectral radius exceeds 1. Flat directions, whose eigenvalues are 1 up to
+    /// rounding, do not count.
+    pub(super) fn is_unstable(&self, learning_rate: f64) -> bool {
+        !(self.log_growth(learning_rate) <= NEUTRAL)
+    }
+
+    /// The learning rate between a stable and an unstable one at which the spectral radius leaves 1.
     pub(super) fn root(&self, stable: f64, unstable: f64) -> f64 {
-        const MAX_STEPS: usize = 90;
-        let (mut low, mut high) = (stable, unstable);
-        let mut at_low = self.log_growth(low);
-        let mut at_high = self.log_growth(high);
-        for step in 0..MAX_STEPS {
-            if high - low <= 1e-12 * high {
-                break;
-            }
-            // Every third step halves the interval: the growth has kinks, where other directions
-            // become the slowest ones.
-            let share = if step % 3 == 2 { 0.5 } else { at_low / (at_low - at_high) };
-            let middle = low + share.clamp(1e-3, 1.0 - 1e-3) * (high - low);
-            let value = self.log_growth(middle);
-            if value.abs() <= 4.0 * ACCURACY {
-                return middle;
-            }
-            if value > 0.0 {
-                (high, at_high) = (middle, value);
-            } else {
-                (low, at_low) = (middle, value);
-            }
-        }
+        let search = Bisection::between(stable, unstable).to_relative_width(1e-12);
+        let (low, high) = search.run(|rate| !self.is_unstable(rate));
         f64::midpoint(low, high)
     }
 

@@ -12,7 +12,8 @@ pub(super) struct Epoch<'a> {
     pub(super) outputs: usize,
     /// The sizes of the batches, in their order.
     pub(super) sizes: Vec<usize>,
-    lambda_max: f64,
+    /// The eigenvalues of that G, ascending.
+    pub(super) eigenvalues: &'a [f64],
 }
 
 /// A step `z' = A z − η b (H_I cᵀz)` of an optimizer without dampening. The state z has one or two
@@ -44,9 +45,15 @@ impl<'a> Epoch<'a> {
             return Err(error.into());
         }
         let (_, eigenvalues, rows) = minimum.scaled();
-        let lambda_max = eigenvalues.last().copied().unwrap_or(0.0);
         let sizes = batch.epoch_sizes(samples).collect();
-        Ok(Self { rows, samples, outputs: minimum.output_count(), sizes, lambda_max })
+        Ok(Self { rows, samples, outputs: minimum.output_count(), sizes, eigenvalues })
+    }
+
+    /// As many batches, all of this size.
+    pub(super) fn of_equal_batches(&self, size: usize) -> Self {
+        let sizes = vec![size; self.sizes.len()];
+        let Self { rows, samples, outputs, eigenvalues, .. } = *self;
+        Self { rows, samples, outputs, sizes, eigenvalues }
     }
 
     pub(super) fn rank(&self) -> usize {
@@ -67,7 +74,8 @@ impl<'a> Epoch<'a> {
         squares.sort_by(|a, b| b.total_cmp(a));
         let smallest = self.sizes.iter().copied().min().unwrap_or(1);
         let heaviest = squares[..smallest].iter().sum::<f64>() / smallest as f64;
-        let worst = heaviest.min(self.samples as f64 / smallest as f64 * self.lambda_max);
+        let lambda_max = self.eigenvalues.last().copied().unwrap_or(0.0);
+        let worst = heaviest.min(self.samples as f64 / smallest as f64 * lambda_max);
         let decay = step.optimizer.coupled_decay() + step.optimizer.decoupled_decay();
         2.0 * (1.0 - step.optimizer.momentum_coefficient()) / (worst + decay)
     }

@@ -372,6 +372,9 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
         };
         let _ = writeln!(text, "SGD with learning rate {} {verdict}.", significant(*rate, 15));
     }
+    for batch in batches {
+        text.push_str(&leaves_by_short_batch(batch));
+    }
     text.push_str(&slightly_beyond(arguments, batches));
     let Some(batch) = batches.first() else { return text };
     if arguments.learning_rate.is_empty() {
@@ -386,6 +389,29 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
         let _ = writeln!(text, "{}", compare(batch, &bounds.simple));
     }
     text.trim_end().to_owned()
+}
+
+/// A warning about the learning rates at which independent batches stay, and a data loader with a
+/// short last batch does not.
+fn leaves_by_short_batch(batch: &BatchAnalysis) -> String {
+    let Some(edge) = batch.short_batch.and_then(|short| short.edge) else { return String::new() };
+    let leaves = |verdict: &&Verdict| {
+        verdict.stability != Stability::Unstable && verdict.learning_rate > edge.upper
+    };
+    let rates: Vec<String> = batch
+        .learning_rates
+        .iter()
+        .filter(leaves)
+        .map(|verdict| significant(verdict.learning_rate, 15))
+        .collect();
+    if rates.is_empty() {
+        return String::new();
+    }
+    format!(
+        "With {}, a data loader that keeps its short last batch cannot stay there at {}.\n",
+        size_words(&[batch.batch_size]),
+        rates.join(", ")
+    )
 }
 
 /// Compares the simple bounds with the exact threshold.

@@ -318,6 +318,7 @@ ROWS = [
     Row("SGD, dampening .5", ["--momentum", "0.9", "--dampening", "0.5"], sgd(momentum=0.9, dampening=0.5), 12),
     Row("SGD, Nesterov", NESTEROV, sgd(momentum=0.9, nesterov=True)),
     Row("SGD, Nesterov", NESTEROV, sgd(momentum=0.9, nesterov=True), 12),
+    Row("SGD, weight decay 5e-4", DECAY, sgd(momentum=0.9, weight_decay=5e-4), 12, decay=5e-4),
     Row("SGD, weight decay 5e-4", DECAY, sgd(momentum=0.9, weight_decay=5e-4), 14, decay=5e-4),
     Row("SGD, weight decay 5, anchored", STRONG, sgd(momentum=0.9, weight_decay=5.0), 12, anchored=True),
     Row("Adam, frozen", ADAM, adam(torch.optim.Adam), 12, preconditioned=True),

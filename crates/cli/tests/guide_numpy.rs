@@ -1,4 +1,4 @@
-//! The numpy script of the guides, run as a reader would run it, with the built command.
+//! The numpy scripts of the guides, run as a reader would run them, with the built command.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,17 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 /// `python3 docs/guide/examples/export_numpy.py --out OUT …`, or nothing where Python has no numpy.
+fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
+    let mut command = example("export_numpy.py", out)?;
+    command.args(arguments);
+    Some(command)
+}
+
+/// `python3 docs/guide/examples/NAME --out OUT`, or nothing where Python has no numpy.
 ///
 /// With the variable `CI` set a missing numpy is a failure, so that these tests are never skipped
 /// there.
-fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
+fn example(name: &str, out: &Path) -> Option<Command> {
     let mut numpy = Command::new("python3");
     let has_numpy = numpy.args(["-c", "import numpy"]).ok();
     if let Err(error) = has_numpy {
@@ -19,11 +26,10 @@ fn script(out: &Path, arguments: &[&str]) -> Option<Command> {
         assert!(!skipped_in_ci, "the guides need python3 with numpy: {error}");
         return None;
     }
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/examples/export_numpy.py");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/examples");
     let mut command = Command::new("python3");
     command.env("FLATMIN", env!("CARGO_BIN_EXE_flatmin")).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.arg(script).arg("--out").arg(out).args(arguments);
+    command.arg(examples.join(name)).arg("--out").arg(out);
     Some(command)
 }
 
@@ -78,4 +84,19 @@ fn the_numpy_script_says_what_to_run_when_it_does_not() {
             .and(contains("--loss-scale 1.0")),
     );
     assert!(folder.path().join("jacobian.npy").exists());
+}
+
+#[test]
+fn runs_return_inside_and_leave_outside_of_the_edge_that_the_flags_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = example("training_loops_numpy.py", folder.path()) else { return };
+    // The script fails when the median of eight runs does anything else, in any of its rows.
+    let output = command.assert().success().get_output().stdout.clone();
+    let output = String::from_utf8(output).unwrap();
+    assert_eq!(output.matches(": as predicted").count(), 10, "{output}");
+    for flags in
+        ["--nesterov", "--weight-decay", "--decoupled-weight-decay", "--loss cross-entropy"]
+    {
+        assert!(output.contains(flags), "{flags}");
+    }
 }

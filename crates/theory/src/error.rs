@@ -285,12 +285,6 @@ pub enum ThresholdError {
         /// The width.
         value: f64,
     },
-    /// The estimated growth of second moments over an epoch crosses 1 nowhere that a fit could find.
-    #[error(
-        "the edge of reshuffled epochs is lost in the noise of its estimate; take more populations, \
-         states or epochs"
-    )]
-    NoEdge,
     /// The iteration produced a vector that is not finite.
     #[error("the stability iteration left the range of floating-point numbers")]
     NoCertificate,

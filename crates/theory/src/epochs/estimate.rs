@@ -12,7 +12,7 @@ use rand::seq::SliceRandom as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::step::{Coefficients, Epoch, Step};
-use super::{EpochEdge, EpochOptions, scan};
+use super::{EpochEdge, EpochOptions, SCAN, scan};
 use crate::ThresholdError;
 
 /// The confidence of the interval.
@@ -130,7 +130,11 @@ impl<'a> Populations<'a> {
                 span = wanted;
             }
         }
-        Err(ThresholdError::NoEdge)
+        // Flat directions hide the one that begins to grow, so that no parabola fits: what the scan
+        // saw, and a step to either side.
+        let (lower, upper) = (stable / SCAN, unstable * SCAN);
+        let estimate = (stable * unstable).sqrt();
+        Ok(EpochEdge { lower, upper, estimate, confidence: Some(CONFIDENCE) })
     }
 
     /// Fits a parabola to the growths around a learning rate, each with random numbers of its own,

@@ -37,7 +37,7 @@ pub(super) struct Analysis {
     pub(super) batches: Vec<BatchAnalysis>,
 }
 
-/// What the curvature of the loss is taken to be.
+/// The curvature that the answer takes for that of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Model {
@@ -91,6 +91,11 @@ impl Analysis {
         let progress = Progress::steps("alignment of the noise", sizes.len() as u64);
         let alignment = alignment(&source.minimum).map_err(Failure::at(&arguments.file))?;
         let optimizer = training.optimizer()?;
+        let sampling = arguments.batches.sampling;
+        if training.drop_last && sampling.is_some_and(|drawn| drawn != Sampling::Reshuffling) {
+            let text = "--drop-last is about --sampling reshuffling: other batches have no epochs";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         let loss_scale = arguments.loss_scale;
         let residuals = source.residuals.as_ref();
         let interpolates =
@@ -178,7 +183,7 @@ impl Analysis {
         };
         let judge = |rate: &f64| -> Result<Verdict, Failure> {
             let noise_floor = self.noise_floor(&batch, *rate).map_err(&failed)?;
-            let stability = threshold.stability(*rate);
+            let stability = threshold.interval.stability(*rate);
             Ok(Verdict { learning_rate: *rate, stability, noise_floor })
         };
         let learning_rates: Result<_, _> = arguments.learning_rate.iter().map(judge).collect();

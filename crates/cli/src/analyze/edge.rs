@@ -3,22 +3,19 @@
 use flatmin_host::Progress;
 use flatmin_linalg::Parallelism;
 use flatmin_theory::{
-    Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, Minimum, Optimizer, SimulationError,
-    Stability, Threshold, ThresholdError, ThresholdStatus, almost_sure_edge, epoch_edge,
+    Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, Minimum, Optimizer, Sampling,
+    SimulationError, Threshold, ThresholdError, ThresholdStatus, almost_sure_edge, epoch_edge,
 };
 use serde::Serialize;
 
 /// The largest learning rate at which a minimum is stable in mean square.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edge {
-    pub(super) lower: f64,
-    pub(super) upper: f64,
+    pub(super) interval: Threshold,
     pub(super) estimate: f64,
     pub(super) kind: Kind,
     /// The confidence of an estimate.
     pub(super) confidence: Option<f64>,
-    pub(super) iterations: usize,
-    pub(super) converged: bool,
 }
 
 /// How sure an interval is.
@@ -34,52 +31,21 @@ pub(super) enum Kind {
 }
 
 impl From<Threshold> for Edge {
-    fn from(threshold: Threshold) -> Self {
-        Self {
-            lower: threshold.lower,
-            upper: threshold.upper,
-            estimate: threshold.midpoint(),
-            kind: Kind::Certified,
-            confidence: None,
-            iterations: threshold.iterations,
-            converged: threshold.status == ThresholdStatus::Converged,
-        }
+    fn from(interval: Threshold) -> Self {
+        let estimate = interval.midpoint();
+        Self { interval, estimate, kind: Kind::Certified, confidence: None }
     }
 }
 
 impl Edge {
     /// The edge of reshuffled epochs, for `loss_scale` times the loss.
     pub(super) fn of_epochs(edge: EpochEdge, loss_scale: f64) -> Self {
-        let kind = if edge.confidence.is_some() { Kind::Estimate } else { Kind::Exact };
-        Self {
-            lower: edge.lower / loss_scale,
-            upper: edge.upper / loss_scale,
-            estimate: edge.estimate / loss_scale,
-            kind,
-            confidence: edge.confidence,
-            iterations: 0,
-            converged: true,
-        }
-    }
-
-    /// The verdict on a learning rate.
-    pub(super) fn stability(&self, learning_rate: f64) -> Stability {
-        if learning_rate <= self.lower {
-            Stability::Stable
-        } else if learning_rate > self.upper {
-            Stability::Unstable
-        } else {
-            Stability::Undecided
-        }
-    }
-
-    /// `(upper − lower)/upper`; 0 when both ends are infinite.
-    pub(super) fn relative_width(&self) -> f64 {
-        match (self.lower.is_infinite(), self.upper.is_infinite()) {
-            (true, _) => 0.0,
-            (false, true) => 1.0,
-            (false, false) => 1.0 - self.lower / self.upper,
-        }
+        let EpochEdge { lower, upper, estimate, confidence } = edge;
+        let kind = if confidence.is_some() { Kind::Estimate } else { Kind::Exact };
+        let status = ThresholdStatus::Converged;
+        let interval = Threshold { lower, upper, iterations: 0, status };
+        let interval = interval.for_loss_scale(loss_scale);
+        Self { interval, estimate: estimate / loss_scale, kind, confidence }
     }
 }
 
@@ -93,7 +59,7 @@ pub(super) struct Question<'a> {
     pub(super) parallelism: Parallelism,
 }
 
-/// What a short last batch does to an epoch.
+/// The short last batch of an epoch, and its effect on the edge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShortBatch {
     /// Its samples.
@@ -120,7 +86,7 @@ impl Question<'_> {
         let n = self.minimum.sample_count();
         let rest = n.checked_rem(size).filter(|rest| *rest > 0 && size < n)?;
         let numbers = n * self.minimum.output_count() * self.minimum.eigenvalues().len();
-        let batch = Batch::new(size, flatmin_theory::Sampling::Reshuffling).ok()?;
+        let batch = Batch::new(size, Sampling::Reshuffling).ok()?;
         let edge = (numbers <= CHEAP).then(|| {
             let few =
                 EpochOptions { populations: 4, states: 32, epochs: 6, ..EpochOptions::default() };

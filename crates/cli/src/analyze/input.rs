@@ -9,7 +9,7 @@ use faer::{Mat, MatRef};
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Order};
 use flatmin_host::{Progress, shown, significant};
 use flatmin_linalg::{Parallelism, Sharpness};
-use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
+use flatmin_theory::{Gram, GramSum, LossError, Minimum, MinimumError};
 
 use super::arguments::AnalyzeArguments;
 use super::blocks::Blocks;
@@ -211,7 +211,10 @@ impl Input {
                 let columns = values.len() / n;
                 let read = matrix(order, &values, n, columns);
                 let weighed = weights.weigh(read, first);
-                let weighed = weighed.map_err(|error| failure(path, error, 0, outputs))?;
+                let weighed = weighed.map_err(|error| match error {
+                    LossError::Minimum(error) => failure(path, error, 0, outputs),
+                    other => Failure::at(path)(other),
+                })?;
                 sum.add(weighed.as_ref().map_or(read, Mat::as_ref))
                     .map_err(|error| failure(path, error, offset, outputs))?;
                 first += columns;

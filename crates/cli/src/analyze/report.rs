@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use flatmin_linalg::Sharpness;
-use flatmin_theory::Sampling;
+use flatmin_theory::{Sampling, ThresholdStatus};
 use serde::Serialize;
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
@@ -180,9 +180,12 @@ fn batch_report(
         },
         noise_coefficient: batch.noise.map(|noise| noise.coefficient),
         threshold: edge_report(threshold),
-        relative_width: threshold.relative_width(),
-        iterations: threshold.iterations,
-        status: if threshold.converged { "converged" } else { "not_converged" },
+        relative_width: threshold.interval.relative_width(),
+        iterations: threshold.interval.iterations,
+        status: match threshold.interval.status {
+            ThresholdStatus::Converged => "converged",
+            ThresholdStatus::NotConverged => "not_converged",
+        },
         bounds: batch.bounds.as_ref().map(bounds_report),
         short_last_batch: batch.short_batch.map(|short| ShortBatchReport {
             size: short.size,
@@ -200,7 +203,7 @@ fn batch_report(
 
 fn edge_report(edge: Edge) -> EdgeReport {
     EdgeReport {
-        interval: Interval::new(edge.lower, edge.upper),
+        interval: edge.interval.into(),
         estimate: Number(edge.estimate),
         kind: edge.kind,
         confidence: edge.confidence,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use flatmin_host::{short, shown, significant, times};
-use flatmin_theory::{Bounds, Stability};
+use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
 use super::arguments::AnalyzeArguments;
@@ -86,7 +86,7 @@ fn other_loss(loss: Loss, scale: f64) -> String {
     )
 }
 
-/// What is exact about the answer, and how far the point is from stationary.
+/// Says whether the answer is exact, and how far the point is from stationary.
 fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let training = &arguments.training;
     if analysis.model == Model::GaussNewton {
@@ -178,13 +178,16 @@ fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analys
         .map(|batch| {
             let threshold = batch.threshold;
             let interval = match threshold.kind {
-                _ if threshold.lower.is_infinite() => {
+                _ if threshold.interval.lower.is_infinite() => {
                     "G = 0: stable at every learning rate".to_owned()
                 }
                 Kind::Exact => "exact up to rounding".to_owned(),
-                _ => Interval::new(threshold.lower, threshold.upper).text(),
+                _ => Interval::from(threshold.interval).text(),
             };
-            let status = if threshold.converged { "" } else { "wider than asked for" };
+            let status = match threshold.interval.status {
+                ThresholdStatus::Converged => "",
+                ThresholdStatus::NotConverged => "wider than asked for",
+            };
             vec![
                 batch.batch_size.to_string(),
                 significant(threshold.estimate, DIGITS),
@@ -224,7 +227,7 @@ fn short_batch(text: &mut String, batch: &BatchAnalysis) {
             text,
             "A data loader that reshuffles and keeps its short last batch of {last} is stable {}up to \
              {}{} ({} η*) with {}: see --sampling reshuffling and --drop-last.",
-            if edge.upper < batch.threshold.lower { "only " } else { "" },
+            if edge.interval.upper < batch.threshold.interval.lower { "only " } else { "" },
             if edge.kind == Kind::Exact { "" } else { "about " },
             significant(edge.estimate, 4),
             times(edge.estimate / batch.threshold.estimate),
@@ -344,7 +347,7 @@ fn margin(threshold: f64, rate: f64) -> String {
 /// The conclusion in a few plain sentences.
 fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let batches = &analysis.batches;
-    if batches.iter().all(|batch| batch.threshold.lower.is_infinite()) {
+    if batches.iter().all(|batch| batch.threshold.interval.lower.is_infinite()) {
         return "The minimum is flat in every direction: SGD is stable at any learning rate."
             .into();
     }
@@ -396,7 +399,7 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
 fn leaves_by_short_batch(batch: &BatchAnalysis) -> String {
     let Some(edge) = batch.short_batch.and_then(|short| short.edge) else { return String::new() };
     let leaves = |verdict: &&Verdict| {
-        verdict.stability != Stability::Unstable && verdict.learning_rate > edge.upper
+        verdict.stability != Stability::Unstable && verdict.learning_rate > edge.interval.upper
     };
     let rates: Vec<String> = batch
         .learning_rates
@@ -453,7 +456,7 @@ fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> S
         let is_near = |batch: &&BatchAnalysis| {
             let Verdict { learning_rate, stability, .. } = batch.learning_rates[index];
             let has_noise = batch.noise.is_none_or(|noise| noise.coefficient > 0.0);
-            let is_slight = learning_rate <= SLIGHTLY_BEYOND * batch.threshold.upper;
+            let is_slight = learning_rate <= SLIGHTLY_BEYOND * batch.threshold.interval.upper;
             stability == Stability::Unstable && is_slight && has_noise
         };
         batches.iter().filter(is_near).map(|batch| batch.batch_size).collect()

@@ -252,7 +252,7 @@ impl Weights {
         &self,
         columns: MatRef<'_, f64>,
         first: usize,
-    ) -> Result<Option<Mat<f64>>, MinimumError> {
+    ) -> Result<Option<Mat<f64>>, LossError> {
         let Self { loss, preconditioner, .. } = self;
         if loss.is_none() && preconditioner.is_none() {
             return Ok(None);
@@ -262,14 +262,16 @@ impl Weights {
             for row in 0..columns.nrows() {
                 let value = columns[(row, column)];
                 if !value.is_finite() {
-                    return Err(MinimumError::NotFinite { row, column: first + column, value });
+                    return Err(
+                        MinimumError::NotFinite { row, column: first + column, value }.into()
+                    );
                 }
             }
         }
         let scaled = preconditioner.as_ref().map(|diagonal| diagonal.scale(columns, first));
         let columns = scaled.as_ref().map_or(columns, Mat::as_ref);
         match loss {
-            Some(loss) => Ok(loss.weigh(columns).ok()),
+            Some(loss) => loss.weigh(columns).map(Some),
             None => Ok(scaled),
         }
     }

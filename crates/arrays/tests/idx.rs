@@ -131,7 +131,7 @@ fn every_truncation_is_refused() {
             _ => "is truncated: 8 bytes of numbers promised, ",
         };
         assert!(text.starts_with(expected), "{end}: {text}");
-        // The same bytes are then compressed, without damage.
+        // Next, the file holds the same bytes, compressed and undamaged.
         file.write(&gzip(&whole[..end]));
         let text = file.refusal();
         let expected = if end < 3 { "its gzip data hold no IDX file" } else { expected };

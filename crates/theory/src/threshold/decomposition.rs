@@ -4,7 +4,7 @@ use faer::Mat;
 use flatmin_linalg::rounding::gamma;
 
 use super::perron::PerronOperator;
-use super::response::{HeavyBall, RELATIVE_STEP, Response};
+use super::response::{Filter, HeavyBall, Law, RELATIVE_STEP, Response};
 use super::search::Bracket;
 use crate::{Minimum, Noise};
 
@@ -28,9 +28,11 @@ pub(super) fn decomposition_error(
     let p = noise.coefficient;
     if response.plain().is_none() && p > 0.0 {
         let matrix = operator.response_matrix(bracket.nu, &bracket.weights);
-        let error = match response.heavy_ball() {
-            Some(law) => first_order_error(minimum, &response, law, bracket.upper, &matrix),
-            None => filter_error(minimum, &response, bracket.nu, &matrix),
+        let error = match &response.law {
+            Law::HeavyBall(law) => {
+                first_order_error(minimum, &response, law, bracket.upper, &matrix)
+            }
+            Law::Filter(law) => filter_error(minimum, &response, law, bracket.nu, &matrix),
         };
         return DecompositionError { below: 2.0 * error, above: 2.0 * error };
     }
@@ -50,14 +52,22 @@ pub(super) fn decomposition_error(
 /// As [`first_order_error`], where d has no simpler form than its closed one: the same two changes
 /// of `Σ_kl d_kl X_kl²`, by difference quotients of d in the eigenvalues.
 ///
-/// With `B_kl² = λ_kλ_l X_kl²`, an error of K changes only the `d_kl/(λ_kλ_l)` in front of `B_kl²`. An
-/// error of the eigenbasis changes the eigenvalues in d relatively.
-fn filter_error(minimum: &Minimum, response: &Response<'_>, nu: f64, matrix: &Mat<f64>) -> f64 {
+/// With `B_kl² = λ_kλ_l X_kl²`, an error of K changes only the `d_kl/(λ_kλ_l)` in front of
+/// `B_kl²`. An error of the eigenbasis changes the eigenvalues in d relatively.
+fn filter_error(
+    minimum: &Minimum,
+    response: &Response<'_>,
+    law: &Filter,
+    nu: f64,
+    matrix: &Mat<f64>,
+) -> f64 {
     let accuracy = minimum.accuracy();
-    let eigenvalues = response.eigenvalues();
-    let (modes, nudged) = (response.modes(nu), response.nudged_modes(nu));
+    let (eigenvalues, lambda_max) = (response.eigenvalues(), response.lambda_max());
     let step = RELATIVE_STEP * nu;
-    let moved = response.modes(nu + step);
+    let nudged: Vec<f64> = eigenvalues.iter().map(|value| value * (1.0 + RELATIVE_STEP)).collect();
+    let modes = law.modes(eigenvalues, lambda_max, nu);
+    let nudged = law.modes(&nudged, lambda_max, nu);
+    let moved = law.modes(eigenvalues, lambda_max, nu + step);
     let (mut gram, mut relative, mut total, mut slope) = (0.0, 0.0, 0.0, 0.0);
     for (k, value) in eigenvalues.iter().enumerate() {
         for (l, other) in eigenvalues.iter().enumerate() {

@@ -234,7 +234,7 @@ impl<'a> PerronOperator<'a> {
             let square = moments[(k, k)] * moments[(k, k)];
             let diagonal = self.response.over_diagonal(&modes, k, square);
             sum += 2.0 * column - diagonal;
-            slope += column_slope - modes.over_shift(k, diagonal);
+            slope += column_slope - modes.shifts().map_or(0.0, |shifts| diagonal / shifts[k]);
         }
         (sum, self.response.heavy_ball().map(|_| slope))
     }

@@ -1,7 +1,8 @@
 //! Fused steps of the multilayer perceptron, `h_0 = x`, `h_l = σ(W_l h_{l−1} + b_l)`.
 //!
-//! With `δ_L` the residuals (or the gradient of another loss in the outputs) and `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient with respect to
-//! `W_l` is `δ_l h_{l−1}ᵀ`, and with respect to `b_l` it is `δ_l`.
+//! With `δ_L` the residuals (or the gradient of another loss in the outputs) and
+//! `δ_l = σ'(z_l) ∘ W_{l+1}ᵀ δ_{l+1}`, the gradient with respect to `W_l` is `δ_l h_{l−1}ᵀ`, and
+//! with respect to `b_l` it is `δ_l`.
 //!
 //! Batch size 1 ([`single`]): the input layer, which is the largest where inputs are long, takes
 //! `LANES` steps in a sweep over its weights. In the other layers the update of step t and the

@@ -121,7 +121,12 @@ impl Filter {
     }
 
     /// The modes of these eigenvalues at μ = pole + ν; the pole is that of `lambda_max`.
-    pub(super) fn modes(&self, eigenvalues: &[f64], lambda_max: f64, nu: f64) -> FilterModes {
+    pub(in super::super) fn modes(
+        &self,
+        eigenvalues: &[f64],
+        lambda_max: f64,
+        nu: f64,
+    ) -> FilterModes {
         let rate = 2.0 / (self.pole + nu);
         let gain = self.input + self.zero;
         let (still, slope) = self.determinant;

@@ -18,7 +18,8 @@ mod heavy_ball;
 use faer::MatMut;
 use flatmin_linalg::Bisection;
 
-use self::filter::{Filter, FilterModes};
+pub(super) use self::filter::Filter;
+use self::filter::FilterModes;
 pub(super) use self::heavy_ball::HeavyBall;
 use crate::{Noise, Optimizer};
 
@@ -35,11 +36,12 @@ pub(super) struct Response<'a> {
     eigenvalues: &'a [f64],
     /// P.
     pub(super) noise: f64,
-    law: Law,
+    pub(super) law: Law,
 }
 
+/// The two families of closed forms.
 #[derive(Debug, Clone, Copy)]
-enum Law {
+pub(super) enum Law {
     HeavyBall(HeavyBall),
     Filter(Filter),
 }
@@ -53,19 +55,11 @@ pub(super) enum Modes {
 }
 
 impl Modes {
-    /// `value / m_k` for the [`HeavyBall`]; other laws do not use it.
-    pub(super) fn over_shift(&self, k: usize, value: f64) -> f64 {
+    /// The `m_k` of [`HeavyBall`], if these modes are its own.
+    pub(super) fn shifts(&self) -> Option<&[f64]> {
         match self {
-            Self::Shifts(shifts) => value / shifts[k],
-            Self::Filter(_) => f64::NAN,
-        }
-    }
-
-    /// `d` between mode k of these modes and mode l of `others`, both of a [`Filter`].
-    pub(super) fn between(&self, k: usize, others: &Self, l: usize) -> f64 {
-        match (self, others) {
-            (Self::Filter(modes), Self::Filter(others)) => modes.between(k, others, l),
-            _ => f64::NAN,
+            Self::Shifts(shifts) => Some(shifts),
+            Self::Filter(_) => None,
         }
     }
 }
@@ -147,21 +141,10 @@ impl<'a> Response<'a> {
 
     /// The modes at μ = pole + ν.
     pub(super) fn modes(&self, nu: f64) -> Modes {
-        self.modes_below(self.lambda_max(), nu)
-    }
-
-    fn modes_below(&self, lambda_max: f64, nu: f64) -> Modes {
         match &self.law {
             Law::HeavyBall(law) => Modes::Shifts(law.shifts(self.eigenvalues, nu)),
-            Law::Filter(law) => Modes::Filter(law.modes(self.eigenvalues, lambda_max, nu)),
+            Law::Filter(law) => Modes::Filter(law.modes(self.eigenvalues, self.lambda_max(), nu)),
         }
-    }
-
-    /// The modes of eigenvalues that are larger by [`RELATIVE_STEP`], at the same μ.
-    pub(super) fn nudged_modes(&self, nu: f64) -> Modes {
-        let nudged: Vec<f64> =
-            self.eigenvalues.iter().map(|value| value * (1.0 + RELATIVE_STEP)).collect();
-        Response { eigenvalues: &nudged, ..*self }.modes_below(self.lambda_max(), nu)
     }
 
     /// Calls `visit` with each item and the `d_kl` that belongs to it, for l from `first` on.

@@ -65,25 +65,21 @@ fn a_short_last_batch_can_be_fatal() {
     assert!(dropped.estimate > 0.99 * independent(&minimum, 32), "{dropped:?}");
 }
 
-/// The estimator, forced on minima that have an exact edge too.
+/// The estimator, forced on minima that have an exact edge too. The example `epoch_coverage` tries
+/// many more.
 #[test]
-#[ignore = "takes minutes"]
-fn the_interval_covers_the_exact_edge() {
-    let count: usize = std::env::var("EPOCHS").map_or(200, |text| text.parse().unwrap());
-    let (mut covered, mut total, mut errors) = (0, 0, Vec::new());
-    for index in 0..count {
-        let (n, columns) = (5 + index % 6, 2 + index % 4);
-        let minimum = random(n, columns, 100 + index as u64);
-        let size = 1 + index % 3;
+fn the_estimate_agrees_with_the_exact_edge() {
+    let (mut covered, mut largest) = (0, 0.0_f64);
+    for index in 0..12 {
+        let minimum = random(5 + index % 4, 2 + index % 3, 100 + index as u64);
+        let size = 1 + index % 2;
         let exact = edge(&minimum, size).estimate;
         let batch = Batch::new(size, Sampling::Reshuffling).unwrap();
-        let options =
-            EpochOptions { seed: index as u64, is_exact_allowed: false, ..EpochOptions::default() };
+        let options = EpochOptions { is_exact_allowed: false, ..EpochOptions::default() };
         let found = epoch_edge(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
+        assert_eq!(found.confidence, Some(0.95));
         covered += usize::from(found.lower <= exact && exact <= found.upper);
-        total += 1;
-        errors.push((found.estimate / exact - 1.0) / ((found.upper - found.lower) / 4.0 / exact));
+        largest = largest.max((found.estimate / exact - 1.0).abs());
     }
-    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-    assert!((93..=97).contains(&(100 * covered / total)), "{covered} of {total}, mean {mean}");
+    assert!(covered >= 10 && largest < 0.02, "{covered} of 12, largest error {largest}");
 }

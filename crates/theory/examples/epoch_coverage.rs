@@ -1,0 +1,41 @@
+//! Prints how many 95 % intervals of the estimator hold the exact edge of reshuffled epochs, on
+//! random minima that are small enough for both.
+//!
+//! ```text
+//! cargo run --release -p flatmin-theory --features parallel --example epoch_coverage [-- COUNT]
+//! ```
+
+#![expect(clippy::print_stdout, reason = "the answer of the program")]
+
+use std::error::Error;
+
+use flatmin_linalg::{Parallelism, RowMatrix, stream};
+use flatmin_theory::{Batch, EpochOptions, Minimum, Optimizer, Sampling, epoch_edge};
+use rand::RngExt as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let count: usize = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
+    let (mut covered, mut standardised) = (0, Vec::new());
+    for index in 0..count {
+        let (samples, columns, size) = (5 + index % 6, 2 + index % 4, 1 + index % 3);
+        let mut rng = stream(21, "random minimum", 100 + index as u64);
+        let entry = |_, _| rng.random_range(-1.0..1.0);
+        let minimum = Minimum::new(&RowMatrix::from_fn(samples, columns, entry))?;
+        let batch = Batch::new(size, Sampling::Reshuffling)?;
+        let edge =
+            |options: EpochOptions| epoch_edge(&minimum, &Optimizer::sgd(), &batch, &options);
+        let exact = edge(EpochOptions::default())?.estimate;
+        let found = edge(EpochOptions {
+            seed: index as u64,
+            is_exact_allowed: false,
+            parallelism: Parallelism::Rayon,
+            ..EpochOptions::default()
+        })?;
+        covered += usize::from(found.lower <= exact && exact <= found.upper);
+        standardised.push(3.92 * (found.estimate - exact) / (found.upper - found.lower));
+    }
+    let mean = standardised.iter().sum::<f64>() / count as f64;
+    println!("{covered} of {count} intervals hold the exact edge");
+    println!("mean of the standardised errors {mean:.3}");
+    Ok(())
+}

@@ -6,6 +6,7 @@ use flatmin_theory::Bounds;
 
 use super::analysis::{Analysis, BatchAnalysis};
 use super::arguments::AnalyzeArguments;
+use super::edge::Kind;
 use crate::words::DIGITS;
 
 /// The figure for batch sizes that have been analysed.
@@ -24,8 +25,9 @@ pub(super) fn figure(
             .filter_map(|batch| Some((size(batch), rate(&batch.bounds.as_ref()?.simple))))
             .collect(),
     };
+    let is_estimate = batches.iter().any(|batch| batch.threshold.kind == Kind::Estimate);
     let exact = Series {
-        label: "exact threshold η*".to_owned(),
+        label: if is_estimate { "estimated edge η*" } else { "exact threshold η*" }.to_owned(),
         style: Style(0),
         mark: Mark::LineAndPoints,
         points: batches.iter().map(|batch| (size(batch), batch.threshold.estimate)).collect(),

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flatmin_host::{Exit, Program};
-use flatmin_linalg::simd;
+use flatmin_linalg::simd::{self, InstructionSetError};
 
 use crate::failure::Failure;
 use crate::program::XTASK;
@@ -78,6 +78,7 @@ fn run(task: Task) -> Result<Exit, Failure> {
 /// Takes the instruction set that the environment names, if it names one.
 fn choose_instruction_set() -> Result<(), Failure> {
     let Some(wanted) = std::env::var_os(simd::VARIABLE) else { return Ok(()) };
-    simd::choose(wanted.to_string_lossy().parse()?)?;
+    let wanted = wanted.to_string_lossy().parse().map_err(InstructionSetError::from)?;
+    simd::choose(wanted)?;
     Ok(())
 }

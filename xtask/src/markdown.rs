@@ -17,7 +17,7 @@ pub(crate) fn page(report: &Report) -> String {
     ));
     page.push_str("\n## Claims\n");
     for claim in &report.claims {
-        let (id, verdict, source) = (&claim.id, claim.verdict.word(), &claim.source);
+        let (id, verdict, source) = (&claim.id, claim.verdict.name(), &claim.source);
         let [sentence, predicate, note] =
             [&claim.sentence, &claim.predicate, &claim.note].map(|text| inert(&escaped(text)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");

@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use flatmin_host::{Exit, FileError, Program, print};
-use flatmin_linalg::simd;
+use flatmin_linalg::simd::{self, InstructionSetError};
 
 use crate::failure::Failure;
 use crate::words::PROGRAM;
@@ -69,7 +69,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<Exit, Failure> {
     if let Some(wanted) = std::env::var_os(simd::VARIABLE) {
-        simd::choose(wanted.to_string_lossy().parse()?)?;
+        let wanted = wanted.to_string_lossy().parse().map_err(InstructionSetError::from)?;
+        simd::choose(wanted)?;
     }
     match command {
         Command::Analyze(arguments) => analyze::analyze(arguments),

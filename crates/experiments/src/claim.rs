@@ -1,5 +1,6 @@
 //! Claims and their verdicts.
 
+use flatmin_linalg::named;
 use serde::Serialize;
 
 use crate::statistics::median;
@@ -17,16 +18,7 @@ pub enum Verdict {
     Undecided,
 }
 
-impl Verdict {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Holds => "holds",
-            Self::Fails => "fails",
-            Self::Undecided => "undecided",
-        }
-    }
-}
+named!(Verdict, ["holds" => Holds, "fails" => Fails, "undecided" => Undecided]);
 
 /// One measured quantity of a claim, over its runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -109,7 +109,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 fn claim_text(claim: &Claim) -> String {
     let note = if claim.note.is_empty() { String::new() } else { format!(" ({})", claim.note) };
-    format!("claim {} {}: {}{note}\n", claim.id, claim.verdict.word(), claim.sentence)
+    format!("claim {} {}: {}{note}\n", claim.id, claim.verdict.name(), claim.sentence)
 }
 
 /// A table as text, numbers to four digits and flush right.

@@ -1,7 +1,8 @@
 //! Profiles, the sizes of a reproduction.
 
-use std::fmt;
 use std::str::FromStr;
+
+use flatmin_linalg::named;
 
 /// The size of a reproduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,20 +27,10 @@ pub struct UnknownName {
     pub(crate) valid: Vec<&'static str>,
 }
 
+// Smallest first; the names are those on the command line and in files.
+named!(Profile, ["smoke" => Smoke, "quick" => Quick, "paper" => Paper, "full" => Full]);
+
 impl Profile {
-    /// All profiles, smallest first.
-    pub const ALL: [Self; 4] = [Self::Smoke, Self::Quick, Self::Paper, Self::Full];
-
-    /// The name used on the command line and in files.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Smoke => "smoke",
-            Self::Quick => "quick",
-            Self::Paper => "paper",
-            Self::Full => "full",
-        }
-    }
-
     /// Number of seeds unless the user says otherwise.
     pub fn default_seeds(self) -> u64 {
         match self {
@@ -50,18 +41,12 @@ impl Profile {
     }
 }
 
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
-    }
-}
-
 impl FromStr for Profile {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        let valid = || Self::ALL.map(Self::id).to_vec();
-        let found = Self::ALL.into_iter().find(|profile| profile.id() == name);
+        let valid = || Self::ALL.map(Self::name).to_vec();
+        let found = Self::ALL.into_iter().find(|profile| profile.name() == name);
         let unknown = || UnknownName { kind: "profile", name: name.to_owned(), valid: valid() };
         found.ok_or_else(unknown)
     }

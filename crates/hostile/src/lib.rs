@@ -4,12 +4,12 @@
 //! fuzz targets in `fuzz` run it, and the tests of this crate run it on every file of `fuzz/corpus`
 //! and on damaged ones.
 
-use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 
 use flatmin_arrays::{ArrayError, ArrayFile};
 use flatmin_host::is_printable;
+use flatmin_linalg::named;
 
 /// The largest number of characters of a message. It names things in the file, which may be as long
 /// as the file.
@@ -52,43 +52,24 @@ pub enum Reader {
     Ledger,
 }
 
+// The name of a reader is that of its fuzz target and of the folder of its corpus.
+named!(Reader, [
+    "npy" => Npy,
+    "npz" => Npz,
+    "safetensors" => SafeTensors,
+    "idx" => Idx,
+    "data" => Data,
+    "config" => Config,
+    "model" => Model,
+    "blocks" => Blocks,
+    "checkpoint" => Checkpoint,
+    "summary" => Summary,
+    "cell" => Cell,
+    "manifest" => Manifest,
+    "ledger" => Ledger,
+]);
+
 impl Reader {
-    /// All kinds.
-    pub const ALL: [Self; 13] = [
-        Self::Npy,
-        Self::Npz,
-        Self::SafeTensors,
-        Self::Idx,
-        Self::Data,
-        Self::Config,
-        Self::Model,
-        Self::Blocks,
-        Self::Checkpoint,
-        Self::Summary,
-        Self::Cell,
-        Self::Manifest,
-        Self::Ledger,
-    ];
-
-    /// The name of its fuzz target and of the folder of its corpus.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Npy => "npy",
-            Self::Npz => "npz",
-            Self::SafeTensors => "safetensors",
-            Self::Idx => "idx",
-            Self::Data => "data",
-            Self::Config => "config",
-            Self::Model => "model",
-            Self::Blocks => "blocks",
-            Self::Checkpoint => "checkpoint",
-            Self::Summary => "summary",
-            Self::Cell => "cell",
-            Self::Manifest => "manifest",
-            Self::Ledger => "ledger",
-        }
-    }
-
     /// Reads the bytes as a file of this kind. True if they are one.
     ///
     /// # Panics
@@ -116,12 +97,6 @@ impl Reader {
             assert!(length <= MAX_MESSAGE, "a message of {length} characters");
         }
         read.is_ok()
-    }
-}
-
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

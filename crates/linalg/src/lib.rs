@@ -33,6 +33,7 @@
 //!   proofs that a matrix [`is_positive_definite`].
 //! - [`simd`]: dot products and updates with a fixed lane order.
 //! - [`stream()`]: named, independent ChaCha random streams.
+//! - [`named!`]: enums whose choices are read and written by name.
 //!
 //! The feature `parallel` (on by default) lets large problems use a rayon thread pool where that is
 //! asked for. The feature `serde` (off by default) derives `Serialize` and `Deserialize` for
@@ -50,6 +51,7 @@ mod householder;
 mod lanczos;
 mod linop;
 mod matrix;
+mod names;
 mod operator;
 mod parallelism;
 mod power_of_two;
@@ -82,6 +84,7 @@ pub use lanczos::{
 };
 pub use linop::{AsLinOp, FromLinOp};
 pub use matrix::{RowMatrix, ShapeError};
+pub use names::UnknownName;
 pub use operator::{FnOperator, Operator, columns, columns_mut};
 pub use parallelism::Parallelism;
 pub use power_of_two::PowerOfTwo;

@@ -6,11 +6,9 @@
 )]
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E, PI};
-use std::fmt;
-use std::str::FromStr;
 
 use faer::Mat;
-use flatmin_linalg::simd;
+use flatmin_linalg::{named, simd};
 use pulp::{Simd, WithSimd};
 
 /// `1.5 · 2⁵²`: adding a number to it rounds the number to an integer, which the last bits then
@@ -39,7 +37,7 @@ const INVERSE_FACTORIALS: [f64; 13] = [
 
 /// The function between two layers.
 ///
-/// [`Display`](fmt::Display) writes its name and [`FromStr`] reads it. The feature `serde` stores
+/// [`Display`](std::fmt::Display) writes its name and [`FromStr`](std::str::FromStr) reads it. The feature `serde` stores
 /// the same name.
 ///
 /// ```
@@ -47,7 +45,7 @@ const INVERSE_FACTORIALS: [f64; 13] = [
 /// let activation: Activation = "gelu".parse()?;
 /// assert_eq!(activation, Activation::Gelu);
 /// assert_eq!(activation.to_string(), "gelu");
-/// # Ok::<(), flatmin_models::UnknownActivation>(())
+/// # Ok::<(), flatmin_linalg::UnknownName>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -63,28 +61,12 @@ pub enum Activation {
     Identity,
 }
 
-/// The error for a string that is not the name of an [`Activation`]. Its message lists the names.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown activation '{text}', expected tanh, relu, gelu or identity")]
-pub struct UnknownActivation {
-    text: String,
-}
-
-impl FromStr for Activation {
-    type Err = UnknownActivation;
-
-    fn from_str(text: &str) -> Result<Self, UnknownActivation> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        let found = found.map(|(_, activation)| *activation);
-        found.ok_or_else(|| UnknownActivation { text: text.to_owned() })
-    }
-}
-
-impl fmt::Display for Activation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+named!("activation", Activation, [
+    "tanh" => Tanh,
+    "relu" => Relu,
+    "gelu" => Gelu,
+    "identity" => Identity,
+]);
 
 /// An activation at one point.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,24 +80,6 @@ pub(crate) struct Activated {
 }
 
 impl Activation {
-    /// Every activation with its name, in the order in which choices are listed.
-    pub const ALL: &[(&str, Self)] = &[
-        ("tanh", Self::Tanh),
-        ("relu", Self::Relu),
-        ("gelu", Self::Gelu),
-        ("identity", Self::Identity),
-    ];
-
-    /// The name of the activation.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tanh => "tanh",
-            Self::Relu => "relu",
-            Self::Gelu => "gelu",
-            Self::Identity => "identity",
-        }
-    }
-
     /// Replaces pre-activations z by σ(z), and writes σ'(z) to `slopes`. A pre-activation of zero
     /// stays zero.
     ///
@@ -283,9 +247,9 @@ mod tests {
 
     #[test]
     fn activations_are_read_as_they_are_written() {
-        for (name, activation) in Activation::ALL {
-            assert_eq!(activation.to_string(), *name);
-            assert_eq!(name.parse(), Ok(*activation));
+        for activation in Activation::ALL {
+            assert_eq!(activation.to_string(), activation.name());
+            assert_eq!(activation.name().parse(), Ok(activation));
         }
         let error = "swish".parse::<Activation>().unwrap_err().to_string();
         assert_eq!(error, "unknown activation 'swish', expected tanh, relu, gelu or identity");
@@ -293,7 +257,7 @@ mod tests {
 
     #[test]
     fn layers_agree_with_single_points() {
-        for (_, activation) in Activation::ALL {
+        for activation in Activation::ALL {
             let z = Mat::from_fn(11, 3, |i, j| (i as f64 - 5.0) * 0.7 + 0.1 * j as f64);
             let mut values = z.clone();
             let (slopes, bends) = activation.activate_layer(&mut values);

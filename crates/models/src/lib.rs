@@ -11,7 +11,7 @@ mod model;
 mod relu;
 mod size;
 
-pub use activation::{Activation, UnknownActivation};
+pub use activation::Activation;
 pub use dataset::Dataset;
 pub use diagonal::DiagonalLinear;
 pub use linearization::Linearization;

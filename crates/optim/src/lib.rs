@@ -2,7 +2,6 @@
 
 mod batches;
 mod kernel;
-mod names;
 mod optimizer;
 mod order;
 mod sampling;
@@ -14,7 +13,6 @@ mod trainer;
 pub use kernel::{
     DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Samples, Segment, Step, Update,
 };
-pub use names::UnknownName;
 pub use optimizer::{Optimizer, OptimizerState};
 pub use order::{BatchOrder, OrderError};
 pub use sampling::{BatchSampler, SamplerState, Sampling, SamplingError};

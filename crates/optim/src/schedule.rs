@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::names::named;
+use flatmin_linalg::named;
 
 /// The learning rate as a fraction of its initial value, over a run of known length.
 ///
@@ -11,7 +11,7 @@ use crate::names::named;
 /// let schedule: Schedule = "cosine".parse()?;
 /// assert_eq!(schedule, Schedule::Cosine);
 /// assert_eq!(schedule.to_string(), "cosine");
-/// # Ok::<(), flatmin_optim::UnknownName>(())
+/// # Ok::<(), flatmin_linalg::UnknownName>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

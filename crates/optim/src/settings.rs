@@ -1,7 +1,8 @@
 //! The settings of a training run, and its results.
 
+use flatmin_linalg::named;
+
 use crate::kernel::Segment;
-use crate::names::named;
 use crate::optimizer::Optimizer;
 use crate::sampling::{Sampling, SamplingError};
 use crate::schedule::Schedule;

@@ -448,8 +448,8 @@ fn a_parameter_that_is_not_a_number_has_diverged() {
     let (model, data, initial) = diagonal();
     check_not_a_number(&model, &data, &initial);
     let (_, data, _) = relu();
-    for (_, activation) in Activation::ALL {
-        let model = Mlp::new(&[11, 5, 3, 1], *activation, true).unwrap();
+    for activation in Activation::ALL {
+        let model = Mlp::new(&[11, 5, 3, 1], activation, true).unwrap();
         let initial = model.initial_parameters(&mut stream(2, "training test", 0));
         check_not_a_number(&model, &data, &initial);
     }

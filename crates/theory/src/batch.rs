@@ -1,15 +1,14 @@
 //! The sampling of the batches of SGD, and the strength of the noise that it causes.
 
-use std::fmt;
-use std::str::FromStr;
+use flatmin_linalg::named;
 
 use crate::BatchError;
 
 /// How the samples of a batch are drawn.
 ///
 /// On the command line and in settings a sampling is called `with-replacement`,
-/// `without-replacement`, `poisson` or `reshuffling`; that is what [`Display`](fmt::Display)
-/// writes and [`FromStr`] reads. The feature `serde` stores the same words with underscores.
+/// `without-replacement`, `poisson` or `reshuffling`; that is what [`Display`](std::fmt::Display)
+/// writes and [`FromStr`](std::str::FromStr) reads. The feature `serde` stores the same words with underscores.
 ///
 /// ```
 /// use flatmin_theory::Sampling;
@@ -36,51 +35,12 @@ pub enum Sampling {
     Reshuffling,
 }
 
-impl Sampling {
-    /// Every sampling with its name, in the order in which choices are listed.
-    pub const ALL: &[(&str, Self)] = &[
-        ("with-replacement", Self::WithReplacement),
-        ("without-replacement", Self::WithoutReplacement),
-        ("poisson", Self::Poisson),
-        ("reshuffling", Self::Reshuffling),
-    ];
-
-    /// The name of the sampling, in kebab case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WithReplacement => "with-replacement",
-            Self::WithoutReplacement => "without-replacement",
-            Self::Poisson => "poisson",
-            Self::Reshuffling => "reshuffling",
-        }
-    }
-}
-
-impl fmt::Display for Sampling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// The error for a string that is not the name of a [`Sampling`]. Its message lists the names.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown sampling '{text}', expected with-replacement, without-replacement, poisson or \
-     reshuffling"
-)]
-pub struct UnknownSampling {
-    text: String,
-}
-
-impl FromStr for Sampling {
-    type Err = UnknownSampling;
-
-    fn from_str(text: &str) -> Result<Self, UnknownSampling> {
-        let mut all = Self::ALL.iter();
-        let found = all.find(|(name, _)| *name == text).map(|(_, sampling)| *sampling);
-        found.ok_or_else(|| UnknownSampling { text: text.to_owned() })
-    }
-}
+named!("sampling", Sampling, [
+    "with-replacement" => WithReplacement,
+    "without-replacement" => WithoutReplacement,
+    "poisson" => Poisson,
+    "reshuffling" => Reshuffling,
+]);
 
 /// A batch size with the way the batch is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,13 +267,13 @@ mod tests {
 
     #[test]
     fn a_sampling_is_read_as_it_is_written() {
-        for (name, sampling) in Sampling::ALL {
-            assert_eq!(sampling.to_string(), *name);
-            assert_eq!(name.parse(), Ok(*sampling));
+        for sampling in Sampling::ALL {
+            assert_eq!(sampling.to_string(), sampling.name());
+            assert_eq!(sampling.name().parse(), Ok(sampling));
         }
         let error = "shuffled".parse::<Sampling>().unwrap_err().to_string();
         assert!(error.contains("'shuffled'"), "{error}");
-        assert!(Sampling::ALL.iter().all(|(name, _)| error.contains(name)), "{error}");
+        assert!(Sampling::ALL.iter().all(|sampling| error.contains(sampling.name())), "{error}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ mod preconditioner;
 mod threshold;
 
 pub use alignment::{Alignment, alignment};
-pub use batch::{Batch, Noise, Sampling, UnknownSampling};
+pub use batch::{Batch, Noise, Sampling};
 pub use bounds::{
     Bounds, bounds, centered_alignment_bound, contraction_bound, frobenius_bound, lambda_max_bound,
     sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,

@@ -107,7 +107,7 @@ impl Report {
     }
 
     fn claims(&self) -> String {
-        let (headline, class) = (escape(&self.headline()), self.worst().word());
+        let (headline, class) = (escape(&self.headline()), self.worst().name());
         let rows: String = self.claims.iter().map(claim_row).collect();
         let articles: String = self.claims.iter().map(claim_article).collect();
         let tables = unless_empty(&rows, |rows| {
@@ -170,7 +170,7 @@ impl Report {
 
 /// The verdict of a claim and the claim in words.
 fn claim_row(claim: &Claim) -> String {
-    let (class, badge) = (claim.verdict.word(), badge(claim.verdict));
+    let (class, badge) = (claim.verdict.name(), badge(claim.verdict));
     let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
     let sentence = typeset(&claim.sentence);
     format!(
@@ -181,7 +181,7 @@ fn claim_row(claim: &Claim) -> String {
 
 /// The predicate, the source, the note and the measurements of a claim.
 fn claim_article(claim: &Claim) -> String {
-    let (class, badge) = (claim.verdict.word(), badge(claim.verdict));
+    let (class, badge) = (claim.verdict.name(), badge(claim.verdict));
     let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
     let (sentence, predicate) = (typeset(&claim.sentence), typeset(&claim.predicate));
     let source = unless_empty(&claim.source, |source| {
@@ -237,7 +237,7 @@ impl Section {
 
 /// The verdict as symbol and word.
 fn badge(verdict: Verdict) -> String {
-    let word = verdict.word();
+    let word = verdict.name();
     let symbol = match verdict {
         Verdict::Holds => "✓",
         Verdict::Fails => "✗",

@@ -55,7 +55,7 @@ impl Manifest {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
             command_line: format!("cargo xtask {}", arguments.join(" ")),
-            profile: settings.profile.id().to_owned(),
+            profile: settings.profile.name().to_owned(),
             seed: settings.seed,
             seeds: settings.seeds,
             host,

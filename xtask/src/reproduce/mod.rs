@@ -96,7 +96,7 @@ pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<Exit, Failure>
     let chosen = |id: &&Experiment| arguments.only.is_empty() || arguments.only.contains(id);
     let experiments: Vec<&Experiment> = EXPERIMENTS.iter().copied().filter(chosen).collect();
     let cells = expand(&experiments, &settings);
-    let default = || PathBuf::from("results").join(settings.profile.id());
+    let default = || PathBuf::from("results").join(settings.profile.name());
     let out = arguments.out.clone().unwrap_or_else(default);
     let store = Store { folder: out.join("cells") };
     let reproduction = Reproduction { arguments, settings, experiments, cells, out, store };

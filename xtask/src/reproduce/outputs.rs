@@ -63,8 +63,11 @@ pub(super) fn write_outputs(
     let sections = experiments.iter().map(|experiment| write_experiment(experiment, included, out));
     let mut sections = sections.collect::<Result<Vec<Section>, Failure>>()?;
     sections.extend(verified::section(out));
-    let file =
-        ClaimsFile { schema: "flatmin.claims/1", profile: settings.profile.id(), claims: &claims };
+    let file = ClaimsFile {
+        schema: "flatmin.claims/1",
+        profile: settings.profile.name(),
+        claims: &claims,
+    };
     let path = out.join("claims.json");
     write_own(&path, to_json(&path, &file)?.as_bytes())?;
     let path = out.join("manifest.json");
@@ -188,7 +191,7 @@ fn text_of(claims: &[Claim], manifest: &Manifest, out: &Path) -> String {
     let mut text = String::new();
     for claim in claims {
         let fails = claim.verdict == Verdict::Fails;
-        let verdict = if fails { "FAILS" } else { claim.verdict.word() };
+        let verdict = if fails { "FAILS" } else { claim.verdict.name() };
         let measured: Vec<String> = claim.measured.iter().take(2).map(measured_text).collect();
         let _ = write!(text, "{:<4} {verdict:<9}  {}", claim.id, claim.sentence);
         if !measured.is_empty() {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
+use flatmin_linalg::UnknownName;
 use flatmin_theory::Sampling;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
@@ -65,9 +66,8 @@ pub(super) struct SamplingName(pub(super) Sampling);
 impl<'de> Deserialize<'de> for SamplingName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let names: Vec<&str> = Sampling::ALL.iter().map(|(name, _)| *name).collect();
-        let unknown = |_| D::Error::custom(ConfigError::unknown_word(&text, &names));
-        text.parse().map(Self).map_err(unknown)
+        let unknown = |error: UnknownName| ConfigError::unknown_word(&text, &error.names);
+        text.parse().map(Self).map_err(|error| D::Error::custom(unknown(error)))
     }
 }
 

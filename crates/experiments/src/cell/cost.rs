@@ -124,7 +124,7 @@ mod tests {
         for cell in expand(EXPERIMENTS, &Settings::new(profile)) {
             let kind = match &cell {
                 CellSpec::Train(spec) => {
-                    format!("{} {}", spec.problem.family().id(), method_name(spec.method))
+                    format!("{} {}", spec.problem.family().name(), method_name(spec.method))
                 }
                 CellSpec::Deep(spec) if spec.checkpoints_per_decade > 0 => {
                     format!("followed {}", method_name(spec.method))

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use faer::{Mat, MatMut, MatRef};
 use flatmin_curvature::{CurvatureOptions, gauss_newton_with, hessian_with};
 use flatmin_linalg::{
-    Operator, Parallelism, TraceMethod, TraceOptions, matmul, product, stream, thin_qr, trace,
+    Operator, Parallelism, TraceMethod, TraceOptions, matmul, named, product, stream, thin_qr,
+    trace,
 };
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Activation, Mlp, TwoLayerRelu};
@@ -85,22 +86,15 @@ pub struct EstimatorResult {
     pub median_standard_error: f64,
 }
 
+named!(Spectrum, [
+    "flat" => Flat,
+    "power law" => PowerLaw,
+    "outlier" => Outlier,
+    "ReLU network" => ReluNetwork,
+    "perceptron Hessian" => PerceptronHessian,
+]);
+
 impl Spectrum {
-    /// All spectra.
-    pub const ALL: [Self; 5] =
-        [Self::Flat, Self::PowerLaw, Self::Outlier, Self::ReluNetwork, Self::PerceptronHessian];
-
-    /// A short name, as in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flat => "flat",
-            Self::PowerLaw => "power law",
-            Self::Outlier => "outlier",
-            Self::ReluNetwork => "ReLU network",
-            Self::PerceptronHessian => "perceptron Hessian",
-        }
-    }
-
     /// Says that the operator is positive semidefinite.
     pub fn is_positive(self) -> bool {
         self != Self::PerceptronHessian

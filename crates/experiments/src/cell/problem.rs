@@ -1,5 +1,6 @@
 //! The teacher–student problems of shallow networks.
 
+use flatmin_linalg::named;
 use flatmin_models::Dataset;
 use flatmin_models::data::{self, DatasetError, Split};
 use serde::{Deserialize, Serialize};
@@ -17,20 +18,12 @@ pub enum NetworkFamily {
     Diagonal,
 }
 
+// The names are those in tables.
+named!(NetworkFamily, ["relu" => Relu, "diagonal" => Diagonal]);
+
 impl NetworkFamily {
-    /// All families.
-    pub const ALL: [Self; 2] = [Self::Relu, Self::Diagonal];
-
-    /// The name used in tables.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::Diagonal => "diagonal",
-        }
-    }
-
     /// The name for a reader.
-    pub fn name(self) -> &'static str {
+    pub fn title(self) -> &'static str {
         match self {
             Self::Relu => "ReLU",
             Self::Diagonal => "diagonal",

@@ -330,7 +330,7 @@ fn table(minima: &[SimulatedMinimum<'_>]) -> Table {
         .flat_map(|(m, dynamics)| dynamics.path.iter().map(move |point| (m, dynamics, point)))
         .collect();
     table!(&rows, |(m, d, point)| {
-        "problem", "word", "relu or diagonal" => m.run.spec.problem.family().id();
+        "problem", "word", "relu or diagonal" => m.run.spec.problem.family().name();
         "learning_rate", "1", "learning rate that the minimum was trained with"
             => m.run.spec.learning_rate;
         "seed", "seed", "seed of training and of the simulation" => m.run.spec.seed;

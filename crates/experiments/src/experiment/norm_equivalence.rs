@@ -136,7 +136,7 @@ fn series(
 
 fn table(networks: &[Network<'_>]) -> Table {
     table!(networks, |(spec, row)| {
-        "family", "word", "relu or diagonal" => spec.family.id();
+        "family", "word", "relu or diagonal" => spec.family.name();
         "width", "neurons", "width m (relu)" => spec.width;
         "input_dim", "coordinates", "input dimension d" => spec.input_dim;
         "seed", "seed", "seed of the parameters" => spec.seed;
@@ -159,7 +159,7 @@ fn table(networks: &[Network<'_>]) -> Table {
 fn summary(trials: &[NormTrial<'_>]) -> Table {
     let families = NetworkFamily::ALL.map(|family| (family, networks(trials, Some(family))));
     table!(&families, |(family, all)| {
-        "family", "word", "relu or diagonal" => family.id();
+        "family", "word", "relu or diagonal" => family.name();
         "networks", "networks", "networks tried" => all.len();
         "smallest_slack", "1", "smallest relative slack of the inequalities"
             => smallest(&all.iter().map(|(_, row)| row.smallest_slack).collect::<Vec<_>>());

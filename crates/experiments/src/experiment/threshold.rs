@@ -171,7 +171,7 @@ fn exponents_panel(minima: &[StudiedMinimum<'_>]) -> Panel {
     let mut series = Vec::new();
     for (family, style) in NetworkFamily::ALL.into_iter().zip([Style(8), Style(10)]) {
         let sgd = of_family(minima, family, SGD);
-        let label = format!("exponent, {} networks", family.name());
+        let label = format!("exponent, {} networks", family.title());
         let exponent = |m: &StudiedMinimum<'_>| Some(DRAWN_STEPS * m.exponent()?.0);
         let rate = StudiedMinimum::learning_rate;
         series.extend(dots_and_medians(&sgd, &label, style, rate, exponent));
@@ -225,7 +225,7 @@ fn table(minima: &[StudiedMinimum<'_>]) -> Table {
         m.study.single_runs.filter(|_| batch.batch_size == 1)
     };
     table!(&rows, |(m, batch)| {
-        "family", "word", "ReLU or diagonal networks" => m.family().name();
+        "family", "word", "ReLU or diagonal networks" => m.family().title();
         "method", "word", "SGD (batch size 1) or GD: what led to the minimum" => m.method_name();
         "learning_rate", "1", "its learning rate η" => m.learning_rate();
         "seed", "seed", "seed of teacher, data, start and batches" => m.run.spec.seed;
@@ -270,7 +270,7 @@ fn summary(minima: &[StudiedMinimum<'_>]) -> Table {
         })
         .collect();
     table!(&groups, |g| {
-        "family", "word", "ReLU or diagonal networks" => g.runs[0].family().name();
+        "family", "word", "ReLU or diagonal networks" => g.runs[0].family().title();
         "method", "word", "SGD (batch size 1) or GD: what led to the minima" => method_name(g.method);
         "learning_rate", "1", "its learning rate η" => g.key;
         "converged", "runs", "runs that met the stopping rule" => at_rest(&g.runs).len();

@@ -1,9 +1,10 @@
 //! The choice of an instruction set.
 
-use std::str::FromStr;
 use std::sync::OnceLock;
 
 use pulp::Arch;
+
+use crate::{UnknownName, named};
 
 /// An instruction set that the kernels can run on. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,28 +17,13 @@ pub enum InstructionSet {
     Scalar,
 }
 
-impl FromStr for InstructionSet {
-    type Err = InstructionSetError;
-
-    fn from_str(name: &str) -> Result<Self, InstructionSetError> {
-        let found = Self::ALL.into_iter().find(|set| set.name() == name);
-        found.ok_or_else(|| InstructionSetError::Unknown(name.to_owned()))
-    }
-}
+named!("instruction set", InstructionSet, [
+    "avx512" => Avx512,
+    "avx2" => Avx2,
+    "scalar" => Scalar,
+]);
 
 impl InstructionSet {
-    /// All instruction sets, the fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Scalar];
-
-    /// The name in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Avx512 => "avx512",
-            Self::Avx2 => "avx2",
-            Self::Scalar => "scalar",
-        }
-    }
-
     /// The dispatcher for this instruction set; `None` if the processor does not have it.
     pub fn arch(self) -> Option<Arch> {
         match self {
@@ -57,13 +43,13 @@ impl InstructionSet {
 #[non_exhaustive]
 pub enum InstructionSetError {
     /// No instruction set has this name.
-    #[error("unknown instruction set '{0}', expected avx512, avx2 or scalar")]
-    Unknown(String),
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
     /// The processor does not have this instruction set.
-    #[error("this processor does not have the instruction set {}", .0.name())]
+    #[error("this processor does not have the instruction set {0}")]
     Missing(InstructionSet),
     /// Another instruction set has been chosen, or kernels have run already.
-    #[error("the instruction set {chosen} is in use and cannot be changed to {}", wanted.name())]
+    #[error("the instruction set {chosen} is in use and cannot be changed to {wanted}")]
     Chosen {
         /// The instruction set in use.
         chosen: &'static str,

@@ -1,6 +1,8 @@
 //! The list of all batches of a small sample.
 
-use flatmin_theory::{Batch, Sampling};
+use flatmin_theory::Sampling;
+
+use crate::prelude::*;
 
 /// Largest number of batches that are listed.
 const MAX_BATCHES: usize = 500;

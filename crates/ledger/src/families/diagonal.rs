@@ -1,12 +1,9 @@
 //! Diagonal linear networks.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, Sharpness, symmetric_eigenvalues};
+use flatmin_linalg::Sharpness;
 use flatmin_models::{DiagonalLinear, Model as _};
-use rand::{Rng, RngExt as _};
 
-use super::draw::{heavy_tailed, normal, power_of_ten};
-use crate::error::LedgerError;
+use crate::prelude::*;
 
 /// Hypothesis of the statements about the population.
 pub(crate) const DIAGONAL_INPUTS: &str =

@@ -1,8 +1,6 @@
 //! Random sizes, numbers and rows that instances are made of.
 
-use flatmin_linalg::{RowMatrix, simd};
-use rand::{Rng, RngExt as _};
-use rand_distr::{Distribution as _, StandardNormal};
+use crate::prelude::*;
 
 /// Sizes are drawn from `1..=MAX_SIZE`.
 pub(crate) const MAX_SIZE: usize = 7;

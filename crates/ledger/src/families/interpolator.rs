@@ -1,9 +1,6 @@
 //! Interpolators of linear measurements.
 
-use flatmin_linalg::{RowMatrix, simd};
-use rand::{Rng, RngExt as _};
-
-use super::draw::{normal, power_of_ten};
+use crate::prelude::*;
 
 /// A system is singular if a pivot is below this fraction of the largest one.
 pub(crate) const SINGULAR: f64 = 1e-4;

@@ -1,15 +1,9 @@
 //! Minima, each with a sampling of its batches.
 
-use flatmin_linalg::{RowMatrix, simd};
-use flatmin_theory::{Batch, Sampling};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::Sampling;
 
-use super::draw::{
-    MAX_SIZE, make_nearly_equal, normal_matrix, orthonormal_rows, power_of_ten, scale_row,
-    scale_rows_heavily, size,
-};
 use super::trained::trained_jacobian;
-use crate::statement::Instance;
+use crate::prelude::*;
 
 /// Hypotheses of the statements about mean-square stability.
 pub(crate) const ZERO_LOSS: &str = "a zero-loss minimum, linearised; batches drawn independently, \

@@ -1,6 +1,6 @@
 //! Comparisons of an expectation with the mean of independent samples, with a rigorous confidence.
 
-use crate::comparison::Comparison;
+use crate::prelude::*;
 
 /// The probability that a comparison with a sample mean fails although the statement is true.
 const FALSE_ALARM_RATE: f64 = 1e-9;

@@ -1,11 +1,8 @@
 //! Networks with parameters and inputs, and their training steps.
 
-use flatmin_linalg::RowMatrix;
 use flatmin_models::Model;
-use rand::Rng;
 
-use super::draw::{normal, normal_matrix, power_of_ten};
-use crate::error::{InstanceError, expect_length};
+use crate::prelude::*;
 
 /// A network with its parameters and with inputs.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,12 +1,9 @@
 //! The Perron form of the threshold of any linear optimizer, from its definition (S12, S15).
 
-use faer::Mat;
 use faer::linalg::solvers::Solve as _;
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
 use flatmin_theory::StateSpace;
 
-use super::second_moments::lower_triangle;
-use crate::error::LedgerError;
+use crate::prelude::*;
 
 /// A minimum in the eigenbasis of its G, with the noise of a sampling.
 #[derive(Debug, Clone, Copy)]

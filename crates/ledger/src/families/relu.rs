@@ -1,12 +1,8 @@
 //! Two-layer ReLU networks.
 
-use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::TwoLayerRelu;
-use rand::{Rng, RngExt as _};
 
-use super::draw::{
-    heavy_tailed, make_parallel, normal, normal_matrix, power_of_ten, scale_row, size,
-};
+use crate::prelude::*;
 
 /// A network with at most 7 neurons and 7 inputs and its parameters, from one of several
 /// deliberately hard families.

@@ -1,7 +1,8 @@
 //! The operator D of the second moments of SGD, computed from its definition.
 
-use faer::{Mat, MatRef};
-use flatmin_linalg::RowMatrix;
+use faer::MatRef;
+
+use crate::prelude::*;
 
 /// `D(X) = (1−p) GXG + p (1/n) Σ (g_iᵀXg_i) g_i g_iᵀ` for the rows `g_i` of a Jacobian.
 pub(crate) fn second_order(

@@ -1,11 +1,8 @@
 //! Minima so small that a check can list all batches, drawn in any way.
 
-use flatmin_linalg::RowMatrix;
-use flatmin_theory::{Batch, Optimizer, OptimizerError, Sampling};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::{OptimizerError, Sampling};
 
-use super::draw::power_of_ten;
-use super::minimum::{MinimumInstance, random_batch};
+use crate::prelude::*;
 
 /// Hypotheses of the statements about any optimizer and any independent batches.
 pub(crate) const INDEPENDENT: &str = "a zero-loss minimum, linearised; batches drawn independently, \

@@ -1,13 +1,11 @@
 //! Steps of an optimizer by PyTorch's recursion, and the map of second moments that they make.
 
+use faer::MatRef;
 use faer::linalg::solvers::Solve as _;
-use faer::{Mat, MatRef};
-use flatmin_linalg::{Bisection, RowMatrix, symmetric_eigen, symmetric_eigenvalues};
-use flatmin_theory::{Batch, Optimizer};
+use flatmin_linalg::Bisection;
 
 use super::batches::{WeightedBatch, batches};
-use super::second_moments::lower_triangle;
-use crate::error::LedgerError;
+use crate::prelude::*;
 
 /// A batch in the place of its samples: its probability, `H_I` and the gradient at the minimum.
 #[derive(Debug, Clone)]

@@ -1,10 +1,9 @@
 //! Minima found by training.
 
-use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::data::{cube_inputs, linear_targets, relu_teacher, sparse_coefficients};
 use flatmin_models::{DiagonalLinear, Model, TwoLayerRelu};
-use rand::{Rng, RngExt as _};
-use rand_distr::{Distribution as _, StandardNormal};
+
+use crate::prelude::*;
 
 /// Steps of SGD with batches of one. Most of these tiny problems are fitted after this many.
 const STEPS: usize = 300;

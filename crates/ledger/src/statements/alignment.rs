@@ -1,10 +1,6 @@
 //! S4: the alignment of the noise.
 
-use flatmin_linalg::{RowMatrix, simd, stream};
-use flatmin_theory::{
-    Alignment, Minimum, alignment, bounds, centered_alignment_bound, dense_threshold,
-};
-use rand_distr::{Distribution as _, StandardNormal};
+use flatmin_theory::{Alignment, alignment, bounds, centered_alignment_bound, dense_threshold};
 
 use crate::prelude::*;
 

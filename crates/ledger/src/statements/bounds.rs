@@ -1,6 +1,6 @@
 //! S2, S3, S5, S6, S7 and S11: bounds compared with the exact threshold from its plain definition.
 
-use flatmin_theory::{Bounds, Minimum, bounds, dense_threshold, spectral_root, sufficient_bound};
+use flatmin_theory::{Bounds, bounds, dense_threshold, spectral_root, sufficient_bound};
 
 use crate::prelude::*;
 

@@ -1,12 +1,5 @@
 //! R6: the exact Rademacher complexity of small samples.
 
-use flatmin_linalg::{RowMatrix, simd};
-use rand::{Rng, RngExt as _};
-
-use crate::error::{InstanceError, expect_at_most};
-use crate::families::draw::{
-    make_nearly_equal, make_parallel, normal_matrix, power_of_ten, scale_rows_heavily,
-};
 use crate::prelude::*;
 
 pub(super) static R6: Statement = Statement {

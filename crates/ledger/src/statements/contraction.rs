@@ -1,13 +1,9 @@
 //! S19: the edge of contraction, compared with the mean square of a step over all batches.
 
-use faer::{Mat, MatRef};
-use flatmin_linalg::{RowMatrix, simd, stream, symmetric_eigen, symmetric_eigenvalues};
-use flatmin_theory::{Minimum, contraction_bound};
-use rand::Rng;
+use faer::MatRef;
+use flatmin_theory::contraction_bound;
 
 use super::outputs::OutputsInstance;
-use crate::families::draw::normal;
-use crate::families::small::{INDEPENDENT, independent_batch, small_jacobian};
 use crate::families::steps::{BatchModel, Range, batch_models, enumerated_threshold, mean_hessian};
 use crate::prelude::*;
 

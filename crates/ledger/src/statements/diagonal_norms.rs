@@ -1,13 +1,11 @@
 //! D1 and D2: sharpness of the population and norms of a diagonal linear network.
 
-use flatmin_linalg::{RowMatrix, Sharpness};
+use flatmin_linalg::Sharpness;
 use flatmin_models::data::cube_inputs;
 use flatmin_models::{DiagonalLinear, Model as _};
 use flatmin_theory::{lambda_max_bound, trace_bound};
-use rand::Rng;
 
 use crate::families::diagonal::{DIAGONAL_INPUTS, Population, random_parameters};
-use crate::families::draw::{power_of_ten, size};
 use crate::families::monte_carlo::{SAMPLES, mean_is};
 use crate::families::network::NetworkInstance;
 use crate::prelude::*;

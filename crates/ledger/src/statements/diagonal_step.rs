@@ -1,10 +1,8 @@
 //! D5: a training step of a diagonal linear network.
 
 use flatmin_models::{DiagonalLinear, Model as _};
-use rand::Rng;
 
 use crate::families::diagonal::random_parameters;
-use crate::families::draw::size;
 use crate::families::network::{NetworkInstance, StepInstance};
 use crate::prelude::*;
 

@@ -1,14 +1,7 @@
 //! S21: the edge of reshuffled epochs, compared with the mean over all orders of the samples.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, simd, symmetric_eigen, symmetric_eigenvalues};
-use flatmin_theory::{Batch, EpochOptions, Minimum, Optimizer, Sampling, epoch_edge, threshold};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::{EpochOptions, Sampling, epoch_edge};
 
-use crate::error::{InstanceError, expect_at_most};
-use crate::families::draw::{normal, normal_matrix, orthonormal_rows, scale_row};
-use crate::families::second_moments::lower_triangle;
-use crate::families::small::small_jacobian;
 use crate::families::steps::{Range, add_congruence};
 use crate::prelude::*;
 

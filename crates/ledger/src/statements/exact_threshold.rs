@@ -1,10 +1,7 @@
 //! S8: the exact threshold, compared with the map of second moments formed from the Jacobian.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
-use flatmin_theory::{Batch, Minimum, Optimizer, dense_threshold, threshold};
+use flatmin_theory::dense_threshold;
 
-use crate::families::second_moments::{lower_triangle, second_order};
 use crate::prelude::*;
 
 pub(super) static S8: Statement = Statement {

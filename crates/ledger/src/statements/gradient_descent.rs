@@ -1,8 +1,6 @@
 //! S1: gradient descent, by its propagator.
 
-use faer::Mat;
-use flatmin_linalg::symmetric_eigenvalues;
-use flatmin_theory::{Minimum, bounds};
+use flatmin_theory::bounds;
 
 use crate::prelude::*;
 

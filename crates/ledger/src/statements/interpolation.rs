@@ -1,13 +1,10 @@
 //! D4: the condition of gradient descent admits the interpolator of minimum ℓ2 norm.
 
-use flatmin_linalg::{RowMatrix, Sharpness, simd};
+use flatmin_linalg::Sharpness;
 use flatmin_models::DiagonalLinear;
 use flatmin_theory::{lambda_max_bound, trace_bound};
-use rand::{Rng, RngExt as _};
 
-use crate::error::{InstanceError, expect_length};
 use crate::families::diagonal::Population;
-use crate::families::draw::power_of_ten;
 use crate::families::interpolator::{l1_norm, layers, projection, random_coefficients};
 use crate::families::monte_carlo::{SAMPLES, mean_is};
 use crate::prelude::*;

@@ -1,14 +1,7 @@
 //! S17: any convex loss, compared with batches whose curvature is formed from its Hessians.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, simd};
-use flatmin_theory::{Batch, Minimum, Optimizer, OutputHessians, threshold};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::OutputHessians;
 
-use crate::error::{InstanceError, expect_length};
-use crate::families::draw::{heavy_tailed, normal, normal_matrix, scale_row, size};
-use crate::families::minimum::batch_words;
-use crate::families::small::independent_batch;
 use crate::families::steps::{BatchModel, batch_models, enumerated_threshold};
 use crate::prelude::*;
 

@@ -1,11 +1,8 @@
 //! S14: the Lyapunov function and its mean over every batch.
 
-use flatmin_linalg::{simd, stream, symmetric_eigenvalues};
-use flatmin_theory::{Minimum, ThresholdOptions, lyapunov_function};
-use rand_distr::{Distribution as _, StandardNormal};
+use flatmin_theory::{ThresholdOptions, lyapunov_function};
 
 use crate::families::batches::batches;
-use crate::families::second_moments::{diagonal_matrix, quadratic_form, second_order};
 use crate::prelude::*;
 
 pub(super) static S14: Statement = Statement {

@@ -1,13 +1,11 @@
 //! S12: the threshold with heavy-ball momentum, compared with the second moments of (δ, v).
 
+use faer::MatRef;
 use faer::linalg::solvers::Solve as _;
-use faer::{Mat, MatRef};
-use flatmin_linalg::{Bisection, RowMatrix, symmetric_eigenvalues};
-use flatmin_theory::{Minimum, Optimizer, StateSpace, threshold};
-use rand::{Rng, RngExt as _};
+use flatmin_linalg::Bisection;
+use flatmin_theory::StateSpace;
 
 use crate::families::perron_form::PerronForm;
-use crate::families::second_moments::{diagonal_matrix, lower_triangle, second_order};
 use crate::prelude::*;
 
 pub(super) static S12: Statement = Statement {

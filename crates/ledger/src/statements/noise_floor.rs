@@ -1,15 +1,7 @@
 //! S18: the noise floor, compared with the stationary covariance of the recursion.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, simd, symmetric_eigen, symmetric_eigenvalues};
-use flatmin_theory::{Batch, Minimum, Optimizer, noise_floor, threshold};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::noise_floor;
 
-use crate::error::{InstanceError, expect_length};
-use crate::families::draw::normal;
-use crate::families::minimum::batch_words;
-use crate::families::second_moments::quadratic_form;
-use crate::families::small::{independent_batch, normalised, random_optimizer, small_jacobian};
 use crate::families::steps::{Range, Recursion, batch_models, mean_hessian};
 use crate::prelude::*;
 

@@ -1,14 +1,8 @@
 //! S15: the threshold of any linear optimizer, compared with the second moments of its recursion.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, symmetric_eigenvalues};
-use flatmin_theory::{Batch, Minimum, Optimizer, Preconditioner, threshold};
-use rand::{Rng, RngExt as _};
+use flatmin_theory::Preconditioner;
 
-use crate::families::draw::power_of_ten;
-use crate::families::minimum::batch_words;
 use crate::families::perron_form::PerronForm;
-use crate::families::small::{independent_batch, normalised, random_optimizer, small_jacobian};
 use crate::families::steps::{MomentMap, Range, Recursion, batch_models, mean_hessian};
 use crate::prelude::*;
 

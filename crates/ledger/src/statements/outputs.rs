@@ -1,15 +1,7 @@
 //! S13: several outputs per sample, compared with operators computed from their definitions.
 
-use faer::Mat;
-use flatmin_linalg::{RowMatrix, stream, symmetric_eigen, symmetric_eigenvalues};
-use flatmin_theory::{
-    Batch, Minimum, Optimizer, ThresholdOptions, dense_threshold, lyapunov_function, threshold,
-};
-use rand::{Rng, RngExt as _};
-use rand_distr::{Distribution as _, StandardNormal};
+use flatmin_theory::{ThresholdOptions, dense_threshold, lyapunov_function};
 
-use crate::families::draw::{heavy_tailed, normal_matrix, scale_row, size};
-use crate::families::minimum::{batch_words, random_batch};
 use crate::prelude::*;
 
 pub(super) static S13: Statement = Statement {

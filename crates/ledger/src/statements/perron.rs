@@ -1,9 +1,6 @@
 //! S9 and S10: the Perron form of the threshold, with matrices computed entry by entry.
 
-use faer::Mat;
-use flatmin_linalg::{stream, symmetric_eigenvalues};
-use flatmin_theory::{Minimum, Optimizer, dense_threshold, threshold};
-use rand::RngExt as _;
+use flatmin_theory::dense_threshold;
 
 use crate::prelude::*;
 

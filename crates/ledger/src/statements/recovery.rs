@@ -1,17 +1,13 @@
 //! D3: the interpolators that the condition of SGD admits, where basis pursuit recovers β*.
 
-use flatmin_linalg::{RowMatrix, simd};
 use flatmin_models::DiagonalLinear;
 use flatmin_models::data::linear_targets;
 use flatmin_theory::trace_bound;
-use rand::{Rng, RngExt as _};
 
 use crate::basis_pursuit::{
     BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError, basis_pursuit,
 };
-use crate::error::{InstanceError, expect_at_most, expect_length};
 use crate::families::diagonal::Population;
-use crate::families::draw::{normal_matrix, power_of_ten};
 use crate::families::interpolator::{
     SINGULAR, l1_norm, layers, projection, random_coefficients, row_basis,
 };

@@ -2,12 +2,10 @@
 
 use std::f64::consts::PI;
 
-use faer::Mat;
-use flatmin_linalg::{Sharpness, simd, symmetric_eigenvalues};
+use flatmin_linalg::Sharpness;
 use flatmin_models::data::sphere_inputs;
 use flatmin_models::{Model as _, TwoLayerRelu};
 use flatmin_theory::{lambda_max_bound, trace_bound};
-use rand::Rng;
 
 use crate::families::monte_carlo::{SAMPLES, mean_is};
 use crate::families::network::NetworkInstance;

@@ -1,8 +1,6 @@
 //! R7: a training step of a two-layer ReLU network.
 
-use flatmin_linalg::simd;
 use flatmin_models::{Model as _, TwoLayerRelu};
-use rand::Rng;
 
 use crate::families::network::{NetworkInstance, StepInstance};
 use crate::families::relu::random_network;

@@ -1,11 +1,7 @@
 //! S16: the two numbers of a sampling, compared with the list of all batches.
 
-use faer::Mat;
-use flatmin_linalg::RowMatrix;
-use flatmin_theory::{Bounds, Minimum, Optimizer, alignment, threshold};
-use rand::Rng;
+use flatmin_theory::{Bounds, alignment};
 
-use crate::families::small::{INDEPENDENT, independent_batch, small_jacobian};
 use crate::families::steps::{BatchModel, batch_models, enumerated_threshold, mean_hessian};
 use crate::prelude::*;
 

@@ -105,7 +105,7 @@ fn render(figure: &Figure) -> String {
         }
         y += title_height + frame_height + below + ROW_GAP;
     }
-    document(figure, inner_width + 2.0 * MARGIN, y, &body.finish())
+    document(figure, inner_width + 2.0 * MARGIN, y, &body.buffer)
 }
 
 fn document(figure: &Figure, width: f64, height: f64, body: &str) -> String {

@@ -128,14 +128,10 @@ impl<'a> Text<'a> {
 /// A growing piece of SVG text.
 #[derive(Debug, Default)]
 pub(crate) struct Svg {
-    buffer: String,
+    pub(crate) buffer: String,
 }
 
 impl Svg {
-    pub(crate) fn finish(self) -> String {
-        self.buffer
-    }
-
     /// Appends markup and a newline. Texts of the caller must be escaped already.
     pub(crate) fn raw(&mut self, markup: fmt::Arguments<'_>) {
         use fmt::Write;

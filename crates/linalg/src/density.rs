@@ -124,7 +124,7 @@ pub fn spectral_density(
         }
         quadratures.push(nodes);
     }
-    Ok(SpectralDensity { quadratures, products: products.used() })
+    Ok(SpectralDensity { quadratures, products: products.used })
 }
 
 impl SpectralDensity {

@@ -128,7 +128,7 @@ pub fn top_eigenpairs(
         Search { products, options, locked: Vec::new(), scale: 0.0, out_of_products: false };
     while count > 0 && search.locked.len() < dim && !search.out_of_products {
         // The proof that nothing is missing takes a product too.
-        if search.products.used() >= options.max_products {
+        if search.products.used >= options.max_products {
             search.out_of_products = true;
             break;
         }
@@ -158,7 +158,7 @@ pub fn top_eigenpairs(
         }
         pairs.push(pair);
     }
-    Ok(Eigenpairs { pairs, products: search.products.used(), status })
+    Ok(Eigenpairs { pairs, products: search.products.used, status })
 }
 
 struct Search<'a, O: ?Sized> {
@@ -195,7 +195,7 @@ impl<O: Operator + ?Sized> Search<'_, O> {
             self.extend(&mut krylov)?;
             let size = krylov.products();
             let closed = krylov.is_closed() || size >= rest;
-            let spent = self.products.used() >= self.options.max_products;
+            let spent = self.products.used >= self.options.max_products;
             if !(closed || spent || size >= next_look) {
                 continue;
             }

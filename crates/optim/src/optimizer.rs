@@ -37,18 +37,14 @@ impl OptimizerState {
 #[derive(Debug)]
 pub(crate) struct Descent {
     optimizer: Optimizer,
-    state: OptimizerState,
+    /// The state of the optimizer after the last step.
+    pub(crate) state: OptimizerState,
 }
 
 impl Descent {
     /// An optimizer that starts or resumes from `state`.
     pub(crate) fn new(optimizer: Optimizer, state: OptimizerState) -> Self {
         Self { optimizer, state }
-    }
-
-    /// The state of the optimizer after the last step.
-    pub(crate) fn state(&self) -> &OptimizerState {
-        &self.state
     }
 
     /// Moves `parameters` by one step along `scale · gradient`, as `torch.optim.SGD` does.

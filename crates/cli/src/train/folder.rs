@@ -29,7 +29,8 @@ pub(super) const MAX_SUMMARY_BYTES: u64 = 1 << 20;
 /// The folder of a run, which only this process writes to.
 #[derive(Debug)]
 pub(super) struct Folder {
-    path: PathBuf,
+    /// The path of the folder.
+    pub(super) path: PathBuf,
     digests: Digests,
     /// The metrics table, which is locked.
     metrics: File,
@@ -195,11 +196,6 @@ impl Folder {
     /// The path of a file in the folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
-    }
-
-    /// The path of the folder.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Adds a row to the metrics table, after the header.

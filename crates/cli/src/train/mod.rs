@@ -153,7 +153,7 @@ impl Job<'_> {
         loop {
             while let Some(since_last) = trainer.observe() {
                 let row = measure.row(trainer.step(), &trainer.parameters(), since_last);
-                let row = row.map_err(Failure::at(folder.path()))?;
+                let row = row.map_err(Failure::at(&folder.path))?;
                 folder.append(columns, &row)?;
                 last_row = Some(row);
             }

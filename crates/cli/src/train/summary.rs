@@ -96,7 +96,7 @@ pub(super) fn print_summary(format: Format, folder: &Folder) -> Result<(), Failu
     let text = match format {
         Format::Json => json,
         Format::Text => {
-            let folder = shown(folder.path());
+            let folder = shown(&folder.path);
             describe(&run) + &format!("{folder}: metrics.csv, parameters.npz, run.json\n")
         }
     };

@@ -63,7 +63,7 @@ pub fn frobenius_norm_squared(
     let dim = products.dim();
     if budget >= dim {
         let sum = products.sum_over_axes(|_, image| simd::norm_squared(image))?;
-        return Estimate::exact(sum, products.unit().squared(), products.used());
+        return Estimate::exact(sum, products.unit().squared(), products.used);
     }
     let sketch = match options.method {
         FrobeniusMethod::Deflated if budget >= 3 * MIN_VECTORS => budget / 3,
@@ -78,7 +78,7 @@ pub fn frobenius_norm_squared(
     let (trace, standard_error, law) = spread(&forms, &overlaps, dim - sketch);
     let value = known + trace;
     let standard_error = libm::hypot(standard_error, ROUNDING * value);
-    Estimate::scaled(value, standard_error, law, products.unit().squared(), products.used())
+    Estimate::scaled(value, standard_error, law, products.unit().squared(), products.used)
 }
 
 /// The mean of the forms `M_ii = g_iᵀBg_i` for positive semidefinite B on a space of dimension

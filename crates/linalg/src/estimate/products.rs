@@ -18,7 +18,8 @@ pub(crate) const MAX_VECTORS: usize = 32;
 pub(crate) struct Products<'a, O: ?Sized> {
     operator: &'a O,
     unit: Option<PowerOfTwo>,
-    used: usize,
+    /// The number of products used so far.
+    pub(crate) used: usize,
 }
 
 impl<'a, O: Operator + ?Sized> Products<'a, O> {
@@ -36,11 +37,6 @@ impl<'a, O: Operator + ?Sized> Products<'a, O> {
 
     pub(crate) fn dim(&self) -> usize {
         self.operator.dim()
-    }
-
-    /// The number of products used so far.
-    pub(crate) fn used(&self) -> usize {
-        self.used
     }
 
     /// The power of two by which results that are linear in A are multiplied at the end.

@@ -144,7 +144,7 @@ pub(super) fn trace_within(
 /// The trace from its definition.
 fn exact<O: Operator + ?Sized>(products: &mut Products<'_, O>) -> Result<Estimate, EstimateError> {
     let sum = products.sum_over_axes(|i, image| image[i])?;
-    Estimate::exact(sum, products.unit(), products.used())
+    Estimate::exact(sum, products.unit(), products.used)
 }
 
 /// The trace `tr QᵀAQ` of `sketch` orthonormal directions Q of the range of A, plus the mean of
@@ -175,5 +175,5 @@ fn deflated<O: Operator + ?Sized>(
         forms.add(vectors.as_ref(), images);
     }
     let rounding = ROUNDING * (captured + size / count as f64);
-    forms.moments().estimate(known, rounding, products.unit(), products.used())
+    forms.moments().estimate(known, rounding, products.unit(), products.used)
 }

@@ -89,7 +89,7 @@ pub(super) fn xtrace<O: Operator + ?Sized>(
     let rounding = ROUNDING * size;
     let rest = dim - count + 1;
     let moments = combine(count, rest, |i, j| tables.left_out(i, j));
-    moments.estimate(total, rounding, products.unit(), products.used())
+    moments.estimate(total, rounding, products.unit(), products.used)
 }
 
 /// Inner products from which `XTrace` computes residuals, all count × count: S are the lost
@@ -188,7 +188,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     let images = products.of(vectors.as_ref())?;
     let size = norms_squared(images.as_ref()).sum::<f64>().sqrt();
     if !(size > 0.0) {
-        return Estimate::exact(0.0, PowerOfTwo::default(), products.used());
+        return Estimate::exact(0.0, PowerOfTwo::default(), products.used);
     }
     let (factor, shifted, shift) = factorise(vectors.as_ref(), images.as_ref(), size)
         .map_err(|form| EstimateError::NotPositive { form: products.unit().times(form) })?;
@@ -231,7 +231,7 @@ pub(super) fn xnystrace<O: Operator + ?Sized>(
     let rest = dim - count + 1;
     let moments = combine(count, rest, left_out);
     let rounding = shift * dim as f64;
-    moments.estimate(total - rounding, rounding, products.unit(), products.used())
+    moments.estimate(total - rounding, rounding, products.unit(), products.used)
 }
 
 /// The Cholesky factor L of `Ωᵀ(A + shift)Ω`, the shifted images, and the shift.

@@ -88,6 +88,6 @@ impl<M: Model + ?Sized> Kernel for PlainKernel<'_, M> {
     }
 
     fn optimizer_state(&self) -> OptimizerState {
-        self.descent.state().clone()
+        self.descent.state.clone()
     }
 }

@@ -134,7 +134,7 @@ pub fn almost_sure_edge(
         let status = EdgeStatus::Exact;
         return Ok(AlmostSureEdge { lower: point, upper: point, status, evaluations: 0 });
     }
-    let least = sgd.period().saturating_mul(4);
+    let least = sgd.period.saturating_mul(4);
     SimulationError::check(&[("the number of steps", steps, least)])?;
     let start = known_stable.unwrap_or_else(|| start(&sgd));
     if !(start > 0.0) {
@@ -170,7 +170,7 @@ fn start(sgd: &LinearisedSgd<'_>) -> f64 {
     let (minimum, batch) = (sgd.minimum(), sgd.batch());
     let lambda_max = minimum.sharpness().lambda_max;
     let largest = minimum.largest_gradient_norm_squared();
-    let curvature = if let Some(noise) = sgd.noise() {
+    let curvature = if let Some(noise) = sgd.noise {
         noise.mean_weight() * lambda_max + noise.coefficient * largest
     } else {
         // H_I ⪯ (n/s) G, and H_I is a mean of matrices of norm ‖g_i‖².
@@ -248,7 +248,7 @@ impl EdgeSearch<'_> {
         let mut runs = Runs::new(&sgd, replicas, seed);
         // The exponent is read after 1, 2, 4, …, 256 parts of the steps, each of whole epochs. Few
         // epochs make fewer parts, at least 4.
-        let period = sgd.period();
+        let period = sgd.period;
         let epochs = steps / period;
         let part = (epochs / 256).max(1);
         let parts = 1 << (epochs / part).ilog2().min(8);

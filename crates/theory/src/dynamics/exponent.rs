@@ -125,7 +125,7 @@ pub fn lyapunov_exponent(
     if let Some(exponent) = exact_exponent(sgd) {
         return Ok(exponent);
     }
-    let whole_epochs = |steps: usize| steps.div_ceil(sgd.period()).saturating_mul(sgd.period());
+    let whole_epochs = |steps: usize| steps.div_ceil(sgd.period).saturating_mul(sgd.period);
     let mut runs = Runs::new(sgd, replicas, seed);
     runs.advance(whole_epochs(burn_in));
     let start = runs.log_norms();

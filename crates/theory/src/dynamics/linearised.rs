@@ -27,8 +27,9 @@ pub struct LinearisedSgd<'a> {
     batch: Batch,
     learning_rate: f64,
     /// `None` for dependent batches.
-    noise: Option<Noise>,
-    period: usize,
+    pub(crate) noise: Option<Noise>,
+    /// The number of steps of an epoch of dependent batches, and 1 for independent batches.
+    pub(crate) period: usize,
     scaled_learning_rate: f64,
 }
 
@@ -182,16 +183,6 @@ impl<'a> LinearisedSgd<'a> {
     /// `ηw`, for the sum w of both weight decays.
     pub(crate) fn decay(&self) -> f64 {
         self.learning_rate * (self.optimizer.coupled_decay() + self.optimizer.decoupled_decay())
-    }
-
-    /// The noise of independent batches; `None` for reshuffled epochs.
-    pub(crate) fn noise(&self) -> Option<Noise> {
-        self.noise
-    }
-
-    /// The number of steps of an epoch of dependent batches, and 1 for independent batches.
-    pub(crate) fn period(&self) -> usize {
-        self.period
     }
 
     /// True if every batch gives the same step.

@@ -68,7 +68,7 @@ impl SecondMoments {
     /// # Errors
     /// [`BatchError::Dependent`] for [`Sampling::Reshuffling`](crate::Sampling::Reshuffling).
     pub fn new(sgd: &LinearisedSgd<'_>) -> Result<Self, SimulationError> {
-        let noise_law = sgd.noise().ok_or(BatchError::Dependent)?;
+        let noise_law = sgd.noise.ok_or(BatchError::Dependent)?;
         let (_, eigenvalues, rows) = sgd.minimum().scaled();
         let rank = eigenvalues.len();
         Ok(Self {

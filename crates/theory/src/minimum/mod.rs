@@ -39,7 +39,8 @@ pub struct Minimum {
     scaled_largest_norm_squared: f64,
     scaled_eigenvalues: Vec<f64>,
     scaled_rows: RowMatrix,
-    accuracy: Accuracy,
+    /// Bounds on the error of [`scaled`](Self::scaled).
+    pub(crate) accuracy: Accuracy,
 }
 
 /// The gradients of single samples at a point whose residuals do not vanish, see
@@ -250,11 +251,6 @@ impl Minimum {
     pub(crate) fn scaled_curvature(&self) -> (Sharpness, f64) {
         (self.scaled_sharpness, self.scaled_largest_norm_squared)
     }
-
-    /// Bounds on the error of [`scaled`](Self::scaled).
-    pub(crate) fn accuracy(&self) -> Accuracy {
-        self.accuracy
-    }
 }
 
 impl GramSum {
@@ -263,7 +259,7 @@ impl GramSum {
     /// # Errors
     /// When the eigenproblem fails.
     pub fn minimum(self) -> Result<Minimum, MinimumError> {
-        let parallelism = self.parallelism();
+        let parallelism = self.parallelism;
         Minimum::decompose(self.scaled(), parallelism)
     }
 }

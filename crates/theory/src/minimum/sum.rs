@@ -44,7 +44,8 @@ pub struct GramSum {
     terms: usize,
     /// The number of roundings of a term in the sum over blocks.
     additions: usize,
-    parallelism: Parallelism,
+    /// How the products of this sum are computed.
+    pub(super) parallelism: Parallelism,
 }
 
 impl GramSum {
@@ -187,11 +188,6 @@ impl GramSum {
         });
         let back = PowerOfTwo::new(2 * self.unit.exponent() + extra.exponent());
         Ok(gram_sharpness(gram.as_ref())?.scaled(back))
-    }
-
-    /// How the products of this sum are computed.
-    pub(super) fn parallelism(&self) -> Parallelism {
-        self.parallelism
     }
 
     /// The sum, scaled so that the largest entry of the Jacobian lies in [1, 2).

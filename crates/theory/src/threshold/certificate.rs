@@ -125,7 +125,7 @@ impl PerronOperator<'_> {
     ///   `(P/n) (γ (Σ_a q_ia h_ia)² + γ' (Σ_a q_ia h'_ia)²)`.
     fn certify_blocks(&mut self, nu: f64, vector: &[f64]) -> Certificate {
         let (n, rank) = (self.rows.rows(), self.rows.columns());
-        let (samples, outputs) = (self.cone.samples(), self.cone.outputs());
+        let (samples, outputs) = (self.cone.samples, self.cone.outputs);
         let modes = self.response.modes(nu);
         let forms = self.image_forms(&modes, vector);
 
@@ -206,7 +206,7 @@ impl PerronOperator<'_> {
                 right[k] += (root * value).powi(2);
                 sums[k] += root * value.abs();
             }
-            if (row + 1).is_multiple_of(self.cone.outputs()) {
+            if (row + 1).is_multiple_of(self.cone.outputs) {
                 for (square, sum) in mixed.iter_mut().zip(&mut sums) {
                     *square += *sum * *sum;
                     *sum = 0.0;

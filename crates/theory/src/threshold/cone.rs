@@ -20,23 +20,11 @@ const MIXED_BLOCKS: f64 = 0.25;
 /// diagonal times √2: the inner product of coordinates is the inner product of matrices.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cone {
-    samples: usize,
-    outputs: usize,
+    pub(super) samples: usize,
+    pub(super) outputs: usize,
 }
 
 impl Cone {
-    pub(super) fn new(samples: usize, outputs: usize) -> Self {
-        Self { samples, outputs }
-    }
-
-    pub(super) fn samples(self) -> usize {
-        self.samples
-    }
-
-    pub(super) fn outputs(self) -> usize {
-        self.outputs
-    }
-
     /// True if there is one output, so that tuples are plain vectors.
     pub(super) fn is_orthant(self) -> bool {
         self.outputs == 1
@@ -196,7 +184,7 @@ mod tests {
 
     #[test]
     fn coordinates_have_the_inner_product_of_matrices() {
-        let cone = Cone::new(1, 2);
+        let cone = Cone { samples: 1, outputs: 2 };
         // [[1, 2], [2, 5]] with itself: 1 + 4 + 4 + 25.
         let mut vector = vec![1.0, 2.0, 5.0];
         cone.to_coordinates(&mut vector);
@@ -209,7 +197,7 @@ mod tests {
 
     #[test]
     fn definite_blocks_lie_inside() {
-        let cone = Cone::new(2, 2);
+        let cone = Cone { samples: 2, outputs: 2 };
         let inside = |entry: f64| cone.contains(&[1.0, 0.0, 1.0, 1.0, SQRT_2 * entry, 1.0]);
         assert!(inside(0.999) && inside(-0.999));
         assert!(!inside(1.0) && !inside(1.001) && !inside(f64::NAN));
@@ -222,7 +210,7 @@ mod tests {
 
     #[test]
     fn any_tuple_is_made_positive() {
-        let cone = Cone::new(3, 2);
+        let cone = Cone { samples: 3, outputs: 2 };
         // Minus a projection, nothing, and an indefinite block.
         let vector = vec![-2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
         let positive = cone.positive(vector.clone()).unwrap();

@@ -22,7 +22,7 @@ pub(super) fn decomposition_error(
     noise: Noise,
     bracket: &Bracket,
 ) -> DecompositionError {
-    let accuracy = minimum.accuracy();
+    let accuracy = minimum.accuracy;
     let omega = accuracy.orthogonality;
     let response = operator.response;
     let p = noise.coefficient;
@@ -61,8 +61,8 @@ fn filter_error(
     nu: f64,
     matrix: &Mat<f64>,
 ) -> f64 {
-    let accuracy = minimum.accuracy();
-    let (eigenvalues, lambda_max) = (response.eigenvalues(), response.lambda_max());
+    let accuracy = minimum.accuracy;
+    let (eigenvalues, lambda_max) = (response.eigenvalues, response.lambda_max());
     let step = RELATIVE_STEP * nu;
     let nudged: Vec<f64> = eigenvalues.iter().map(|value| value * (1.0 + RELATIVE_STEP)).collect();
     let modes = law.modes(eigenvalues, lambda_max, nu);
@@ -97,14 +97,14 @@ fn first_order_error(
     mu: f64,
     matrix: &Mat<f64>,
 ) -> f64 {
-    let accuracy = minimum.accuracy();
+    let accuracy = minimum.accuracy;
     let (curvature, coupling) = (law.curvature.abs(), law.coupling);
     // Σ X_kl² w_kl for the weights (a+b)/2, ab, a/b, a²/b, (a−b)² and (a−b)²/b, with a = λ_k, b =
     // λ_l.
     let (mut mean, mut product, mut ratio, mut steep) = (0.0, 0.0, 0.0, 0.0);
     let (mut spread, mut steep_spread) = (0.0, 0.0);
-    for (k, a) in response.eigenvalues().iter().enumerate() {
-        for (l, b) in response.eigenvalues().iter().enumerate() {
+    for (k, a) in response.eigenvalues.iter().enumerate() {
+        for (l, b) in response.eigenvalues.iter().enumerate() {
             let square = matrix[(l, k)] * matrix[(l, k)];
             mean += square * 0.5 * (a + b);
             product += square * a * b;

@@ -69,14 +69,14 @@ impl<'a> PerronOperator<'a> {
         outputs: usize,
         parallelism: Parallelism,
     ) -> Self {
-        let cone = Cone::new(rows.rows() / outputs, outputs);
+        let cone = Cone { samples: rows.rows() / outputs, outputs };
         let moments = Mat::zeros(rows.columns(), rows.columns());
         Self { response, cone, rows, parallelism, moments }
     }
 
     /// P/n.
     pub(super) fn scale(&self) -> f64 {
-        self.response.noise / self.cone.samples() as f64
+        self.response.noise / self.cone.samples as f64
     }
 
     /// The rows of ĝ weighted by a tuple.
@@ -131,7 +131,7 @@ impl<'a> PerronOperator<'a> {
     /// output.
     fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
-        quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs(), self.parallelism)
+        quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs, self.parallelism)
     }
 
     /// The forms of `W ∘ mmᵀ` for one vector m in the eigenbasis, with the W of the response.
@@ -221,7 +221,7 @@ impl<'a> PerronOperator<'a> {
     /// `Σ_kl W_kl S_kl²` and minus its derivative in ν, which is known where d is linear in μ.
     fn weighted_squares(&self, nu: f64) -> (f64, Option<f64>) {
         let modes = self.response.modes(nu);
-        let (eigenvalues, moments) = (self.response.eigenvalues(), &self.moments);
+        let (eigenvalues, moments) = (self.response.eigenvalues, &self.moments);
         let (mut sum, mut slope) = (0.0, 0.0);
         for k in 0..moments.ncols() {
             let (mut column, mut column_slope) = (0.0, 0.0);

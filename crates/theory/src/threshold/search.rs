@@ -206,7 +206,7 @@ impl Search<'_, '_> {
         let response = self.operator.response;
         let pole = response.pole();
         let (mut nu, ritz_vector) =
-            self.approach(response.spectral_root(self.operator.cone.outputs()))?;
+            self.approach(response.spectral_root(self.operator.cone.outputs))?;
         let mut ritz_vector = Some(ritz_vector);
         let mut best = Bracket::unbounded(nu);
         let cone = self.operator.cone;

@@ -67,7 +67,7 @@ impl<'a> PerronSystem<'a> {
     /// `Φ(rrᵀ)` less the part of the mean gradient.
     fn source(&mut self, nu: f64, residuals: &[f64]) -> Vec<f64> {
         let cone = self.operator.cone;
-        let (modes, k) = (self.operator.response.modes(nu), cone.outputs());
+        let (modes, k) = (self.operator.response.modes(nu), cone.outputs);
         let mut squares = Vec::with_capacity(residuals.len() * (k + 1) / 2);
         for block in residuals.chunks(k) {
             for a in 0..k {
@@ -83,7 +83,7 @@ impl<'a> PerronSystem<'a> {
             let rows = self.operator.rows;
             let mut mean = vec![0.0; rows.columns()];
             for (row, residual) in residuals.iter().enumerate() {
-                simd::axpy(residual / cone.samples() as f64, rows.row(row), &mut mean);
+                simd::axpy(residual / cone.samples as f64, rows.row(row), &mut mean);
             }
             let mut part = self.operator.forms_of_square(&modes, &mean);
             cone.to_coordinates(&mut part);

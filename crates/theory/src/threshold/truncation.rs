@@ -44,7 +44,7 @@ impl<'a> LeadingModes<'a> {
             })),
         };
         let largest = left_out.last().copied().unwrap_or(0.0);
-        let orthogonality = minimum.accuracy().orthogonality;
+        let orthogonality = minimum.accuracy.orthogonality;
         Self { eigenvalues, rows, heaviest, largest, orthogonality }
     }
 

@@ -20,7 +20,7 @@ const CHUNK_SAMPLES: usize = 128;
 /// Buffers for steps with `count` samples.
 #[derive(Debug)]
 pub(super) struct ReluBatchBuffers<E> {
-    count: usize,
+    pub(super) count: usize,
     /// True if the samples are the whole data set.
     whole: bool,
     /// Blocks of inputs, interleaved; the last one filled up with zeros.
@@ -54,10 +54,6 @@ impl<E: Real> ReluBatchBuffers<E> {
             hidden_gradient: AlignedVec::zeros(neurons * input_dim),
             output_gradient: AlignedVec::zeros(neurons),
         }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.count
     }
 
     /// Gathers the samples; the whole data set is gathered only once.

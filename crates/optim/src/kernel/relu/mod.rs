@@ -81,7 +81,7 @@ impl<E: Real> Kernel for ReluKernel<'_, E> {
             return Step::default();
         }
         let scale = samples.scale(network.data);
-        let buffers = batch.take().filter(|buffers| buffers.count() == count);
+        let buffers = batch.take().filter(|buffers| buffers.count == count);
         let buffers =
             buffers.unwrap_or_else(|| ReluBatchBuffers::new(count, *width, network.hidden.columns));
         let buffers = batch.insert(buffers);

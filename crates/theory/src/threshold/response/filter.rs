@@ -34,9 +34,9 @@ pub(in super::super) struct Filter {
     fall: (f64, f64),
     /// 1 − α.
     mean_deficit: f64,
-    pole: f64,
+    pub(super) pole: f64,
     /// How far the pole lies below the μ at which gradient descent turns unstable.
-    margin: f64,
+    pub(super) margin: f64,
 }
 
 /// The modes at one μ.
@@ -104,14 +104,6 @@ impl Filter {
         filter.margin = (mean_deficit * lambda_max).min(limit);
         filter.pole = limit - filter.margin;
         filter
-    }
-
-    pub(super) fn pole(&self) -> f64 {
-        self.pole
-    }
-
-    pub(super) fn margin(&self) -> f64 {
-        self.margin
     }
 
     /// The least μ at which gradient descent is stable for a mode: f = 0 there.

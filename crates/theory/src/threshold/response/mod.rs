@@ -33,7 +33,7 @@ pub(super) const RELATIVE_STEP: f64 = 1e-6;
 /// which the threshold approaches for little noise (p → 0).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Response<'a> {
-    eigenvalues: &'a [f64],
+    pub(super) eigenvalues: &'a [f64],
     /// P.
     pub(super) noise: f64,
     pub(super) law: Law,
@@ -79,10 +79,6 @@ impl<'a> Response<'a> {
         Self { eigenvalues, noise, law }
     }
 
-    pub(super) fn eigenvalues(&self) -> &'a [f64] {
-        self.eigenvalues
-    }
-
     pub(super) fn lambda_max(&self) -> f64 {
         self.eigenvalues.last().copied().unwrap_or(0.0)
     }
@@ -109,7 +105,7 @@ impl<'a> Response<'a> {
     pub(super) fn pole(&self) -> f64 {
         match &self.law {
             Law::HeavyBall(law) => law.curvature.max(0.0) * self.lambda_max(),
-            Law::Filter(law) => law.pole(),
+            Law::Filter(law) => law.pole,
         }
     }
 
@@ -127,7 +123,7 @@ impl<'a> Response<'a> {
     pub(super) fn least_nu(&self) -> f64 {
         match &self.law {
             Law::HeavyBall(_) => 0.0,
-            Law::Filter(law) => law.margin(),
+            Law::Filter(law) => law.margin,
         }
     }
 

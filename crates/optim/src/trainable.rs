@@ -63,33 +63,27 @@ pub trait Trainable: Model {
     }
 }
 
-impl Trainable for TwoLayerRelu {
-    fn kernel<'a>(&'a self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
-        Box::new(ReluKernel::<f64>::new(*self, data, parameters))
-    }
+/// Gives a model its fused kernel, in both precisions.
+macro_rules! trained_by {
+    ($model:ident, $kernel:ident) => {
+        impl Trainable for $model {
+            fn kernel<'a>(&'a self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
+                Box::new($kernel::<f64>::new(*self, data, parameters))
+            }
 
-    fn float32_kernel<'a>(
-        &'a self,
-        data: &'a Dataset,
-        parameters: &[f64],
-    ) -> Option<Box<dyn Kernel + 'a>> {
-        Some(Box::new(ReluKernel::<f32>::new(*self, data, parameters)))
-    }
+            fn float32_kernel<'a>(
+                &'a self,
+                data: &'a Dataset,
+                parameters: &[f64],
+            ) -> Option<Box<dyn Kernel + 'a>> {
+                Some(Box::new($kernel::<f32>::new(*self, data, parameters)))
+            }
+        }
+    };
 }
 
-impl Trainable for DiagonalLinear {
-    fn kernel<'a>(&'a self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {
-        Box::new(DiagonalKernel::<f64>::new(*self, data, parameters))
-    }
-
-    fn float32_kernel<'a>(
-        &'a self,
-        data: &'a Dataset,
-        parameters: &[f64],
-    ) -> Option<Box<dyn Kernel + 'a>> {
-        Some(Box::new(DiagonalKernel::<f32>::new(*self, data, parameters)))
-    }
-}
+trained_by!(TwoLayerRelu, ReluKernel);
+trained_by!(DiagonalLinear, DiagonalKernel);
 
 impl Trainable for Mlp {
     fn kernel<'a>(&'a self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {

@@ -61,7 +61,7 @@ impl PerronForm<'_> {
             (output.transpose() * solved)[(0, 0)]
         });
         // A singular system: the response is infinite.
-        if response.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
+        if !is_finite(&response) {
             return Ok(f64::INFINITY);
         }
         let matrix = Mat::from_fn(n, n, |i, j| {

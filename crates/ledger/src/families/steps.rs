@@ -223,18 +223,9 @@ impl Recursion<'_> {
             system[(pair, pair)] += 1.0;
         }
         let right = Mat::from_fn(pairs.len(), 1, |pair, _| source[pairs[pair]]);
-        let covariance = symmetric(&pairs, states, &system.partial_piv_lu().solve(&right));
+        let covariance = symmetric(states, &system.partial_piv_lu().solve(&right));
         ((0..states).map(|k| mean[(k, 0)]).collect(), covariance)
     }
-}
-
-/// The symmetric matrix with this lower triangle.
-fn symmetric(pairs: &[(usize, usize)], dim: usize, triangle: &Mat<f64>) -> Mat<f64> {
-    let mut matrix = Mat::zeros(dim, dim);
-    for (row, &(k, l)) in pairs.iter().enumerate() {
-        (matrix[(k, l)], matrix[(l, k)]) = (triangle[(row, 0)], triangle[(row, 0)]);
-    }
-    matrix
 }
 
 /// The map `T(P) = E[A_I P A_Iᵀ]` of the second moments of a state, over all batches. Since a step
@@ -261,26 +252,16 @@ impl MomentMap {
         Self { states, coefficients }
     }
 
-    /// True if all second moments decay. T preserves positive semidefinite matrices, so they decay
-    /// exactly when `X − T(X) = I` has a positive solution, which is then `I + T(I) + T²(I) + …`.
+    /// True if all second moments decay.
     pub(crate) fn is_stable(&self, rate: f64) -> Result<bool, LedgerError> {
-        let pairs = lower_triangle(self.states);
         let [constant, linear, quadratic] = &self.coefficients;
-        let system = Mat::from_fn(pairs.len(), pairs.len(), |row, column| {
+        let size = constant.nrows();
+        let system = Mat::from_fn(size, size, |row, column| {
             let at = (row, column);
             let image = constant[at] + rate * (linear[at] + rate * quadratic[at]);
             if row == column { 1.0 - image } else { -image }
         });
-        let is_diagonal = |row: usize| pairs[row].0 == pairs[row].1;
-        let right = Mat::from_fn(pairs.len(), 1, |row, _| if is_diagonal(row) { 1.0 } else { 0.0 });
-        let solution = system.partial_piv_lu().solve(&right);
-        let moments = symmetric(&pairs, self.states, &solution);
-        // A singular system: the rate is on the edge.
-        if moments.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
-            return Ok(false);
-        }
-        // The solution is at least I when stable and has a negative eigenvalue otherwise.
-        Ok(symmetric_eigenvalues(moments.as_ref())?[0] > 0.5)
+        moments_decay(self.states, &system)
     }
 
     /// The edge of strict stability, which is near `guess` up to powers of two: by doubling or

@@ -1,7 +1,6 @@
 //! S12: the threshold with heavy-ball momentum, compared with the second moments of (δ, v).
 
 use faer::MatRef;
-use faer::linalg::solvers::Solve as _;
 use flatmin_linalg::Bisection;
 use flatmin_theory::StateSpace;
 
@@ -127,9 +126,7 @@ impl HeavyBall<'_> {
         Ok(search.try_run(|rate| self.is_stable(rate))?.1)
     }
 
-    /// True if all second moments of z = (δ, v) decay. Their map T preserves positive semidefinite
-    /// matrices, so they decay exactly when `X − T(X) = I` has a positive solution, which is then
-    /// `I + T(I) + T²(I) + …`.
+    /// True if all second moments of z = (δ, v) decay.
     fn is_stable(&self, rate: f64) -> Result<bool, LedgerError> {
         let dim = 2 * self.eigenvalues.len();
         let pairs = lower_triangle(dim);
@@ -146,23 +143,7 @@ impl HeavyBall<'_> {
             let identity = if row == column { 1.0 } else { 0.0 };
             identity - images[column][pairs[row]]
         });
-        let right =
-            Mat::from_fn(
-                pairs.len(),
-                1,
-                |row, _| if pairs[row].0 == pairs[row].1 { 1.0 } else { 0.0 },
-            );
-        let solution = system.partial_piv_lu().solve(&right);
-        let mut moments = Mat::zeros(dim, dim);
-        for (row, &(k, l)) in pairs.iter().enumerate() {
-            moments[(k, l)] = solution[(row, 0)];
-        }
-        // A singular system: the rate is on the edge.
-        if moments.col_iter().any(|column| column.iter().any(|value| !value.is_finite())) {
-            return Ok(false);
-        }
-        // The solution is at least I when stable and has a negative eigenvalue otherwise.
-        Ok(symmetric_eigenvalues(moments.as_ref())?[0] > 0.5)
+        moments_decay(dim, &system)
     }
 
     /// `F = [[I − ηG, βI], [−ηG, βI]]`.

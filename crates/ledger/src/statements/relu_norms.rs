@@ -90,10 +90,7 @@ pub(super) static R2: Statement = Statement {
     source: PAPER,
     check_words: "The trace of the population operator against the norms.",
     mutant_words: "2√d instead of √d",
-    trial: &Trial {
-        generate,
-        check: |form, instance| Ok(ReluNorms::of(instance)?.path_norm(form)),
-    },
+    trial: &Trial { generate, check: |form, relu| Ok(ReluNorms::of(relu)?.path_norm(form)) },
 };
 
 pub(super) static R3: Statement = Statement {
@@ -107,10 +104,7 @@ pub(super) static R3: Statement = Statement {
     check_words: "The largest eigenvalue of the population matrix, formed dense, against the \
                   norms.",
     mutant_words: "lower bounds doubled (the one on the path norm times four), the upper halved",
-    trial: &Trial {
-        generate,
-        check: |form, instance| Ok(ReluNorms::of(instance)?.lambda_max(form)),
-    },
+    trial: &Trial { generate, check: |form, relu| Ok(ReluNorms::of(relu)?.lambda_max(form)) },
 };
 
 pub(super) static R4: Statement = Statement {
@@ -125,10 +119,7 @@ pub(super) static R4: Statement = Statement {
     check_words: "The sharpness of the population matrix, with its largest eigenvalue from the \
                   dense matrix.",
     mutant_words: "lower bounds doubled, the upper halved",
-    trial: &Trial {
-        generate,
-        check: |form, instance| Ok(ReluNorms::of(instance)?.frobenius(form)),
-    },
+    trial: &Trial { generate, check: |form, relu| Ok(ReluNorms::of(relu)?.frobenius(form)) },
 };
 
 pub(super) static R5: Statement = Statement {
@@ -143,10 +134,7 @@ pub(super) static R5: Statement = Statement {
     check_words: "The path norm against both bounds at the largest learning rate that each \
                   condition admits.",
     mutant_words: "1/(√d η), and √(2π)/(2η)",
-    trial: &Trial {
-        generate,
-        check: |form, instance| Ok(ReluNorms::of(instance)?.stable_norm(form)),
-    },
+    trial: &Trial { generate, check: |form, relu| Ok(ReluNorms::of(relu)?.stable_norm(form)) },
 };
 
 /// The norms of a network and the sharpness of its population matrix.

@@ -37,37 +37,29 @@ pub(crate) trait TrainingRun: AtRest {
     }
 }
 
-impl AtRest for ShallowRun<'_> {
-    fn at_rest(&self) -> bool {
-        self.result.outcome == Outcome::Converged
-    }
+/// Reads what every training run has from its cell.
+macro_rules! training_run {
+    ($run:ident) => {
+        impl AtRest for $run<'_> {
+            fn at_rest(&self) -> bool {
+                self.result.outcome == Outcome::Converged
+            }
+        }
+
+        impl TrainingRun for $run<'_> {
+            fn method(&self) -> Method {
+                self.spec.method
+            }
+
+            fn learning_rate(&self) -> f64 {
+                self.spec.learning_rate
+            }
+        }
+    };
 }
 
-impl TrainingRun for ShallowRun<'_> {
-    fn method(&self) -> Method {
-        self.spec.method
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.spec.learning_rate
-    }
-}
-
-impl AtRest for DeepRun<'_> {
-    fn at_rest(&self) -> bool {
-        self.result.outcome == Outcome::Converged
-    }
-}
-
-impl TrainingRun for DeepRun<'_> {
-    fn method(&self) -> Method {
-        self.spec.method
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.spec.learning_rate
-    }
-}
+training_run!(ShallowRun);
+training_run!(DeepRun);
 
 impl ShallowRun<'_> {
     pub(crate) fn is_relu(&self) -> bool {

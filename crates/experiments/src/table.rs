@@ -26,41 +26,23 @@ pub enum Value {
     Missing,
 }
 
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Self::Number(value)
-    }
+macro_rules! value_of {
+    ($($from:ty: $value:expr;)+) => {
+        $(impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                $value(value)
+            }
+        })+
+    };
 }
 
-impl From<u64> for Value {
-    fn from(value: u64) -> Self {
-        Self::Integer(value)
-    }
-}
-
-impl From<usize> for Value {
-    fn from(value: usize) -> Self {
-        Self::Integer(value as u64)
-    }
-}
-
-impl From<String> for Value {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-
-impl From<&str> for Value {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
-/// `yes` or `no`.
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        if value { "yes" } else { "no" }.into()
-    }
+value_of! {
+    f64: Self::Number;
+    u64: Self::Integer;
+    usize: |count| Self::Integer(count as u64);
+    String: Self::Text;
+    &str: |text: &str| Self::Text(text.to_owned());
+    bool: |is_true| Self::from(if is_true { "yes" } else { "no" });
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

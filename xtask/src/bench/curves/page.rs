@@ -85,35 +85,27 @@ pub(crate) fn figure(records: &[CurveRecord]) -> Figure {
     let series = |of: &dyn Fn(&SizedPoint) -> Option<(f64, f64)>, is_run: bool| {
         let records = records.iter().enumerate();
         let chosen = records.filter(move |(_, record)| (record.size == "cells") == is_run);
-        let series = chosen.map(|(index, record)| Series {
-            label: format!("{} against {}", record.work, record.size),
-            style: Style(index),
-            mark: Mark::LineAndPoints,
-            points: record.points.iter().filter_map(of).collect(),
+        let series = chosen.map(|(index, record)| {
+            let label = format!("{} against {}", record.work, record.size);
+            let points = record.points.iter().filter_map(of);
+            Series::new(label, Style(index), Mark::LineAndPoints, points)
         });
         series.collect::<Vec<Series>>()
     };
-    let panel = |title: &str, x: &str, y: &str, series| Panel {
-        title: title.to_owned(),
-        x: Axis::log(x),
-        y: Axis::log(y),
-        series,
-        references: Vec::new(),
+    let panel = |title: &str, x: &str, y: &str, series| {
+        Panel::new(title, Axis::log(x), Axis::log(y), series, Vec::new())
     };
     let seconds = |point: &SizedPoint| Some(point.time());
     let megabytes = |point: &SizedPoint| point.memory().map(|(at, bytes)| (at, bytes / 1e6));
     let size = "size: d, m, n or steps";
-    Figure {
-        title: "What a larger problem costs".to_owned(),
-        subtitle: "One size varies; median times, peak memory of the process.".to_owned(),
-        columns: 2,
-        panels: vec![
-            panel("Time of a step or a call", size, "seconds", series(&seconds, false)),
-            panel("Memory", size, "MB", series(&megabytes, false)),
-            panel("Time of a reproduction", "cells", "seconds", series(&seconds, true)),
-            panel("Memory of a reproduction", "cells", "MB", series(&megabytes, true)),
-        ],
-    }
+    let panels = vec![
+        panel("Time of a step or a call", size, "seconds", series(&seconds, false)),
+        panel("Memory", size, "MB", series(&megabytes, false)),
+        panel("Time of a reproduction", "cells", "seconds", series(&seconds, true)),
+        panel("Memory of a reproduction", "cells", "MB", series(&megabytes, true)),
+    ];
+    let subtitle = "One size varies; median times, peak memory of the process.";
+    Figure::new("What a larger problem costs", subtitle, 2, panels)
 }
 
 #[cfg(test)]

@@ -107,6 +107,33 @@ pub struct TrainOptions {
     pub checkpoints: Vec<u64>,
 }
 
+impl TrainOptions {
+    /// Plain SGD or GD at a constant learning rate, in float64, without clipping and without
+    /// checkpoints, with the default stopping rule.
+    ///
+    /// ```
+    /// use flatmin_optim::{Method, Schedule, TrainOptions};
+    /// let options = TrainOptions {
+    ///     schedule: Schedule::Cosine,
+    ///     ..TrainOptions::new(Method::GradientDescent, 0.1, 1000)
+    /// };
+    /// assert_eq!(options.clip_norm, f64::INFINITY);
+    /// ```
+    pub fn new(method: Method, learning_rate: f64, max_steps: u64) -> Self {
+        Self {
+            method,
+            optimizer: Optimizer::sgd(),
+            learning_rate,
+            schedule: Schedule::Constant,
+            clip_norm: f64::INFINITY,
+            max_steps,
+            precision: Precision::Float64,
+            stopping: StoppingRule::default(),
+            checkpoints: Vec::new(),
+        }
+    }
+}
+
 /// The reason why a training run cannot start or resume.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]

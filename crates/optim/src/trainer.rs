@@ -30,23 +30,12 @@ const DIVERGED_NORM: f64 = 1e8;
 /// ```
 /// use flatmin_linalg::{RowMatrix, stream};
 /// use flatmin_models::{Dataset, DiagonalLinear};
-/// use flatmin_optim::{
-///     Method, Optimizer, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
-/// };
+/// use flatmin_optim::{Method, Sampling, TrainOptions, Trainer};
 ///
 /// let model = DiagonalLinear::new(2)?;
 /// let data = Dataset::new(RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 1.0])?, vec![1.0, 0.5])?;
-/// let options = TrainOptions {
-///     method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
-///     optimizer: Optimizer::sgd(),
-///     learning_rate: 0.1,
-///     schedule: Schedule::Constant,
-///     clip_norm: f64::INFINITY,
-///     max_steps: 1000,
-///     precision: Precision::Float64,
-///     stopping: StoppingRule::default(),
-///     checkpoints: Vec::new(),
-/// };
+/// let method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
+/// let options = TrainOptions::new(method, 0.1, 1000);
 /// let rng = || stream(0, "batches", 0);
 /// let start = [0.5; 4];
 /// let mut whole = Trainer::new(&model, &data, &start, &options, rng())?;

@@ -4,9 +4,7 @@ use std::error::Error;
 
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_models::{Dataset, DiagonalLinear};
-use flatmin_optim::{
-    Method, Optimizer, Precision, Sampling, Schedule, StoppingRule, TrainOptions, Trainer,
-};
+use flatmin_optim::{Method, Sampling, Schedule, TrainOptions, Trainer};
 
 use super::{folder, summary};
 
@@ -21,16 +19,12 @@ pub(crate) fn checkpoint(bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     let model = DiagonalLinear::new(2)?;
     let inputs = RowMatrix::new(3, 2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0])?;
     let data = Dataset::new(inputs, vec![1.0, 0.5, 0.0])?;
+    let method = Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling };
     let options = TrainOptions {
-        method: Method::Sgd { batch_size: 1, sampling: Sampling::Reshuffling },
-        optimizer: Optimizer::sgd(),
-        learning_rate: 0.1,
         schedule: Schedule::Cosine,
         clip_norm: 1.0,
-        max_steps: 30,
-        precision: Precision::Float64,
-        stopping: StoppingRule::default(),
         checkpoints: vec![0, 5, 30],
+        ..TrainOptions::new(method, 0.1, 30)
     };
     let rng = stream(0, "batches", 0);
     let mut trainer = Trainer::new(&model, &data, &[0.5; 4], &options, rng)?;

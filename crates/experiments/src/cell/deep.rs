@@ -9,9 +9,7 @@ use flatmin_linalg::{
 use flatmin_models::data::digits::{DigitsSplit, INPUT_DIM, digits};
 use flatmin_models::data::{self, ClassTargets, Split};
 use flatmin_models::{Activation, Dataset, Mlp};
-use flatmin_optim::{
-    Method, Observation, Optimizer, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
-};
+use flatmin_optim::{Method, Observation, Outcome, TrainOptions};
 use rand_distr::{Distribution as _, StandardNormal};
 use serde::{Deserialize, Serialize};
 
@@ -181,15 +179,9 @@ impl DeepSpec {
         let (data, test) = (dataset(Split::Training)?, dataset(Split::Test)?);
         let initial = model.initial_parameters(&mut stream(self.seed, streams::DEEP_INITIAL, 0));
         let options = TrainOptions {
-            method: self.method,
-            optimizer: Optimizer::sgd(),
-            learning_rate: self.learning_rate,
-            schedule: Schedule::Constant,
             clip_norm: self.clip_norm,
-            max_steps: self.max_steps,
-            precision: Precision::Float64,
-            stopping: StoppingRule::default(),
             checkpoints: checkpoints(self.checkpoints_per_decade, self.max_steps),
+            ..TrainOptions::new(self.method, self.learning_rate, self.max_steps)
         };
         let problem = TrainingProblem { model, data, initial };
         let (model, data) = (&problem.model, &problem.data);

@@ -3,10 +3,7 @@
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{DiagonalLinear, TwoLayerRelu};
-use flatmin_optim::{
-    Method, Observation, Optimizer, Outcome, Precision, Schedule, StoppingRule, TrainOptions,
-    Trainable,
-};
+use flatmin_optim::{Method, Observation, Outcome, Schedule, TrainOptions, Trainable};
 use serde::{Deserialize, Serialize};
 
 use super::error::CellError;
@@ -185,15 +182,10 @@ impl TrainSpec {
     ) -> Result<TrainResult, CellError> {
         let (model, data) = (&problem.model, &problem.data);
         let options = TrainOptions {
-            method: self.method,
-            optimizer: Optimizer::sgd(),
-            learning_rate: self.learning_rate,
             schedule: self.schedule,
             clip_norm: self.clip_norm,
-            max_steps: self.max_steps,
-            precision: Precision::Float64,
-            stopping: StoppingRule::default(),
             checkpoints: checkpoints(self.checkpoints_per_decade, self.max_steps),
+            ..TrainOptions::new(self.method, self.learning_rate, self.max_steps)
         };
         let with_threshold = self.checkpoints_per_decade > 0 || self.study != StabilityStudy::None;
         let measure = |point: &LinearisedPoint, seen: Observation<'_>| {

@@ -103,7 +103,7 @@ mod tests {
     use flatmin_linalg::stream;
     use flatmin_models::TwoLayerRelu;
     use flatmin_models::data::{Split, relu_dataset};
-    use flatmin_optim::{Method, Optimizer, Precision, Schedule, StoppingRule, TrainOptions};
+    use flatmin_optim::{Method, StoppingRule, TrainOptions};
 
     use super::{CellError, Checkpoint, MeasuredRun, TrainingProblem, checkpoints, train_measured};
 
@@ -125,15 +125,10 @@ mod tests {
         let data = relu_dataset(2, 3, 4, Split::Training, 0).unwrap();
         let initial = model.initial_parameters(&mut stream(0, "test", 0));
         let options = TrainOptions {
-            method: Method::GradientDescent,
-            optimizer: Optimizer::sgd(),
-            learning_rate: 1e-3,
-            schedule: Schedule::Constant,
             clip_norm: 1.0,
-            max_steps: 10,
-            precision: Precision::Float64,
             stopping: StoppingRule::never(),
             checkpoints: checkpoints(4, 10),
+            ..TrainOptions::new(Method::GradientDescent, 1e-3, 10)
         };
         let problem = TrainingProblem { model, data, initial };
         train_measured(&problem, &options, 0, |_, seen| measure(seen.step))

@@ -8,8 +8,8 @@ use flatmin_host::peak_memory_bytes;
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::Model as _;
 use flatmin_optim::{
-    DiagonalKernel, Kernel, Method, Precision, ReluKernel, Sampling, Schedule, StoppingRule,
-    TrainOptions, Trainer, Update,
+    DiagonalKernel, Kernel, Method, ReluKernel, Sampling, StoppingRule, TrainOptions, Trainer,
+    Update,
 };
 use flatmin_theory::{
     Batch, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions, threshold_with,
@@ -115,16 +115,11 @@ pub(super) fn gd_relu_samples(samples: usize, timer: Timer) -> Measured {
 /// A whole run of SGD, with the training loop and its checks for convergence.
 pub(super) fn train_relu_steps(steps: usize, timer: Timer) -> Measured {
     let Steps { model, data, initial, .. } = relu_of(SAMPLES, 100, 100);
+    let method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
     let options = TrainOptions {
-        precision: Precision::default(),
-        method: Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement },
-        optimizer: Optimizer::sgd(),
-        learning_rate: LEARNING_RATE,
-        schedule: Schedule::Constant,
         clip_norm: CLIP_NORM,
-        max_steps: steps as u64,
         stopping: StoppingRule::never(),
-        checkpoints: vec![],
+        ..TrainOptions::new(method, LEARNING_RATE, steps as u64)
     };
     timer.repeat(1, || {
         let rng = stream(0, "curve order", 0);

@@ -19,7 +19,7 @@ use crate::data;
 use crate::failure::Failure;
 use crate::gram::weighted_gram;
 use crate::limits::{MAX_SAMPLES, too_many_samples};
-use crate::network::Network;
+use crate::network::{Network, Norms};
 use crate::values;
 use crate::words::{DIGITS, Interval, Measures, Number, table};
 
@@ -71,10 +71,8 @@ struct MetricsReport {
     gradient_norm: Number,
     #[serde(flatten)]
     sharpness: Measures,
-    path_norm: Option<Number>,
-    l1_norm: Option<Number>,
-    l2_norm: Option<Number>,
-    balance_ratio: Option<Number>,
+    #[serde(flatten)]
+    norms: Norms,
     input_variance: Number,
     population: Option<Measures>,
     batches: Vec<ThresholdReport>,
@@ -129,7 +127,6 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
     let function = data.loss_function();
     let is_squared = function == Loss::Squared;
     let loss = if is_squared { excess } else { data.loss(&*network, &parameters) };
-    let norms = network.norms(&parameters);
     let report = MetricsReport {
         schema: METRICS_SCHEMA,
         samples: n,
@@ -139,10 +136,7 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
         loss: Number(loss),
         gradient_norm: Number(gradient_norm),
         sharpness: sharpness.into(),
-        path_norm: norms.path_norm.map(Number),
-        l1_norm: norms.l1_norm.map(Number),
-        l2_norm: norms.l2_norm.map(Number),
-        balance_ratio: norms.balance_ratio.map(Number),
+        norms: network.norms(&parameters),
         input_variance: Number(arguments.input_variance),
         population: population.map(Measures::from),
         batches,
@@ -184,10 +178,10 @@ fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArgume
     let measured = rows(&[
         ("loss", Some(report.loss)),
         ("norm of its gradient", Some(report.gradient_norm)),
-        ("path norm", report.path_norm),
-        ("ℓ1 norm", report.l1_norm),
-        ("ℓ2 norm", report.l2_norm),
-        ("balance ratio", report.balance_ratio),
+        ("path norm", report.norms.path_norm),
+        ("ℓ1 norm", report.norms.l1_norm),
+        ("ℓ2 norm", report.norms.l2_norm),
+        ("balance ratio", report.norms.balance_ratio),
     ]);
     let sharpness = |measures: Measures| {
         rows(&[

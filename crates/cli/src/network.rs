@@ -3,6 +3,9 @@
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
 use flatmin_models::{DiagonalLinear, Mlp, Model as _, TwoLayerRelu};
 use flatmin_optim::Trainable;
+use serde::Serialize;
+
+use crate::words::Number;
 
 /// Most neurons for which a matrix of neurons × neurons is formed, which then takes 0.8 GB.
 const MAX_NEURONS: usize = 10_000;
@@ -74,12 +77,12 @@ impl ParameterArray {
 }
 
 /// Norms of the parameters; `None` for a norm that the model does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub(crate) struct Norms {
-    pub(crate) path_norm: Option<f64>,
-    pub(crate) l1_norm: Option<f64>,
-    pub(crate) l2_norm: Option<f64>,
-    pub(crate) balance_ratio: Option<f64>,
+    pub(crate) path_norm: Option<Number>,
+    pub(crate) l1_norm: Option<Number>,
+    pub(crate) l2_norm: Option<Number>,
+    pub(crate) balance_ratio: Option<Number>,
 }
 
 impl Network for TwoLayerRelu {
@@ -106,7 +109,7 @@ impl Network for TwoLayerRelu {
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {
-        Norms { path_norm: Some(self.path_norm(parameters)), ..Norms::default() }
+        Norms { path_norm: Some(Number(self.path_norm(parameters))), ..Norms::default() }
     }
 
     fn population_inputs(&self, input_variance: f64) -> Option<String> {
@@ -159,8 +162,8 @@ impl Network for DiagonalLinear {
 
     fn norms(&self, parameters: &[f64]) -> Norms {
         Norms {
-            l1_norm: Some(self.l1_norm(parameters)),
-            balance_ratio: Some(self.balance_ratio(parameters)),
+            l1_norm: Some(Number(self.l1_norm(parameters))),
+            balance_ratio: Some(Number(self.balance_ratio(parameters))),
             ..Norms::default()
         }
     }
@@ -222,7 +225,7 @@ impl Network for Mlp {
     }
 
     fn norms(&self, parameters: &[f64]) -> Norms {
-        let l2_norm = Some(simd::norm_squared(parameters).sqrt());
+        let l2_norm = Some(Number(simd::norm_squared(parameters).sqrt()));
         Norms { l2_norm, ..Norms::default() }
     }
 }

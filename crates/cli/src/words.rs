@@ -33,6 +33,13 @@ pub(crate) fn shape_words(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
 }
 
+/// The number as an integer, if it is one.
+pub(crate) fn whole(value: f64) -> Option<u32> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
+    let whole = value as u32;
+    f64::from(whole).total_cmp(&(value + 0.0)).is_eq().then_some(whole)
+}
+
 /// A number in JSON, with the fewest digits that give it back. An infinity is `"inf"` or `"-inf"`,
 /// NaN is `null`.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,7 +12,7 @@ use crate::config::LossConfig;
 use crate::failure::Failure;
 use crate::limits::check_matrix;
 use crate::network::{Network, ParameterArray};
-use crate::words::shape_words;
+use crate::words::{shape_words, whole};
 
 /// The shape and the numbers of an array. Without a name it is the only array of the file, or
 /// `order`.
@@ -71,13 +71,10 @@ pub(crate) fn dataset(path: &Path, loss: LossConfig) -> Result<Dataset, Failure>
 /// The classes in the array `y`, counted from 0.
 fn classes(path: &Path, values: &[f64]) -> Result<Vec<usize>, Failure> {
     let class = |(k, value): (usize, &f64)| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
-        let class = *value as u32;
-        if f64::from(class).total_cmp(&(value + 0.0)).is_eq() {
-            return Ok(class as usize);
-        }
-        let expected = "expected a class, a whole number from 0";
-        Err(Failure::input(path, format!("entry {k} of array \"y\" is {value}, {expected}")))
+        whole(*value).map(|class| class as usize).ok_or_else(|| {
+            let expected = "expected a class, a whole number from 0";
+            Failure::input(path, format!("entry {k} of array \"y\" is {value}, {expected}"))
+        })
     };
     values.iter().enumerate().map(class).collect()
 }
@@ -137,12 +134,7 @@ pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Fail
             return Err(fail(format!("the order is {found}, expected T × B, a row per step")));
         }
     };
-    let index = |value: f64| -> Option<u32> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
-        let index = value as u32;
-        (f64::from(index).total_cmp(&(value + 0.0)).is_eq() && (index as usize) < sample_count)
-            .then_some(index)
-    };
+    let index = |value| whole(value).filter(|index| (*index as usize) < sample_count);
     let mut indices = Vec::with_capacity(values.len());
     for (k, &value) in values.iter().enumerate() {
         indices.push(index(value).ok_or_else(|| {

@@ -11,7 +11,7 @@ use flatmin_models::data::{ClassTargets, InputScaling, Labelled, SampleSplit, Sp
 
 use crate::config::{LabelledConfig, LabelledFiles, LabelledSource};
 use crate::failure::Failure;
-use crate::words::shape_words;
+use crate::words::{shape_words, whole};
 
 /// The training data and, if there are any, the test data of the configuration at `path`.
 pub(super) fn datasets(
@@ -163,14 +163,11 @@ fn labels(files: &LabelledFiles, n: usize) -> Result<Vec<u8>, Failure> {
     }
     let values = array.values()?;
     let label = |(k, value): (usize, f64)| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared")]
-        let label = value as u8;
-        if (value + 0.0).total_cmp(&f64::from(label)).is_eq() {
-            return Ok(label);
-        }
-        let reason =
-            format!("entry {k} is {value}, expected a class, a whole number from 0 to 255");
-        Err(Failure::input(path, reason))
+        let label = whole(value).and_then(|label| u8::try_from(label).ok());
+        label.ok_or_else(|| {
+            let expected = "expected a class, a whole number from 0 to 255";
+            Failure::input(path, format!("entry {k} is {value}, {expected}"))
+        })
     };
     values.into_iter().enumerate().map(label).collect()
 }

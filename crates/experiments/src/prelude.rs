@@ -1,8 +1,10 @@
 //! The names that the modules of the experiments share.
 
 pub(crate) use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
+pub(crate) use flatmin_optim::Method;
 
-pub(crate) use crate::finished::{DeepRun, FinishedCells, ShallowRun};
+pub(crate) use crate::cell::*;
+pub(crate) use crate::finished::*;
 pub(crate) use crate::framework::{ClaimRule, Experiment, Presentation};
 pub(crate) use crate::judgement::{Judgement, Requirement};
 pub(crate) use crate::profile::{Profile, Settings};

@@ -8,13 +8,10 @@
 
 use flatmin_optim::Method;
 
-use super::deep::{DeepSpec, DeepTask};
-use super::estimator::EstimatorSpec;
-use super::interpolator::{InterpolatorSpec, MinimizedNorm};
-use super::norms::NormSpec;
-use super::problem::{DiagonalProblem, Problem, ReluProblem};
-use super::shallow::TrainSpec;
-use super::stability::StabilityStudy;
+use super::{
+    DeepSpec, DeepTask, DiagonalProblem, EstimatorSpec, InterpolatorSpec, MinimizedNorm, NormSpec,
+    Problem, ReluProblem, StabilityStudy, TrainSpec,
+};
 
 /// Seconds of a training run of a shallow network.
 pub(super) fn shallow(spec: &TrainSpec) -> f64 {

@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::cost;
-use super::deep::{DeepResult, DeepSpec};
-use super::error::CellError;
-use super::estimator::{EstimatorResult, EstimatorSpec};
-use super::interpolator::{InterpolatorResult, InterpolatorSpec};
-use super::key::CellKey;
-use super::norms::{NormResult, NormSpec};
-use super::shallow::{TrainResult, TrainSpec};
+use super::{
+    CellError, CellKey, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec, InterpolatorResult,
+    InterpolatorSpec, NormResult, NormSpec, TrainResult, TrainSpec, cost,
+};
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
 /// stored results of older code are not taken for new ones.

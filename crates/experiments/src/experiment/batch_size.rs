@@ -1,9 +1,8 @@
 //! Sharpness of the minima of ReLU networks against the batch size, and the bounds at one minimum.
 
-use flatmin_optim::{Method, Sampling};
+use flatmin_optim::Sampling;
 use flatmin_theory::trace_bound;
 
-use crate::cell::{BatchThresholds, StabilityResult, theory_batch};
 use crate::prelude::*;
 use crate::protocol::relu;
 

@@ -1,8 +1,5 @@
 //! Sharpness of the minima of deeper networks, on a teacher and on real data.
 
-use flatmin_optim::Method;
-
-use crate::cell::DeepTask;
 use crate::prelude::*;
 use crate::protocol::deep;
 

@@ -1,7 +1,5 @@
 //! Recovery of the sparse coefficients by diagonal networks.
 
-use crate::cell::{InterpolatorResult, MinimizedNorm};
-use crate::finished::Interpolator;
 use crate::prelude::*;
 use crate::protocol::diagonal;
 use crate::table::Value;

@@ -2,8 +2,6 @@
 
 use flatmin_linalg::TraceMethod;
 
-use crate::cell::{CellSpec, ESTIMATORS, EstimatorSpec, Spectrum, estimator_name};
-use crate::finished::TraceTrial;
 use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {

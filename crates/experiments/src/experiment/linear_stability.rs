@@ -2,10 +2,6 @@
 
 use flatmin_theory::ReplicaMean;
 
-use crate::cell::{
-    CellSpec, FACTORS, MOMENTUM, SIMULATED_STEPS, SimulatedDynamics, SimulatedPoint,
-    StabilityResult, StabilityStudy, StoredEdge, StoredExponent,
-};
 use crate::prelude::*;
 use crate::protocol::{diagonal, relu, simulated_seeds, simulation_replicas};
 

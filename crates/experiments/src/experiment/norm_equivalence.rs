@@ -2,8 +2,6 @@
 
 use std::f64::consts::PI;
 
-use crate::cell::{CUBE_VARIANCE, CellSpec, NetworkFamily, NormRow, NormSpec};
-use crate::finished::NormTrial;
 use crate::prelude::*;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {

@@ -1,6 +1,5 @@
 //! Sharpness along the training of a deep network.
 
-use crate::cell::DeepMeasurement;
 use crate::prelude::*;
 use crate::protocol::deep;
 

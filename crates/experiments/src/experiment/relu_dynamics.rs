@@ -1,6 +1,5 @@
 //! ReLU networks followed along training.
 
-use crate::cell::Measurement;
 use crate::prelude::*;
 use crate::protocol::relu;
 

@@ -1,7 +1,6 @@
 //! Sharpness of the minima of ReLU networks against the learning rate.
 
 use super::diagonal_sharpness;
-use crate::cell::Measurement;
 use crate::prelude::*;
 use crate::protocol::relu;
 

@@ -1,8 +1,7 @@
 //! The exact threshold and every bound at trained minima.
 
-use flatmin_optim::{Method, Sampling};
+use flatmin_optim::Sampling;
 
-use crate::cell::{BatchThresholds, NetworkFamily, SingleRuns, StabilityResult, StoredExponent};
 use crate::prelude::*;
 use crate::protocol::{diagonal, relu};
 

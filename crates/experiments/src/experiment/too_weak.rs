@@ -1,11 +1,8 @@
 //! Interpolators that the stability of gradient descent cannot exclude.
 
 use flatmin_linalg::Sharpness;
-use flatmin_optim::Method;
 use flatmin_theory::{lambda_max_bound, trace_bound};
 
-use crate::cell::{Evidence, InterpolatorResult, MinimizedNorm, Problem};
-use crate::finished::Interpolator;
 use crate::prelude::*;
 use crate::protocol::diagonal::{self, FEWEST_DESIGNS};
 

@@ -3,12 +3,10 @@
 use flatmin_linalg::RowMatrix;
 use flatmin_optim::{Method, Sampling};
 use flatmin_theory::{
-    Alignment, AlmostSureEdge, Batch, DEFAULT_RELATIVE_WIDTH, EdgeOptions, EdgeStatus,
+    Alignment, AlmostSureEdge, Batch, Bounds, DEFAULT_RELATIVE_WIDTH, EdgeOptions, EdgeStatus,
     LinearisedSgd, LyapunovExponent, LyapunovOptions, Minimum, Optimizer, ReplicaMean,
     SecondMoments, SimulationOptions, Start, Threshold, ThresholdOptions, alignment,
-    almost_sure_edge, centered_alignment_bound, frobenius_bound, lambda_max_bound,
-    lyapunov_exponent, lyapunov_function, sharp_frobenius_bound, simulate_at, spectral_bound,
-    sufficient_bound, threshold, threshold_with, trace_bound,
+    almost_sure_edge, lyapunov_exponent, lyapunov_function, simulate_at, threshold, threshold_with,
 };
 use serde::{Deserialize, Serialize};
 
@@ -218,12 +216,8 @@ impl StabilityStudy {
         if let (Self::Dynamics { replicas }, Some(_)) = (self, stable) {
             let form = lyapunov_function(minimum, &single, &ThresholdOptions::default())?.matrix;
             for momentum in [0.0, MOMENTUM] {
-                let sgd = LinearisedSgd::new(
-                    minimum,
-                    &Optimizer::sgd().momentum(momentum)?,
-                    &single,
-                    0.0,
-                )?;
+                let optimizer = Optimizer::sgd().momentum(momentum)?;
+                let sgd = LinearisedSgd::new(minimum, &optimizer, &single, 0.0)?;
                 result.dynamics.extend(dynamics(&sgd, &form, replicas, seed)?);
             }
             let optimizer = Optimizer::sgd().momentum(MOMENTUM)?;
@@ -260,27 +254,25 @@ fn batch_study(
     sampling: Sampling,
 ) -> Result<Option<BatchThresholds>, CellError> {
     let Some(batch) = theory_batch(batch_size, sampling)? else { return Ok(None) };
-    let p = batch.noise_coefficient(minimum.sample_count())?;
+    let noise = batch.noise(minimum.sample_count())?;
     let width = if batch_size == 1 { DEFAULT_RELATIVE_WIDTH } else { 1e-8 };
     let options = ThresholdOptions { relative_width: width, ..ThresholdOptions::default() };
     let Threshold { lower, upper, .. } =
         threshold_with(minimum, &Optimizer::sgd(), &batch, &options)?;
-    let sharpness = minimum.sharpness();
-    let largest = minimum.largest_gradient_norm_squared();
-    let norm = sharpness.frobenius_norm;
+    let bounds = Bounds::new(minimum, alignment, noise);
     Ok(Some(BatchThresholds {
         batch_size,
         sampling,
-        noise_coefficient: p,
+        noise_coefficient: noise.coefficient,
         threshold_lower: finite(lower),
         threshold_upper: finite(upper),
-        s2: finite(trace_bound(sharpness.trace, p)),
-        s3: finite(frobenius_bound(norm, p)),
-        s3_sharp: finite(sharp_frobenius_bound(norm, p)),
-        s4: finite(centered_alignment_bound(norm, alignment.centered, p)),
-        s5: finite(lambda_max_bound(sharpness.lambda_max)),
-        s6: finite(spectral_bound(minimum.eigenvalues(), p)),
-        s7: finite(sufficient_bound(sharpness.lambda_max, largest, p)),
+        s2: finite(bounds.trace),
+        s3: finite(bounds.frobenius_norm),
+        s3_sharp: finite(bounds.sharp_frobenius_norm),
+        s4: finite(bounds.centered_alignment),
+        s5: finite(bounds.lambda_max),
+        s6: finite(bounds.spectral),
+        s7: finite(bounds.sufficient),
     }))
 }
 

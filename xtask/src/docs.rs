@@ -50,7 +50,7 @@ pub(crate) fn docs(arguments: &DocsArguments) -> Result<Exit, Failure> {
     }
     if problems.is_empty() && !arguments.check {
         let sources = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
-        lay_out(Path::new("docs"), &sources.path().join("docs"))?;
+        lay_out(sources.path())?;
         fs::copy("book.toml", sources.path().join("book.toml"))
             .map_err(Failure::file(Path::new("book.toml")))?;
         build(sources.path(), &arguments.out)?;
@@ -81,21 +81,18 @@ fn broken_links<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String,
     }
 }
 
-/// Copies a folder of the book for mdBook, which gets formulas as MathML.
-fn lay_out(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(to).map_err(Failure::file(to))?;
-    for entry in fs::read_dir(from).map_err(Failure::file(from))? {
-        let from = entry.map_err(Failure::file(from))?.path();
-        let to = to.join(from.file_name().unwrap_or_default());
-        if from.is_dir() {
-            lay_out(&from, &to)?;
-        } else if from.extension().is_some_and(|end| end == "md") {
-            let page = fs::read_to_string(&from).map_err(Failure::file(&from))?;
+/// Copies the book for mdBook, which gets formulas as MathML.
+fn lay_out(sources: &Path) -> Result<(), Failure> {
+    for path in flatmin_book::files(Path::new(""), "docs")? {
+        let (from, to) = (Path::new(&path), sources.join(&path));
+        fs::create_dir_all(to.with_file_name("")).map_err(Failure::file(&to))?;
+        if from.extension().is_some_and(|end| end == "md") {
+            let page = fs::read_to_string(from).map_err(Failure::file(from))?;
             // A formula that cannot be read is among the problems, so that none is left here.
             let page = flatmin_book::with_mathml(&page).unwrap_or(page);
             fs::write(&to, page).map_err(Failure::file(&to))?;
         } else {
-            fs::copy(&from, &to).map_err(Failure::file(&from))?;
+            fs::copy(from, &to).map_err(Failure::file(from))?;
         }
     }
     Ok(())

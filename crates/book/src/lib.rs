@@ -20,7 +20,7 @@ mod sessions;
 
 pub use commands::{PROGRAMS, Shown, shown};
 pub use formulas::with_mathml;
-pub use pages::{BookError, Piece, Placed, Problem, pages, pieces};
+pub use pages::{BookError, Piece, Placed, Problem, files, pages, pieces};
 pub use problems::problems;
 #[cfg(feature = "run")]
 pub use sessions::try_commands;

@@ -63,8 +63,7 @@ pub struct Placed {
 /// # Errors
 /// [`BookError`] if a file or folder cannot be read.
 pub fn pages(root: &Path) -> Result<Vec<(String, String)>, BookError> {
-    let mut paths = Vec::new();
-    files(root, "docs", &mut paths)?;
+    let mut paths = files(root, "docs")?;
     paths.retain(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
     paths.extend(BESIDE.iter().filter(|path| root.join(path).exists()).map(ToString::to_string));
     let page = |path: String| match fs::read_to_string(root.join(&path)) {
@@ -74,21 +73,25 @@ pub fn pages(root: &Path) -> Result<Vec<(String, String)>, BookError> {
     paths.into_iter().map(page).collect()
 }
 
-/// Adds the paths, relative to `root`, of all files below a folder, in order.
-fn files(root: &Path, folder: &str, paths: &mut Vec<String>) -> Result<(), BookError> {
+/// The paths, relative to `root`, of all files below a folder of it, in order.
+///
+/// # Errors
+/// [`BookError`] if a folder cannot be read.
+pub fn files(root: &Path, folder: &str) -> Result<Vec<String>, BookError> {
     let at = root.join(folder);
     let entries = fs::read_dir(&at).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries = entries.map_err(|source| BookError { path: at, source })?;
     entries.sort_by_key(fs::DirEntry::file_name);
+    let mut paths = Vec::new();
     for entry in entries {
         let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
         if entry.path().is_dir() {
-            files(root, &path, paths)?;
+            paths.extend(files(root, &path)?);
         } else {
             paths.push(path);
         }
     }
-    Ok(())
+    Ok(paths)
 }
 
 /// The pieces of a page, in order.

@@ -6,7 +6,7 @@ use std::path::Path;
 use trycmd::schema::Bin;
 
 use crate::commands::{PROGRAMS, shown};
-use crate::pages::pages;
+use crate::pages::{files, pages};
 
 /// Runs the commands of the book of the workspace at `root` that call a program, in a copy of the
 /// folder `docs`. `program` is the first word of such a command; `executable` is run in its place,
@@ -20,7 +20,11 @@ use crate::pages::pages;
 /// If a command does not behave as shown, or the book cannot be read.
 pub fn try_commands(root: &Path, program: &str, executable: &Path, variables: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    copy_folder(&root.join("docs"), &folder.path().join("docs"));
+    for path in files(root, "docs").expect("the book can be read") {
+        let to = folder.path().join(&path);
+        fs::create_dir_all(to.with_file_name("")).expect("a temporary folder can be made");
+        fs::copy(root.join(path), to).expect("a file of the book can be copied");
+    }
     let mut parsed = String::new();
     for (path, text) in pages(root).expect("the book can be read") {
         let commands = shown(&text).into_iter().flatten();
@@ -43,18 +47,4 @@ pub fn try_commands(root: &Path, program: &str, executable: &Path, variables: &[
         cases.env(*name, *value);
     }
     cases.case(root.join("README.md")).case(root.join("docs/**/*.md")).case(shown).run();
-}
-
-/// Copies a folder with all files in it.
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a temporary folder can be made");
-    for entry in fs::read_dir(from).expect("the book can be read") {
-        let from = entry.expect("the book can be read").path();
-        let to = to.join(from.file_name().expect("an entry has a name"));
-        if from.is_dir() {
-            copy_folder(&from, &to);
-        } else {
-            fs::copy(&from, &to).expect("a file of the book can be copied");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Making text from elsewhere fit for a terminal.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::path::Path;
 
 /// Text on one line without control characters: those in a name from a file must not reach a
@@ -13,16 +13,11 @@ use std::path::Path;
 /// assert_eq!(flatmin_host::printable("a\u{1b}[31m\nη"), "a\\u{1b}[31m\\u{a}η");
 /// ```
 pub fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_printable(character) {
-            safe.push(character);
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(safe, "{}", character.escape_unicode());
-        }
-    }
-    safe
+    let safe = |character: char| match character {
+        safe if is_printable(safe) => safe.to_string(),
+        other => other.escape_unicode().to_string(),
+    };
+    text.chars().map(safe).collect()
 }
 
 /// True if a character is visible and changes nothing else on a terminal. [`printable`] escapes all

@@ -1,6 +1,6 @@
 //! Lines on standard error, text and JSON on standard output.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -51,19 +51,13 @@ pub fn to_json(path: &Path, value: &impl Serialize) -> Result<String, FileError>
 
 /// JSON with the same meaning, in which characters that a terminal would act on are escaped.
 fn harmless(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for character in json.chars() {
-        // Characters below U+0020 are escaped already, or are line ends between the values.
-        if character == '\n' || is_printable(character) {
-            text.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "\\u{unit:04x}");
-            }
-        }
-    }
-    text
+    // Characters below U+0020 are escaped already, or are line ends between the values.
+    let unit = |unit: &mut u16| format!("\\u{unit:04x}");
+    let harmless = |character: char| match character {
+        safe if safe == '\n' || is_printable(safe) => safe.to_string(),
+        other => other.encode_utf16(&mut [0; 2]).iter_mut().map(unit).collect(),
+    };
+    json.chars().map(harmless).collect()
 }
 
 #[cfg(test)]

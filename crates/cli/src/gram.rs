@@ -19,10 +19,7 @@ pub(crate) fn weighted_gram(
     let gram = network.gram(parameters, data.inputs());
     let Loss::CrossEntropy(_) = data.loss_function() else { return Ok(gram) };
     let (n, k) = (data.sample_count(), data.output_dim());
-    let mut logits = RowMatrix::zeros(n, k);
     let outputs = network.outputs(parameters, data.inputs());
-    for (i, row) in outputs.chunks_exact(k).enumerate() {
-        logits.row_mut(i).copy_from_slice(row);
-    }
+    let logits = RowMatrix::from_fn(n, k, |i, output| outputs[i * k + output]);
     OutputHessians::softmax(&logits)?.weigh_gram(gram.as_ref())
 }

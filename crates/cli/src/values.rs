@@ -11,31 +11,26 @@ pub(crate) fn positive_count(text: &str) -> Result<usize, String> {
 
 /// Parses a positive, finite number.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if value > 0.0 { Ok(value) } else { Err("expected a number above 0".into()) }
+    number(text, |value| value > 0.0, "expected a number above 0")
 }
 
 /// Parses a finite number that is at least 0.
 pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if value >= 0.0 { Ok(value) } else { Err("expected a number of at least 0".into()) }
+    number(text, |value| value >= 0.0, "expected a number of at least 0")
 }
 
 /// Parses a momentum.
 pub(crate) fn momentum(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if (0.0..1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err("expected a number from 0 up to, and not including, 1".into())
-    }
+    let expected = "expected a number from 0 up to, and not including, 1";
+    number(text, |value| (0.0..1.0).contains(&value), expected)
 }
 
-/// Parses a finite number.
-fn number(text: &str) -> Result<f64, String> {
+/// Parses a finite number that fits.
+fn number(text: &str, fits: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(value),
-        Ok(_) => Err("expected a finite number".into()),
+        Ok(value) if !value.is_finite() => Err("expected a finite number".into()),
+        Ok(value) if fits(value) => Ok(value),
+        Ok(_) => Err(expected.into()),
         Err(error) => Err(format!("expected a number ({error})")),
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct ModelTable {
     input_dim: Option<Size>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum ModelKind {
     TwoLayerRelu,
@@ -56,27 +56,24 @@ impl ModelConfig {
         let section = document.section("model");
         let kind = section.need("kind", table.kind, names)?;
         let input_dim = table.input_dim.map(Size::size);
-        match kind {
-            ModelKind::TwoLayerRelu => {}
-            ModelKind::DiagonalLinear => {
-                section.refuse(&["width"], "is for two-layer-relu only: leave it out")?;
-            }
-            ModelKind::Perceptron => section.refuse(
-                &["width"],
-                "is for two-layer-relu only: a perceptron has widths, a list",
-            )?,
-        }
-        if kind != ModelKind::Perceptron {
+        let refuse_widths = || {
             let keys = ["widths", "activation", "biases"];
-            section.refuse(&keys, "is for perceptron only: leave it out")?;
-        }
+            section.refuse(&keys, "is for perceptron only: leave it out")
+        };
         Ok(match kind {
             ModelKind::TwoLayerRelu => {
+                refuse_widths()?;
                 let width = section.need("width", table.width, "the number of neurons")?;
                 Self::TwoLayerRelu { width: width.size(), input_dim }
             }
-            ModelKind::DiagonalLinear => Self::DiagonalLinear { input_dim },
+            ModelKind::DiagonalLinear => {
+                section.refuse(&["width"], "is for two-layer-relu only: leave it out")?;
+                refuse_widths()?;
+                Self::DiagonalLinear { input_dim }
+            }
             ModelKind::Perceptron => {
+                let reason = "is for two-layer-relu only: a perceptron has widths, a list";
+                section.refuse(&["width"], reason)?;
                 let what = "the widths of its hidden layers, for example [64, 64]";
                 let widths = section.need("widths", table.widths, what)?;
                 let widths = widths.into_iter().map(Size::size).collect();

@@ -42,14 +42,9 @@ impl Digests {
             config: blake3::hash(&serde_json::to_vec(config)?).to_hex().to_string(),
             data: dataset_digest(&data.train),
             test_data: data.test.as_ref().map(dataset_digest),
-            initial: digest(&[initial.len()], initial),
+            initial: digest(&[initial.len()], initial.iter().map(|value| value.to_le_bytes())),
             order: order.map(|order| {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update(&(order.batch_size() as u64).to_le_bytes());
-                order.indices().iter().for_each(|index| {
-                    hasher.update(&index.to_le_bytes());
-                });
-                hasher.finalize().to_hex().to_string()
+                digest(&[order.batch_size()], order.indices().iter().map(|i| i.to_le_bytes()))
             }),
         })
     }
@@ -241,18 +236,18 @@ fn check_columns(columns: &[Column], n: usize, k: usize) -> Result<(), String> {
 
 fn dataset_digest(data: &Dataset) -> String {
     let inputs = data.inputs();
-    let values = [inputs.values(), data.targets()].concat();
-    digest(&[inputs.rows(), inputs.columns(), data.output_dim()], &values)
+    let values = inputs.values().iter().chain(data.targets()).map(|value| value.to_le_bytes());
+    digest(&[inputs.rows(), inputs.columns(), data.output_dim()], values)
 }
 
 /// The BLAKE3 hash of a shape and of numbers, in little-endian order.
-fn digest(shape: &[usize], values: &[f64]) -> String {
+fn digest<const N: usize>(shape: &[usize], numbers: impl Iterator<Item = [u8; N]>) -> String {
     let mut hasher = blake3::Hasher::new();
     for length in shape {
         hasher.update(&(*length as u64).to_le_bytes());
     }
-    for value in values {
-        hasher.update(&value.to_le_bytes());
+    for bytes in numbers {
+        hasher.update(&bytes);
     }
     hasher.finalize().to_hex().to_string()
 }

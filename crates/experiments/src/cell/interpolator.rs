@@ -5,15 +5,12 @@ use flatmin_ledger::basis_pursuit;
 use flatmin_linalg::{EigenError, Sharpness, product, simd, symmetric_eigen};
 use flatmin_models::data::{self, Split};
 use flatmin_models::{Dataset, DiagonalLinear};
-use flatmin_optim::{Method, Sampling};
 use serde::{Deserialize, Serialize};
 
 use super::error::CellError;
 use super::linearised::LinearisedPoint;
 use super::problem::{CUBE_VARIANCE, DiagonalProblem};
-
-/// SGD with one sample a step; all samplings of the closed forms are the same then.
-const SGD: Method = Method::Sgd { batch_size: 1, sampling: Sampling::WithReplacement };
+use crate::protocol::SGD;
 
 /// The norm that an interpolator minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +108,7 @@ impl InterpolatorSpec {
         let residuals = (0..dataset.sample_count())
             .map(|i| (simd::dot(dataset.inputs().row(i), &beta) - dataset.targets()[i]).abs());
         let target = data::sparse_coefficients(problem.input_dim, problem.nonzero);
+        // With one sample a step all samplings of the closed forms are the same.
         let threshold = |parameters: &[f64]| {
             LinearisedPoint::new(&model, parameters, dataset.inputs()).threshold(SGD)
         };

@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mean = standardised.iter().sum::<f64>() / count as f64;
     println!("{covered} of {count} intervals hold the exact edge");
-    println!("mean of the standardised errors {mean:.3}");
+    let square = standardised.iter().map(|error| error * error).sum::<f64>() / count as f64;
+    println!("standardised errors: mean {mean:.3}, root mean square {:.3}", square.sqrt());
     Ok(())
 }

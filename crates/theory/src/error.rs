@@ -258,18 +258,11 @@ pub enum ThresholdError {
     /// The batch has no noise coefficient.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// Too few populations, states or epochs to estimate a growth.
-    #[error(
-        "{populations} populations of {states} states and {epochs} epochs, expected at least 4 \
-         populations, 2 states and 1 epoch"
-    )]
-    Populations {
-        /// Populations.
-        populations: usize,
-        /// States of each.
-        states: usize,
-        /// Epochs.
-        epochs: usize,
+    /// Too few random orders for a mean.
+    #[error("got {orders} random orders, expected at least 8")]
+    Orders {
+        /// The number of orders.
+        orders: usize,
     },
     /// The residuals are not one finite number for each output of each sample.
     #[error("got {got} finite residuals, expected {expected}: one for each output of each sample")]

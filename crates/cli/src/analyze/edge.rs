@@ -88,9 +88,7 @@ impl Question<'_> {
         let numbers = n * self.minimum.output_count() * self.minimum.eigenvalues().len();
         let batch = Batch::new(size, Sampling::Reshuffling).ok()?;
         let edge = (numbers <= CHEAP).then(|| {
-            let few =
-                EpochOptions { populations: 4, states: 32, epochs: 6, ..EpochOptions::default() };
-            let options = EpochOptions { parallelism: self.parallelism, ..few };
+            let options = EpochOptions { parallelism: self.parallelism, ..EpochOptions::default() };
             let edge = epoch_edge(self.minimum, self.optimizer, &batch, &options).ok()?;
             Some(Edge::of_epochs(edge, self.loss_scale))
         });

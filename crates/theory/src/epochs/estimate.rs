@@ -1,316 +1,473 @@
-//! The growth of second moments over random epochs, by populations that are resampled.
+//! The growth of second moments over an epoch, by means over random orders.
 //!
-//! A population of states takes random epochs. After each one it is resampled in proportion to the
-//! growth of the states, so that the rare epochs that dominate the mean square stay represented. The
-//! product of the mean growths of the epochs is an unbiased estimate of the growth of second
-//! moments; independent populations give its error.
+//! T is linear, and its spectral radius ρ is an eigenvalue. For approximations Y to its eigenvector
+//! and X to that of its adjoint, the quotient `⟨X, T(Y)⟩/⟨X, Y⟩` differs from ρ by the product of
+//! their errors. `T(Y)` is a mean over random orders of the samples, each of which acts on a whole
+//! matrix Y, so that the mean is over orders alone and not over states too. Every sample occurs in
+//! every epoch: the terms vary little, where those of independent draws have heavy tails.
+//!
+//! X and Y come from a few steps of the power method, each with orders of its own, from the second
+//! moments of independent batches at their threshold. The orders are the same at every learning
+//! rate. This makes the growth a smooth function, whose root is the edge.
 
-use faer::Mat;
-use flatmin_linalg::{Stream, simd, stream};
+use faer::{Accum, Mat, MatRef, Scale};
+use flatmin_linalg::{Stream, matmul, matmul_lower, product, stream, symmetric_eigen};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
-use rand_distr::{Distribution as _, StandardNormal};
 
-use super::step::{Coefficients, Epoch, Step};
+use super::pencil::Pencil;
+use super::step::{BatchRows, Coefficients, Direction, Epoch, Step};
 use super::{EpochEdge, EpochOptions, SCAN, scan};
 use crate::ThresholdError;
 
 /// The confidence of the interval.
 const CONFIDENCE: f64 = 0.95;
 
-/// The growth is measured at this number of learning rates around the edge.
-const NODES: u64 = 7;
+/// The random orders of the scan.
+const SCOUTS: usize = 8;
 
-/// The logarithm of the ratio of the outermost learning rate to the middle one, at first.
-const MAX_SPAN: f64 = 0.05;
+/// The random orders of the first search for the root.
+const FIRST_ORDERS: usize = 64;
 
-/// The least such logarithm.
-const MIN_SPAN: f64 = 2e-3;
+/// The largest number of orders times the numbers that an epoch reads for each.
+const MAX_WORK: f64 = 8e9;
 
-/// The final span as a multiple of half the interval.
-const SPAN_SHARE: f64 = 4.0;
+/// The parts in which orders are added up. Each may run on a thread of its own.
+const PARTS: usize = 8;
 
-/// The largest number of times that the learning rates are moved to the edge.
-const MAX_ROUNDS: u64 = 12;
+/// The logarithm of a growth that power steps may miss where several samples end an epoch on their
+/// own and the growth hardly changes with the learning rate. They see no growth that is not there.
+const SLOW: f64 = 0.02;
 
-/// Epochs before the growth counts, as a multiple of those after.
-const BURN_IN: usize = 3;
+/// The largest number of power steps.
+const MAX_STEPS: usize = 4;
 
-/// Populations at one minimum.
-pub(super) struct Populations<'a> {
+/// The largest number of power steps in the scan.
+const SCOUT_STEPS: usize = 2;
+
+/// The share of the standard error by which the last power step may change the growth.
+const SETTLED: f64 = 0.2;
+
+/// The share of the standard error that is left of the growth at its root.
+const CLOSE: f64 = 0.05;
+
+/// A change of the logarithm of the growth that is never too large.
+const SMALL: f64 = 3e-4;
+
+/// The share of second moments that is left out of their roots.
+const LEFT_OUT: f64 = 1e-7;
+
+/// The growth of second moments over the epochs of one minimum.
+pub(super) struct Estimator<'a> {
     epoch: &'a Epoch<'a>,
     step: &'a Step,
     options: EpochOptions,
-    /// A root of the second moments that populations start from.
-    root: &'a Mat<f64>,
-    /// True for independent batches of the same sizes, whose edge is known.
-    is_control: bool,
+    /// Second moments from which the power method starts.
+    start: Blocks,
 }
 
-/// The mean logarithm of the growth per epoch, and its standard error.
+/// The logarithm of the growth in an epoch, its standard error, and the power steps taken.
 #[derive(Debug, Clone, Copy)]
 struct Growth {
     log: f64,
     standard_error: f64,
+    steps: usize,
 }
 
-/// The edge relative to the middle learning rate: the logarithm of their ratio.
+/// Several second moments, as roots side by side.
+#[derive(Debug, Clone)]
+struct Blocks {
+    roots: Mat<f64>,
+    /// The column at which each root ends.
+    ends: Vec<usize>,
+}
+
+/// How many power steps are taken.
 #[derive(Debug, Clone, Copy)]
-struct Fit {
-    root: f64,
-    standard_error: f64,
+enum Steps {
+    Exactly(usize),
+    /// Until the growth settles.
+    AtMost(usize),
 }
 
-/// States side by side, with room for a step.
-struct Population<'a> {
-    states: Vec<Vec<f64>>,
-    order: Vec<usize>,
-    force: Vec<f64>,
-    rows: Vec<&'a [f64]>,
-    is_control: bool,
+/// A mean over random orders.
+#[derive(Clone, Copy)]
+struct OrderMean<'b> {
+    coefficients: &'b Coefficients,
+    last: Option<&'b LastBatch>,
+    direction: Direction,
+    orders: usize,
+    /// Means of the same stage have the same orders.
+    stage: usize,
 }
 
-impl<'a> Populations<'a> {
+/// How often each sample is drawn into a short last batch. A few samples may carry the growth there,
+/// and are drawn more often, with smaller weights.
+struct LastBatch {
+    size: usize,
+    /// Sums of the scores up to each sample.
+    sums: Vec<f64>,
+}
+
+impl<'a> Estimator<'a> {
+    /// `moments` are roots of second moments of positions that may grow fast.
     pub(super) fn new(
         epoch: &'a Epoch<'a>,
         step: &'a Step,
         options: EpochOptions,
-        root: &'a Mat<f64>,
+        moments: &[Mat<f64>],
     ) -> Self {
-        Self { epoch, step, options, root, is_control: false }
-    }
-
-    /// These populations in other epochs.
-    pub(super) fn with_epoch<'b>(&self, epoch: &'b Epoch<'b>) -> Populations<'b>
-    where
-        'a: 'b,
-    {
-        let Self { step, options, root, is_control, .. } = *self;
-        Populations { epoch, step, options, root, is_control }
-    }
-
-    /// These populations with independent batches, whose edge is known: what the estimate misses
-    /// there, it may miss in epochs too.
-    pub(super) fn control(self) -> Self {
-        Self { is_control: true, ..self }
+        let side = epoch.rank() * step.parts;
+        let start = Blocks::new(side, moments);
+        Self { epoch, step, options, start }
     }
 
     /// The first unstable learning rate from `start` on.
     pub(super) fn edge(&self, start: f64) -> Result<EpochEdge, ThresholdError> {
-        let few = EpochOptions {
-            populations: (self.options.populations / 2).max(4),
-            epochs: (self.options.epochs / 2).max(1),
-            ..self.options
-        };
-        let scout = Self { options: few, ..*self };
         let (stable, unstable) = scan(start, |rate| {
-            let growth = scout.growth(rate, 0);
-            growth.log > 2.0 * growth.standard_error
+            let last = self.last_batch(rate);
+            let growth = self.growth(rate, last.as_ref(), SCOUTS, Steps::AtMost(SCOUT_STEPS))?;
+            Ok(growth.log > 2.0 * growth.standard_error)
         })?;
-        let mut rate = (stable * unstable).sqrt();
-        let mut span = MAX_SPAN;
-        for round in 0..MAX_ROUNDS {
-            let fit = self.fit(rate, span, round);
-            if !fit.root.is_finite() {
+        let work = self.epoch.rows.rows() * self.start.roots.nrows() * self.start.roots.ncols();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let affordable = ((MAX_WORK / work as f64) as usize).max(SCOUTS);
+        let most = self.options.max_orders.min(affordable);
+        let mut orders = FIRST_ORDERS.min(most);
+        let (mut low, mut high) = (stable, unstable);
+        loop {
+            let edge = self.root(low, high, orders)?;
+            let half_width = edge.upper - edge.estimate;
+            let is_narrow = half_width <= 0.5 * self.options.relative_width * edge.estimate;
+            if is_narrow || 2 * orders > most {
+                return Ok(edge);
+            }
+            let margin = (half_width / edge.estimate).min(SCAN - 1.0);
+            (low, high) = (edge.estimate * (1.0 - margin), edge.estimate * (1.0 + margin));
+            orders = (4 * orders).min(most);
+        }
+    }
+
+    /// The root of the growth near `low` and `high`, with its interval.
+    fn root(&self, low: f64, high: f64, orders: usize) -> Result<EpochEdge, ThresholdError> {
+        // The same at every learning rate, so that the growth stays smooth.
+        let last = self.last_batch(high);
+        let first = self.growth(high, last.as_ref(), orders, Steps::AtMost(MAX_STEPS))?;
+        let steps = Steps::Exactly(first.steps);
+        let growth = |log_rate: f64| self.growth(libm::exp(log_rate), last.as_ref(), orders, steps);
+        let mut a = (libm::log(low), growth(libm::log(low))?.log);
+        let mut b = (libm::log(high), first.log);
+        // What the scan saw may lie to one side of the root.
+        for _ in 0..40 {
+            let width = (b.0 - a.0).max(1e-3);
+            if a.1 > 0.0 {
+                b = a;
+                a.0 -= width;
+                a.1 = growth(a.0)?.log;
+            } else if b.1 <= 0.0 {
+                a = b;
+                b.0 += width;
+                b.1 = growth(b.0)?.log;
+            } else {
                 break;
             }
-            let shift = fit.root.clamp(-2.0 * span, 2.0 * span);
-            rate *= libm::exp(shift);
-            let half_width = self.quantile() * fit.standard_error;
-            // A narrow span makes a parabola of any curve; the error of the root does not grow
-            // before the span comes close to it.
-            let wanted = (SPAN_SHARE * half_width).clamp(MIN_SPAN, MAX_SPAN);
-            let is_centred = shift.abs() <= 0.5 * span;
-            if is_centred && span <= 1.5 * wanted {
-                let (lower, upper) = (rate * libm::exp(-half_width), rate * libm::exp(half_width));
-                let confidence = Some(CONFIDENCE);
-                return Ok(EpochEdge { lower, upper, estimate: rate, confidence });
+        }
+        // The Illinois variant of regula falsi: an end that stays twice counts half.
+        let (mut weights, mut last_moved_low) = ((a.1, b.1), None);
+        let mut found;
+        let mut root;
+        let mut rounds = 0;
+        loop {
+            root = (a.0 * weights.1 - b.0 * weights.0) / (weights.1 - weights.0);
+            found = growth(root)?;
+            rounds += 1;
+            let is_close = found.log.abs() <= CLOSE * found.standard_error.max(1e-9);
+            if is_close || rounds == 12 || !root.is_finite() {
+                break;
             }
-            if is_centred {
-                span = wanted;
+            if found.log > 0.0 {
+                b = (root, found.log);
+                let kept = if last_moved_low == Some(false) { 0.5 } else { 1.0 };
+                weights = (weights.0 * kept, found.log);
+                last_moved_low = Some(false);
+            } else {
+                a = (root, found.log);
+                let kept = if last_moved_low == Some(true) { 0.5 } else { 1.0 };
+                weights = (found.log, weights.1 * kept);
+                last_moved_low = Some(true);
             }
         }
-        // Flat directions hide the one that begins to grow, so that no parabola fits: what the scan
-        // saw, and a step to either side.
-        let (lower, upper) = (stable / SCAN, unstable * SCAN);
-        let estimate = (stable * unstable).sqrt();
+        let slope = (b.1 - a.1) / (b.0 - a.0);
+        let error = libm::hypot(quantile(orders - 1) * found.standard_error, SMALL);
+        let half_width = if slope > 0.0 && root.is_finite() {
+            (error + found.log.abs()) / slope
+        } else {
+            root = f64::midpoint(a.0, b.0);
+            b.0 - a.0
+        };
+        let is_soft = last.is_some() && slope > 0.0 && slope < 1.0;
+        let missed = if is_soft { SLOW / slope } else { 0.0 };
+        let estimate = libm::exp(root);
+        let lower = estimate * libm::exp(-half_width - missed);
+        let upper = estimate * libm::exp(half_width);
         Ok(EpochEdge { lower, upper, estimate, confidence: Some(CONFIDENCE) })
     }
 
-    /// Fits a parabola to the growths around a learning rate, each with random numbers of its own,
-    /// and finds its root.
-    fn fit(&self, rate: f64, span: f64, round: u64) -> Fit {
-        let growths: Vec<(f64, Growth)> = (0..NODES)
-            .map(|node| {
-                let x = span * (2.0 * node as f64 / (NODES - 1) as f64 - 1.0);
-                let seed = 1 + round * NODES + node;
-                (x, self.growth(rate * libm::exp(x), seed))
+    /// How a short last batch is drawn.
+    fn last_batch(&self, rate: f64) -> Option<LastBatch> {
+        LastBatch::new(self.epoch, &self.step.coefficients(rate), &self.start.roots)
+    }
+
+    /// The growth at a learning rate.
+    fn growth(
+        &self,
+        rate: f64,
+        last: Option<&LastBatch>,
+        orders: usize,
+        steps: Steps,
+    ) -> Result<Growth, ThresholdError> {
+        let coefficients = self.step.coefficients(rate);
+        let (mut right, mut left) = (self.start.clone(), self.start.clone());
+        let mut last_log = f64::NAN;
+        let mut taken = 0;
+        loop {
+            let mean = OrderMean {
+                coefficients: &coefficients,
+                last,
+                direction: Direction::Forward,
+                orders,
+                stage: 0,
+            };
+            let is_last = match steps {
+                Steps::Exactly(steps) | Steps::AtMost(steps) => taken == steps,
+            };
+            if is_last || matches!(steps, Steps::AtMost(_)) {
+                let growth = Growth { steps: taken, ..self.quotient(mean, &right, &left) };
+                let change = (growth.log - last_log).abs();
+                let is_settled = change <= (SETTLED * growth.standard_error).max(SMALL);
+                if is_last || is_settled || !growth.log.is_finite() {
+                    return Ok(growth);
+                }
+                last_log = growth.log;
+            }
+            taken += 1;
+            let next = OrderMean { stage: 2 * taken, ..mean };
+            right = self.image(next, &right)?;
+            let next = OrderMean { direction: Direction::Backward, stage: 2 * taken + 1, ..mean };
+            left = self.image(next, &left)?;
+        }
+    }
+
+    /// The largest root ρ of `det(H − ρB) = 0`, where H has the entries `⟨X_a, T(Y_b)⟩` and B the
+    /// entries `⟨X_a, Y_b⟩`: the quotient of these, for one block.
+    fn quotient(&self, mean: OrderMean<'_>, right: &Blocks, left: &Blocks) -> Growth {
+        let pencil = Pencil::new(&left.products(right.roots.as_ref(), &right.ends));
+        let parts = self.over_orders(mean, &right.roots, Vec::new, |terms, weight, states| {
+            terms.push((weight, left.products(states, &right.ends)));
+        });
+        let terms: Vec<(f64, Mat<f64>)> = parts.into_iter().flatten().collect();
+        let count = terms.len() as f64;
+        // Divided by the mean weight: directions that no order changes then have no error.
+        let total: f64 = terms.iter().map(|(weight, _)| weight).sum();
+        let mut products = Mat::zeros(right.ends.len(), right.ends.len());
+        for (weight, term) in &terms {
+            products += term * Scale(weight / total);
+        }
+        let Some(pair) = pencil.and_then(|pencil| pencil.largest(&products)) else {
+            return Growth { log: f64::INFINITY, standard_error: 0.0, steps: 0 };
+        };
+        let squares: f64 = terms
+            .iter()
+            .map(|(weight, term)| (weight * (pair.value_of(term) - pair.value)).powi(2))
+            .sum();
+        let standard_error = (squares * count / (count - 1.0)).sqrt() / (total * pair.value);
+        Growth { log: libm::log(pair.value), standard_error, steps: 0 }
+    }
+
+    /// `T(Y)` for each block Y, or its adjoint.
+    fn image(&self, mean: OrderMean<'_>, blocks: &Blocks) -> Result<Blocks, ThresholdError> {
+        let side = blocks.roots.nrows();
+        let zero = || vec![Mat::<f64>::zeros(side, side); blocks.ends.len()];
+        let parts = self.over_orders(mean, &blocks.roots, zero, |sums, weight, states| {
+            for (sum, range) in sums.iter_mut().zip(blocks.ranges()) {
+                let states = states.get(.., range);
+                matmul_lower(sum.as_mut(), Accum::Add, states, states.transpose(), weight);
+            }
+        });
+        let roots: Result<Vec<Mat<f64>>, ThresholdError> = (0..blocks.ends.len())
+            .map(|block| {
+                let mut total = Mat::<f64>::zeros(side, side);
+                for part in &parts {
+                    total += &part[block];
+                }
+                root_of(&total)
             })
             .collect();
-        // Least squares of a + bx + cx² at symmetric nodes: b separates from a and c.
-        let moment = |power: i32| growths.iter().map(|(x, _)| x.powi(power)).sum::<f64>();
-        let (count, second, fourth) = (NODES as f64, moment(2), moment(4));
-        let determinant = count * fourth - second * second;
-        let weights = |x: f64| {
-            let square = x * x;
-            [
-                (fourth - second * square) / determinant,
-                x / second,
-                (count * square - second) / determinant,
-            ]
-        };
-        let mut coefficients = [0.0; 3];
-        for (x, growth) in &growths {
-            for (coefficient, weight) in coefficients.iter_mut().zip(weights(*x)) {
-                *coefficient += weight * growth.log;
-            }
-        }
-        let [a, b, c] = coefficients;
-        // The root next to 0; that of the line if the parabola has none.
-        let discriminant = b * b - 4.0 * a * c;
-        let root = if b > 0.0 && discriminant > 0.0 {
-            -2.0 * a / (b + discriminant.sqrt())
-        } else {
-            -a / b
-        };
-        let slope = 2.0_f64.mul_add(c * root, b);
-        let variance: f64 = growths
-            .iter()
-            .map(|(x, growth)| {
-                let [a, b, c] = weights(*x);
-                ((a + b * root + c * root * root) * growth.standard_error).powi(2)
-            })
-            .sum();
-        Fit { root, standard_error: variance.sqrt() / slope.abs() }
+        Ok(Blocks::new(side, &roots?))
     }
 
-    /// The growth at a learning rate: the logarithm of the mean of the populations' products, with
-    /// the bias of the logarithm taken off by the jackknife.
-    fn growth(&self, rate: f64, repetition: u64) -> Growth {
-        let coefficients = self.step.coefficients(rate);
-        let count = self.options.populations;
-        let first = repetition * count as u64;
-        let indices: Vec<u64> = (first..first + count as u64).collect();
-        let logs: Vec<f64> =
-            self.options.parallelism.map(indices, |index| self.population(&coefficients, index));
-        let largest = logs.iter().fold(f64::NEG_INFINITY, |m, log| m.max(*log));
-        if !largest.is_finite() {
-            return Growth { log: largest, standard_error: 0.0 };
-        }
-        let shares: Vec<f64> = logs.iter().map(|log| libm::exp(log - largest)).collect();
-        let total: f64 = shares.iter().sum();
-        let n = count as f64;
-        let whole = libm::log(total / n);
-        let without: Vec<f64> =
-            shares.iter().map(|share| libm::log((total - share) / (n - 1.0))).collect();
-        let mean = without.iter().sum::<f64>() / n;
-        let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-        let epochs = self.options.epochs as f64;
-        Growth {
-            log: (largest + n * whole - (n - 1.0) * mean) / epochs,
-            standard_error: ((n - 1.0) / n * spread).sqrt() / epochs,
-        }
+    /// Takes the columns of `root` through an epoch in each order of a mean, and adds what `add`
+    /// makes of the weight of the order and of the columns after it. Returns the sums of the parts.
+    fn over_orders<S: Send>(
+        &self,
+        mean: OrderMean<'_>,
+        root: &Mat<f64>,
+        zero: impl Fn() -> S + Sync,
+        add: impl Fn(&mut S, f64, MatRef<'_, f64>) + Sync,
+    ) -> Vec<S> {
+        let parts = PARTS.min(mean.orders);
+        self.options.parallelism.map((0..parts).collect(), |part| {
+            let mut sum = zero();
+            let mut order: Vec<usize> = (0..self.epoch.samples).collect();
+            let mut rows = BatchRows::default();
+            let mut states = root.clone();
+            for index in (part..mean.orders).step_by(parts) {
+                let index = (mean.stage << 32 | index) as u64;
+                let mut rng = stream(self.options.seed, "reshuffled epochs", index);
+                order.sort_unstable();
+                order.shuffle(&mut rng);
+                let weight = mean.last.map_or(1.0, |last| last.draw(&mut order, &mut rng));
+                states.copy_from(root);
+                self.run(mean, &order, &mut states, &mut rows);
+                add(&mut sum, weight, states.as_ref());
+            }
+            sum
+        })
     }
 
-    /// The logarithm of the product of the mean growths of one population.
-    fn population(&self, coefficients: &Coefficients, index: u64) -> f64 {
-        let mut rng = stream(self.options.seed, "reshuffled epochs", index);
-        let rank = self.epoch.rank();
-        let mut population = Population {
-            states: Vec::new(),
-            order: (0..self.epoch.samples).collect(),
-            force: vec![0.0; rank],
-            rows: Vec::new(),
-            is_control: self.is_control,
-        };
-        for _ in 0..self.options.states {
-            let mut state = vec![0.0; rank];
-            for column in 0..rank {
-                let weight = StandardNormal.sample(&mut rng);
-                simd::axpy(weight, self.root.col_as_slice(column), &mut state);
-            }
-            state.resize(rank * self.step.parts, 0.0);
-            population.states.push(state);
+    /// Takes the states, side by side, through the epoch in this order. `rows` is room for a batch.
+    fn run(
+        &self,
+        mean: OrderMean<'_>,
+        order: &[usize],
+        states: &mut Mat<f64>,
+        rows: &mut BatchRows,
+    ) {
+        let mut used = 0;
+        let mut batches: Vec<&[usize]> = Vec::with_capacity(self.epoch.sizes.len());
+        for &size in &self.epoch.sizes {
+            batches.push(&order[used..used + size]);
+            used += size;
         }
-        population.normalise();
-        let burn_in = BURN_IN * self.options.epochs;
-        let mut log = 0.0;
-        for epoch in 0..burn_in + self.options.epochs {
-            let growth = population.advance(self.epoch, coefficients, &mut rng);
-            if !(growth.is_finite() && growth > 0.0) {
-                return if growth > 0.0 { f64::INFINITY } else { f64::NEG_INFINITY };
-            }
-            if epoch >= burn_in {
-                log += libm::log(growth);
-            }
+        if mean.direction == Direction::Backward {
+            batches.reverse();
         }
-        log
-    }
-
-    /// The quantile of Student's distribution for the confidence, by its expansion in 1/degrees.
-    fn quantile(&self) -> f64 {
-        let (z, degrees) =
-            (1.959_963_984_540_054_f64, NODES as f64 * (self.options.populations - 1) as f64);
-        let (cube, fifth) = (z.powi(3), z.powi(5));
-        z + (cube + z) / (4.0 * degrees)
-            + (5.0 * fifth + 16.0 * cube + 3.0 * z) / (96.0 * degrees * degrees)
+        for batch in batches {
+            self.epoch.gather(batch, rows);
+            mean.coefficients.apply(mean.direction, rows, states);
+        }
     }
 }
 
-impl<'a> Population<'a> {
-    /// Takes an epoch with every state, each in its own order, and resamples. Returns the mean
-    /// growth of the squared norm.
-    fn advance(&mut self, epoch: &Epoch<'a>, coefficients: &Coefficients, rng: &mut Stream) -> f64 {
-        let mut growths = Vec::with_capacity(self.states.len());
-        for state in &mut self.states {
-            if !self.is_control {
-                self.order.shuffle(rng);
-            }
-            let mut first = 0;
-            for &size in &epoch.sizes {
-                let batch = if self.is_control {
-                    self.order.partial_shuffle(rng, size).0
-                } else {
-                    &mut self.order[first..first + size]
-                };
-                self.rows.clear();
-                for &mut sample in batch {
-                    self.rows.extend(epoch.rows_of(sample));
-                }
-                coefficients.apply(&self.rows, size, state, &mut self.force);
-                first += size;
-            }
-            growths.push(simd::norm_squared(state));
+impl Blocks {
+    /// Blocks of `side` rows; roots of positions alone get velocities of zero.
+    fn new(side: usize, roots: &[Mat<f64>]) -> Self {
+        let mut ends = Vec::new();
+        let mut columns = 0;
+        for root in roots {
+            columns += root.ncols();
+            ends.push(columns);
         }
-        let mean = growths.iter().sum::<f64>() / growths.len() as f64;
-        self.resample(&growths, mean, rng.random());
-        mean
+        let mut all = Mat::zeros(side, columns);
+        for (root, end) in roots.iter().zip(&ends) {
+            all.get_mut(..root.nrows(), end - root.ncols()..*end).copy_from(root);
+        }
+        Self { roots: all, ends }
     }
 
-    /// Keeps each state in proportion to its growth: one uniform number places a grid on the sums.
-    fn resample(&mut self, growths: &[f64], mean: f64, offset: f64) {
-        let mut chosen = Vec::with_capacity(self.states.len());
+    /// The columns of each root.
+    fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| start..*end)
+    }
+
+    /// The inner products of these blocks with others, whose roots are `states`.
+    fn products(&self, states: MatRef<'_, f64>, ends: &[usize]) -> Mat<f64> {
+        let mut all = Mat::zeros(self.roots.ncols(), states.ncols());
+        matmul(all.as_mut(), Accum::Replace, self.roots.transpose(), states, 1.0);
+        let mut products = Mat::zeros(self.ends.len(), ends.len());
+        for (a, rows) in self.ranges().enumerate() {
+            let mut start = 0;
+            for (b, end) in ends.iter().enumerate() {
+                products[(a, b)] = all.get(rows.clone(), start..*end).squared_norm_l2();
+                start = *end;
+            }
+        }
+        products
+    }
+}
+
+impl LastBatch {
+    /// `None` if the last batch is as large as the others.
+    fn new(epoch: &Epoch<'_>, coefficients: &Coefficients, moments: &Mat<f64>) -> Option<Self> {
+        let size = epoch.sizes.last().copied().filter(|size| *size < epoch.sizes[0])?;
+        // ⟨Y, A Y Aᵀ⟩ for the A of a batch with one sample that counts 1/size.
+        let rank = epoch.rank();
+        let rows = epoch.rows.as_mat();
+        let after = coefficients.without_gradient(moments, rank);
+        let middle = product(moments.transpose(), after.as_ref());
+        let all = middle.squared_norm_l2();
+        let seen = product(rows, moments.get(..rank, ..));
+        let moved = product(rows, coefficients.moved_by(moments, rank).as_ref());
+        let both = product(moved.as_ref(), middle.as_ref());
+        let mut sums = Vec::with_capacity(epoch.samples);
         let mut sum = 0.0;
-        for (state, growth) in growths.iter().enumerate() {
-            sum += growth / mean;
-            while chosen.len() < growths.len() && chosen.len() as f64 + offset < sum {
-                chosen.push(state);
+        let dot = |a: &Mat<f64>, b: &Mat<f64>, row: usize| -> f64 {
+            (0..a.ncols()).map(|k| a[(row, k)] * b[(row, k)]).sum()
+        };
+        for sample in 0..epoch.samples {
+            let mut score = all;
+            for row in sample * epoch.outputs..(sample + 1) * epoch.outputs {
+                let share = 1.0 / size as f64;
+                let square = dot(&seen, &seen, row) * dot(&moved, &moved, row) * share * share;
+                score += square - 2.0 * share * dot(&both, &seen, row);
             }
+            sum += score.max(0.0);
+            sums.push(sum);
         }
-        // Rounding may leave out the last place.
-        chosen.resize(growths.len(), growths.len() - 1);
-        self.states = chosen.into_iter().map(|state| self.states[state].clone()).collect();
-        self.normalise();
+        (sum.is_finite() && sum > 0.0).then_some(Self { size, sums })
     }
 
-    fn normalise(&mut self) {
-        for state in &mut self.states {
-            let norm = simd::norm_squared(state).sqrt();
-            if norm > 0.0 {
-                for value in state.iter_mut() {
-                    *value /= norm;
-                }
-            }
+    /// Moves a sample into the last batch of an order for every other order, in proportion to its
+    /// score. Returns the weight that makes up for it.
+    fn draw(&self, order: &mut [usize], rng: &mut Stream) -> f64 {
+        let n = order.len();
+        let total = self.sums[n - 1];
+        let score = |sample: usize| {
+            self.sums[sample] - if sample == 0 { 0.0 } else { self.sums[sample - 1] }
+        };
+        if rng.random::<bool>() {
+            let at = rng.random::<f64>() * total;
+            let sample = self.sums.partition_point(|sum| *sum <= at).min(n - 1);
+            let place = order.iter().position(|other| *other == sample).unwrap_or(n - 1);
+            order.swap(place, n - 1);
         }
+        let last = &order[n - self.size..];
+        let mean = last.iter().map(|&sample| score(sample)).sum::<f64>() / self.size as f64;
+        2.0 / (1.0 + mean * n as f64 / total)
     }
+}
+
+/// A root of a matrix whose lower triangle is given, of trace 1.
+pub(super) fn root_of(moments: &Mat<f64>) -> Result<Mat<f64>, ThresholdError> {
+    let eigen = symmetric_eigen(moments.as_ref())?;
+    let trace: f64 = eigen.values.iter().map(|value| value.max(0.0)).sum();
+    let mut left_out = 0.0;
+    let first = eigen.values.iter().position(|value| {
+        left_out += value.max(0.0);
+        left_out > LEFT_OUT * trace
+    });
+    let first = first.unwrap_or(0);
+    Ok(Mat::from_fn(moments.nrows(), eigen.values.len() - first, |row, column| {
+        let share = eigen.values[first + column].max(0.0) / trace;
+        share.sqrt() * eigen.vectors[(row, first + column)]
+    }))
+}
+
+/// The quantile of Student's distribution for the confidence, by its expansion in 1/degrees.
+fn quantile(degrees: usize) -> f64 {
+    let (z, degrees) = (1.959_963_984_540_054_f64, degrees as f64);
+    let (cube, fifth) = (z.powi(3), z.powi(5));
+    z + (cube + z) / (4.0 * degrees)
+        + (5.0 * fifth + 16.0 * cube + 3.0 * z) / (96.0 * degrees * degrees)
 }

@@ -9,15 +9,25 @@ use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, Scale};
 
-use flatmin_linalg::{Bisection, matmul, simd};
+use flatmin_linalg::{matmul, simd};
 
-use super::step::{Epoch, Step};
+use super::step::{BatchRows, Direction, Epoch, Step};
 
 /// The largest number of pairs of a set and its last batch.
 const MAX_PAIRS: f64 = 50_000.0;
 
-/// The largest number of pairs times the cube of the size of a state.
-const MAX_WORK: f64 = 5e7;
+/// The largest number of pairs times the cube of the size of a state: for few samples, whose edge
+/// is promised to be exact, and for more.
+const MAX_WORK: [f64; 2] = [5e7, 5e6];
+
+/// The largest number of samples that count as few.
+const FEW: usize = 12;
+
+/// The relative width of the interval for the root.
+const ROOT_WIDTH: f64 = 2e-11;
+
+/// The largest number of steps to the root.
+const MAX_ROUNDS: usize = 200;
 
 /// The largest number of numbers that the sets of one size hold.
 const MAX_NUMBERS: f64 = 5e7;
@@ -78,7 +88,7 @@ impl<'a> Exact<'a> {
             numbers += (choose(n, used) + choose(n, size)) * square;
         }
         let fits = pairs <= MAX_PAIRS
-            && pairs * square * side as f64 <= MAX_WORK
+            && pairs * square * side as f64 <= MAX_WORK[usize::from(n > FEW)]
             && numbers <= MAX_NUMBERS;
         fits.then(|| {
             let (batches, levels) = plan(n, &epoch.sizes);
@@ -172,23 +182,46 @@ impl<'a> Exact<'a> {
     }
 
     /// The learning rate between a stable and an unstable one at which the spectral radius leaves 1.
+    ///
+    /// Below it the spectral radius may rest at that of flat directions, so that only unstable
+    /// learning rates tell where the growth that begins there comes from: the secant of the last two
+    /// gives the next one.
     pub(super) fn root(&self, stable: f64, unstable: f64) -> f64 {
-        let search = Bisection::between(stable, unstable).to_relative_width(1e-12);
-        let (low, high) = search.run(|rate| !self.is_unstable(rate));
-        f64::midpoint(low, high)
+        let (mut low, mut high) = (stable, (unstable, self.log_growth(unstable)));
+        let mut before: Option<(f64, f64)> = None;
+        for round in 0..MAX_ROUNDS {
+            let least = ROOT_WIDTH * high.0;
+            if high.0 - low <= least {
+                break;
+            }
+            let secant = before
+                .filter(|before| before.1 > high.1 && round % 4 != 3)
+                .map(|before| high.0 - high.1 * (before.0 - high.0) / (before.1 - high.1));
+            let middle = f64::midpoint(low, high.0);
+            // One step past the root, when the secant has found it, closes the interval.
+            let next = secant.map_or(middle, |rate| rate.min(high.0 - 0.5 * least));
+            let next = if next > low { next } else { middle };
+            let log = self.log_growth(next);
+            if log <= NEUTRAL {
+                low = next;
+            } else {
+                before = Some(high);
+                high = (next, log);
+            }
+        }
+        f64::midpoint(low, high.0)
     }
 
     fn operators(&self, learning_rate: f64) -> Operators {
         let coefficients = self.step.coefficients(learning_rate);
         let side = self.epoch.rank() * self.step.parts;
-        let mut force = vec![0.0; self.epoch.rank()];
-        let operator = |&(batch, size): &(Set, usize)| {
-            let samples = (0..self.epoch.samples).filter(|i| batch >> i & 1 == 1);
-            let rows: Vec<&[f64]> = samples.flat_map(|i| self.epoch.rows_of(i)).collect();
+        let operator = |&(batch, _): &(Set, usize)| {
+            let samples: Vec<usize> =
+                (0..self.epoch.samples).filter(|i| batch >> i & 1 == 1).collect();
+            let mut rows = BatchRows::default();
+            self.epoch.gather(&samples, &mut rows);
             let mut operator = Mat::identity(side, side);
-            for k in 0..side {
-                coefficients.apply(&rows, size, operator.col_as_slice_mut(k), &mut force);
-            }
+            coefficients.apply(Direction::Forward, &rows, &mut operator);
             operator
         };
         self.batches.iter().map(operator).collect()

@@ -7,20 +7,21 @@
 //!
 //! - [`exact`] computes T by a recursion over the sets of samples that an epoch has used so far.
 //!   It is affordable for n ≤ 12, and for few batches.
-//! - [`estimate`] follows populations of states through random epochs, and resamples them in
-//!   proportion to their growth.
+//! - [`estimate`] takes means over random orders, and finds the spectral radius from
+//!   approximations to the eigenvector of T and to that of its adjoint.
 //!
 //! The stable learning rates need not form an interval. The edge is the first one at which
 //! stability is lost, found by a scan.
 
 mod estimate;
 mod exact;
+mod pencil;
 mod step;
 
-use faer::Mat;
-use flatmin_linalg::{Parallelism, PowerOfTwo, symmetric_eigen};
+use faer::{Mat, Scale};
+use flatmin_linalg::{Parallelism, PowerOfTwo};
 
-use self::estimate::Populations;
+use self::estimate::{Estimator, root_of};
 use self::exact::Exact;
 use self::step::{Epoch, Step};
 use crate::{
@@ -38,27 +39,24 @@ const EXACT_WIDTH: f64 = 1e-10;
 pub struct EpochOptions {
     /// The seed of the random epochs.
     pub seed: u64,
-    /// Independent populations for each of seven learning rates, at least 4. Their spread gives the
-    /// interval.
-    pub populations: usize,
-    /// States in each population.
-    pub states: usize,
-    /// Epochs that each population takes, after three times as many to forget the start.
-    pub epochs: usize,
+    /// The relative width that the interval should have.
+    pub relative_width: f64,
+    /// The largest number of random orders for a mean, at least 8. Fewer are taken where an epoch
+    /// is long.
+    pub max_orders: usize,
     /// False to estimate the edge even where it can be computed exactly, which tests the estimate.
     pub is_exact_allowed: bool,
-    /// True if the populations may use several cores. The result has the same bits either way.
+    /// True if the means may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,
 }
 
 impl Default for EpochOptions {
-    /// Seed 0; 12 populations of 64 states for each learning rate, 16 epochs.
+    /// Seed 0; a width of 1 %, and up to 4096 orders.
     fn default() -> Self {
         Self {
             seed: 0,
-            populations: 12,
-            states: 64,
-            epochs: 16,
+            relative_width: 0.01,
+            max_orders: 4096,
             is_exact_allowed: true,
             parallelism: Parallelism::Sequential,
         }
@@ -103,7 +101,7 @@ pub struct EpochEdge {
 ///
 /// # Errors
 /// [`ThresholdError::Batch`] when the batch is larger than the number of samples, or is not
-/// reshuffled; [`ThresholdError::Populations`] for too few populations, states or epochs.
+/// reshuffled; [`ThresholdError::Orders`] for too few orders.
 pub fn epoch_edge(
     minimum: &Minimum,
     optimizer: &Optimizer,
@@ -112,13 +110,8 @@ pub fn epoch_edge(
 ) -> Result<EpochEdge, ThresholdError> {
     let n = minimum.sample_count();
     let epoch = Epoch::new(minimum, batch)?;
-    let least = [options.populations / 4, options.states / 2, options.epochs];
-    if least.contains(&0) {
-        return Err(ThresholdError::Populations {
-            populations: options.populations,
-            states: options.states,
-            epochs: options.epochs,
-        });
+    if options.max_orders < 8 {
+        return Err(ThresholdError::Orders { orders: options.max_orders });
     }
     let (exponent, eigenvalues, _) = minimum.scaled();
     if eigenvalues.is_empty() || epoch.sizes.is_empty() {
@@ -136,78 +129,71 @@ pub fn epoch_edge(
     let (undamped, factor) = optimizer.undamped();
     let step = Step::new(undamped.for_power_of_two(unit));
     let start = epoch.safe_rate(&step);
-    let exact = Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed);
-    let edge = if let Some(exact) = exact {
-        let (stable, unstable) = scan(start, |rate| exact.is_unstable(rate))?;
-        let estimate = exact.root(stable, unstable);
-        let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
-        EpochEdge { lower, upper, estimate, confidence: None }
-    } else {
-        let known = |size: usize| -> Result<f64, ThresholdError> {
-            let batch = Batch::new(size, Sampling::WithoutReplacement)?;
-            let found = crate::threshold(minimum, optimizer, &batch)?;
-            Ok(unit.inverse().times(factor * found.midpoint()))
-        };
-        let root = likely_moments(minimum, batch.size(), options.parallelism)?;
-        estimated(&Populations::new(&epoch, &step, *options, &root), &epoch, start, known)?
+    let moments = likely_moments(minimum, &epoch, options.parallelism)?;
+    let estimator = Estimator::new(&epoch, &step, *options, &moments);
+    let edge = match Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed) {
+        Some(exact) => exact_edge(&exact, &estimator, start)?,
+        None => estimator.edge(start)?,
     };
     let rate = |scaled: f64| unit.times(scaled / factor);
     let EpochEdge { lower, upper, estimate, confidence } = edge;
     Ok(EpochEdge { lower: rate(lower), upper: rate(upper), estimate: rate(estimate), confidence })
 }
 
-/// The edge by populations, checked on independent batches as large as the smallest of an epoch,
-/// whose edge is `known`.
-///
-/// Where the check misses by more than its interval, a few rare states carry the second moments, and
-/// the estimate misses some of them: it is corrected by the ratio if all batches have that size, and
-/// its interval is widened by the miss.
-fn estimated(
-    populations: &Populations<'_>,
-    epoch: &Epoch<'_>,
+/// The exact edge. The estimate says where to look for it; a scan does where that is wrong.
+fn exact_edge(
+    exact: &Exact<'_>,
+    estimator: &Estimator<'_>,
     start: f64,
-    known: impl Fn(usize) -> Result<f64, ThresholdError>,
 ) -> Result<EpochEdge, ThresholdError> {
-    let found = populations.edge(start)?;
-    let smallest = epoch.sizes.iter().copied().min().unwrap_or(1);
-    let independent = epoch.of_equal_batches(smallest);
-    let control = populations.with_epoch(&independent).control().edge(start)?;
-    let exact = known(smallest)?;
-    if control.lower <= exact && exact <= control.upper {
-        return Ok(found);
-    }
-    let is_equal = epoch.sizes.iter().all(|size| *size == smallest);
-    let ratio = exact / control.estimate;
-    let estimate = if is_equal { found.estimate * ratio } else { found.estimate };
-    let half = |edge: &EpochEdge| (edge.upper - edge.lower) / (2.0 * edge.estimate);
-    let width = (libm::hypot(half(&found), half(&control)) + (ratio - 1.0).abs()).min(0.99);
-    let (lower, upper) = (estimate * (1.0 - width), estimate * (1.0 + width));
-    Ok(EpochEdge { lower, upper, estimate, confidence: found.confidence })
+    let near = estimator.edge(start).ok().and_then(|found| {
+        let margin = 2.0 * (found.upper - found.lower) + 1e-3 * found.estimate;
+        let (low, high) = (found.estimate - margin, found.estimate + margin);
+        (!exact.is_unstable(low) && exact.is_unstable(high)).then_some((low, high))
+    });
+    let (stable, unstable) = match near {
+        Some(interval) => interval,
+        None => scan(start, |rate| Ok(exact.is_unstable(rate)))?,
+    };
+    let estimate = exact.root(stable, unstable);
+    let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
+    Ok(EpochEdge { lower, upper, estimate, confidence: None })
 }
 
-/// A root of the second moments that grow fastest with independent batches at their threshold, which
-/// are close to those of epochs.
+/// Roots of second moments that may grow fastest: those of independent batches at their threshold.
+/// A short last batch has a direction of its own, and flat directions another.
 fn likely_moments(
     minimum: &Minimum,
-    size: usize,
+    epoch: &Epoch<'_>,
     parallelism: Parallelism,
-) -> Result<Mat<f64>, ThresholdError> {
-    let batch = Batch::new(size, Sampling::WithoutReplacement)?;
+) -> Result<Vec<Mat<f64>>, ThresholdError> {
+    let mut sizes = epoch.sizes.clone();
+    sizes.dedup();
     let options = ThresholdOptions { relative_width: 1e-6, parallelism, ..Default::default() };
-    let matrix = lyapunov_function(minimum, &batch, &options)?.matrix;
-    let eigen = symmetric_eigen(matrix.as_mat())?;
-    Ok(Mat::from_fn(matrix.rows(), matrix.rows(), |k, l| {
+    let fastest = |size: &usize| -> Result<Mat<f64>, ThresholdError> {
+        let batch = Batch::new(*size, Sampling::WithoutReplacement)?;
+        Ok(lyapunov_function(minimum, &batch, &options)?.matrix.as_mat().to_owned())
+    };
+    let mut moments = sizes.iter().map(fastest).collect::<Result<Vec<_>, _>>()?;
+    let every_direction = Mat::<f64>::identity(epoch.rank(), epoch.rank());
+    if let [moments] = &mut moments[..] {
         // A little of every direction, so that none is lost.
-        (eigen.values[l].max(0.0) + 1e-4).sqrt() * eigen.vectors[(k, l)]
-    }))
+        *moments += every_direction * Scale(1e-4);
+    } else {
+        moments.push(every_direction);
+    }
+    moments.iter().map(root_of).collect()
 }
 
 /// The last stable and the first unstable learning rate of a scan upwards from `start`; the start
 /// is lowered until it is stable.
-fn scan(mut start: f64, is_unstable: impl Fn(f64) -> bool) -> Result<(f64, f64), ThresholdError> {
+fn scan(
+    mut start: f64,
+    is_unstable: impl Fn(f64) -> Result<bool, ThresholdError>,
+) -> Result<(f64, f64), ThresholdError> {
     const MAX_STEPS: usize = 2000;
     let mut steps = 0;
-    while is_unstable(start) {
+    while is_unstable(start)? {
         start *= 0.5;
         steps += 1;
         if steps > MAX_STEPS {
@@ -216,7 +202,7 @@ fn scan(mut start: f64, is_unstable: impl Fn(f64) -> bool) -> Result<(f64, f64),
     }
     for _ in 0..MAX_STEPS {
         let next = start * SCAN;
-        if is_unstable(next) {
+        if is_unstable(next)? {
             return Ok((start, next));
         }
         start = next;

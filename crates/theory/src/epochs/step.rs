@@ -1,6 +1,7 @@
 //! The steps of an epoch.
 
-use flatmin_linalg::{RowMatrix, simd};
+use faer::{Accum, Mat, MatRef};
+use flatmin_linalg::{RowMatrix, matmul, product, simd};
 
 use crate::{Batch, BatchError, Minimum, Optimizer, Sampling, ThresholdError};
 
@@ -23,6 +24,23 @@ pub(super) struct Step {
     optimizer: Optimizer,
     /// 1 or 2.
     pub(super) parts: usize,
+}
+
+/// The rows of a batch.
+#[derive(Debug, Default)]
+pub(super) struct BatchRows {
+    /// Row by row.
+    values: Vec<f64>,
+    rank: usize,
+    /// The number of samples, over which the gradient is a mean.
+    size: usize,
+}
+
+/// A step, or the transpose of its matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Forward,
+    Backward,
 }
 
 /// The numbers of a step at one learning rate.
@@ -49,15 +67,17 @@ impl<'a> Epoch<'a> {
         Ok(Self { rows, samples, outputs: minimum.output_count(), sizes, eigenvalues })
     }
 
-    /// As many batches, all of this size.
-    pub(super) fn of_equal_batches(&self, size: usize) -> Self {
-        let sizes = vec![size; self.sizes.len()];
-        let Self { rows, samples, outputs, eigenvalues, .. } = *self;
-        Self { rows, samples, outputs, sizes, eigenvalues }
-    }
-
     pub(super) fn rank(&self) -> usize {
         self.rows.columns()
+    }
+
+    /// Collects the rows of a batch.
+    pub(super) fn gather(&self, samples: &[usize], batch: &mut BatchRows) {
+        (batch.rank, batch.size) = (self.rank(), samples.len());
+        batch.values.clear();
+        for &sample in samples {
+            self.rows_of(sample).for_each(|row| batch.values.extend_from_slice(row));
+        }
     }
 
     /// The rows of one sample.
@@ -99,32 +119,67 @@ impl Step {
 }
 
 impl Coefficients {
-    /// Takes one step of a state with the batch of these rows, whose mean is over `size` samples.
-    /// `force` is room for one number for each mode.
-    pub(super) fn apply(&self, rows: &[&[f64]], size: usize, state: &mut [f64], force: &mut [f64]) {
-        let rank = force.len();
-        let (position, velocity) = state.split_at_mut(rank);
-        if let ([row], true, [[1.0, _], _]) = (rows, velocity.is_empty(), self.transition) {
-            let scale = -self.input[0] / size as f64 * simd::dot(row, position);
-            simd::axpy(scale, row, position);
-            return;
-        }
-        force.fill(0.0);
-        for row in rows {
-            simd::axpy(simd::dot(row, position) / size as f64, row, force);
-        }
+    /// Takes one step of states, side by side, with a batch, or applies the transpose of that step.
+    pub(super) fn apply(&self, direction: Direction, batch: &BatchRows, states: &mut Mat<f64>) {
+        let BatchRows { values, rank, .. } = batch;
+        let rank = *rank;
+        let share = 1.0 / batch.size as f64;
+        let parts = states.nrows() / rank;
         let [[a, b], [c, d]] = self.transition;
         let [first, second] = self.input;
-        if velocity.is_empty() {
-            for (position, force) in position.iter_mut().zip(&*force) {
-                *position = a * *position - first * force;
+        if let ([[1.0, _], _], 1, true) = (self.transition, parts, values.len() == rank) {
+            // A plain step with one row, which is its own transpose.
+            for column in 0..states.ncols() {
+                let state = states.col_as_slice_mut(column);
+                simd::axpy(-first * share * simd::dot(values, state), values, state);
             }
-        } else {
-            for ((position, velocity), force) in position.iter_mut().zip(velocity).zip(&*force) {
-                let (x, v) = (*position, *velocity);
-                *position = a * x + b * v - first * force;
-                *velocity = c * x + d * v - second * force;
+            return;
+        }
+        let rows = MatRef::from_row_major_slice(values, values.len() / rank, rank);
+        let mut seen = product(rows, states.get(..rank, ..));
+        let is_backward = direction == Direction::Backward && parts == 2;
+        if is_backward {
+            matmul(seen.as_mut(), Accum::Replace, rows, states.get(..rank, ..), first);
+            matmul(seen.as_mut(), Accum::Add, rows, states.get(rank.., ..), second);
+        }
+        let (b, c) = if is_backward { (c, b) } else { (b, c) };
+        for column in 0..states.ncols() {
+            let (position, velocity) = states.col_as_slice_mut(column).split_at_mut(rank);
+            if velocity.is_empty() && a < 1.0 {
+                for x in &mut *position {
+                    *x *= a;
+                }
+            }
+            for (position, velocity) in position.iter_mut().zip(velocity) {
+                (*position, *velocity) =
+                    (a * *position + b * *velocity, c * *position + d * *velocity);
             }
         }
+        let gains = if is_backward { [1.0, 0.0] } else { [first, second] };
+        for (part, gain) in gains.into_iter().enumerate().take(parts) {
+            if gain != 0.0 {
+                let target = states.get_mut(part * rank..(part + 1) * rank, ..);
+                matmul(target, Accum::Add, rows.transpose(), seen.as_ref(), -gain * share);
+            }
+        }
+    }
+
+    /// States, side by side, after a step without gradient.
+    pub(super) fn without_gradient(&self, states: &Mat<f64>, rank: usize) -> Mat<f64> {
+        Mat::from_fn(states.nrows(), states.ncols(), |row, column| {
+            let part = row / rank;
+            (0..states.nrows() / rank)
+                .map(|k| self.transition[part][k] * states[(k * rank + row % rank, column)])
+                .sum()
+        })
+    }
+
+    /// `η bᵀz` for each mode of the states. The gradient of the transposed step depends on it.
+    pub(super) fn moved_by(&self, states: &Mat<f64>, rank: usize) -> Mat<f64> {
+        Mat::from_fn(rank, states.ncols(), |row, column| {
+            (0..states.nrows() / rank)
+                .map(|k| self.input[k] * states[(k * rank + row, column)])
+                .sum()
+        })
     }
 }

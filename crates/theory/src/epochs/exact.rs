@@ -55,6 +55,8 @@ pub(super) struct Exact<'a> {
     batches: Vec<(Set, usize)>,
     /// The sets that an epoch may have used after each of its batches.
     levels: Vec<Level>,
+    /// Products of states for one application of T, about.
+    pub(super) work: f64,
     /// The second moments of the last growth, from which the next one starts.
     moments: RefCell<Mat<f64>>,
     /// Room for the S(I)P of each level. Allocating it anew costs more than the products.
@@ -87,9 +89,9 @@ impl<'a> Exact<'a> {
             pairs += choose(n, used) * choose(used, size);
             numbers += (choose(n, used) + choose(n, size)) * square;
         }
-        let fits = pairs <= MAX_PAIRS
-            && pairs * square * side as f64 <= MAX_WORK[usize::from(n > FEW)]
-            && numbers <= MAX_NUMBERS;
+        let work = pairs * square * side as f64;
+        let fits =
+            pairs <= MAX_PAIRS && work <= MAX_WORK[usize::from(n > FEW)] && numbers <= MAX_NUMBERS;
         fits.then(|| {
             let (batches, levels) = plan(n, &epoch.sizes);
             let room = |level: &Level| vec![Mat::zeros(side, side); level.len()];
@@ -97,6 +99,7 @@ impl<'a> Exact<'a> {
                 epoch,
                 step,
                 batches,
+                work,
                 moments: RefCell::new(Mat::identity(side, side)),
                 room: RefCell::new(levels.iter().map(room).collect()),
                 levels,

@@ -31,6 +31,9 @@ use crate::{
 /// The relative step of the scan for the first unstable learning rate.
 const SCAN: f64 = 1.05;
 
+/// The largest work of an exact growth for which a scan is quicker than an estimate.
+const QUICK: f64 = 3e5;
+
 /// The relative accuracy of an exact edge.
 const EXACT_WIDTH: f64 = 1e-10;
 
@@ -129,11 +132,17 @@ pub fn epoch_edge(
     let (undamped, factor) = optimizer.undamped();
     let step = Step::new(undamped.for_power_of_two(unit));
     let start = epoch.safe_rate(&step);
-    let moments = likely_moments(minimum, &epoch, options.parallelism)?;
-    let estimator = Estimator::new(&epoch, &step, *options, &moments);
-    let edge = match Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed) {
-        Some(exact) => exact_edge(&exact, &estimator, start)?,
-        None => estimator.edge(start)?,
+    let exact = Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed);
+    let edge = match exact {
+        Some(exact) if exact.work <= QUICK => exact_edge(&exact, None, start)?,
+        exact => {
+            let moments = likely_moments(minimum, &epoch, options.parallelism)?;
+            let estimator = Estimator::new(&epoch, &step, *options, &moments);
+            match exact {
+                Some(exact) => exact_edge(&exact, Some(&estimator), start)?,
+                None => estimator.edge(start)?,
+            }
+        }
     };
     let rate = |scaled: f64| unit.times(scaled / factor);
     let EpochEdge { lower, upper, estimate, confidence } = edge;
@@ -143,10 +152,10 @@ pub fn epoch_edge(
 /// The exact edge. The estimate says where to look for it; a scan does where that is wrong.
 fn exact_edge(
     exact: &Exact<'_>,
-    estimator: &Estimator<'_>,
+    estimator: Option<&Estimator<'_>>,
     start: f64,
 ) -> Result<EpochEdge, ThresholdError> {
-    let near = estimator.edge(start).ok().and_then(|found| {
+    let near = estimator.and_then(|estimator| estimator.edge(start).ok()).and_then(|found| {
         let margin = 2.0 * (found.upper - found.lower) + 1e-3 * found.estimate;
         let (low, high) = (found.estimate - margin, found.estimate + margin);
         (!exact.is_unstable(low) && exact.is_unstable(high)).then_some((low, high))

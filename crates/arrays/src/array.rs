@@ -174,6 +174,40 @@ impl Array {
         Ok(())
     }
 
+    /// Reads a range of the middle axis of the array, seen as outer × middle × inner in the order
+    /// of the file, into `values`, whose former content is dropped. The numbers come as outer ×
+    /// range × inner, the last running fastest.
+    ///
+    /// With the lengths of the stored axes, from the slowest to the fastest, this reads a block of
+    /// any of them without a copy of the rest.
+    ///
+    /// # Errors
+    /// [`Reason::Io`] and [`Reason::Inexact`], as for [`values`](Self::values).
+    ///
+    /// # Panics
+    /// When the array does not have outer × middle × inner numbers, or when `range` is not within
+    /// the middle axis.
+    pub fn read_middle(
+        &mut self,
+        (outer, middle, inner): (usize, usize, usize),
+        range: Range<usize>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), ArrayError> {
+        let count: usize = self.shape.iter().product();
+        assert_eq!(outer * middle * inner, count, "numbers of an array");
+        assert!(range.start <= range.end && range.end <= middle, "a range of the middle axis");
+        let len = range.len() * inner;
+        values.clear();
+        values.resize(outer * len, 0.0);
+        if range.len() == middle {
+            return self.read(0, values);
+        }
+        for i in 0..outer {
+            self.read((i * middle + range.start) * inner, &mut values[i * len..][..len])?;
+        }
+        Ok(())
+    }
+
     /// Reads some rows of the array, in the given order.
     ///
     /// An array of shape `n × n₂ × … × n_k` is seen as a matrix of n rows and `n₂⋯n_k` columns. An

@@ -42,6 +42,24 @@ pub(crate) enum Endianness {
 }
 
 impl Element {
+    /// The name of the type, as `NumPy` writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float16 => "float16",
+            Self::BFloat16 => "bfloat16",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Int8 => "int8",
+            Self::Int16 => "int16",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::UInt8 => "uint8",
+            Self::UInt16 => "uint16",
+            Self::UInt32 => "uint32",
+            Self::UInt64 => "uint64",
+        }
+    }
+
     /// The number of bytes of one number.
     pub fn size(self) -> usize {
         match self {
@@ -54,6 +72,10 @@ impl Element {
 
     /// Parses the type string of an `.npy` header, such as `<f4`.
     pub(crate) fn from_descr(descr: &str) -> Result<(Self, Endianness), Reason> {
+        // NumPy has no name for the bfloat16 of the package ml_dtypes and writes two raw bytes.
+        if ["<V2", "|V2", "bfloat16"].contains(&descr) {
+            return Ok((Self::BFloat16, Endianness::Little));
+        }
         let (order, code) = descr.split_at_checked(1).unwrap_or(("", descr));
         let element = match code {
             "f2" => Self::Float16,
@@ -184,6 +206,16 @@ mod tests {
         let mut value = [0.0];
         Element::BFloat16.convert(Endianness::Little, &[0x80, 0x3f], &mut value).unwrap();
         assert!((value[0] - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn brain_floats_have_no_type_of_their_own_in_numpy() {
+        for descr in ["<V2", "|V2", "bfloat16"] {
+            let found = Element::from_descr(descr).unwrap();
+            assert_eq!(found, (Element::BFloat16, Endianness::Little), "{descr}");
+        }
+        assert!(Element::from_descr("|V4").is_err() && Element::from_descr(">V2").is_err());
+        assert_eq!(Element::BFloat16.name(), "bfloat16");
     }
 
     #[test]

@@ -14,6 +14,17 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     number(text, |value| value > 0.0, "expected a number above 0")
 }
 
+/// Parses a positive, finite number that may be written as a fraction, such as 2/3.
+pub(crate) fn positive_fraction(text: &str) -> Result<f64, String> {
+    match text.split_once('/') {
+        None => positive(text),
+        Some((top, bottom)) => {
+            let value = positive(top)? / positive(bottom)?;
+            if value.is_normal() { Ok(value) } else { Err("expected a finite fraction".into()) }
+        }
+    }
+}
+
 /// Parses a finite number that is at least 0.
 pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0, "expected a number of at least 0")
@@ -37,7 +48,7 @@ fn number(text: &str, fits: fn(f64) -> bool, expected: &str) -> Result<f64, Stri
 
 #[cfg(test)]
 mod tests {
-    use super::{momentum, positive, positive_count};
+    use super::{momentum, positive, positive_count, positive_fraction};
 
     #[test]
     fn numbers_are_checked() {
@@ -46,6 +57,11 @@ mod tests {
         assert_eq!(positive("1e-3"), Ok(1e-3));
         for wrong in ["0", "-0.1", "nan", "inf", "x", ""] {
             assert!(positive(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(positive_fraction("2/3"), Ok(2.0 / 3.0));
+        assert_eq!(positive_fraction("0.5"), Ok(0.5));
+        for wrong in ["2/0", "2/", "/3", "1/2/3", "1e308/1e-308", "-2/3"] {
+            assert!(positive_fraction(wrong).is_err(), "{wrong}");
         }
         assert_eq!(momentum("0.9"), Ok(0.9));
         assert!(momentum("1").is_err() && momentum("-0.1").is_err());

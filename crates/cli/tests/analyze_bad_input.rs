@@ -373,10 +373,11 @@ fn what_is_no_gram_matrix_is_refused() {
     check(&[1.0, 0.5, 0.4, 1.0], "is not symmetric: entry (1, 0) is 0.4, entry (0, 1) is 0.5");
     check(&[1.0, 0.0, 0.0, -1.0], "a squared norm cannot be negative");
     check(&[1.0, 2.0, 2.0, 1.0], "more than the norms of its rows allow");
-    // Possible entries that no Gram matrix has together: eigenvalue 1 − √2·0.9 < 0.
+    // Possible entries that no Gram matrix has together: eigenvalue 1 − √2·0.9 < 0, of the
+    // matrix as it was given.
     let values = [1.0, 0.9, 0.0, 0.9, 1.0, 0.9, 0.0, 0.9, 1.0];
     let file = folder.write("a.npy", &matrix(3, 3, &values));
-    refused(&file, &["--gram"], "has the eigenvalue -0.0909");
+    refused(&file, &["--gram"], "has the eigenvalue -0.2727");
 }
 
 #[test]

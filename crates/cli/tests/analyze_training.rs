@@ -197,7 +197,8 @@ fn what_does_not_fit_is_refused() {
     archive.refuses("--momentum 0.9 --nesterov --dampening 0.1", 2, "no dampening");
     archive.refuses("--weight-decay=-1", 2, "at least 0");
     archive.refuses("--loss cross-entropy", 2, "need --logits");
-    archive.refuses("--logits logits", 2, "--logits are those of");
+    // Outputs tell n and k for any loss.
+    archive.refuses("--logits logits", 3, "--logits of shape (5 × 2) was given");
     archive.refuses("--sampling poisson --batch-size 6", 3, "6 samples on average from 5");
     archive.refuses("--preconditioner zero", 3, "the preconditioner of parameter 1 is 0");
     archive.refuses("--preconditioner residuals", 3, "each of the 3 parameters");

@@ -100,7 +100,8 @@ pub enum MinimumError {
     /// The Gram matrix has a negative eigenvalue beyond rounding.
     #[error(
         "the Gram matrix has the eigenvalue {eigenvalue}, and its largest is {lambda_max}: a matrix \
-         of inner products has no negative eigenvalue"
+         of inner products has no negative eigenvalue; form it as J @ J.T from one Jacobian, in \
+         float64"
     )]
     GramIndefinite {
         /// The smallest eigenvalue.

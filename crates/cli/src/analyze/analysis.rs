@@ -1,7 +1,6 @@
 //! The analysis of a minimum: sharpness, thresholds, bounds and verdicts.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use flatmin_host::Progress;
 use flatmin_linalg::{Parallelism, Sharpness};
@@ -12,8 +11,9 @@ use flatmin_theory::{
 use serde::Serialize;
 
 use super::arguments::AnalyzeArguments;
+use super::doubts::{Doubt, Facts, doubts};
 use super::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
-use super::input::FileMinimum;
+use super::input::{Block, FileMinimum};
 use super::training::Loss;
 use crate::failure::Failure;
 
@@ -33,6 +33,8 @@ pub(super) struct Analysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
+    /// What looks wrong about the input.
+    pub(super) doubts: Vec<Doubt>,
     /// The batch sizes of the arguments, in their order.
     pub(super) batches: Vec<BatchAnalysis>,
 }
@@ -113,6 +115,7 @@ impl Analysis {
             is_preconditioned: training.preconditioner.is_some(),
             model,
             gradients,
+            doubts: Vec::new(),
             batches: Vec::new(),
         };
         for &batch_size in sizes {
@@ -130,7 +133,27 @@ impl Analysis {
             analysis.batches.push(batch);
             progress.advance(1);
         }
+        analysis.doubts = analysis.find_doubts(decays);
         Ok(analysis)
+    }
+
+    /// What looks wrong about the input.
+    fn find_doubts(&self, decays: bool) -> Vec<Doubt> {
+        let margins = self.batches.iter().flat_map(|batch| {
+            batch.learning_rates.iter().map(|v| batch.threshold.estimate / v.learning_rate)
+        });
+        doubts(&Facts {
+            evidence: &self.source.evidence,
+            residuals: self.source.residuals.as_ref(),
+            gradients: self.gradients,
+            decays,
+            margin: margins.reduce(f64::max),
+        })
+    }
+
+    /// True if there are doubts, and the input is not to be trusted in spite of them.
+    pub(super) fn is_doubtful(&self, arguments: &AnalyzeArguments) -> bool {
+        !(self.doubts.is_empty() || arguments.trust_input)
     }
 
     fn question(&self, parallelism: Parallelism) -> Question<'_> {
@@ -176,6 +199,10 @@ impl Analysis {
                     Edge::from(found.map_err(&failed)?.for_loss_scale(self.loss_scale));
                 if self.optimizer.is_nesterov() && self.optimizer.decoupled_decay() > 0.0 {
                     // W is not proved to be semidefinite for this optimizer.
+                    threshold.kind = Kind::Estimate;
+                }
+                if self.source.is_rounded {
+                    // The rounding of the matrix is estimated, not proved.
                     threshold.kind = Kind::Estimate;
                 }
                 (threshold, self.bounds(noise).map_err(&failed)?)
@@ -279,12 +306,12 @@ impl Analysis {
         }
     }
 
-    /// Name, columns and sharpness of each block of parameters, for the scaled loss.
-    pub(super) fn blocks(&self) -> Option<Vec<(&str, Range<usize>, Sharpness)>> {
+    /// The blocks of parameters, for the scaled loss.
+    pub(super) fn blocks(&self) -> Option<Vec<Block>> {
         let blocks = self.source.blocks.as_ref()?.iter();
-        let scaled = blocks
-            .map(|(name, range, sharpness)| (name.as_str(), range.clone(), self.scale(*sharpness)));
-        Some(scaled.collect())
+        let scaled =
+            |block: &Block| Block { sharpness: self.scale(block.sharpness), ..block.clone() };
+        Some(blocks.map(scaled).collect())
     }
 
     /// True if a learning rate of the arguments is unstable.

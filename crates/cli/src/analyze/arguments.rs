@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flatmin_host::Format;
 
+use super::input::axes::Axes;
 use super::training::Training;
 use crate::batches::Batches;
 use crate::values;
@@ -22,8 +23,12 @@ Optimizer and sampling are those of the options, in the conventions of PyTorch. 
 shuffle=True draws --sampling reshuffling, and keeps a short last batch unless --drop-last is given. \
 ARRAY is the name of an array in FILE's archive, or a file of its own: v.npy, run.npz:v.
 
-Exit status: 0 done; 1 with --check, when a given learning rate is unstable; 2 wrong usage; 3 bad \
-input, with one line on standard error.
+What looks wrong about the input (a Jacobian of the loss, axes in another order, outputs among the \
+samples or columns) is said in a line before the answer, and fails --check unless --trust-input is \
+given. --samples, --outputs, --residuals and --logits let the command check more.
+
+Exit status: 0 done; 1 with --check, when a given learning rate is unstable or the input doubtful; 2 \
+wrong usage; 3 bad input, with one line on standard error.
 
 Examples:
   flatmin analyze jacobian.npy
@@ -32,12 +37,16 @@ Examples:
   flatmin analyze jacobian.npy --batch-size 32 --sampling reshuffling --nesterov --momentum 0.9
   flatmin analyze run.npz --loss cross-entropy --logits logits --weight-decay 5e-4
   flatmin analyze run.npz --preconditioner v.npy --momentum 0.9 --dampening 0.9
+  flatmin analyze jacobian.npy --axes knp --samples 500 --loss-scale 2/3
+  flatmin analyze layers.npz --sum-arrays --batch-size 32
+  flatmin analyze ntk.npy --gram --outputs 10 --batch-size 32
   flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
 
 /// Say at which learning rates and batch sizes SGD can stay at a minimum, how sharp it is, and
 /// which bound is tight.
 #[derive(Debug, Args)]
 #[command(after_help = ANALYZE_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a claim of its own, or a switch")]
 pub(crate) struct AnalyzeArguments {
     #[arg(help = "Array file: the Jacobian n × p or n × k × p, or with --gram the matrix JJᵀ")]
     pub(super) file: PathBuf,
@@ -58,6 +67,25 @@ pub(crate) struct AnalyzeArguments {
                 [default: 1, or k for an array n × k × p]"
     )]
     pub(super) outputs: Option<usize>,
+    /// The number of samples, to check the reading of the axes.
+    #[arg(long, value_name = "n", value_parser = values::positive_count)]
+    pub(super) samples: Option<usize>,
+    #[arg(
+        long,
+        value_name = "ORDER",
+        help = "Order of the axes, n samples, k outputs, p parameters: knp, npk, pn, …; letters \
+                between commas are flattened together: kn,p for rows output by output, n,kp for \
+                outputs flattened into columns; with --gram kn or nknk [default: nkp, or nk,p]"
+    )]
+    pub(super) axes: Option<Axes>,
+    /// Sum over the arrays of an archive, one for each parameter: n × (parameter), or n × k ×
+    /// (parameter); adds the sharpness of each.
+    #[arg(long, conflicts_with_all = ["gram", "array", "axes", "blocks"])]
+    pub(super) sum_arrays: bool,
+    /// Take the input for what it seems: with doubts, verdicts are printed without reserve, and
+    /// --check passes.
+    #[arg(long)]
+    pub(super) trust_input: bool,
     #[command(flatten)]
     pub(super) batches: Batches,
     /// Learning rates to judge.
@@ -71,12 +99,12 @@ pub(crate) struct AnalyzeArguments {
     pub(super) learning_rate: Vec<f64>,
     #[command(flatten)]
     pub(super) training: Training,
-    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k for one that
-    /// is also the mean over k outputs).
-    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive)]
+    /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k, as in 2/3,
+    /// for one that is also the mean over k outputs).
+    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive_fraction)]
     pub(super) loss_scale: f64,
     /// JSON object that names blocks of columns, {"layer": [first, end], …}: adds the sharpness of
-    /// each.
+    /// each. "rest": true makes a block of all other columns.
     #[arg(long, value_name = "FILE", conflicts_with = "gram")]
     pub(super) blocks: Option<PathBuf>,
     /// Relative width of the interval for the threshold; rounding may add to it.
@@ -85,7 +113,8 @@ pub(crate) struct AnalyzeArguments {
     /// Draw thresholds and bounds against batch size into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub(super) figure: Option<PathBuf>,
-    /// Exit with status 1 when a given learning rate is unstable.
+    /// Exit with status 1 when a given learning rate is unstable, or when there is a doubt about
+    /// the input.
     #[arg(long, requires = "learning_rate")]
     pub(super) check: bool,
     /// Format of the answer.

@@ -3,6 +3,7 @@
 mod analysis;
 mod arguments;
 mod blocks;
+mod doubts;
 mod edge;
 mod figure;
 mod input;
@@ -40,7 +41,8 @@ pub(crate) fn analyze(arguments: &AnalyzeArguments) -> Result<Exit, Failure> {
         Format::Text => print(&text::render(arguments, &analysis))?,
         Format::Json => print_json(&report::report(arguments, &analysis))?,
     }
-    Ok(Exit::of_check(!(arguments.check && analysis.has_unstable())))
+    let is_doubtful = analysis.is_doubtful(arguments);
+    Ok(Exit::of_check(!(arguments.check && (analysis.has_unstable() || is_doubtful))))
 }
 
 /// Sets up the threads, at most one per processor. Without threads the same numbers take longer.

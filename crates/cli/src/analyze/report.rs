@@ -1,15 +1,15 @@
 //! The answer of `flatmin analyze` as JSON.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use flatmin_linalg::Sharpness;
 use flatmin_theory::{Sampling, ThresholdStatus};
 use serde::Serialize;
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
 use super::arguments::AnalyzeArguments;
+use super::doubts::Doubt;
 use super::edge::{Edge, Kind};
+use super::input::Block;
 use super::training::Loss;
 use crate::words::{Interval, Measures, Number};
 
@@ -26,19 +26,21 @@ pub(super) struct Report<'a> {
     momentum: f64,
     loss: Loss,
     model: Model,
+    doubts: &'a [Doubt],
     residual_gradients: Option<GradientReport>,
     #[serde(flatten)]
     sharpness: Measures,
     max_gradient_norm_squared: Number,
-    blocks: Option<Vec<BlockReport<'a>>>,
+    blocks: Option<Vec<BlockReport>>,
     batches: Vec<BatchReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct BlockReport<'a> {
-    name: &'a str,
+struct BlockReport {
+    name: String,
     first: usize,
     end: usize,
+    columns: usize,
     #[serde(flatten)]
     sharpness: Measures,
 }
@@ -115,11 +117,12 @@ struct LearningRateReport {
 /// The answer as JSON.
 pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -> Report<'a> {
     let (source, minimum) = (&analysis.source, &analysis.source.minimum);
-    let block = |(name, range, sharpness): (&'a str, Range<usize>, Sharpness)| BlockReport {
-        name,
-        first: range.start,
-        end: range.end,
-        sharpness: Measures::from(sharpness),
+    let block = |block: Block| BlockReport {
+        name: block.name,
+        first: block.range.start,
+        end: block.range.end,
+        columns: block.columns,
+        sharpness: Measures::from(block.sharpness),
     };
     Report {
         schema: "flatmin.analyze/1",
@@ -133,6 +136,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         momentum: arguments.training.momentum,
         loss: arguments.training.loss,
         model: analysis.model,
+        doubts: &analysis.doubts,
         residual_gradients: analysis.gradients.map(|found| GradientReport {
             mean: Number(found.mean),
             root_mean_square: Number(found.root_mean_square),

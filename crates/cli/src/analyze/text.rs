@@ -8,6 +8,7 @@ use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
 use super::arguments::AnalyzeArguments;
 use super::edge::Kind;
+use super::input::Block;
 use super::training::Loss;
 use crate::words::{DIGITS, Interval, table};
 
@@ -20,12 +21,27 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     let mut text = String::new();
     header(&mut text, arguments, analysis);
     model(&mut text, arguments, analysis);
+    doubts(&mut text, arguments, analysis);
     sharpness(&mut text, analysis);
     thresholds(&mut text, arguments, analysis);
     bounds(&mut text, analysis);
-    learning_rates(&mut text, analysis);
-    let _ = writeln!(text, "\n{}", conclusion(arguments, analysis));
+    learning_rates(&mut text, arguments, analysis);
+    text.push('\n');
+    if analysis.is_doubtful(arguments) {
+        text.push_str("If the input is what it is taken for (see the doubts above):\n");
+    }
+    let _ = writeln!(text, "{}", conclusion(arguments, analysis));
     text
+}
+
+/// What looks wrong about the input, one line each.
+fn doubts(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
+    for doubt in &analysis.doubts {
+        let _ = writeln!(text, "Doubt: {}.", doubt.text);
+    }
+    if !analysis.doubts.is_empty() && arguments.trust_input {
+        text.push_str("The input is taken for what it seems (--trust-input).\n");
+    }
 }
 
 fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
@@ -39,9 +55,32 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         let _ = write!(text, " × {}", count(k, "output"));
     }
     let _ = match analysis.source.parameters {
-        Some(p) => writeln!(text, " × {}, rank {rank}", count(p, "parameter")),
-        None => writeln!(text, ", Gram matrix of rank {rank}"),
+        Some(p) => write!(text, " × {}, rank {rank}", count(p, "parameter")),
+        None => write!(text, ", Gram matrix of rank {rank}"),
     };
+    text.push_str(&number_words(analysis));
+    loss_words(text, arguments, k);
+    let reading = &analysis.source.evidence.reading;
+    let is_known = reading.are_outputs_known || reading.are_axes_given;
+    let is_one = k == 1 && !is_known && reading.shape.len() == 2;
+    let is_squared = arguments.training.loss == Loss::Squared;
+    text.push_str(match (is_one, is_squared) {
+        (true, _) if reading.is_gram => {
+            "Read as one output; several need the products of all of them, n × n × k × k (a mean over \
+             outputs will not do).\n"
+        }
+        (true, true) => {
+            "Read as one output; for several give n × k × p, or --outputs and --axes. Cross-entropy \
+             needs --loss.\n"
+        }
+        (true, false) => "Read as one output; for several give n × k × p, or --outputs and --axes.\n",
+        (false, true) if k > 1 => "For cross-entropy give --loss cross-entropy and --logits.\n",
+        _ => "",
+    });
+}
+
+/// The loss in words.
+fn loss_words(text: &mut String, arguments: &AnalyzeArguments, k: usize) {
     let scale = arguments.loss_scale;
     if arguments.training.loss != Loss::Squared {
         text.push_str(&other_loss(arguments.training.loss, scale));
@@ -66,6 +105,19 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         let scale = significant(scale, 15);
         writeln!(text, "Loss {scale} × {half_mean} (--loss-scale), so that G = {scale} JᵀJ/n.")
     };
+}
+
+/// The type of the numbers, unless it is float64, and the order of the axes, unless it is the usual
+/// one.
+fn number_words(analysis: &Analysis) -> String {
+    let reading = &analysis.source.evidence.reading;
+    let usual = ["np", "nkp", "nk,p", "nk"];
+    let axes = reading.axes.as_deref().filter(|axes| !usual.contains(axes));
+    let axes = axes.map_or(String::new(), |axes| format!(", axes {axes}"));
+    match analysis.source.element {
+        "float64" => format!("{axes}\n"),
+        element => format!(", {element}{axes}\n"),
+    }
 }
 
 /// The loss in words, unless it is the squared one.
@@ -147,10 +199,11 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
         let digits = |number| significant(number, DIGITS);
         let rows: Vec<Vec<String>> = blocks
             .into_iter()
-            .map(|(name, range, sharpness)| {
+            .map(|Block { name, range, columns, sharpness }| {
+                let gaps = if columns < range.len() { " in part" } else { "" };
                 vec![
-                    short(name),
-                    format!("{}..{}", range.start, range.end),
+                    short(&name),
+                    format!("{}..{}{gaps}", range.start, range.end),
                     digits(sharpness.trace),
                     digits(sharpness.frobenius_norm),
                     digits(sharpness.lambda_max),
@@ -299,7 +352,8 @@ fn bounds(text: &mut String, analysis: &Analysis) {
     text.push_str(&table(&names, &rows));
 }
 
-fn learning_rates(text: &mut String, analysis: &Analysis) {
+fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
+    let reserve = if analysis.is_doubtful(arguments) { " (doubtful)" } else { "" };
     let has_floor = analysis.source.residuals.is_some();
     let rows: Vec<Vec<String>> = analysis
         .batches
@@ -309,7 +363,7 @@ fn learning_rates(text: &mut String, analysis: &Analysis) {
                 let mut row = vec![
                     batch.batch_size.to_string(),
                     significant(verdict.learning_rate, 15),
-                    verdict_word(verdict.stability).to_owned(),
+                    format!("{}{reserve}", verdict_word(verdict.stability)),
                     margin(batch.threshold.estimate, verdict.learning_rate),
                 ];
                 if has_floor {

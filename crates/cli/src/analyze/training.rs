@@ -47,8 +47,9 @@ pub(crate) struct Training {
     /// Loss of the outputs.
     #[arg(long, value_enum, default_value_t = Loss::Squared)]
     pub(super) loss: Loss,
-    /// Logits at the minimum, n × k (n for binary cross-entropy), for the cross-entropies.
-    #[arg(long, value_name = "ARRAY")]
+    /// Logits at the minimum, n × k (n for binary cross-entropy), for the cross-entropies. With
+    /// another loss, the outputs at the minimum; they tell n and k.
+    #[arg(long, value_name = "ARRAY", alias = "outputs-at-minimum")]
     pub(super) logits: Option<Place>,
     /// Hessians of a custom loss in the outputs, n × k × k.
     #[arg(long, value_name = "ARRAY")]
@@ -115,6 +116,18 @@ impl Place {
         Ok((array.values()?, shape, path.to_owned()))
     }
 
+    /// The shape of the array, and its file. Only headers are read.
+    pub(super) fn shape(&self, archive: &Path) -> Result<(Vec<usize>, PathBuf), Failure> {
+        let path = self.file.as_deref().unwrap_or(archive);
+        let array = ArrayFile::open(path)?.array(self.name.as_deref(), &[])?;
+        Ok((array.shape().to_vec(), path.to_owned()))
+    }
+
+    /// The name of the array, if it is in the archive of the Jacobian.
+    pub(super) fn name_in_archive(&self) -> Option<&str> {
+        if self.file.is_none() { self.name.as_deref() } else { None }
+    }
+
     /// The array as rows: of shape n × k, or n for k = 1.
     fn rows(&self, archive: &Path, what: &str) -> Result<(RowMatrix, PathBuf), Failure> {
         let (values, shape, path) = self.read(archive)?;
@@ -154,9 +167,6 @@ impl Training {
         if needs_hessian && self.output_hessian.is_none() {
             return usage("--loss custom needs --output-hessian");
         }
-        if !needs_logits && self.logits.is_some() {
-            return usage("--logits are those of --loss cross-entropy or binary-cross-entropy");
-        }
         if !needs_hessian && self.output_hessian.is_some() {
             return usage("--output-hessian is that of --loss custom");
         }
@@ -180,6 +190,8 @@ pub(super) struct Weights {
 pub(super) struct Residuals {
     /// Those of the weighted Jacobian.
     pub(super) weighted: Vec<f64>,
+    /// The derivatives as given.
+    pub(super) given: Vec<f64>,
     /// The largest absolute derivative.
     pub(super) largest: f64,
 }
@@ -201,7 +213,7 @@ impl Weights {
                 let shape = shape_words(&shape);
                 let text = format!(
                     "the preconditioner has shape ({shape}), expected one number for each of the \
-                     {expected} parameters"
+                     {expected} parameters; if the axes have another order, give it as --axes"
                 );
                 return Err(Failure::input(&path, text));
             }
@@ -241,7 +253,7 @@ impl Weights {
                 None => derivatives.to_vec(),
                 Some(loss) => loss.weigh_residuals(derivatives).map_err(Failure::at(&path))?,
             };
-            weights.residuals = Some(Residuals { weighted, largest });
+            weights.residuals = Some(Residuals { weighted, given: derivatives.to_vec(), largest });
         }
         Ok(weights)
     }

@@ -21,6 +21,8 @@ pub struct Gram {
     output_count: usize,
     /// Largest `|a_ij − a_ji| / 2` over all entries of `matrix`.
     asymmetry: f64,
+    /// The relative rounding of an entry, see [`Gram::from_rounded_sums`].
+    rounding: f64,
 }
 
 /// The Gram matrix of the Jacobian `J/unit`.
@@ -32,6 +34,10 @@ pub(super) struct ScaledGram {
     pub(super) divisor: f64,
     /// A bound on the spectral norm of the error of `matrix`.
     pub(super) error: f64,
+    /// The size of a negative eigenvalue that is rounding, relative to the largest eigenvalue.
+    pub(super) tolerance: f64,
+    /// True if eigenvalues of the matrix without the divisor are those of `JJᵀ` as given.
+    pub(super) is_sum: bool,
 }
 
 impl Gram {
@@ -46,7 +52,20 @@ impl Gram {
     /// not finite or not symmetric, or has an entry that no positive semidefinite matrix has: a
     /// negative one on the diagonal, or one with `|a_ij| > √(a_ii a_jj)`.
     pub fn from_sums(matrix: Mat<f64>) -> Result<Self, MinimumError> {
-        Self::new(matrix, false)
+        Self::new(matrix, false, 0.0)
+    }
+
+    /// The Gram matrix given by `JJᵀ`, not divided by n, whose entries were formed in a lower
+    /// precision: entry (i, j) is off by up to `rounding · ‖g_i‖‖g_j‖`.
+    ///
+    /// The error matrix then has at most the spectral norm `rounding · tr(JJᵀ)`, because
+    /// `‖g_i‖‖g_j‖` is a matrix of rank one with that norm. Intervals for thresholds are widened by
+    /// it, and negative eigenvalues of that size are accepted.
+    ///
+    /// # Errors
+    /// See [`Gram::from_sums`].
+    pub fn from_rounded_sums(matrix: Mat<f64>, rounding: f64) -> Result<Self, MinimumError> {
+        Self::new(matrix, false, rounding)
     }
 
     /// The Gram matrix given by `K = JJᵀ/n`, as `Model::gram` of flatmin-models returns it.
@@ -54,7 +73,7 @@ impl Gram {
     /// # Errors
     /// See [`Gram::from_sums`].
     pub fn from_means(matrix: Mat<f64>) -> Result<Self, MinimumError> {
-        Self::new(matrix, true)
+        Self::new(matrix, true, 0.0)
     }
 
     /// Interprets the matrix as the Gram matrix of n samples with k = `output_count` outputs each:
@@ -69,7 +88,8 @@ impl Gram {
         Ok(Self { output_count, ..self })
     }
 
-    fn new(matrix: Mat<f64>, is_mean: bool) -> Result<Self, MinimumError> {
+    fn new(matrix: Mat<f64>, is_mean: bool, rounding: f64) -> Result<Self, MinimumError> {
+        let tolerance = Self::TOLERANCE.max(2.0 * rounding);
         let (rows, columns) = (matrix.nrows(), matrix.ncols());
         if rows == 0 {
             return Err(MinimumError::NoSamples);
@@ -94,19 +114,19 @@ impl Gram {
             for row in column + 1..rows {
                 let (value, mirrored) = (matrix[(row, column)], matrix[(column, row)]);
                 let difference = (value - mirrored).abs();
-                if !(difference <= Self::TOLERANCE * largest) {
+                if !(difference <= tolerance * largest) {
                     return Err(MinimumError::GramNotSymmetric { row, column, value, mirrored });
                 }
                 // Halving a subnormal difference may round it down.
                 asymmetry = asymmetry.max((0.5 * difference).next_up().min(difference));
                 // Not √(a·b): the product of the entries may overflow.
                 let bound = matrix[(row, row)].sqrt() * matrix[(column, column)].sqrt();
-                if value.abs() > bound + Self::TOLERANCE * largest {
+                if value.abs() > bound + tolerance * largest {
                     return Err(MinimumError::GramTooLarge { row, column, value, bound });
                 }
             }
         }
-        Ok(Self { matrix, is_mean, output_count: 1, asymmetry })
+        Ok(Self { matrix, is_mean, output_count: 1, asymmetry, rounding })
     }
 
     /// The number n of samples.
@@ -117,15 +137,20 @@ impl Gram {
     /// The matrix, scaled so that its largest diagonal entry lies in [1, 4).
     pub(super) fn scaled(self) -> ScaledGram {
         let divisor = if self.is_mean { 1.0 } else { self.sample_count() as f64 };
-        let Self { mut matrix, output_count, asymmetry, .. } = self;
+        let Self { mut matrix, is_mean, output_count, asymmetry, rounding } = self;
         let n = matrix.nrows();
         let diagonal: Vec<f64> = (0..n).map(|i| matrix[(i, i)]).collect();
         let largest = PowerOfTwo::of_largest(&diagonal).unwrap_or_default();
         let unit = PowerOfTwo::new(largest.exponent().div_euclid(2));
         let inverse = unit.inverse().squared();
         scale_lower(&mut matrix, inverse);
-        let error = n as f64 * inverse.times(asymmetry);
-        ScaledGram { output_count, unit, matrix, divisor, error }
+        let trace: f64 = (0..n).map(|i| matrix[(i, i)]).sum();
+        let error = n as f64 * inverse.times(asymmetry) + rounding * trace;
+        // λ_max is at least the largest diagonal entry.
+        let top = (0..n).fold(0.0_f64, |m, i| m.max(matrix[(i, i)]));
+        let relative = if top > 0.0 { rounding * trace / top } else { 0.0 };
+        let tolerance = Self::TOLERANCE.max(relative);
+        ScaledGram { output_count, unit, matrix, divisor, error, tolerance, is_sum: !is_mean }
     }
 }
 
@@ -181,6 +206,16 @@ mod tests {
             &mat![[1.0, 2.0], [2.0, 1.0]],
             "entry (1, 0) of the Gram matrix is 2, more than the norms of its rows allow (1)",
         );
+    }
+
+    #[test]
+    fn a_declared_rounding_is_accepted_and_bounded_by_the_trace() {
+        // The eigenvalue −0.01 is rounding where entries are off by up to 1 % of the norms.
+        let matrix = mat![[1.0, 1.01], [1.01, 1.0]];
+        assert!(Gram::from_sums(matrix.clone()).is_err());
+        let scaled = Gram::from_rounded_sums(matrix, 0.01).unwrap().scaled();
+        assert!((scaled.error - 0.02).abs() < 1e-15);
+        assert!((scaled.tolerance - 0.02).abs() < 1e-15);
     }
 
     #[test]

@@ -137,15 +137,17 @@ impl Minimum {
     }
 
     fn decompose(gram: ScaledGram, parallelism: Parallelism) -> Result<Self, MinimumError> {
-        let ScaledGram { output_count, unit, matrix, divisor, error } = gram;
+        let ScaledGram { output_count, unit, matrix, divisor, error, tolerance, is_sum } = gram;
         let n = matrix.nrows();
         let sample_count = (n / output_count) as f64;
         let mut decomposition = decompose(matrix, parallelism)?;
         let values = &decomposition.values;
         let unscale = |value: f64| unit.squared().times(value);
         let lambda_max = values[n - 1].max(0.0);
-        if values[0] < -Gram::TOLERANCE * lambda_max {
-            let [eigenvalue, lambda_max] = [values[0], lambda_max].map(|v| unscale(v / divisor));
+        if values[0] < -tolerance * lambda_max {
+            // Of the matrix that was given, so that its owner finds them again.
+            let given = if is_sum { 1.0 } else { divisor };
+            let [eigenvalue, lambda_max] = [values[0], lambda_max].map(|v| unscale(v / given));
             return Err(MinimumError::GramIndefinite { eigenvalue, lambda_max });
         }
         let cutoff = n as f64 * f64::EPSILON * lambda_max;

@@ -5,7 +5,7 @@ use flatmin_linalg::gemm::{add_symmetric_product, rounding_terms};
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{Parallelism, PowerOfTwo, RowMatrix, Sharpness, gram_sharpness};
 
-use super::gram::{ScaledGram, scale_lower};
+use super::gram::{Gram, ScaledGram, scale_lower};
 use crate::MinimumError;
 
 /// Entries between this power of two and its inverse are not scaled: their squares are in range.
@@ -171,6 +171,12 @@ impl GramSum {
         self.columns
     }
 
+    /// The exponent e and the products `JJᵀ/2^{2e}` of the columns so far, n × n (nk × nk with k
+    /// outputs); only the lower triangle is filled.
+    pub fn scaled_products(&self) -> (i32, MatRef<'_, f64>) {
+        (self.unit.exponent(), self.sum.as_ref())
+    }
+
     /// Sharpness of `JᵀJ/n` for the columns so far. If these are the columns of a block of
     /// parameters, it is the sharpness of that block of the Gauss–Newton matrix. Uses one more n ×
     /// n matrix.
@@ -198,7 +204,8 @@ impl GramSum {
         scale_lower(&mut matrix, ratio_squared(self.unit, unit));
         let sum_of_squares: f64 = (0..matrix.nrows()).map(|i| matrix[(i, i)]).sum();
         let error = gamma(self.terms + self.additions + 4) * sum_of_squares;
-        ScaledGram { output_count, unit, matrix, divisor, error }
+        let (tolerance, is_sum) = (Gram::TOLERANCE, true);
+        ScaledGram { output_count, unit, matrix, divisor, error, tolerance, is_sum }
     }
 }
 

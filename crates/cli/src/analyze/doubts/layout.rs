@@ -1,0 +1,239 @@
+//! The order of rows and columns that the parameters of a last layer show.
+//!
+//! A weight of the last layer acts on one output only: its column is zero in the rows of all other
+//! outputs. The columns of the same hidden unit for the k outputs have the same numbers, each in
+//! the rows of its output. This tells where the rows of an output are, whatever the axes are called.
+
+use super::columns::mix;
+use std::collections::BTreeMap;
+
+/// Most columns of a last layer that are kept in mind.
+const MAX_KEYS: usize = 1 << 13;
+
+/// The collector of columns that are zero in the rows of all outputs but one.
+#[derive(Debug)]
+pub(super) struct Layouts {
+    rows: usize,
+    divisors: Vec<usize>,
+    /// The outputs that have a column with these numbers: alternating rows or not, the number of
+    /// outputs, and a digest.
+    seen: BTreeMap<(bool, usize, u64), Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    outputs: Vec<bool>,
+    is_varied: bool,
+}
+
+impl Layouts {
+    pub(super) fn new(rows: usize) -> Self {
+        let divisors = (2..=rows / 2).filter(|k| rows.is_multiple_of(*k)).collect();
+        Self { rows, divisors, seen: BTreeMap::new() }
+    }
+
+    /// Notes a column with at least two numbers other than zero.
+    pub(super) fn note(&mut self, values: impl Iterator<Item = f64>) {
+        let nonzero: Vec<(usize, u64)> = values
+            .enumerate()
+            .filter(|(_, value)| *value != 0.0)
+            .map(|(row, value)| (row, value.to_bits()))
+            .collect();
+        let (Some(first), Some(last)) = (nonzero.first(), nonzero.last()) else { return };
+        let is_varied = nonzero.iter().any(|(_, bits)| *bits != first.1);
+        let divisors = std::mem::take(&mut self.divisors);
+        for &outputs in &divisors {
+            let (samples, start) = (self.rows / outputs, first.0);
+            if nonzero.iter().all(|(row, _)| row % outputs == start % outputs) {
+                let digest =
+                    nonzero.iter().fold(1, |h, (row, b)| mix(mix(h, (row / outputs) as u64), *b));
+                self.keep((true, outputs, digest), start % outputs, is_varied);
+            }
+            if start / samples == last.0 / samples {
+                let digest =
+                    nonzero.iter().fold(1, |h, (row, b)| mix(mix(h, (row % samples) as u64), *b));
+                self.keep((false, outputs, digest), start / samples, is_varied);
+            }
+        }
+        self.divisors = divisors;
+    }
+
+    fn keep(&mut self, key: (bool, usize, u64), output: usize, is_varied: bool) {
+        if let Some(seen) = self.seen.get_mut(&key) {
+            seen.outputs[output] = true;
+        } else if self.seen.len() < MAX_KEYS {
+            let mut outputs = vec![false; key.1];
+            outputs[output] = true;
+            self.seen.insert(key, Seen { outputs, is_varied });
+        }
+    }
+
+    /// The largest number of outputs for which complete sets of columns were seen.
+    ///
+    /// One set of constant columns is not enough: the indicators of categories in a design look the
+    /// same. Their numbers do not vary alike.
+    fn outputs(&self, alternating: bool) -> Option<usize> {
+        let mut sets: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        for ((kind, outputs, _), seen) in &self.seen {
+            if *kind == alternating && seen.outputs.iter().all(|seen| *seen) {
+                let (varied, constant) = sets.entry(*outputs).or_default();
+                *(if seen.is_varied { varied } else { constant }) += 1;
+            }
+        }
+        let shows =
+            |(varied, constant): &(usize, usize)| *varied > 1 || (*varied > 0 && *constant > 0);
+        sets.into_iter().filter(|(_, found)| shows(found)).map(|(outputs, _)| outputs).max()
+    }
+
+    /// The number of outputs whose rows alternate: row `i·k + o` is of output o.
+    pub(super) fn alternating(&self) -> Option<usize> {
+        self.outputs(true)
+    }
+
+    /// The number of outputs whose rows follow each other: row `o·n + i` is of output o.
+    pub(super) fn stacked(&self) -> Option<usize> {
+        self.outputs(false)
+    }
+}
+
+/// Outputs that were flattened into the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flattened {
+    /// The number k of outputs.
+    pub(crate) outputs: usize,
+    /// The way in which they were flattened.
+    pub(crate) way: Way,
+}
+
+/// A way to flatten outputs into columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The columns of each output follow each other, `n,kp`.
+    Whole,
+    /// The same for each parameter, before these were joined.
+    ByParameter,
+    /// The outputs of each column follow each other, `n,pk`.
+    Inner,
+}
+
+impl Flattened {
+    /// Finds columns that are equal k times, with as many zero columns as the last layer of k
+    /// outputs has, among `digests` of the columns of each output and their places.
+    ///
+    /// Equal columns of different outputs are what a right reading has; those of one output are
+    /// not.
+    pub(super) fn find(
+        mut digests: Vec<(u64, u64)>,
+        (_, outputs, columns): (usize, usize, usize),
+    ) -> Option<Self> {
+        let total = outputs * columns;
+        digests.sort_unstable();
+        let zero = digests.iter().take_while(|(digest, _)| *digest == 0).count();
+        let mut sets: BTreeMap<usize, Vec<Vec<u64>>> = BTreeMap::new();
+        for group in digests[zero..].chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+            let places: Vec<u64> = group.iter().map(|(_, place)| *place).collect();
+            sets.entry(places.len()).or_default().push(places);
+        }
+        let (count, sets) = sets.into_iter().max_by_key(|(_, sets)| sets.len())?;
+        // The weights of a last layer, δ_ab h_j, are zero for all but one in k pairs of outputs.
+        if !total.is_multiple_of(count) || zero < count * (count - 1) * sets.len() {
+            return None;
+        }
+        let regular =
+            |places: &Vec<u64>| places.windows(3).all(|of| of[1] - of[0] == of[2] - of[1]);
+        if !sets.iter().all(regular) {
+            return None;
+        }
+        if outputs > 1 {
+            let output = |place: &u64| place / columns as u64;
+            let apart = |places: &Vec<u64>| {
+                places.windows(2).all(|pair| output(&pair[0]) != output(&pair[1]))
+            };
+            if sets.iter().all(apart) {
+                return None;
+            }
+        }
+        let step = sets[0][1] - sets[0][0];
+        let mut first: Vec<u64> = sets.iter().map(|places| places[0]).collect();
+        first.sort_unstable();
+        let closest = first.windows(2).map(|pair| pair[1] - pair[0]).min();
+        let way = if closest == Some(count as u64) {
+            Way::Inner
+        } else if step > (total / count) as u64 {
+            Way::Whole
+        } else {
+            Way::ByParameter
+        };
+        Some(Self { outputs: count, way })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flattened, Layouts, Way};
+
+    /// The columns of a last layer with two features and a bias, for k outputs; zero elsewhere.
+    fn head(
+        rows: usize,
+        place: impl Fn(usize, usize) -> usize,
+        n: usize,
+        k: usize,
+    ) -> Vec<Vec<f64>> {
+        let feature = |j: usize, i: usize| ((i * 7 + j * 3) % 11) as f64 / 7.0 + 0.1;
+        let mut columns = Vec::new();
+        for output in 0..k {
+            for j in 0..3 {
+                let mut column = vec![0.0; rows];
+                for i in 0..n {
+                    column[place(i, output)] = if j == 2 { 1.0 } else { feature(j, i) };
+                }
+                columns.push(column);
+            }
+        }
+        columns
+    }
+
+    #[test]
+    fn a_last_layer_shows_where_the_rows_of_an_output_are() {
+        let (n, k) = (5, 4);
+        let check = |place: &dyn Fn(usize, usize) -> usize, alternating, stacked| {
+            let mut layouts = Layouts::new(n * k);
+            for column in head(n * k, place, n, k) {
+                layouts.note(column.into_iter());
+            }
+            assert_eq!((layouts.alternating(), layouts.stacked()), (alternating, stacked));
+        };
+        check(&|i, o| i * k + o, Some(4), None);
+        check(&|i, o| o * n + i, None, Some(4));
+    }
+
+    #[test]
+    fn indicators_of_categories_are_no_outputs() {
+        for rows in [12, 16] {
+            let mut layouts = Layouts::new(rows);
+            for category in 0..4 {
+                layouts.note((0..rows).map(|row| f64::from(u8::from(row % 4 == category))));
+            }
+            assert_eq!((layouts.alternating(), layouts.stacked()), (None, None));
+        }
+    }
+
+    #[test]
+    fn equal_columns_with_zeros_between_are_flattened_outputs() {
+        // Two outputs, four hidden columns of each, two features: h₀ h₁ 0 0 0 0 h₀ h₁ is a weight.
+        let by_parameter = [1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 0, 0, 0, 0, 20, 21];
+        let whole = [1, 2, 3, 4, 20, 21, 0, 0, 5, 6, 7, 8, 0, 0, 20, 21];
+        let inner = [1, 5, 2, 6, 3, 7, 4, 8, 20, 0, 21, 0, 0, 20, 0, 21];
+        for (columns, way) in
+            [(by_parameter, Way::ByParameter), (whole, Way::Whole), (inner, Way::Inner)]
+        {
+            let digests: Vec<(u64, u64)> = columns.into_iter().zip(0..).collect();
+            let found = Flattened::find(digests.clone(), (5, 1, 16));
+            assert_eq!(found, Some(Flattened { outputs: 2, way }));
+            // Read as two outputs, only the whole array has equal columns in different outputs.
+            let found = Flattened::find(digests, (5, 2, 8));
+            assert_eq!(found.is_none(), way == Way::Whole, "{way:?}");
+        }
+        assert_eq!(Flattened::find(vec![(0, 0), (5, 1), (0, 2), (6, 3)], (5, 1, 4)), None);
+    }
+}

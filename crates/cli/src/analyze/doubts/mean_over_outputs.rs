@@ -1,0 +1,30 @@
+//! A kernel with a row for each sample that is read as one with a row for each output.
+
+use super::{Doubt, Facts};
+use flatmin_host::significant;
+
+/// Products of different outputs as large as this are those of samples.
+const LARGE: f64 = 0.2;
+
+pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
+    let reading = &facts.evidence.reading;
+    let [same, different] = facts.evidence.products.cosines?;
+    let rows = reading.samples * reading.outputs;
+    let is_matrix = reading.is_gram && reading.shape.len() == 2;
+    if !is_matrix || reading.are_samples_known || rows < 12 {
+        return None;
+    }
+    (different >= LARGE && same <= 1.2 * different).then(|| {
+        let k = reading.outputs;
+        let text = format!(
+            "read as {} samples × {k} outputs, rows of different outputs are as parallel (mean \
+             |cosine| {}) as those of one output ({}): is this the mean over outputs, with a row for \
+             each of {rows} samples? That does not determine the threshold: take trace_axes=() in \
+             neural-tangents and pass n × n × k × k, or say --samples",
+            reading.samples,
+            significant(different, 2),
+            significant(same, 2)
+        );
+        Doubt { kind: "mean_over_outputs", text }
+    })
+}

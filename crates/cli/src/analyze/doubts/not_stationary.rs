@@ -1,0 +1,34 @@
+//! A point at which the mean gradient of the residuals is far from zero.
+
+use flatmin_host::significant;
+
+use super::{Doubt, Facts};
+
+/// A mean gradient beyond so many standard errors is no accident of the noise.
+const FAR: f64 = 4.0;
+
+/// Residuals up to this are those of a point that interpolates.
+const INTERPOLATES: f64 = 1e-6;
+
+pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
+    let (gradients, residuals) = (facts.gradients?, facts.residuals?);
+    let samples = facts.evidence.reading.samples;
+    // With decay the residuals have a mean gradient at the stationary point.
+    if facts.decays || samples < 4 || residuals.largest <= INTERPOLATES {
+        return None;
+    }
+    let root = (samples as f64).sqrt();
+    let spread = gradients.root_mean_square / root;
+    // Gradients that all point the same way have a mean of √n times that.
+    let far = FAR.min(0.95 * root);
+    (gradients.mean > far * spread).then(|| {
+        let text = format!(
+            "the point is not stationary: the mean gradient of the residuals is {}, {} times what \
+             noise leaves of a mean of {samples}: train further, or take the residuals of this very \
+             point (derivatives of the loss in the outputs)",
+            significant(gradients.mean, 3),
+            significant(gradients.mean / spread, 2)
+        );
+        Doubt { kind: "not_stationary", text }
+    })
+}

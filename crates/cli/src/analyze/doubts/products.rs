@@ -1,0 +1,307 @@
+//! What the products of rows, the Gram matrix, look like.
+
+use faer::MatRef;
+use flatmin_linalg::PowerOfTwo;
+
+/// Cosines below this are zero.
+const SMALL: f64 = 1e-3;
+
+/// Most rows that are compared with each other; of more, a regular part is.
+const MAX_ROWS: usize = 1500;
+
+/// What the Gram matrix `JJᵀ` of nk rows looks like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProductFacts {
+    /// The mean squared norm of a row times k, which is the trace of `JᵀJ/n`.
+    pub(crate) trace: f64,
+    /// `‖Σ rows‖/√(Σ ‖row‖²)`: about 1 for rows without relation, and √n for equal ones.
+    pub(crate) relative_sum: f64,
+    /// The largest norm of a row over the smallest that is not zero.
+    pub(crate) norm_ratio: f64,
+    /// The standard deviation of the logarithms of norms.
+    pub(crate) norm_spread: f64,
+    /// Rows that are not zero.
+    pub(crate) nonzero_rows: usize,
+    /// The norms of the rows up to a common factor.
+    pub(crate) norms: Vec<f64>,
+    /// The signs of rows, if these explain the signs of all products.
+    pub(crate) signs: Option<Signs>,
+    /// Each row occurs so many times, in a regular order.
+    pub(crate) repeats: Option<usize>,
+    /// The number of outputs whose rows alternate, as the products show.
+    pub(crate) alternating: Option<usize>,
+    /// The number of outputs whose rows follow each other, as the products show.
+    pub(crate) stacked: Option<usize>,
+    /// For the outputs of the reading: the mean absolute cosine of rows of one output, and of
+    /// different ones.
+    pub(crate) cosines: Option<[f64; 2]>,
+}
+
+/// Signs `s_i` with `s_i s_j K_ij > 0` for all products that are not small.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signs {
+    /// Rows with the rarer sign.
+    pub(crate) rarer: usize,
+    /// `m²/Σ cos²` over m rows: 1 if all are parallel, m if all are orthogonal.
+    pub(crate) effective_rank: f64,
+}
+
+impl ProductFacts {
+    /// The facts about the lower triangle of `products · 2^{2·exponent}`.
+    pub(crate) fn new(products: MatRef<'_, f64>, exponent: i32, outputs: usize) -> Self {
+        let rows = products.nrows();
+        let squares: Vec<f64> = (0..rows).map(|i| products[(i, i)].max(0.0)).collect();
+        let total: f64 = squares.iter().sum();
+        let unit = PowerOfTwo::new(exponent).squared();
+        let samples = (rows / outputs.max(1)) as f64;
+        let mut facts = Self { trace: unit.times(total / samples), ..Self::default() };
+        if !(total > 0.0 && total.is_finite()) {
+            return facts;
+        }
+        let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
+        let largest = norms.iter().fold(0.0_f64, |m, norm| m.max(*norm));
+        let nonzero: Vec<usize> = (0..rows).filter(|i| norms[*i] > 1e-12 * largest).collect();
+        let smallest = nonzero.iter().fold(largest, |m, i| m.min(norms[*i]));
+        facts.nonzero_rows = nonzero.len();
+        facts.norm_ratio = largest / smallest;
+        facts.norm_spread = spread(nonzero.iter().map(|i| libm::log(norms[*i])));
+        let mut sum = total;
+        for j in 0..rows {
+            sum += 2.0 * (j + 1..rows).map(|i| products[(i, j)]).sum::<f64>();
+        }
+        facts.relative_sum = (sum.max(0.0) / total).sqrt();
+        let cosine = |i: usize, j: usize| {
+            let product = norms[i] * norms[j];
+            if product > 0.0 { products[(i.max(j), i.min(j))] / product } else { 0.0 }
+        };
+        facts.signs = signs(&nonzero, &norms, cosine);
+        facts.repeats = repeats(&norms, cosine);
+        if nonzero.len() == rows {
+            facts.alternating = outputs_shown(rows, cosine, |k| move |i, a| i * k + a);
+            facts.stacked = outputs_shown(rows, cosine, |k| move |i, a| a * (rows / k) + i);
+        }
+        facts.cosines = (outputs > 1).then(|| cosines(rows, outputs, cosine));
+        facts.norms = norms;
+        facts
+    }
+}
+
+/// The standard deviation of numbers.
+pub(super) fn spread(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let count = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    (values.map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt()
+}
+
+/// The signs that explain those of all products, with both signs among them.
+///
+/// Rows of small norm must be as parallel to the others as the rest are: in data around zero a
+/// small row has no direction, while `r_i g_i` has that of `g_i` for the smallest residual.
+fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) -> Option<Signs> {
+    let part: Vec<usize> =
+        rows.iter().copied().step_by(rows.len().div_ceil(MAX_ROWS).max(1)).collect();
+    let (rows, count) = (&part[..], part.len());
+    if count < 6 {
+        return None;
+    }
+    let mut vector: Vec<f64> = rows.iter().map(|i| cosine(rows[0], *i)).collect();
+    for _ in 0..20 {
+        let next: Vec<f64> = rows
+            .iter()
+            .map(|i| rows.iter().zip(&vector).map(|(j, v)| cosine(*i, *j) * v).sum())
+            .collect();
+        let norm = next.iter().map(|v: &f64| v * v).sum::<f64>().sqrt();
+        if !(norm > 0.0) {
+            return None;
+        }
+        vector = next.into_iter().map(|v| v / norm).collect();
+    }
+    let sign = |a: usize| if vector[a] < 0.0 { -1.0 } else { 1.0 };
+    let (mut explained, mut plain, mut all, mut squares) = (0.0, 0.0, 0.0, 0.0);
+    for a in 0..count {
+        for b in 0..a {
+            let value = cosine(rows[a], rows[b]);
+            if value.abs() > SMALL {
+                explained += sign(a) * sign(b) * value;
+                plain += value;
+                all += value.abs();
+            }
+            squares += 2.0 * value * value;
+        }
+    }
+    let pairs = (count * (count - 1) / 2) as f64;
+    let negative = (0..count).filter(|a| sign(*a) < 0.0).count();
+    let rarer = negative.min(count - negative);
+    let small: Vec<usize> = {
+        let mut order = rows.to_vec();
+        order.sort_by(|i, j| norms[*i].total_cmp(&norms[*j]));
+        order.truncate(count.div_ceil(3));
+        order
+    };
+    let mean = |of: &[usize]| {
+        let sum: f64 =
+            of.iter().map(|i| rows.iter().map(|j| cosine(*i, *j).abs()).sum::<f64>() - 1.0).sum();
+        sum / (of.len() * (count - 1)) as f64
+    };
+    let is_rank_one = explained >= 0.98 * all && plain <= 0.8 * all && all >= 0.1 * pairs;
+    let is_even = mean(&small) >= 0.5 * mean(rows);
+    (is_rank_one && is_even && rarer >= 2 && 10 * rarer >= count)
+        .then(|| Signs { rarer, effective_rank: (count * count) as f64 / (count as f64 + squares) })
+}
+
+/// The number of times that each row occurs, in groups of neighbours or in repetitions of the
+/// whole.
+fn repeats(norms: &[f64], cosine: impl Fn(usize, usize) -> f64) -> Option<usize> {
+    let rows = norms.len();
+    let equal = |i: usize, j: usize| {
+        let same = (norms[i] - norms[j]).abs() <= 1e-12 * norms[i].max(norms[j]);
+        same && (norms[i] == 0.0 || cosine(i, j) >= 1.0 - 1e-12)
+    };
+    if norms.contains(&0.0) {
+        return None;
+    }
+    let run = (1..rows).take_while(|i| equal(0, *i)).count() + 1;
+    let grouped = |size: usize| {
+        (0..rows).all(|i| equal(i, i / size * size))
+            && (1..rows / size).all(|group| !equal(group * size, group * size - 1))
+    };
+    if run > 1 && rows.is_multiple_of(run) && grouped(run) {
+        return Some(run);
+    }
+    let period = (1..rows).find(|period| equal(0, *period))?;
+    let repeated = (period..rows).all(|i| equal(i, i - period));
+    (run == 1 && rows.is_multiple_of(period) && repeated).then(|| rows / period)
+}
+
+/// The number k of outputs that the products show, if `place(k)(i, a)` is the row of sample i and
+/// output a.
+///
+/// The kernel of one output is much like that of another, and larger than the products of
+/// different outputs. Both must hold: samples in the order of their classes have small products
+/// between classes, but no kernel in common.
+fn outputs_shown<P: Fn(usize, usize) -> usize>(
+    rows: usize,
+    cosine: impl Fn(usize, usize) -> f64,
+    place: impl Fn(usize) -> P,
+) -> Option<usize> {
+    let contrast = |k: usize| {
+        let n = (rows / k).min((MAX_ROWS / k).max(8));
+        let place = place(k);
+        let (mut same, mut other) = ((0.0, 0_usize), (0.0, 0_usize));
+        let mut means = vec![0.0; k];
+        for i in 0..n {
+            for j in 0..n {
+                for (a, mean) in means.iter_mut().enumerate() {
+                    for b in 0..k {
+                        let value = cosine(place(i, a), place(j, b));
+                        if a != b {
+                            other = (other.0 + value * value, other.1 + 1);
+                        } else if i != j {
+                            same = (same.0 + value * value, same.1 + 1);
+                            *mean += value / (n * (n - 1)) as f64;
+                        }
+                    }
+                }
+            }
+        }
+        let contrast = (other.0 / other.1 as f64) / (same.0 / same.1 as f64);
+        if !(contrast <= 0.25) {
+            return None;
+        }
+        let (mut common, mut all, mut ordinary) = (0.0, 0.0, 0_usize);
+        for i in 0..n {
+            for j in 0..i {
+                let mut sum = 0.0;
+                for (a, mean) in means.iter().enumerate() {
+                    let value = cosine(place(i, a), place(j, a));
+                    // Indicators of categories are orthogonal or equal.
+                    ordinary += usize::from(value.abs() > 1e-9 && value.abs() < 1.0 - 1e-9);
+                    let value = value - mean;
+                    sum += value;
+                    all += value * value;
+                }
+                common += sum * sum / k as f64;
+            }
+        }
+        let pairs = n * (n - 1) / 2 * k;
+        let is_common = common > (0.5 + 0.5 / k as f64) * all;
+        let shows = is_common && all > 1e-4 * pairs as f64 && 4 * ordinary >= pairs;
+        shows.then_some((contrast, k))
+    };
+    // Fewer samples have too few products for a comparison. Divisors and multiples of the number
+    // of outputs show some contrast too.
+    let found = (2..=rows / 5).filter(|k| rows.is_multiple_of(*k)).filter_map(contrast);
+    found.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+}
+
+/// The mean absolute cosine of rows of one output, and of different outputs, sample by sample.
+fn cosines(rows: usize, outputs: usize, cosine: impl Fn(usize, usize) -> f64) -> [f64; 2] {
+    let mut sums = [(0.0, 0_usize); 2];
+    for i in 0..rows {
+        for j in 0..i {
+            let slot = &mut sums[usize::from(i % outputs != j % outputs)];
+            *slot = (slot.0 + cosine(i, j).abs(), slot.1 + 1);
+        }
+    }
+    sums.map(|(sum, count)| sum / count.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::{Mat, MatRef};
+
+    use super::ProductFacts;
+
+    /// Numbers in [0, 1) without a pattern.
+    fn noise(seed: usize) -> f64 {
+        let x = libm::sin(12.9898 * (seed + 1) as f64) * 43758.5453;
+        x - x.floor()
+    }
+
+    fn facts(jacobian: MatRef<'_, f64>, outputs: usize) -> ProductFacts {
+        ProductFacts::new((jacobian * jacobian.transpose()).as_ref(), 0, outputs)
+    }
+
+    #[test]
+    fn rows_times_residuals_have_signs_that_explain_all_products() {
+        let gradient = |i: usize, j: usize| if j == 0 { 1.0 } else { noise(31 * i + j) };
+        let residual = |i: usize| 0.02 * (noise(1000 + i) - 0.5);
+        let right = facts(Mat::from_fn(12, 20, gradient).as_ref(), 1);
+        assert!(right.signs.is_none());
+        let loss = facts(Mat::from_fn(12, 20, |i, j| residual(i) * gradient(i, j)).as_ref(), 1);
+        assert!(loss.signs.unwrap().rarer > 1 && loss.norm_ratio > 2.0);
+        let centred = facts(Mat::from_fn(12, 20, |i, j| noise(31 * i + j) - 0.5).as_ref(), 1);
+        assert!(centred.signs.is_none());
+    }
+
+    #[test]
+    fn repeated_rows_are_counted_in_both_orders() {
+        let row = |i: usize, j: usize| noise(31 * i + j);
+        let repeats = |map: fn(usize) -> usize| {
+            facts(Mat::from_fn(12, 7, |i, j| row(map(i), j)).as_ref(), 1).repeats
+        };
+        assert_eq!(repeats(|i| i / 3), Some(3));
+        assert_eq!(repeats(|i| i % 4), Some(3));
+        assert_eq!(repeats(|i| i / 12), Some(12));
+        assert_eq!(repeats(|i| i), None);
+        // Some duplicates are data.
+        assert_eq!(repeats(|i| if i < 2 { 0 } else { i }), None);
+    }
+
+    #[test]
+    fn a_kernel_of_several_outputs_shows_their_rows() {
+        // Features shared by outputs with a column of its own for each output.
+        let (n, k, m) = (8, 3, 6);
+        let entry = |i: usize, a: usize, j: usize| {
+            let (output, unit) = (j / m, j % m);
+            if output == a { noise(31 * i + unit) - 0.5 } else { 0.0 }
+        };
+        let alternating =
+            facts(Mat::from_fn(n * k, k * m, |r, j| entry(r / k, r % k, j)).as_ref(), 1);
+        assert_eq!((alternating.alternating, alternating.stacked), (Some(3), None));
+        let stacked = facts(Mat::from_fn(n * k, k * m, |r, j| entry(r % n, r / n, j)).as_ref(), 1);
+        assert_eq!((stacked.alternating, stacked.stacked), (None, Some(3)));
+        let plain = facts(Mat::from_fn(24, 18, |r, j| noise(31 * r + j) - 0.5).as_ref(), 1);
+        assert_eq!((plain.alternating, plain.stacked), (None, None));
+    }
+}

@@ -1,0 +1,229 @@
+//! No silent wrong answer: inputs that are wrong in some way are doubted or refused, and right ones
+//! are neither.
+//!
+//! `data/doubts/generate.py` makes the inputs and their thresholds, with numpy alone.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Cursor, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::flatmin;
+use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
+
+/// The inputs, as files in a folder, and the table of cases.
+struct Cases {
+    folder: TempDir,
+    arrays: BTreeMap<String, Vec<u8>>,
+    table: Vec<Value>,
+}
+
+/// What the command said.
+struct Answer {
+    code: i32,
+    error: String,
+    doubts: Vec<(String, String)>,
+    report: Value,
+}
+
+impl Cases {
+    fn read() -> Self {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/doubts");
+        let bytes = fs::read(data.join("inputs.npz")).unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+        let mut arrays = BTreeMap::new();
+        for index in 0..archive.len() {
+            let mut entry = archive.by_index(index).unwrap();
+            let name = entry.name().trim_end_matches(".npy").to_owned();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            arrays.insert(name, bytes);
+        }
+        let table = serde_json::from_slice(&fs::read(data.join("cases.json")).unwrap()).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), arrays, table }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes an array under another name.
+    fn write(&self, place: &Value, name: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, &self.arrays[place.as_str().unwrap()]).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The arguments of a case, whose files are written.
+    fn arguments(&self, case: &Value) -> Vec<String> {
+        let file = match case.get("layers") {
+            None => self.write(&case["array"], "input.npy"),
+            Some(layers) => {
+                let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+                for (name, place) in layers.as_object().unwrap() {
+                    let options = SimpleFileOptions::default();
+                    writer.start_file(format!("{name}.npy"), options).unwrap();
+                    writer.write_all(&self.arrays[place.as_str().unwrap()]).unwrap();
+                }
+                let path = self.path("input.npz");
+                fs::write(&path, writer.finish().unwrap().into_inner()).unwrap();
+                path.to_str().unwrap().to_owned()
+            }
+        };
+        let mut arguments = vec!["analyze".to_owned(), file];
+        let given = case["arguments"].as_array().unwrap();
+        arguments.extend(given.iter().map(|argument| argument.as_str().unwrap().to_owned()));
+        for (option, place) in case.get("beside").and_then(Value::as_object).into_iter().flatten() {
+            arguments.push(format!("--{option}"));
+            arguments.push(self.write(place, &format!("{option}.npy")));
+        }
+        if let Some(blocks) = case.get("blocks") {
+            fs::write(self.path("blocks.json"), blocks.to_string()).unwrap();
+            arguments.push("--blocks".to_owned());
+            arguments.push(self.path("blocks.json").to_str().unwrap().to_owned());
+        }
+        arguments
+    }
+}
+
+fn run(arguments: &[String], more: &[&str]) -> Answer {
+    let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    all.extend(more);
+    let output = flatmin(&all).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let text = |doubt: &Value, field: &str| doubt[field].as_str().unwrap().to_owned();
+    let doubts = report["doubts"].as_array().into_iter().flatten();
+    Answer {
+        code: output.status.code().unwrap(),
+        error: String::from_utf8(output.stderr).unwrap(),
+        doubts: doubts.map(|doubt| (text(doubt, "kind"), text(doubt, "text"))).collect(),
+        report,
+    }
+}
+
+const JSON: [&str; 2] = ["--format", "json"];
+
+#[test]
+fn no_wrong_input_is_answered_without_a_word() {
+    let cases = Cases::read();
+    let wrong = cases.table.iter().filter(|case| case.get("expect").is_some());
+    let mut count = 0;
+    for case in wrong {
+        let (name, expected) = (&case["name"], case["expect"].as_str().unwrap());
+        let answer = run(&cases.arguments(case), &JSON);
+        if let Some(words) = expected.strip_prefix("refused: ") {
+            assert_eq!(answer.code, 3, "{name}: {:?}", answer.doubts);
+            assert!(answer.error.contains(words), "{name}: {}", answer.error);
+            assert_eq!(answer.error.lines().count(), 1, "{name}: {}", answer.error);
+        } else {
+            assert_eq!(answer.code, 0, "{name}: {}", answer.error);
+            let kinds: Vec<&str> = answer.doubts.iter().map(|(kind, _)| kind.as_str()).collect();
+            assert!(kinds.contains(&expected), "{name}: {kinds:?}, expected {expected}");
+            assert!(answer.doubts.iter().all(|(_, text)| !text.contains('\n')), "{name}");
+        }
+        count += 1;
+    }
+    assert!(count >= 40, "{count} wrong inputs");
+}
+
+#[test]
+fn no_right_input_is_doubted_or_refused_and_each_has_its_threshold() {
+    let cases = Cases::read();
+    let right = cases.table.iter().filter(|case| case.get("expect").is_none());
+    let mut count = 0;
+    for case in right {
+        let name = &case["name"];
+        let answer = run(&cases.arguments(case), &JSON);
+        assert_eq!(answer.code, 0, "{name}: {}", answer.error);
+        assert!(answer.doubts.is_empty(), "{name}: {:?}", answer.doubts);
+        if let Some(expected) = case.get("threshold").and_then(Value::as_f64) {
+            let threshold = &answer.report["batches"][0]["threshold"];
+            let found = threshold["estimate"].as_f64().unwrap();
+            let tolerance = case["tolerance"].as_f64().unwrap();
+            assert!(
+                (found / expected - 1.0).abs() <= tolerance,
+                "{name}: {found}, expected {expected}"
+            );
+        }
+        count += 1;
+    }
+    assert!(count >= 40, "{count} right inputs");
+}
+
+#[test]
+fn a_doubt_is_said_before_the_answer_and_fails_a_check() {
+    let cases = Cases::read();
+    let case = cases.table.iter().find(|case| case["name"] == "rows_by_sample").unwrap();
+    let arguments = cases.arguments(case);
+    let asked = ["--learning-rate", "1e-3"];
+    let text = |more: &[&str]| {
+        let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        all.extend(asked);
+        all.extend(more);
+        let output = flatmin(&all).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, doubtful) = text(&[]);
+    assert_eq!(code, 0);
+    let doubt = doubtful.find("Doubt: 18 rows look like 3 outputs of 6 samples").unwrap();
+    assert!(doubt < doubtful.find("Largest stable learning rate").unwrap());
+    assert!(doubtful.contains("stable (doubtful)"));
+    assert!(doubtful.contains("If the input is what it is taken for (see the doubts above):\nSGD"));
+    assert_eq!(text(&["--check"]).0, 1);
+    let (code, trusted) = text(&["--check", "--trust-input"]);
+    assert_eq!(code, 0);
+    assert!(trusted.contains("Doubt: 18 rows") && !trusted.contains("(doubtful)"));
+    assert!(trusted.contains("taken for what it seems (--trust-input)"));
+}
+
+/// The entries of a Gram matrix in single precision are off by more than the width of the interval
+/// of that very matrix.
+#[test]
+fn the_interval_of_a_gram_matrix_in_single_precision_holds_the_threshold() {
+    let cases = Cases::read();
+    for name in ["single_gram", "single_gram_widened", "brain_gram_widened", "half_gram"] {
+        let case = cases.table.iter().find(|case| case["name"] == name).unwrap();
+        let threshold = &run(&cases.arguments(case), &JSON).report["batches"][0]["threshold"];
+        let [lower, upper] = ["lower", "upper"].map(|end| threshold[end].as_f64().unwrap());
+        let exact = case["exact"].as_f64().unwrap();
+        assert!(lower <= exact && exact <= upper, "{name}: [{lower}, {upper}], exactly {exact}");
+        assert_eq!(threshold["kind"], "estimate", "{name}");
+    }
+}
+
+#[test]
+fn layers_of_an_archive_become_blocks() {
+    let cases = Cases::read();
+    let case = cases.table.iter().find(|case| case["name"] == "layers_of_three_outputs").unwrap();
+    let report = run(&cases.arguments(case), &JSON).report;
+    let blocks = report["blocks"].as_array().unwrap();
+    let names: Vec<&str> = blocks.iter().map(|block| block["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["0.bias", "0.weight", "1.bias", "1.weight"]);
+    let trace = |value: &Value| value["trace"].as_f64().unwrap();
+    let sum: f64 = blocks.iter().map(trace).sum();
+    assert!((sum / trace(&report) - 1.0).abs() < 1e-14);
+    // The bias of the last layer acts on one output each.
+    assert!((trace(&blocks[2]) - 3.0).abs() < 1e-14);
+}
+
+#[test]
+fn the_rest_of_the_columns_is_a_block() {
+    let cases = Cases::read();
+    let case = cases.table.iter().find(|case| case["name"] == "blocks_with_rest").unwrap();
+    let mut case = case.clone();
+    case["blocks"] = serde_json::json!({"a": [3, 5], "b": [8, 10], "rest": true});
+    let report = run(&cases.arguments(&case), &JSON).report;
+    let rest = &report["blocks"][2];
+    assert_eq!((&rest["name"], &rest["first"]), (&"rest".into(), &0.into()));
+    let columns = report["parameters"].as_u64().unwrap();
+    assert_eq!(rest["columns"].as_u64().unwrap(), columns - 4);
+    let trace = |value: &Value| value["trace"].as_f64().unwrap();
+    let sum: f64 = report["blocks"].as_array().unwrap().iter().map(trace).sum();
+    assert!((sum / trace(&report) - 1.0).abs() < 1e-14);
+}

@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{Cursor, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
 use serde_json::Value;
 use support::flatmin;
 use tempfile::TempDir;
@@ -226,4 +227,136 @@ fn the_rest_of_the_columns_is_a_block() {
     let trace = |value: &Value| value["trace"].as_f64().unwrap();
     let sum: f64 = report["blocks"].as_array().unwrap().iter().map(trace).sum();
     assert!((sum / trace(&report) - 1.0).abs() < 1e-14);
+}
+
+/// Larger arrays of situations that people met. Thresholds are those of `networks.threshold`; for
+/// the kernel, whose dense operator is too large, three digits from elsewhere.
+struct Situations(Cases);
+
+impl Situations {
+    fn read() -> Self {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/doubts/situations.npz");
+        let bytes = fs::read(data).unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+        let cases = Cases::read();
+        for index in 0..archive.len() {
+            let mut entry = archive.by_index(index).unwrap();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            fs::write(cases.path(entry.name()), bytes).unwrap();
+        }
+        Self(cases)
+    }
+
+    fn run(&self, name: &str, arguments: &[&str]) -> Answer {
+        let path = self.0.path(&format!("{name}.npy")).to_str().unwrap().to_owned();
+        run(&["analyze".to_owned(), path], &[arguments, &JSON].concat())
+    }
+
+    fn text(&self, name: &str, arguments: &[&str]) -> String {
+        let path = self.0.path(&format!("{name}.npy"));
+        let all = [&["analyze", path.to_str().unwrap()], arguments].concat();
+        String::from_utf8(flatmin(&all).output().unwrap().stdout).unwrap()
+    }
+}
+
+impl Answer {
+    fn thresholds(&self) -> Vec<f64> {
+        let batches = self.report["batches"].as_array().unwrap();
+        batches.iter().map(|batch| batch["threshold"]["estimate"].as_f64().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn is_right(&self, expected: &[f64], tolerance: f64) {
+        let found = self.thresholds();
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found / expected - 1.0).abs() < tolerance, "{found}, expected {expected}");
+        }
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        self.doubts.iter().map(|(kind, _)| kind.as_str()).collect()
+    }
+}
+
+#[test]
+fn outputs_flattened_into_columns_are_read_with_their_axes() {
+    let situations = Situations::read();
+    let batch = ["--batch-size", "2"];
+    let right = situations.run("outputs", &batch);
+    right.is_right(&[0.022_159_998_363_410_146], 1e-9);
+    let axes = ["--axes", "n,kp", "--outputs", "3"];
+    situations.run("flattened", &[&batch[..], &axes].concat()).is_right(&right.thresholds(), 1e-12);
+    let error = situations.run("flattened", &["--outputs", "3"]).error;
+    assert!(error.contains("give --axes n,kp"), "{error}");
+    // Random numbers show nothing of that by themselves: the reading is said.
+    let text = situations.text("flattened", &batch);
+    assert!(text.contains("Read as one output; for several give n × k × p"), "{text}");
+}
+
+#[test]
+fn kernels_of_neural_tangents_are_read_as_they_come() {
+    let situations = Situations::read();
+    let arguments = ["--gram", "--batch-size", "4"];
+    let with_outputs = [&arguments[..], &["--outputs", "10"]].concat();
+    let right = situations.run("kernel", &with_outputs);
+    right.is_right(&[3.74], 2e-3);
+    assert_eq!(right.kinds(), ["single_precision_gram"]);
+    // The same as 20 × 20 × 10 × 10.
+    let mut array =
+        ArrayFile::open(&situations.0.path("kernel.npy")).unwrap().array(None, &[]).unwrap();
+    let values = array.values().unwrap();
+    let entry = |at: usize| {
+        let (i, j, a, b) = (at / 2000, at / 100 % 20, at / 10 % 10, at % 10);
+        values[(i * 10 + a) * 200 + j * 10 + b]
+    };
+    let values: Vec<f64> = (0..values.len()).map(entry).collect();
+    let shape = vec![20, 20, 10, 10];
+    let bytes = npz_bytes(&[NamedArray { name: "gram", shape, values: &values }]).unwrap();
+    fs::write(situations.0.path("four.npz"), bytes).unwrap();
+    let four = situations.0.path("four.npz").to_str().unwrap().to_owned();
+    let four = run(&["analyze".to_owned(), four], &[&arguments[..], &JSON].concat());
+    four.is_right(&right.thresholds(), 1e-12);
+    // Without the number of outputs, the matrix shows it.
+    let kinds = situations.run("kernel", &arguments);
+    assert_eq!(kinds.kinds(), ["outputs_as_samples", "single_precision_gram"]);
+    assert!(kinds.doubts[0].1.contains("give --outputs 10"), "{:?}", kinds.doubts);
+    // The mean over outputs.
+    let mean = situations.run("kernel_mean", &["--gram", "--outputs", "10"]);
+    assert!(mean.kinds().contains(&"mean_over_outputs"), "{:?}", mean.doubts);
+    let mean = situations.run("kernel_mean", &["--gram", "--outputs", "10", "--samples", "20"]);
+    assert_eq!(mean.code, 3);
+    assert!(mean.error.contains("the default trace_axes=(-1,)"), "{}", mean.error);
+    let text = situations.text("kernel_mean", &arguments);
+    assert!(text.contains("a mean over outputs will not do"), "{text}");
+}
+
+#[test]
+fn a_jacobian_of_the_loss_is_not_stable_for_certain() {
+    let situations = Situations::read();
+    let asked = ["--learning-rate", "0.1", "--check"];
+    let loss = situations.run("loss", &asked);
+    assert_eq!((loss.code, loss.kinds()), (1, vec!["vanishing_jacobian"]));
+    let right = situations.run("right", &asked[..2]);
+    right.is_right(&[0.029_355_259_492_362_45], 1e-9);
+    assert!(right.doubts.is_empty());
+}
+
+#[test]
+fn the_loss_that_is_assumed_is_said_beside_logits() {
+    let situations = Situations::read();
+    let batches = ["--batch-size", "1,4"];
+    let weighted = situations.run("weighted", &batches);
+    weighted.is_right(&[0.047_343_095_514_528_866, 0.154_887_969_776_204], 1e-8);
+    assert!(weighted.doubts.is_empty(), "{:?}", weighted.doubts);
+    let text = situations.text("logits", &batches);
+    assert!(text.contains("For cross-entropy give --loss cross-entropy and --logits"), "{text}");
+}
+
+#[test]
+fn an_eigenvalue_is_that_of_the_matrix_that_was_given() {
+    let error = Situations::read().run("indefinite", &["--gram"]).error;
+    assert!(error.contains("eigenvalue -0.239") && error.contains("float64"), "{error}");
+    assert!(error.contains("largest is 60") || error.contains("largest is 59.99"), "{error}");
 }

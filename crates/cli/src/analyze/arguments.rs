@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flatmin_host::Format;
 
-use super::input::axes::Axes;
+use super::axes::Axes;
 use super::training::Training;
 use crate::batches::Batches;
 use crate::values;

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod arguments;
+mod axes;
 mod blocks;
 mod doubts;
 mod edge;

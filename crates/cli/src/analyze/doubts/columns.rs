@@ -2,7 +2,7 @@
 
 use faer::MatRef;
 
-use super::layout::{Flattened, Layouts};
+use super::layout::{Flattened, Layouts, mix};
 
 /// Most columns (times outputs) whose digests are kept, 16 bytes each.
 const MAX_DIGESTS: usize = 1 << 21;
@@ -210,10 +210,4 @@ impl ColumnFacts {
 /// True if the numbers are not all the same.
 fn is_varied(values: &[f64]) -> bool {
     values.iter().any(|value| value.to_bits() != values[0].to_bits())
-}
-
-/// One step of a digest of 64 bits.
-pub(super) fn mix(hash: u64, bits: u64) -> u64 {
-    let mixed = (hash ^ bits).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
 }

@@ -1,7 +1,7 @@
 //! Outputs that were flattened into the columns, as `flatten(start_dim=1)` does.
 
+use super::facts::{Doubt, Facts};
 use super::layout::Way;
-use super::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;

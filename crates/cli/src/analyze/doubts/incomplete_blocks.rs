@@ -1,6 +1,6 @@
 //! Blocks of parameters that do not cover all columns.
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let (count, first) = facts.evidence.blocks.uncovered?;

@@ -4,7 +4,6 @@
 //! outputs. The columns of the same hidden unit for the k outputs have the same numbers, each in
 //! the rows of its output. This tells where the rows of an output are, whatever the axes are called.
 
-use super::columns::mix;
 use std::collections::BTreeMap;
 
 /// Most columns of a last layer that are kept in mind.
@@ -166,6 +165,12 @@ impl Flattened {
         };
         Some(Self { outputs: count, way })
     }
+}
+
+/// One step of a digest of 64 bits.
+pub(super) fn mix(hash: u64, bits: u64) -> u64 {
+    let mixed = (hash ^ bits).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
 }
 
 #[cfg(test)]

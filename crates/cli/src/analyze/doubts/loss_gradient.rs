@@ -2,8 +2,9 @@
 
 use flatmin_host::significant;
 
+use super::columns::ColumnSummary;
+use super::facts::{Doubt, Facts};
 use super::products::spread;
-use super::{ColumnSummary, Doubt, Facts};
 
 /// Fewest rows and columns for which chance is excluded.
 const FEWEST: usize = 6;
@@ -12,8 +13,11 @@ const FEWEST: usize = 6;
 /// squared norm of a gradient.
 const SMALL: f64 = 0.5;
 
-/// The same for a Gram matrix, which says less.
-const SMALL_OF_GRAM: f64 = 0.1;
+/// The bias of an output alone makes this trace.
+const BELOW_BIAS: f64 = 1.0;
+
+/// A trace that hardly another Jacobian has.
+const TINY: f64 = 0.05;
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;
@@ -28,8 +32,10 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
         let trace = significant(products.trace, 3);
         let ratio = significant(products.norm_ratio, 2);
         let (spread, norms) = (products.norm_spread, products.norm_ratio);
-        if let Some(signs) = products.signs
-            && signs.effective_rank >= 1.5
+        let is_small = products.trace < SMALL;
+        let signs = products.signs.filter(|signs| signs.effective_rank >= 1.5);
+        // Data with one dominant direction have such signs too, but a larger trace.
+        if let Some(signs) = signs.filter(|s| s.are_exact && products.trace < BELOW_BIAS)
             && ((norms >= 8.0 && spread >= 0.6) || (norms >= 4.0 && products.relative_sum < 0.3))
         {
             return Some(format!(
@@ -38,10 +44,11 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
                 signs.rarer
             ));
         }
-        // Rows whose norms spread as the absolute values of residuals do.
-        let small = if columns.is_some() { SMALL } else { SMALL_OF_GRAM };
-        let is_spread = norms >= 4.0 && spread >= 0.45;
-        (products.trace < small && is_spread).then(|| {
+        // Rows whose norms spread as the absolute values of residuals do. Without biases, so do the
+        // norms of inputs with two coordinates or one.
+        let is_tiny = products.trace < TINY;
+        let is_spread = spread >= 0.7 && columns.is_some() || is_tiny || signs.is_some();
+        (is_small && is_spread && norms >= 4.0 && spread >= 0.45).then(|| {
             let bias = if columns.is_some() {
                 ", and no column has one sign, as that of a bias of the output has"
             } else {

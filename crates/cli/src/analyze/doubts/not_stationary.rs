@@ -2,7 +2,7 @@
 
 use flatmin_host::significant;
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 /// A mean gradient beyond so many standard errors is no accident of the noise.
 const FAR: f64 = 4.0;

@@ -1,9 +1,12 @@
 //! Axes in another order than they are read in.
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 /// A single sample with so many outputs is rather one output of so many samples.
 const MANY_OUTPUTS: usize = 11;
+
+/// Products of different outputs are this small beside those of one output.
+const CLEAR: f64 = 0.05;
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;
@@ -14,11 +17,14 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     }
     let products = &evidence.products;
     let columns = evidence.columns.as_ref();
-    let alternating = columns.and_then(|c| c.alternating).or(products.alternating);
-    let stacked = columns.and_then(|c| c.stacked).or(products.stacked);
+    // Where hidden layers decide, the products of samples and of outputs look alike.
+    let clear = |shown: super::products::Shown| (shown.contrast <= CLEAR).then_some(shown.outputs);
+    let confirming = products.alternating.map(|shown| shown.outputs);
+    let alternating = columns.and_then(|c| c.alternating).or(confirming);
+    let stacked = columns.and_then(|c| c.stacked).or(products.stacked.and_then(clear));
     // A divisor of the outputs is what is left of them where one output has no last layer.
     let is_confirmed = alternating.is_some_and(|k| outputs.is_multiple_of(k));
-    let shown = stacked.or(alternating).filter(|_| !is_confirmed);
+    let shown = stacked.or(columns.and_then(|c| c.alternating)).filter(|_| !is_confirmed);
     let remedy = match (reading.is_gram, reading.shape.len(), stacked) {
         (true, 2, Some(k)) => format!("give --axes kn --outputs {k} for rows output by output"),
         (true, ..) => "give the order of the axes, such as --axes kknn".to_owned(),

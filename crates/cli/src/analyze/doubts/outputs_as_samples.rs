@@ -1,6 +1,6 @@
 //! Rows of several outputs that are read as samples of one output.
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;
@@ -8,9 +8,10 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     if reading.outputs > 1 {
         return None;
     }
-    let columns = evidence.columns.as_ref();
-    let alternating = columns.and_then(|c| c.alternating).or(evidence.products.alternating);
-    let stacked = columns.and_then(|c| c.stacked).or(evidence.products.stacked);
+    let (columns, products) = (evidence.columns.as_ref(), &evidence.products);
+    let [alternating, stacked] = [products.alternating, products.stacked].map(|s| Some(s?.outputs));
+    let alternating = columns.and_then(|c| c.alternating).or(alternating);
+    let stacked = columns.and_then(|c| c.stacked).or(stacked);
     let rows = reading.samples;
     let (outputs, order, remedy) = match (alternating, stacked) {
         (Some(k), other) if other.is_none_or(|other| other <= k) => {

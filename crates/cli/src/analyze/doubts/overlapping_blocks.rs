@@ -2,7 +2,7 @@
 
 use flatmin_host::short;
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let (one, other) = facts.evidence.blocks.overlap.as_ref()?;

@@ -28,18 +28,39 @@ pub(crate) struct ProductFacts {
     pub(crate) signs: Option<Signs>,
     /// Each row occurs so many times, in a regular order.
     pub(crate) repeats: Option<usize>,
-    /// The number of outputs whose rows alternate, as the products show.
-    pub(crate) alternating: Option<usize>,
-    /// The number of outputs whose rows follow each other, as the products show.
-    pub(crate) stacked: Option<usize>,
-    /// For the outputs of the reading: the mean absolute cosine of rows of one output, and of
-    /// different ones.
-    pub(crate) cosines: Option<[f64; 2]>,
+    /// The outputs whose rows alternate, as the products show.
+    pub(crate) alternating: Option<Shown>,
+    /// The outputs whose rows follow each other, as the products show.
+    pub(crate) stacked: Option<Shown>,
+    /// The cosines of rows of one output, and of different ones, for the outputs of the reading.
+    pub(crate) cosines: Option<Cosines>,
 }
 
-/// Signs `s_i` with `s_i s_j K_ij > 0` for all products that are not small.
+/// Cosines of rows, by the outputs that the rows are read as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cosines {
+    /// The mean absolute cosine of rows of one output.
+    pub(crate) same: f64,
+    /// The mean absolute cosine of rows of different outputs.
+    pub(crate) different: f64,
+    /// The difference of the two in standard errors of the first.
+    pub(crate) errors: f64,
+}
+
+/// Outputs that the products of rows show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shown {
+    /// Their number.
+    pub(crate) outputs: usize,
+    /// The mean squared cosine of rows of different outputs, relative to that of one output.
+    pub(crate) contrast: f64,
+}
+
+/// Signs `s_i` with `s_i s_j K_ij > 0` for most products that are not small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signs {
+    /// True if they explain nearly all products.
+    pub(crate) are_exact: bool,
     /// Rows with the rarer sign.
     pub(crate) rarer: usize,
     /// `m²/Σ cos²` over m rows: 1 if all are parallel, m if all are orthogonal.
@@ -143,10 +164,13 @@ fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) ->
             of.iter().map(|i| rows.iter().map(|j| cosine(*i, *j).abs()).sum::<f64>() - 1.0).sum();
         sum / (of.len() * (count - 1)) as f64
     };
-    let is_rank_one = explained >= 0.98 * all && plain <= 0.8 * all && all >= 0.1 * pairs;
+    let is_rank_one = explained >= 0.9 * all && plain <= 0.8 * all && all >= 0.1 * pairs;
     let is_even = mean(&small) >= 0.5 * mean(rows);
-    (is_rank_one && is_even && rarer >= 2 && 10 * rarer >= count)
-        .then(|| Signs { rarer, effective_rank: (count * count) as f64 / (count as f64 + squares) })
+    (is_rank_one && is_even && rarer >= 2 && 10 * rarer >= count).then(|| Signs {
+        are_exact: explained >= 0.98 * all,
+        rarer,
+        effective_rank: (count * count) as f64 / (count as f64 + squares),
+    })
 }
 
 /// The number of times that each row occurs, in groups of neighbours or in repetitions of the
@@ -183,7 +207,7 @@ fn outputs_shown<P: Fn(usize, usize) -> usize>(
     rows: usize,
     cosine: impl Fn(usize, usize) -> f64,
     place: impl Fn(usize) -> P,
-) -> Option<usize> {
+) -> Option<Shown> {
     let contrast = |k: usize| {
         let n = (rows / k).min((MAX_ROWS / k).max(8));
         let place = place(k);
@@ -226,31 +250,39 @@ fn outputs_shown<P: Fn(usize, usize) -> usize>(
         let pairs = n * (n - 1) / 2 * k;
         let is_common = common > (0.5 + 0.5 / k as f64) * all;
         let shows = is_common && all > 1e-4 * pairs as f64 && 4 * ordinary >= pairs;
-        shows.then_some((contrast, k))
+        shows.then_some(Shown { outputs: k, contrast })
     };
     // Fewer samples have too few products for a comparison. Divisors and multiples of the number
     // of outputs show some contrast too.
     let found = (2..=rows / 5).filter(|k| rows.is_multiple_of(*k)).filter_map(contrast);
-    found.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+    found.min_by(|a, b| a.contrast.total_cmp(&b.contrast))
 }
 
-/// The mean absolute cosine of rows of one output, and of different outputs, sample by sample.
-fn cosines(rows: usize, outputs: usize, cosine: impl Fn(usize, usize) -> f64) -> [f64; 2] {
+/// The cosines of rows of one output, and of different outputs, sample by sample.
+fn cosines(rows: usize, outputs: usize, cosine: impl Fn(usize, usize) -> f64) -> Cosines {
     let mut sums = [(0.0, 0_usize); 2];
+    let mut squares = 0.0;
     for i in 0..rows {
         for j in 0..i {
             let slot = &mut sums[usize::from(i % outputs != j % outputs)];
-            *slot = (slot.0 + cosine(i, j).abs(), slot.1 + 1);
+            let value = cosine(i, j).abs();
+            *slot = (slot.0 + value, slot.1 + 1);
+            squares += value * value;
         }
     }
-    sums.map(|(sum, count)| sum / count.max(1) as f64)
+    let pairs = (sums[0].1 + sums[1].1).max(1) as f64;
+    let mean = (sums[0].0 + sums[1].0) / pairs;
+    let deviation = (squares / pairs - mean * mean).max(0.0).sqrt();
+    let [same, different] = sums.map(|(sum, count)| sum / count.max(1) as f64);
+    let error = deviation / (sums[0].1.max(1) as f64).sqrt();
+    Cosines { same, different, errors: (same - different) / error }
 }
 
 #[cfg(test)]
 mod tests {
     use faer::{Mat, MatRef};
 
-    use super::ProductFacts;
+    use super::{ProductFacts, Shown};
 
     /// Numbers in [0, 1) without a pattern.
     fn noise(seed: usize) -> f64 {
@@ -290,6 +322,7 @@ mod tests {
 
     #[test]
     fn a_kernel_of_several_outputs_shows_their_rows() {
+        let shown = |found: Option<Shown>| found.map(|found| found.outputs);
         // Features shared by outputs with a column of its own for each output.
         let (n, k, m) = (8, 3, 6);
         let entry = |i: usize, a: usize, j: usize| {
@@ -298,9 +331,9 @@ mod tests {
         };
         let alternating =
             facts(Mat::from_fn(n * k, k * m, |r, j| entry(r / k, r % k, j)).as_ref(), 1);
-        assert_eq!((alternating.alternating, alternating.stacked), (Some(3), None));
+        assert_eq!((shown(alternating.alternating), shown(alternating.stacked)), (Some(3), None));
         let stacked = facts(Mat::from_fn(n * k, k * m, |r, j| entry(r % n, r / n, j)).as_ref(), 1);
-        assert_eq!((stacked.alternating, stacked.stacked), (None, Some(3)));
+        assert_eq!((shown(stacked.alternating), shown(stacked.stacked)), (None, Some(3)));
         let plain = facts(Mat::from_fn(24, 18, |r, j| noise(31 * r + j) - 0.5).as_ref(), 1);
         assert_eq!((plain.alternating, plain.stacked), (None, None));
     }

@@ -1,6 +1,6 @@
 //! Rows that occur several times, all equally often.
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;

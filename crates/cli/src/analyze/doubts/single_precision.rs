@@ -2,7 +2,7 @@
 
 use flatmin_host::significant;
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let rounding = facts.evidence.rounding?;

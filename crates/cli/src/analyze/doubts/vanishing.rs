@@ -2,7 +2,7 @@
 
 use flatmin_host::significant;
 
-use super::{Doubt, Facts};
+use super::facts::{Doubt, Facts};
 
 /// A trace below this lets plain SGD stay at learning rates that nobody uses. The bias of an output
 /// alone makes a trace of 1.

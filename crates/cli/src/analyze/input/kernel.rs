@@ -2,8 +2,8 @@
 
 use faer::{Mat, MatRef};
 
-use super::axes::Axes;
 use super::known::Known;
+use crate::analyze::axes::Axes;
 use crate::words::shape_words;
 
 /// The orders of a kernel with four axes: those of neural-tangents and torch.func, of a matrix nk ×
@@ -246,13 +246,13 @@ mod tests {
     #[test]
     fn outputs_that_come_first_are_read_where_they_are_known() {
         let (shape, values) = stored("kknn", 4, 3);
-        let known = Known::counts(None, Some(3), None);
+        let known = Known::of_counts(None, Some(3), None);
         let kernel = Kernel::new(&shape, None, &known).unwrap();
         let (matrix, axes) = kernel.arrange(&values);
         assert_eq!(axes.to_string(), "kknn");
         assert!((matrix[(1, 0)] - value(0, 1, 0, 0)).abs() < 1e-12);
         let given = "kn".parse().unwrap();
-        let kernel = Kernel::new(&[4, 4], Some(&given), &Known::counts(None, Some(2), None));
+        let kernel = Kernel::new(&[4, 4], Some(&given), &Known::of_counts(None, Some(2), None));
         let values: Vec<f64> = (0..16).map(f64::from).collect();
         // Row (1, 0), the third one sample by sample, is the second in the file.
         assert!((kernel.unwrap().arrange(&values).0[(2, 0)] - 4.0).abs() < 1e-12);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn kernels_of_another_problem_are_refused() {
         let error = |shape: &[usize], samples, outputs| {
-            let known = Known::counts(samples, outputs, None);
+            let known = Known::of_counts(samples, outputs, None);
             Kernel::new(shape, None, &known).unwrap_err()
         };
         assert!(error(&[20, 20], Some(20), Some(10)).contains("mean or the sum over the 10"));

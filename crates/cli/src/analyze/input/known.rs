@@ -4,8 +4,8 @@ use std::path::Path;
 
 use flatmin_arrays::Order;
 
-use super::axes::{Axes, Letter, View};
 use crate::analyze::arguments::AnalyzeArguments;
+use crate::analyze::axes::{Axes, Counts, Letter, View};
 use crate::analyze::blocks::Blocks;
 use crate::failure::Failure;
 use crate::words::shape_words;
@@ -106,6 +106,15 @@ impl Known {
         count.as_ref().map(|(count, _)| *count)
     }
 
+    /// The counts without their sources.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            samples: self.count(Letter::N),
+            outputs: self.count(Letter::K),
+            parameters: self.count(Letter::P),
+        }
+    }
+
     /// The number of outputs, if it is known.
     pub(crate) fn outputs(&self) -> Option<usize> {
         self.count(Letter::K)
@@ -144,7 +153,7 @@ impl Known {
     /// than those that read one axis as several without any number that says so.
     pub(crate) fn orders(&self, shape: &[usize], order: Order) -> Vec<Axes> {
         let fits = |axes: &Axes| {
-            axes.view(shape, order, self).is_ok_and(|view| {
+            axes.view(shape, order, &self.counts()).is_ok_and(|view| {
                 let is_told = view.outputs > 1 && self.outputs.is_some();
                 self.agrees(&view) && (is_told || !axes.is_flattened())
             })
@@ -156,7 +165,7 @@ impl Known {
 #[cfg(test)]
 impl Known {
     /// Counts without sources.
-    pub(crate) fn counts(
+    pub(crate) fn of_counts(
         samples: Option<usize>,
         outputs: Option<usize>,
         parameters: Option<usize>,
@@ -176,7 +185,7 @@ mod tests {
     fn known_counts_tell_the_order_of_the_axes() {
         let check = |counts: [Option<usize>; 3], shape: &[usize], expected: &[&str]| {
             let [samples, outputs, parameters] = counts;
-            let known = Known::counts(samples, outputs, parameters);
+            let known = Known::of_counts(samples, outputs, parameters);
             let found: Vec<String> =
                 known.orders(shape, Order::C).iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{shape:?}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use faer::MatRef;
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Element, Order};
 
-use super::axes::View;
+use crate::analyze::axes::View;
 
 /// Most array files that are kept open; one beyond these is opened whenever it is read.
 const MAX_OPEN: usize = 100;

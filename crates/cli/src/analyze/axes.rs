@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use flatmin_arrays::Order;
 
-use super::known::Known;
-
 /// What an axis, or a part of it, counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Letter {
@@ -24,6 +22,25 @@ impl Letter {
             Self::N => "n",
             Self::K => "k",
             Self::P => "p",
+        }
+    }
+}
+
+/// The numbers of samples, outputs and parameters, as far as they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) samples: Option<usize>,
+    pub(crate) outputs: Option<usize>,
+    pub(crate) parameters: Option<usize>,
+}
+
+impl Counts {
+    /// The count of one kind.
+    pub(crate) fn of(&self, letter: Letter) -> Option<usize> {
+        match letter {
+            Letter::N => self.samples,
+            Letter::K => self.outputs,
+            Letter::P => self.parameters,
         }
     }
 }
@@ -148,7 +165,7 @@ impl Axes {
         &self,
         shape: &[usize],
         order: Order,
-        known: &Known,
+        known: &Counts,
     ) -> Result<View, String> {
         let Self(groups) = self;
         if groups.len() != shape.len() {
@@ -178,7 +195,7 @@ impl Axes {
     }
 
     /// The length of each letter, in the order n, k, p; `None` for one that has no axis.
-    fn lengths(&self, shape: &[usize], known: &Known) -> Result<[Option<usize>; 3], String> {
+    fn lengths(&self, shape: &[usize], known: &Counts) -> Result<[Option<usize>; 3], String> {
         let mut length = [None; 3];
         for (group, total) in self.0.iter().zip(shape) {
             if let [letter] = group[..] {
@@ -187,7 +204,7 @@ impl Axes {
         }
         for (group, total) in self.0.iter().zip(shape).filter(|(group, _)| group.len() > 1) {
             let mut counts: Vec<Option<usize>> =
-                group.iter().map(|letter| known.count(*letter)).collect();
+                group.iter().map(|letter| known.of(*letter)).collect();
             // The number of parameters is the least certain one: blocks may end before the last.
             if let Some(at) = group.iter().position(|letter| *letter == Letter::P)
                 && counts.iter().enumerate().all(|(index, count)| index == at || count.is_some())
@@ -224,8 +241,7 @@ impl Axes {
 mod tests {
     use flatmin_arrays::Order;
 
-    use super::super::known::Known;
-    use super::{Axes, View};
+    use super::{Axes, Counts, View};
 
     fn axes(text: &str) -> Axes {
         text.parse().unwrap()
@@ -244,7 +260,7 @@ mod tests {
 
     #[test]
     fn stored_indices_map_to_rows_and_columns() {
-        let known = Known::counts(Some(2), Some(3), None);
+        let known = Counts { samples: Some(2), outputs: Some(3), parameters: None };
         let check = |text: &str, shape: &[usize], order, outer, inner, outputs_first: bool| {
             let rows = outputs_first.then(|| vec![0, 3, 1, 4, 2, 5]);
             let expected = View { samples: 2, outputs: 3, columns: 4, outer, inner, rows };
@@ -264,13 +280,13 @@ mod tests {
 
     #[test]
     fn what_is_flattened_must_be_known() {
-        let known = Known::counts(None, None, None);
-        let error = |text: &str, shape: &[usize], known: &Known| {
+        let known = Counts::default();
+        let error = |text: &str, shape: &[usize], known: &Counts| {
             axes(text).view(shape, Order::C, known).unwrap_err()
         };
         assert!(error("kn,p", &[6, 4], &known).contains("neither length is known"));
         assert!(error("kn,p", &[6, 4, 1], &known).contains("has 2 axes"));
-        let five = Known::counts(None, Some(5), None);
+        let five = Counts { outputs: Some(5), ..Counts::default() };
         assert!(error("kn,p", &[6, 4], &five).contains("5 does not divide it"));
     }
 }

@@ -1,0 +1,99 @@
+//! What doubts are made of.
+
+use flatmin_theory::ResidualGradients;
+use serde::Serialize;
+
+use super::columns::ColumnSummary;
+use super::products::ProductFacts;
+use super::rounding::Rounding;
+use crate::analyze::blocks::Blocks;
+use crate::analyze::training::Residuals;
+use crate::words::shape_words;
+
+/// Something that looks wrong about the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Doubt {
+    /// The name of the kind, in snake case.
+    pub(crate) kind: &'static str,
+    /// One line: what looks wrong, with the numbers, and the way out.
+    pub(crate) text: String,
+}
+
+/// The shape of the input and how it is read.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a claim of its own, or a switch")]
+pub(crate) struct Reading {
+    pub(crate) is_gram: bool,
+    pub(crate) samples: usize,
+    pub(crate) outputs: usize,
+    /// Columns of the Jacobian.
+    pub(crate) columns: usize,
+    pub(crate) shape: Vec<usize>,
+    /// The order of the axes, where there is one array.
+    pub(crate) axes: Option<String>,
+    pub(crate) are_axes_given: bool,
+    /// True if options or other arrays tell n.
+    pub(crate) are_samples_known: bool,
+    /// True if options or other arrays tell k.
+    pub(crate) are_outputs_known: bool,
+}
+
+impl Reading {
+    /// The shape and its reading in words.
+    pub(crate) fn words(&self) -> String {
+        let Self { samples, outputs, columns, .. } = self;
+        let shape = shape_words(&self.shape);
+        if self.is_gram {
+            return format!("has shape ({shape}), read as {samples} samples × {outputs} outputs");
+        }
+        format!(
+            "has shape ({shape}), read as {samples} samples × {outputs} outputs × {columns} \
+             parameters"
+        )
+    }
+}
+
+/// How blocks lie in the columns.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BlockFacts {
+    /// The number of columns without a block, and the first of them.
+    pub(crate) uncovered: Option<(usize, usize)>,
+    /// Two blocks that share columns.
+    pub(crate) overlap: Option<(String, String)>,
+}
+
+impl BlockFacts {
+    pub(crate) fn new(blocks: &Blocks, columns: usize) -> Self {
+        let gaps = blocks.uncovered(columns);
+        let count = gaps.iter().map(std::ops::Range::len).sum();
+        let first = gaps.first().filter(|_| !blocks.has_rest).map(|gap| gap.start);
+        Self {
+            uncovered: first.map(|first| (count, first)),
+            overlap: blocks.overlap().map(|(a, b)| (a.to_owned(), b.to_owned())),
+        }
+    }
+}
+
+/// What was seen of the input while it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    pub(crate) reading: Reading,
+    /// `None` for a Gram matrix.
+    pub(crate) columns: Option<ColumnSummary>,
+    pub(crate) products: ProductFacts,
+    pub(crate) blocks: BlockFacts,
+    /// The precision of a Gram matrix, if it is lower than float64.
+    pub(crate) rounding: Option<Rounding>,
+}
+
+/// All that doubts are about.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) residuals: Option<&'a Residuals>,
+    pub(crate) gradients: Option<ResidualGradients>,
+    /// True if weight decay moves the stationary point.
+    pub(crate) decays: bool,
+    /// The largest threshold over a learning rate that was asked about.
+    pub(crate) margin: Option<f64>,
+}

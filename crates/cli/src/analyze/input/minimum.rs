@@ -1,0 +1,40 @@
+//! What was read from a file.
+
+use std::ops::Range;
+
+use flatmin_linalg::Sharpness;
+use flatmin_theory::Minimum;
+
+use crate::analyze::doubts::Evidence;
+use crate::analyze::training::Residuals;
+
+/// The minimum in a file.
+#[derive(Debug)]
+pub(crate) struct FileMinimum {
+    pub(crate) minimum: Minimum,
+    /// The name of the array, if it has one.
+    pub(crate) array: Option<String>,
+    /// The number of columns of a Jacobian.
+    pub(crate) parameters: Option<usize>,
+    /// The blocks of parameters.
+    pub(crate) blocks: Option<Vec<Block>>,
+    /// The residuals, if they were given.
+    pub(crate) residuals: Option<Residuals>,
+    /// What was seen of the input.
+    pub(crate) evidence: Evidence,
+    /// The type of the numbers.
+    pub(crate) element: &'static str,
+    /// True if the numbers were formed in a lower precision than the interval is computed in.
+    pub(crate) is_rounded: bool,
+}
+
+/// A block of parameters.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    pub(crate) name: String,
+    /// Its columns; those of the rest may have gaps, which these are around.
+    pub(crate) range: Range<usize>,
+    /// The number of its columns.
+    pub(crate) columns: usize,
+    pub(crate) sharpness: Sharpness,
+}

@@ -200,7 +200,10 @@ impl ColumnFacts {
             let single = of_sample().filter(|rows| same(rows)).count();
             found.has_rows_of_one_column = columns > 1 && single >= columns;
         }
-        found.alternating = layouts.alternating();
+        found.alternating = layouts.alternating().map(|shown| {
+            let is_part = outputs.is_multiple_of(shown) && layouts.is_part(outputs, shown);
+            if is_part { outputs } else { shown }
+        });
         found.stacked = layouts.stacked();
         found.flattened = digests.and_then(|d| Flattened::find(d, (samples, outputs, columns)));
         found

@@ -10,7 +10,9 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     if k < 2 {
         return None;
     }
+    let is_sum = evidence.reading.axes.is_none();
     let how = match found.way {
+        _ if is_sum => format!("give --outputs {k} for arrays n × k × (parameter)"),
         Way::Whole => format!("give --axes n,kp --outputs {k}"),
         Way::Inner => format!("give --axes n,pk --outputs {k}"),
         Way::ByParameter => format!(

@@ -84,6 +84,18 @@ impl Layouts {
         sets.into_iter().filter(|(_, found)| shows(found)).map(|(outputs, _)| outputs).max()
     }
 
+    /// True if most columns that belong to an output of `fewer` belong to one of `outputs` as well,
+    /// as where one of the outputs has no last layer.
+    pub(super) fn is_part(&self, outputs: usize, fewer: usize) -> bool {
+        let count = |of: usize, is_set: &dyn Fn(&Seen) -> bool| {
+            let keys = self.seen.iter().filter(|((kind, k, _), _)| *kind && *k == of);
+            keys.filter(|(_, seen)| seen.is_varied && is_set(seen)).count()
+        };
+        let some = count(outputs, &|seen| seen.outputs.iter().filter(|seen| **seen).count() > 1);
+        let all = count(fewer, &|seen| seen.outputs.iter().all(|seen| *seen));
+        2 * some > all
+    }
+
     /// The number of outputs whose rows alternate: row `i·k + o` is of output o.
     pub(super) fn alternating(&self) -> Option<usize> {
         self.outputs(true)
@@ -210,6 +222,23 @@ mod tests {
         };
         check(&|i, o| i * k + o, Some(4), None);
         check(&|i, o| o * n + i, None, Some(4));
+    }
+
+    #[test]
+    fn outputs_without_a_last_layer_leave_a_part_of_the_others() {
+        let (n, k) = (5, 4);
+        let mut part = Layouts::new(n * k);
+        for column in head(n * k, |i, o| i * k + o, n, k).into_iter().take(9) {
+            part.note(column.into_iter());
+        }
+        assert_eq!(part.alternating(), Some(2));
+        assert!(part.is_part(4, 2));
+        let mut two = Layouts::new(n * k);
+        for column in head(n * k, |i, o| i * 2 + o, 2 * n, 2) {
+            two.note(column.into_iter());
+        }
+        assert_eq!(two.alternating(), Some(2));
+        assert!(!two.is_part(4, 2));
     }
 
     #[test]

@@ -22,13 +22,15 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let confirming = products.alternating.map(|shown| shown.outputs);
     let alternating = columns.and_then(|c| c.alternating).or(confirming);
     let stacked = columns.and_then(|c| c.stacked).or(products.stacked.and_then(clear));
-    // A divisor of the outputs is what is left of them where one output has no last layer.
-    let is_confirmed = alternating.is_some_and(|k| outputs.is_multiple_of(k));
+    let is_confirmed = alternating == Some(outputs);
     let shown = stacked.or(columns.and_then(|c| c.alternating)).filter(|_| !is_confirmed);
     let remedy = match (reading.is_gram, reading.shape.len(), stacked) {
         (true, 2, Some(k)) => format!("give --axes kn --outputs {k} for rows output by output"),
         (true, ..) => "give the order of the axes, such as --axes kknn".to_owned(),
         (false, 2, Some(k)) => format!("give --axes kn,p --outputs {k} for rows output by output"),
+        (false, 2, None) if columns.is_some_and(|c| c.alternating.is_some()) => {
+            "give that number as --outputs".to_owned()
+        }
         _ => "give --axes knp, or the order that the array has".to_owned(),
     };
     let why = if let Some(k) = shown {

@@ -31,8 +31,7 @@ impl Kernel {
         match *shape {
             [rows, columns] if rows == columns => Self::matrix(rows, axes, known),
             [_, _] => Err(format!(
-                "has shape ({}), expected the n × n matrix JJᵀ (nk × nk for k outputs); without \
-                 --gram it is read as a Jacobian",
+                "has shape ({}), expected the n × n matrix JJᵀ; without --gram it is read as a Jacobian",
                 shape_words(shape)
             )),
             [a, b, c] if a == b && known.outputs().is_none_or(|outputs| outputs == c) && c > 1 => {

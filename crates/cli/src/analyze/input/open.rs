@@ -70,11 +70,14 @@ impl Input {
             are_outputs_known: known.outputs().is_some(),
         };
         if !reading.is_gram && known_disagrees(&known, &reading, blocks.is_some()) {
-            let text = format!(
-                "{}, but {} was given, and no order of the axes fits",
-                reading.words(),
-                known.sources()
-            );
+            let rows = samples * outputs;
+            let per_sample = known.samples().filter(|n| outputs == 1 && rows.is_multiple_of(*n));
+            let remedy = per_sample.map_or("no order of the axes fits".to_owned(), |n| {
+                let k = rows / n;
+                format!("these are {k} rows for each sample: give --outputs {k}, and --axes kn,p for rows \
+                     output by output")
+            });
+            let text = format!("{}, but {} was given; {remedy}", reading.words(), known.sources());
             return Err(Failure::input(path, text));
         }
         let path = path.clone();

@@ -16,6 +16,9 @@ use crate::words::{DIGITS, Interval, table};
 /// (claim 7).
 const SLIGHTLY_BEYOND: f64 = 1.3;
 
+/// So many times more rows than columns are worth a line, although a regression has them.
+const TALL: usize = 8;
+
 /// The whole answer.
 pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let mut text = String::new();
@@ -77,6 +80,12 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         (false, true) if k > 1 => "For cross-entropy give --loss cross-entropy and --logits.\n",
         _ => "",
     });
+    let is_tall = analysis.source.parameters.is_some_and(|p| n * k >= TALL * p);
+    if is_tall && !(reading.are_samples_known || reading.are_axes_given) {
+        text.push_str(
+            "There are many more rows than columns; if the rows are parameters, give --axes pn.\n",
+        );
+    }
 }
 
 /// The loss in words.

@@ -1,16 +1,16 @@
 //! What columns and rows of a Jacobian look like, noted while the columns stream by.
 
-use faer::MatRef;
-
 use super::layout::{Flattened, Layouts, mix};
 
 /// Most columns (times outputs) whose digests are kept, 16 bytes each.
 const MAX_DIGESTS: usize = 1 << 21;
 
+/// Columns that are noted together, so that their notes stay in the cache.
+const CHUNK: usize = 1 << 11;
+
 /// The collector of facts about columns of nk rows, sample by sample.
 #[derive(Debug)]
 pub(crate) struct ColumnFacts {
-    samples: usize,
     outputs: usize,
     columns: usize,
     residuals: Option<Vec<f64>>,
@@ -59,16 +59,73 @@ struct Row {
     last_nonzero: usize,
 }
 
-/// What is noted of a column of the block at hand.
-#[derive(Debug, Clone, Copy)]
+impl Row {
+    /// The number in the first column of all.
+    fn begin(&mut self, value: f64, column: usize) {
+        if column == 0 {
+            self.first = value;
+        }
+    }
+
+    fn add(&mut self, value: f64, column: usize) {
+        self.is_constant &= value.to_bits() == self.first.to_bits();
+        if value != 0.0 {
+            self.nonzero += 1;
+            self.last_nonzero = column;
+        }
+    }
+}
+
+/// What is noted of a column of the chunk at hand.
+#[derive(Debug, Clone, Copy, Default)]
 struct Column {
-    first: f64,
-    is_constant: bool,
+    /// The smallest and the largest number.
+    least: f64,
+    most: f64,
     nonzero: usize,
-    has_positive: bool,
-    has_negative: bool,
+    /// Numbers that are not 0, 1 or −1.
+    other: usize,
     dot: f64,
     square: f64,
+    rows: usize,
+}
+
+impl Column {
+    fn add(&mut self, value: f64, residual: f64) {
+        (self.least, self.most) = if self.rows == 0 {
+            (value, value)
+        } else {
+            (self.least.min(value), self.most.max(value))
+        };
+        self.rows += 1;
+        self.nonzero += usize::from(value != 0.0);
+        let magnitude = value.abs().to_bits();
+        self.other += usize::from(magnitude != 0 && magnitude != 1.0_f64.to_bits());
+        self.dot += value * residual;
+        self.square += value * value;
+    }
+
+    fn is_constant(&self) -> bool {
+        self.least.to_bits() == self.most.to_bits()
+    }
+}
+
+/// What is noted of the rows of one output in a column.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    digest: u64,
+    /// The bits of a number other than zero.
+    one: u64,
+    is_varied: bool,
+}
+
+impl Part {
+    fn add(&mut self, value: f64) {
+        let bits = if value == 0.0 { 0 } else { value.to_bits() };
+        self.digest = mix(self.digest, bits);
+        self.is_varied |= bits != 0 && self.one != 0 && bits != self.one;
+        self.one = if bits == 0 { self.one } else { bits };
+    }
 }
 
 impl ColumnFacts {
@@ -83,7 +140,6 @@ impl ColumnFacts {
         let rows = samples * outputs;
         let keeps = samples >= 3 && columns.saturating_mul(outputs) <= MAX_DIGESTS;
         Self {
-            samples,
             outputs,
             columns,
             residuals: residuals.map(<[f64]>::to_vec).filter(|r| r.len() == rows),
@@ -94,63 +150,73 @@ impl ColumnFacts {
         }
     }
 
-    /// Notes the columns from `first` on.
-    pub(crate) fn add(&mut self, block: MatRef<'_, f64>, first: usize) {
-        let (rows, width) = (block.nrows(), block.ncols());
-        let mut columns: Vec<Column> = (0..width)
-            .map(|column| Column {
-                first: block[(0, column)],
-                is_constant: true,
-                nonzero: 0,
-                has_positive: false,
-                has_negative: false,
-                dot: 0.0,
-                square: 0.0,
-            })
-            .collect();
-        let mut is_design = self.found.is_design;
-        for row in 0..rows {
-            let residual = self.residuals.as_ref().map_or(0.0, |residuals| residuals[row]);
-            let noted = &mut self.rows[row];
-            for (column, note) in columns.iter_mut().enumerate() {
-                let value = block[(row, column)];
-                if first + column == 0 {
-                    noted.first = value;
+    /// Notes the columns from `first` on, whose numbers come row by row, or column by column.
+    pub(crate) fn add(&mut self, values: &[f64], is_column_major: bool, first: usize) {
+        let rows = self.rows.len();
+        let width = values.len() / rows;
+        for start in (0..width).step_by(CHUNK) {
+            let end = (start + CHUNK).min(width);
+            let mut columns = vec![Column::default(); end - start];
+            let mut parts = vec![Part::default(); (end - start) * self.outputs];
+            for row in 0..rows {
+                let residual = self.residuals.as_ref().map_or(0.0, |residuals| residuals[row]);
+                let output = row % self.outputs * (end - start);
+                let parts = &mut parts[output..output + end - start];
+                let (step, from) = if is_column_major {
+                    (rows, start * rows + row)
+                } else {
+                    (1, row * width + start)
+                };
+                let line = values[from..].iter().step_by(step);
+                let noted = &mut self.rows[row];
+                noted.begin(values[if is_column_major { row } else { row * width }], first);
+                for (column, ((value, note), part)) in line.zip(&mut columns).zip(parts).enumerate()
+                {
+                    noted.add(*value, first + start + column);
+                    note.add(*value, residual);
+                    part.add(*value);
                 }
-                noted.is_constant &= value.to_bits() == noted.first.to_bits();
-                note.is_constant &= value.to_bits() == note.first.to_bits();
-                note.has_positive |= value > 0.0;
-                note.has_negative |= value < 0.0;
-                if value != 0.0 {
-                    noted.nonzero += 1;
-                    noted.last_nonzero = first + column;
-                    note.nonzero += 1;
-                    is_design &= value.abs().to_bits() == 1.0_f64.to_bits();
+            }
+            self.judge_all(&columns, &parts, first + start);
+            for (column, note) in columns.iter().enumerate() {
+                if note.nonzero > 1 && 2 * note.nonzero <= rows {
+                    let at = start + column;
+                    let place = |row: usize| {
+                        if is_column_major { at * rows + row } else { row * width + at }
+                    };
+                    self.layouts.note((0..rows).map(|row| values[place(row)]));
                 }
-                note.dot += value * residual;
-                note.square += value * value;
             }
         }
-        self.found.is_design = is_design;
+    }
+
+    fn judge_all(&mut self, columns: &[Column], parts: &[Part], first: usize) {
         for (column, note) in columns.iter().enumerate() {
             self.judge(note, first + column);
-            if note.nonzero > 1 && 2 * note.nonzero <= rows {
-                self.layouts.note((0..rows).map(|row| block[(row, column)]));
+        }
+        let Some(digests) = &mut self.digests else { return };
+        for (index, part) in parts.iter().enumerate() {
+            let (output, column) = (index / columns.len(), index % columns.len());
+            let place = (output * self.columns + first + column) as u64;
+            if part.one == 0 {
+                digests.push((0, place));
+            } else if part.is_varied {
+                digests.push((part.digest.max(1), place));
             }
         }
-        self.digest(block, first);
     }
 
     fn judge(&mut self, note: &Column, column: usize) {
         let (rows, found) = (self.rows.len(), &mut self.found);
         found.zero += usize::from(note.nonzero == 0);
-        found.constant += usize::from(note.is_constant && note.nonzero > 0 && rows > 1);
+        found.constant += usize::from(note.is_constant() && note.nonzero > 0 && rows > 1);
+        found.is_design &= note.other == 0;
         if 2 * note.nonzero >= rows && note.nonzero > 2 {
             found.dense += 1;
-            found.one_signed += usize::from(note.has_positive != note.has_negative);
+            found.one_signed += usize::from(note.least >= 0.0 || note.most <= 0.0);
         }
         if let Some(residuals) = &self.residuals
-            && !note.is_constant
+            && !note.is_constant()
         {
             let norm: f64 = residuals.iter().map(|r| r * r).sum();
             let cosine = note.dot.abs() / (norm.sqrt() * note.square.sqrt());
@@ -161,31 +227,9 @@ impl ColumnFacts {
         }
     }
 
-    /// Keeps a digest of each column of one output.
-    fn digest(&mut self, block: MatRef<'_, f64>, first: usize) {
-        let Some(digests) = &mut self.digests else { return };
-        let (outputs, columns) = (self.outputs, self.columns as u64);
-        for column in 0..block.ncols() {
-            for output in 0..outputs {
-                let values = || (0..self.samples).map(|i| block[(i * outputs + output, column)]);
-                let mut nonzero = values().filter(|value| *value != 0.0);
-                let place = output as u64 * columns + (first + column) as u64;
-                let Some(one) = nonzero.next() else {
-                    digests.push((0, place));
-                    continue;
-                };
-                if nonzero.any(|value| value.to_bits() != one.to_bits()) {
-                    let digest = values()
-                        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, value| mix(hash, value.to_bits()));
-                    digests.push((digest.max(1), place));
-                }
-            }
-        }
-    }
-
     /// What was seen.
     pub(crate) fn finish(self) -> ColumnSummary {
-        let Self { samples, outputs, columns, rows, layouts, digests, mut found, .. } = self;
+        let Self { outputs, columns, rows, layouts, digests, mut found, .. } = self;
         let constant = |row: &Row| row.is_constant && row.nonzero > 0;
         let count = rows.iter().filter(|row| constant(row)).count();
         found.has_constant_row = columns > 3 && count > 0 && count < rows.len();
@@ -205,7 +249,7 @@ impl ColumnFacts {
             if is_part { outputs } else { shown }
         });
         found.stacked = layouts.stacked();
-        found.flattened = digests.and_then(|d| Flattened::find(d, (samples, outputs, columns)));
+        found.flattened = digests.and_then(|d| Flattened::find(d, (outputs, columns)));
         found
     }
 }

@@ -135,7 +135,7 @@ impl Flattened {
     /// not.
     pub(super) fn find(
         mut digests: Vec<(u64, u64)>,
-        (_, outputs, columns): (usize, usize, usize),
+        (outputs, columns): (usize, usize),
     ) -> Option<Self> {
         let total = outputs * columns;
         digests.sort_unstable();
@@ -262,12 +262,12 @@ mod tests {
             [(by_parameter, Way::ByParameter), (whole, Way::Whole), (inner, Way::Inner)]
         {
             let digests: Vec<(u64, u64)> = columns.into_iter().zip(0..).collect();
-            let found = Flattened::find(digests.clone(), (5, 1, 16));
+            let found = Flattened::find(digests.clone(), (1, 16));
             assert_eq!(found, Some(Flattened { outputs: 2, way }));
             // Read as two outputs, only the whole array has equal columns in different outputs.
-            let found = Flattened::find(digests, (5, 2, 8));
+            let found = Flattened::find(digests, (2, 8));
             assert_eq!(found.is_none(), way == Way::Whole, "{way:?}");
         }
-        assert_eq!(Flattened::find(vec![(0, 0), (5, 1), (0, 2), (6, 3)], (5, 1, 4)), None);
+        assert_eq!(Flattened::find(vec![(0, 0), (5, 1), (0, 2), (6, 3)], (1, 4)), None);
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
         let ratio = significant(products.norm_ratio, 2);
         let (spread, norms) = (products.norm_spread, products.norm_ratio);
         let is_small = products.trace < SMALL;
-        let signs = products.signs.filter(|signs| signs.effective_rank >= 1.5);
+        let signs = products.signs.filter(|_| products.effective_rank >= 1.5);
         // Data with one dominant direction have such signs too, but a larger trace.
         if let Some(signs) = signs.filter(|s| s.are_exact && products.trace < BELOW_BIAS)
             && ((norms >= 8.0 && spread >= 0.6) || (norms >= 4.0 && products.relative_sum < 0.3))
@@ -44,10 +44,11 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
                 signs.rarer
             ));
         }
-        // Rows whose norms spread as the absolute values of residuals do. Without biases, so do the
-        // norms of inputs with two coordinates or one.
+        // Rows whose norms spread as the absolute values of residuals do. Without biases, those of
+        // inputs with two coordinates or one do as well, but such rows span few directions.
         let is_tiny = products.trace < TINY;
-        let is_spread = spread >= 0.7 && columns.is_some() || is_tiny || signs.is_some();
+        let is_broad = spread >= 0.55 && products.effective_rank >= 2.5 && columns.is_some();
+        let is_spread = is_broad || is_tiny || signs.is_some();
         (is_small && is_spread && norms >= 4.0 && spread >= 0.45).then(|| {
             let bias = if columns.is_some() {
                 ", and no column has one sign, as that of a bias of the output has"

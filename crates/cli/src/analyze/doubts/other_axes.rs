@@ -3,7 +3,7 @@
 use super::facts::{Doubt, Facts};
 
 /// A single sample with so many outputs is rather one output of so many samples.
-const MANY_OUTPUTS: usize = 11;
+const MANY_OUTPUTS: usize = 5;
 
 /// Products of different outputs are this small beside those of one output.
 const CLEAR: f64 = 0.05;

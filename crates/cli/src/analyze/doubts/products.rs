@@ -20,6 +20,8 @@ pub(crate) struct ProductFacts {
     pub(crate) norm_ratio: f64,
     /// The standard deviation of the logarithms of norms.
     pub(crate) norm_spread: f64,
+    /// `m²/Σ cos²` over m rows that are not zero: 1 if all are parallel, m if all are orthogonal.
+    pub(crate) effective_rank: f64,
     /// Rows that are not zero.
     pub(crate) nonzero_rows: usize,
     /// The norms of the rows up to a common factor.
@@ -63,8 +65,6 @@ pub(crate) struct Signs {
     pub(crate) are_exact: bool,
     /// Rows with the rarer sign.
     pub(crate) rarer: usize,
-    /// `m²/Σ cos²` over m rows: 1 if all are parallel, m if all are orthogonal.
-    pub(crate) effective_rank: f64,
 }
 
 impl ProductFacts {
@@ -95,7 +95,10 @@ impl ProductFacts {
             let product = norms[i] * norms[j];
             if product > 0.0 { products[(i.max(j), i.min(j))] / product } else { 0.0 }
         };
-        facts.signs = signs(&nonzero, &norms, cosine);
+        let compared: Vec<usize> =
+            nonzero.iter().copied().step_by(nonzero.len().div_ceil(MAX_ROWS).max(1)).collect();
+        facts.signs = signs(&compared, &norms, cosine);
+        facts.effective_rank = effective_rank(&compared, cosine);
         facts.repeats = repeats(&norms, cosine);
         if nonzero.len() == rows {
             facts.alternating = outputs_shown(rows, cosine, |k| move |i, a| i * k + a);
@@ -119,9 +122,7 @@ pub(super) fn spread(values: impl Iterator<Item = f64> + Clone) -> f64 {
 /// Rows of small norm must be as parallel to the others as the rest are: in data around zero a
 /// small row has no direction, while `r_i g_i` has that of `g_i` for the smallest residual.
 fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) -> Option<Signs> {
-    let part: Vec<usize> =
-        rows.iter().copied().step_by(rows.len().div_ceil(MAX_ROWS).max(1)).collect();
-    let (rows, count) = (&part[..], part.len());
+    let count = rows.len();
     if count < 6 {
         return None;
     }
@@ -138,7 +139,7 @@ fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) ->
         vector = next.into_iter().map(|v| v / norm).collect();
     }
     let sign = |a: usize| if vector[a] < 0.0 { -1.0 } else { 1.0 };
-    let (mut explained, mut plain, mut all, mut squares) = (0.0, 0.0, 0.0, 0.0);
+    let (mut explained, mut plain, mut all) = (0.0, 0.0, 0.0);
     for a in 0..count {
         for b in 0..a {
             let value = cosine(rows[a], rows[b]);
@@ -147,7 +148,6 @@ fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) ->
                 plain += value;
                 all += value.abs();
             }
-            squares += 2.0 * value * value;
         }
     }
     let pairs = (count * (count - 1) / 2) as f64;
@@ -166,11 +166,17 @@ fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) ->
     };
     let is_rank_one = explained >= 0.9 * all && plain <= 0.8 * all && all >= 0.1 * pairs;
     let is_even = mean(&small) >= 0.5 * mean(rows);
-    (is_rank_one && is_even && rarer >= 2 && 10 * rarer >= count).then(|| Signs {
-        are_exact: explained >= 0.98 * all,
-        rarer,
-        effective_rank: (count * count) as f64 / (count as f64 + squares),
-    })
+    (is_rank_one && is_even && rarer >= 2 && 10 * rarer >= count)
+        .then_some(Signs { are_exact: explained >= 0.98 * all, rarer })
+}
+
+/// `m²/Σ cos²` over the m given rows.
+fn effective_rank(rows: &[usize], cosine: impl Fn(usize, usize) -> f64) -> f64 {
+    let square = |i: &usize, j: &usize| cosine(*i, *j) * cosine(*i, *j);
+    let below = |at: usize| rows[..at].iter().map(|j| square(&rows[at], j)).sum::<f64>();
+    let squares: f64 = (0..rows.len()).map(below).sum();
+    let count = rows.len() as f64;
+    count * count / (count + 2.0 * squares)
 }
 
 /// The number of times that each row occurs, in groups of neighbours or in repetitions of the

@@ -129,7 +129,7 @@ pub(super) struct Columns {
     pub(super) values: Vec<f64>,
     /// Room for the numbers before they are put in order.
     scratch: Vec<f64>,
-    is_column_major: bool,
+    pub(super) is_column_major: bool,
 }
 
 impl Columns {

@@ -72,7 +72,7 @@ impl Stream<'_> {
                 sum.add(weighed.as_ref().map_or(read, Mat::as_ref))
                     .map_err(|error| failure(path, error, offset, outputs))?;
                 if let Some(facts) = &mut facts {
-                    facts.add(read, first);
+                    facts.add(&columns.values, columns.is_column_major, first);
                 }
                 first += count;
                 self.progress.advance((count * n * size) as u64);

@@ -128,6 +128,29 @@ fn axes_before_the_last_are_rows_in_both_orders() {
     }
 }
 
+#[test]
+fn a_range_of_any_axis_is_read_in_the_order_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let values: Vec<f64> = (0..24).map(f64::from).collect();
+    let text = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3, 4), }\n";
+    let size = u16::try_from(text.len()).unwrap().to_le_bytes();
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes = [b"\x93NUMPY\x01\x00", size.as_slice(), text.as_bytes(), &data].concat();
+    fs::write(&path, bytes).unwrap();
+    let mut array = ArrayFile::open(&path).unwrap().array(None, &[]).unwrap();
+    let mut read = |view, range| {
+        let mut found = Vec::new();
+        array.read_middle(view, range, &mut found).unwrap();
+        found
+    };
+    assert_eq!(read((1, 2, 12), 1..2), values[12..]);
+    assert_eq!(read((2, 3, 4), 1..2), [&values[4..8], &values[16..20]].concat());
+    assert_eq!(read((6, 4, 1), 2..3), [2.0, 6.0, 10.0, 14.0, 18.0, 22.0]);
+    assert_eq!(read((2, 3, 4), 0..3), values);
+    assert!(read((2, 3, 4), 1..1).is_empty());
+}
+
 /// An archive is looked for from behind: a file of ends that all name one long directory would have
 /// that read once for each.
 #[test]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use flatmin_arrays::{ArrayFile, NamedArray, npz_bytes};
 use serde_json::Value;
@@ -227,6 +228,31 @@ fn the_rest_of_the_columns_is_a_block() {
     let trace = |value: &Value| value["trace"].as_f64().unwrap();
     let sum: f64 = report["blocks"].as_array().unwrap().iter().map(trace).sum();
     assert!((sum / trace(&report) - 1.0).abs() < 1e-14);
+}
+
+#[test]
+fn the_cases_can_be_made_again() {
+    let mut numpy = Command::new("python3");
+    let has_numpy = numpy.args(["-c", "import numpy"]).output().is_ok_and(|o| o.status.success());
+    if !has_numpy {
+        assert!(std::env::var_os("CI").is_none(), "the cases need python3 with numpy");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/doubts/generate.py");
+    let mut command = Command::new("python3");
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(folder.path());
+    assert!(command.output().unwrap().status.success());
+    let made: Vec<Value> =
+        serde_json::from_slice(&fs::read(folder.path().join("cases.json")).unwrap()).unwrap();
+    let table = Cases::read().table;
+    assert_eq!(made.len(), table.len());
+    for (made, stored) in made.iter().zip(&table) {
+        assert_eq!((&made["name"], made.get("expect")), (&stored["name"], stored.get("expect")));
+        let threshold = |case: &Value| case.get("threshold").and_then(Value::as_f64);
+        let pair = threshold(made).zip(threshold(stored));
+        assert!(pair.is_none_or(|(a, b)| (a / b - 1.0).abs() < 1e-9), "{}", stored["name"]);
+    }
 }
 
 /// Larger arrays of situations that people met. Thresholds are those of `networks.threshold`; for

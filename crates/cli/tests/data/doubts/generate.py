@@ -1,6 +1,6 @@
 """Writes inputs.npz and cases.json: inputs that are wrong in some way, and right ones.
 
-    python generate.py
+    python generate.py [FOLDER]
 
 Each case is an array (or a list of arrays), arguments of `flatmin analyze`, and what must come: a
 kind of doubt, words of a refusal, or, for a right input, the largest stable learning rate by a dense
@@ -96,6 +96,13 @@ def wrong_inputs():
     wrong("loss_random_with_residuals", 30 * r[:, None] * random, "jacobian_of_the_loss",
           residuals=30 * r)
     wrong("loss_zero", np.zeros((6, 9)), "vanishing_jacobian")
+    parts = network(33, 16, [6, 40, 1], "relu")
+    r = np.sqrt(2e-3) * rng.normal(size=(16, 1))
+    wrong("loss_wide", of_loss(parts, r), "jacobian_of_the_loss")
+    parts = network(34, 16, [4, 10, 1], "tanh", bias=False)
+    wrong("loss_without_bias", of_loss(parts, r), "jacobian_of_the_loss")
+    wrong("loss_of_a_slow_run", 1e-2 * of_loss(parts, r), "vanishing_jacobian",
+          "--learning-rate", "0.01")
     parts, r = trained(32, 10, [4, 6, 3], 1e-2, "relu")
     wrong("loss_of_three_outputs", of_loss(parts, r), "refused: --residuals of shape (10 × 3)",
           residuals=r)
@@ -134,6 +141,8 @@ def wrong_inputs():
     wrong("axes_knp_with_samples", j.transpose(1, 0, 2), "refused: --axes knp", "--samples", "6")
     one = joined(network(52, 12, [3, 6, 1]))
     wrong("axes_k_equal_one", one.transpose(1, 0, 2), "axes_in_another_order")
+    wrong("axes_k_equal_one_random", rng.normal(size=(1, 7, 20)), "axes_in_another_order")
+    wrong("axes_npk_of_one", one.transpose(0, 2, 1), "axes_in_another_order")
     wrong("transposed_network", one[:, 0].T, "transposed")
     square = joined(network(53, 31, [3, 6, 1]))[:, 0]
     assert square.shape == (31, 31)
@@ -149,6 +158,13 @@ def wrong_inputs():
     wrong("rows_by_output", j.transpose(1, 0, 2).reshape(18, -1), "outputs_as_samples")
     wrong("rows_by_output_as_by_sample", j.transpose(1, 0, 2).reshape(18, -1),
           "axes_in_another_order", "--outputs", "3")
+    wrong("rows_by_sample_with_wrong_outputs", j.reshape(18, -1), "axes_in_another_order",
+          "--outputs", "6")
+    wrong("rows_by_sample_with_samples", j.reshape(18, -1), "refused: give --outputs 3", "--samples",
+          "6")
+    tiled = joined(network(65, 4, [3, 5, 1]))[:, 0]
+    wrong("rows_tiled", np.tile(tiled, (3, 1)), "repeated_rows")
+    wrong("rows_all_equal", np.tile(tiled[:1], (8, 1)), "repeated_rows")
     wrong("rows_repeated", np.repeat(joined(network(61, 6, [3, 5, 1]))[:, 0], 2, axis=0),
           "repeated_rows")
 
@@ -251,6 +267,14 @@ def right_inputs():
     x = np.c_[np.tile(np.eye(3), (4, 1)) * rng.normal(size=(12, 1)), rng.normal(size=(12, 1))]
     right("interactions", x, x)
     right("identity", np.eye(8), np.eye(8))
+    small = 0.1 * rng.normal(size=(20, 8))
+    right("regression_of_small_features", small, small)
+    x = (rng.normal(size=(12, 1)) * 2 @ rng.normal(size=(1, 30))) + rng.normal(size=(12, 30))
+    right("regression_wide_with_one_direction", x - x.mean(0), x - x.mean(0))
+    j = joined(network(140, 12, [2, 10, 1], "tanh", bias=False)) * 0.5
+    right("small_network_without_bias", j[:, 0], j)
+    j = joined(network(141, 10, [3, 40, 1], "relu")) / 40
+    right("mean_field", j[:, 0], j)
     # Other models.
     x = rng.normal(size=(10, 6))
     x = np.c_[2 * x * rng.normal(size=6), -2 * x * rng.normal(size=6)]
@@ -332,16 +356,17 @@ def right_inputs():
 
 
 def main():
+    folder = sys.argv[1] if len(sys.argv) > 1 else "."
     wrong_inputs()
     right_inputs()
-    np.savez_compressed("inputs.npz", **{f"a{i}": a for i, a in enumerate(ARRAYS.values())})
+    np.savez_compressed(f"{folder}/inputs.npz", **{f"a{i}": a for i, a in enumerate(ARRAYS.values())})
     place = {name: f"a{i}" for i, name in enumerate(ARRAYS)}
     for case in CASES:
         case["array"] = place[case["array"]]
         for key in ("beside", "layers"):
             if key in case:
                 case[key] = {name: place[value] for name, value in case[key].items()}
-    with open("cases.json", "w") as file:
+    with open(f"{folder}/cases.json", "w") as file:
         file.write("[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in CASES) + "\n]\n")
     counts = [sum(("expect" in case) == kind for case in CASES) for kind in (True, False)]
     print(f"{counts[0]} wrong and {counts[1]} right inputs, numpy {np.__version__}", file=sys.stderr)

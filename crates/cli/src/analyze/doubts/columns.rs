@@ -31,7 +31,7 @@ pub(crate) struct ColumnSummary {
     pub(crate) dense: usize,
     /// Those of them whose numbers have one sign.
     pub(crate) one_signed: usize,
-    /// True if every entry is −1, 0 or 1.
+    /// True if every entry is a whole number, as in a design of experiments.
     pub(crate) is_design: bool,
     /// True if a row other than zero is one number in every column, and not all rows are.
     pub(crate) has_constant_row: bool,
@@ -83,8 +83,8 @@ struct Column {
     least: f64,
     most: f64,
     nonzero: usize,
-    /// Numbers that are not 0, 1 or −1.
-    other: usize,
+    /// Numbers that are not whole.
+    fractions: usize,
     dot: f64,
     square: f64,
     rows: usize,
@@ -99,8 +99,7 @@ impl Column {
         };
         self.rows += 1;
         self.nonzero += usize::from(value != 0.0);
-        let magnitude = value.abs().to_bits();
-        self.other += usize::from(magnitude != 0 && magnitude != 1.0_f64.to_bits());
+        self.fractions += usize::from(value.fract() != 0.0);
         self.dot += value * residual;
         self.square += value * value;
     }
@@ -210,7 +209,7 @@ impl ColumnFacts {
         let (rows, found) = (self.rows.len(), &mut self.found);
         found.zero += usize::from(note.nonzero == 0);
         found.constant += usize::from(note.is_constant() && note.nonzero > 0 && rows > 1);
-        found.is_design &= note.other == 0;
+        found.is_design &= note.fractions == 0;
         if 2 * note.nonzero >= rows && note.nonzero > 2 {
             found.dense += 1;
             found.one_signed += usize::from(note.least >= 0.0 || note.most <= 0.0);

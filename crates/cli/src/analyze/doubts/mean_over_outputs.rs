@@ -6,7 +6,7 @@ use super::facts::{Doubt, Facts};
 use super::products::Cosines;
 
 /// Products of different outputs as large as this are those of samples.
-const LARGE: f64 = 0.2;
+const LARGE: f64 = 0.25;
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let reading = &facts.evidence.reading;

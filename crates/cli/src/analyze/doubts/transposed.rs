@@ -5,7 +5,8 @@ use super::facts::{Doubt, Facts};
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;
     let (reading, columns) = (&evidence.reading, evidence.columns.as_ref()?);
-    if !columns.has_constant_row || columns.constant > 0 {
+    // Whole numbers are data, such as answers to questions, and some answer alike.
+    if !columns.has_constant_row || columns.constant > 0 || columns.is_design {
         return None;
     }
     let remedy = match reading.shape.len() {

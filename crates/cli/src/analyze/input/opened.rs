@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use flatmin_arrays::{Array, ArrayFile, Order};
+use flatmin_arrays::{Array, ArrayFile, Order, Reason};
 
 use super::kernel::Kernel;
 use super::known::Known;
@@ -34,7 +34,17 @@ impl Opened {
     ) -> Result<Self, Failure> {
         let path = &arguments.file;
         let usual: &[&str] = if arguments.gram { &["gram", "jacobian"] } else { &["jacobian"] };
-        let array = ArrayFile::open(path)?.array(arguments.array.as_deref(), usual)?;
+        let array = ArrayFile::open(path)?.array(arguments.array.as_deref(), usual);
+        let array = array.map_err(|error| match error.reason {
+            Reason::Ambiguous { .. } if !arguments.gram => {
+                let reason = error.reason;
+                Failure::input(
+                    path,
+                    format!("{reason}; give --array NAME, or --sum-arrays to sum them"),
+                )
+            }
+            _ => error.into(),
+        })?;
         let shape = array.shape().to_vec();
         let failed = |reason: String| Failure::input(path, reason);
         if shape.contains(&0) || shape.is_empty() {

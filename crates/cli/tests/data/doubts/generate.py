@@ -266,6 +266,14 @@ def right_inputs():
     right("analysis_of_covariance", x, x)
     x = np.c_[np.tile(np.eye(3), (4, 1)) * rng.normal(size=(12, 1)), rng.normal(size=(12, 1))]
     right("interactions", x, x)
+    x = rng.integers(0, 2, size=(40, 5)).astype(float)
+    x[3] = 1
+    right("binary_features", x, x)
+    x = rng.integers(1, 6, size=(30, 5)).astype(float)
+    x[3] = 4
+    right("answers_to_questions", x, x)
+    x = np.array([[a, b] for a in (1.0, 2, 3) for b in (1.0, 2)])
+    right("factorial_design_twice", np.tile(x, (2, 1)), np.tile(x, (2, 1)))
     right("identity", np.eye(8), np.eye(8))
     small = 0.1 * rng.normal(size=(20, 8))
     right("regression_of_small_features", small, small)

@@ -16,6 +16,8 @@ pub(crate) struct ColumnFacts {
     residuals: Option<Vec<f64>>,
     rows: Vec<Row>,
     layouts: Layouts,
+    /// The layouts of the rows in the order of the file, if that is output by output.
+    stored_layouts: Option<Layouts>,
     digests: Option<Vec<(u64, u64)>>,
     found: ColumnSummary,
 }
@@ -35,6 +37,9 @@ pub(crate) struct ColumnSummary {
     pub(crate) is_design: bool,
     /// True if a row other than zero is one number in every column, and not all rows are.
     pub(crate) has_constant_row: bool,
+    /// The outputs that rows show as the biases of k outputs do: one number in the columns of its
+    /// output, and zero elsewhere.
+    pub(crate) biases: Option<Biases>,
     /// True if every sample has at least two rows, and these have numbers in one and the same
     /// column only.
     pub(crate) has_rows_of_one_column: bool,
@@ -46,8 +51,20 @@ pub(crate) struct ColumnSummary {
     pub(crate) alternating: Option<usize>,
     /// The number of outputs whose rows follow each other, as the parameters of a last layer show.
     pub(crate) stacked: Option<usize>,
+    /// The number of outputs whose rows alternate in the file, where these are read output by
+    /// output.
+    pub(crate) alternating_in_file: Option<usize>,
     /// Outputs that were flattened into the columns.
     pub(crate) flattened: Option<Flattened>,
+}
+
+/// Rows that look like the biases of several outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Biases {
+    /// The number k of outputs.
+    pub(crate) outputs: usize,
+    /// True if the columns are sample by sample, false if they are output by output.
+    pub(crate) is_by_sample: bool,
 }
 
 /// What is noted of a row.
@@ -56,7 +73,12 @@ struct Row {
     first: f64,
     is_constant: bool,
     nonzero: usize,
+    first_nonzero: usize,
     last_nonzero: usize,
+    /// The number that all nonzero entries are, and their distance, while these are regular.
+    one: f64,
+    step: usize,
+    is_regular: bool,
 }
 
 impl Row {
@@ -70,9 +92,45 @@ impl Row {
     fn add(&mut self, value: f64, column: usize) {
         self.is_constant &= value.to_bits() == self.first.to_bits();
         if value != 0.0 {
+            if self.is_regular {
+                let step = column - self.last_nonzero;
+                match self.nonzero {
+                    0 => (self.first_nonzero, self.one) = (column, value),
+                    1 => self.step = step,
+                    _ => self.is_regular = step == self.step,
+                }
+                self.is_regular &= value.to_bits() == self.one.to_bits();
+            }
             self.nonzero += 1;
             self.last_nonzero = column;
         }
+    }
+
+    /// The output of which the row is the bias, if `columns` are those of so many outputs.
+    fn bias(&self, columns: usize, of: Biases) -> Option<usize> {
+        let samples = columns / of.outputs;
+        let (step, unit) = if of.is_by_sample { (of.outputs, 1) } else { (1, samples) };
+        let fits = self.is_regular
+            && self.nonzero == samples
+            && self.step == step
+            && self.first_nonzero.is_multiple_of(unit);
+        fits.then(|| self.first_nonzero / unit).filter(|output| *output < of.outputs)
+    }
+}
+
+impl Biases {
+    /// Finds the rows of the biases of all outputs, with at least three samples each.
+    fn find(rows: &[Row], columns: usize) -> Option<Self> {
+        let ways = (2..=columns / 3)
+            .filter(|k| columns.is_multiple_of(*k))
+            .flat_map(|outputs| [true, false].map(|is_by_sample| Self { outputs, is_by_sample }));
+        ways.into_iter().find(|of| {
+            // Biases of one layer share one number.
+            let found = rows.iter().filter_map(|row| Some((row.bias(columns, *of)?, row.one)));
+            let mut seen = vec![None; of.outputs];
+            found.for_each(|(output, one)| seen[output] = Some(one.to_bits()));
+            seen.iter().all(|one| one.is_some() && *one == seen[0])
+        })
     }
 }
 
@@ -135,7 +193,16 @@ impl ColumnFacts {
         columns: usize,
         residuals: Option<&[f64]>,
     ) -> Self {
-        let row = Row { first: 0.0, is_constant: true, nonzero: 0, last_nonzero: 0 };
+        let row = Row {
+            first: 0.0,
+            is_constant: true,
+            nonzero: 0,
+            first_nonzero: 0,
+            last_nonzero: 0,
+            one: 0.0,
+            step: 0,
+            is_regular: true,
+        };
         let rows = samples * outputs;
         let keeps = samples >= 3 && columns.saturating_mul(outputs) <= MAX_DIGESTS;
         Self {
@@ -144,9 +211,16 @@ impl ColumnFacts {
             residuals: residuals.map(<[f64]>::to_vec).filter(|r| r.len() == rows),
             rows: vec![row; rows],
             layouts: Layouts::new(rows),
+            stored_layouts: None,
             digests: keeps.then(Vec::new),
             found: ColumnSummary { is_design: true, ..ColumnSummary::default() },
         }
+    }
+
+    /// Says that the file has the rows output by output, to notice if it has not.
+    pub(crate) fn output_by_output(mut self) -> Self {
+        self.stored_layouts = (self.outputs > 1).then(|| Layouts::new(self.rows.len()));
+        self
     }
 
     /// Notes the columns from `first` on, whose numbers come row by row, or column by column.
@@ -184,6 +258,11 @@ impl ColumnFacts {
                         if is_column_major { at * rows + row } else { row * width + at }
                     };
                     self.layouts.note((0..rows).map(|row| values[place(row)]));
+                    if let Some(stored) = &mut self.stored_layouts {
+                        let (k, n) = (self.outputs, rows / self.outputs);
+                        let by_output = (0..rows).map(|row| row % n * k + row / n);
+                        stored.note(by_output.map(|row| values[place(row)]));
+                    }
                 }
             }
         }
@@ -228,10 +307,11 @@ impl ColumnFacts {
 
     /// What was seen.
     pub(crate) fn finish(self) -> ColumnSummary {
-        let Self { outputs, columns, rows, layouts, digests, mut found, .. } = self;
+        let Self { outputs, columns, rows, layouts, stored_layouts, digests, mut found, .. } = self;
         let constant = |row: &Row| row.is_constant && row.nonzero > 0;
         let count = rows.iter().filter(|row| constant(row)).count();
         found.has_constant_row = columns > 3 && count > 0 && count < rows.len();
+        found.biases = Biases::find(&rows, columns);
         let of_sample = || rows.chunks(outputs);
         if outputs > 1 {
             let one = |rows: &[Row]| rows.iter().filter(|row| row.nonzero > 0).count() == 1;
@@ -248,6 +328,7 @@ impl ColumnFacts {
             if is_part { outputs } else { shown }
         });
         found.stacked = layouts.stacked();
+        found.alternating_in_file = stored_layouts.and_then(|layouts| layouts.alternating());
         found.flattened = digests.and_then(|d| Flattened::find(d, (outputs, columns)));
         found
     }
@@ -256,4 +337,75 @@ impl ColumnFacts {
 /// True if the numbers are not all the same.
 fn is_varied(values: &[f64]) -> bool {
     values.iter().any(|value| value.to_bits() != values[0].to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Biases, ColumnFacts, ColumnSummary};
+
+    /// The Jacobian of a linear network of k outputs with two inputs and biases `one`, row by row:
+    /// sample by sample, or output by output.
+    fn linear(n: usize, k: usize, by_sample: bool, one: f64) -> Vec<Vec<f64>> {
+        let input =
+            |i: usize, j: usize| if j == 2 { one } else { ((i * 7 + j * 3) % 11) as f64 / 7.0 };
+        let row = |i: usize, o: usize| {
+            (0..3 * k).map(|c| if c / 3 == o { input(i, c % 3) } else { 0.0 }).collect()
+        };
+        let at = |r: usize| if by_sample { (r / k, r % k) } else { (r % n, r / n) };
+        (0..n * k).map(at).map(|(i, o)| row(i, o)).collect()
+    }
+
+    fn transposed(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        (0..matrix[0].len()).map(|c| matrix.iter().map(|row| row[c]).collect()).collect()
+    }
+
+    /// Notes the columns in chunks of four.
+    fn summary(matrix: &[Vec<f64>], outputs: usize, is_by_output: bool) -> ColumnSummary {
+        let (rows, columns) = (matrix.len(), matrix[0].len());
+        let mut facts = ColumnFacts::new(rows / outputs, outputs, columns, None);
+        if is_by_output {
+            facts = facts.output_by_output();
+        }
+        for first in (0..columns).step_by(4) {
+            let last = (first + 4).min(columns);
+            let values: Vec<f64> =
+                matrix.iter().flat_map(|row| row[first..last].to_vec()).collect();
+            facts.add(&values, false, first);
+        }
+        facts.finish()
+    }
+
+    #[test]
+    fn biases_of_several_outputs_show_a_transposed_matrix() {
+        for (n, k, is_by_sample) in [(5, 3, true), (5, 3, false), (4, 4, true), (6, 2, false)] {
+            let matrix = linear(n, k, is_by_sample, 1.0);
+            let found = summary(&transposed(&matrix), 1, false);
+            assert_eq!(found.biases, Some(Biases { outputs: k, is_by_sample }));
+            assert_eq!(summary(&matrix, 1, false).biases, None);
+        }
+        // One of the biases is missing, or is another number.
+        let mut matrix = linear(5, 3, true, 1.0);
+        for row in &mut matrix {
+            row[5] *= 2.0;
+        }
+        assert_eq!(summary(&transposed(&matrix), 1, false).biases, None);
+        for row in &mut matrix {
+            row[5] = 0.0;
+        }
+        assert_eq!(summary(&transposed(&matrix), 1, false).biases, None);
+    }
+
+    #[test]
+    fn rows_sample_by_sample_are_noticed_where_they_are_read_output_by_output() {
+        let (n, k) = (5, 3);
+        // The reader puts row o·n + i of the file at i·k + o.
+        let read = |file: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            (0..n * k).map(|row| file[row % k * n + row / k].clone()).collect()
+        };
+        let (right, wrong) = (linear(n, k, false, 1.0), linear(n, k, true, 1.0));
+        let right = summary(&read(&right), k, true);
+        assert_eq!((right.alternating, right.alternating_in_file), (Some(k), None));
+        let wrong = summary(&read(&wrong), k, true);
+        assert_eq!((wrong.alternating, wrong.alternating_in_file), (None, Some(k)));
+    }
 }

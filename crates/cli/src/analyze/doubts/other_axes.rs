@@ -23,6 +23,13 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let alternating = columns.and_then(|c| c.alternating).or(confirming);
     let stacked = columns.and_then(|c| c.stacked).or(products.stacked.and_then(clear));
     let is_confirmed = alternating == Some(outputs);
+    if let Some(k) = columns.and_then(|c| c.alternating_in_file).filter(|_| !is_confirmed) {
+        let text = format!(
+            "rows that are read output by output look like {k} outputs sample by sample: rows \
+             {k} apart share parameters that others do not have; give --axes nk,p --outputs {k}"
+        );
+        return Some(Doubt { kind: "axes_in_another_order", text });
+    }
     let shown = stacked.or(columns.and_then(|c| c.alternating)).filter(|_| !is_confirmed);
     let remedy = match (reading.is_gram, reading.shape.len(), stacked) {
         (true, 2, Some(k)) => format!("give --axes kn --outputs {k} for rows output by output"),

@@ -164,6 +164,9 @@ impl Input {
         let size = (self.rows() * self.source.number_size()) as u64;
         let progress = Progress::bytes(&label, (columns + twice) as u64 * size);
         let mut facts = ColumnFacts::new(self.samples, self.outputs, columns, residuals);
+        if matches!(self.reading.axes.as_deref(), Some("kn,p" | "p,kn")) {
+            facts = facts.output_by_output();
+        }
         let mut total = self.sum(parallelism)?;
         let mut sums: Vec<Option<GramSum>> = names.iter().map(|_| None).collect();
         let mut sharpness = vec![None; names.len()];

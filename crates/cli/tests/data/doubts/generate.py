@@ -158,6 +158,10 @@ def wrong_inputs():
     wrong("rows_by_output", j.transpose(1, 0, 2).reshape(18, -1), "outputs_as_samples")
     wrong("rows_by_output_as_by_sample", j.transpose(1, 0, 2).reshape(18, -1),
           "axes_in_another_order", "--outputs", "3")
+    wrong("rows_by_sample_as_by_output", j.reshape(18, -1), "axes_in_another_order", "--axes",
+          "kn,p", "--outputs", "3")
+    wrong("rows_by_sample_transposed", j.reshape(18, -1).T, "transposed")
+    wrong("rows_by_output_transposed", j.transpose(1, 0, 2).reshape(18, -1).T, "transposed")
     wrong("rows_by_sample_with_wrong_outputs", j.reshape(18, -1), "axes_in_another_order",
           "--outputs", "6")
     wrong("rows_by_sample_with_samples", j.reshape(18, -1), "refused: give --outputs 3", "--samples",

@@ -128,11 +128,12 @@ pub(crate) enum Way {
 }
 
 impl Flattened {
-    /// Finds columns that are equal k times, with as many zero columns as the last layer of k
-    /// outputs has, among `digests` of the columns of each output and their places.
+    /// Finds columns that are equal k times, with zero columns where the last layer of k outputs
+    /// has them, among `digests` of the columns of each output and their places.
     ///
     /// Equal columns of different outputs are what a right reading has; those of one output are
-    /// not.
+    /// not. Equal columns alone are not enough: words that occur in the same samples have them too,
+    /// and words that do not occur leave zero columns elsewhere.
     pub(super) fn find(
         mut digests: Vec<(u64, u64)>,
         (outputs, columns): (usize, usize),
@@ -140,19 +141,20 @@ impl Flattened {
         let total = outputs * columns;
         digests.sort_unstable();
         let zero = digests.iter().take_while(|(digest, _)| *digest == 0).count();
+        let (zeros, others) = digests.split_at(zero);
         let mut sets: BTreeMap<usize, Vec<Vec<u64>>> = BTreeMap::new();
-        for group in digests[zero..].chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+        for group in others.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
             let places: Vec<u64> = group.iter().map(|(_, place)| *place).collect();
             sets.entry(places.len()).or_default().push(places);
         }
         let (count, sets) = sets.into_iter().max_by_key(|(_, sets)| sets.len())?;
-        // The weights of a last layer, δ_ab h_j, are zero for all but one in k pairs of outputs.
-        if !total.is_multiple_of(count) || zero < count * (count - 1) * sets.len() {
+        if !total.is_multiple_of(count) {
             return None;
         }
         let regular =
             |places: &Vec<u64>| places.windows(3).all(|of| of[1] - of[0] == of[2] - of[1]);
-        if !sets.iter().all(regular) {
+        let step = sets[0][1] - sets[0][0];
+        if !sets.iter().all(|places| regular(places) && is_last_layer(places, zeros, total)) {
             return None;
         }
         if outputs > 1 {
@@ -164,7 +166,6 @@ impl Flattened {
                 return None;
             }
         }
-        let step = sets[0][1] - sets[0][0];
         let mut first: Vec<u64> = sets.iter().map(|places| places[0]).collect();
         first.sort_unstable();
         let closest = first.windows(2).map(|pair| pair[1] - pair[0]).min();
@@ -177,6 +178,25 @@ impl Flattened {
         };
         Some(Self { outputs: count, way })
     }
+}
+
+/// True if `zeros` has the places at which the weights of a last layer, `δ_ab h_j`, are zero where
+/// its equal columns are at `places`.
+///
+/// The derivative of output a in the weight to output b is at `first + a·S + b·T`. The equal
+/// columns have a = b, so that their distance is S + T; the others are zero. S is the length of the
+/// array of one output, or of the weights of one, or 1, and T is 1 for weights that are stored
+/// input by input.
+fn is_last_layer(places: &[u64], zeros: &[(u64, u64)], total: usize) -> bool {
+    let k = places.len() as u64;
+    let (first, step) = (places[0], places[1] - places[0]);
+    let is_zero = |place: u64| zeros.binary_search(&(0, place)).is_ok();
+    let fits = |s: u64| {
+        let pairs = || (0..k).flat_map(|a| (0..k).map(move |b| (a, b)));
+        s < step && pairs().all(|(a, b)| a == b || is_zero(first + a * s + b * (step - s)))
+    };
+    let by_parameter = step - step / (k + 1);
+    [total as u64 / k, by_parameter, step - 1, 1].into_iter().any(fits)
 }
 
 /// One step of a digest of 64 bits.
@@ -269,5 +289,30 @@ mod tests {
             assert_eq!(found.is_none(), way == Way::Whole, "{way:?}");
         }
         assert_eq!(Flattened::find(vec![(0, 0), (5, 1), (0, 2), (6, 3)], (1, 4)), None);
+    }
+
+    #[test]
+    fn equal_columns_of_words_that_occur_together_are_no_flattened_outputs() {
+        // Five words with an embedding of two: two of them occur in the same samples, and
+        // some in none.
+        for words in [[1_u64, 0, 2, 3, 1], [0, 1, 2, 1, 0], [0, 0, 0, 1, 1], [1, 2, 0, 0, 1]] {
+            let columns = words.iter().flat_map(|word| [word * 10, word * 11]);
+            let digests: Vec<(u64, u64)> = columns.zip(0..).collect();
+            assert_eq!(Flattened::find(digests, (1, 10)), None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn weights_stored_input_by_input_are_a_last_layer_too() {
+        // Two outputs, a hidden column of each, h₀ h₁; the weight of feature j to output b is at
+        // 2j + b.
+        let whole = [1, 20, 0, 21, 0, 2, 0, 20, 0, 21];
+        let by_parameter = [1, 2, 20, 0, 21, 0, 0, 20, 0, 21];
+        let inner = [1, 2, 20, 0, 0, 20, 21, 0, 0, 21];
+        for columns in [whole, by_parameter, inner] {
+            let digests: Vec<(u64, u64)> = columns.into_iter().zip(0..).collect();
+            let found = Flattened::find(digests, (1, 10));
+            assert_eq!(found.map(|found| found.outputs), Some(2), "{columns:?}");
+        }
     }
 }

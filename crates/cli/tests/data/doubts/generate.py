@@ -297,6 +297,12 @@ def right_inputs():
         for word in sentence:
             e[i, word] += rng.normal(size=2)
     right("embedding", e.reshape(10, 24), e.reshape(10, 24))
+    # Two words occur in the same samples, and three in none.
+    own = np.random.default_rng(137)
+    e = own.normal(size=(10, 12, 2)) * (own.uniform(size=(10, 12, 1)) < 0.5)
+    e[:, 9] = e[:, 2]
+    e[:, [3, 6, 11]] = 0
+    right("embedding_of_words_that_occur_together", e.reshape(10, 24), e.reshape(10, 24))
     signal, kernel = rng.normal(size=(8, 12)), rng.normal(size=(2, 3))
     windows = np.stack([signal[:, s : s + 10] for s in range(3)], axis=2)
     z = np.einsum("nts,cs->nct", windows, kernel)

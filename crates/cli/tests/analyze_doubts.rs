@@ -214,6 +214,38 @@ fn layers_of_an_archive_become_blocks() {
     assert!((trace(&blocks[2]) - 3.0).abs() < 1e-14);
 }
 
+/// Writes an archive of arrays of ones with three rows.
+fn archive_of_ones(cases: &Cases, arrays: &[(&str, &str, usize)]) -> String {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, element, columns) in arrays {
+        let shape =
+            format!("{{'descr': '{element}', 'fortran_order': False, 'shape': (3, {columns}), }}");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(118_u16.to_le_bytes());
+        bytes.extend(format!("{shape:117}\n").into_bytes());
+        for _ in 0..3 * columns {
+            match *element {
+                "<f4" => bytes.extend(1_f32.to_le_bytes()),
+                _ => bytes.extend(1_f64.to_le_bytes()),
+            }
+        }
+        writer.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    let path = cases.path("ones.npz");
+    fs::write(&path, writer.finish().unwrap().into_inner()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_types_of_all_arrays_of_a_sum_are_named() {
+    let cases = Cases::read();
+    let path = archive_of_ones(&cases, &[("a", "<f8", 2), ("b", "<f4", 3), ("c", "<f8", 1)]);
+    let output = flatmin(&["analyze", &path, "--sum-arrays"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().next().unwrap().ends_with(", float64 and float32"), "{text}");
+}
+
 #[test]
 fn the_rest_of_the_columns_is_a_block() {
     let cases = Cases::read();

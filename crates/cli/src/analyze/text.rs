@@ -123,7 +123,7 @@ fn number_words(analysis: &Analysis) -> String {
     let usual = ["np", "nkp", "nk,p", "nk"];
     let axes = reading.axes.as_deref().filter(|axes| !usual.contains(axes));
     let axes = axes.map_or(String::new(), |axes| format!(", axes {axes}"));
-    match analysis.source.element {
+    match analysis.source.element.as_str() {
         "float64" => format!("{axes}\n"),
         element => format!(", {element}{axes}\n"),
     }

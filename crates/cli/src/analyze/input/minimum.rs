@@ -22,8 +22,8 @@ pub(crate) struct FileMinimum {
     pub(crate) residuals: Option<Residuals>,
     /// What was seen of the input.
     pub(crate) evidence: Evidence,
-    /// The type of the numbers.
-    pub(crate) element: &'static str,
+    /// The types of the numbers, each once.
+    pub(crate) element: String,
     /// True if the numbers were formed in a lower precision than the interval is computed in.
     pub(crate) is_rounded: bool,
 }

@@ -104,6 +104,17 @@ impl Input {
         self.samples * self.outputs
     }
 
+    /// The types of the numbers, each once: the arrays of an archive may differ.
+    fn elements(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for stored in &self.source.stored {
+            if !names.contains(&stored.element.name()) {
+                names.push(stored.element.name());
+            }
+        }
+        names.join(" and ")
+    }
+
     fn sum(&self, parallelism: Parallelism) -> Result<GramSum, Failure> {
         GramSum::with_outputs(self.samples, self.outputs, parallelism)
             .map_err(Failure::at(&self.path))
@@ -142,7 +153,7 @@ impl Input {
             blocks: None,
             residuals: None,
             evidence,
-            element: element.name(),
+            element: element.name().to_owned(),
             is_rounded: rounding.is_some(),
         })
     }
@@ -154,7 +165,7 @@ impl Input {
     ) -> Result<FileMinimum, Failure> {
         let failed = Failure::at(&self.path);
         let columns = self.source.columns();
-        let element = self.source.stored[0].element.name();
+        let element = self.elements();
         let blocks = self.blocks.take();
         let block_facts = blocks.as_ref().map(|b| BlockFacts::new(b, columns)).unwrap_or_default();
         let (names, ranges) = block_ranges(blocks.as_ref(), columns);

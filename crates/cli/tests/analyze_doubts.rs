@@ -247,6 +247,18 @@ fn the_types_of_all_arrays_of_a_sum_are_named() {
 }
 
 #[test]
+fn the_whole_jacobian_beside_its_layers_is_not_counted_twice() {
+    let cases = Cases::read();
+    let path = archive_of_ones(&cases, &[("a", "<f8", 2), ("b", "<f8", 3), ("jacobian", "<f8", 5)]);
+    let answer = run(&["analyze".to_owned(), path, "--sum-arrays".to_owned()], &[]);
+    assert_eq!(answer.code, 3);
+    assert!(answer.error.contains("would count each parameter twice"), "{}", answer.error);
+    // A layer of that name with another size is a layer.
+    let path = archive_of_ones(&cases, &[("a", "<f8", 2), ("b", "<f8", 3), ("jacobian", "<f8", 4)]);
+    assert_eq!(run(&["analyze".to_owned(), path, "--sum-arrays".to_owned()], &JSON).code, 0);
+}
+
+#[test]
 fn the_rest_of_the_columns_is_a_block() {
     let cases = Cases::read();
     let case = cases.table.iter().find(|case| case["name"] == "blocks_with_rest").unwrap();

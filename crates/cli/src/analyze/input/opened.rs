@@ -250,6 +250,17 @@ fn common_rows(
             ));
         }
     }
+    let size = |shape: &[usize]| shape.iter().product::<usize>();
+    let total: usize = shapes.iter().map(|shape| size(shape)).sum();
+    let whole = names.iter().position(|name| name == "jacobian");
+    if let Some(whole) = whole.filter(|at| 2 * size(shapes[*at]) == total) {
+        return Err(format!(
+            "array \"jacobian\" has as many columns as all other arrays, so that the sum would count \
+             each parameter twice; it has shape ({}): leave out --sum-arrays to read it alone, or leave \
+             it out of the archive",
+            shape_words(shapes[whole])
+        ));
+    }
     let samples = shapes[0][0];
     let second = shapes[0].get(1).copied().unwrap_or(1);
     let same = shapes.iter().all(|shape| shape.len() > 2 && shape[1] == second);

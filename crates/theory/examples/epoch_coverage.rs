@@ -10,7 +10,7 @@
 use std::error::Error;
 
 use flatmin_linalg::{Parallelism, RowMatrix, stream};
-use flatmin_theory::{Batch, EpochOptions, Minimum, Optimizer, Sampling, epoch_edge};
+use flatmin_theory::{Batch, EpochOptions, ExactEdges, Minimum, Optimizer, Sampling, epoch_edge};
 use rand::RngExt as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let exact = edge(EpochOptions::default())?.estimate;
         let found = edge(EpochOptions {
             seed: index as u64,
-            is_exact_allowed: false,
+            exact: ExactEdges::Never,
             parallelism: Parallelism::Rayon,
             ..EpochOptions::default()
         })?;

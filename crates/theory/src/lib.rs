@@ -68,7 +68,7 @@ pub use dynamics::{
     LyapunovOptions, ReplicaMean, SecondMoments, SimulationOptions, Snapshot, Start,
     almost_sure_edge, lyapunov_exponent, simulate, simulate_at,
 };
-pub use epochs::{EpochEdge, EpochOptions, epoch_edge};
+pub use epochs::{EpochEdge, EpochOptions, ExactEdges, epoch_edge};
 pub use error::{BatchError, LossError, MinimumError, SimulationError, ThresholdError};
 pub use loss::OutputHessians;
 pub use minimum::{Gram, GramSum, Minimum, ResidualGradients, ToMinimum};

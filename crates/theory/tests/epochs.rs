@@ -4,7 +4,7 @@
 
 use flatmin_linalg::{RowMatrix, stream};
 use flatmin_theory::{
-    Batch, EpochEdge, EpochOptions, Minimum, Optimizer, Sampling, epoch_edge, threshold,
+    Batch, EpochEdge, EpochOptions, ExactEdges, Minimum, Optimizer, Sampling, epoch_edge, threshold,
 };
 use rand::RngExt as _;
 
@@ -75,7 +75,7 @@ fn the_estimate_agrees_with_the_exact_edge() {
         let size = 1 + index % 2;
         let exact = edge(&minimum, size).estimate;
         let batch = Batch::new(size, Sampling::Reshuffling).unwrap();
-        let options = EpochOptions { is_exact_allowed: false, ..EpochOptions::default() };
+        let options = EpochOptions { exact: ExactEdges::Never, ..EpochOptions::default() };
         let found = epoch_edge(&minimum, &Optimizer::sgd(), &batch, &options).unwrap();
         assert_eq!(found.confidence, Some(0.95));
         covered += usize::from(found.lower <= exact && exact <= found.upper);

@@ -3,8 +3,9 @@
 use flatmin_host::Progress;
 use flatmin_linalg::Parallelism;
 use flatmin_theory::{
-    Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, Minimum, Optimizer, Sampling,
-    SimulationError, Threshold, ThresholdError, ThresholdStatus, almost_sure_edge, epoch_edge,
+    Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, ExactEdges, Minimum, Optimizer,
+    Sampling, SimulationError, Threshold, ThresholdError, ThresholdStatus, almost_sure_edge,
+    epoch_edge,
 };
 use serde::Serialize;
 
@@ -69,8 +70,8 @@ pub(super) struct ShortBatch {
 }
 
 /// The numbers of a minimum, n × r, up to which the edge of epochs is found without being asked
-/// for.
-const CHEAP: usize = 100_000;
+/// for; a state with velocities counts four times.
+const CHEAP: usize = 4000;
 
 impl Question<'_> {
     /// The edge of reshuffled epochs.
@@ -87,8 +88,14 @@ impl Question<'_> {
         let rest = n.checked_rem(size).filter(|rest| *rest > 0 && size < n)?;
         let numbers = n * self.minimum.output_count() * self.minimum.eigenvalues().len();
         let batch = Batch::new(size, Sampling::Reshuffling).ok()?;
-        let edge = (numbers <= CHEAP).then(|| {
-            let options = EpochOptions { parallelism: self.parallelism, ..EpochOptions::default() };
+        let has_velocity = self.optimizer.momentum_coefficient() > 0.0;
+        let edge = (numbers * if has_velocity { 4 } else { 1 } <= CHEAP).then(|| {
+            // Nobody asked for this edge, so that it must be quick.
+            let options = EpochOptions {
+                exact: ExactEdges::WhereQuick,
+                parallelism: self.parallelism,
+                ..EpochOptions::default()
+            };
             let edge = epoch_edge(self.minimum, self.optimizer, &batch, &options).ok()?;
             Some(Edge::of_epochs(edge, self.loss_scale))
         });

@@ -47,10 +47,21 @@ pub struct EpochOptions {
     /// The largest number of random orders for a mean, at least 8. Fewer are taken where an epoch
     /// is long.
     pub max_orders: usize,
-    /// False to estimate the edge even where it can be computed exactly, which tests the estimate.
-    pub is_exact_allowed: bool,
+    /// Where the edge is computed exactly.
+    pub exact: ExactEdges,
     /// True if the means may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,
+}
+
+/// Where the edge of reshuffled epochs is computed exactly, and not estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExactEdges {
+    /// Nowhere, which tests the estimate.
+    Never,
+    /// Where it takes a fraction of a second.
+    WhereQuick,
+    /// For n ≤ 12 samples and for few batches.
+    WhereAffordable,
 }
 
 impl Default for EpochOptions {
@@ -60,7 +71,7 @@ impl Default for EpochOptions {
             seed: 0,
             relative_width: 0.01,
             max_orders: 4096,
-            is_exact_allowed: true,
+            exact: ExactEdges::WhereAffordable,
             parallelism: Parallelism::Sequential,
         }
     }
@@ -132,7 +143,11 @@ pub fn epoch_edge(
     let (undamped, factor) = optimizer.undamped();
     let step = Step::new(undamped.for_power_of_two(unit));
     let start = epoch.safe_rate(&step);
-    let exact = Exact::affordable(&epoch, &step).filter(|_| options.is_exact_allowed);
+    let exact = Exact::affordable(&epoch, &step).filter(|exact| match options.exact {
+        ExactEdges::Never => false,
+        ExactEdges::WhereQuick => exact.work <= QUICK,
+        ExactEdges::WhereAffordable => true,
+    });
     let edge = match exact {
         Some(exact) if exact.work <= QUICK => exact_edge(&exact, None, start)?,
         exact => {

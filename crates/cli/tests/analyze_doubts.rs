@@ -184,6 +184,23 @@ fn a_doubt_is_said_before_the_answer_and_fails_a_check() {
     assert!(trusted.contains("taken for what it seems (--trust-input)"));
 }
 
+#[test]
+fn doubts_name_the_way_out() {
+    let cases = Cases::read();
+    let check = |name: &str, words: &[&str]| {
+        let case = cases.table.iter().find(|case| case["name"] == name).unwrap();
+        let doubts = run(&cases.arguments(case), &JSON).doubts;
+        for words in words {
+            assert!(doubts.iter().any(|(_, text)| text.contains(words)), "{name}: {doubts:?}");
+        }
+    };
+    check("kernel_without_gram", &["give --gram (and --outputs k", "--trust-input"]);
+    check("kernel_without_gram_of_three_outputs", &["give --gram --outputs 3;"]);
+    check("sum_of_outputs_3", &["n × k × p with k = 3", "analyze.md#several-outputs"]);
+    check("loss_zero", &["every entry is zero"]);
+    check("loss_below_underflow", &["entries are so small that the trace"]);
+}
+
 /// The entries of a Gram matrix in single precision are off by more than the width of the interval
 /// of that very matrix.
 #[test]

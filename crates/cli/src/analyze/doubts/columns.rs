@@ -1,6 +1,7 @@
 //! What columns and rows of a Jacobian look like, noted while the columns stream by.
 
-use super::layout::{Flattened, Layouts, mix};
+use super::layout::{Flattened, Layouts, mix, summed_outputs};
+use super::symmetry::Symmetry;
 
 /// Most columns (times outputs) whose digests are kept, 16 bytes each.
 const MAX_DIGESTS: usize = 1 << 21;
@@ -19,11 +20,16 @@ pub(crate) struct ColumnFacts {
     /// The layouts of the rows in the order of the file, if that is output by output.
     stored_layouts: Option<Layouts>,
     digests: Option<Vec<(u64, u64)>>,
+    /// The numbers of constant columns with their places, as digests are kept.
+    constants: Vec<(u64, u64)>,
+    /// `None` for an array that is not square.
+    symmetry: Option<Symmetry>,
     found: ColumnSummary,
 }
 
 /// What the columns of a Jacobian look like.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct ColumnSummary {
     /// Columns that are zero in every row.
     pub(crate) zero: usize,
@@ -56,6 +62,10 @@ pub(crate) struct ColumnSummary {
     pub(crate) alternating_in_file: Option<usize>,
     /// Outputs that were flattened into the columns.
     pub(crate) flattened: Option<Flattened>,
+    /// The number of outputs whose sum the columns are derivatives of.
+    pub(crate) summed: Option<usize>,
+    /// True if the array is square and looks like a Gram matrix.
+    pub(crate) is_gram: bool,
 }
 
 /// Rows that look like the biases of several outputs.
@@ -213,6 +223,8 @@ impl ColumnFacts {
             layouts: Layouts::new(rows),
             stored_layouts: None,
             digests: keeps.then(Vec::new),
+            constants: Vec::new(),
+            symmetry: (rows == columns).then(|| Symmetry::new(rows)),
             found: ColumnSummary { is_design: true, ..ColumnSummary::default() },
         }
     }
@@ -220,6 +232,8 @@ impl ColumnFacts {
     /// Says that the file has the rows output by output, to notice if it has not.
     pub(crate) fn output_by_output(mut self) -> Self {
         self.stored_layouts = (self.outputs > 1).then(|| Layouts::new(self.rows.len()));
+        // The rows are read in another order than the columns.
+        self.symmetry = self.symmetry.filter(|_| self.outputs == 1);
         self
     }
 
@@ -227,6 +241,11 @@ impl ColumnFacts {
     pub(crate) fn add(&mut self, values: &[f64], is_column_major: bool, first: usize) {
         let rows = self.rows.len();
         let width = values.len() / rows;
+        if let Some(symmetry) = &mut self.symmetry {
+            symmetry.add(first, width, |row, column| {
+                values[if is_column_major { column * rows + row } else { row * width + column }]
+            });
+        }
         for start in (0..width).step_by(CHUNK) {
             let end = (start + CHUNK).min(width);
             let mut columns = vec![Column::default(); end - start];
@@ -273,6 +292,11 @@ impl ColumnFacts {
             self.judge(note, first + column);
         }
         let Some(digests) = &mut self.digests else { return };
+        for (column, note) in columns.iter().enumerate() {
+            if note.is_constant() && note.nonzero > 0 {
+                self.constants.push((note.least.to_bits(), (first + column) as u64));
+            }
+        }
         for (index, part) in parts.iter().enumerate() {
             let (output, column) = (index / columns.len(), index % columns.len());
             let place = (output * self.columns + first + column) as u64;
@@ -308,6 +332,7 @@ impl ColumnFacts {
     /// What was seen.
     pub(crate) fn finish(self) -> ColumnSummary {
         let Self { outputs, columns, rows, layouts, stored_layouts, digests, mut found, .. } = self;
+        found.is_gram = self.symmetry.is_some_and(|symmetry| symmetry.is_gram());
         let constant = |row: &Row| row.is_constant && row.nonzero > 0;
         let count = rows.iter().filter(|row| constant(row)).count();
         found.has_constant_row = columns > 3 && count > 0 && count < rows.len();
@@ -329,6 +354,7 @@ impl ColumnFacts {
         });
         found.stacked = layouts.stacked();
         found.alternating_in_file = stored_layouts.and_then(|layouts| layouts.alternating());
+        found.summed = digests.as_ref().and_then(|d| summed_outputs(d, self.constants));
         found.flattened = digests.and_then(|d| Flattened::find(d, (outputs, columns)));
         found
     }

@@ -199,6 +199,45 @@ fn is_last_layer(places: &[u64], zeros: &[(u64, u64)], total: usize) -> bool {
     [total as u64 / k, by_parameter, step - 1, 1].into_iter().any(fits)
 }
 
+/// The number k of outputs whose sum or mean has these columns: k columns next to each other are
+/// the same number `constants`, as the biases of the outputs are, and at least two others occur k
+/// times at one and the same distance, as the weights of the outputs do.
+///
+/// A constant input beside a bias makes equal columns too, but not as many constant ones, nor next
+/// to each other.
+pub(super) fn summed_outputs(
+    digests: &[(u64, u64)],
+    mut constants: Vec<(u64, u64)>,
+) -> Option<usize> {
+    constants.sort_unstable();
+    let next = |group: &&[(u64, u64)]| group.windows(2).all(|of| of[1].1 == of[0].1 + 1);
+    let biases: Vec<usize> = constants
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter(|group| group.len() > 1)
+        .filter(next)
+        .map(<[_]>::len)
+        .collect();
+    if biases.is_empty() {
+        return None;
+    }
+    let mut digests = digests.to_vec();
+    digests.sort_unstable();
+    // The groups of equal columns, by their number and distance.
+    let mut groups: BTreeMap<(usize, u64), usize> = BTreeMap::new();
+    let mut others = 0;
+    for group in digests.chunk_by(|a, b| a.0 == b.0).filter(|g| g[0].0 != 0 && g.len() > 1) {
+        let step = group[1].1 - group[0].1;
+        if group.windows(2).all(|of| of[1].1 - of[0].1 == step) {
+            *groups.entry((group.len(), step)).or_default() += 1;
+        } else {
+            others += 1;
+        }
+    }
+    let total: usize = groups.values().sum::<usize>() + others;
+    let ((k, _), count) = groups.into_iter().max_by_key(|(_, count)| *count)?;
+    (count > 1 && 2 * count > total && biases.contains(&k)).then_some(k)
+}
+
 /// One step of a digest of 64 bits.
 pub(super) fn mix(hash: u64, bits: u64) -> u64 {
     let mixed = (hash ^ bits).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -207,7 +246,7 @@ pub(super) fn mix(hash: u64, bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flattened, Layouts, Way};
+    use super::{Flattened, Layouts, Way, summed_outputs};
 
     /// The columns of a last layer with two features and a bias, for k outputs; zero elsewhere.
     fn head(
@@ -314,5 +353,21 @@ mod tests {
             let found = Flattened::find(digests, (1, 10));
             assert_eq!(found.map(|found| found.outputs), Some(2), "{columns:?}");
         }
+    }
+    #[test]
+    fn a_sum_over_outputs_has_equal_biases_and_equal_weights() {
+        let find = |columns: &[u64], constants: &[u64]| {
+            let places = |digests: &[u64]| digests.iter().copied().zip(0..).collect::<Vec<_>>();
+            let constants = constants.iter().map(|place| (1.0_f64.to_bits(), *place)).collect();
+            summed_outputs(&places(columns), constants)
+        };
+        // Three outputs of two hidden units: weights output by output, or unit by unit.
+        assert_eq!(find(&[5, 6, 7, 8, 7, 8, 7, 8], &[8, 9, 10]), Some(3));
+        assert_eq!(find(&[5, 6, 7, 7, 7, 8, 8, 8], &[8, 9, 10]), Some(3));
+        // One bias; a bias and a constant feature elsewhere; one weight only; other numbers of them.
+        assert_eq!(find(&[5, 6, 7, 8, 7, 8, 7, 8], &[8]), None);
+        assert_eq!(find(&[5, 6, 7, 8, 7, 8], &[6, 9]), None);
+        assert_eq!(find(&[5, 6, 7, 7], &[4, 5]), None);
+        assert_eq!(find(&[5, 6, 7, 8, 7, 8, 7, 8], &[8, 9]), None);
     }
 }

@@ -7,6 +7,7 @@
 mod columns;
 mod facts;
 mod flattened_outputs;
+mod gram_without_flag;
 mod incomplete_blocks;
 mod layout;
 mod loss_gradient;
@@ -14,11 +15,13 @@ mod mean_over_outputs;
 mod not_stationary;
 mod other_axes;
 mod outputs_as_samples;
+mod outputs_summed;
 mod overlapping_blocks;
 mod products;
 mod repeated_rows;
 mod rounding;
 mod single_precision;
+mod symmetry;
 mod transposed;
 mod vanishing;
 
@@ -34,9 +37,11 @@ type Check = fn(&Facts<'_>) -> Option<Doubt>;
 const CHECKS: [&[Check]; 6] = [
     &[vanishing::doubt, loss_gradient::doubt],
     &[
+        gram_without_flag::doubt,
         transposed::doubt,
         other_axes::doubt,
         flattened_outputs::doubt,
+        outputs_summed::doubt,
         outputs_as_samples::doubt,
         mean_over_outputs::doubt,
         repeated_rows::doubt,

@@ -25,6 +25,8 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
             format!(", with a threshold {} times the learning rate", significant(margin, 2))
         });
         format!("the trace of JᵀJ/n is {}{beyond}", significant(trace, 3))
+    } else if facts.evidence.products.nonzero_rows > 0 {
+        "entries are so small that the trace of JᵀJ/n is below 1e-300".to_owned()
     } else {
         "every entry is zero".to_owned()
     };

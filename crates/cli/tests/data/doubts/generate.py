@@ -96,6 +96,7 @@ def wrong_inputs():
     wrong("loss_random_with_residuals", 30 * r[:, None] * random, "jacobian_of_the_loss",
           residuals=30 * r)
     wrong("loss_zero", np.zeros((6, 9)), "vanishing_jacobian")
+    wrong("loss_below_underflow", np.full((6, 9), 1e-200), "vanishing_jacobian")
     parts = network(33, 16, [6, 40, 1], "relu")
     r = np.sqrt(2e-3) * rng.normal(size=(16, 1))
     wrong("loss_wide", of_loss(parts, r), "jacobian_of_the_loss")
@@ -193,6 +194,26 @@ def wrong_inputs():
     wrong("kernel_against_test_samples", four.transpose(0, 2, 1, 3)[:, :5],
           "refused: no kernel", "--gram")
 
+    # Gram matrices without --gram.
+    alone = joined(network(66, 12, [3, 8, 1]))
+    wrong("kernel_without_gram", gram(alone), "gram_without_flag")
+    wrong("kernel_without_gram_in_single_precision", gram(alone.astype(np.float32)),
+          "gram_without_flag")
+    wrong("kernel_without_gram_of_three_outputs", kernel, "gram_without_flag", "--outputs", "3")
+    wrong("kernel_without_gram_and_outputs", kernel, "gram_without_flag")
+    wrong("kernel_of_relu_without_gram", gram(joined(network(67, 9, [3, 4, 1], "relu", bias=False))),
+          "gram_without_flag")
+    # Nothing tells such a design from a Gram matrix: --trust-input is for it.
+    points = rng.normal(size=(9, 2))
+    distances = ((points[:, None] - points[None]) ** 2).sum(-1)
+    wrong("kernel_regression", np.exp(-distances), "gram_without_flag")
+
+    # Derivatives of the sum and the mean over outputs.
+    for activation, k in [("relu", 3), ("tanh", 2)]:
+        j = joined(network(70 + k, 10, [4, 6, k], activation))
+        wrong(f"sum_of_outputs_{k}", j.sum(1), "outputs_summed")
+        wrong(f"mean_of_outputs_{k}", j.mean(1), "outputs_summed")
+
     # Lower precision.
     one = joined(network(63, 10, [3, 8, 1]))
     single = gram(one.astype(np.float32))
@@ -279,6 +300,20 @@ def right_inputs():
     x = np.array([[a, b] for a in (1.0, 2, 3) for b in (1.0, 2)])
     right("factorial_design_twice", np.tile(x, (2, 1)), np.tile(x, (2, 1)))
     right("identity", np.eye(8), np.eye(8))
+    own = np.random.default_rng(142)
+    x = np.diag(own.uniform(0.5, 2, size=8))
+    right("diagonal", x, x)
+    x = own.normal(size=(8, 8))
+    x = x + x.T
+    np.fill_diagonal(x, np.abs(np.diag(x)))
+    right("symmetric_but_no_gram_matrix", x, x)
+    x = 2 * np.eye(8) + 1
+    right("symmetric_whole_numbers", x, x)
+    # A constant input beside biases: equal columns, and two that are constant.
+    x = np.c_[own.normal(size=(12, 2)), np.ones(12)]
+    j = joined(by_parameter(perceptron(own, [3, 6, 1]), x, "tanh"))
+    x = np.c_[x[:, 2:], x, j[:, 0]]
+    right("constant_input_beside_biases", x, x)
     small = 0.1 * rng.normal(size=(20, 8))
     right("regression_of_small_features", small, small)
     x = (rng.normal(size=(12, 1)) * 2 @ rng.normal(size=(1, 30))) + rng.normal(size=(12, 30))

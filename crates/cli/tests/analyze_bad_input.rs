@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use flatmin_arrays::{NamedArray, npz_bytes};
 use tempfile::TempDir;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -119,6 +120,30 @@ fn entries_that_are_not_finite_are_named() {
     let blocks = folder.write("blocks.json", br#"{"a": [0, 4], "b": [5, 9]}"#);
     let blocks = ["--blocks", blocks.to_str().unwrap()];
     refused(&file, &blocks, "entry (1, 7) of the Jacobian is NaN");
+    refused(&file, &[], "take the Jacobian where all outputs and gradients are finite");
+    let file = folder.write("g.npy", &matrix(2, 2, &[1.0, f64::NAN, f64::NAN, 1.0]));
+    refused(&file, &["--gram"], "take the Jacobian where all outputs and gradients are finite");
+    // Among several arrays, the one that has the number is named, with its own column.
+    let (right, wrong) = ([1.0, 2.0, 3.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN]);
+    let arrays = [("first", &right[..], 2), ("second", &wrong[..], 3)]
+        .map(|(name, values, width)| NamedArray { name, shape: vec![2, width], values });
+    let file = folder.write("s.npz", &npz_bytes(&arrays).unwrap());
+    refused(&file, &["--sum-arrays"], "entry (1, 2) of array \"second\" is NaN");
+}
+
+#[test]
+fn too_few_samples_for_a_batch_name_the_reading_of_several_outputs() {
+    let folder = Folder::new();
+    let kernel: Vec<f64> = (0..25).map(|at| if at % 6 == 0 { 2.0 } else { 0.25 }).collect();
+    let file = folder.write("k.npy", &matrix(5, 5, &kernel));
+    let words = "the array is read as 1 sample with 5 outputs; if its 5 rows are samples";
+    refused(&file, &["--gram", "--outputs", "5", "--batch-size", "2"], words);
+    refused(&file, &["--outputs", "5", "--batch-size", "2"], words);
+    let words = "a mean over outputs, which does not determine the threshold";
+    refused(&file, &["--gram", "--outputs", "5", "--batch-size", "2"], words);
+    let file = folder.write("j.npy", &npy("<f8", "False", "(1, 5, 2)", &[0; 80]));
+    let words = "1 sample with 5 outputs; if its axes are in another order, give --axes";
+    refused(&file, &["--batch-size", "3"], words);
 }
 
 #[test]
@@ -139,6 +164,8 @@ fn shapes_that_are_no_jacobian_are_refused() {
     check("(2, 3, 2)", 12, &["--outputs", "2"], "the Jacobian of 3 outputs, not of 2");
     check("(2, 3, 2)", 12, &["--gram"], "expected the n × n matrix");
     check("(6, 2)", 12, &["--outputs", "4"], "6 rows are not 4 outputs for every sample");
+    check("(6, 2)", 12, &["--outputs", "4"], "give the number of outputs that divides the rows");
+    check("(3, 3, 2, 2)", 36, &[], "give --gram for a tangent kernel");
     check("(3, 3)", 9, &["--gram", "--outputs", "2"], "3 rows are not 2 outputs");
     check("(2, 3, 2, 2)", 24, &[], "has shape (2 × 3 × 2 × 2)");
     check("(2, 3)", 6, &["--gram"], "expected the n × n matrix");

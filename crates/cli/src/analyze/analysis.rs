@@ -169,7 +169,8 @@ impl Analysis {
         if batches.sampling() != Sampling::Reshuffling {
             batch.noise(n).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
-                Failure::input(&arguments.file, format!("{error}; {remedy}"))
+                let reading = self.source.evidence.reading.of_few_samples();
+                Failure::input(&arguments.file, format!("{error}; {reading}{remedy}"))
             })?;
         }
         Ok(if arguments.training.drop_last { batch.dropping_last() } else { batch })

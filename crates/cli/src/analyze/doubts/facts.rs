@@ -51,6 +51,29 @@ impl Reading {
              parameters"
         )
     }
+
+    /// The reading of several outputs, with the way out, for a message about too few samples. It
+    /// is empty for one output, and for several arrays, whose axes cannot be in another order.
+    pub(crate) fn of_few_samples(&self) -> String {
+        let Self { samples, outputs, .. } = self;
+        if *outputs < 2 || self.axes.is_none() {
+            return String::new();
+        }
+        let rows = samples * outputs;
+        let s = if *samples == 1 { "" } else { "s" };
+        let remedy = match (self.is_gram, self.shape.len()) {
+            (true, 2) => format!(
+                "if its {rows} rows are samples, it is a kernel of one output, to be read without \
+                 --outputs, or a mean over outputs, which does not determine the threshold: take \
+                 trace_axes=() in neural-tangents and pass n × n × k × k"
+            ),
+            (false, 2) => format!("if its {rows} rows are samples, leave out --outputs"),
+            _ => "if its axes are in another order, give --axes".to_owned(),
+        };
+        format!(
+            "the array is read as {samples} sample{s} with {outputs} outputs; {remedy}; otherwise "
+        )
+    }
 }
 
 /// How blocks lie in the columns.

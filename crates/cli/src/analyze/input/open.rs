@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use flatmin_host::{Progress, shown, significant};
 use flatmin_linalg::Parallelism;
-use flatmin_theory::{Gram, GramSum, Minimum};
+use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
 
 use super::kernel::Kernel;
 use super::known::Known;
 use super::minimum::{Block, FileMinimum};
 use super::opened::Opened;
 use super::source::Source;
-use super::stream::{BLOCK_BYTES, Stream, pieces};
+use super::stream::{BLOCK_BYTES, NOT_FINITE, Stream, pieces};
 use crate::analyze::arguments::AnalyzeArguments;
 use crate::analyze::axes::Axes;
 use crate::analyze::blocks::{Blocks, REST};
@@ -136,7 +136,10 @@ impl Input {
             Some(rounding) => Gram::from_rounded_sums(matrix, rounding.entry()),
             None => Gram::from_sums(matrix),
         };
-        let gram = gram.and_then(|gram| gram.with_outputs(self.outputs)).map_err(&failed)?;
+        let gram = gram.and_then(|gram| gram.with_outputs(self.outputs)).map_err(|error| {
+            let MinimumError::GramNotFinite { .. } = error else { return failed(error) };
+            Failure::input(&self.path, format!("{error}; {NOT_FINITE}"))
+        })?;
         let _progress = decomposing(n);
         let minimum = Minimum::from_gram(gram, parallelism).map_err(&failed)?;
         let evidence = Evidence {

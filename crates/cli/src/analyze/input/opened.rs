@@ -183,7 +183,8 @@ fn jacobian_view(
         _ => {
             let shape = shape_words(shape);
             return Err(format!(
-                "has shape ({shape}), {wanted}; flatten the axes of the parameters"
+                "has shape ({shape}), {wanted}; flatten the axes of the parameters, or give --gram \
+                 for a tangent kernel"
             ));
         }
     };
@@ -215,7 +216,9 @@ fn jacobian_view(
             shape_words(shape)
         )),
         ([rows, _], Some(outputs)) if !rows.is_multiple_of(outputs) => Err(format!(
-            "has shape ({}): {rows} rows are not {outputs} outputs for every sample",
+            "has shape ({}): {rows} rows are not {outputs} outputs for every sample; give the number \
+             of outputs that divides the rows, or --axes n,kp --outputs {outputs} if the outputs are \
+             flattened into the columns",
             shape_words(shape)
         )),
         // What was given is compared with the reading where it is read.

@@ -144,6 +144,9 @@ impl Columns {
     }
 }
 
+/// The name of an array, and its columns among those of all arrays.
+pub(super) type Named = (String, Range<usize>);
+
 /// A Jacobian, in one array or in several.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -174,6 +177,18 @@ impl Source {
                 end += part.columns;
                 start..end
             })
+            .collect()
+    }
+
+    /// The names of the arrays with columns in a range, if there are several arrays.
+    pub(super) fn names(&self, range: &Range<usize>) -> Vec<Named> {
+        if self.stored.len() < 2 {
+            return Vec::new();
+        }
+        let parts = self.parts.iter().zip(self.ranges());
+        parts
+            .filter(|(_, part)| part.start < range.end && range.start < part.end)
+            .filter_map(|(part, range)| Some((self.stored[part.stored].name()?.to_owned(), range)))
             .collect()
     }
 

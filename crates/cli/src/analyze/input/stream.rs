@@ -10,13 +10,17 @@ use flatmin_arrays::ArrayError;
 use flatmin_host::Progress;
 use flatmin_theory::{GramSum, LossError, MinimumError};
 
-use super::source::{Columns, Source};
+use super::source::{Columns, Named, Source};
 use crate::analyze::doubts::ColumnFacts;
 use crate::analyze::training::Weights;
 use crate::failure::Failure;
 
 /// Bytes of a block of columns, as float64. Three blocks are in memory at a time.
 pub(super) const BLOCK_BYTES: usize = 128 << 20;
+
+/// The way out of a number that is NaN or infinite.
+pub(super) const NOT_FINITE: &str = "the network diverged or has no gradient there: take the Jacobian \
+                                     where all outputs and gradients are finite";
 
 /// The streaming sum over the columns of a Jacobian with k = `outputs` rows for each sample.
 #[derive(Debug)]
@@ -39,7 +43,9 @@ impl Stream<'_> {
         mut facts: Option<&mut ColumnFacts>,
     ) -> Result<(), Failure> {
         let offset = range.start - sum.parameter_count();
-        let (n, outputs) = (self.rows, self.outputs);
+        let n = self.rows;
+        let arrays = self.source.names(&range);
+        let of = (self.outputs, &arrays[..]);
         let width = (BLOCK_BYTES / (8 * n)).max(64) / 64 * 64;
         let ranges = self.source.cut(&range, width);
         let size = self.source.number_size();
@@ -66,11 +72,11 @@ impl Stream<'_> {
                 let count = read.ncols();
                 let weighed = weights.weigh(read, first);
                 let weighed = weighed.map_err(|error| match error {
-                    LossError::Minimum(error) => failure(path, error, 0, outputs),
+                    LossError::Minimum(error) => failure(path, error, 0, of),
                     other => Failure::at(path)(other),
                 })?;
                 sum.add(weighed.as_ref().map_or(read, Mat::as_ref))
-                    .map_err(|error| failure(path, error, offset, outputs))?;
+                    .map_err(|error| failure(path, error, offset, of))?;
                 if let Some(facts) = &mut facts {
                     facts.add(&columns.values, columns.is_column_major, first);
                 }
@@ -84,23 +90,28 @@ impl Stream<'_> {
     }
 }
 
-/// An error whose column is counted in the whole Jacobian, and its row by sample and output.
-fn failure(path: &Path, error: MinimumError, offset: usize, outputs: usize) -> Failure {
-    match error {
-        MinimumError::NotFinite { row, column, value } if outputs > 1 => {
-            let (sample, output, column) = (row / outputs, row % outputs, column + offset);
-            let text = format!(
-                "entry ({sample}, {output}, {column}) of the Jacobian is {value}, expected a finite \
-                 number"
-            );
-            Failure::input(path, text)
-        }
-        MinimumError::NotFinite { row, column, value } => {
-            let column = column + offset;
-            Failure::at(path)(MinimumError::NotFinite { row, column, value })
-        }
-        other => Failure::at(path)(other),
+/// An error whose column is counted in the whole Jacobian from `offset` on, and its row by sample
+/// and output.
+///
+/// Where several arrays are summed, the message names the one that has the entry, with its place
+/// among the columns of that array.
+fn failure(path: &Path, error: MinimumError, offset: usize, of: (usize, &[Named])) -> Failure {
+    let MinimumError::NotFinite { row, column, value } = error else {
+        return Failure::at(path)(error);
+    };
+    let (outputs, arrays) = of;
+    let mut column = column + offset;
+    let mut whose = "the Jacobian".to_owned();
+    if let Some((name, range)) = arrays.iter().find(|(_, range)| range.contains(&column)) {
+        (whose, column) = (format!("array \"{name}\""), column - range.start);
     }
+    let place = match outputs {
+        1 => format!("({row}, {column})"),
+        _ => format!("({}, {}, {column})", row / outputs, row % outputs),
+    };
+    let text =
+        format!("entry {place} of {whose} is {value}, expected a finite number; {NOT_FINITE}");
+    Failure::input(path, text)
 }
 
 /// Columns that are read together.

@@ -70,7 +70,7 @@ def matfree(model, loss, x, y):
     from matfree import stochtrace
 
     jax.config.update("jax_enable_x64", True)
-    j = jax.numpy.asarray(export_pytorch.jacobian(model, x))
+    j = jax.numpy.asarray(export_pytorch.jacobian(model, x)[:, 0])
     sampler = stochtrace.sampler_signs(j[0], num=30)
     estimate = stochtrace.estimator_monte_carlo_mean_and_sem(stochtrace.monte_carlo_trace(), sampler)
     value, error = estimate(lambda v: 2 * j.T @ (j @ v) / len(j), jax.random.key(0))
@@ -89,7 +89,7 @@ LIBRARIES = {
 def main():
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     model, loss, x, y = export_pytorch.trained_network(seed, export_pytorch.STEPS, export_pytorch.LEARNING_RATE)
-    j = export_pytorch.jacobian(model, x)
+    j = export_pytorch.jacobian(model, x)[:, 0]
     eigenvalues = np.linalg.eigvalsh(2 * j @ j.T / len(j))  # nn.MSELoss has no ½: c = 2
     exact = {"trace": eigenvalues.sum(), "lambda_max": eigenvalues[-1]}
     print(f"torch {torch.__version__}, seed {seed}, loss {loss(model(x), y).item():.3g}, Jacobian {j.shape}")

@@ -66,12 +66,33 @@ def record_replay(options):
 
 
 def jacobian(parameters, x):
-    """The n × p matrix of ∂f(x_i)/∂θ and the size of each block, in the order of jax.flatten_util.ravel_pytree."""
-    by_leaf = jax.vmap(jax.jacrev(network), in_axes=(None, 0))(parameters, x)
+    """The n × k × p array of ∂f_o(x_i)/∂θ and the size of each block, in the order of jax.flatten_util.ravel_pytree."""
+
+    def outputs(parameters, sample):
+        return jnp.ravel(network(parameters, sample))  # k numbers, also for k = 1
+
+    by_leaf = jax.vmap(jax.jacrev(outputs), in_axes=(None, 0))(parameters, x)
     leaves = jax.tree_util.tree_leaves_with_path(by_leaf)
-    blocks = {jax.tree_util.keystr(path, simple=True, separator="."): leaf.reshape(len(x), -1) for path, leaf in leaves}
-    sizes = {name: block.shape[1] for name, block in blocks.items()}
-    return np.asarray(jnp.concatenate(list(blocks.values()), axis=1)), sizes
+    blocks = {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf.reshape(*leaf.shape[:2], -1) for path, leaf in leaves
+    }
+    sizes = {name: block.shape[2] for name, block in blocks.items()}
+    return np.concatenate([np.asarray(block) for block in blocks.values()], axis=2), sizes
+
+
+def gram(parameters, x):
+    """The nk × nk matrix JJᵀ, not divided by n, its rows sample by sample: the columns of each leaf are made once."""
+    leaves, tree = jax.tree.flatten(parameters)
+    total = 0
+    for i, leaf in enumerate(leaves):
+
+        def outputs(part, sample):
+            return jnp.ravel(network(jax.tree.unflatten(tree, [*leaves[:i], part, *leaves[i + 1 :]]), sample))
+
+        j = np.asarray(jax.vmap(jax.jacrev(outputs), in_axes=(None, 0))(leaf, x), np.float64)
+        j = j.reshape(j.shape[0] * j.shape[1], -1)  # nk × the columns of the leaf
+        total = total + j @ j.T
+    return total
 
 
 def main():
@@ -88,7 +109,7 @@ def main():
     flatmin_command.report_training(options, BATCH_SIZE, loss)
 
     j, sizes = jacobian(parameters, x)
-    print(f"Jacobian: {j.shape[0]} × {j.shape[1]}, trace of JᵀJ/n {np.sum(j**2) / SAMPLES:.6g}")
+    print(f"Jacobian: {' × '.join(map(str, j.shape))}, trace of JᵀJ/n {np.sum(j**2) / SAMPLES:.6g}")
     report = flatmin_command.analyze(
         flatmin_command.save_jacobian(options.out, j, options.format),
         flatmin_command.save_blocks(options.out, sizes),

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, jacrev, vmap
 
 import flatmin_command
+from jacobian_pytorch import jacobian, trained_parameters
 
 SAMPLES, INPUTS, BATCH_SIZE, STEPS, LEARNING_RATE = 24, 6, 8, 10_000, 0.25
 
@@ -61,18 +61,6 @@ def record_replay(options):
     flatmin_command.replay(options.out, w=w, a=a, do_run=not options.no_analyze)
 
 
-def jacobian(model, x):
-    """The n × p matrix of ∂f(x_i)/∂θ, the columns in the order of model.named_parameters()."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-
-    def output(parameters, sample):
-        return functional_call(model, (parameters, buffers), (sample.unsqueeze(0),)).squeeze(0)
-
-    by_name = vmap(jacrev(output), in_dims=(None, 0))(parameters, x)
-    return torch.cat([by_name[name].flatten(start_dim=1) for name in parameters], dim=1).numpy()
-
-
 def trained_network(seed, steps, learning_rate):
     """The network at its minimum, the loss it was trained with, and the samples."""
     torch.set_default_dtype(torch.float64)
@@ -93,10 +81,10 @@ def main():
     flatmin_command.report_training(options, BATCH_SIZE, loss(model(x), y).item())
 
     j = jacobian(model, x)
-    print(f"Jacobian: {j.shape[0]} × {j.shape[1]}, trace of JᵀJ/n {np.sum(j**2) / SAMPLES:.6g}")
+    print(f"Jacobian: {' × '.join(map(str, j.shape))}, trace of JᵀJ/n {np.sum(j**2) / SAMPLES:.6g}")
     report = flatmin_command.analyze(
         flatmin_command.save_jacobian(options.out, j, options.format),
-        flatmin_command.save_blocks(options.out, {name: p.numel() for name, p in model.named_parameters()}),
+        flatmin_command.save_blocks(options.out, {name: p.numel() for name, p in trained_parameters(model).items()}),
         batch_sizes=[1, BATCH_SIZE],
         learning_rate=options.learning_rate,
         loss_scale=2.0,  # nn.MSELoss; with k outputs it is 2/k, since the mean runs over the outputs too

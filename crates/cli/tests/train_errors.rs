@@ -255,9 +255,31 @@ fn bad_orders_are_named() {
     check((vec![2, 2], vec![0.0, 1.0, 4.0, 9.0]), &format!("entry (1, 0) is 4, {expected}"));
     check((vec![3], vec![0.0, -1.0, 2.0]), &format!("entry 1 is -1, {expected}"));
     check((vec![2], vec![0.0, 0.5]), &format!("entry 1 is 0.5, {expected}"));
+    let padding = format!("{expected}, or -1 at the end of a short batch");
+    check((vec![2, 2], vec![0.0, 1.0, 2.0, -2.0]), &format!("entry (1, 1) is -2, {padding}"));
+    let behind = "entry (1, 1) is 2 behind a -1, but -1 fills up the end of a row only";
+    check((vec![2, 2], vec![0.0, 1.0, -1.0, 2.0]), behind);
+    check((vec![2, 2], vec![0.0, 1.0, -1.0, -1.0]), "step 1 has no sample");
     check((vec![1], vec![f64::NAN]), &format!("entry 0 is NaN, {expected}"));
     check((vec![0], vec![]), "an order needs at least one step of at least one sample");
     check((vec![1, 1, 1], vec![0.0]), "the order is 1 × 1 × 1, expected T × B, a row per step");
+    check((vec![1000, 0], vec![]), "an order needs at least one step of at least one sample");
+    let check = |order: Numbers, sizes: Numbers, message: &str| {
+        let runs = runs();
+        write_npz(&runs.path("order.npz"), &[("order", &order), ("sizes", &sizes)]);
+        runs.fails(&config, &format!("order.npz: {message}"));
+    };
+    let order = || (vec![3], vec![0.0, 1.0, 2.0]);
+    let total = "the sizes of the batches add up to 4, but there are 3 indices";
+    check(order(), (vec![2], vec![2.0, 2.0]), total);
+    let size = "expected the number of samples of a step, 1 or more";
+    let entry = format!("entry 1 of array \"sizes\" is 0, {size}");
+    check(order(), (vec![2], vec![3.0, 0.0]), &entry);
+    let shape = "array \"sizes\" is 1 × 2, expected T numbers";
+    check(order(), (vec![1, 2], vec![2.0, 1.0]), shape);
+    let list =
+        "the order is 1 × 3, expected a list of all indices, as the file has the array \"sizes\"";
+    check((vec![1, 3], vec![0.0, 1.0, 2.0]), (vec![1], vec![3.0]), list);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! An explicit sequence of batches.
 
-/// The samples of every step of a run: T × B indices, a row per step, or
-/// [batches of any number of samples](BatchOrder::drawn).
+/// The samples of every step of a run: T × B indices, a row per step, or batches of other numbers
+/// of samples, [each with its own mean](BatchOrder::ragged) or [drawn](BatchOrder::drawn).
 ///
 /// ```
 /// use flatmin_optim::BatchOrder;
@@ -19,6 +19,8 @@ pub struct BatchOrder {
     indices: Vec<u32>,
     /// The ends of the batches among the indices; `None` if every batch has `batch_size` samples.
     ends: Option<Vec<usize>>,
+    /// True if the sums of all batches are divided by `batch_size`.
+    is_drawn: bool,
 }
 
 /// The reason why indices do not make an order of samples.
@@ -28,6 +30,20 @@ pub enum OrderError {
     /// There is no step, or a step without a sample.
     #[error("an order needs at least one step of at least one sample")]
     Empty,
+    /// A step has no sample to take the mean of.
+    #[error("step {step} has no sample")]
+    NoSample {
+        /// The first such step, from 0.
+        step: usize,
+    },
+    /// The sizes of the batches do not add up to the number of indices.
+    #[error("the sizes of the batches add up to {total}, but there are {indices} indices")]
+    Sizes {
+        /// Number of indices.
+        indices: usize,
+        /// Sum of the sizes.
+        total: usize,
+    },
     /// The last step is not full.
     #[error("{indices} indices do not make whole batches of {batch_size}")]
     Ragged {
@@ -74,7 +90,52 @@ impl BatchOrder {
             let (step, position) = (k / batch_size, k % batch_size);
             return Err(OrderError::OutOfRange { step, position, index: indices[k], sample_count });
         }
-        Ok(Self { batch_size, sample_count, indices, ends: None })
+        Ok(Self { batch_size, sample_count, indices, ends: None, is_drawn: false })
+    }
+
+    /// The order of batches of these sizes, such as those of epochs with a short last batch: the
+    /// gradient of a batch is the mean over its own samples.
+    ///
+    /// The [batch size](Self::batch_size) is the largest one.
+    ///
+    /// ```
+    /// use flatmin_optim::BatchOrder;
+    /// let order = BatchOrder::ragged(vec![0, 2, 1], &[2, 1], 3)?;
+    /// assert_eq!((order.steps(), order.batch_size()), (2, 2));
+    /// # Ok::<(), flatmin_optim::OrderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OrderError`] when there is no batch, a batch has no sample, the sizes do not add up to the
+    /// number of indices, or an index is out of range.
+    pub fn ragged(
+        indices: Vec<u32>,
+        sizes: &[usize],
+        sample_count: usize,
+    ) -> Result<Self, OrderError> {
+        let Some(&batch_size) = sizes.iter().max() else { return Err(OrderError::Empty) };
+        if let Some(step) = sizes.iter().position(|size| *size == 0) {
+            return Err(OrderError::NoSample { step });
+        }
+        let total = sizes.iter().fold(0_usize, |total, size| total.saturating_add(*size));
+        if total != indices.len() {
+            return Err(OrderError::Sizes { indices: indices.len(), total });
+        }
+        if indices.len() == batch_size * sizes.len() {
+            return Self::new(batch_size, indices, sample_count);
+        }
+        let mut ends = Vec::with_capacity(sizes.len());
+        let mut start = 0;
+        for (step, size) in sizes.iter().enumerate() {
+            let batch = &indices[start..start + size];
+            if let Some(position) = batch.iter().position(|i| *i as usize >= sample_count) {
+                let index = batch[position];
+                return Err(OrderError::OutOfRange { step, position, index, sample_count });
+            }
+            start += size;
+            ends.push(start);
+        }
+        Ok(Self { batch_size, sample_count, indices, ends: Some(ends), is_drawn: false })
     }
 
     /// The order of batches that were drawn by [Poisson](crate::Sampling::Poisson) sampling: each
@@ -106,12 +167,18 @@ impl BatchOrder {
             indices.extend_from_slice(batch);
             ends.push(indices.len());
         }
-        Ok(Self { batch_size, sample_count, indices, ends: Some(ends) })
+        Ok(Self { batch_size, sample_count, indices, ends: Some(ends), is_drawn: true })
     }
 
-    /// True if the batches may have any number of samples, see [`drawn`](Self::drawn).
+    /// True if the sums of all batches are divided by the batch size, see [`drawn`](Self::drawn).
     pub fn is_drawn(&self) -> bool {
-        self.ends.is_some()
+        self.is_drawn
+    }
+
+    /// The ends of the batches among the [indices](Self::indices); `None` if every batch has
+    /// [`batch_size`](Self::batch_size) samples.
+    pub fn ends(&self) -> Option<&[usize]> {
+        self.ends.as_deref()
     }
 
     /// Number T of steps.
@@ -122,7 +189,7 @@ impl BatchOrder {
         }
     }
 
-    /// Samples B of each step, or the number that its sums are divided by.
+    /// Samples B of each step, the most of any step, or the number that its sums are divided by.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
@@ -170,6 +237,18 @@ mod tests {
         assert_eq!(error.to_string(), message);
         assert!(BatchOrder::drawn(0, &[vec![0]], 4).is_err());
         assert!(BatchOrder::drawn(1, &[], 4).is_err());
+        let ragged = |indices: &[u32], sizes: &[usize], message: &str| {
+            let error = BatchOrder::ragged(indices.to_vec(), sizes, 4).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        };
+        ragged(&[], &[], "an order needs at least one step of at least one sample");
+        ragged(&[0, 1], &[2, 0], "step 1 has no sample");
+        ragged(&[0, 1], &[2, 1], "the sizes of the batches add up to 3, but there are 2 indices");
+        let wrapped =
+            "the sizes of the batches add up to 18446744073709551615, but there are 2 indices";
+        ragged(&[0, 1], &[usize::MAX, 3], wrapped);
+        let message = "entry (1, 0) is 4, expected the index of one of 4 samples, 0 to 3";
+        ragged(&[0, 1, 4], &[2, 1], message);
     }
 
     #[test]
@@ -179,5 +258,9 @@ mod tests {
         for (step, batch) in (0..).zip(&batches) {
             assert_eq!(order.batch(step), batch);
         }
+        let order = BatchOrder::ragged(vec![2, 0, 1], &[2, 1], 3).unwrap();
+        assert_eq!((order.batch(0), order.batch(1)), (&[2, 0][..], &[1][..]));
+        let even = BatchOrder::ragged(vec![2, 0, 1, 1], &[2, 2], 3).unwrap();
+        assert_eq!(even, BatchOrder::new(2, vec![2, 0, 1, 1], 3).unwrap());
     }
 }

@@ -7,8 +7,8 @@ use flatmin_linalg::{Stream, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
 use flatmin_optim::{
     BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Optimizer, Outcome, PlainKernel,
-    Precision, ReluKernel, Sampling, Schedule, Segment, StoppingRule, TrainError, TrainOptions,
-    Trainable, Trainer, Update, log_spaced_steps,
+    Precision, ReluKernel, Samples, Sampling, Schedule, Segment, StoppingRule, TrainError,
+    TrainOptions, Trainable, Trainer, Update, log_spaced_steps,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -369,6 +369,37 @@ fn a_replayed_order_is_the_run_that_drew_it() {
         let expected: Vec<u64> = drawn.parameters.iter().map(|p| p.to_bits()).collect();
         assert_eq!((outcome, total, bits), (drawn.outcome, drawn.total, expected));
     }
+}
+
+/// Every model that has a kernel of its own, against its plain definition, batch by batch.
+#[test]
+fn a_short_batch_takes_the_mean_of_its_own_samples() {
+    fn check(model: &impl Trainable, data: &Dataset, initial: &[f64]) {
+        let n = u32::try_from(data.sample_count()).unwrap();
+        let sizes: Vec<usize> = [4, 4, 1, 3].repeat(10);
+        let indices: Vec<u32> = (0..120).map(|k| k * 7 % n).collect();
+        let order = BatchOrder::ragged(indices.clone(), &sizes, data.sample_count()).unwrap();
+        let method = Method::Sgd { batch_size: 4, sampling: Sampling::Reshuffling };
+        let options = options(method, 0.02, 40);
+        let run = Trainer::replay(model, data, initial, &options, &order).unwrap().run(|_| {});
+        let (mut plain, mut start) = (PlainKernel::new(model, data, initial), 0);
+        for size in sizes {
+            let samples = Samples::Batch(&indices[start..start + size]);
+            let update = Update { learning_rate: 0.02, clip_norm: options.clip_norm };
+            plain.step(samples, update);
+            start += size;
+        }
+        for (a, b) in run.parameters.iter().zip(plain.parameters()) {
+            assert!((a - b).abs() < 1e-12 * b.abs().max(1.0), "{a} against {b}");
+        }
+    }
+    let (model, data, initial) = relu();
+    check(&model, &data, &initial);
+    let network = Mlp::new(&[11, 6, 1], Activation::Tanh, true).unwrap();
+    let initial = network.initial_parameters(&mut stream(1, "training test", 2));
+    check(&network, &data, &initial);
+    let (model, data, initial) = diagonal();
+    check(&model, &data, &initial);
 }
 
 #[test]

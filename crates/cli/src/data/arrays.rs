@@ -123,26 +123,73 @@ fn entry(shape: &[usize], k: usize) -> String {
 }
 
 /// An order of samples, of shape T × B, or T for batches of one sample.
+///
+/// Batches of other sizes are rows that −1 fills up, or a list of all indices with the array `sizes`
+/// beside it, the number of samples of each step.
 pub(crate) fn order(path: &Path, sample_count: usize) -> Result<BatchOrder, Failure> {
     let fail = |reason: String| Failure::input(path, reason);
-    let (shape, values) = array(path, None)?;
-    let batch_size = match shape[..] {
-        [_] => 1,
-        [_, batch_size] => batch_size,
+    let has_sizes = ArrayFile::open(path)?.names().iter().any(|name| name == "sizes");
+    let (shape, values) = array(path, has_sizes.then_some("order"))?;
+    let (batch_size, is_padded) = match shape[..] {
+        [_] => (1, false),
+        [_, batch_size] if !has_sizes => (batch_size, batch_size > 0),
         _ => {
-            let found = shape_words(&shape);
-            return Err(fail(format!("the order is {found}, expected T × B, a row per step")));
+            let expected = if has_sizes {
+                "a list of all indices, as the file has the array \"sizes\""
+            } else {
+                "T × B, a row per step"
+            };
+            return Err(fail(format!("the order is {}, expected {expected}", shape_words(&shape))));
         }
     };
     let index = |value| whole(value).filter(|index| (*index as usize) < sample_count);
     let mut indices = Vec::with_capacity(values.len());
+    let mut sizes = vec![0; if is_padded { shape[0] } else { 0 }];
     for (k, &value) in values.iter().enumerate() {
+        if is_padded && whole(-value) == Some(1) {
+            continue;
+        }
         indices.push(index(value).ok_or_else(|| {
             let (entry, last) = (entry(&shape, k), sample_count.saturating_sub(1));
             let expected =
                 format!("expected the index of one of {sample_count} samples, 0 to {last}");
-            fail(format!("{entry} is {value}, {expected}"))
+            let is_padding = is_padded && value < 0.0;
+            let padding = if is_padding { ", or -1 at the end of a short batch" } else { "" };
+            fail(format!("{entry} is {value}, {expected}{padding}"))
         })?);
+        if is_padded {
+            let size = &mut sizes[k / batch_size];
+            if *size < k % batch_size {
+                let entry = entry(&shape, k);
+                let expected = "but -1 fills up the end of a row only";
+                return Err(fail(format!("{entry} is {value} behind a -1, {expected}")));
+            }
+            *size += 1;
+        }
     }
-    BatchOrder::new(batch_size, indices, sample_count).map_err(|error| fail(error.to_string()))
+    if has_sizes {
+        sizes = self::sizes(path)?;
+    }
+    let order = if sizes.is_empty() {
+        BatchOrder::new(batch_size, indices, sample_count)
+    } else {
+        BatchOrder::ragged(indices, &sizes, sample_count)
+    };
+    order.map_err(|error| fail(error.to_string()))
+}
+
+/// The array `sizes` of an order: the number of samples of each step.
+fn sizes(path: &Path) -> Result<Vec<usize>, Failure> {
+    let (shape, values) = array(path, Some("sizes"))?;
+    let [_] = shape[..] else {
+        let reason = format!("array \"sizes\" is {}, expected T numbers", shape_words(&shape));
+        return Err(Failure::input(path, reason));
+    };
+    let size = |(k, value): (usize, &f64)| {
+        whole(*value).filter(|size| *size > 0).map(|size| size as usize).ok_or_else(|| {
+            let expected = "expected the number of samples of a step, 1 or more";
+            Failure::input(path, format!("entry {k} of array \"sizes\" is {value}, {expected}"))
+        })
+    };
+    values.iter().enumerate().map(size).collect()
 }

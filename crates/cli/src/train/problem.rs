@@ -43,9 +43,7 @@ impl Digests {
             data: dataset_digest(&data.train),
             test_data: data.test.as_ref().map(dataset_digest),
             initial: digest(&[initial.len()], initial.iter().map(|value| value.to_le_bytes())),
-            order: order.map(|order| {
-                digest(&[order.batch_size()], order.indices().iter().map(|i| i.to_le_bytes()))
-            }),
+            order: order.map(order_digest),
         })
     }
 
@@ -238,6 +236,18 @@ fn dataset_digest(data: &Dataset) -> String {
     let inputs = data.inputs();
     let values = inputs.values().iter().chain(data.targets()).map(|value| value.to_le_bytes());
     digest(&[inputs.rows(), inputs.columns(), data.output_dim()], values)
+}
+
+fn order_digest(order: &BatchOrder) -> String {
+    let indices = order.indices().iter().map(|index| u64::from(*index).to_le_bytes());
+    match order.ends() {
+        // The indices of full batches as they are stored, in 32 bits.
+        None => digest(&[order.batch_size()], order.indices().iter().map(|i| i.to_le_bytes())),
+        Some(ends) => {
+            let ends_bytes = ends.iter().map(|end| (*end as u64).to_le_bytes());
+            digest(&[order.batch_size(), ends.len()], ends_bytes.chain(indices))
+        }
+    }
 }
 
 /// The BLAKE3 hash of a shape and of numbers, in little-endian order.

@@ -28,13 +28,19 @@
 //! - [`batch_sharpness`] and, for several outputs, [`batch_sharpness_of_outputs`] are the
 //!   directional curvature that a batch experiences.
 //! - [`training_curvature`] measures all of these at once.
+//! - [`diagonal_curvature`], [`gauss_newton_frobenius_norm`] and [`gauss_newton_lambda_max`] measure
+//!   them without an nk × nk matrix, for many samples or outputs.
 //!
 //! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. The
 //! crate has no optional features and knows no learning rates.
 
+mod blocks;
 mod operator;
 mod sharpness;
 
+pub use blocks::{
+    DiagonalCurvature, diagonal_curvature, gauss_newton_frobenius_norm, gauss_newton_lambda_max,
+};
 pub use operator::{
     CurvatureError, CurvatureOperator, CurvatureOptions, gauss_newton, gauss_newton_with, hessian,
     hessian_with,

@@ -72,15 +72,19 @@ pub fn batch_sharpness_of_outputs(
         let norms: Vec<f64> = (0..gram.nrows()).map(|i| n * gram[(i, i)]).collect();
         return batch_sharpness(residuals, &norms);
     }
-    let (products, largest) = own_products(residuals, gram, output_dim);
+    let largest = residuals.iter().fold(0.0_f64, |m, r| m.max(r.abs()));
+    let products = own_products(residuals, gram, output_dim, largest);
     ratio(residuals, [&products, &products], largest)
 }
 
-/// The vectors `J_i J_iᵀ r_i`, n × k row by row, of residuals divided by the largest of them, and
-/// that one.
-fn own_products(residuals: &[f64], gram: MatRef<'_, f64>, output_dim: usize) -> (Vec<f64>, f64) {
+/// The vectors `J_i J_iᵀ r_i`, n × k row by row, of residuals divided by `largest`.
+pub(crate) fn own_products(
+    residuals: &[f64],
+    gram: MatRef<'_, f64>,
+    output_dim: usize,
+    largest: f64,
+) -> Vec<f64> {
     let n = (residuals.len() / output_dim) as f64;
-    let largest = residuals.iter().fold(0.0_f64, |m, r| m.max(r.abs()));
     let mut products = Vec::with_capacity(residuals.len());
     for (i, residual) in residuals.chunks_exact(output_dim).enumerate() {
         let start = i * output_dim;
@@ -90,11 +94,15 @@ fn own_products(residuals: &[f64], gram: MatRef<'_, f64>, output_dim: usize) -> 
             products.push(terms.sum());
         }
     }
-    (products, largest)
+    products
 }
 
 /// `Σ w² / Σ r u` for the products u = `J_i J_iᵀ r_i` and their weighted ones w = `R_iᵀ u_i`.
-fn ratio(residuals: &[f64], [products, weighted]: [&[f64]; 2], largest: f64) -> Option<f64> {
+pub(crate) fn ratio(
+    residuals: &[f64],
+    [products, weighted]: [&[f64]; 2],
+    largest: f64,
+) -> Option<f64> {
     let (mut numerator, mut denominator) = (0.0, 0.0);
     for ((r, product), weighted) in residuals.iter().zip(products).zip(weighted) {
         numerator += weighted * weighted;
@@ -133,7 +141,8 @@ pub fn training_curvature(
     if loss.is_squared() {
         return training_curvature_of_gram(gram.as_ref(), loss.residuals(), k);
     }
-    let (products, largest) = own_products(loss.residuals(), gram.as_ref(), k);
+    let largest = loss.residuals().iter().fold(0.0_f64, |m, r| m.max(r.abs()));
+    let products = own_products(loss.residuals(), gram.as_ref(), k, largest);
     let mut weighted = products.clone();
     loss.weigh(&mut weighted);
     Ok(TrainingCurvature {
@@ -144,15 +153,17 @@ pub fn training_curvature(
 }
 
 /// The Gram matrix of the rows `R_iᵀJ_i` in place of the Jacobian's.
-fn weigh_gram(gram: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
-    let weigh_columns = |mut matrix: Mat<f64>| {
-        for column in 0..matrix.ncols() {
-            loss.weigh(matrix.col_as_slice_mut(column));
-        }
-        matrix
-    };
-    let half = weigh_columns(gram);
-    weigh_columns(half.transpose().to_owned())
+pub(crate) fn weigh_gram(gram: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
+    let half = weigh_columns(gram, loss);
+    weigh_columns(half.transpose().to_owned(), loss)
+}
+
+/// The matrix with `R_iᵀ u_i` in place of the rows u_i of each sample.
+pub(crate) fn weigh_columns(mut matrix: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
+    for column in 0..matrix.ncols() {
+        loss.weigh(matrix.col_as_slice_mut(column));
+    }
+    matrix
 }
 
 /// [`training_curvature`] from the Gram matrix `JJᵀ/n`, nk × nk, and the residuals, n × k row by

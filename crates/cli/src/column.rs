@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{MAX_SAMPLES, MAX_SAMPLES_IN_BLOCKS};
+
 /// A column of the metrics table, after that of the steps. Its variants stand in the order of the
 /// table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -48,9 +50,13 @@ impl Column {
         matches!(self, Self::Trace | Self::FrobeniusNorm | Self::LambdaMax | Self::BatchSharpness)
     }
 
-    /// True for what takes an nk × nk matrix, for n samples with k outputs.
-    pub(crate) fn is_quadratic(self) -> bool {
-        self.is_threshold() || self.is_curvature()
+    /// The most samples times outputs for which the column is measured; `None` without a limit.
+    pub(crate) fn size_limit(self) -> Option<usize> {
+        match self {
+            Self::ThresholdLower | Self::ThresholdUpper => Some(MAX_SAMPLES),
+            Self::FrobeniusNorm => Some(MAX_SAMPLES_IN_BLOCKS),
+            _ => None,
+        }
     }
 
     /// The only kind of model that has the column; `None` if all models have it.

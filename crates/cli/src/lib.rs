@@ -14,6 +14,7 @@ mod batches;
 mod column;
 mod command;
 mod config;
+mod curvature;
 mod data;
 mod failure;
 mod gram;

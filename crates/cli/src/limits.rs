@@ -9,6 +9,10 @@ use crate::failure::Failure;
 /// Most samples (times outputs) for which an n × n matrix is formed, which then takes 0.8 GB.
 pub(crate) const MAX_SAMPLES: usize = 10_000;
 
+/// Most samples (times outputs) for which all blocks of an n × n matrix are formed one after the
+/// other, for its Frobenius norm. The time grows with the square: at this size it is minutes.
+pub(crate) const MAX_SAMPLES_IN_BLOCKS: usize = 50_000;
+
 /// Checks that a matrix of two sizes, each with its name, fits into memory.
 pub(crate) fn check_matrix(
     path: &Path,
@@ -26,9 +30,9 @@ pub(crate) fn check_matrix(
 }
 
 /// The samples and the matrix in a message about too many samples: n samples with k targets each.
-pub(crate) fn too_many_samples(n: usize, k: usize) -> Option<(String, &'static str)> {
-    (n.saturating_mul(k) > MAX_SAMPLES).then(|| match k {
+pub(crate) fn samples_and_matrix(n: usize, k: usize) -> (String, &'static str) {
+    match k {
         1 => (format!("{n} samples"), "n × n"),
         _ => (format!("{n} samples with {k} targets"), "nk × nk"),
-    })
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use faer::Mat;
 use flatmin_host::{Exit, Format, print, print_json, significant};
-use flatmin_linalg::Parallelism;
+use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_models::{Dataset, Loss};
 use flatmin_optim::{Step, Update};
 use flatmin_theory::{
@@ -14,11 +14,13 @@ use flatmin_theory::{
 use serde::Serialize;
 
 use crate::batches::Batches;
+use crate::column::Column;
 use crate::config::{self, LossConfig};
+use crate::curvature::{Curvature, curvature};
 use crate::data;
 use crate::failure::Failure;
 use crate::gram::weighted_gram;
-use crate::limits::{MAX_SAMPLES, too_many_samples};
+use crate::limits::{MAX_SAMPLES, samples_and_matrix};
 use crate::network::{Network, Norms};
 use crate::values;
 use crate::words::{DIGITS, Interval, Measures, Number, table};
@@ -106,20 +108,21 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Netw
 pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
     let (data, network) = data_and_model(arguments)?;
     let (n, k) = (data.sample_count(), data.output_dim());
-    if let Some((samples, matrix)) = too_many_samples(n, k) {
-        let reason = format!(
-            "{samples} are too many for {matrix} matrices (at most {MAX_SAMPLES}): use fewer"
-        );
-        return Err(Failure::input(arguments.data.as_ref().unwrap_or(&arguments.model), reason));
-    }
     let parameters = data::parameters(&arguments.parameters, &*network)?;
     let fail = Failure::at(&arguments.parameters);
-    let gram =
-        weighted_gram(&*network, &parameters, &data).map_err(Failure::at(&arguments.parameters))?;
-    let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
+    let (sharpness, batches) = if n.saturating_mul(k) <= MAX_SAMPLES {
+        let gram = weighted_gram(&*network, &parameters, &data)
+            .map_err(Failure::at(&arguments.parameters))?;
+        let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
+        let batches = thresholds(&arguments.batches, gram, (n, k));
+        (sharpness, batches.map_err(Failure::at(&arguments.parameters))?)
+    } else {
+        let columns = [Column::FrobeniusNorm, Column::LambdaMax];
+        let measured = curvature(&*network, &parameters, &data, &columns).map_err(&fail)?;
+        let Curvature { trace, frobenius_norm, lambda_max, .. } = measured;
+        (Sharpness { trace, frobenius_norm, lambda_max }, Vec::new())
+    };
     let population = network.population(&parameters, arguments.input_variance).map_err(&fail)?;
-    let batches = thresholds(&arguments.batches, gram, (n, k));
-    let batches = batches.map_err(Failure::at(&arguments.parameters))?;
     // A step of length zero yields the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
     let Step { loss: excess, gradient_norm, .. } =
@@ -171,8 +174,13 @@ fn thresholds(
 fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArguments) -> String {
     let rows = |rows: &[(&str, Option<Number>)]| {
         let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
-        let cells =
-            present.map(|(name, number)| vec![(*name).to_owned(), significant(number.0, DIGITS)]);
+        let cells = present.map(|(name, number)| {
+            let text = match number.0 {
+                value if value.is_nan() => "not computed".to_owned(),
+                value => significant(value, DIGITS),
+            };
+            vec![(*name).to_owned(), text]
+        });
         table(&[], &cells.collect::<Vec<_>>())
     };
     let measured = rows(&[
@@ -208,12 +216,20 @@ fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArgume
         .iter()
         .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
         .collect();
-    let thresholds = format!(
-        "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, batches \
-         drawn {}\n{}",
-        arguments.batches.sampling_words(),
-        table(&["batch size", "certified interval"], &rows)
-    );
+    let thresholds = if rows.is_empty() {
+        let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
+        format!(
+            "No thresholds: they need all of an {matrix} matrix, which is too large for {samples} (at \
+             most {MAX_SAMPLES}).\n"
+        )
+    } else {
+        format!(
+            "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, \
+             batches drawn {}\n{}",
+            arguments.batches.sampling_words(),
+            table(&["batch size", "certified interval"], &rows)
+        )
+    };
     format!(
         "{}: {} parameters, {} samples\n\
          Loss {loss}.\n\n{measured}\n\

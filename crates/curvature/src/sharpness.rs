@@ -158,7 +158,7 @@ pub(crate) fn weigh_gram(gram: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
     weigh_columns(half.transpose().to_owned(), loss)
 }
 
-/// The matrix with `R_iᵀ u_i` in place of the rows u_i of each sample.
+/// The matrix with `R_iᵀ u_i` in place of the rows `u_i` of each sample.
 pub(crate) fn weigh_columns(mut matrix: Mat<f64>, loss: &OutputLoss) -> Mat<f64> {
     for column in 0..matrix.ncols() {
         loss.weigh(matrix.col_as_slice_mut(column));

@@ -1,6 +1,5 @@
 //! The rows of the metrics table, `metrics.csv`.
 
-use flatmin_curvature::training_curvature;
 use flatmin_linalg::EigenError;
 use flatmin_models::Dataset;
 use flatmin_optim::Segment;
@@ -11,6 +10,7 @@ use flatmin_theory::{
 use serde::{Serialize, Serializer};
 
 use crate::column::Column;
+use crate::curvature::curvature;
 use crate::gram::weighted_gram;
 use crate::network::Network;
 use crate::words::Number;
@@ -34,7 +34,7 @@ pub(crate) enum MeasureError {
 /// Measures the rows of a run.
 #[derive(Debug)]
 pub(super) struct Measure<'a> {
-    pub(super) network: &'a dyn Network,
+    pub(super) network: &'a (dyn Network + 'static),
     pub(super) train: &'a Dataset,
     pub(super) test: Option<&'a Dataset>,
     pub(super) columns: &'a [Column],
@@ -71,7 +71,7 @@ impl Measure<'_> {
         let wants =
             |kind: fn(Column) -> bool| is_finite && self.columns.iter().any(|column| kind(*column));
         let curvature = if wants(Column::is_curvature) {
-            match training_curvature(self.network, parameters, self.train) {
+            match curvature(self.network, parameters, self.train, self.columns) {
                 Err(EigenError::NotFinite { .. }) => None,
                 curvature => Some(curvature?),
             }
@@ -85,7 +85,6 @@ impl Measure<'_> {
             _ => None,
         };
         let norms = self.network.norms(parameters);
-        let sharpness = curvature.map(|curvature| curvature.sharpness);
         let value = |column: &Column| match column {
             Column::TrainLoss => Some(match curvature {
                 Some(curvature) => curvature.loss,
@@ -98,9 +97,9 @@ impl Measure<'_> {
                 (since_last.steps > 0).then_some(since_last.max_gradient_norm)
             }
             Column::ClippedSteps => None,
-            Column::Trace => sharpness.map(|s| s.trace),
-            Column::FrobeniusNorm => sharpness.map(|s| s.frobenius_norm),
-            Column::LambdaMax => sharpness.map(|s| s.lambda_max),
+            Column::Trace => curvature.map(|curvature| curvature.trace),
+            Column::FrobeniusNorm => curvature.map(|curvature| curvature.frobenius_norm),
+            Column::LambdaMax => curvature.map(|curvature| curvature.lambda_max),
             Column::BatchSharpness => curvature.and_then(|curvature| curvature.batch_sharpness),
             Column::PathNorm => norms.path_norm.map(|norm| norm.0),
             Column::L1Norm => norms.l1_norm.map(|norm| norm.0),

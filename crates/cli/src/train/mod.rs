@@ -140,7 +140,7 @@ impl Job<'_> {
         &self,
         trainer: &mut Trainer<'_, dyn Network, Stream>,
         folder: &mut Folder,
-        network: &dyn Network,
+        network: &(dyn Network + 'static),
     ) -> Result<Option<Row>, Failure> {
         let Problem { data, columns, threshold, options, .. } = &self.problem;
         let (train, test, threshold) = (&data.train, data.test.as_ref(), *threshold);

@@ -15,7 +15,7 @@ use crate::column::Column;
 use crate::config::{BatchesConfig, Config, InitialConfig, MetricSteps};
 use crate::data::{self, Data};
 use crate::failure::Failure;
-use crate::limits::{MAX_SAMPLES, check_matrix, too_many_samples};
+use crate::limits::{check_matrix, samples_and_matrix};
 use crate::network::Network;
 
 /// Most rows of a metrics table.
@@ -219,16 +219,22 @@ fn columns(config: &Config, has_test: bool) -> Vec<Column> {
     config.metrics.columns.clone().unwrap_or_else(all)
 }
 
-/// Checks that the columns can be measured for n samples with k outputs; the reason if not.
+/// Checks that the columns can be measured for n samples with k outputs; the reason if not, with
+/// all columns that cannot.
 fn check_columns(columns: &[Column], n: usize, k: usize) -> Result<(), String> {
-    let quadratic = columns.iter().find(|column| column.is_quadratic());
-    let Some((column, (samples, matrix))) = quadratic.zip(too_many_samples(n, k)) else {
+    let size = n.saturating_mul(k);
+    let too_large = |column: &&Column| column.size_limit().is_some_and(|limit| size > limit);
+    let refused: Vec<&Column> = columns.iter().filter(too_large).collect();
+    let Some(limit) = refused.iter().filter_map(|column| column.size_limit()).max() else {
         return Ok(());
     };
+    let names: Vec<String> = refused.iter().map(|column| column.name()).collect();
+    let (samples, matrix) = samples_and_matrix(n, k);
+    let (need, them) = if names.len() == 1 { ("needs", "it") } else { ("need", "them") };
     Err(format!(
-        "{} needs an {matrix} matrix, which is too large for {samples} (at most {MAX_SAMPLES}); leave it out \
-         of columns in [metrics]",
-        column.name()
+        "{} {need} all of an {matrix} matrix, which is too large for {samples} (at most {limit}); leave \
+         {them} out of columns in [metrics]",
+        names.join(", ")
     ))
 }
 

@@ -2,8 +2,9 @@
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use flatmin_theory::Sampling;
+use flatmin_theory::{Batch, BatchError, Sampling};
 
+use crate::failure::Failure;
 use crate::values;
 
 /// The batches to compute thresholds for.
@@ -21,9 +22,27 @@ pub(crate) struct Batches {
     /// How the samples of a batch are drawn [default: without-replacement].
     #[arg(long, value_parser = sampling())]
     pub(crate) sampling: Option<Sampling>,
+    /// The short last batch of a reshuffled epoch is left out.
+    #[arg(long)]
+    pub(crate) drop_last: bool,
 }
 
 impl Batches {
+    /// Checks that the options fit each other.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.drop_last && self.sampling.is_some_and(|drawn| drawn != Sampling::Reshuffling) {
+            let text = "--drop-last is about --sampling reshuffling: other batches have no epochs";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The batches of this size.
+    pub(crate) fn of_size(&self, batch_size: usize) -> Result<Batch, BatchError> {
+        let batch = Batch::new(batch_size, self.sampling())?;
+        Ok(if self.drop_last { batch.dropping_last() } else { batch })
+    }
+
     /// The sampling, or the default.
     pub(crate) fn sampling(&self) -> Sampling {
         self.sampling.unwrap_or(Sampling::WithoutReplacement)

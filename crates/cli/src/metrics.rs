@@ -8,9 +8,7 @@ use flatmin_host::{Exit, Format, print, print_json, significant};
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_models::{Dataset, Loss};
 use flatmin_optim::{Step, Update};
-use flatmin_theory::{
-    Batch, Gram, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions, threshold_with,
-};
+use flatmin_theory::{Gram, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions};
 use serde::Serialize;
 
 use crate::batches::Batches;
@@ -18,10 +16,12 @@ use crate::column::Column;
 use crate::config::{self, LossConfig};
 use crate::curvature::{Curvature, curvature};
 use crate::data;
+use crate::edge::{Edge, EdgeReport, Kind, Question, margin, verdict_word};
 use crate::failure::Failure;
 use crate::gram::weighted_gram;
 use crate::limits::{MAX_SAMPLES, samples_and_matrix};
 use crate::network::{Network, Norms};
+use crate::optimizer::{OptimizerArguments, OptimizerReport};
 use crate::values;
 use crate::words::{DIGITS, Interval, Measures, Number, table};
 
@@ -34,8 +34,9 @@ const METRICS_SCHEMA: &str = "flatmin.metrics/1";
 /// cross-entropy of the configuration.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   flatmin metrics run.toml --parameters run/parameters.npz --batch-size 1,8
+  flatmin metrics run.toml --parameters run/parameters.npz --momentum 0.9 --learning-rate 0.01
   flatmin metrics model.toml --parameters parameters.npz --data data.npz")]
 pub(crate) struct MetricsArguments {
     #[arg(
@@ -52,6 +53,21 @@ pub(crate) struct MetricsArguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     batches: Batches,
+    /// Learning rates to judge.
+    #[arg(
+        long,
+        alias = "lr",
+        value_name = "η,…",
+        value_delimiter = ',',
+        value_parser = values::positive
+    )]
+    learning_rate: Vec<f64>,
+    #[command(flatten)]
+    optimizer: OptimizerArguments,
+    /// The loss is this many times that of the model; 2 for a mean squared error (2/k for one that
+    /// is also the mean over k outputs).
+    #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive_fraction)]
+    loss_scale: f64,
     /// Variance of an input coordinate, for the population.
     #[arg(long, value_name = "VARIANCE", default_value = "1", value_parser = values::positive)]
     input_variance: f64,
@@ -66,6 +82,7 @@ struct MetricsReport {
     samples: usize,
     outputs: usize,
     parameters: usize,
+    loss_scale: f64,
     /// Left out for the squared loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss_function: Option<String>,
@@ -84,8 +101,21 @@ struct MetricsReport {
 struct ThresholdReport {
     batch_size: usize,
     sampling: Sampling,
-    noise_coefficient: Number,
-    threshold: Interval,
+    drop_last: bool,
+    optimizer: OptimizerReport,
+    /// `None` for batches that depend on each other.
+    noise_coefficient: Option<Number>,
+    threshold: EdgeReport,
+    learning_rates: Vec<LearningRateReport>,
+    #[serde(skip)]
+    edge: Edge,
+}
+
+#[derive(Debug, Serialize)]
+struct LearningRateReport {
+    learning_rate: f64,
+    verdict: &'static str,
+    margin: Number,
 }
 
 fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Network>), Failure> {
@@ -106,6 +136,9 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Netw
 
 /// Measures a model.
 pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
+    arguments.batches.check()?;
+    let optimizer = arguments.optimizer.optimizer()?;
+    let scale = arguments.loss_scale;
     let (data, network) = data_and_model(arguments)?;
     let (n, k) = (data.sample_count(), data.output_dim());
     let parameters = data::parameters(&arguments.parameters, &*network)?;
@@ -114,7 +147,7 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
         let gram = weighted_gram(&*network, &parameters, &data)
             .map_err(Failure::at(&arguments.parameters))?;
         let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
-        let batches = thresholds(&arguments.batches, gram, (n, k));
+        let batches = thresholds(arguments, &optimizer, gram, (n, k));
         (sharpness, batches.map_err(Failure::at(&arguments.parameters))?)
     } else {
         let columns = [Column::FrobeniusNorm, Column::LambdaMax];
@@ -136,42 +169,136 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
         outputs: k,
         parameters: parameters.len(),
         loss_function: (!is_squared).then(|| function.to_string()),
-        loss: Number(loss),
-        gradient_norm: Number(gradient_norm),
-        sharpness: sharpness.into(),
+        loss_scale: scale,
+        loss: Number(scale * loss),
+        gradient_norm: Number(scale * gradient_norm),
+        sharpness: scaled(sharpness, scale).into(),
         norms: network.norms(&parameters),
         input_variance: Number(arguments.input_variance),
-        population: population.map(Measures::from),
+        population: population.map(|sharpness| scaled(sharpness, scale).into()),
         batches,
     };
     match arguments.format {
         Format::Json => print_json(&report)?,
-        Format::Text => print(&text(&report, &*network, arguments))?,
+        Format::Text => print(&text(&report, &*network, arguments, &optimizer))?,
     }
     Ok(Exit::Done)
 }
 
+/// The sharpness of `scale` times the loss.
+fn scaled(sharpness: Sharpness, scale: f64) -> Sharpness {
+    let Sharpness { trace, frobenius_norm, lambda_max } = sharpness;
+    Sharpness {
+        trace: scale * trace,
+        frobenius_norm: scale * frobenius_norm,
+        lambda_max: scale * lambda_max,
+    }
+}
+
 /// The thresholds for batches, from the Gram matrix of n samples with k outputs.
 fn thresholds(
-    batches: &Batches,
+    arguments: &MetricsArguments,
+    optimizer: &Optimizer,
     gram: Mat<f64>,
     (n, k): (usize, usize),
 ) -> Result<Vec<ThresholdReport>, ThresholdError> {
+    let (batches, loss_scale) = (&arguments.batches, arguments.loss_scale);
     let gram = Gram::from_means(gram)?.with_outputs(k)?;
     let minimum = Minimum::from_gram(gram, Parallelism::Rayon)?;
-    let sampling = batches.sampling();
+    let unscaled = optimizer.for_loss_scale(1.0 / loss_scale);
+    let question = Question {
+        minimum: &minimum,
+        optimizer: &unscaled,
+        loss_scale,
+        parallelism: Parallelism::Rayon,
+    };
     let threshold = |&batch_size: &usize| {
-        let batch = Batch::new(batch_size, sampling)?;
-        let noise_coefficient = Number(batch.noise_coefficient(n)?);
-        let settings =
-            ThresholdOptions { parallelism: Parallelism::Rayon, ..ThresholdOptions::default() };
-        let threshold = threshold_with(&minimum, &Optimizer::sgd(), &batch, &settings)?.into();
-        Ok(ThresholdReport { batch_size, sampling, noise_coefficient, threshold })
+        let batch = batches.of_size(batch_size)?;
+        let noise_coefficient = match batches.sampling() {
+            Sampling::Reshuffling => None,
+            _ => Some(Number(batch.noise_coefficient(n)?)),
+        };
+        let edge = question.edge(&batch, ThresholdOptions::default().relative_width)?;
+        let judge = |&learning_rate: &f64| LearningRateReport {
+            learning_rate,
+            verdict: verdict_word(edge.interval.stability(learning_rate)),
+            margin: Number(edge.estimate / learning_rate - 1.0),
+        };
+        Ok(ThresholdReport {
+            batch_size,
+            sampling: batches.sampling(),
+            drop_last: batches.drop_last,
+            optimizer: OptimizerReport::new(optimizer, false),
+            noise_coefficient,
+            threshold: edge.into(),
+            learning_rates: arguments.learning_rate.iter().map(judge).collect(),
+            edge,
+        })
     };
     batches.batch_size.iter().map(threshold).collect()
 }
 
-fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArguments) -> String {
+/// The thresholds and the verdicts in words.
+fn threshold_text(
+    report: &MetricsReport,
+    arguments: &MetricsArguments,
+    optimizer: &Optimizer,
+) -> String {
+    if report.batches.is_empty() {
+        let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
+        return format!(
+            "No thresholds: they need all of an {matrix} matrix, which is too large for {samples} (at \
+             most {MAX_SAMPLES}).\n"
+        );
+    }
+    let edges = || report.batches.iter().map(|batch| batch.edge);
+    let is_estimate = edges().any(|edge| edge.kind == Kind::Estimate);
+    let is_certified =
+        *optimizer == Optimizer::sgd() && edges().all(|edge| edge.kind == Kind::Certified);
+    let rows: Vec<Vec<String>> = report
+        .batches
+        .iter()
+        .map(|batch| vec![batch.batch_size.to_string(), Interval::from(batch.edge.interval).text()])
+        .collect();
+    let interval = match edges().find_map(|edge| edge.confidence) {
+        Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
+        None if is_certified => "certified interval".to_owned(),
+        None => "interval".to_owned(),
+    };
+    let mut text = format!(
+        "Largest stable learning rate η* of {optimizer} (mean square, {}) if this is a minimum, \
+         batches drawn {}\n{}",
+        if is_estimate { "estimated" } else { "exact" },
+        arguments.batches.sampling_words(),
+        table(&["batch size", &interval], &rows)
+    );
+    let verdict = |batch: &ThresholdReport, rate: &LearningRateReport| {
+        vec![
+            batch.batch_size.to_string(),
+            significant(rate.learning_rate, 15),
+            rate.verdict.to_owned(),
+            margin(batch.edge.estimate, rate.learning_rate),
+        ]
+    };
+    let verdicts: Vec<Vec<String>> = report
+        .batches
+        .iter()
+        .flat_map(|batch| batch.learning_rates.iter().map(move |rate| verdict(batch, rate)))
+        .collect();
+    if !verdicts.is_empty() {
+        text.push_str("\nThe learning rates asked about\n");
+        text.push_str(&table(&["batch size", "η", "verdict", "margin"], &verdicts));
+    }
+    text
+}
+
+fn text(
+    report: &MetricsReport,
+    network: &dyn Network,
+    arguments: &MetricsArguments,
+    optimizer: &Optimizer,
+) -> String {
+    let thresholds = threshold_text(report, arguments, optimizer);
     let rows = |rows: &[(&str, Option<Number>)]| {
         let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
         let cells = present.map(|(name, number)| {
@@ -207,28 +334,16 @@ fn text(report: &MetricsReport, network: &dyn Network, arguments: &MetricsArgume
         format!("Sharpness of the population matrix Ḡ, for {inputs}\n{sharpness}\n")
     });
     let residual = if network.output_dim() == 1 { "(f − y)²" } else { "‖f − y‖²" };
-    let loss = match &report.loss_function {
-        None => format!("(1/2n) Σ {residual}, so that G = JᵀJ/n"),
-        Some(name) => format!("{name}, so that G = (1/n) Σ Jᵀ(diag π − ππᵀ)J with π = softmax(f)"),
+    let (times, factor) = match arguments.loss_scale {
+        1.0 => (String::new(), String::new()),
+        scale => (format!("{} × ", significant(scale, 15)), format!("{} ", significant(scale, 15))),
     };
-    let rows: Vec<Vec<String>> = report
-        .batches
-        .iter()
-        .map(|batch| vec![batch.batch_size.to_string(), batch.threshold.text()])
-        .collect();
-    let thresholds = if rows.is_empty() {
-        let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
-        format!(
-            "No thresholds: they need all of an {matrix} matrix, which is too large for {samples} (at \
-             most {MAX_SAMPLES}).\n"
-        )
-    } else {
-        format!(
-            "Largest stable learning rate η* of SGD (mean square, exact) if this is a minimum, \
-             batches drawn {}\n{}",
-            arguments.batches.sampling_words(),
-            table(&["batch size", "certified interval"], &rows)
-        )
+    let loss = match &report.loss_function {
+        None => format!("{times}(1/2n) Σ {residual}, so that G = {factor}JᵀJ/n"),
+        Some(name) if !times.is_empty() => {
+            format!("{times}{name}, and G is that many times (1/n) Σ Jᵀ(diag π − ππᵀ)J")
+        }
+        Some(name) => format!("{name}, so that G = (1/n) Σ Jᵀ(diag π − ππᵀ)J with π = softmax(f)"),
     };
     format!(
         "{}: {} parameters, {} samples\n\

@@ -6,15 +6,15 @@ use flatmin_host::Progress;
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
     Alignment, Batch, Bounds, Noise, NoiseFloor, Optimizer, ResidualGradients, Sampling, Stability,
-    ThresholdOptions, alignment, contraction_bound, noise_floor, threshold_with,
+    alignment, contraction_bound, noise_floor,
 };
 use serde::Serialize;
 
 use super::arguments::AnalyzeArguments;
 use super::doubts::{Doubt, Facts, doubts};
-use super::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use super::input::{Block, FileMinimum};
 use super::training::Loss;
+use crate::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use crate::failure::Failure;
 
 /// The largest derivative of the loss at which a point counts as interpolating.
@@ -92,12 +92,8 @@ impl Analysis {
         let (sizes, training) = (&arguments.batches.batch_size, &arguments.training);
         let progress = Progress::steps("alignment of the noise", sizes.len() as u64);
         let alignment = alignment(&source.minimum).map_err(Failure::at(&arguments.file))?;
-        let optimizer = training.optimizer()?;
-        let sampling = arguments.batches.sampling;
-        if training.drop_last && sampling.is_some_and(|drawn| drawn != Sampling::Reshuffling) {
-            let text = "--drop-last is about --sampling reshuffling: other batches have no epochs";
-            return Err(Failure::Usage(text.to_owned()));
-        }
+        let optimizer = training.optimizer.optimizer()?;
+        arguments.batches.check()?;
         let loss_scale = arguments.loss_scale;
         let residuals = source.residuals.as_ref();
         let interpolates =
@@ -122,7 +118,7 @@ impl Analysis {
             progress.message(&format!("threshold for batch size {batch_size}"));
             let mut batch = analysis.batch(arguments, batch_size, parallelism)?;
             let question = analysis.question(parallelism);
-            if arguments.batches.sampling.is_none() && !training.drop_last {
+            if arguments.batches.sampling.is_none() && !arguments.batches.drop_last {
                 batch.short_batch = question.short_batch(batch_size);
             }
             if training.almost_sure {
@@ -165,7 +161,7 @@ impl Analysis {
     fn drawn(&self, arguments: &AnalyzeArguments, batch_size: usize) -> Result<Batch, Failure> {
         let (batches, n) = (&arguments.batches, self.source.minimum.sample_count());
         let failed = Failure::at(&arguments.file);
-        let batch = Batch::new(batch_size, batches.sampling()).map_err(&failed)?;
+        let batch = batches.of_size(batch_size).map_err(&failed)?;
         if batches.sampling() != Sampling::Reshuffling {
             batch.noise(n).map_err(|error| {
                 let remedy = "give smaller --batch-size values or --sampling with-replacement";
@@ -173,7 +169,7 @@ impl Analysis {
                 Failure::input(&arguments.file, format!("{error}; {reading}{remedy}"))
             })?;
         }
-        Ok(if arguments.training.drop_last { batch.dropping_last() } else { batch })
+        Ok(batch)
     }
 
     /// Analyses one batch size.
@@ -187,28 +183,13 @@ impl Analysis {
         let minimum = &self.source.minimum;
         let batch = self.drawn(arguments, batch_size)?;
         let noise = batch.noise(minimum.sample_count()).ok();
-        let (threshold, bounds) = match noise {
-            None => (self.question(parallelism).epochs(&batch).map_err(&failed)?, None),
-            Some(noise) => {
-                let settings = ThresholdOptions {
-                    relative_width: arguments.tolerance,
-                    parallelism,
-                    ..ThresholdOptions::default()
-                };
-                let found = threshold_with(minimum, &self.unscaled_optimizer, &batch, &settings);
-                let mut threshold =
-                    Edge::from(found.map_err(&failed)?.for_loss_scale(self.loss_scale));
-                if self.optimizer.is_nesterov() && self.optimizer.decoupled_decay() > 0.0 {
-                    // W is not proved to be semidefinite for this optimizer.
-                    threshold.kind = Kind::Estimate;
-                }
-                if self.source.is_rounded {
-                    // The rounding of the matrix is estimated, not proved.
-                    threshold.kind = Kind::Estimate;
-                }
-                (threshold, self.bounds(noise).map_err(&failed)?)
-            }
-        };
+        let edge = self.question(parallelism).edge(&batch, arguments.tolerance);
+        let mut threshold = edge.map_err(&failed)?;
+        if self.source.is_rounded {
+            // The rounding of the matrix is estimated, not proved.
+            threshold.kind = Kind::Estimate;
+        }
+        let bounds = noise.map_or(Ok(None), |noise| self.bounds(noise)).map_err(&failed)?;
         let judge = |rate: &f64| -> Result<Verdict, Failure> {
             let noise_floor = self.noise_floor(&batch, *rate).map_err(&failed)?;
             let stability = threshold.interval.stability(*rate);
@@ -319,14 +300,5 @@ impl Analysis {
     pub(super) fn has_unstable(&self) -> bool {
         let mut verdicts = self.batches.iter().flat_map(|batch| &batch.learning_rates);
         verdicts.any(|verdict| verdict.stability == Stability::Unstable)
-    }
-}
-
-/// A verdict in one word.
-pub(super) fn verdict_word(stability: Stability) -> &'static str {
-    match stability {
-        Stability::Stable => "stable",
-        Stability::Unstable => "unstable",
-        Stability::Undecided => "undecided",
     }
 }

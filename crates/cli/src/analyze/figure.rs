@@ -6,7 +6,7 @@ use flatmin_theory::Bounds;
 
 use super::analysis::{Analysis, BatchAnalysis};
 use super::arguments::AnalyzeArguments;
-use super::edge::Kind;
+use crate::edge::Kind;
 use crate::words::DIGITS;
 
 /// The figure for batch sizes that have been analysed.

@@ -5,7 +5,6 @@ mod arguments;
 mod axes;
 mod blocks;
 mod doubts;
-mod edge;
 mod figure;
 mod input;
 mod report;

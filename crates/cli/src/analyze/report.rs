@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use flatmin_theory::{Sampling, ThresholdStatus};
 use serde::Serialize;
 
-use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
+use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
 use super::doubts::Doubt;
-use super::edge::{Edge, Kind};
 use super::input::Block;
 use super::training::Loss;
-use crate::words::{Interval, Measures, Number};
+use crate::edge::{EdgeReport, verdict_word};
+use crate::optimizer::OptimizerReport;
+use crate::words::{Measures, Number};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
@@ -49,25 +50,6 @@ struct BlockReport {
 struct GradientReport {
     mean: Number,
     root_mean_square: Number,
-}
-
-#[derive(Debug, Serialize)]
-struct OptimizerReport {
-    momentum: f64,
-    dampening: f64,
-    nesterov: bool,
-    weight_decay: f64,
-    decoupled_weight_decay: f64,
-    preconditioned: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct EdgeReport {
-    #[serde(flatten)]
-    interval: Interval,
-    estimate: Number,
-    kind: Kind,
-    confidence: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,7 +115,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         parameters: source.parameters,
         rank: minimum.eigenvalues().len(),
         loss_scale: arguments.loss_scale,
-        momentum: arguments.training.momentum,
+        momentum: arguments.training.optimizer.momentum,
         loss: arguments.training.loss,
         model: analysis.model,
         doubts: &analysis.doubts,
@@ -169,21 +151,13 @@ fn batch_report(
             excess: Number(floor.excess),
         }),
     };
-    let optimizer = &analysis.optimizer;
     BatchReport {
         batch_size: batch.batch_size,
         sampling: arguments.batches.sampling(),
-        drop_last: arguments.training.drop_last,
-        optimizer: OptimizerReport {
-            momentum: optimizer.momentum_coefficient(),
-            dampening: optimizer.dampening_coefficient(),
-            nesterov: optimizer.is_nesterov(),
-            weight_decay: optimizer.coupled_decay(),
-            decoupled_weight_decay: optimizer.decoupled_decay(),
-            preconditioned: analysis.is_preconditioned,
-        },
+        drop_last: arguments.batches.drop_last,
+        optimizer: OptimizerReport::new(&analysis.optimizer, analysis.is_preconditioned),
         noise_coefficient: batch.noise.map(|noise| noise.coefficient),
-        threshold: edge_report(threshold),
+        threshold: threshold.into(),
         relative_width: threshold.interval.relative_width(),
         iterations: threshold.interval.iterations,
         status: match threshold.interval.status {
@@ -193,7 +167,7 @@ fn batch_report(
         bounds: batch.bounds.as_ref().map(bounds_report),
         short_last_batch: batch.short_batch.map(|short| ShortBatchReport {
             size: short.size,
-            threshold: short.edge.map(edge_report),
+            threshold: short.edge.map(EdgeReport::from),
         }),
         almost_sure_edge: batch.almost_sure.map(|edge| AlmostSureReport {
             lower: Number(edge.lower),
@@ -202,15 +176,6 @@ fn batch_report(
             confidence: (edge.is_decided && !edge.is_exact).then_some(0.997),
         }),
         learning_rates: batch.learning_rates.iter().map(learning_rate).collect(),
-    }
-}
-
-fn edge_report(edge: Edge) -> EdgeReport {
-    EdgeReport {
-        interval: edge.interval.into(),
-        estimate: Number(edge.estimate),
-        kind: edge.kind,
-        confidence: edge.confidence,
     }
 }
 

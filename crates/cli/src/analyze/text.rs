@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use flatmin_host::{short, shown, significant, times};
 use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
-use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict, verdict_word};
+use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
-use super::edge::Kind;
 use super::input::Block;
 use super::training::Loss;
+use crate::edge::{Kind, margin, verdict_word};
 use crate::words::{DIGITS, Interval, table};
 
 /// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
@@ -387,23 +387,6 @@ fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &An
         text.push_str("\nThe learning rates asked about\n");
         let names = ["batch size", "η", "verdict", "margin", "loss added by noise"];
         text.push_str(&table(&names[..if has_floor { 5 } else { 4 }], &rows));
-    }
-}
-
-/// A margin in words: by how much the larger of η and η* exceeds the smaller.
-fn margin(threshold: f64, rate: f64) -> String {
-    // Dividing the larger by the smaller keeps all digits when they are far apart.
-    let (larger, smaller, ratio) = if threshold < rate {
-        ("η", "η*", rate / threshold)
-    } else {
-        ("η*", "η", threshold / rate)
-    };
-    let percent = 100.0 * (ratio - 1.0);
-    match ratio {
-        _ if threshold.is_infinite() => "unlimited".to_owned(),
-        ratio if ratio >= 2.0 => format!("{larger} is {} {smaller}", times(ratio)),
-        _ if percent < 0.01 => format!("{larger} is {percent:.1e} % above {smaller}"),
-        _ => format!("{larger} is {percent:.2} % above {smaller}"),
     }
 }
 

@@ -7,39 +7,18 @@ use clap::{Args, ValueEnum};
 use faer::{Mat, MatRef};
 use flatmin_arrays::ArrayFile;
 use flatmin_linalg::RowMatrix;
-use flatmin_theory::{
-    LossError, MinimumError, Optimizer, OptimizerError, OutputHessians, Preconditioner,
-};
+use flatmin_theory::{LossError, MinimumError, OutputHessians, Preconditioner};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::values;
+use crate::optimizer::OptimizerArguments;
 use crate::words::shape_words;
 
 /// The optimizer and the loss.
 #[derive(Debug, Args)]
 pub(crate) struct Training {
-    /// Momentum β of SGD, as in torch.optim.SGD.
-    #[arg(long, value_name = "β", default_value = "0", value_parser = values::momentum)]
-    pub(super) momentum: f64,
-    /// Dampening τ of the gradient in the momentum buffer.
-    #[arg(long, value_name = "τ", default_value = "0", value_parser = values::momentum)]
-    pub(super) dampening: f64,
-    /// Nesterov's momentum in place of the heavy ball.
-    #[arg(long)]
-    pub(super) nesterov: bool,
-    /// Weight decay w that is added to the gradient, as in torch.optim.SGD.
-    #[arg(long, value_name = "w", default_value = "0", value_parser = values::not_negative)]
-    pub(super) weight_decay: f64,
-    #[arg(
-        long,
-        help = "Weight decay w past the momentum, as in AdamW: a step also subtracts η w θ",
-        value_name = "w",
-        default_value = "0",
-        value_parser = values::not_negative,
-        conflicts_with = "weight_decay"
-    )]
-    pub(super) decoupled_weight_decay: f64,
+    #[command(flatten)]
+    pub(super) optimizer: OptimizerArguments,
     /// Frozen diagonal preconditioner D, one positive number for each parameter: √v̂ + ε for Adam,
     /// together with --momentum β₁ --dampening β₁.
     #[arg(long, value_name = "ARRAY", conflicts_with = "gram")]
@@ -61,9 +40,6 @@ pub(crate) struct Training {
     /// Adds the edge up to which single runs converge, beyond η*.
     #[arg(long)]
     pub(super) almost_sure: bool,
-    /// The short last batch of a reshuffled epoch is left out.
-    #[arg(long)]
-    pub(super) drop_last: bool,
 }
 
 /// The losses that the command knows.
@@ -145,17 +121,6 @@ impl Place {
 }
 
 impl Training {
-    /// The optimizer of the options.
-    pub(super) fn optimizer(&self) -> Result<Optimizer, Failure> {
-        let build = || -> Result<Optimizer, OptimizerError> {
-            let optimizer = Optimizer::sgd().momentum(self.momentum)?.dampening(self.dampening)?;
-            let optimizer = if self.nesterov { optimizer.nesterov()? } else { optimizer };
-            let optimizer = optimizer.weight_decay(self.weight_decay)?;
-            optimizer.decoupled_weight_decay(self.decoupled_weight_decay)
-        };
-        build().map_err(|error| Failure::Usage(error.to_string()))
-    }
-
     /// Checks that the options fit each other.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
@@ -170,7 +135,7 @@ impl Training {
         if !needs_hessian && self.output_hessian.is_some() {
             return usage("--output-hessian is that of --loss custom");
         }
-        self.optimizer().map(|_| ())
+        self.optimizer.optimizer().map(|_| ())
     }
 }
 

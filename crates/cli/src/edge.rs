@@ -1,28 +1,30 @@
 //! The edge of stability of one batch size, however it was found.
 
-use flatmin_host::Progress;
+use flatmin_host::{Progress, times};
 use flatmin_linalg::Parallelism;
 use flatmin_theory::{
     Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, ExactEdges, Minimum, Optimizer,
-    Sampling, SimulationError, Threshold, ThresholdError, ThresholdStatus, almost_sure_edge,
-    epoch_edge,
+    Sampling, SimulationError, Stability, Threshold, ThresholdError, ThresholdOptions,
+    ThresholdStatus, almost_sure_edge, epoch_edge, threshold_with,
 };
 use serde::Serialize;
 
+use crate::words::{Interval, Number};
+
 /// The largest learning rate at which a minimum is stable in mean square.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Edge {
-    pub(super) interval: Threshold,
-    pub(super) estimate: f64,
-    pub(super) kind: Kind,
+pub(crate) struct Edge {
+    pub(crate) interval: Threshold,
+    pub(crate) estimate: f64,
+    pub(crate) kind: Kind,
     /// The confidence of an estimate.
-    pub(super) confidence: Option<f64>,
+    pub(crate) confidence: Option<f64>,
 }
 
 /// How sure an interval is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// It holds the edge of the numbers given.
     Certified,
     /// Its middle is the edge up to rounding, which is not bounded.
@@ -40,7 +42,7 @@ impl From<Threshold> for Edge {
 
 impl Edge {
     /// The edge of reshuffled epochs, for `loss_scale` times the loss.
-    pub(super) fn of_epochs(edge: EpochEdge, loss_scale: f64) -> Self {
+    pub(crate) fn of_epochs(edge: EpochEdge, loss_scale: f64) -> Self {
         let EpochEdge { lower, upper, estimate, confidence } = edge;
         let kind = if confidence.is_some() { Kind::Estimate } else { Kind::Exact };
         let status = ThresholdStatus::Converged;
@@ -50,23 +52,70 @@ impl Edge {
     }
 }
 
+/// An edge as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct EdgeReport {
+    #[serde(flatten)]
+    interval: Interval,
+    estimate: Number,
+    kind: Kind,
+    confidence: Option<f64>,
+}
+
+impl From<Edge> for EdgeReport {
+    fn from(edge: Edge) -> Self {
+        Self {
+            interval: edge.interval.into(),
+            estimate: Number(edge.estimate),
+            kind: edge.kind,
+            confidence: edge.confidence,
+        }
+    }
+}
+
+/// A verdict in one word.
+pub(crate) fn verdict_word(stability: Stability) -> &'static str {
+    match stability {
+        Stability::Stable => "stable",
+        Stability::Unstable => "unstable",
+        Stability::Undecided => "undecided",
+    }
+}
+
+/// A margin in words: by how much the larger of η and η* exceeds the smaller.
+pub(crate) fn margin(threshold: f64, rate: f64) -> String {
+    // Dividing the larger by the smaller keeps all digits when they are far apart.
+    let (larger, smaller, ratio) = if threshold < rate {
+        ("η", "η*", rate / threshold)
+    } else {
+        ("η*", "η", threshold / rate)
+    };
+    let percent = 100.0 * (ratio - 1.0);
+    match ratio {
+        _ if threshold.is_infinite() => "unlimited".to_owned(),
+        ratio if ratio >= 2.0 => format!("{larger} is {} {smaller}", times(ratio)),
+        _ if percent < 0.01 => format!("{larger} is {percent:.1e} % above {smaller}"),
+        _ => format!("{larger} is {percent:.2} % above {smaller}"),
+    }
+}
+
 /// The stability of an optimizer at a minimum, for the unscaled loss.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Question<'a> {
-    pub(super) minimum: &'a Minimum,
+pub(crate) struct Question<'a> {
+    pub(crate) minimum: &'a Minimum,
     /// The optimizer for learning rates of the unscaled loss.
-    pub(super) optimizer: &'a Optimizer,
-    pub(super) loss_scale: f64,
-    pub(super) parallelism: Parallelism,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) loss_scale: f64,
+    pub(crate) parallelism: Parallelism,
 }
 
 /// The short last batch of an epoch, and its effect on the edge.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ShortBatch {
+pub(crate) struct ShortBatch {
     /// Its samples.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// The edge of epochs with it, where it is cheap to find.
-    pub(super) edge: Option<Edge>,
+    pub(crate) edge: Option<Edge>,
 }
 
 /// The numbers of a minimum, n × r, up to which the edge of epochs is found without being asked
@@ -74,8 +123,27 @@ pub(super) struct ShortBatch {
 const CHEAP: usize = 4000;
 
 impl Question<'_> {
+    /// The edge for these batches, with an interval of this relative width where it is certified.
+    pub(crate) fn edge(&self, batch: &Batch, relative_width: f64) -> Result<Edge, ThresholdError> {
+        if batch.sampling() == Sampling::Reshuffling {
+            return self.epochs(batch);
+        }
+        let settings = ThresholdOptions {
+            relative_width,
+            parallelism: self.parallelism,
+            ..ThresholdOptions::default()
+        };
+        let found = threshold_with(self.minimum, self.optimizer, batch, &settings)?;
+        let mut edge = Edge::from(found.for_loss_scale(self.loss_scale));
+        if self.optimizer.is_nesterov() && self.optimizer.decoupled_decay() > 0.0 {
+            // W is not proved to be semidefinite for this optimizer.
+            edge.kind = Kind::Estimate;
+        }
+        Ok(edge)
+    }
+
     /// The edge of reshuffled epochs.
-    pub(super) fn epochs(&self, batch: &Batch) -> Result<Edge, ThresholdError> {
+    fn epochs(&self, batch: &Batch) -> Result<Edge, ThresholdError> {
         let _progress = Progress::steps("edge of reshuffled epochs", 1);
         let options = EpochOptions { parallelism: self.parallelism, ..EpochOptions::default() };
         let edge = epoch_edge(self.minimum, self.optimizer, batch, &options)?;
@@ -83,7 +151,7 @@ impl Question<'_> {
     }
 
     /// The short last batch of epochs of this batch size, if there is one.
-    pub(super) fn short_batch(&self, size: usize) -> Option<ShortBatch> {
+    pub(crate) fn short_batch(&self, size: usize) -> Option<ShortBatch> {
         let n = self.minimum.sample_count();
         let rest = n.checked_rem(size).filter(|rest| *rest > 0 && size < n)?;
         let numbers = n * self.minimum.output_count() * self.minimum.eigenvalues().len();
@@ -103,7 +171,7 @@ impl Question<'_> {
     }
 
     /// The edge up to which single runs converge: its ends, and whether it is exact.
-    pub(super) fn almost_sure(&self, batch: &Batch) -> Result<AlmostSure, SimulationError> {
+    pub(crate) fn almost_sure(&self, batch: &Batch) -> Result<AlmostSure, SimulationError> {
         let _progress = Progress::steps("edge of single runs", 1);
         let options = EdgeOptions::with_seed(0);
         let edge = almost_sure_edge(self.minimum, self.optimizer, batch, options)?;
@@ -118,10 +186,10 @@ impl Question<'_> {
 
 /// The edge of almost-sure stability.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AlmostSure {
-    pub(super) lower: f64,
-    pub(super) upper: f64,
+pub(crate) struct AlmostSure {
+    pub(crate) lower: f64,
+    pub(crate) upper: f64,
     /// False if an end is not decided by three standard errors.
-    pub(super) is_decided: bool,
-    pub(super) is_exact: bool,
+    pub(crate) is_decided: bool,
+    pub(crate) is_exact: bool,
 }

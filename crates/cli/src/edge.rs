@@ -21,7 +21,7 @@ pub(crate) struct Edge {
     pub(crate) confidence: Option<f64>,
 }
 
-/// How sure an interval is.
+/// The certainty of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {

@@ -146,7 +146,8 @@ pub fn gauss_newton_lambda_max(
     if let Some(row) = parameters.iter().position(|value| !value.is_finite()) {
         return Err(EigenError::NotFinite { row, column: 0, value: parameters[row] });
     }
-    let operator = gauss_newton(model, parameters, data).expect("the caller checked the lengths");
+    let operator = gauss_newton(model, parameters, data)
+        .expect("the parameters and data fit the model, which `# Panics` asks for");
     // Numbers without structure, so that no eigenvector is orthogonal to them: the fractional parts
     // of multiples of the golden ratio.
     let start: Vec<f64> =

@@ -37,8 +37,8 @@ const INVERSE_FACTORIALS: [f64; 13] = [
 
 /// The function between two layers.
 ///
-/// [`Display`](std::fmt::Display) writes its name and [`FromStr`](std::str::FromStr) reads it. The feature `serde` stores
-/// the same name.
+/// [`Display`](std::fmt::Display) writes its name and [`FromStr`](std::str::FromStr) reads it. The
+/// feature `serde` stores the same name.
 ///
 /// ```
 /// use flatmin_models::Activation;

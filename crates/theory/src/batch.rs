@@ -8,7 +8,8 @@ use crate::BatchError;
 ///
 /// On the command line and in settings a sampling is called `with-replacement`,
 /// `without-replacement`, `poisson` or `reshuffling`; that is what [`Display`](std::fmt::Display)
-/// writes and [`FromStr`](std::str::FromStr) reads. The feature `serde` stores the same words with underscores.
+/// writes and [`FromStr`](std::str::FromStr) reads. The feature `serde` stores the same words with
+/// underscores.
 ///
 /// ```
 /// use flatmin_theory::Sampling;

@@ -33,7 +33,7 @@ pub(super) struct Analysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
-    /// What looks wrong about the input.
+    /// The doubts about the input.
     pub(super) doubts: Vec<Doubt>,
     /// The batch sizes of the arguments, in their order.
     pub(super) batches: Vec<BatchAnalysis>,
@@ -133,7 +133,7 @@ impl Analysis {
         Ok(analysis)
     }
 
-    /// What looks wrong about the input.
+    /// Finds the doubts about the input.
     fn find_doubts(&self, decays: bool) -> Vec<Doubt> {
         let margins = self.batches.iter().flat_map(|batch| {
             batch.learning_rates.iter().map(|v| batch.threshold.estimate / v.learning_rate)

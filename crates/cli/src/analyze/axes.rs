@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use flatmin_arrays::Order;
 
-/// What an axis, or a part of it, counts.
+/// The things that an axis, or a part of it, counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Letter {
     /// Samples.
@@ -101,7 +101,7 @@ impl fmt::Display for Axes {
     }
 }
 
-/// How an array is read as the rows and columns of a Jacobian.
+/// The reading of an array as the rows and columns of a Jacobian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) samples: usize,

@@ -47,7 +47,7 @@ impl Blocks {
         Self { ranges, has_rest: false, path: path.into() }
     }
 
-    /// The same file with other ranges.
+    /// Keeps the file, and takes other ranges.
     pub(crate) fn with(&self, ranges: Vec<(String, Range<usize>)>) -> Self {
         Self { ranges, ..self.clone() }
     }

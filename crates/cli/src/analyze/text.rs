@@ -37,7 +37,7 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     text
 }
 
-/// What looks wrong about the input, one line each.
+/// Writes each doubt about the input in a line.
 fn doubts(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     for doubt in &analysis.doubts {
         let _ = writeln!(text, "Doubt: {}.", doubt.text);

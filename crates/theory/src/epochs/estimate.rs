@@ -82,7 +82,7 @@ struct Blocks {
     ends: Vec<usize>,
 }
 
-/// How many power steps are taken.
+/// The number of power steps to take.
 #[derive(Debug, Clone, Copy)]
 enum Steps {
     Exactly(usize),
@@ -101,8 +101,8 @@ struct OrderMean<'b> {
     stage: usize,
 }
 
-/// How often each sample is drawn into a short last batch. A few samples may carry the growth there,
-/// and are drawn more often, with smaller weights.
+/// The law by which samples are drawn into a short last batch. A few samples may carry the growth
+/// there, and are drawn more often, with smaller weights.
 struct LastBatch {
     size: usize,
     /// Sums of the scores up to each sample.
@@ -213,7 +213,7 @@ impl<'a> Estimator<'a> {
         Ok(EpochEdge { lower, upper, estimate, confidence: Some(CONFIDENCE) })
     }
 
-    /// How a short last batch is drawn.
+    /// The law of a short last batch at a learning rate.
     fn last_batch(&self, rate: f64) -> Option<LastBatch> {
         LastBatch::new(self.epoch, &self.step.coefficients(rate), &self.start.roots)
     }

@@ -47,20 +47,20 @@ pub struct EpochOptions {
     /// The largest number of random orders for a mean, at least 8. Fewer are taken where an epoch
     /// is long.
     pub max_orders: usize,
-    /// Where the edge is computed exactly.
+    /// The problems whose edge is computed exactly.
     pub exact: ExactEdges,
     /// True if the means may use several cores. The result has the same bits either way.
     pub parallelism: Parallelism,
 }
 
-/// Where the edge of reshuffled epochs is computed exactly, and not estimated.
+/// The problems for which the edge of reshuffled epochs is computed exactly, and not estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExactEdges {
-    /// Nowhere, which tests the estimate.
+    /// None, which tests the estimate.
     Never,
-    /// Where it takes a fraction of a second.
+    /// Those for which it takes a fraction of a second.
     WhereQuick,
-    /// For n ≤ 12 samples and for few batches.
+    /// Those with n ≤ 12 samples or few batches.
     WhereAffordable,
 }
 

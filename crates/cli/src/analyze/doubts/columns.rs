@@ -1,4 +1,4 @@
-//! What columns and rows of a Jacobian look like, noted while the columns stream by.
+//! Facts about the columns and rows of a Jacobian, noted while the columns stream by.
 
 use super::layout::{Flattened, Layouts, mix, summed_outputs};
 use super::symmetry::Symmetry;
@@ -27,7 +27,7 @@ pub(crate) struct ColumnFacts {
     found: ColumnSummary,
 }
 
-/// What the columns of a Jacobian look like.
+/// The facts about the columns of a Jacobian.
 #[derive(Debug, Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct ColumnSummary {
@@ -77,7 +77,7 @@ pub(crate) struct Biases {
     pub(crate) is_by_sample: bool,
 }
 
-/// What is noted of a row.
+/// The notes on a row.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     first: f64,
@@ -144,7 +144,7 @@ impl Biases {
     }
 }
 
-/// What is noted of a column of the chunk at hand.
+/// The notes on a column of the chunk at hand.
 #[derive(Debug, Clone, Copy, Default)]
 struct Column {
     /// The smallest and the largest number.
@@ -177,7 +177,7 @@ impl Column {
     }
 }
 
-/// What is noted of the rows of one output in a column.
+/// The notes on the rows of one output in a column.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
     digest: u64,
@@ -329,7 +329,7 @@ impl ColumnFacts {
         }
     }
 
-    /// What was seen.
+    /// Sums up the notes.
     pub(crate) fn finish(self) -> ColumnSummary {
         let Self { outputs, columns, rows, layouts, stored_layouts, digests, mut found, .. } = self;
         found.is_gram = self.symmetry.is_some_and(|symmetry| symmetry.is_gram());

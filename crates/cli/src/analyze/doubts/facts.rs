@@ -1,4 +1,4 @@
-//! What doubts are made of.
+//! The facts that doubts rest on.
 
 use flatmin_theory::ResidualGradients;
 use serde::Serialize;
@@ -76,7 +76,7 @@ impl Reading {
     }
 }
 
-/// How blocks lie in the columns.
+/// The place of blocks among the columns.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockFacts {
     /// The number of columns without a block, and the first of them.
@@ -97,7 +97,7 @@ impl BlockFacts {
     }
 }
 
-/// What was seen of the input while it was read.
+/// The facts that were noted while the input was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Evidence {
     pub(crate) reading: Reading,

@@ -121,7 +121,7 @@ pub(crate) struct Flattened {
 pub(crate) enum Way {
     /// The columns of each output follow each other, `n,kp`.
     Whole,
-    /// The same for each parameter, before these were joined.
+    /// The columns of each output follow each other within each parameter.
     ByParameter,
     /// The outputs of each column follow each other, `n,pk`.
     Inner,

@@ -74,7 +74,7 @@ fn has_no_output_columns(columns: &ColumnSummary) -> bool {
         && 16 * columns.one_signed <= columns.dense
 }
 
-/// What the residuals that were given show.
+/// Compares the rows with the residuals that were given. Returns the evidence in words.
 fn of_residuals(facts: &Facts<'_>) -> Option<String> {
     let residuals = &facts.residuals?.given;
     let evidence = facts.evidence;

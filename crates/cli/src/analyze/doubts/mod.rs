@@ -1,4 +1,4 @@
-//! What looks wrong about the input of an analysis.
+//! Doubts about the input of an analysis.
 //!
 //! *Facts* are gathered while the numbers stream by, without a second pass. A *doubt* is a function
 //! from the facts to words that name what looks wrong, with its numbers, and the way out. Doubts
@@ -52,7 +52,7 @@ const CHECKS: [&[Check]; 6] = [
     &[single_precision::doubt],
 ];
 
-/// What looks wrong.
+/// Finds the doubts that the facts raise.
 pub(super) fn doubts(facts: &Facts<'_>) -> Vec<Doubt> {
     CHECKS.iter().filter_map(|checks| checks.iter().find_map(|check| check(facts))).collect()
 }

@@ -1,4 +1,4 @@
-//! What the products of rows, the Gram matrix, look like.
+//! Facts about the products of rows, the Gram matrix.
 
 use faer::MatRef;
 use flatmin_linalg::PowerOfTwo;
@@ -9,7 +9,7 @@ const SMALL: f64 = 1e-3;
 /// Most rows that are compared with each other; of more, a regular part is.
 const MAX_ROWS: usize = 1500;
 
-/// What the Gram matrix `JJᵀ` of nk rows looks like.
+/// The facts about the Gram matrix `JJᵀ` of nk rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProductFacts {
     /// The mean squared norm of a row times k, which is the trace of `JᵀJ/n`.

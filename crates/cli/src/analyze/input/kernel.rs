@@ -10,7 +10,7 @@ use crate::words::shape_words;
 /// nk that was reshaped, of a Gramian of `TorchJD`, and the same with outputs first.
 const FOUR: [&str; 5] = ["nnkk", "nknk", "nkkn", "kknn", "knkn"];
 
-/// How an array is read as a Gram matrix nk × nk.
+/// The reading of an array as a Gram matrix nk × nk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kernel {
     pub(super) samples: usize,

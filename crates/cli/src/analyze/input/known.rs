@@ -1,4 +1,4 @@
-//! What is known about n, k and p beside the array itself.
+//! The numbers n, k and p, as far as they are known without the array itself.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What was read from a file.
+//! The minimum that was read from a file.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub(crate) struct FileMinimum {
     pub(crate) blocks: Option<Vec<Block>>,
     /// The residuals, if they were given.
     pub(crate) residuals: Option<Residuals>,
-    /// What was seen of the input.
+    /// The facts about the input.
     pub(crate) evidence: Evidence,
     /// The types of the numbers, each once.
     pub(crate) element: String,

@@ -87,7 +87,8 @@ pub(super) struct Part {
     outer: usize,
     middle: usize,
     inner: usize,
-    /// Where the columns start in the middle axis, once for each output that is flattened into it.
+    /// The places in the middle axis at which the columns start, one for each output that is
+    /// flattened into it.
     offsets: Vec<usize>,
     /// The row of each stored (offset, outer, inner); `None` for the order of the file.
     rows: Option<Vec<usize>>,

@@ -93,7 +93,7 @@ impl Stream<'_> {
 /// An error whose column is counted in the whole Jacobian from `offset` on, and its row by sample
 /// and output.
 ///
-/// Where several arrays are summed, the message names the one that has the entry, with its place
+/// If several arrays are summed, the message names the one that has the entry, with its place
 /// among the columns of that array.
 fn failure(path: &Path, error: MinimumError, offset: usize, of: (usize, &[Named])) -> Failure {
     let MinimumError::NotFinite { row, column, value } = error else {

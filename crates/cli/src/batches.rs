@@ -1,4 +1,4 @@
-//! The batches in the arguments of a command.
+//! The batches and learning rates in the arguments of a command.
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -7,7 +7,7 @@ use flatmin_theory::{Batch, BatchError, Sampling};
 use crate::failure::Failure;
 use crate::values;
 
-/// The batches to compute thresholds for.
+/// The batches to compute thresholds for, and the learning rates to judge.
 #[derive(Debug, Args)]
 pub(crate) struct Batches {
     /// Samples per step.
@@ -25,6 +25,15 @@ pub(crate) struct Batches {
     /// The short last batch of a reshuffled epoch is left out.
     #[arg(long)]
     pub(crate) drop_last: bool,
+    /// Learning rates to judge.
+    #[arg(
+        long,
+        alias = "lr",
+        value_name = "η,…",
+        value_delimiter = ',',
+        value_parser = values::positive
+    )]
+    pub(crate) learning_rate: Vec<f64>,
 }
 
 impl Batches {

@@ -1,6 +1,6 @@
 //! The edge of stability of one batch size, however it was found.
 
-use flatmin_host::{Progress, times};
+use flatmin_host::{Progress, significant, times};
 use flatmin_linalg::Parallelism;
 use flatmin_theory::{
     Batch, EdgeOptions, EdgeStatus, EpochEdge, EpochOptions, ExactEdges, Minimum, Optimizer,
@@ -41,6 +41,26 @@ impl From<Threshold> for Edge {
 }
 
 impl Edge {
+    /// The verdict on a learning rate.
+    pub(crate) fn verdict(&self, learning_rate: f64) -> VerdictReport {
+        VerdictReport {
+            learning_rate,
+            verdict: verdict_word(self.interval.stability(learning_rate)),
+            margin: Number(self.estimate / learning_rate - 1.0),
+        }
+    }
+
+    /// The interval in words.
+    pub(crate) fn interval_words(&self) -> String {
+        match self.kind {
+            _ if self.interval.lower.is_infinite() => {
+                "G = 0: stable at every learning rate".to_owned()
+            }
+            Kind::Exact => "exact up to rounding".to_owned(),
+            Kind::Certified | Kind::Estimate => Interval::from(self.interval).text(),
+        }
+    }
+
     /// The edge of reshuffled epochs, for `loss_scale` times the loss.
     pub(crate) fn of_epochs(edge: EpochEdge, loss_scale: f64) -> Self {
         let EpochEdge { lower, upper, estimate, confidence } = edge;
@@ -71,6 +91,30 @@ impl From<Edge> for EdgeReport {
             confidence: edge.confidence,
         }
     }
+}
+
+/// The verdict on a learning rate as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct VerdictReport {
+    pub(crate) learning_rate: f64,
+    pub(crate) verdict: &'static str,
+    /// Negative where the learning rate is unstable.
+    margin: Number,
+}
+
+/// The certainty of edges in a word, and the name of their intervals.
+///
+/// With momentum or decay the effect of rounding is estimated, not proved, so that an interval is
+/// called certified for plain SGD only.
+pub(crate) fn certainty(edges: &[Edge], is_plain_sgd: bool) -> (&'static str, String) {
+    let is_estimate = edges.iter().any(|edge| edge.kind == Kind::Estimate);
+    let is_certified = is_plain_sgd && edges.iter().all(|edge| edge.kind == Kind::Certified);
+    let interval = match edges.iter().find_map(|edge| edge.confidence) {
+        Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
+        None if is_certified => "certified interval".to_owned(),
+        None => "interval".to_owned(),
+    };
+    (if is_estimate { "estimated" } else { "exact" }, interval)
 }
 
 /// A verdict in one word.
@@ -161,6 +205,8 @@ impl Question<'_> {
             // Nobody asked for this edge, so that it must be quick.
             let options = EpochOptions {
                 exact: ExactEdges::WhereQuick,
+                relative_width: 0.05,
+                max_orders: 256,
                 parallelism: self.parallelism,
                 ..EpochOptions::default()
             };

@@ -16,14 +16,14 @@ use crate::column::Column;
 use crate::config::{self, LossConfig};
 use crate::curvature::{Curvature, curvature};
 use crate::data;
-use crate::edge::{Edge, EdgeReport, Kind, Question, margin, verdict_word};
+use crate::edge::{Edge, EdgeReport, Question, VerdictReport, certainty, margin};
 use crate::failure::Failure;
 use crate::gram::weighted_gram;
 use crate::limits::{MAX_SAMPLES, samples_and_matrix};
 use crate::network::{Network, Norms};
 use crate::optimizer::{OptimizerArguments, OptimizerReport};
 use crate::values;
-use crate::words::{DIGITS, Interval, Measures, Number, table};
+use crate::words::{DIGITS, Measures, Number, table};
 
 /// The format of the JSON output.
 const METRICS_SCHEMA: &str = "flatmin.metrics/1";
@@ -53,15 +53,6 @@ pub(crate) struct MetricsArguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     batches: Batches,
-    /// Learning rates to judge.
-    #[arg(
-        long,
-        alias = "lr",
-        value_name = "η,…",
-        value_delimiter = ',',
-        value_parser = values::positive
-    )]
-    learning_rate: Vec<f64>,
     #[command(flatten)]
     optimizer: OptimizerArguments,
     /// The loss is this many times that of the model; 2 for a mean squared error (2/k for one that
@@ -106,16 +97,9 @@ struct ThresholdReport {
     /// `None` for batches that depend on each other.
     noise_coefficient: Option<Number>,
     threshold: EdgeReport,
-    learning_rates: Vec<LearningRateReport>,
+    learning_rates: Vec<VerdictReport>,
     #[serde(skip)]
     edge: Edge,
-}
-
-#[derive(Debug, Serialize)]
-struct LearningRateReport {
-    learning_rate: f64,
-    verdict: &'static str,
-    margin: Number,
 }
 
 fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Network>), Failure> {
@@ -219,11 +203,6 @@ fn thresholds(
             _ => Some(Number(batch.noise_coefficient(n)?)),
         };
         let edge = question.edge(&batch, ThresholdOptions::default().relative_width)?;
-        let judge = |&learning_rate: &f64| LearningRateReport {
-            learning_rate,
-            verdict: verdict_word(edge.interval.stability(learning_rate)),
-            margin: Number(edge.estimate / learning_rate - 1.0),
-        };
         Ok(ThresholdReport {
             batch_size,
             sampling: batches.sampling(),
@@ -231,7 +210,7 @@ fn thresholds(
             optimizer: OptimizerReport::new(optimizer, false),
             noise_coefficient,
             threshold: edge.into(),
-            learning_rates: arguments.learning_rate.iter().map(judge).collect(),
+            learning_rates: batches.learning_rate.iter().map(|rate| edge.verdict(*rate)).collect(),
             edge,
         })
     };
@@ -251,28 +230,20 @@ fn threshold_text(
              most {MAX_SAMPLES}).\n"
         );
     }
-    let edges = || report.batches.iter().map(|batch| batch.edge);
-    let is_estimate = edges().any(|edge| edge.kind == Kind::Estimate);
-    let is_certified =
-        *optimizer == Optimizer::sgd() && edges().all(|edge| edge.kind == Kind::Certified);
+    let edges: Vec<Edge> = report.batches.iter().map(|batch| batch.edge).collect();
+    let (certainty, interval) = certainty(&edges, *optimizer == Optimizer::sgd());
     let rows: Vec<Vec<String>> = report
         .batches
         .iter()
-        .map(|batch| vec![batch.batch_size.to_string(), Interval::from(batch.edge.interval).text()])
+        .map(|batch| vec![batch.batch_size.to_string(), batch.edge.interval_words()])
         .collect();
-    let interval = match edges().find_map(|edge| edge.confidence) {
-        Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
-        None if is_certified => "certified interval".to_owned(),
-        None => "interval".to_owned(),
-    };
     let mut text = format!(
-        "Largest stable learning rate η* of {optimizer} (mean square, {}) if this is a minimum, \
+        "Largest stable learning rate η* of {optimizer} (mean square, {certainty}) if this is a minimum, \
          batches drawn {}\n{}",
-        if is_estimate { "estimated" } else { "exact" },
         arguments.batches.sampling_words(),
         table(&["batch size", &interval], &rows)
     );
-    let verdict = |batch: &ThresholdReport, rate: &LearningRateReport| {
+    let verdict = |batch: &ThresholdReport, rate: &VerdictReport| {
         vec![
             batch.batch_size.to_string(),
             significant(rate.learning_rate, 15),

@@ -6,9 +6,9 @@ use flatmin_linalg::simd::Real;
 use flatmin_linalg::{Stream, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
 use flatmin_optim::{
-    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Optimizer, Outcome, PlainKernel,
-    Precision, ReluKernel, Samples, Sampling, Schedule, Segment, StoppingRule, TrainError,
-    TrainOptions, Trainable, Trainer, Update, log_spaced_steps,
+    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, PlainKernel, Precision,
+    ReluKernel, Samples, Sampling, Segment, StoppingRule, TrainError, TrainOptions, Trainable,
+    Trainer, Update, log_spaced_steps,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -160,15 +160,8 @@ fn kernels_in_float32_follow_the_definition_in_float64() {
 
 fn options(method: Method, learning_rate: f64, max_steps: u64) -> TrainOptions {
     TrainOptions {
-        method,
-        optimizer: Optimizer::sgd(),
-        learning_rate,
-        schedule: Schedule::Constant,
-        clip_norm: f64::INFINITY,
-        max_steps,
-        precision: Precision::Float64,
-        stopping: StoppingRule::default(),
         checkpoints: log_spaced_steps(4, max_steps),
+        ..TrainOptions::new(method, learning_rate, max_steps)
     }
 }
 

@@ -195,7 +195,8 @@ impl Analysis {
             let stability = threshold.interval.stability(*rate);
             Ok(Verdict { learning_rate: *rate, stability, noise_floor })
         };
-        let learning_rates: Result<_, _> = arguments.learning_rate.iter().map(judge).collect();
+        let learning_rates: Result<_, _> =
+            arguments.batches.learning_rate.iter().map(judge).collect();
         Ok(BatchAnalysis {
             batch_size,
             noise,

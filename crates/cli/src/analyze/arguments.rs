@@ -88,15 +88,6 @@ pub(crate) struct AnalyzeArguments {
     pub(super) trust_input: bool,
     #[command(flatten)]
     pub(super) batches: Batches,
-    /// Learning rates to judge.
-    #[arg(
-        long,
-        alias = "lr",
-        value_name = "η,…",
-        value_delimiter = ',',
-        value_parser = values::positive
-    )]
-    pub(super) learning_rate: Vec<f64>,
     #[command(flatten)]
     pub(super) training: Training,
     /// The loss is this many times (1/2n) Σ (f − y)²; 2 for a mean squared error (2/k, as in 2/3,

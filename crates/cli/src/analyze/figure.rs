@@ -41,7 +41,7 @@ pub(super) fn figure(
     ];
     series.retain(|series| !series.points.is_empty());
     let line = |label, rate| Reference { label, kind: ReferenceKind::Horizontal(rate) };
-    let rates = arguments.learning_rate.iter();
+    let rates = arguments.batches.learning_rate.iter();
     let mut references: Vec<Reference> =
         rates.map(|rate| line(format!("η = {}", significant(*rate, DIGITS)), *rate)).collect();
     if analysis.is_plain_sgd() {

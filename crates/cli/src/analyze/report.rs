@@ -10,7 +10,7 @@ use super::arguments::AnalyzeArguments;
 use super::doubts::Doubt;
 use super::input::Block;
 use super::training::Loss;
-use crate::edge::{EdgeReport, verdict_word};
+use crate::edge::{EdgeReport, VerdictReport};
 use crate::optimizer::OptimizerReport;
 use crate::words::{Measures, Number};
 
@@ -90,9 +90,8 @@ struct BatchReport {
 
 #[derive(Debug, Serialize)]
 struct LearningRateReport {
-    learning_rate: f64,
-    verdict: &'static str,
-    margin: Number,
+    #[serde(flatten)]
+    verdict: VerdictReport,
     noise_floor: Option<NoiseFloorReport>,
 }
 
@@ -142,10 +141,7 @@ fn batch_report(
     let threshold = batch.threshold;
     let is_squared = arguments.training.loss == Loss::Squared;
     let learning_rate = |verdict: &Verdict| LearningRateReport {
-        learning_rate: verdict.learning_rate,
-        verdict: verdict_word(verdict.stability),
-        // Negative where the learning rate is unstable.
-        margin: Number(threshold.estimate / verdict.learning_rate - 1.0),
+        verdict: threshold.verdict(verdict.learning_rate),
         noise_floor: verdict.noise_floor.map(|floor| NoiseFloorReport {
             training_loss: is_squared.then_some(Number(floor.training_loss)),
             excess: Number(floor.excess),

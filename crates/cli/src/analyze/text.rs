@@ -9,7 +9,7 @@ use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
 use super::input::Block;
 use super::training::Loss;
-use crate::edge::{Kind, margin, verdict_word};
+use crate::edge::{Edge, Kind, certainty, margin, verdict_word};
 use crate::words::{DIGITS, Interval, table};
 
 /// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
@@ -225,13 +225,13 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
 }
 
 fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
-    let kinds = || analysis.batches.iter().map(|batch| batch.threshold.kind);
-    let is_estimate = kinds().any(|kind| kind == Kind::Estimate);
+    let edges: Vec<Edge> = analysis.batches.iter().map(|batch| batch.threshold).collect();
+    let (certainty, interval) = certainty(&edges, analysis.is_plain_sgd());
     let _ = writeln!(
         text,
         "\nLargest stable learning rate η* of {} (mean square, {}), batches drawn {}",
         optimizer_words(analysis),
-        if is_estimate { "estimated" } else { "exact" },
+        certainty,
         arguments.batches.sampling_words()
     );
     let rows: Vec<Vec<String>> = analysis
@@ -239,13 +239,6 @@ fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analys
         .iter()
         .map(|batch| {
             let threshold = batch.threshold;
-            let interval = match threshold.kind {
-                _ if threshold.interval.lower.is_infinite() => {
-                    "G = 0: stable at every learning rate".to_owned()
-                }
-                Kind::Exact => "exact up to rounding".to_owned(),
-                _ => Interval::from(threshold.interval).text(),
-            };
             let status = match threshold.interval.status {
                 ThresholdStatus::Converged => "",
                 ThresholdStatus::NotConverged => "wider than asked for",
@@ -253,20 +246,11 @@ fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analys
             vec![
                 batch.batch_size.to_string(),
                 significant(threshold.estimate, DIGITS),
-                interval,
+                threshold.interval_words(),
                 status.to_owned(),
             ]
         })
         .collect();
-    let confidence = analysis.batches.iter().find_map(|batch| batch.threshold.confidence);
-    let interval = match confidence {
-        Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
-        // With momentum or decay the effect of rounding is estimated, not proved.
-        None if !analysis.is_plain_sgd() || kinds().any(|kind| kind != Kind::Certified) => {
-            "interval".to_owned()
-        }
-        None => "certified interval".to_owned(),
-    };
     text.push_str(&table(&["batch size", "η*", &interval, ""], &rows));
     for batch in &analysis.batches {
         short_batch(text, batch);
@@ -285,16 +269,24 @@ fn short_batch(text: &mut String, batch: &BatchAnalysis) {
     let Some(short) = batch.short_batch else { return };
     let last = count(short.size, "sample");
     let _ = match short.edge {
-        Some(edge) => writeln!(
-            text,
-            "A data loader that reshuffles and keeps its short last batch of {last} is stable {}up to \
-             {}{} ({} η*) with {}: see --sampling reshuffling and --drop-last.",
-            if edge.interval.upper < batch.threshold.interval.lower { "only " } else { "" },
-            if edge.kind == Kind::Exact { "" } else { "about " },
-            significant(edge.estimate, 4),
-            times(edge.estimate / batch.threshold.estimate),
-            size_words(&[batch.batch_size])
-        ),
+        Some(edge) => {
+            let ratio = edge.estimate / batch.threshold.estimate;
+            // An estimate that nobody asked for is known to a few per cent.
+            let (about, digits, ratio) = match edge.kind {
+                Kind::Exact => ("", 4, times(ratio)),
+                _ => ("about ", 2, format!("{} times", significant(ratio, 2))),
+            };
+            let only =
+                if edge.interval.upper < batch.threshold.interval.lower { "only " } else { "" };
+            let rate = significant(edge.estimate, digits);
+            writeln!(
+                text,
+                "A data loader that reshuffles and keeps its short last batch of {last} is stable \
+                 {only}up to {about}{rate} ({ratio} η*) with {}: see --sampling reshuffling and \
+                 --drop-last.",
+                size_words(&[batch.batch_size])
+            )
+        }
         None => writeln!(
             text,
             "A data loader that reshuffles and keeps its short last batch of {last} may be stable only \
@@ -398,7 +390,7 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
             .into();
     }
     let mut text = String::new();
-    for (index, rate) in arguments.learning_rate.iter().enumerate() {
+    for (index, rate) in arguments.batches.learning_rate.iter().enumerate() {
         let sizes = |wanted: Stability| -> Vec<usize> {
             let same = batches.iter().filter(|b| b.learning_rates[index].stability == wanted);
             same.map(|batch| batch.batch_size).collect()
@@ -426,7 +418,7 @@ fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     }
     text.push_str(&slightly_beyond(arguments, batches));
     let Some(batch) = batches.first() else { return text };
-    if arguments.learning_rate.is_empty() {
+    if arguments.batches.learning_rate.is_empty() {
         let (size, rate) = (batch.batch_size, significant(batch.threshold.estimate, 4));
         let _ = writeln!(
             text,
@@ -507,7 +499,7 @@ fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> S
         };
         batches.iter().filter(is_near).map(|batch| batch.batch_size).collect()
     };
-    let rates = arguments.learning_rate.iter().enumerate();
+    let rates = arguments.batches.learning_rate.iter().enumerate();
     let list: Vec<String> = rates
         .map(|(index, rate)| (rate, near(index)))
         .filter(|(_, sizes)| !sizes.is_empty())

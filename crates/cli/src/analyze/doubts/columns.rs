@@ -196,7 +196,7 @@ impl Part {
 }
 
 impl ColumnFacts {
-    /// Nothing is known yet.
+    /// The facts about a Jacobian of this shape, before its columns stream by.
     pub(crate) fn new(
         samples: usize,
         outputs: usize,

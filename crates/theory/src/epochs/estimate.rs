@@ -46,6 +46,10 @@ const SHORT: usize = 200_000;
 /// moved the edge by 2 % in 2 of 400 problems with n ≤ 10.
 const SHORT_STEPS: usize = 16;
 
+/// The largest number of random orders in a power step. Errors of X and Y enter as their product,
+/// so that they may be larger than that of the quotient.
+const STEP_ORDERS: usize = 256;
+
 /// The largest number of power steps in other epochs.
 const MAX_STEPS: usize = 4;
 
@@ -264,9 +268,10 @@ impl<'a> Estimator<'a> {
                 last_log = growth.log;
             }
             taken += 1;
-            let next = OrderMean { stage: 2 * taken, ..mean };
+            let orders = orders.min(STEP_ORDERS);
+            let next = OrderMean { stage: 2 * taken, orders, ..mean };
             right = self.image(next, &right)?;
-            let next = OrderMean { direction: Direction::Backward, stage: 2 * taken + 1, ..mean };
+            let next = OrderMean { direction: Direction::Backward, stage: 2 * taken + 1, ..next };
             left = self.image(next, &left)?;
         }
     }

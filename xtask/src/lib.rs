@@ -59,7 +59,7 @@ enum Task {
 /// Runs the task that the arguments of the process ask for.
 pub fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| Program::end_parsing(&error));
-    XTASK.end(run(arguments.task), Failure::exit)
+    XTASK.end(run(arguments.task), Failure::exit).into()
 }
 
 fn run(task: Task) -> Result<Exit, Failure> {

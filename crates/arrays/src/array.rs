@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::element::{Element, Endianness};
 use crate::header::{Header, MAX_AXES, Order};
+use crate::memory::Bytes;
 use crate::{ArrayError, Reason};
 
 /// Number of bytes read at a time.
@@ -27,6 +29,8 @@ pub(crate) enum Data {
     File { file: File, start: u64 },
     /// The expanded bytes of a compressed array.
     Memory(Vec<u8>),
+    /// The bytes of another part of the program.
+    Shared(Arc<dyn Bytes>),
 }
 
 /// An array in a file. Its shape and type are known; its numbers are read on request.
@@ -101,7 +105,7 @@ impl Array {
     /// Checks that `count` numbers may be held in memory.
     fn check_count(&self, count: usize) -> Result<(), ArrayError> {
         let (limit, remedy) = match self.data {
-            Data::File { .. } => (MAX_VALUES, ""),
+            Data::File { .. } | Data::Shared(_) => (MAX_VALUES, ""),
             Data::Memory(_) => (MAX_COMPRESSED_VALUES, " of a compressed array; expand it first"),
         };
         if count > limit {
@@ -249,6 +253,13 @@ impl Array {
                     self.buffer.resize(len, 0);
                     file.seek(SeekFrom::Start(*start + offset as u64))
                         .and_then(|_| file.read_exact(&mut self.buffer))
+                        .map_err(|error| self.error(Reason::Io(error)))?;
+                    &self.buffer
+                }
+                Data::Shared(bytes) => {
+                    self.buffer.resize(len, 0);
+                    bytes
+                        .read(offset, &mut self.buffer)
                         .map_err(|error| self.error(Reason::Io(error)))?;
                     &self.buffer
                 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::array::Data;
 use crate::header::{Header, check_len};
 use crate::idx;
+use crate::memory::ArraysInMemory;
 use crate::npy;
 use crate::npz::{self, Npz};
 use crate::safetensors::Tensors;
@@ -21,11 +22,12 @@ pub struct ArrayFile {
 }
 
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     /// A single array without a name.
     Single(Header, Data),
     Npz(Box<Npz>),
     SafeTensors(Tensors),
+    Memory(ArraysInMemory),
 }
 
 impl ArrayFile {
@@ -36,7 +38,11 @@ impl ArrayFile {
     /// of the formats, or when its headers are invalid.
     pub fn open(path: &Path) -> Result<Self, ArrayError> {
         let content = open(path).map_err(|reason| ArrayError::file(path, reason))?;
-        Ok(Self { path: path.into(), content })
+        Ok(Self::new(path, content))
+    }
+
+    pub(crate) fn new(path: &Path, content: Content) -> Self {
+        Self { path: path.into(), content }
     }
 
     /// The names of the arrays; empty for an `.npy` or IDX file, whose only array has no name.
@@ -45,6 +51,7 @@ impl ArrayFile {
             Content::Single(..) => Vec::new(),
             Content::Npz(npz) => npz.names().map(str::to_owned).collect(),
             Content::SafeTensors(tensors) => tensors.names(),
+            Content::Memory(arrays) => arrays.names(),
         }
     }
 
@@ -62,13 +69,18 @@ impl ArrayFile {
         let chosen = self.choose(name, usual);
         let chosen = chosen.map_err(|reason| ArrayError::file(&self.path, reason))?;
         let name = chosen.as_deref();
+        let is_main = matches!(self.content, Content::Memory(_)) && name == self.path.to_str();
         let found = match self.content {
             Content::Single(header, data) => Ok((header, data)),
             Content::Npz(mut npz) => npz.read(name.unwrap_or_default()),
             Content::SafeTensors(tensors) => tensors.read(name.unwrap_or_default()),
+            Content::Memory(arrays) => arrays.read(name.unwrap_or_default()),
         };
+        // Messages need no name beside an equal path.
+        let name = name.filter(|_| !is_main);
         let array = found.and_then(|(header, data)| Array::new(&self.path, name, header, data));
-        array.map_err(|reason| ArrayError { path: self.path, array: chosen, reason })
+        let array = array.map_err(|reason| (name.map(str::to_owned), reason));
+        array.map_err(|(array, reason)| ArrayError { path: self.path, array, reason })
     }
 
     /// The name of the array that [`array`](Self::array) gives; `None` for one that has no name.
@@ -77,6 +89,9 @@ impl ArrayFile {
         let has = |wanted: &&str| names.iter().any(|name| name == wanted);
         match (name, &self.content) {
             (None, Content::Single(..)) => Ok(None),
+            (None, Content::Memory(_)) if self.path.to_str().is_some_and(|path| has(&path)) => {
+                Ok(self.path.to_str().map(str::to_owned))
+            }
             (Some(name), Content::Single(..)) => Err(Reason::Unnamed { name: name.into() }),
             (Some(name), _) if has(&name) => Ok(Some(name.to_owned())),
             (Some(name), _) => Err(Reason::NoSuchArray { name: name.into(), names }),

@@ -4,9 +4,9 @@
 //!
 //! [`ArrayFile::open`] reads the table of contents of a file, [`ArrayFile::array`] chooses an
 //! array, and the [`Array`] gives its numbers: all of them ([`Array::values`]), some columns
-//! ([`Array::read_columns`]) or chosen rows ([`Array::read_rows`]). Errors are [`ArrayError`]s,
-//! whose [`Reason`] can be matched on. Limits are [`MAX_VALUES`], [`MAX_COMPRESSED_VALUES`] and
-//! [`MAX_EXPANDED_BYTES`].
+//! ([`Array::read_columns`]) or chosen rows ([`Array::read_rows`]). [`ArraysInMemory`] are read in
+//! the same way. Errors are [`ArrayError`]s, whose [`Reason`] can be matched on. Limits are
+//! [`MAX_VALUES`], [`MAX_COMPRESSED_VALUES`] and [`MAX_EXPANDED_BYTES`].
 
 mod array;
 mod element;
@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod header;
 mod idx;
+mod memory;
 mod npy;
 mod npz;
 mod safetensors;
@@ -24,4 +25,5 @@ pub use element::Element;
 pub use error::{ArrayError, Reason};
 pub use file::ArrayFile;
 pub use header::{MAX_EXPANDED_BYTES, Order};
+pub use memory::{ArrayInMemory, ArraysInMemory, Bytes};
 pub use write::{NamedArray, npz_bytes};

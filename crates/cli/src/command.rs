@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,7 +64,15 @@ Example:
 
 /// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| Program::end_parsing(&error));
+    main_from(std::env::args_os()).into()
+}
+
+/// Runs the command of these words, the first of which is the name of the program.
+///
+/// A usage error and a request for help end the process.
+pub fn main_from(words: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = Arguments::try_parse_from(words);
+    let arguments = arguments.unwrap_or_else(|error| Program::end_parsing(&error));
     PROGRAM.end(run(&arguments.command), Failure::exit)
 }
 

@@ -28,5 +28,6 @@ mod train;
 mod values;
 mod words;
 
-pub use command::main;
+pub use analyze::{Answer, History, Inquiry, Refusal};
+pub use command::{main, main_from};
 pub use flatmin_host::Exit;

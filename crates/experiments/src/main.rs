@@ -67,7 +67,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| Program::end_parsing(&error));
-    PROGRAM.end(run(&arguments), |_| Exit::Failed)
+    PROGRAM.end(run(&arguments), |_| Exit::Failed).into()
 }
 
 fn run(arguments: &Arguments) -> Result<Exit, Failure> {

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flatmin_arrays::ArraysInMemory;
 use flatmin_host::Format;
 
+use super::archive::Archive;
 use super::axes::Axes;
+use super::blocks::Blocks;
 use super::training::Training;
 use crate::batches::Batches;
+use crate::failure::Failure;
 use crate::values;
 
 const ANALYZE_HELP: &str = "\
@@ -118,4 +122,26 @@ pub(crate) struct AnalyzeArguments {
     /// Most memory to use, in GiB; a file that needs more is refused.
     #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
     pub(super) memory_limit: f64,
+    /// The arrays of a program that asks without a file.
+    #[arg(skip)]
+    pub(super) arrays: Option<ArraysInMemory>,
+    /// The blocks of such a program, in JSON.
+    #[arg(skip)]
+    pub(super) blocks_in_memory: Option<String>,
+}
+
+impl AnalyzeArguments {
+    /// The archive of the Jacobian.
+    pub(super) fn archive(&self) -> Archive<'_> {
+        Archive::new(&self.file, self.arrays.as_ref())
+    }
+
+    /// Reads the blocks of parameters, if there are any.
+    pub(super) fn read_blocks(&self) -> Result<Option<Blocks>, Failure> {
+        match (&self.blocks_in_memory, &self.blocks) {
+            (Some(text), _) => Blocks::parse(text.as_bytes(), "blocks".as_ref()).map(Some),
+            (None, Some(path)) => Blocks::read(path).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! `flatmin analyze`: at which learning rates can SGD stay at the minimum in a file?
 
 mod analysis;
+mod archive;
 mod arguments;
 mod axes;
 mod blocks;
 mod doubts;
 mod figure;
 mod input;
+mod inquiry;
 mod report;
 mod text;
 mod training;
@@ -21,6 +23,7 @@ use self::analysis::Analysis;
 pub(crate) use self::arguments::AnalyzeArguments;
 pub(crate) use self::blocks::Blocks;
 use self::input::Input;
+pub use self::inquiry::{Answer, History, Inquiry, Refusal};
 use crate::failure::Failure;
 
 /// Analyses one file.

@@ -72,7 +72,7 @@ struct NoiseFloorReport {
 }
 
 #[derive(Debug, Serialize)]
-struct BatchReport {
+pub(super) struct BatchReport {
     batch_size: usize,
     sampling: Sampling,
     drop_last: bool,
@@ -125,12 +125,17 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         sharpness: analysis.sharpness().into(),
         max_gradient_norm_squared: Number(analysis.max_gradient_norm_squared()),
         blocks: analysis.blocks().map(|blocks| blocks.into_iter().map(block).collect()),
-        batches: analysis
-            .batches
-            .iter()
-            .map(|batch| batch_report(arguments, analysis, batch))
-            .collect(),
+        batches: batch_reports(arguments, analysis, &analysis.batches),
     }
+}
+
+/// The answers for these batches as JSON.
+pub(super) fn batch_reports(
+    arguments: &AnalyzeArguments,
+    analysis: &Analysis,
+    batches: &[BatchAnalysis],
+) -> Vec<BatchReport> {
+    batches.iter().map(|batch| batch_report(arguments, analysis, batch)).collect()
 }
 
 fn batch_report(

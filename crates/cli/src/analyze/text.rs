@@ -57,13 +57,13 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
     if k > 1 {
         let _ = write!(text, " × {}", count(k, "output"));
     }
-    let _ = match analysis.source.parameters {
-        Some(p) => write!(text, " × {}, rank {rank}", count(p, "parameter")),
-        None => write!(text, ", Gram matrix of rank {rank}"),
-    };
+    let reading = &analysis.source.evidence.reading;
+    if let Some(p) = analysis.source.parameters {
+        let _ = write!(text, " × {}", count(p, "parameter"));
+    }
+    let _ = write!(text, ", {}rank {rank}", if reading.is_gram { "Gram matrix of " } else { "" });
     text.push_str(&number_words(analysis));
     loss_words(text, arguments, k);
-    let reading = &analysis.source.evidence.reading;
     let is_known = reading.are_outputs_known || reading.are_axes_given;
     let is_one = k == 1 && !is_known && reading.shape.len() == 2;
     let is_squared = arguments.training.loss == Loss::Squared;
@@ -81,7 +81,7 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         _ => "",
     });
     let is_tall = analysis.source.parameters.is_some_and(|p| n * k >= TALL * p);
-    if is_tall && !(reading.are_samples_known || reading.are_axes_given) {
+    if is_tall && !reading.is_gram && !(reading.are_samples_known || reading.are_axes_given) {
         text.push_str(
             "There are many more rows than columns; if the rows are parameters, give --axes pn.\n",
         );

@@ -1,15 +1,16 @@
 //! What people train with: the optimizer and the loss of an analysis, in the words of PyTorch.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use faer::{Mat, MatRef};
-use flatmin_arrays::ArrayFile;
+use flatmin_arrays::{Array, ArrayFile};
 use flatmin_linalg::RowMatrix;
 use flatmin_theory::{LossError, MinimumError, OutputHessians, Preconditioner};
 use serde::Serialize;
 
+use super::archive::Archive;
 use crate::failure::Failure;
 use crate::optimizer::OptimizerArguments;
 use crate::words::shape_words;
@@ -84,19 +85,25 @@ impl FromStr for Place {
 }
 
 impl Place {
+    fn open(&self, archive: &Archive) -> Result<Array, Failure> {
+        let file = match &self.file {
+            Some(file) => ArrayFile::open(file)?,
+            None => archive.open()?,
+        };
+        Ok(file.array(self.name.as_deref(), &[])?)
+    }
+
     /// The numbers of the array, its shape, and the file for errors about it.
-    fn read(&self, archive: &Path) -> Result<(Vec<f64>, Vec<usize>, PathBuf), Failure> {
-        let path = self.file.as_deref().unwrap_or(archive);
-        let mut array = ArrayFile::open(path)?.array(self.name.as_deref(), &[])?;
+    fn read(&self, archive: &Archive) -> Result<(Vec<f64>, Vec<usize>, PathBuf), Failure> {
+        let mut array = self.open(archive)?;
         let shape = array.shape().to_vec();
-        Ok((array.values()?, shape, path.to_owned()))
+        Ok((array.values()?, shape, array.path().to_owned()))
     }
 
     /// The shape of the array, and its file. Only headers are read.
-    pub(super) fn shape(&self, archive: &Path) -> Result<(Vec<usize>, PathBuf), Failure> {
-        let path = self.file.as_deref().unwrap_or(archive);
-        let array = ArrayFile::open(path)?.array(self.name.as_deref(), &[])?;
-        Ok((array.shape().to_vec(), path.to_owned()))
+    pub(super) fn shape(&self, archive: &Archive) -> Result<(Vec<usize>, PathBuf), Failure> {
+        let array = self.open(archive)?;
+        Ok((array.shape().to_vec(), array.path().to_owned()))
     }
 
     /// The name of the array, if it is in the archive of the Jacobian.
@@ -105,7 +112,7 @@ impl Place {
     }
 
     /// The array as rows: of shape n × k, or n for k = 1.
-    fn rows(&self, archive: &Path, what: &str) -> Result<(RowMatrix, PathBuf), Failure> {
+    fn rows(&self, archive: &Archive, what: &str) -> Result<(RowMatrix, PathBuf), Failure> {
         let (values, shape, path) = self.read(archive)?;
         let (rows, columns) = match *shape {
             [rows] => (rows, 1),
@@ -165,7 +172,7 @@ impl Weights {
     /// Reads the arrays that the options name, for a Jacobian of this shape.
     pub(super) fn read(
         training: &Training,
-        archive: &Path,
+        archive: &Archive,
         (samples, outputs): (usize, usize),
         parameters: Option<usize>,
     ) -> Result<Self, Failure> {
@@ -265,7 +272,7 @@ impl Weights {
 /// The Hessians of the loss in the outputs, and the file that they come from.
 fn loss(
     training: &Training,
-    archive: &Path,
+    archive: &Archive,
     outputs: usize,
 ) -> Result<Option<(OutputHessians, PathBuf)>, Failure> {
     let named = |path: PathBuf, loss: Result<OutputHessians, LossError>| {

@@ -55,7 +55,7 @@ pub enum Format {
 ///     Ok(Exit::Done)
 /// }
 ///
-/// let code: std::process::ExitCode = PROGRAM.end(run(), |_| Exit::Failed);
+/// let code: std::process::ExitCode = PROGRAM.end(run(), |_| Exit::Failed).into();
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
@@ -87,11 +87,10 @@ impl Program {
 
     /// The status of a program that ends with this result; a failure is first said on standard
     /// error. `status` gives the status of a failure.
-    pub fn end<E: Display>(self, result: Result<Exit, E>, status: impl Fn(&E) -> Exit) -> ExitCode {
-        let exit = result.unwrap_or_else(|failure| {
+    pub fn end<E: Display>(self, result: Result<Exit, E>, status: impl Fn(&E) -> Exit) -> Exit {
+        result.unwrap_or_else(|failure| {
             self.warn(&failure);
             status(&failure)
-        });
-        exit.into()
+        })
     }
 }

@@ -32,7 +32,7 @@ impl Known {
         blocks: Option<&Blocks>,
     ) -> Result<Self, Failure> {
         let mut known = Self::default();
-        let (archive, training) = (&arguments.file, &arguments.training);
+        let (archive, training) = (&arguments.archive(), &arguments.training);
         if let Some(count) = arguments.samples {
             known.samples = Some((count, format!("--samples {count}")));
         }

@@ -43,7 +43,7 @@ impl Input {
     /// Opens the file and checks its headers.
     pub(crate) fn open(arguments: &AnalyzeArguments) -> Result<Self, Failure> {
         let path = &arguments.file;
-        let blocks = arguments.blocks.as_deref().map(Blocks::read).transpose()?;
+        let blocks = arguments.read_blocks()?;
         let known = Known::read(arguments, blocks.as_ref())?;
         let opened = if arguments.sum_arrays {
             Opened::several(arguments, &known)?
@@ -57,7 +57,8 @@ impl Input {
             blocks.check(columns)?;
         }
         let parameters = kernel.is_none().then_some(columns);
-        let weights = Weights::read(&arguments.training, path, (samples, outputs), parameters)?;
+        let archive = arguments.archive();
+        let weights = Weights::read(&arguments.training, &archive, (samples, outputs), parameters)?;
         let reading = Reading {
             is_gram: kernel.is_some(),
             samples,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use flatmin_arrays::{Array, ArrayFile, Order, Reason};
+use flatmin_arrays::{Array, Order, Reason};
 
 use super::kernel::Kernel;
 use super::known::Known;
@@ -34,7 +34,7 @@ impl Opened {
     ) -> Result<Self, Failure> {
         let path = &arguments.file;
         let usual: &[&str] = if arguments.gram { &["gram", "jacobian"] } else { &["jacobian"] };
-        let array = ArrayFile::open(path)?.array(arguments.array.as_deref(), usual);
+        let array = arguments.archive().open()?.array(arguments.array.as_deref(), usual);
         let array = array.map_err(|error| match error.reason {
             Reason::Ambiguous { .. } if !arguments.gram => {
                 let reason = error.reason;
@@ -117,7 +117,9 @@ impl Opened {
         ];
         let beside: Vec<&str> =
             beside.into_iter().flatten().filter_map(|place| place.name_in_archive()).collect();
-        let names: Vec<String> = ArrayFile::open(path)?
+        let archive = arguments.archive();
+        let names: Vec<String> = archive
+            .open()?
             .names()
             .into_iter()
             .filter(|name| !beside.contains(&name.as_str()))
@@ -128,7 +130,7 @@ impl Opened {
                     .into(),
             ));
         }
-        let stored = Stored::of_archive(path, &names)?;
+        let stored = Stored::of_archive(&archive, &names)?;
         let shapes: Vec<&[usize]> = stored.iter().map(|stored| &stored.shape[..]).collect();
         let (samples, outputs) = common_rows(&names, &shapes, known).map_err(failed)?;
         let (mut parts, mut ranges, mut end) = (Vec::new(), Vec::new(), 0);

@@ -1,11 +1,12 @@
 //! The arrays that hold a Jacobian, and the reading of its columns in blocks.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use faer::MatRef;
 use flatmin_arrays::{Array, ArrayError, ArrayFile, Element, Order};
 
+use crate::analyze::archive::Archive;
 use crate::analyze::axes::View;
 
 /// Most array files that are kept open; one beyond these is opened whenever it is read.
@@ -43,12 +44,12 @@ impl Stored {
     }
 
     /// The arrays of an archive with these names.
-    pub(super) fn of_archive(path: &Path, names: &[String]) -> Result<Vec<Self>, ArrayError> {
+    pub(super) fn of_archive(archive: &Archive, names: &[String]) -> Result<Vec<Self>, ArrayError> {
         let mut found = Vec::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
-            let mut stored = Self::open(ArrayFile::open(path)?.array(Some(name), &[])?);
+            let mut stored = Self::open(archive.open()?.array(Some(name), &[])?);
             let count: usize = stored.shape.iter().product();
-            if index >= MAX_OPEN || count > MAX_KEPT {
+            if !archive.is_in_memory() && (index >= MAX_OPEN || count > MAX_KEPT) {
                 (stored.array, stored.is_transient) = (None, true);
             }
             found.push(stored);

@@ -1,0 +1,190 @@
+//! The analysis of arrays that a program holds in memory.
+
+use std::fmt;
+use std::path::Path;
+
+use clap::Parser;
+use flatmin_arrays::ArraysInMemory;
+use flatmin_host::to_json;
+use flatmin_linalg::Parallelism;
+
+use super::analysis::Analysis;
+use super::arguments::AnalyzeArguments;
+use super::input::Input;
+use super::{figure, report, text};
+use crate::failure::Failure;
+
+/// A question of `flatmin analyze` about arrays in memory.
+#[derive(Debug, Clone, Default)]
+pub struct Inquiry {
+    /// The arrays, one of which has the name `main`.
+    pub arrays: ArraysInMemory,
+    /// The name of the Jacobian or of the Gram matrix, by which messages call the input.
+    pub main: String,
+    /// The options of the command, as in `["--gram", "--batch-size", "8"]`. Their arrays are those
+    /// in memory, by name.
+    pub options: Vec<String>,
+    /// Named blocks of columns, as the JSON text of `--blocks`.
+    pub blocks: Option<String>,
+    /// What the program did to the array.
+    pub history: History,
+}
+
+/// What a program knows of an array that it made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct History {
+    /// The number of parameters, for a Gram matrix.
+    pub parameters: Option<usize>,
+    /// True if the columns were divided by the square roots of a diagonal preconditioner.
+    pub is_preconditioned: bool,
+}
+
+/// The arguments of an inquiry.
+#[derive(Debug, Parser)]
+#[command(name = "flatmin analyze", no_binary_name = true, disable_help_flag = true)]
+struct Options {
+    #[command(flatten)]
+    arguments: AnalyzeArguments,
+}
+
+/// An input or an option was refused. The message is that of the command, in one line.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self(failure.to_string())
+    }
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let reason = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<&str> = reason.trim_start_matches("error: ").split_whitespace().collect();
+        Self(words.join(" "))
+    }
+}
+
+impl Inquiry {
+    /// Analyses the arrays.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the message of the command.
+    pub fn answer(self, parallelism: Parallelism) -> Result<Answer, Refusal> {
+        let words = [self.main].into_iter().chain(self.options);
+        let mut arguments = Options::try_parse_from(words)?.arguments;
+        arguments.arrays = Some(self.arrays);
+        arguments.blocks_in_memory = self.blocks;
+        let mut minimum = Input::open(&arguments)?.minimum(parallelism)?;
+        minimum.parameters = minimum.parameters.or(self.history.parameters);
+        let mut analysis = Analysis::new(&arguments, minimum, parallelism)?;
+        analysis.is_preconditioned |= self.history.is_preconditioned;
+        // The arrays may be large, and are not needed any more.
+        arguments.arrays = None;
+        Ok(Answer { arguments, analysis })
+    }
+}
+
+/// The answer to an [`Inquiry`].
+#[derive(Debug)]
+pub struct Answer {
+    arguments: AnalyzeArguments,
+    analysis: Analysis,
+}
+
+impl Answer {
+    /// The answer in words, as the command prints it.
+    pub fn text(&self) -> String {
+        text::render(&self.arguments, &self.analysis)
+    }
+
+    /// The answer as JSON, as `--format json` prints it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if a value has no JSON form.
+    pub fn json(&self) -> Result<String, Refusal> {
+        json(&report::report(&self.arguments, &self.analysis))
+    }
+
+    /// The batches of the sizes 1, 2, 4, …, n, as those of [`json`](Self::json).
+    ///
+    /// # Errors
+    /// [`Refusal`] with the message of the command.
+    pub fn curve(&self, parallelism: Parallelism) -> Result<String, Refusal> {
+        let curve = self.analysis.curve(&self.arguments, parallelism)?;
+        json(&report::batch_reports(&self.arguments, &self.analysis, &curve))
+    }
+
+    /// The figure of `--figure`, thresholds and bounds against batch size, as SVG.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the message of the command.
+    pub fn figure(&self, parallelism: Parallelism) -> Result<String, Refusal> {
+        let curve = self.analysis.curve(&self.arguments, parallelism)?;
+        Ok(figure::figure(&self.arguments, &self.analysis, &curve).to_svg())
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Refusal> {
+    to_json(Path::new("the answer"), value).map_err(|error| Failure::from(error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flatmin_arrays::{ArrayInMemory, ArraysInMemory, Order};
+    use flatmin_linalg::Parallelism::Sequential;
+
+    use super::{Answer, Inquiry, Refusal};
+
+    fn inquiry(options: &[&str]) -> Result<Answer, Refusal> {
+        let mut arrays = ArraysInMemory::default();
+        let mut insert = |name: &str, shape: &[usize], values: &[f64]| {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let (descr, shape, bytes) = ("<f8".to_owned(), shape.to_vec(), Arc::new(bytes));
+            let array = ArrayInMemory { descr, shape, order: Order::C, bytes };
+            arrays.insert(name, array).unwrap();
+        };
+        // G has the eigenvalues 2 and 1, so that batches of one are stable up to 1/2.
+        insert("jacobian", &[2, 2], &[2.0, 0.0, 0.0, 2.0_f64.sqrt()]);
+        insert("residuals", &[2], &[0.0, 0.0]);
+        insert("short", &[1], &[0.0]);
+        Inquiry {
+            arrays,
+            main: "jacobian".to_owned(),
+            options: options.iter().map(|&word| word.to_owned()).collect(),
+            ..Inquiry::default()
+        }
+        .answer(Sequential)
+    }
+
+    #[test]
+    fn the_answer_is_that_of_the_command() {
+        let answer = inquiry(&["--residuals", "residuals", "--learning-rate", "0.4"]).unwrap();
+        assert!(answer.text().starts_with("jacobian: 2 samples × 2 parameters, rank 2\n"));
+        assert!(answer.json().unwrap().contains("\"verdict\": \"stable\""));
+        assert!(answer.curve(Sequential).unwrap().contains("\"batch_size\": 2,"));
+        assert!(answer.figure(Sequential).unwrap().starts_with("<svg"));
+    }
+
+    #[test]
+    fn a_refusal_is_the_line_of_the_command() {
+        let refused = |options: &[&str]| inquiry(options).unwrap_err().to_string();
+        let text = refused(&["--residuals", "short"]);
+        assert!(text.starts_with("jacobian: the residuals are 1 × 1, expected 2 × 1"), "{text}");
+        let text = refused(&["--batch-size", "none"]);
+        assert!(text.starts_with("invalid value 'none' for '--batch-size <B,…>': "), "{text}");
+        let text = refused(&["--nesterov"]);
+        assert!(!text.contains('\n') && text.contains("momentum"), "{text}");
+    }
+}

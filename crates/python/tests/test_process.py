@@ -81,7 +81,8 @@ def test_the_import_is_light():
 
 def test_the_command_comes_with_the_package():
     done = run_command("--version")
-    assert done.returncode == 0 and done.stdout.decode().startswith(f"flatmin {flatmin.__version__}")
+    assert done.returncode == 0
+    assert done.stdout.decode().startswith(f"flatmin {flatmin.__version__}")
     done = run_command("analyze", "no such file.npy")
     assert done.returncode == 3 and done.stdout == b""
     assert done.stderr.decode() == "flatmin: no such file.npy: no such file\n"

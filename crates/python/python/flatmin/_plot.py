@@ -36,7 +36,8 @@ def plot_analysis(analysis: Analysis, ax: Any = None) -> Any:
             continue
         ax.plot(sizes, rates, linestyle=style, color=f"C{color}", linewidth=1.2, label=label)
     low, high, middle = (
-        [float(batch["threshold"][end]) for batch in curve] for end in ("lower", "upper", "estimate")
+        [float(batch["threshold"][end]) for batch in curve]
+        for end in ("lower", "upper", "estimate")
     )
     kinds = {batch["threshold"]["kind"] for batch in curve}
     label = "estimated edge η*" if "estimate" in kinds else "threshold η*"

@@ -80,11 +80,32 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         (false, true) if k > 1 => "For cross-entropy give --loss cross-entropy and --logits.\n",
         _ => "",
     });
+    text.push_str(unchecked_words(analysis));
     let is_tall = analysis.source.parameters.is_some_and(|p| n * k >= TALL * p);
     if is_tall && !reading.is_gram && !(reading.are_samples_known || reading.are_axes_given) {
         text.push_str(
             "There are many more rows than columns; if the rows are parameters, give --axes pn.\n",
         );
+    }
+}
+
+/// Says what only residuals can check: nothing in the numbers tells gradients of the loss at large
+/// residuals from those of an output without biases.
+fn unchecked_words(analysis: &Analysis) -> &'static str {
+    let evidence = &analysis.source.evidence;
+    let is_doubted = analysis.doubts.iter().any(|doubt| doubt.kind.ends_with("_of_the_loss"));
+    if evidence.reading.outputs > 1 || analysis.source.residuals.is_some() || is_doubted {
+        return "";
+    }
+    match &evidence.columns {
+        Some(columns) if columns.shows_an_output() || evidence.reading.has_many_samples() => "",
+        Some(_) => {
+            "Read as gradients of the output, not of the loss: no column is that of a bias of the \
+             output. --residuals checks it.\n"
+        }
+        None => {
+            "Read as products of gradients of the output, not of the loss; --residuals checks it.\n"
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Facts about the columns and rows of a Jacobian, noted while the columns stream by.
 
-use super::layout::{Flattened, Layouts, mix, summed_outputs};
+use super::layout::{Flattened, Layouts, mix, summed_outputs, summed_outputs_without_bias};
 use super::symmetry::Symmetry;
 
 /// Most columns (times outputs) whose digests are kept, 16 bytes each.
@@ -20,6 +20,8 @@ pub(crate) struct ColumnFacts {
     /// The layouts of the rows in the order of the file, if that is output by output.
     stored_layouts: Option<Layouts>,
     digests: Option<Vec<(u64, u64)>>,
+    /// Those of them with numbers in most rows.
+    dense: Vec<(u64, u64)>,
     /// The numbers of constant columns with their places, as digests are kept.
     constants: Vec<(u64, u64)>,
     /// `None` for an array that is not square.
@@ -64,8 +66,23 @@ pub(crate) struct ColumnSummary {
     pub(crate) flattened: Option<Flattened>,
     /// The number of outputs whose sum the columns are derivatives of.
     pub(crate) summed: Option<usize>,
+    /// The same for outputs without biases.
+    pub(crate) summed_without_bias: Option<usize>,
+    /// Rows that are the only ones with a number in some column.
+    pub(crate) rows_with_own_column: usize,
     /// True if the array is square and looks like a Gram matrix.
     pub(crate) is_gram: bool,
+    /// True if a square array has few different numbers off the diagonal.
+    pub(crate) has_few_numbers: bool,
+}
+
+impl ColumnSummary {
+    /// True if a column is constant, or more than a few have a single sign: a bias of the output, or
+    /// of the last hidden layer, has such a column, and times residuals it has both signs. A design
+    /// of whole numbers is no gradient.
+    pub(crate) fn shows_an_output(&self) -> bool {
+        self.constant > 0 || self.is_design || 16 * self.one_signed > self.dense
+    }
 }
 
 /// Rows that look like the biases of several outputs.
@@ -89,6 +106,8 @@ struct Row {
     one: f64,
     step: usize,
     is_regular: bool,
+    /// True if the row is the only one with a number in some column.
+    has_own_column: bool,
 }
 
 impl Row {
@@ -151,6 +170,8 @@ struct Column {
     least: f64,
     most: f64,
     nonzero: usize,
+    /// The last row with a number.
+    last: usize,
     /// Numbers that are not whole.
     fractions: usize,
     dot: f64,
@@ -165,8 +186,11 @@ impl Column {
         } else {
             (self.least.min(value), self.most.max(value))
         };
+        if value != 0.0 {
+            self.nonzero += 1;
+            self.last = self.rows;
+        }
         self.rows += 1;
-        self.nonzero += usize::from(value != 0.0);
         self.fractions += usize::from(value.fract() != 0.0);
         self.dot += value * residual;
         self.square += value * value;
@@ -184,6 +208,7 @@ struct Part {
     /// The bits of a number other than zero.
     one: u64,
     is_varied: bool,
+    nonzero: usize,
 }
 
 impl Part {
@@ -192,6 +217,7 @@ impl Part {
         self.digest = mix(self.digest, bits);
         self.is_varied |= bits != 0 && self.one != 0 && bits != self.one;
         self.one = if bits == 0 { self.one } else { bits };
+        self.nonzero += usize::from(bits != 0);
     }
 }
 
@@ -212,6 +238,7 @@ impl ColumnFacts {
             one: 0.0,
             step: 0,
             is_regular: true,
+            has_own_column: false,
         };
         let rows = samples * outputs;
         let keeps = samples >= 3 && columns.saturating_mul(outputs) <= MAX_DIGESTS;
@@ -223,6 +250,7 @@ impl ColumnFacts {
             layouts: Layouts::new(rows),
             stored_layouts: None,
             digests: keeps.then(Vec::new),
+            dense: Vec::new(),
             constants: Vec::new(),
             symmetry: (rows == columns).then(|| Symmetry::new(rows)),
             found: ColumnSummary { is_design: true, ..ColumnSummary::default() },
@@ -303,12 +331,19 @@ impl ColumnFacts {
             if part.one == 0 {
                 digests.push((0, place));
             } else if part.is_varied {
-                digests.push((part.digest.max(1), place));
+                let digest = (part.digest.max(1), place);
+                digests.push(digest);
+                if self.outputs == 1 && 2 * part.nonzero >= self.rows.len() {
+                    self.dense.push(digest);
+                }
             }
         }
     }
 
     fn judge(&mut self, note: &Column, column: usize) {
+        if note.nonzero == 1 {
+            self.rows[note.last].has_own_column = true;
+        }
         let (rows, found) = (self.rows.len(), &mut self.found);
         found.zero += usize::from(note.nonzero == 0);
         found.constant += usize::from(note.is_constant() && note.nonzero > 0 && rows > 1);
@@ -331,8 +366,12 @@ impl ColumnFacts {
 
     /// Sums up the notes.
     pub(crate) fn finish(self) -> ColumnSummary {
-        let Self { outputs, columns, rows, layouts, stored_layouts, digests, mut found, .. } = self;
-        found.is_gram = self.symmetry.is_some_and(|symmetry| symmetry.is_gram());
+        let Self { outputs, columns, rows, layouts, stored_layouts, digests, dense, .. } = self;
+        let mut found = self.found;
+        if let Some(symmetry) = self.symmetry {
+            found.is_gram = symmetry.is_gram();
+            found.has_few_numbers = symmetry.has_few_numbers();
+        }
         let constant = |row: &Row| row.is_constant && row.nonzero > 0;
         let count = rows.iter().filter(|row| constant(row)).count();
         found.has_constant_row = columns > 3 && count > 0 && count < rows.len();
@@ -355,6 +394,8 @@ impl ColumnFacts {
         found.stacked = layouts.stacked();
         found.alternating_in_file = stored_layouts.and_then(|layouts| layouts.alternating());
         found.summed = digests.as_ref().and_then(|d| summed_outputs(d, self.constants));
+        found.summed_without_bias = summed_outputs_without_bias(&dense, columns);
+        found.rows_with_own_column = rows.iter().filter(|row| row.has_own_column).count();
         found.flattened = digests.and_then(|d| Flattened::find(d, (outputs, columns)));
         found
     }

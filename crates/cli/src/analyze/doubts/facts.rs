@@ -52,6 +52,12 @@ impl Reading {
         )
     }
 
+    /// True for a Jacobian with several samples for each column, as regressions have; a network that
+    /// fits its data has about as many parameters as samples, or more.
+    pub(crate) fn has_many_samples(&self) -> bool {
+        !self.is_gram && 3 * self.columns < self.samples
+    }
+
     /// The reading of several outputs, with the way out, for a message about too few samples. It
     /// is empty for one output, and for several arrays, whose axes cannot be in another order.
     pub(crate) fn of_few_samples(&self) -> String {

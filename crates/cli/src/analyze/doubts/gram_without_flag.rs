@@ -10,8 +10,8 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let (reading, columns) = (&evidence.reading, evidence.columns.as_ref()?);
     let rows = reading.samples * reading.outputs;
     let is_matrix = reading.shape.len() == 2 && reading.axes.is_some();
-    // Whole numbers are a design. A Gram matrix has no bias of an output.
-    let is_other = columns.is_design || columns.constant > 0;
+    // A few whole numbers are an operator or a design. A Gram matrix has no bias of an output.
+    let is_other = (columns.is_design && columns.has_few_numbers) || columns.constant > 0;
     if !columns.is_gram || !is_matrix || is_other || rows < FEWEST {
         return None;
     }

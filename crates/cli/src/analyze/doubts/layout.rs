@@ -4,7 +4,7 @@
 //! outputs. The columns of the same hidden unit for the k outputs have the same numbers, each in
 //! the rows of its output. This tells where the rows of an output are, whatever the axes are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most columns of a last layer that are kept in mind.
 const MAX_KEYS: usize = 1 << 13;
@@ -17,6 +17,17 @@ pub(super) struct Layouts {
     /// The outputs that have a column with these numbers: alternating rows or not, the number of
     /// outputs, and a digest.
     seen: BTreeMap<(bool, usize, u64), Seen>,
+    /// The columns that fit so many outputs, and those that do not.
+    fits: BTreeMap<(bool, usize), Fits>,
+}
+
+/// Columns with numbers in some rows only: those in rows of one output, and those in rows of several
+/// that are not some samples × all outputs. In a network, a parameter acts on one output, or on all
+/// for the samples that use it.
+#[derive(Debug, Default)]
+struct Fits {
+    single: usize,
+    misfits: usize,
 }
 
 #[derive(Debug)]
@@ -28,7 +39,7 @@ struct Seen {
 impl Layouts {
     pub(super) fn new(rows: usize) -> Self {
         let divisors = (2..=rows / 2).filter(|k| rows.is_multiple_of(*k)).collect();
-        Self { rows, divisors, seen: BTreeMap::new() }
+        Self { rows, divisors, seen: BTreeMap::new(), fits: BTreeMap::new() }
     }
 
     /// Notes a column with at least two numbers other than zero.
@@ -43,6 +54,7 @@ impl Layouts {
         let divisors = std::mem::take(&mut self.divisors);
         for &outputs in &divisors {
             let (samples, start) = (self.rows / outputs, first.0);
+            self.note_fit(outputs, &nonzero);
             if nonzero.iter().all(|(row, _)| row % outputs == start % outputs) {
                 let digest =
                     nonzero.iter().fold(1, |h, (row, b)| mix(mix(h, (row / outputs) as u64), *b));
@@ -55,6 +67,27 @@ impl Layouts {
             }
         }
         self.divisors = divisors;
+    }
+
+    /// Notes if the rows with numbers fit so many outputs.
+    fn note_fit(&mut self, outputs: usize, nonzero: &[(usize, u64)]) {
+        let samples = self.rows / outputs;
+        for is_alternating in [true, false] {
+            let place = |row: usize| {
+                if is_alternating {
+                    (row / outputs, row % outputs)
+                } else {
+                    (row % samples, row / samples)
+                }
+            };
+            let places = || nonzero.iter().map(|(row, _)| place(*row));
+            let of_samples = places().map(|(sample, _)| sample).collect::<BTreeSet<_>>().len();
+            let of_outputs = places().map(|(_, output)| output).collect::<BTreeSet<_>>().len();
+            let fits = self.fits.entry((is_alternating, outputs)).or_default();
+            fits.single += usize::from(of_outputs == 1);
+            let fits_all = of_outputs == outputs && of_samples * outputs == nonzero.len();
+            fits.misfits += usize::from(of_outputs > 1 && !fits_all);
+        }
     }
 
     fn keep(&mut self, key: (bool, usize, u64), output: usize, is_varied: bool) {
@@ -81,7 +114,13 @@ impl Layouts {
         }
         let shows =
             |(varied, constant): &(usize, usize)| *varied > 1 || (*varied > 0 && *constant > 0);
-        sets.into_iter().filter(|(_, found)| shows(found)).map(|(outputs, _)| outputs).max()
+        let most = sets.into_iter().filter(|(_, found)| shows(found)).map(|(k, _)| k).max();
+        // Rows of a band matrix look alike wherever they are divided; columns at the ends of the
+        // parts do not fit.
+        most.filter(|outputs| {
+            let fits = self.fits.get(&(alternating, *outputs));
+            fits.is_none_or(|fits| 32 * fits.misfits <= fits.single)
+        })
     }
 
     /// True if most columns that belong to an output of `fewer` belong to one of `outputs` as well,
@@ -238,6 +277,39 @@ pub(super) fn summed_outputs(
     (count > 1 && 2 * count > total && biases.contains(&k)).then_some(k)
 }
 
+/// The number k of outputs without biases whose sum or mean has these columns: the weights of each
+/// hidden unit occur k times, at one and the same distance, in one part of the columns. `dense` are
+/// the digests and places of columns with numbers in most rows.
+///
+/// Inputs that are given twice make equal columns too, but then all columns are such.
+pub(super) fn summed_outputs_without_bias(dense: &[(u64, u64)], columns: usize) -> Option<usize> {
+    let mut dense = dense.to_vec();
+    dense.sort_unstable();
+    let mut groups: BTreeMap<(u64, u64), Vec<u64>> = BTreeMap::new();
+    let mut total = 0_usize;
+    for group in dense.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+        total += 1;
+        let step = group[1].1 - group[0].1;
+        if group.windows(2).all(|of| of[1].1 - of[0].1 == step) {
+            groups.entry((group.len() as u64, step)).or_default().push(group[0].1);
+        }
+    }
+    let ((k, step), mut first) = groups.into_iter().max_by_key(|(_, first)| first.len())?;
+    first.sort_unstable();
+    let span = first[first.len() - 1] - first[0] + 1;
+    // Weights of k × h are h apart, and the first of them within h columns; those of h × k are
+    // neighbours, and the first of them k apart. Some units do not act on any sample.
+    let (is_part, units) = if step == 1 {
+        (first.iter().all(|place| (place - first[0]).is_multiple_of(k)), span / k + 1)
+    } else {
+        (span <= step, step)
+    };
+    let count = first.len();
+    let is_most = count >= 3 && 2 * count > total && 4 * count as u64 >= units;
+    (is_part && is_most && 2 * units * k <= 2 * columns as u64 - 2)
+        .then(|| usize::try_from(k).ok())?
+}
+
 /// One step of a digest of 64 bits.
 pub(super) fn mix(hash: u64, bits: u64) -> u64 {
     let mixed = (hash ^ bits).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -246,7 +318,7 @@ pub(super) fn mix(hash: u64, bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flattened, Layouts, Way, summed_outputs};
+    use super::{Flattened, Layouts, Way, summed_outputs, summed_outputs_without_bias};
 
     /// The columns of a last layer with two features and a bias, for k outputs; zero elsewhere.
     fn head(
@@ -369,5 +441,36 @@ mod tests {
         assert_eq!(find(&[5, 6, 7, 8, 7, 8], &[6, 9]), None);
         assert_eq!(find(&[5, 6, 7, 7], &[4, 5]), None);
         assert_eq!(find(&[5, 6, 7, 8, 7, 8, 7, 8], &[8, 9]), None);
+    }
+
+    #[test]
+    fn a_sum_over_outputs_without_biases_has_equal_weights_in_one_part() {
+        let find = |columns: &[u64]| {
+            let digests: Vec<(u64, u64)> = columns.iter().copied().zip(0..).collect();
+            summed_outputs_without_bias(&digests, columns.len())
+        };
+        // Two outputs of three hidden units: weights output by output, or unit by unit.
+        assert_eq!(find(&[1, 2, 3, 5, 6, 7, 5, 6, 7]), Some(2));
+        assert_eq!(find(&[1, 2, 3, 5, 5, 6, 6, 7, 7]), Some(2));
+        // Inputs that are given twice; equal columns at other distances; two of them.
+        assert_eq!(find(&[5, 6, 7, 5, 6, 7]), None);
+        assert_eq!(find(&[1, 5, 6, 2, 5, 7, 3, 4, 6, 7]), None);
+        assert_eq!(find(&[1, 2, 5, 6, 5, 6]), None);
+    }
+
+    #[test]
+    fn differences_are_no_outputs() {
+        for n in [8, 12, 15] {
+            let mut layouts = Layouts::new(n);
+            for column in 0..n {
+                let entry = |row: usize| match row.abs_diff(column) {
+                    0 => 2.0,
+                    1 => -1.0,
+                    _ => 0.0,
+                };
+                layouts.note((0..n).map(entry));
+            }
+            assert_eq!((layouts.alternating(), layouts.stacked()), (None, None), "{n}");
+        }
     }
 }

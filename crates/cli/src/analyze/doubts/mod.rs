@@ -4,6 +4,7 @@
 //! from the facts to words that name what looks wrong, with its numbers, and the way out. Doubts
 //! rest on strong evidence only: a right input that is doubted teaches its owner to ignore doubts.
 
+mod arrangement;
 mod columns;
 mod facts;
 mod flattened_outputs;

@@ -9,7 +9,10 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
         return None;
     }
     let (columns, products) = (evidence.columns.as_ref(), &evidence.products);
-    let [alternating, stacked] = [products.alternating, products.stacked].map(|s| Some(s?.outputs));
+    // Products of whole numbers, as in difference operators, are regular without outputs.
+    let is_design = columns.is_some_and(|c| c.is_design);
+    let [alternating, stacked] =
+        [products.alternating, products.stacked].map(|s| Some(s.filter(|_| !is_design)?.outputs));
     let alternating = columns.and_then(|c| c.alternating).or(alternating);
     let stacked = columns.and_then(|c| c.stacked).or(stacked);
     let rows = reading.samples;

@@ -48,7 +48,10 @@ fn is_exact(values: &[f64], bits: i32) -> bool {
     let nonzero = || values.iter().filter(|value| **value != 0.0 && value.is_finite());
     let finest = nonzero().map(|value| exponent(*value) - significand_bits(*value)).min();
     let largest = nonzero().map(|value| exponent(*value)).max();
-    finest.zip(largest).is_none_or(|(finest, largest)| largest - finest <= bits)
+    // Numbers of one size, such as 1.0 to 1.9, use all bits when they are rounded, and whole numbers
+    // may use them too.
+    let most = if nonzero().all(|value| value.fract() == 0.0) { bits } else { bits - 1 };
+    finest.zip(largest).is_none_or(|(finest, largest)| largest - finest <= most)
 }
 
 /// The number of bits from the first to the last one of the significand.

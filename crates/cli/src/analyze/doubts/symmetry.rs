@@ -10,6 +10,10 @@ const ROUNDING: f64 = 1e-5;
 /// bfloat16 leaves 2⁻⁸ for rows that are parallel.
 const EXCESS: f64 = 1e-2;
 
+/// Second differences and Laplacians of graphs have two numbers off the diagonal, fourth differences
+/// three (0, −4, 1). Products of counts have more.
+const FEW: usize = 3;
+
 /// The collector of facts that tell if a square array J is a Gram matrix.
 ///
 /// `uᵀJv − vᵀJu` vanishes for symmetric J, and hardly for another one, as u and v have no pattern.
@@ -24,6 +28,8 @@ pub(super) struct Symmetry {
     /// The sum of all absolute values.
     size: f64,
     has_off_diagonal: bool,
+    /// The first different numbers off the diagonal.
+    numbers: Vec<u64>,
     /// True while no entry contradicts a positive semidefinite matrix.
     is_possible: bool,
 }
@@ -39,6 +45,7 @@ impl Symmetry {
             skew: 0.0,
             size: 0.0,
             has_off_diagonal: false,
+            numbers: Vec::new(),
             is_possible: true,
         }
     }
@@ -62,11 +69,21 @@ impl Symmetry {
                 self.skew += value * (ur * v - vr * u);
                 self.size += value.abs();
                 self.has_off_diagonal |= row != at && value != 0.0;
+                let bits = (value + 0.0).to_bits();
+                if row != at && self.numbers.len() <= FEW && !self.numbers.contains(&bits) {
+                    self.numbers.push(bits);
+                }
                 // A row whose diagonal entry is still to come meets this column's there.
                 let fits = other.is_none_or(|other| value.abs() <= (1.0 + EXCESS) * root * other);
                 self.is_possible &= fits;
             }
         }
+    }
+
+    /// True if few different numbers stand off the diagonal, as in a difference operator or in the
+    /// Laplacian of a graph.
+    pub(super) fn has_few_numbers(&self) -> bool {
+        self.numbers.len() <= FEW
     }
 
     /// True if the array is symmetric to rounding and no diagonal matrix, its diagonal is not
@@ -89,6 +106,23 @@ mod tests {
             symmetry.add(first, width, |row, column| matrix[row][first + column]);
         }
         symmetry.is_gram()
+    }
+
+    #[test]
+    fn few_numbers_off_the_diagonal_are_those_of_an_operator() {
+        let has_few = |entry: fn(usize, usize) -> f64| {
+            let mut symmetry = Symmetry::new(6);
+            symmetry.add(0, 6, entry);
+            symmetry.is_gram() && symmetry.has_few_numbers()
+        };
+        let differences = |i: usize, j: usize| match i.abs_diff(j) {
+            0 => 6.0,
+            1 => -4.0,
+            2 => 1.0,
+            _ => 0.0,
+        };
+        assert!(has_few(differences));
+        assert!(!has_few(|i, j| (i.min(j) + 1) as f64));
     }
 
     #[test]

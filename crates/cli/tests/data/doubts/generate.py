@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+import structures
 from networks import (bfloat16, by_parameter, fit, flattened, gram, joined, perceptron, threshold)
 
 ARRAYS, CASES = {}, []
@@ -408,10 +409,128 @@ def right_inputs():
     right("noisy_residuals", j[:, 0], j, residuals=0.1 * rng.normal(size=10))
 
 
+def four(jacobian):
+    """The kernel n x k x n x k."""
+    n, k, _ = jacobian.shape
+    return gram(jacobian).reshape(n, k, n, k)
+
+
+def kernel_mean(jacobian):
+    return np.einsum("nap,map->nm", jacobian, jacobian) / jacobian.shape[1]
+
+
+def wrong_inputs_that_hidden_layers_hide():
+    """Networks whose hidden layers are strong beside the last one, or that have no biases."""
+    j = joined(network(203, 12, [6, 6, 5, 2], "tanh", bias=False))
+    wrong("kernel_of_two_by_output", gram(j.transpose(1, 0, 2)), "axes_in_another_order", "--gram",
+          "--outputs", "2")
+    j = joined(network(202, 8, [6, 5, 5, 5], "relu", bias=False))
+    wrong("kernel_of_five_by_output", gram(j.transpose(1, 0, 2)), "axes_in_another_order", "--gram",
+          "--outputs", "5")
+    j = joined(network(204, 5, [6, 6, 6, 5]))
+    wrong("kernel_by_output_with_n_equal_k", gram(j.transpose(1, 0, 2)), "axes_in_another_order",
+          "--gram", "--outputs", "5")
+    wrong("kernel_kknn_with_n_equal_k", four(j).transpose(1, 3, 0, 2), "axes_in_another_order",
+          "--gram")
+    j = joined(network(200, 12, [6, 6, 5, 3], "relu", bias=False))
+    wrong("kernel_kknn", four(j).transpose(1, 3, 0, 2), "axes_in_another_order", "--gram")
+    wrong("kernel_knkn", four(j).transpose(1, 0, 3, 2), "axes_in_another_order", "--gram")
+    for seed in [201, 206]:
+        j = joined(network(seed, 14, [4, 8, 2], "relu"))
+        wrong(f"kernel_mean_of_two_{seed}", kernel_mean(j), "mean_over_outputs", "--gram",
+              "--outputs", "2")
+    for seed in [204, 210]:
+        j = joined(network(seed, 8, [6, 5, 5, 5, 3]))
+        wrong(f"kernel_deep_without_outputs_{seed}", gram(j), "outputs_as_samples", "--gram")
+    for activation, k in [("tanh", 3), ("relu", 4)]:
+        parts = network(201, 12, [4, 6, k], activation, bias=activation == "tanh", last_bias=False)
+        j = joined(parts)
+        wrong(f"sum_of_outputs_without_bias_{k}", j.sum(1), "outputs_summed")
+        # The weights of the last layer stored input by input.
+        *parts, last = parts.values()
+        parts = [part.reshape(*part.shape[:2], -1) for part in [*parts, last.swapaxes(2, 3)]]
+        j = np.concatenate(parts, axis=2)
+        wrong(f"mean_of_outputs_without_bias_{k}", j.mean(1), "outputs_summed")
+    j = joined(network(212, 5, [4, 6, 6, 5], "relu", bias=False))
+    wrong("axes_knp_of_relu_with_n_equal_k", j.transpose(1, 0, 2), "axes_in_another_order")
+    j = joined(network(201, 12, [4, 6, 6, 1], "relu", bias=False))
+    wrong("axes_1np_of_relu", j.transpose(1, 0, 2), "axes_in_another_order")
+    for seed in [204, 213]:
+        parts, r = trained(seed, 12, [4, 8, 3], 1e-6)
+        wrong(f"loss_of_three_outputs_{seed}", of_loss(parts, r), "jacobian_of_the_loss")
+    own = np.random.default_rng(205)
+    parts, r = network(205, 14, [4, 10, 1]), 0.25 * own.normal(size=(14, 1))
+    wrong("loss_of_large_residuals", of_loss(parts, r), "jacobian_of_the_loss")
+    # Gradients differ as much as residuals do.
+    r = 0.3 * own.normal(size=14)
+    steep = np.exp(0.5 * own.normal(size=(14, 1))) * own.normal(size=(14, 20))
+    wrong("loss_of_steep_gradients_with_residuals", r[:, None] * steep, "jacobian_of_the_loss",
+          residuals=r)
+    j = joined(network(203, 8, [3, 4, 1]))
+    wrong("half_gram_of_one_size", gram(1 + 0.1 * j).astype(np.float16), "single_precision_gram",
+          "--gram")
+    # Gram matrices of whole numbers.
+    counts = own.integers(0, 6, size=(12, 8))
+    wrong("kernel_of_counts_without_gram", (counts @ counts.T).astype(float), "gram_without_flag")
+    signs = own.choice([-1, 1], size=(10, 30))
+    wrong("kernel_of_signs_without_gram", signs @ signs.T, "gram_without_flag")
+
+
+def right_inputs_that_are_regular():
+    own = np.random.default_rng(300)
+    for rows, columns in [(4, 6), (2, 9)]:
+        j = structures.network_at(301, structures.lines(rows, columns), [5, 5])
+        right(f"grid_{rows}_{columns}", j, j)
+        right(f"grid_{rows}_{columns}_kernel", gram(j), j, "--gram")
+    line = np.linspace(0, 1, 20)[:, None]
+    kernel = structures.gaussian_kernel(line, 0.01)
+    right("kernel_on_a_line", kernel, structures.root(kernel), "--gram", tolerance=1e-6)
+    kernel = structures.gaussian_kernel(structures.lines(4, 5), 0.5)
+    right("kernel_on_a_grid", kernel, structures.root(kernel), "--gram", tolerance=1e-6)
+    season = np.sin(np.arange(29) * np.pi / 2) + 0.2 * own.normal(size=29)
+    j = structures.network_at(302, structures.windows(season, 6), [6], "relu")
+    right("seasonal_series", gram(j), j, "--gram")
+    for name, stencil in [("first", [-1, 1, 0]), ("second", [-1, 2, -1])]:
+        for n in [8, 12, 15]:
+            x = structures.difference(n, stencil)
+            right(f"{name}_differences_{n}", x, x)
+    x = structures.difference(15, [1.4, -2.8, 1.4])
+    right("scaled_differences", gram(x[:, None]), x, "--gram")
+    right("scaled_differences_inside", x[1:-1], x[1:-1])
+    x = structures.difference(14, own.normal(size=3))
+    right("filter", x, x)
+    x = 1.7 * structures.haar(4)
+    right("wavelets", x, x)
+    x = structures.hats(np.sort(own.uniform(size=20)), 6)
+    right("hat_functions", x, x)
+    x = structures.difference(12, [1, 0, 1])
+    right("path_of_a_graph", x, x)
+    j = structures.network_at(303, own.normal(size=(9, 3)), [5])
+    right("data_twice", np.tile(j, (2, 1)), np.tile(j, (2, 1)))
+    right("data_twice_kernel", gram(np.tile(j, (2, 1))), np.tile(j, (2, 1)), "--gram")
+    j = joined(network(304, 4, [3, 4, 2]))
+    right("data_three_times_of_two_outputs", np.tile(j, (3, 1, 1)), np.tile(j, (3, 1, 1)))
+    for seed, d in [(305, 1), (306, 2), (307, 2), (308, 3)]:
+        for activation in ["tanh", "linear"]:
+            x = 0.2 * np.random.default_rng(seed).normal(size=(14, d))
+            j = structures.network_at(seed, x, [8, 8], activation, bias=False)
+            right(f"no_bias_{d}_{activation}_{seed}", j, j)
+            right(f"no_bias_{d}_{activation}_{seed}_kernel", gram(j), j, "--gram", tolerance=1e-7)
+    for index in range(2):
+        x = structures.one_factor(own, 16, 30, 0.3)
+        right(f"one_factor_{index}", x, x)
+    x = structures.returns(own, 40, 6)
+    right("returns", x, x)
+    j = joined(network(309, 4, [3, 8, 6]))
+    right("kernel_of_few_samples", four(j).transpose(0, 2, 1, 3), j, "--gram")
+
+
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "."
     wrong_inputs()
     right_inputs()
+    wrong_inputs_that_hidden_layers_hide()
+    right_inputs_that_are_regular()
     np.savez_compressed(f"{folder}/inputs.npz", **{f"a{i}": a for i, a in enumerate(ARRAYS.values())})
     place = {name: f"a{i}" for i, name in enumerate(ARRAYS)}
     for case in CASES:

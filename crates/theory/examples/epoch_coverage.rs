@@ -2,7 +2,7 @@
 //! random minima that are small enough for both.
 //!
 //! ```text
-//! cargo run --release -p flatmin-theory --features parallel --example epoch_coverage [-- COUNT]
+//! cargo run --release -p flatmin-theory --features parallel --example epoch_coverage [-- COUNT [MOMENTUM]]
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the answer of the program")]
@@ -15,6 +15,8 @@ use rand::RngExt as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let count: usize = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
+    let momentum: f64 = std::env::args().nth(2).map_or(Ok(0.0), |text| text.parse())?;
+    let optimizer = Optimizer::sgd().momentum(momentum)?;
     let (mut covered, mut standardised) = (0, Vec::new());
     for index in 0..count {
         let (samples, columns, size) = (5 + index % 6, 2 + index % 4, 1 + index % 3);
@@ -22,8 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let entry = |_, _| rng.random_range(-1.0..1.0);
         let minimum = Minimum::new(&RowMatrix::from_fn(samples, columns, entry))?;
         let batch = Batch::new(size, Sampling::Reshuffling)?;
-        let edge =
-            |options: EpochOptions| epoch_edge(&minimum, &Optimizer::sgd(), &batch, &options);
+        let edge = |options: EpochOptions| epoch_edge(&minimum, &optimizer, &batch, &options);
         let exact = edge(EpochOptions::default())?.estimate;
         let found = edge(EpochOptions {
             seed: index as u64,

@@ -7,14 +7,17 @@
 //! every epoch: the terms vary little, where those of independent draws have heavy tails.
 //!
 //! X and Y come from a few steps of the power method, each with orders of its own, from the second
-//! moments of independent batches at their threshold. The orders are the same at every learning
-//! rate. This makes the growth a smooth function, whose root is the edge.
+//! moments of independent batches at their threshold. With momentum, modes oscillate: T has complex
+//! eigenvalues of the modulus of its largest one, and powers do not settle. X and Y are then
+//! eigenvectors of means over a few orders, by Arnoldi's method. The orders are the same at every
+//! learning rate. This makes the growth a smooth function, whose root is the edge.
 
 use faer::{Accum, Mat, MatRef, Scale};
 use flatmin_linalg::{Stream, matmul, matmul_lower, product, stream, symmetric_eigen};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
+use super::krylov::ritz_pair;
 use super::pencil::Pencil;
 use super::step::{BatchRows, Coefficients, Direction, Epoch, Step};
 use super::{EpochEdge, EpochOptions, SCAN, scan};
@@ -55,6 +58,23 @@ const MAX_STEPS: usize = 4;
 
 /// The largest number of power steps in the scan.
 const SCOUT_STEPS: usize = 2;
+
+/// The random orders of the means whose eigenvectors are X and Y, in short epochs and in others.
+const KRYLOV_ORDERS: [usize; 2] = [256, 32];
+
+/// The directions of a Krylov space in short epochs and in others.
+const DIRECTIONS: [usize; 2] = [20, 12];
+
+/// The largest number of Krylov spaces for one eigenvector, and the relative residual that ends
+/// them.
+const RESTARTS: usize = 12;
+const RESIDUAL: f64 = 1e-3;
+
+/// The largest number of Newton's steps to a root, and the largest of them, in logarithms of the
+/// learning rate; and the difference for the slope.
+const NEWTON_STEPS: usize = 12;
+const LARGEST_MOVE: f64 = 0.05;
+const DIFFERENCE: f64 = 1e-3;
 
 /// The share of the standard error by which the last power step may change the growth.
 const SETTLED: f64 = 0.2;
@@ -137,6 +157,12 @@ impl<'a> Estimator<'a> {
     pub(super) fn edge(&self, start: f64) -> Result<EpochEdge, ThresholdError> {
         let (stable, unstable) = scan(start, |rate| {
             let last = self.last_batch(rate);
+            if self.oscillates() {
+                let coefficients = self.step.coefficients(rate);
+                let mean = OrderMean::new(&coefficients, last.as_ref(), SCOUTS);
+                let found = self.leading(mean, &self.start.product())?;
+                return Ok(found.is_none_or(|(value, _)| value > 1.0));
+            }
             let growth = self.growth(rate, last.as_ref(), SCOUTS, Steps::AtMost(SCOUT_STEPS))?;
             Ok(growth.log > 2.0 * growth.standard_error)
         })?;
@@ -158,6 +184,127 @@ impl<'a> Estimator<'a> {
         }
     }
 
+    /// True if states have velocities, so that modes may oscillate.
+    fn oscillates(&self) -> bool {
+        self.step.parts == 2
+    }
+
+    /// The root of the growth near a learning rate, with its interval, where modes oscillate.
+    ///
+    /// Eigenvectors change fast with the learning rate there. Newton's method takes new ones at each
+    /// step: the slope for fixed eigenvectors is that of the eigenvalue.
+    fn oscillating_root(
+        &self,
+        near: f64,
+        last: Option<&LastBatch>,
+        orders: usize,
+    ) -> Result<EpochEdge, ThresholdError> {
+        let mut root = near;
+        let mut vectors = (self.start.clone(), self.start.clone());
+        let mut half_width = f64::INFINITY;
+        for _ in 0..NEWTON_STEPS {
+            let growth = |rate: f64, vectors: &(Blocks, Blocks)| {
+                let coefficients = self.step.coefficients(rate);
+                let mean = OrderMean::new(&coefficients, last, orders);
+                self.quotient(mean, &vectors.0, &vectors.1)
+            };
+            let coefficients = self.step.coefficients(root);
+            let mean = OrderMean::new(&coefficients, last, orders);
+            let Some(found) = self.eigenvectors(mean, &vectors)? else {
+                root *= libm::exp(-LARGEST_MOVE);
+                continue;
+            };
+            vectors = found;
+            let here = growth(root, &vectors);
+            let beyond = growth(root * libm::exp(DIFFERENCE), &vectors);
+            let slope = (beyond.log - here.log) / DIFFERENCE;
+            let error = libm::hypot(quantile(orders - 1) * here.standard_error, SMALL);
+            let is_rising = slope > 0.0 && here.log.is_finite();
+            let step = if is_rising { -here.log / slope } else { -here.log.signum() };
+            half_width = if is_rising { (error + here.log.abs()) / slope } else { f64::INFINITY };
+            if is_rising && step.abs() <= 0.1 * error / slope {
+                break;
+            }
+            root *= libm::exp(step.clamp(-LARGEST_MOVE, LARGEST_MOVE));
+        }
+        let half_width = half_width.min(1.0);
+        let (lower, upper) = (root * libm::exp(-half_width), root * libm::exp(half_width));
+        Ok(EpochEdge { lower, upper, estimate: root, confidence: Some(CONFIDENCE) })
+    }
+
+    /// The largest eigenvalue of a mean over few orders, with a root of its eigenvector, from
+    /// second moments close to it; `None` where they overflow.
+    fn leading(
+        &self,
+        mean: OrderMean<'_>,
+        start: &Mat<f64>,
+    ) -> Result<Option<(f64, Mat<f64>)>, ThresholdError> {
+        let kind = usize::from(self.work() > SHORT);
+        let mean = OrderMean { orders: mean.orders.min(KRYLOV_ORDERS[kind]), ..mean };
+        let mut vector = start.clone();
+        // Every direction, velocities too.
+        let share = 0.1 * vector.norm_l2() / (vector.nrows() as f64).sqrt();
+        for k in 0..vector.nrows() {
+            vector[(k, k)] += share;
+        }
+        let mut value = f64::INFINITY;
+        for _ in 0..RESTARTS {
+            let apply = |moments: &Mat<f64>| self.full_image(mean, moments);
+            let Some(pair) = ritz_pair(&apply, &vector, DIRECTIONS[kind]) else { return Ok(None) };
+            (value, vector) = (pair.value, pair.vector);
+            if !value.is_finite() || pair.residual <= RESIDUAL * value {
+                break;
+            }
+        }
+        let trace: f64 = (0..vector.nrows()).map(|k| vector[(k, k)]).sum();
+        if !(value.is_finite() && trace != 0.0) {
+            return Ok(None);
+        }
+        // The eigenvector is semidefinite, up to its sign.
+        Ok(Some((value, root_of(&(vector * Scale(trace.signum())))?)))
+    }
+
+    /// `T(P)` for a symmetric matrix P that need not be semidefinite.
+    fn full_image(&self, mean: OrderMean<'_>, moments: &Mat<f64>) -> Mat<f64> {
+        let side = moments.nrows();
+        let zero = || (Mat::<f64>::zeros(side, side), Mat::<f64>::zeros(side, side));
+        let parts = self.over_orders(mean, zero, |(sum, states), weight, pass| {
+            // A P, and A (A P)ᵀ = A P Aᵀ.
+            states.copy_from(moments);
+            pass(states);
+            let mut turned = states.transpose().to_owned();
+            pass(&mut turned);
+            *sum += turned * Scale(weight);
+        });
+        let mut total = Mat::<f64>::zeros(side, side);
+        for (sum, _) in parts {
+            total += sum;
+        }
+        total * Scale(1.0 / mean.orders as f64)
+    }
+
+    /// Approximate eigenvectors of T and of its adjoint, from others that are close to them.
+    fn eigenvectors(
+        &self,
+        mean: OrderMean<'_>,
+        (right, left): &(Blocks, Blocks),
+    ) -> Result<Option<(Blocks, Blocks)>, ThresholdError> {
+        let side = self.start.roots.nrows();
+        let find = |direction: Direction, start: &Blocks| -> Result<_, ThresholdError> {
+            // The same orders, so that both belong to one eigenvalue of one map.
+            let mean = OrderMean { direction, stage: 1, ..mean };
+            let Some((_, root)) = self.leading(mean, &start.product())? else { return Ok(None) };
+            let mut roots = vec![root];
+            if mean.last.is_some() {
+                // Few orders may miss what a short last batch does.
+                roots.extend(self.start.ranges().map(|r| self.start.roots.get(.., r).to_owned()));
+            }
+            Ok(Some(Blocks::new(side, &roots)))
+        };
+        let Some(right) = find(Direction::Forward, right)? else { return Ok(None) };
+        Ok(find(Direction::Backward, left)?.map(|left| (right, left)))
+    }
+
     /// The numbers that an epoch reads for each order.
     fn work(&self) -> usize {
         self.epoch.rows.rows() * self.start.roots.nrows() * self.start.roots.ncols()
@@ -167,6 +314,9 @@ impl<'a> Estimator<'a> {
     fn root(&self, low: f64, high: f64, orders: usize) -> Result<EpochEdge, ThresholdError> {
         // The same at every learning rate, so that the growth stays smooth.
         let last = self.last_batch(high);
+        if self.oscillates() {
+            return self.oscillating_root((low * high).sqrt(), last.as_ref(), orders);
+        }
         let is_short = self.work() <= SHORT;
         let steps = if is_short { Steps::Exactly(SHORT_STEPS) } else { Steps::AtMost(MAX_STEPS) };
         let first = self.growth(high, last.as_ref(), orders, steps)?;
@@ -248,13 +398,7 @@ impl<'a> Estimator<'a> {
         let mut last_log = f64::NAN;
         let mut taken = 0;
         loop {
-            let mean = OrderMean {
-                coefficients: &coefficients,
-                last,
-                direction: Direction::Forward,
-                orders,
-                stage: 0,
-            };
+            let mean = OrderMean::new(&coefficients, last, orders);
             let is_last = match steps {
                 Steps::Exactly(steps) | Steps::AtMost(steps) => taken == steps,
             };
@@ -280,10 +424,13 @@ impl<'a> Estimator<'a> {
     /// entries `⟨X_a, Y_b⟩`: the quotient of these, for one block.
     fn quotient(&self, mean: OrderMean<'_>, right: &Blocks, left: &Blocks) -> Growth {
         let pencil = Pencil::new(&left.products(right.roots.as_ref(), &right.ends));
-        let parts = self.over_orders(mean, &right.roots, Vec::new, |terms, weight, states| {
-            terms.push((weight, left.products(states, &right.ends)));
+        let zero = || (Vec::new(), right.roots.clone());
+        let parts = self.over_orders(mean, zero, |(terms, states), weight, pass| {
+            states.copy_from(&right.roots);
+            pass(states);
+            terms.push((weight, left.products(states.as_ref(), &right.ends)));
         });
-        let terms: Vec<(f64, Mat<f64>)> = parts.into_iter().flatten().collect();
+        let terms: Vec<(f64, Mat<f64>)> = parts.into_iter().flat_map(|part| part.0).collect();
         let count = terms.len() as f64;
         // Divided by the mean weight: directions that no order changes then have no error.
         let total: f64 = terms.iter().map(|(weight, _)| weight).sum();
@@ -305,8 +452,11 @@ impl<'a> Estimator<'a> {
     /// `T(Y)` for each block Y, or its adjoint.
     fn image(&self, mean: OrderMean<'_>, blocks: &Blocks) -> Result<Blocks, ThresholdError> {
         let side = blocks.roots.nrows();
-        let zero = || vec![Mat::<f64>::zeros(side, side); blocks.ends.len()];
-        let parts = self.over_orders(mean, &blocks.roots, zero, |sums, weight, states| {
+        let sums = || vec![Mat::<f64>::zeros(side, side); blocks.ends.len()];
+        let zero = || (sums(), blocks.roots.clone());
+        let parts = self.over_orders(mean, zero, |(sums, states), weight, pass| {
+            states.copy_from(&blocks.roots);
+            pass(states);
             for (sum, range) in sums.iter_mut().zip(blocks.ranges()) {
                 let states = states.get(.., range);
                 matmul_lower(sum.as_mut(), Accum::Add, states, states.transpose(), weight);
@@ -315,7 +465,7 @@ impl<'a> Estimator<'a> {
         let roots: Result<Vec<Mat<f64>>, ThresholdError> = (0..blocks.ends.len())
             .map(|block| {
                 let mut total = Mat::<f64>::zeros(side, side);
-                for part in &parts {
+                for (part, _) in &parts {
                     total += &part[block];
                 }
                 root_of(&total)
@@ -324,30 +474,26 @@ impl<'a> Estimator<'a> {
         Ok(Blocks::new(side, &roots?))
     }
 
-    /// Takes the columns of `root` through an epoch in each order of a mean, and adds what `add`
-    /// makes of the weight of the order and of the columns after it. Returns the sums of the parts.
+    /// Calls `add` for each order of a mean, with its weight and with a function that takes states,
+    /// side by side, through an epoch in this order. Returns the sums of the parts.
     fn over_orders<S: Send>(
         &self,
         mean: OrderMean<'_>,
-        root: &Mat<f64>,
         zero: impl Fn() -> S + Sync,
-        add: impl Fn(&mut S, f64, MatRef<'_, f64>) + Sync,
+        add: impl Fn(&mut S, f64, &mut dyn FnMut(&mut Mat<f64>)) + Sync,
     ) -> Vec<S> {
         let parts = PARTS.min(mean.orders);
         self.options.parallelism.map((0..parts).collect(), |part| {
             let mut sum = zero();
             let mut order: Vec<usize> = (0..self.epoch.samples).collect();
             let mut rows = BatchRows::default();
-            let mut states = root.clone();
             for index in (part..mean.orders).step_by(parts) {
                 let index = (mean.stage << 32 | index) as u64;
                 let mut rng = stream(self.options.seed, "reshuffled epochs", index);
                 order.sort_unstable();
                 order.shuffle(&mut rng);
                 let weight = mean.last.map_or(1.0, |last| last.draw(&mut order, &mut rng));
-                states.copy_from(root);
-                self.run(mean, &order, &mut states, &mut rows);
-                add(&mut sum, weight, states.as_ref());
+                add(&mut sum, weight, &mut |states| self.run(mean, &order, states, &mut rows));
             }
             sum
         })
@@ -377,6 +523,13 @@ impl<'a> Estimator<'a> {
     }
 }
 
+impl<'b> OrderMean<'b> {
+    /// The mean of forward epochs over the first orders.
+    fn new(coefficients: &'b Coefficients, last: Option<&'b LastBatch>, orders: usize) -> Self {
+        Self { coefficients, last, direction: Direction::Forward, orders, stage: 0 }
+    }
+}
+
 impl Blocks {
     /// Blocks of `side` rows; roots of positions alone get velocities of zero.
     fn new(side: usize, roots: &[Mat<f64>]) -> Self {
@@ -391,6 +544,12 @@ impl Blocks {
             all.get_mut(..root.nrows(), end - root.ncols()..*end).copy_from(root);
         }
         Self { roots: all, ends }
+    }
+
+    /// The second moments whose root is the first block.
+    fn product(&self) -> Mat<f64> {
+        let root = self.roots.get(.., ..self.ends[0]);
+        product(root, root.transpose())
     }
 
     /// The columns of each root.

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, Scale};
 
-use flatmin_linalg::{matmul, simd};
+use flatmin_linalg::matmul;
 
+use super::krylov::ritz_pair;
 use super::step::{BatchRows, Direction, Epoch, Step};
 
 /// The largest number of pairs of a set and its last batch.
@@ -115,7 +116,8 @@ impl<'a> Exact<'a> {
         let mut moments = self.moments.borrow().clone();
         let mut growth = f64::INFINITY;
         for restart in 1..=MAX_RESTARTS {
-            let Some(ritz) = self.ritz_pair(&operators, &moments) else { break };
+            let apply = |moments: &Mat<f64>| self.apply(&operators, moments);
+            let Some(ritz) = ritz_pair(&apply, &moments, DIRECTIONS) else { break };
             growth = ritz.value;
             moments = ritz.vector;
             // A direction that begins to grow takes a few Krylov spaces to show.
@@ -134,48 +136,6 @@ impl<'a> Exact<'a> {
             *self.moments.borrow_mut() = moments;
         }
         libm::log(growth)
-    }
-
-    /// The eigenvalue of T of largest real part in the Krylov space of a start; `None` where the
-    /// second moments overflow.
-    fn ritz_pair(&self, operators: &Operators, start: &Mat<f64>) -> Option<RitzPair> {
-        let scaled = |matrix: Mat<f64>, norm: f64| matrix * Scale(1.0 / norm);
-        let mut basis = vec![scaled(start.clone(), start.norm_l2())];
-        let mut hessenberg = Mat::<f64>::zeros(DIRECTIONS + 1, DIRECTIONS);
-        let mut size = 0;
-        while size < DIRECTIONS {
-            let mut next = self.apply(operators, &basis[size]);
-            let norm = next.norm_l2();
-            if !norm.is_finite() {
-                return None;
-            }
-            // Twice, so that rounding leaves no part of the basis.
-            for _ in 0..2 {
-                for (row, direction) in basis.iter().enumerate() {
-                    let part = inner(direction, &next);
-                    hessenberg[(row, size)] += part;
-                    next -= direction * Scale(part);
-                }
-            }
-            let rest = next.norm_l2();
-            hessenberg[(size + 1, size)] = rest;
-            size += 1;
-            if rest <= 1e-14 * norm {
-                break;
-            }
-            basis.push(scaled(next, rest));
-        }
-        let eigen = hessenberg.get(..size, ..size).eigen().ok()?;
-        let values = eigen.S().column_vector();
-        let top = (0..size).max_by(|a, b| values[*a].re.total_cmp(&values[*b].re))?;
-        let column = eigen.U().col(top);
-        let norm = (0..size).map(|k| column[k].re.powi(2)).sum::<f64>().sqrt();
-        let mut vector = Mat::zeros(start.nrows(), start.nrows());
-        for (direction, k) in basis.iter().zip(0..size) {
-            vector += direction * Scale(column[k].re / norm);
-        }
-        let residual = hessenberg[(size, size - 1)] * column[size - 1].re.abs() / norm;
-        Some(RitzPair { value: values[top].re, residual, vector })
     }
 
     /// True if the spectral radius exceeds 1. Flat directions, whose eigenvalues are 1 up to
@@ -283,18 +243,6 @@ fn plan(n: usize, sizes: &[usize]) -> (Vec<(Set, usize)>, Vec<Level>) {
         levels.push(level);
     }
     (batches, levels)
-}
-
-/// An approximate eigenvalue of T with its eigenvector.
-struct RitzPair {
-    value: f64,
-    /// The norm of `T(P) − value · P`, for a P of norm 1.
-    residual: f64,
-    vector: Mat<f64>,
-}
-
-fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
-    (0..a.ncols()).map(|j| simd::dot(a.col_as_slice(j), b.col_as_slice(j))).sum()
 }
 
 fn full(n: usize) -> Set {

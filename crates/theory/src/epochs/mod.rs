@@ -15,6 +15,7 @@
 
 mod estimate;
 mod exact;
+mod krylov;
 mod pencil;
 mod step;
 

@@ -1,0 +1,14 @@
+"""flatmin for PyTorch: model, data, loss and optimizer of a training script, as they are.
+
+=====================================  =============================================================
+:func:`analyze`                        at which learning rates the optimizer can stay at the minimum
+:func:`jacobian`                       n × k × p derivatives of the outputs in the parameters
+:func:`gram`                           nk × nk matrix JJᵀ, for any number of parameters
+:class:`Monitor`                       sharpness and thresholds during training
+=====================================  =============================================================
+"""
+
+from ._analyze import ReadingWarning, analyze
+from ._gram import gram, jacobian
+
+__all__ = ["ReadingWarning", "analyze", "gram", "jacobian"]

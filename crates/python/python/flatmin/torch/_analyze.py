@@ -1,0 +1,227 @@
+"""The one-liner: model, data, loss and optimizer of a training script, as they are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import flatmin
+from flatmin import InputError
+
+from ._data import Samples, read_data
+from ._gram import MEMORY_LIMIT, check_size, in_bytes, network_gram, network_jacobian
+from ._loss import ReadLoss, read_loss
+from ._network import Network, unwrapped
+from ._optimizer import ReadOptimizer, read_optimizer
+
+if TYPE_CHECKING:
+    from flatmin import Analysis
+
+READ_FROM_LOSS = ("loss_scale", "logits", "output_hessian", "residuals")
+READ_FROM_DATA = ("samples", "outputs", "axes", "jacobian", "gram")
+
+
+class ReadingWarning(UserWarning):
+    """A doubt about how a model, data, loss or optimizer was read."""
+
+
+@torch.inference_mode(False)
+def analyze(
+    model: nn.Module,
+    data: Any,
+    loss: Callable[[Tensor, Any], Tensor] | None = None,
+    optimizer: Any = None,
+    *,
+    batch_size: int | Sequence[int] | None = None,
+    learning_rate: float | Sequence[float] | None = None,
+    sampling: str | None = None,
+    output: Callable[[Any], Tensor] | None = None,
+    unpack: Callable[[Any], tuple[Any, Any]] | None = None,
+    params: Sequence[str] | None = None,
+    chunk_size: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    memory_limit: float = MEMORY_LIMIT,
+    **keywords: Any,
+) -> Analysis:
+    """At which learning rates the optimizer can stay at the minimum where the model is.
+
+    Loss, optimizer and batches are read from what training uses: the factor 2/k of a mean squared
+    error, the Hessian of a cross-entropy, learning rate, momentum and weight decay, Adam's v̂, the
+    batch size of a loader and how it shuffles. Every keyword takes the place of what is read.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        At the minimum, in evaluation mode where it has dropout or batch normalisation. It is not
+        changed.
+    data : (x, y), Dataset or DataLoader
+        All samples of training. `x` is a tensor, a tuple of positional or a dict of named arguments
+        of the model.
+    loss : torch.nn.Module or callable
+        Of (output, target) of a batch: a mean or sum over samples, convex and twice differentiable
+        in the output. Default: ``nn.MSELoss()``.
+    optimizer : torch.optim.Optimizer, optional
+        SGD, Adam, AdamW or RMSprop. Default: plain SGD.
+    batch_size : int or list of int, optional
+        Default: that of the DataLoader, else 1.
+    learning_rate : float or list of float, optional
+        Default: that of the optimizer.
+    sampling : str, optional
+        ``without_replacement``, ``with_replacement``, ``reshuffling`` or ``poisson``. Default: that
+        of the DataLoader, else without replacement.
+    output, unpack, params, chunk_size, device, dtype
+        As in :func:`flatmin.torch.jacobian`.
+    memory_limit : float
+        GiB for the Jacobian or its Gram matrix.
+    **keywords
+        Further keywords of :func:`flatmin.analyze`; ``blocks=True`` gives the sharpness of each
+        parameter tensor.
+
+    Returns
+    -------
+    flatmin.Analysis
+
+    Raises
+    ------
+    InputError
+        If the input does not determine an answer. The message says what to do.
+
+    Warns
+    -----
+    ReadingWarning
+        If a reading is in doubt, such as batches in a fixed order.
+
+    Examples
+    --------
+    >>> model.eval()
+    >>> flatmin.torch.analyze(model, loader, nn.CrossEntropyLoss(label_smoothing=0.1), optimizer)
+    """
+    for name in (*READ_FROM_LOSS, *READ_FROM_DATA):
+        if name in keywords:
+            raise InputError(f"{name} is read from the data and the loss; flatmin.analyze takes it")
+    limit = in_bytes(memory_limit)
+    if isinstance(batch_size, (int, np.integer)):
+        batch_size = [int(batch_size)]
+    samples = read_data(
+        data,
+        unpack=unpack,
+        batch_size=batch_size[0] if batch_size else None,
+        sampling=sampling,
+    )
+    read = None
+    if optimizer is not None:
+        if isinstance(model, nn.Module):
+            read = read_optimizer(optimizer, unwrapped(model), keywords)
+        params = _both(params, read)
+    network = Network(model, output=output, params=params, device=device, dtype=dtype)
+    inputs = network.prepared(samples.inputs)
+    outputs = network.outputs(inputs, chunk_size=chunk_size)
+    found = read_loss(nn.MSELoss() if loss is None else loss, outputs, samples.targets)
+    words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
+    for note in network.notes + samples.notes + found.notes + (read.notes if read else []):
+        warnings.warn(note, ReadingWarning, stacklevel=2)
+    given = words.pop("preconditioner", None)
+    diagonal = _diagonal(network, read) if given is None else _split(network, given)
+    n, k, p = len(outputs), outputs[0].numel(), network.parameter_count
+    if 8 * n * k * p <= limit // 4:
+        rows = network_jacobian(network, inputs, chunk_size=chunk_size, memory_limit=limit)
+        if diagonal is not None:
+            words["preconditioner"] = np.concatenate([d.reshape(-1) for d in diagonal.values()])
+        if words.get("blocks") is True:
+            words["blocks"] = blocks(network)
+        return flatmin.analyze(rows[:, 0] if k == 1 else rows, samples=n, outputs=k, **words)
+    if words.get("blocks"):
+        raise InputError(
+            f"blocks need the Jacobian, {n} × {k} × {p} numbers, beyond a quarter of memory_limit"
+        )
+    words.pop("blocks", None)
+    check_size(n, k, limit)
+    scale = None
+    if diagonal is not None:
+        scale = {name: torch.from_numpy(d**-0.5) for name, d in diagonal.items()}
+    products = network_gram(network, inputs, scale=scale, chunk_size=chunk_size, memory_limit=limit)
+    return flatmin.analyze(gram=products, samples=n, outputs=k, **words)
+
+
+def _both(params: Sequence[str] | None, read: ReadOptimizer | None) -> list[str] | None:
+    """Parameters that are chosen and in the optimizer."""
+    if read is None:
+        return None if params is None else list(params)
+    if params is None:
+        return read.parameters
+    wanted = [params] if isinstance(params, str) else list(params)
+    outside = [name for name in wanted if name not in read.parameters]
+    if outside:
+        raise InputError(f"the optimizer does not train {', '.join(outside)}")
+    return wanted
+
+
+def _words(
+    samples: Samples,
+    found: ReadLoss,
+    read: ReadOptimizer | None,
+    batch_size: Sequence[int] | None,
+    learning_rate: float | Sequence[float] | None,
+    sampling: str | None,
+    keywords: dict[str, Any],
+) -> dict[str, Any]:
+    """Keywords of flatmin.analyze: what is read, then what is given."""
+    sizes = list(batch_size) if batch_size else [samples.batch_size or 1]
+    words: dict[str, Any] = {"batch_size": sizes}
+    words["sampling"] = sampling or samples.sampling or "without_replacement"
+    words["drop_last"] = samples.drop_last
+    if read is not None:
+        words |= read.keywords()
+    words |= keywords
+    if learning_rate is not None:
+        words["learning_rate"] = learning_rate
+    if found.summed:
+        _check_sum(samples, sizes, words)
+    return words | found.keywords(sizes[0])
+
+
+def _check_sum(samples: Samples, sizes: list[int], words: dict[str, Any]) -> None:
+    if len(set(sizes)) > 1:
+        raise InputError(
+            "with a loss that is summed over the batch, the loss itself depends on the batch size; "
+            "give one batch_size at a time"
+        )
+    short = samples.count % sizes[0]
+    if words["sampling"] == "reshuffling" and short and not words["drop_last"]:
+        raise InputError(
+            f"with a loss that is summed over the batch, the short last batch of {short} samples "
+            f"takes a smaller step than those of {sizes[0]}, which the theory does not have; use "
+            "drop_last=True or a mean over the batch"
+        )
+
+
+def _diagonal(network: Network, read: ReadOptimizer | None) -> dict[str, np.ndarray] | None:
+    if read is None or read.preconditioner is None:
+        return None
+    return {name: read.preconditioner[name].numpy() for name in network.trained}
+
+
+def _split(network: Network, given: Any) -> dict[str, np.ndarray]:
+    """A preconditioner of the user, one number for each parameter, by parameter."""
+    flat = np.asarray(given, dtype=np.float64).reshape(-1)
+    if len(flat) != network.parameter_count or not (flat > 0).all():
+        raise InputError(
+            f"preconditioner has {len(flat)} numbers, expected {network.parameter_count} positive "
+            "ones, in the order of model.named_parameters()"
+        )
+    return {name: flat[first:end] for name, (first, end) in blocks(network).items()}
+
+
+def blocks(network: Network) -> dict[str, list[int]]:
+    """First and end column of each trained parameter."""
+    found, first = {}, 0
+    for name, p in network.trained.items():
+        found[name] = [first, first + p.numel()]
+        first += p.numel()
+    return found

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+torch.set_num_threads(1)  # the tensors of tests are small, and threads would wait for each other
+
 
 def plain_jacobian(model, *inputs, output=lambda result: result, **named):
     """n × k × p by a backward pass for each output of each sample, nothing else."""

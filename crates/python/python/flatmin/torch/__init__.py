@@ -10,5 +10,6 @@
 
 from ._analyze import ReadingWarning, analyze
 from ._gram import gram, jacobian
+from ._monitor import Monitor
 
-__all__ = ["ReadingWarning", "analyze", "gram", "jacobian"]
+__all__ = ["Monitor", "ReadingWarning", "analyze", "gram", "jacobian"]

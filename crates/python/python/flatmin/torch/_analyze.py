@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 import flatmin
+import torch
 from flatmin import InputError
+from torch import Tensor, nn
 
 from ._data import Samples, read_data
 from ._gram import MEMORY_LIMIT, check_size, in_bytes, network_gram, network_jacobian

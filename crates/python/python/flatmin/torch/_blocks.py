@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.utils._pytree import tree_map
-
-from flatmin import InputError
 
 from ._layers import (
     SLICED,

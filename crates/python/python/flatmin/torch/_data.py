@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 import torch
+from flatmin import InputError
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import (
@@ -26,10 +28,9 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from flatmin import InputError
-
 from ._network import Inputs
 
+Choose = Callable[[int], list[int]]
 REMEDY = "say how batches are drawn: batch_size=…, sampling=…"
 
 
@@ -47,6 +48,8 @@ class Samples:
         As far as the data say it, else None (False for `drop_last`).
     notes : list of str
         Doubts about the reading.
+    total : int
+        Samples of the whole set, where only some were chosen.
     """
 
     inputs: Inputs
@@ -55,6 +58,7 @@ class Samples:
     sampling: str | None = None
     drop_last: bool = False
     notes: list[str] = field(default_factory=list)
+    total: int = 0
 
     @property
     def count(self) -> int:
@@ -68,6 +72,7 @@ def read_data(
     unpack: Callable[[Any], tuple[Any, Any]] | None = None,
     batch_size: int | None = None,
     sampling: str | None = None,
+    choose: Choose | None = None,
 ) -> Samples:
     """The samples of `data`, with the batches of a DataLoader where none are given.
 
@@ -79,6 +84,8 @@ def read_data(
         Turns a batch of the data into (inputs, targets) where it is not such a pair.
     batch_size, sampling : optional
         Given by the user; they take the place of what the loader says.
+    choose : callable, optional
+        Takes the number of samples, and returns the places of those that are wanted.
 
     Raises
     ------
@@ -86,24 +93,24 @@ def read_data(
         If the samples or the way in which batches are drawn cannot be read off.
     """
     if isinstance(data, DataLoader):
-        return _from_loader(data, unpack, batch_size, sampling)
+        return _from_loader(data, unpack, batch_size, sampling, choose)
     if isinstance(data, IterableDataset):
         raise InputError(_ITERABLE)
     if isinstance(data, Dataset):
-        return _samples(_collated(data, None, default_collate), unpack)
+        return _set(data, None, default_collate, unpack, choose)
     if isinstance(data, (Tensor, np.ndarray)):
-        return _samples((data, None), unpack)
+        return _some(_samples((data, None), unpack), choose)
     if isinstance(data, (tuple, list)) and (len(data) == 2 or unpack is not None):
-        return _samples(data, unpack)
+        return _some(_samples(data, unpack), choose)
     if isinstance(data, Mapping):
-        return _samples(data if unpack else (data, None), unpack)
+        return _some(_samples(data if unpack else (data, None), unpack), choose)
     if isinstance(data, (tuple, list)):
         raise InputError(
             f"data has {len(data)} parts, expected (x, y); several inputs are one part: "
             "((x1, x2), y)"
         )
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return _samples(_collated(data, None, default_collate), unpack)
+        return _set(data, None, default_collate, unpack, choose)
     raise InputError(
         f"data is a {type(data).__name__}, expected tensors (x, y), a Dataset or a DataLoader"
     )
@@ -116,7 +123,11 @@ _ITERABLE = (
 
 
 def _from_loader(
-    loader: DataLoader, unpack: Any, batch_size: int | None, sampling: str | None
+    loader: DataLoader,
+    unpack: Any,
+    batch_size: int | None,
+    sampling: str | None,
+    choose: Choose | None,
 ) -> Samples:
     if isinstance(loader.dataset, IterableDataset):
         raise InputError(_ITERABLE)
@@ -133,14 +144,14 @@ def _from_loader(
     if not given:
         drawn, indices, notes = _sampling(loader, sampling)
     collate = loader.collate_fn if loader.batch_size is not None or custom else default_collate
-    samples = _samples(_collated(loader.dataset, indices, collate), unpack)
+    samples = _set(loader.dataset, indices, collate, unpack, choose)
     samples.batch_size = loader.batch_size if batch_size is None else batch_size
     samples.sampling = sampling or drawn
     samples.drop_last = bool(loader.drop_last) and samples.sampling == "reshuffling"
     samples.notes += notes
-    full = samples.batch_size is not None and samples.batch_size >= samples.count
+    full = samples.batch_size is not None and samples.batch_size >= samples.total
     if full and sampling is None:  # a batch is the data set, in whatever order
-        samples.batch_size = samples.count
+        samples.batch_size = samples.total
         samples.sampling, samples.drop_last = "without_replacement", False
         samples.notes = [note for note in samples.notes if "order" not in note]
     return samples
@@ -184,6 +195,32 @@ def _sampling(
         )
     name = type(sampler).__name__
     raise InputError(f"the DataLoader has a {name}, whose order is not known; {REMEDY}")
+
+
+def _set(
+    dataset: Any,
+    indices: list[int] | None,
+    collate: Callable,
+    unpack: Any,
+    choose: Choose | None,
+) -> Samples:
+    """Samples of a data set, of which only those that are wanted are loaded."""
+    total = len(dataset if indices is None else indices)
+    if choose is not None:
+        indices = [i if indices is None else indices[i] for i in choose(total)]
+    samples = _samples(_collated(dataset, indices, collate), unpack)
+    samples.total = total
+    return samples
+
+
+def _some(samples: Samples, choose: Choose | None) -> Samples:
+    if choose is None:
+        return samples
+    rows = torch.tensor(choose(samples.total))
+    samples.inputs = tree_map(lambda leaf: leaf[rows.to(leaf.device)], samples.inputs)
+    if samples.targets is not None:
+        samples.targets = tree_map(lambda leaf: leaf[rows.to(leaf.device)], samples.targets)
+    return samples
 
 
 def _collated(dataset: Any, indices: list[int] | None, collate: Callable) -> Any:
@@ -237,7 +274,7 @@ def _samples(batch: Any, unpack: Callable[[Any], tuple[Any, Any]] | None) -> Sam
         )
     if counts == {0}:
         raise InputError("the data set is empty")
-    return Samples(inputs, targets)
+    return Samples(inputs, targets, total=counts.pop())
 
 
 def _arguments(inputs: Any) -> Inputs:

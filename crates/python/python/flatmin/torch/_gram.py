@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+import torch
 from flatmin import InputError
+from torch import Tensor, nn
 
 from ._blocks import Part, Ways, classify, fill, forward_and_back, groups
 from ._data import read_data

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 import torch
+from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import grad, hessian, vmap
 from torch.utils._pytree import tree_map
-
-from flatmin import InputError
 
 BY_SAMPLE = (
     "write it as the mean of a loss of each sample, such as lambda output, target: "
@@ -55,6 +55,11 @@ class ReadLoss:
     summed: bool = False
     notes: list[str] = field(default_factory=list)
 
+    def hessians(self) -> np.ndarray:
+        """n × k × k Hessians of ℓ_i of the cross-entropies, for their logits."""
+        logits = torch.from_numpy(np.asarray(self.logits))
+        return _cross_entropy_hessian(self.loss, logits).numpy()
+
     def keywords(self, batch_size: int) -> dict[str, Any]:
         """For batches of B; their sum is B times their mean."""
         factor = float(batch_size) if self.summed else 1.0
@@ -70,9 +75,8 @@ class ReadLoss:
         if factor == 1.0:
             found["logits"] = self.logits
             return found
-        logits = torch.from_numpy(np.asarray(self.logits))
         found["loss"] = "custom"
-        found["output_hessian"] = factor * _cross_entropy_hessian(kind, logits).numpy()
+        found["output_hessian"] = factor * self.hessians()
         found["residuals"] = residuals * factor
         return found
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 import torch
+from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
-
-from flatmin import InputError
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 DROPOUT = (
@@ -186,7 +186,7 @@ class Network:
             parts = []
             for start in range(0, n, step):
                 part = take(inputs, slice(start, start + step))
-                result = self.call(self.trained, part)
+                result = self._tried(part, "for these inputs")
                 self._check_rows(result, sample_count(part))
                 parts.append(result)
             outputs = torch.cat(parts)
@@ -197,6 +197,14 @@ class Network:
             i = int(bad[0])
             raise InputError(f"the output of sample {i} is not finite; did the training diverge?")
         return outputs
+
+    def _tried(self, inputs: Inputs, where: str) -> Tensor:
+        try:
+            return self.call(self.trained, inputs)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the model fails {where}: {error}") from error
 
     def _check_rows(self, result: Tensor, n: int) -> None:
         if not result.is_floating_point():
@@ -230,7 +238,8 @@ class Network:
         n = len(outputs)
         largest = float(outputs.abs().max()) if outputs.numel() else 0.0
         for i in sorted({0, n // 3, (2 * n) // 3, n - 1}):
-            one = self.call(self.trained, take(inputs, slice(i, i + 1))).reshape(-1)
+            alone = take(inputs, slice(i, i + 1))
+            one = self._tried(alone, "for a batch of one, but not of more").reshape(-1)
             row = outputs[i].reshape(-1)
             if one.shape != row.shape:
                 raise InputError(

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from flatmin import InputError
+from torch import Tensor, nn
 
 OVERRIDE = (
     "or leave the optimizer out and give learning_rate=, momentum=, dampening=, nesterov=, "
     "weight_decay=, decoupled_weight_decay= and preconditioner="
 )
 NO_STATE = (
-    "the {name} has no state for parameter {parameter} yet, so that its preconditioner is not "
+    "{name} has no state for parameter {parameter} yet, so that its preconditioner is not "
     "known: analyze after at least one step, or load the state by optimizer.load_state_dict"
 )
 

@@ -115,7 +115,7 @@ class Monitor:
         *,
         batch_size: int | None = None,
         max_overhead: float | None = 0.05,
-        max_rows: int = 1024,
+        max_rows: int = 640,
         output: Callable[[Any], Tensor] | None = None,
         unpack: Callable[[Any], tuple[Any, Any]] | None = None,
         params: Sequence[str] | None = None,
@@ -229,7 +229,7 @@ class Monitor:
             found["loss"] = self._loss_value(outputs)
         if set(self.metrics) <= {"loss"}:
             return found
-        gram = network_gram(network, inputs, scale=scale, memory_limit=self.limit)
+        gram = network_gram(network, inputs, scale=scale, single=True, memory_limit=self.limit)
         words = loss.keywords(self.batch_size)
         n, k = len(outputs), outputs[0].numel()
         roots = _roots(words, n, k)

@@ -215,9 +215,13 @@ def test_wrapped_optimizers_and_few_steps():
         def __init__(self, optimizer):
             self.optimizer = optimizer
 
+    class Disguised(Wrapper, torch.optim.SGD):
+        """As Lightning makes them: a class of its own that is an SGD too."""
+
     model = helpers.mlp()
-    wrapped = Wrapper(torch.optim.SGD(model.parameters(), lr=0.25))
-    assert read_optimizer(wrapped, model).learning_rate == 0.25
+    for wrapper in (Wrapper, Disguised):
+        wrapped = wrapper(torch.optim.SGD(model.parameters(), lr=0.25))
+        assert read_optimizer(wrapped, model).learning_rate == 0.25
     adam = torch.optim.Adam(model.parameters())
     step(model, adam, 3)
     assert "only 3 steps" in read_optimizer(adam, model).notes[0]

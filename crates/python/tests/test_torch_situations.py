@@ -395,6 +395,34 @@ def test_a_diverged_network():
         edge(model, regression())
 
 
+def test_a_squeezed_output_in_chunks_of_one():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 1).double()
+
+        def forward(self, x):
+            return self.layer(x).squeeze()
+
+    model, (x, y) = Model(), regression()
+    found = edge(model, (x, y[:, 0]), chunk_size=7)
+    assert found == pytest.approx(edge(model.layer, (x, y)), rel=1e-12)
+
+
+def test_autocast_of_the_caller_does_not_round():
+    model, data = helpers.mlp(4, dtype=torch.float32), regression()
+    data = tuple(part.float() for part in data)
+    expected = edge(model, data)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert edge(model, data) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_list_of_batch_sizes_keeps_the_sampling_of_the_loader():
+    loader = DataLoader(TensorDataset(*regression()), 2, shuffle=True)
+    found = flatmin.torch.analyze(helpers.mlp(4), loader, batch_size=[N, 2]).to_dict()
+    assert [batch["sampling"] for batch in found["batches"]] == ["reshuffling"] * 2
+
+
 def test_blocks_are_the_parameter_tensors():
     found = flatmin.torch.analyze(helpers.mlp(4), regression(), batch_size=2, blocks=True)
     blocks = found.to_dict()["blocks"]

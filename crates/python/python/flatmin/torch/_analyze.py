@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 import flatmin
-import torch
 from flatmin import InputError
-from torch import Tensor, nn
 
 from ._data import Samples, read_data
 from ._gram import MEMORY_LIMIT, check_size, in_bytes, network_gram, network_jacobian
@@ -97,6 +97,13 @@ def analyze(
     ReadingWarning
         If a reading is in doubt, such as batches in a fixed order.
 
+    Notes
+    -----
+    The answer is for training that goes on as the model is here: without dropout, and with the
+    statistics of batch normalisation fixed. A batch draws samples, each with all of its outputs:
+    all logits of all positions for a cross-entropy over sequences. Adam's v̂ is frozen as it is now.
+    One model must not be analysed, or trained, by two threads at the same time.
+
     Examples
     --------
     >>> model.eval()
@@ -111,7 +118,7 @@ def analyze(
     samples = read_data(
         data,
         unpack=unpack,
-        batch_size=batch_size[0] if batch_size else None,
+        batch_size=min(batch_size) if batch_size else None,
         sampling=sampling,
     )
     read = None

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.utils._pytree import tree_map
+
+from flatmin import InputError
 
 from ._layers import (
     SLICED,
@@ -127,8 +128,9 @@ def _reference(network: Network, probe: Inputs) -> tuple[dict[str, Tensor], Tens
             "the outputs do not depend on the trained parameters in a way that autograd can follow "
             "(torch.no_grad, detach or argmax inside of the model?)"
         )
-    generator = torch.Generator().manual_seed(0)
-    sketch = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(0)
+    shape = outputs.shape
+    sketch = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     sketch = sketch.to(outputs)
     try:
         grads = torch.autograd.grad(outputs, list(leaves.values()), sketch, allow_unused=True)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 import torch
-from flatmin import InputError
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import (
@@ -27,6 +25,8 @@ from torch.utils.data import (
     default_collate,
 )
 from torch.utils.data.distributed import DistributedSampler
+
+from flatmin import InputError
 
 from ._network import Inputs
 

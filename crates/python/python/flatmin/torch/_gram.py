@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
+
+from flatmin import InputError
 
 from ._blocks import Part, Ways, classify, fill, forward_and_back, groups
 from ._data import read_data
@@ -184,7 +184,7 @@ def network_jacobian(
             f"the Jacobian has {n} × {k} × {p} numbers, {_gigabytes(need)}, more than half of "
             f"memory_limit = {_gigabytes(memory_limit)}; flatmin.torch.gram makes JJᵀ within it"
         )
-    result = torch.empty(n, k, p, dtype=network.dtype)
+    result = torch.empty(n, k, p, dtype=network.dtype, device="cpu")
     offsets, first = {}, 0
     for name, parameter in network.trained.items():
         offsets[name] = first
@@ -338,8 +338,8 @@ def _add_linear(
             found = forward_and_back(network, ways, some, names)
             for module in layers:
                 (call,), (grads,) = found[module]
-                xs[module].append(call.input.reshape(sample_count(some), -1).double().cpu())
-                gs[module].append(grads.reshape(sample_count(some), k, -1).double().cpu())
+                xs[module].append(call.input.reshape(sample_count(some), -1).cpu().double())
+                gs[module].append(grads.reshape(sample_count(some), k, -1).cpu().double())
     for module, held in layers.items():
         x = torch.cat(xs[module]).numpy()
         g = torch.cat(gs[module]).reshape(n * k, -1).contiguous().numpy()

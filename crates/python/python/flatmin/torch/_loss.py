@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import grad, hessian, vmap
 from torch.utils._pytree import tree_map
+
+from flatmin import InputError
 
 BY_SAMPLE = (
     "write it as the mean of a loss of each sample, such as lambda output, target: "
@@ -297,7 +297,7 @@ def _by_derivatives(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss:
         )
     if float(lowest.min()) < 0:  # rounding
         shift = -float(lowest.min())
-        hessians = hessians + shift * torch.eye(k, dtype=hessians.dtype)
+        hessians = hessians + shift * torch.eye(k).to(hessians)
     return ReadLoss("custom", gradients.numpy(), output_hessian=hessians.numpy())
 
 
@@ -356,8 +356,8 @@ def _is_sum(loss: Any, outputs: Tensor, targets: Any) -> bool:
         return True
     n = len(outputs)
     # Where every loss vanishes, mean and sum are alike: move away from there.
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype)
+    generator = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype, device="cpu")
     plain, outputs = outputs, outputs + 1e-3 * (1 + outputs.abs()) * noise
 
     def value(rows: slice) -> float:

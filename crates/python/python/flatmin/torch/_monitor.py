@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-
-import flatmin
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+
+import flatmin
+from flatmin import InputError
 
 from ._analyze import ReadingWarning
 from ._data import Samples, read_data
@@ -149,8 +149,9 @@ class Monitor:
 
     def _subset(self, data: Any, count: int, unpack: Any, batch_size: int | None) -> Samples:
         def choose(total: int) -> list[int]:
-            generator = torch.Generator().manual_seed(self.seed)
-            return torch.randperm(total, generator=generator)[:count].tolist()
+            generator = torch.Generator("cpu").manual_seed(self.seed)
+            order = torch.randperm(total, generator=generator, device="cpu")
+            return order[:count].tolist()
 
         sampling = None if batch_size is None else "with_replacement"
         return read_data(

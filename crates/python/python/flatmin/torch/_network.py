@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
+
+from flatmin import InputError
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 DROPOUT = (
@@ -160,6 +160,7 @@ class Network:
                 torch.random.fork_rng(devices=devices),
                 torch.inference_mode(False),
                 torch.enable_grad(),
+                torch.autocast(self.device.type, enabled=False),
                 sdpa_kernel(SDPBackend.MATH),
                 torch.backends.cudnn.flags(enabled=cudnn),
                 warnings.catch_warnings(),
@@ -188,6 +189,8 @@ class Network:
                 part = take(inputs, slice(start, start + step))
                 result = self._tried(part, "for these inputs")
                 self._check_rows(result, sample_count(part))
+                if sample_count(part) == 1 and parts:  # a squeeze takes the axis away
+                    result = result.reshape(1, *parts[0].shape[1:])
                 parts.append(result)
             outputs = torch.cat(parts)
             self._check_deterministic(inputs, outputs, step)

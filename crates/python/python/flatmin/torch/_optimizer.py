@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from flatmin import InputError
 from torch import Tensor, nn
+
+from flatmin import InputError
 
 OVERRIDE = (
     "or leave the optimizer out and give learning_rate=, momentum=, dampening=, nesterov=, "
@@ -75,13 +76,15 @@ def read_optimizer(
         If no keywords describe the optimizer, with the reason.
     """
     overrides = overrides or {}
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    while type(optimizer) not in READERS:  # wrappers of Lightning and accelerate
         inner = getattr(optimizer, "optimizer", None)
-        if not isinstance(inner, torch.optim.Optimizer):
-            raise InputError(
-                f"optimizer is a {type(optimizer).__name__}, expected a torch.optim.Optimizer"
-            )
+        if inner is None or inner is optimizer:
+            break
         optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            f"optimizer is a {type(optimizer).__name__}, expected a torch.optim.Optimizer"
+        )
     reader = READERS.get(type(optimizer))
     if reader is None:
         raise InputError(
@@ -167,7 +170,11 @@ def _scaled(
         return None
     return {
         name: factors[name]
-        * (torch.ones(p.shape, dtype=torch.float64) if diagonal is None else diagonal[name])
+        * (
+            torch.ones(p.shape, dtype=torch.float64, device="cpu")
+            if diagonal is None
+            else diagonal[name]
+        )
         for _, params in groups
         for name, p in params.items()
     }
@@ -223,7 +230,7 @@ def _adam(optimizer: torch.optim.Adam, groups: Groups, overrides: dict) -> ReadO
             step = float(state["step"])
             steps.append(step)
             second = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-            second = second.detach().double().cpu()
+            second = second.detach().cpu().double()
             root = second.sqrt() / (1 - beta2**step) ** 0.5
             # PyTorch divides the learning rate by 1 − β₁ᵗ: a factor of D here.
             diagonal[parameter] = (root + float(group["eps"])) * (1 - beta1**step)
@@ -260,9 +267,9 @@ def _rmsprop(optimizer: torch.optim.RMSprop, groups: Groups, overrides: dict) ->
             state = optimizer.state.get(p, {})
             if "square_avg" not in state:
                 raise InputError(NO_STATE.format(name="RMSprop", parameter=parameter))
-            second = state["square_avg"].detach().double().cpu()
+            second = state["square_avg"].detach().cpu().double()
             if group.get("centered"):
-                second = (second - state["grad_avg"].detach().double().cpu().square()).clamp(min=0)
+                second = (second - state["grad_avg"].detach().cpu().double().square()).clamp(min=0)
             diagonal[parameter] = second.sqrt() + float(group["eps"])
     found = ReadOptimizer(
         parameters=list(factors),

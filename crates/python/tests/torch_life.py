@@ -25,6 +25,7 @@ import flatmin.torch
 
 SAMPLES, INPUTS, WIDTH, PERTURBATION = 12, 24, 16, 1e-7
 SMOOTHING = 0.1
+ALMOST_ONE = 1 - 1e-15  # β₂ of a second moment that stays as it is
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,21 @@ def shifted(model: nn.Module) -> nn.Module:
     return model
 
 
+def freeze(optimizer: torch.optim.Optimizer, parameters: list[Tensor], *, stacked: bool) -> None:
+    """Gives Adam second moments that stay as they are, different for each parameter."""
+    if not isinstance(optimizer, torch.optim.Adam):
+        return
+    generator = torch.Generator().manual_seed(11)
+    for p in parameters:
+        shape = p.shape[1:] if stacked else p.shape
+        moment = torch.rand(shape, generator=generator).double() + 0.1
+        optimizer.state[p] = {
+            "step": torch.tensor(1e15),
+            "exp_avg": torch.zeros_like(p),
+            "exp_avg_sq": moment.expand_as(p).clone(),
+        }
+
+
 def batches(case: Case, seeds: int, generator: torch.Generator):
     """seeds × B samples of each step."""
     size, n = case.batch_size, SAMPLES
@@ -125,6 +141,7 @@ def change(case: Case, learning_rate: float, seeds: int, far: float = 100.0) -> 
     }
     least = model(x).detach()
     optimizer = case.make([stacked[name] for name in names], lr=learning_rate, **case.settings)
+    freeze(optimizer, [stacked[name] for name in names], stacked=True)
 
     def outputs(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(model, parameters, (inputs,))
@@ -160,6 +177,7 @@ def edge(case: Case) -> float:
     model, loss, x, y = problem(case.loss)
     model = shifted(model)
     optimizer = case.make(model.parameters(), lr=0.1, **case.settings)
+    freeze(optimizer, list(model.parameters()), stacked=False)
     found = flatmin.torch.analyze(
         model, (x, y), loss, optimizer, batch_size=case.batch_size, sampling=case.sampling
     )
@@ -178,6 +196,9 @@ def cases() -> list[Case]:
                 {"weight_decay": 0.05},
             ):
                 made.append(Case(loss, batch_size, settings=settings))
+    frozen = {"betas": (0.9, ALMOST_ONE)}
+    made.append(Case("mse", 8, make=torch.optim.Adam, settings=frozen))
+    made.append(Case("smoothed", 4, make=torch.optim.AdamW, settings=frozen | {"weight_decay": 1}))
     made.append(Case("mse, 2 outputs", 8))
     made.append(Case("mse", 8, sampling="reshuffling"))
     made.append(Case("mse", 4, sampling="with_replacement"))

@@ -235,6 +235,7 @@ def network_gram(
     *,
     scale: dict[str, Tensor] | None = None,
     single: bool = False,
+    quiet: bool = False,
     chunk_size: int | None = None,
     memory_limit: int,
 ) -> np.ndarray:
@@ -243,6 +244,7 @@ def network_gram(
     ``scale`` has a factor D^(−1/2) for each parameter, in its shape; None for ones. With `single`,
     products of float32 rows are formed in float32, a few columns at a time, and only their sum is
     in float64: about three times as fast, with a relative error of 1e-7 of the largest eigenvalue.
+    `quiet` is for callers that may run below a progress bar of their own.
     """
     ways = classify(network, inputs)
     n, k = sample_count(inputs), ways.output_count
@@ -269,7 +271,7 @@ def network_gram(
     names = [name for name in names if name not in once]
     columns = max(1, left // 2 // (rows * item))
     made = groups(network, ways, columns, names)
-    progress = Progress("groups of columns of the Gram matrix", len(made))
+    progress = Progress("groups of columns of the Gram matrix", len(made), quiet=quiet)
     for parts in made:
         block, views = _block(network, ways, n, parts)
         fill(network, ways, inputs, parts, views, work_bytes=left // 4, chunk_size=chunk_size)

@@ -230,7 +230,9 @@ class Monitor:
             found["loss"] = self._loss_value(outputs)
         if set(self.metrics) <= {"loss"}:
             return found
-        gram = network_gram(network, inputs, scale=scale, single=True, memory_limit=self.limit)
+        gram = network_gram(
+            network, inputs, scale=scale, single=True, quiet=True, memory_limit=self.limit
+        )
         words = loss.keywords(self.batch_size)
         n, k = len(outputs), outputs[0].numel()
         roots = _roots(words, n, k)

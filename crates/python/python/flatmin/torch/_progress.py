@@ -9,8 +9,9 @@ import time
 class Progress:
     """Counts steps of equal work; silent for the first two seconds and where nobody looks on."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
         self.what, self.total, self.done = what, total, 0
+        self.quiet = quiet
         self.started = self.shown = time.monotonic()
         self.visible = False
 
@@ -18,7 +19,12 @@ class Progress:
         """One more step is done."""
         self.done += 1
         now = time.monotonic()
-        if now - self.started < 2 or now - self.shown < 0.5 or not sys.stderr.isatty():
+        if (
+            self.quiet
+            or now - self.started < 2
+            or now - self.shown < 0.5
+            or not sys.stderr.isatty()
+        ):
             return
         self.shown, self.visible = now, True
         left = (now - self.started) / self.done * (self.total - self.done)

@@ -93,8 +93,9 @@ def test_a_fixed_order_is_doubted():
     assert samples.sampling == "without_replacement"
     assert "fixed order" in samples.notes[0]
     model = helpers.mlp(3)
-    with pytest.warns(flatmin.torch.ReadingWarning, match="fixed order"):
+    with pytest.warns(flatmin.torch.ReadingWarning, match="fixed order") as seen:
         flatmin.torch.analyze(model.float(), DataLoader(PAIRS, 4))
+    assert seen[0].filename == __file__  # the line of the caller
     assert read_data(DataLoader(PAIRS, 4), sampling="reshuffling").notes == []
 
 

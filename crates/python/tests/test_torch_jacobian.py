@@ -22,6 +22,25 @@ from flatmin.torch._network import Network
 PLACES = 1e-13
 
 
+class Experts(nn.Module):
+    """Layers that see other samples than the rest, and another number of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(4, 2)
+        self.experts = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+
+    def forward(self, x):
+        weights = self.gate(x).softmax(-1)
+        chosen = weights.argmax(-1)
+        out = x.new_zeros(len(x), 3)
+        for i, expert in enumerate(self.experts):
+            rows = (chosen == i).nonzero().flatten()
+            if len(rows):
+                out = out.index_add(0, rows, expert(x[rows]) * weights[rows, i : i + 1])
+        return out
+
+
 def images():
     return torch.randn(7, 3, 6, 6)
 
@@ -91,6 +110,30 @@ MODELS = {
             nn.Linear(4, 2), lambda layer, x: layer(x) if x.sum() > 0 else 2 * layer(x * x)
         ),
         lambda: torch.randn(1, 4).expand(7, 4) * torch.rand(7, 1),
+    ),
+    "experts": (Experts, lambda: torch.randn(13, 4)),
+    "a weight used twice": (
+        lambda: Wrapped(nn.Linear(4, 4), lambda layer, x: layer(x) @ layer.weight),
+        lambda: torch.randn(7, 4),
+    ),
+    "masked attention": (
+        lambda: Wrapped(
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            lambda layer, x: layer(x, x, x, key_padding_mask=x[..., 0] > 1.5)[0][:, 0],
+        ),
+        lambda: torch.randn(7, 5, 8),
+    ),
+    "reflected, strided, in groups": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 6, (3, 2), (2, 1), (2, 1), (2, 1), 2, padding_mode="reflect"),
+            nn.Flatten(),
+            nn.Linear(168, 2),
+        ),
+        lambda: torch.randn(6, 4, 7, 6),
+    ),
+    "spectral norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)),
+        lambda: torch.randn(7, 4),
     ),
     "squeezed output": (
         lambda: Wrapped(nn.Linear(4, 1), lambda layer, x: layer(x).squeeze()),

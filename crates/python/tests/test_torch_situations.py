@@ -309,6 +309,35 @@ def test_huge_numbers_of_parameters_need_no_jacobian():
     assert edge(model, (x, y), memory_limit=1 / 16) > 0
 
 
+@pytest.mark.parametrize("loss", ["mse", "smoothed", "huber"])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_answers_do_not_depend_on_the_memory(loss, make):
+    """From the Jacobian where it is small, from the Gram matrix where it is not."""
+    model, (x, y) = helpers.mlp(4, 40, 3), regression(3)
+    losses = {
+        "mse": nn.MSELoss(),
+        "smoothed": nn.CrossEntropyLoss(label_smoothing=0.1),
+        "huber": nn.HuberLoss(),
+    }
+    targets = y.argmax(1) if loss == "smoothed" else y
+    optimizer = make(model.parameters(), lr=1e-2, weight_decay=1e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses[loss](model(x), targets).backward()
+        optimizer.step()
+    answers = [
+        flatmin.torch.analyze(
+            model, (x, targets), losses[loss], optimizer, batch_size=2, memory_limit=limit
+        )
+        for limit in (2.0, 2.0**-15)
+    ]
+    assert answers[0].parameters == 323 and answers[1].parameters is None
+    one, other = (answer.threshold().estimate for answer in answers)
+    assert one == pytest.approx(other, rel=1e-7)
+    one, other = (answer.sharpness.lambda_max for answer in answers)
+    assert one == pytest.approx(other, rel=1e-9)
+
+
 def test_too_many_rows_for_a_matrix():
     model = nn.Linear(4, 10)
     x, y = torch.randn(5000, 4), torch.randn(5000, 10)

@@ -16,7 +16,7 @@ from flatmin import InputError
 from ._data import Samples, read_data
 from ._gram import MEMORY_LIMIT, check_size, in_bytes, network_gram, network_jacobian
 from ._loss import ReadLoss, read_loss
-from ._network import Network, unwrapped
+from ._network import Inputs, Network, unwrapped
 from ._optimizer import ReadOptimizer, read_optimizer
 
 if TYPE_CHECKING:
@@ -132,22 +132,35 @@ def analyze(
     found = read_loss(nn.MSELoss() if loss is None else loss, outputs, samples.targets)
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
     for note in network.notes + samples.notes + found.notes + (read.notes if read else []):
-        warnings.warn(note, ReadingWarning, stacklevel=2)
+        warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
     given = words.pop("preconditioner", None)
     diagonal = _diagonal(network, read) if given is None else _split(network, given)
+    return _answer(network, inputs, outputs, words, diagonal, chunk_size, limit)
+
+
+def _answer(
+    network: Network,
+    inputs: Inputs,
+    outputs: Tensor,
+    words: dict[str, Any],
+    diagonal: dict[str, np.ndarray] | None,
+    chunk_size: int | None,
+    limit: int,
+) -> Analysis:
+    """Asks flatmin.analyze, with the Jacobian where it is small and its Gram matrix where not."""
     n, k, p = len(outputs), outputs[0].numel(), network.parameter_count
+    wanted = words.pop("blocks", None)
     if 8 * n * k * p <= limit // 4:
         rows = network_jacobian(network, inputs, chunk_size=chunk_size, memory_limit=limit)
         if diagonal is not None:
             words["preconditioner"] = np.concatenate([d.reshape(-1) for d in diagonal.values()])
-        if words.get("blocks") is True:
-            words["blocks"] = blocks(network)
+        if wanted:
+            words["blocks"] = blocks(network) if wanted is True else wanted
         return flatmin.analyze(rows[:, 0] if k == 1 else rows, samples=n, outputs=k, **words)
-    if words.get("blocks"):
+    if wanted:
         raise InputError(
             f"blocks need the Jacobian, {n} × {k} × {p} numbers, beyond a quarter of memory_limit"
         )
-    words.pop("blocks", None)
     check_size(n, k, limit)
     scale = None
     if diagonal is not None:

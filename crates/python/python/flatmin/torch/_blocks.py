@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev, vmap
-from torch.utils._pytree import tree_map
 
 from flatmin import InputError
 
+from ._general import loop_rows, vmap_rows
 from ._layers import (
     SLICED,
     Call,
@@ -196,7 +195,7 @@ def _vmap_works(network: Network, probe: Inputs, names: list[str]) -> bool:
     """Tries the smallest parameter on one sample; the rules that it needs are those of all."""
     name = min(names, key=lambda name: network.trained[name].numel())
     try:
-        _vmap_rows(network, take(probe, slice(0, 2)), [name], 1)
+        vmap_rows(network, take(probe, slice(0, 2)), [name], 1)
     except InputError:
         raise
     except Exception:  # torch.func has no one type for what it cannot do
@@ -358,61 +357,16 @@ def _fill_general(
 ) -> None:
     names = list(dict.fromkeys(part.name for part in parts))
     if kind == "loop":
-        rows = _loop_rows(network, chunk, names)
+        rows = loop_rows(network, chunk, names)
     else:
         item = torch.empty(0, dtype=network.dtype).element_size()
         each = item * sum(network.trained[name].numel() for name in names) * sample_count(chunk)
         at_once = max(1, work_bytes // max(1, each))
         try:
-            rows = _vmap_rows(network, chunk, names, at_once)
+            rows = vmap_rows(network, chunk, names, at_once)
         except InputError:
             raise
         except Exception:  # control flow that only some samples take
-            rows = _loop_rows(network, chunk, names)
+            rows = loop_rows(network, chunk, names)
     for part, target in zip(parts, out, strict=True):
         target.copy_(rows[part.name][..., part.first : part.end])
-
-
-def _vmap_rows(
-    network: Network, inputs: Inputs, names: list[str], outputs_at_once: int
-) -> dict[str, Tensor]:
-    """By `torch.func`: samples × k × columns of each named parameter."""
-    fixed = {name: p for name, p in network.trained.items() if name not in names}
-
-    def outputs(moving: dict[str, Tensor], sample: Inputs) -> Tensor:
-        return network.single({**fixed, **moving}, sample)
-
-    moving = {name: network.trained[name] for name in names}
-    by_name = vmap(jacrev(outputs, chunk_size=outputs_at_once), in_dims=(None, 0))(moving, inputs)
-    return {
-        name: rows.detach().flatten(2) if rows.dim() > 2 else rows.detach().unsqueeze(2)
-        for name, rows in by_name.items()
-    }
-
-
-def _loop_rows(network: Network, inputs: Inputs, names: list[str]) -> dict[str, Tensor]:
-    """By a backward pass for each output of each sample."""
-    leaves = dict(network.trained)
-    moving = {name: leaves[name].detach().requires_grad_() for name in names}
-    leaves |= moving
-    collected: dict[str, list[Tensor]] = {name: [] for name in names}
-    n = sample_count(inputs)
-    for i in range(n):
-        sample = tree_map(lambda leaf, i=i: leaf[i], inputs)
-        outputs = network.single(leaves, sample)
-        for a in range(len(outputs)):
-            grads = _one_backward(outputs, a, list(moving.values()))
-            for name, grad in zip(names, grads, strict=True):
-                collected[name].append(grad.reshape(-1))
-    return {
-        name: torch.stack(rows).reshape(n, -1, len(rows[0])) for name, rows in collected.items()
-    }
-
-
-def _one_backward(outputs: Tensor, a: int, leaves: list[Tensor]) -> Sequence[Tensor]:
-    if not outputs.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    grads = torch.autograd.grad(
-        outputs[a], leaves, retain_graph=a + 1 < len(outputs), allow_unused=True
-    )
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, grads, strict=True)]

@@ -21,6 +21,8 @@ from torch.utils._pytree import tree_map
 
 from flatmin import InputError
 
+from ._gauss_newton import cross_entropy_hessians
+
 BY_SAMPLE = (
     "write it as the mean of a loss of each sample, such as lambda output, target: "
     "F.cross_entropy(output, target, reduction='none').mean()"
@@ -58,7 +60,7 @@ class ReadLoss:
     def hessians(self) -> np.ndarray:
         """n × k × k Hessians of ℓ_i of the cross-entropies, for their logits."""
         logits = torch.from_numpy(np.asarray(self.logits))
-        return _cross_entropy_hessian(self.loss, logits).numpy()
+        return cross_entropy_hessians(self.loss, logits).numpy()
 
     def keywords(self, batch_size: int) -> dict[str, Any]:
         """For batches of B; their sum is B times their mean."""
@@ -251,15 +253,6 @@ def _known(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss | None:
         residuals = torch.sigmoid(flat) - targets.double().reshape(n, 1)
         return ReadLoss("binary-cross-entropy", residuals.numpy(), logits=flat.numpy())
     return None
-
-
-def _cross_entropy_hessian(kind: str, logits: Tensor) -> Tensor:
-    logits = logits.reshape(len(logits), -1)
-    if kind == "binary-cross-entropy":
-        p = torch.sigmoid(logits)
-        return (p * (1 - p))[:, :, None]
-    p = logits.softmax(dim=1)
-    return torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
 
 
 def _by_derivatives(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss:

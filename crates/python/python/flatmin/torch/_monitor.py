@@ -21,14 +21,13 @@ from flatmin import InputError
 
 from ._analyze import ReadingWarning
 from ._data import Samples, read_data
+from ._gauss_newton import batch_sharpness, output_roots, weighted
 from ._gram import MEMORY_LIMIT, in_bytes, network_gram
-from ._loss import ReadLoss, read_loss
+from ._loss import read_loss
 from ._network import Network, take, unwrapped
 from ._optimizer import ReadOptimizer, read_optimizer
 
 METRICS = ("loss", "lambda_max", "trace", "threshold", "ratio", "batch_sharpness")
-SHARPNESS_BATCHES = 32
-"""Batches that the batch sharpness is the mean of."""
 
 
 class Monitor:
@@ -235,12 +234,14 @@ class Monitor:
         )
         words = loss.keywords(self.batch_size)
         n, k = len(outputs), outputs[0].numel()
-        roots = _roots(words, n, k)
+        roots = output_roots(words, n, k)
         if {"lambda_max", "trace"} & set(self.metrics):
-            values = np.linalg.eigvalsh(_weighted(gram, roots)) / n
+            values = np.linalg.eigvalsh(weighted(gram, roots)) / n
             found |= {"lambda_max": float(values[-1]), "trace": float(values.sum())}
         if "batch_sharpness" in self.metrics:
-            found["batch_sharpness"] = self._batch_sharpness(gram, roots, words["residuals"])
+            found["batch_sharpness"] = batch_sharpness(
+                gram, roots, words["residuals"], size=self.batch_size, seed=self.seed
+            )
         if {"threshold", "ratio"} & set(self.metrics):
             edge = self._threshold(gram, words, read)
             found["threshold"] = edge
@@ -274,25 +275,6 @@ class Monitor:
             **words,
         )
         return found.threshold().estimate
-
-    def _batch_sharpness(self, gram: np.ndarray, roots: np.ndarray, residuals: np.ndarray) -> float:
-        """Mean of (1/B) ‖R_Bᵀ K_B r_B‖² / r_Bᵀ K_B r_B, which is gᵀHg/gᵀg of a batch."""
-        n, k = roots.shape[:2]
-        size = min(self.batch_size, n)
-        rng = np.random.default_rng(self.seed)
-        gram = gram.reshape(n, k, n, k)
-        residuals = np.asarray(residuals).reshape(n, k)
-        values = []
-        for _ in range(1 if size == n else SHARPNESS_BATCHES):
-            batch = np.sort(rng.choice(n, size, replace=False))
-            some = gram[batch][:, :, batch].reshape(size * k, size * k)
-            r = residuals[batch].reshape(-1)
-            moved = some @ r
-            square = float(r @ moved)
-            if square > 0:
-                bent = np.einsum("iab,ia->ib", roots[batch], moved.reshape(size, k))
-                values.append(float((bent**2).sum()) / (size * square))
-        return float(np.mean(values)) if values else float("nan")
 
     def _log(self, record: dict[str, Any]) -> None:
         logger = self.logger
@@ -397,23 +379,3 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _roots(words: dict[str, Any], n: int, k: int) -> np.ndarray:
-    """n × k × k matrices R_i with R_iR_iᵀ the Hessian of ℓ_i in the outputs."""
-    if words["loss"] == "squared":
-        return np.broadcast_to(np.sqrt(words["loss_scale"]) * np.eye(k), (n, k, k))
-    if words["loss"] == "custom":
-        hessians = np.asarray(words["output_hessian"])
-    else:
-        logits = torch.from_numpy(np.asarray(words["logits"]))
-        hessians = ReadLoss(words["loss"], np.empty(0), logits=logits.numpy()).hessians()
-    values, vectors = np.linalg.eigh(hessians)
-    return vectors * np.sqrt(np.clip(values, 0, None))[:, None, :]
-
-
-def _weighted(gram: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """RᵀKR, the Gram matrix of the rows R_iᵀJ_i."""
-    n, k = roots.shape[:2]
-    half = np.einsum("iab,iax->ibx", roots, gram.reshape(n, k, n * k)).reshape(n * k, n, k)
-    return np.einsum("xjc,jcd->xjd", half, roots).reshape(n * k, n * k)

@@ -459,6 +459,15 @@ def test_blocks_are_the_parameter_tensors():
     assert sum(block["trace"] for block in blocks) == pytest.approx(found.sharpness.trace)
 
 
+def test_batch_sizes_are_numbers_or_lists_of_them():
+    model, data = helpers.mlp(4), regression()
+    for sizes in ([1, 2], (1, 2), np.array([1, 2]), range(1, 3)):
+        assert flatmin.torch.analyze(model, data, batch_size=sizes).batch_sizes == [1, 2]
+    for size in (2.5, "2"):
+        with pytest.raises(flatmin.InputError, match="whole number"):
+            flatmin.torch.analyze(model, data, batch_size=size)
+
+
 def test_what_is_read_is_not_given_twice():
     with pytest.raises(flatmin.InputError, match="loss_scale is read from"):
         edge(helpers.mlp(4), regression(), loss_scale=2.0)

@@ -115,10 +115,12 @@ def analyze(
     limit = in_bytes(memory_limit)
     if isinstance(batch_size, (int, np.integer)):
         batch_size = [int(batch_size)]
+    elif batch_size is not None and not isinstance(batch_size, (list, tuple, range, np.ndarray)):
+        raise InputError(f"batch_size is {batch_size!r}, expected a whole number or several")
     samples = read_data(
         data,
         unpack=unpack,
-        batch_size=min(batch_size) if batch_size else None,
+        batch_size=None if batch_size is None or len(batch_size) == 0 else int(min(batch_size)),
         sampling=sampling,
     )
     read = None
@@ -192,7 +194,8 @@ def _words(
     keywords: dict[str, Any],
 ) -> dict[str, Any]:
     """Keywords of flatmin.analyze: what is read, then what is given."""
-    sizes = list(batch_size) if batch_size else [samples.batch_size or 1]
+    given = [] if batch_size is None else [int(size) for size in batch_size]
+    sizes = given or [samples.batch_size or 1]
     words: dict[str, Any] = {"batch_size": sizes}
     words["sampling"] = sampling or samples.sampling or "without_replacement"
     words["drop_last"] = samples.drop_last

@@ -96,7 +96,7 @@ def by_pyhessian(problem: Problem) -> Iterator[Found]:
     yield Found("trace", f"Hutchinson, {len(samples)} products", float(np.mean(samples)), error)
     tolerance = 1e-7
     values, _ = matrix.eigenvalues(maxIter=5000, tol=tolerance)
-    error = 1e-5 * float(values[0])  # what this tolerance of two steps comes to here
+    error = 1e-5 * float(values[0])  # its tolerance is no bound; found 2.7e-6 off
     yield Found("lambda_max", f"power iteration, tol {tolerance}", float(values[0]), error)
 
 

@@ -26,6 +26,8 @@
 //!   [`RowMatrix`] stores data and Jacobians row by row.
 //! - Operators that are never formed: the trait [`Operator`], which [`probe()`] checks;
 //!   [`largest_eigenpair`] and [`top_eigenpairs`] by Lanczos; [`spectral_density`].
+//! - Jacobians that are never formed: the trait [`JacobianProducts`], in memory
+//!   ([`DenseJacobian`]) or by closures ([`FnJacobian`]), which [`probe_jacobian`] checks.
 //! - Monte Carlo estimates with calibrated errors: [`trace()`], [`estimate_trace`] and
 //!   [`frobenius_norm_squared`].
 //! - [`Sharpness`]: trace, Frobenius norm and largest eigenvalue of a positive semidefinite matrix.
@@ -48,6 +50,7 @@ mod eigenpairs;
 mod estimate;
 pub mod gemm;
 mod householder;
+mod jacobian;
 mod lanczos;
 mod linop;
 mod matrix;
@@ -79,6 +82,10 @@ pub use estimate::{
 };
 pub use gemm::{matmul, matmul_lower, product};
 pub use householder::thin_qr;
+pub use jacobian::{
+    DenseJacobian, FnJacobian, JacobianError, JacobianProbe, JacobianProduct, JacobianProducts,
+    probe_jacobian,
+};
 pub use lanczos::{
     DEFAULT_RELATIVE_RESIDUAL, Eigenpair, Krylov, LanczosOptions, LanczosStatus, largest_eigenpair,
 };

@@ -1,0 +1,206 @@
+//! Jacobians that are known by their products.
+
+mod closures;
+mod dense;
+mod probe;
+
+use faer::{MatMut, MatRef};
+
+pub use self::closures::FnJacobian;
+pub use self::dense::DenseJacobian;
+pub use self::probe::{JacobianProbe, probe_jacobian};
+use crate::estimate::products::first_not_finite;
+
+/// The Jacobian `J` of the outputs of n samples, known by its products. It is never formed.
+///
+/// A sample has k outputs and the model p parameters. Row `i·k + a` of J (nk × p) is the gradient
+/// of output a at sample i. The block `J_i` of sample i is k × p.
+///
+/// A product must have the same bits every time, and a block of vectors must give the products of
+/// its vectors one by one, to rounding. [`probe_jacobian`] checks this, and that the three methods
+/// describe one matrix. Since products are sums over samples, samples may be held by several
+/// processes.
+pub trait JacobianProducts: Sync {
+    /// The number n of samples.
+    fn sample_count(&self) -> usize;
+
+    /// The number k of outputs of each sample.
+    fn output_count(&self) -> usize;
+
+    /// The number p of parameters.
+    fn parameter_count(&self) -> usize;
+
+    /// Writes `J V` to `images` (nk × b) for the columns of `vectors` (p × b). Columns of both are
+    /// contiguous.
+    ///
+    /// # Errors
+    /// [`JacobianError::Failed`] when the product cannot be computed.
+    fn jvp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError>;
+
+    /// Writes `Jᵀ U` to `images` (p × b) for the columns of `vectors` (nk × b). Columns of both are
+    /// contiguous.
+    ///
+    /// # Errors
+    /// [`JacobianError::Failed`] when the product cannot be computed.
+    fn vjp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError>;
+
+    /// Writes the k × k matrices `J_i J_iᵀ` of all samples to `grams`, one after the other, row by
+    /// row: nk² numbers.
+    ///
+    /// # Errors
+    /// [`JacobianError::Failed`] when they cannot be computed.
+    fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError>;
+
+    /// The number nk of rows of J.
+    fn row_count(&self) -> usize {
+        self.sample_count() * self.output_count()
+    }
+
+    /// [`jvp`](Self::jvp), with every entry checked.
+    ///
+    /// # Errors
+    /// [`JacobianError::NotFinite`] for NaN or infinity, and the errors of [`jvp`](Self::jvp).
+    fn finite_jvp(
+        &self,
+        vectors: MatRef<'_, f64>,
+        mut images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        self.jvp(vectors, images.as_mut())?;
+        check_finite(JacobianProduct::Jvp, images.as_ref())
+    }
+
+    /// [`vjp`](Self::vjp), with every entry checked.
+    ///
+    /// # Errors
+    /// [`JacobianError::NotFinite`] for NaN or infinity, and the errors of [`vjp`](Self::vjp).
+    fn finite_vjp(
+        &self,
+        vectors: MatRef<'_, f64>,
+        mut images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        self.vjp(vectors, images.as_mut())?;
+        check_finite(JacobianProduct::Vjp, images.as_ref())
+    }
+}
+
+/// The methods of [`JacobianProducts`] that compute numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JacobianProduct {
+    /// The products `J V`.
+    Jvp,
+    /// The products `Jᵀ U`.
+    Vjp,
+    /// The matrices `J_i J_iᵀ`.
+    SampleGrams,
+}
+
+impl std::fmt::Display for JacobianProduct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Jvp => "J v",
+            Self::Vjp => "Jᵀ u",
+            Self::SampleGrams => "J_i J_iᵀ",
+        })
+    }
+}
+
+/// The reason why products cannot be used as those of a Jacobian.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JacobianError {
+    /// There are no samples, outputs or parameters.
+    #[error(
+        "a Jacobian of {samples} samples with {outputs} outputs and {parameters} parameters has no \
+         entry"
+    )]
+    Empty {
+        /// The number of samples.
+        samples: usize,
+        /// The number of outputs.
+        outputs: usize,
+        /// The number of parameters.
+        parameters: usize,
+    },
+    /// The rows of a matrix cannot be divided evenly among the outputs of the samples.
+    #[error("{rows} rows are not {outputs} outputs for every sample")]
+    Rows {
+        /// The number of rows.
+        rows: usize,
+        /// The number of outputs of each sample.
+        outputs: usize,
+    },
+    /// A product failed.
+    #[error("the product {product} failed")]
+    Failed {
+        /// The product.
+        product: JacobianProduct,
+        /// Its own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An entry of a product is NaN or infinite.
+    #[error("entry {row} of a product {product} is {value}, expected a finite number")]
+    NotFinite {
+        /// The product.
+        product: JacobianProduct,
+        /// The row of the first such entry; for the matrices of samples its index among all.
+        row: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// The product with a combination is not the combination of products.
+    #[error("the product {product} is not linear: its relative defect is {defect:.1e}, expected at most {limit:e}", limit = probe::MAX_DEFECT)]
+    NotLinear {
+        /// The product.
+        product: JacobianProduct,
+        /// The relative defect.
+        defect: f64,
+    },
+    /// The product with a block of vectors differs from the product with one of them.
+    #[error("the product {product} with a block of vectors differs from that with one of them by a relative {defect:.1e}, expected at most {limit:e}", limit = probe::MAX_DEFECT)]
+    BlockDiffers {
+        /// The product.
+        product: JacobianProduct,
+        /// The relative difference.
+        defect: f64,
+    },
+    /// The two products belong to different matrices.
+    #[error(
+        "the products J v and Jᵀ u are not adjoint: uᵀ(J v) is {forward:e} and (Jᵀu)ᵀv is \
+         {backward:e}, a relative {defect:.1e} apart"
+    )]
+    NotAdjoint {
+        /// `uᵀ(J v)`.
+        forward: f64,
+        /// `(Jᵀu)ᵀ v`.
+        backward: f64,
+        /// Their difference relative to the norms of the products.
+        defect: f64,
+    },
+    /// A matrix `J_i J_iᵀ` is not the one that the products give.
+    #[error(
+        "entry ({row}, {column}) of J_i J_iᵀ of sample {sample} is {given:e}, and products with Jᵀ \
+         give {expected:e}"
+    )]
+    GramDiffers {
+        /// The sample i.
+        sample: usize,
+        /// The row of the entry that differs most.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// Its value.
+        given: f64,
+        /// The inner product of two rows of `J_i` according to products.
+        expected: f64,
+    },
+}
+
+/// Checks every entry of a block of images.
+fn check_finite(product: JacobianProduct, images: MatRef<'_, f64>) -> Result<(), JacobianError> {
+    for column in crate::columns(images) {
+        if let Some((row, value)) = first_not_finite(column) {
+            return Err(JacobianError::NotFinite { product, row, value });
+        }
+    }
+    Ok(())
+}

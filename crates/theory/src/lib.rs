@@ -29,6 +29,8 @@
 //!
 //! - [`threshold()`]: the exact stability threshold, as an interval with a certificate, and
 //!   [`lyapunov_function`], which decays exactly below it;
+//! - [`threshold_bracket`]: an interval for it from products with a Jacobian that is too large to
+//!   form, with an estimate inside;
 //! - [`bounds()`]: every necessary and sufficient condition, as the learning rate up to which it
 //!   holds;
 //! - [`epoch_edge`]: the edge of reshuffled epochs, as data loaders draw them;
@@ -46,6 +48,7 @@
 mod alignment;
 mod batch;
 mod bounds;
+mod bracket;
 mod dynamics;
 mod epochs;
 mod error;
@@ -62,6 +65,10 @@ pub use bounds::{
     Bounds, bounds, centered_alignment_bound, contraction_bound, frobenius_bound, lambda_max_bound,
     sharp_frobenius_bound, spectral_bound, spectral_root, sufficient_bound, trace_bound,
     uncentered_alignment_bound,
+};
+pub use bracket::{
+    BracketBounds, BracketError, BracketOptions, BracketProgress, BracketStage, BracketStop,
+    RitzMode, Subspace, ThresholdBracket, continue_bracket, threshold_bracket,
 };
 pub use dynamics::{
     AlmostSureEdge, EdgeOptions, EdgePoint, EdgeStatus, LinearisedSgd, LyapunovExponent,

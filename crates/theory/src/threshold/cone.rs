@@ -19,14 +19,14 @@ const MIXED_BLOCKS: f64 = 0.25;
 /// The coordinates of a tuple are the lower triangles of its blocks, row by row, entries below the
 /// diagonal times √2: the inner product of coordinates is the inner product of matrices.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cone {
-    pub(super) samples: usize,
-    pub(super) outputs: usize,
+pub(crate) struct Cone {
+    pub(crate) samples: usize,
+    pub(crate) outputs: usize,
 }
 
 impl Cone {
     /// True if there is one output, so that tuples are plain vectors.
-    pub(super) fn is_orthant(self) -> bool {
+    pub(crate) fn is_orthant(self) -> bool {
         self.outputs == 1
     }
 
@@ -36,7 +36,7 @@ impl Cone {
     }
 
     /// The tuple of identity matrices.
-    pub(super) fn unit(self) -> Vec<f64> {
+    pub(crate) fn unit(self) -> Vec<f64> {
         if self.is_orthant() {
             return vec![1.0; self.samples];
         }
@@ -48,7 +48,7 @@ impl Cone {
     }
 
     /// The blocks of a tuple as matrices.
-    pub(super) fn blocks(self, vector: &[f64]) -> impl Iterator<Item = Mat<f64>> {
+    pub(crate) fn blocks(self, vector: &[f64]) -> impl Iterator<Item = Mat<f64>> {
         let k = self.outputs;
         vector.chunks(self.block_len()).map(move |block| {
             Mat::from_fn(k, k, |a, b| {
@@ -59,7 +59,7 @@ impl Cone {
     }
 
     /// Turns lower triangles of blocks into coordinates, in place.
-    pub(super) fn to_coordinates(self, triangles: &mut [f64]) {
+    pub(crate) fn to_coordinates(self, triangles: &mut [f64]) {
         if self.is_orthant() {
             return;
         }
@@ -75,13 +75,13 @@ impl Cone {
     /// The least relative distance of the level of a supersolution above the root at which its
     /// blocks are [provably](is_positive_definite) positive definite, times two for safety. Zero
     /// for one output.
-    pub(super) fn least_offset(self) -> f64 {
+    pub(crate) fn least_offset(self) -> f64 {
         let k = self.outputs;
         if self.is_orthant() { 0.0 } else { 4.0 / MIXED_BLOCKS * k as f64 * cholesky_margin(k) }
     }
 
     /// True if a tuple provably lies inside the cone, rounding included.
-    pub(super) fn contains(self, vector: &[f64]) -> bool {
+    pub(crate) fn contains(self, vector: &[f64]) -> bool {
         if self.is_orthant() {
             return vector.iter().all(|v| *v > 0.0 && v.is_finite());
         }
@@ -89,7 +89,7 @@ impl Cone {
     }
 
     /// True if `factor · bound − vector` lies inside the cone; the difference is rounded.
-    pub(super) fn is_below(self, vector: &[f64], bound: &[f64], factor: f64) -> bool {
+    pub(crate) fn is_below(self, vector: &[f64], bound: &[f64], factor: f64) -> bool {
         if self.is_orthant() {
             return vector.iter().zip(bound).all(|(v, b)| *v <= factor * b);
         }
@@ -99,7 +99,7 @@ impl Cone {
 
     /// A tuple inside the cone near `vector`, which lies there itself up to rounding and its sign.
     /// Its largest entry (or eigenvalue) is scaled to 1, and none is below 1e-30.
-    pub(super) fn positive(self, mut vector: Vec<f64>) -> Result<Vec<f64>, EigenError> {
+    pub(crate) fn positive(self, mut vector: Vec<f64>) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
             for value in &mut vector {
@@ -127,7 +127,7 @@ impl Cone {
     /// The absolute value of a Ritz vector, with a fraction of the largest entry (or eigenvalue)
     /// added to each. The result is a start inside the cone with a large component along the Perron
     /// vector and a component in every block of M.
-    pub(super) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, EigenError> {
+    pub(crate) fn mixed(self, vector: &[f64]) -> Result<Vec<f64>, EigenError> {
         if self.is_orthant() {
             let largest = vector.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
             return Ok(vector.iter().map(|v| v.abs() / largest + MIXED).collect());

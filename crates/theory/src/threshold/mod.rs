@@ -54,13 +54,14 @@ use faer::Mat;
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{PowerOfTwo, RowMatrix};
 
+pub(crate) use self::cone::Cone;
 use self::decomposition::decomposition_error;
 pub use self::dense::dense_threshold;
 pub use self::interval::{
     DEFAULT_RELATIVE_WIDTH, Stability, Threshold, ThresholdOptions, ThresholdStatus,
 };
-use self::perron::PerronOperator;
-use self::response::Response;
+pub(crate) use self::perron::PerronOperator;
+pub(crate) use self::response::{Modes, Response};
 use self::search::Bracket;
 pub(crate) use self::stationary::PerronSystem;
 use self::truncation::LeadingModes;

@@ -19,17 +19,17 @@ const MAX_SQUARED_ROWS: usize = 2048;
 /// S13. Its vectors are tuples Q of k × k matrices, given by their coordinates in the [`Cone`], and
 /// the moments are `S = Σ_j Ĵ_jᵀQ_jĴ_j` in place of `ĝᵀ diag(v) ĝ`.
 #[derive(Debug)]
-pub(super) struct PerronOperator<'a> {
-    pub(super) response: Response<'a>,
-    pub(super) cone: Cone,
-    pub(super) rows: &'a RowMatrix,
+pub(crate) struct PerronOperator<'a> {
+    pub(crate) response: Response<'a>,
+    pub(crate) cone: Cone,
+    pub(crate) rows: &'a RowMatrix,
     parallelism: Parallelism,
     /// `S = ĝᵀ diag(v) ĝ`, or `W ∘ S` after [`respond`](Self::respond); lower triangle.
-    pub(super) moments: Mat<f64>,
+    pub(crate) moments: Mat<f64>,
 }
 
 /// The rows of `diag(v) ĝ`, or of the `Q_i Ĵ_i`, computed when they are needed.
-pub(super) struct Weighted<'a> {
+pub(crate) struct Weighted<'a> {
     rows: &'a RowMatrix,
     weights: Weights<'a>,
 }
@@ -41,7 +41,7 @@ enum Weights<'a> {
 
 impl Weighted<'_> {
     /// Writes the given columns of row `row` to `out`.
-    pub(super) fn write(&self, row: usize, columns: Range<usize>, out: &mut [f64]) {
+    pub(crate) fn write(&self, row: usize, columns: Range<usize>, out: &mut [f64]) {
         match &self.weights {
             Weights::Numbers(weights) => {
                 let weight = weights[row];
@@ -63,7 +63,7 @@ impl Weighted<'_> {
 }
 
 impl<'a> PerronOperator<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         response: Response<'a>,
         rows: &'a RowMatrix,
         outputs: usize,
@@ -75,12 +75,12 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// P/n.
-    pub(super) fn scale(&self) -> f64 {
+    pub(crate) fn scale(&self) -> f64 {
         self.response.noise / self.cone.samples as f64
     }
 
     /// The rows of ĝ weighted by a tuple.
-    pub(super) fn weighted<'b>(&'b self, weights: &'b [f64]) -> Weighted<'b> {
+    pub(crate) fn weighted<'b>(&'b self, weights: &'b [f64]) -> Weighted<'b> {
         let weights = if self.cone.is_orthant() {
             Weights::Numbers(weights)
         } else {
@@ -90,7 +90,7 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// Computes the moments of `weights`.
-    pub(super) fn set_moments(&mut self, weights: &[f64]) {
+    pub(crate) fn set_moments(&mut self, weights: &[f64]) {
         self.sum_moments(weights, |_, _| {});
     }
 
@@ -129,13 +129,13 @@ impl<'a> PerronOperator<'a> {
 
     /// The lower triangles of the `Ĵ_i (L + Lᵀ) Ĵ_iᵀ`, row by row; the `ĝ_iᵀ(L + Lᵀ)ĝ_i` for one
     /// output.
-    fn forms(&self) -> Vec<f64> {
+    pub(crate) fn forms(&self) -> Vec<f64> {
         let columns = self.rows.as_mat().transpose();
         quadratic_blocks(self.moments.as_ref(), columns, self.cone.outputs, self.parallelism)
     }
 
     /// The forms of `W ∘ mmᵀ` for one vector m in the eigenbasis, with the W of the response.
-    pub(super) fn forms_of_square(&mut self, modes: &Modes, mean: &[f64]) -> Vec<f64> {
+    pub(crate) fn forms_of_square(&mut self, modes: &Modes, mean: &[f64]) -> Vec<f64> {
         for k in 0..self.moments.ncols() {
             let column = self.moments.col_mut(k).get_mut(k..);
             for (value, other) in column.iter_mut().zip(&mean[k..]) {
@@ -147,7 +147,7 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// The unscaled forms of `M(μ) v`, leaving the moments of `vector` in the operator.
-    pub(super) fn image_forms(&mut self, modes: &Modes, vector: &[f64]) -> Vec<f64> {
+    pub(crate) fn image_forms(&mut self, modes: &Modes, vector: &[f64]) -> Vec<f64> {
         self.set_moments(vector);
         self.respond(modes);
         let forms = self.forms();
@@ -156,7 +156,7 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// Writes `M(μ) v` to `out`, for the μ that belongs to `modes`. Costs 2nr² operations.
-    pub(super) fn apply(&mut self, modes: &Modes, vector: &[f64], out: &mut [f64]) {
+    pub(crate) fn apply(&mut self, modes: &Modes, vector: &[f64], out: &mut [f64]) {
         let response = self.response;
         self.sum_moments(vector, |first, block| response.apply(modes, first, block));
         for (out, form) in out.iter_mut().zip(self.forms()) {
@@ -167,7 +167,7 @@ impl<'a> PerronOperator<'a> {
 
     /// The diagonal of `M(μ)` for one output, `M_ii = (P/n) Σ_kl ĝ_ik² W_kl ĝ_il²`. Costs half as
     /// much as a product.
-    pub(super) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
+    pub(crate) fn diagonal(&mut self, nu: f64) -> Vec<f64> {
         let modes = self.response.modes(nu);
         let rank = self.moments.ncols();
         for k in 0..rank {
@@ -188,7 +188,7 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// `W(μ) ∘ (ĝᵀ diag(v) ĝ)` at μ = pole + ν, both triangles.
-    pub(super) fn response_matrix(mut self, nu: f64, weights: &[f64]) -> Mat<f64> {
+    pub(crate) fn response_matrix(mut self, nu: f64, weights: &[f64]) -> Mat<f64> {
         self.set_moments(weights);
         self.respond(&self.response.modes(nu));
         let mut matrix = self.moments;
@@ -219,7 +219,7 @@ impl<'a> PerronOperator<'a> {
     }
 
     /// `Σ_kl W_kl S_kl²` and minus its derivative in ν, which is known where d is linear in μ.
-    fn weighted_squares(&self, nu: f64) -> (f64, Option<f64>) {
+    pub(crate) fn weighted_squares(&self, nu: f64) -> (f64, Option<f64>) {
         let modes = self.response.modes(nu);
         let (eigenvalues, moments) = (self.response.eigenvalues, &self.moments);
         let (mut sum, mut slope) = (0.0, 0.0);
@@ -245,7 +245,7 @@ impl<'a> PerronOperator<'a> {
     /// φ is decreasing, and convex where d is linear in μ: a step from anywhere lands on the left of
     /// the root, and further steps go right without passing it. Elsewhere steps that passed the root
     /// are taken back. Level 1 gives a lower bound of the threshold.
-    pub(super) fn rayleigh_root(&self, vector: &[f64], start: f64, level: f64) -> f64 {
+    pub(crate) fn rayleigh_root(&self, vector: &[f64], start: f64, level: f64) -> f64 {
         const MAX_STEPS: usize = 60;
         let norm_squared = vector.iter().map(|v| v * v).sum();
         let mut nu = start;

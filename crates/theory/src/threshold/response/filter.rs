@@ -21,7 +21,7 @@ pub(super) const ROUNDINGS: usize = 56;
 
 /// The response of one optimizer. A of its state space is affine in η.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Filter {
+pub(crate) struct Filter {
     /// b₁.
     input: f64,
     /// n.
@@ -41,7 +41,7 @@ pub(in super::super) struct Filter {
 
 /// The modes at one μ.
 #[derive(Debug)]
-pub(in super::super) struct FilterModes {
+pub(crate) struct FilterModes {
     modes: Vec<Mode>,
     /// ρ.
     spread: f64,
@@ -113,12 +113,7 @@ impl Filter {
     }
 
     /// The modes of these eigenvalues at μ = pole + ν; the pole is that of `lambda_max`.
-    pub(in super::super) fn modes(
-        &self,
-        eigenvalues: &[f64],
-        lambda_max: f64,
-        nu: f64,
-    ) -> FilterModes {
+    pub(crate) fn modes(&self, eigenvalues: &[f64], lambda_max: f64, nu: f64) -> FilterModes {
         let rate = 2.0 / (self.pole + nu);
         let gain = self.input + self.zero;
         let (still, slope) = self.determinant;
@@ -173,7 +168,7 @@ impl FilterModes {
     }
 
     /// `d` between mode k of these modes and mode l of `others`, at the same μ.
-    pub(in super::super) fn between(&self, k: usize, others: &Self, l: usize) -> f64 {
+    pub(crate) fn between(&self, k: usize, others: &Self, l: usize) -> f64 {
         self.denominator(&self.modes[k], &others.modes[l])
     }
 }

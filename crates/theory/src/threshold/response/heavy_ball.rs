@@ -13,11 +13,11 @@ use crate::Noise;
 /// β = 0 gives S9: P = p, κ = α, ζ = 0. The pole is `max(κ, 0) λ_max`, the zero of d for the top
 /// mode.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct HeavyBall {
+pub(crate) struct HeavyBall {
     /// κ.
-    pub(in super::super) curvature: f64,
+    pub(crate) curvature: f64,
     /// ζ.
-    pub(in super::super) coupling: f64,
+    pub(crate) coupling: f64,
 }
 
 impl HeavyBall {

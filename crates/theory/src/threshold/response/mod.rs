@@ -18,13 +18,13 @@ mod heavy_ball;
 use faer::MatMut;
 use flatmin_linalg::Bisection;
 
-pub(super) use self::filter::Filter;
+pub(crate) use self::filter::Filter;
 use self::filter::FilterModes;
-pub(super) use self::heavy_ball::HeavyBall;
+pub(crate) use self::heavy_ball::HeavyBall;
 use crate::{Noise, Optimizer};
 
 /// The step of difference quotients in ν, relative to ν.
-pub(super) const RELATIVE_STEP: f64 = 1e-6;
+pub(crate) const RELATIVE_STEP: f64 = 1e-6;
 
 /// The response of pairs of modes to noise, as a function of μ = 2/η.
 ///
@@ -32,23 +32,23 @@ pub(super) const RELATIVE_STEP: f64 = 1e-6;
 /// and below it. Then every d is a sum of nonnegative terms, and nothing cancels near the pole,
 /// which the threshold approaches for little noise (p → 0).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Response<'a> {
-    pub(super) eigenvalues: &'a [f64],
+pub(crate) struct Response<'a> {
+    pub(crate) eigenvalues: &'a [f64],
     /// P.
-    pub(super) noise: f64,
-    pub(super) law: Law,
+    pub(crate) noise: f64,
+    pub(crate) law: Law,
 }
 
 /// The two families of closed forms.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Law {
+pub(crate) enum Law {
     HeavyBall(HeavyBall),
     Filter(Filter),
 }
 
 /// What the denominators need of each mode at one μ.
 #[derive(Debug)]
-pub(super) enum Modes {
+pub(crate) enum Modes {
     /// The `m_k = μ − κ λ_k` of [`HeavyBall`].
     Shifts(Vec<f64>),
     Filter(FilterModes),
@@ -56,7 +56,7 @@ pub(super) enum Modes {
 
 impl Modes {
     /// The `m_k` of [`HeavyBall`], if these modes are its own.
-    pub(super) fn shifts(&self) -> Option<&[f64]> {
+    pub(crate) fn shifts(&self) -> Option<&[f64]> {
         match self {
             Self::Shifts(shifts) => Some(shifts),
             Self::Filter(_) => None,
@@ -67,7 +67,7 @@ impl Modes {
 impl<'a> Response<'a> {
     /// The response of an optimizer without dampening, for eigenvalues in ascending order, at least
     /// one of them.
-    pub(super) fn new(eigenvalues: &'a [f64], noise: Noise, optimizer: &Optimizer) -> Self {
+    pub(crate) fn new(eigenvalues: &'a [f64], noise: Noise, optimizer: &Optimizer) -> Self {
         let (noise, law) = if let Some(momentum) = optimizer.heavy_ball() {
             let law = HeavyBall::new(noise, momentum);
             (noise.coefficient / (1.0 - momentum), Law::HeavyBall(law))
@@ -79,12 +79,12 @@ impl<'a> Response<'a> {
         Self { eigenvalues, noise, law }
     }
 
-    pub(super) fn lambda_max(&self) -> f64 {
+    pub(crate) fn lambda_max(&self) -> f64 {
         self.eigenvalues.last().copied().unwrap_or(0.0)
     }
 
     /// The closed form of SGD with heavy-ball momentum, where it applies.
-    pub(super) fn heavy_ball(&self) -> Option<&HeavyBall> {
+    pub(crate) fn heavy_ball(&self) -> Option<&HeavyBall> {
         match &self.law {
             Law::HeavyBall(law) => Some(law),
             Law::Filter(_) => None,
@@ -92,17 +92,17 @@ impl<'a> Response<'a> {
     }
 
     /// The constants κ and ζ of SGD without momentum, whose ζ is zero; `None` otherwise.
-    pub(super) fn plain(&self) -> Option<&HeavyBall> {
+    pub(crate) fn plain(&self) -> Option<&HeavyBall> {
         self.heavy_ball().filter(|law| law.coupling <= 0.0)
     }
 
     /// True if `M(μ) = M(1)/μ`: no momentum, no decay and α = 0.
-    pub(super) fn is_homogeneous(&self) -> bool {
+    pub(crate) fn is_homogeneous(&self) -> bool {
         self.plain().is_some_and(|law| law.curvature.abs() <= 0.0)
     }
 
     /// The μ that ν is counted from, at most the μ of the threshold.
-    pub(super) fn pole(&self) -> f64 {
+    pub(crate) fn pole(&self) -> f64 {
         match &self.law {
             Law::HeavyBall(law) => law.curvature.max(0.0) * self.lambda_max(),
             Law::Filter(law) => law.pole,
@@ -110,7 +110,7 @@ impl<'a> Response<'a> {
     }
 
     /// The least μ at which gradient descent is stable.
-    pub(super) fn descent_limit(&self) -> f64 {
+    pub(crate) fn descent_limit(&self) -> f64 {
         match &self.law {
             // The pole of the response without noise, where κ = 1/(1+β).
             Law::HeavyBall(_) => self.pole(),
@@ -120,7 +120,7 @@ impl<'a> Response<'a> {
 
     /// A lower bound on the ν of the threshold, below which the mean is not stable and d is no sum of
     /// nonnegative terms.
-    pub(super) fn least_nu(&self) -> f64 {
+    pub(crate) fn least_nu(&self) -> f64 {
         match &self.law {
             Law::HeavyBall(_) => 0.0,
             Law::Filter(law) => law.margin,
@@ -128,7 +128,7 @@ impl<'a> Response<'a> {
     }
 
     /// How many more roundings than those of a sum of products a denominator may carry.
-    pub(super) fn extra_roundings(&self) -> usize {
+    pub(crate) fn extra_roundings(&self) -> usize {
         match &self.law {
             Law::HeavyBall(_) => 0,
             Law::Filter(_) => filter::ROUNDINGS,
@@ -136,7 +136,7 @@ impl<'a> Response<'a> {
     }
 
     /// The modes at μ = pole + ν.
-    pub(super) fn modes(&self, nu: f64) -> Modes {
+    pub(crate) fn modes(&self, nu: f64) -> Modes {
         match &self.law {
             Law::HeavyBall(law) => Modes::Shifts(law.shifts(self.eigenvalues, nu)),
             Law::Filter(law) => Modes::Filter(law.modes(self.eigenvalues, self.lambda_max(), nu)),
@@ -148,7 +148,7 @@ impl<'a> Response<'a> {
     /// Every d is a sum of nonnegative terms, with a relative error of at most 8 roundings and the
     /// [extra ones](Self::extra_roundings).
     #[inline]
-    pub(super) fn zip_denominators<T>(
+    pub(crate) fn zip_denominators<T>(
         &self,
         modes: &Modes,
         (k, first): (usize, usize),
@@ -172,7 +172,7 @@ impl<'a> Response<'a> {
     }
 
     /// `value / d_kk`.
-    pub(super) fn over_diagonal(&self, modes: &Modes, k: usize, value: f64) -> f64 {
+    pub(crate) fn over_diagonal(&self, modes: &Modes, k: usize, value: f64) -> f64 {
         match modes {
             Modes::Shifts(shifts) => value / shifts[k] / self.eigenvalues[k],
             Modes::Filter(modes) => value / modes.diagonal(k),
@@ -181,7 +181,7 @@ impl<'a> Response<'a> {
 
     /// Replaces S by `W ∘ S`, with a halved diagonal, in a block of rows of a lower triangle. The
     /// block starts at row `first`, and each row ends at its diagonal entry.
-    pub(super) fn apply(&self, modes: &Modes, first: usize, mut rows: MatMut<'_, f64>) {
+    pub(crate) fn apply(&self, modes: &Modes, first: usize, mut rows: MatMut<'_, f64>) {
         let last = first + rows.nrows();
         for k in 0..rows.ncols() {
             let start = first.max(k);
@@ -200,7 +200,7 @@ impl<'a> Response<'a> {
     /// for [`HeavyBall`], where d is linear in μ; to first order otherwise.
     ///
     /// At most μ where `d ≤ μ(λ_k+λ_l)/2`, as without momentum. Costs O(r²).
-    pub(super) fn stiffness(&self, nu: f64) -> f64 {
+    pub(crate) fn stiffness(&self, nu: f64) -> f64 {
         let modes = self.modes(nu);
         let mut largest = 0.0_f64;
         let step = RELATIVE_STEP * nu;
@@ -226,7 +226,7 @@ impl<'a> Response<'a> {
     /// The ν at which `P Σ_k λ_k² / d_kk` is the number of outputs, so that the Rayleigh quotient of
     /// the vector of ones (the tuple of identities) is 1. It is a lower bound on the ν of the
     /// threshold, and S6 for plain SGD with one output.
-    pub(super) fn spectral_root(&self, outputs: usize) -> f64 {
+    pub(crate) fn spectral_root(&self, outputs: usize) -> f64 {
         let noise = self.noise / outputs as f64;
         let sum = |nu: f64| -> f64 {
             let modes = self.modes(nu);

@@ -1,0 +1,167 @@
+//! An upper bound on the largest eigenvalue of a symmetric operator, by Lanczos from a random start.
+//!
+//! After k steps from a unit vector b, `χ(A) b = β_1⋯β_k q_{k+1}`, with the characteristic
+//! polynomial χ of the tridiagonal matrix, whose zeros are the Ritz values `θ_j`. Let u be an
+//! eigenvector for an eigenvalue λ. The component of both sides along u gives
+//! `|χ(λ)| |uᵀb| ≤ β_1⋯β_k`. If b is uniform on the sphere, `|uᵀb| ≥ τ` except with a probability
+//! of at most `τ √(2N/π)` in N dimensions. So the largest eigenvalue is at most the λ above all `θ_j`
+//! with `Π (λ − θ_j)/β_j = 1/τ` (van Dorsselaer, Hochstenbach and van der Vorst 2000). The bound
+//! uses the steps that were taken, and is much closer than one for every operator (Kuczyński and
+//! Woźniakowski 1992).
+
+use flatmin_linalg::{EigenError, Krylov};
+use rand::Rng;
+use rand_distr::{Distribution as _, StandardNormal};
+
+/// The steps before the first bound is computed.
+const MIN_STEPS: usize = 6;
+
+/// A bound that holds with a stated probability.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProbableBound {
+    /// The largest eigenvalue is at most this, except with the probability asked for.
+    pub(super) upper: f64,
+    /// The largest Ritz value, which it exceeds.
+    pub(super) ritz: f64,
+}
+
+/// The accuracy of a [`ProbableBound`] and its limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BoundOptions {
+    /// The dimension of the space that the start is uniform in.
+    pub(super) dimension: usize,
+    pub(super) failure: f64,
+    /// The relative distance of the bound from the Ritz value at which the iteration stops.
+    pub(super) tolerance: f64,
+    pub(super) max_steps: usize,
+}
+
+/// The bound for the operator `apply`, on the space that `project` maps to.
+pub(super) fn probable_bound<E: From<EigenError>>(
+    len: usize,
+    options: &BoundOptions,
+    rng: &mut impl Rng,
+    project: impl Fn(&mut [f64]),
+    mut apply: impl FnMut(&[f64], &mut [f64]) -> Result<(), E>,
+) -> Result<ProbableBound, E> {
+    let mut start: Vec<f64> = (0..len).map(|_| StandardNormal.sample(rng)).collect();
+    project(&mut start);
+    let spread = (2.0 * options.dimension as f64 / std::f64::consts::PI).sqrt().max(1.0);
+    let target = libm::log(spread / options.failure);
+    let mut krylov = Krylov::new(&start)?;
+    drop(start);
+    let mut logs = 0.0;
+    let mut best = ProbableBound { upper: f64::INFINITY, ritz: 0.0 };
+    for step in 1..=options.max_steps {
+        let mut failed = None;
+        let extended = krylov.extend(|vector, image| {
+            failed = apply(vector, image).err();
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        extended?;
+        let beta = krylov.residual(1.0);
+        let is_last = step == options.max_steps || krylov.is_closed();
+        if !krylov.is_closed() {
+            logs += libm::log(beta);
+        }
+        if !is_last && step < MIN_STEPS {
+            continue;
+        }
+        let values = krylov.eigen()?.values;
+        best.ritz = values[values.len() - 1];
+        // Once the space is invariant it holds every eigenvalue that the start sees.
+        let upper = if krylov.is_closed() {
+            best.ritz + 1e-12 * best.ritz.abs()
+        } else {
+            excluded_from(&values, logs, target)
+        };
+        best.upper = best.upper.min(upper).max(best.ritz);
+        if best.upper - best.ritz <= options.tolerance * best.ritz.abs() || is_last {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// The λ above all values with `Σ log(λ − θ_j) = logs + target`, rounded up.
+fn excluded_from(values: &[f64], logs: f64, target: f64) -> f64 {
+    let top = values[values.len() - 1];
+    let scale = values.iter().fold(f64::MIN_POSITIVE, |m: f64, value| m.max(value.abs()));
+    let excess = |distance: f64| {
+        let terms = values.iter().map(|value| libm::log(top - value + distance));
+        terms.sum::<f64>() - logs - target
+    };
+    let (mut low, mut high) = (1e-15 * scale, scale);
+    while excess(high) < 0.0 && high < 1e300 {
+        high *= 4.0;
+    }
+    for _ in 0..100 {
+        let middle = (low * high).sqrt();
+        if excess(middle) < 0.0 { low = middle } else { high = middle }
+    }
+    (top + high) * (1.0 + 1e-12)
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::{EigenError, stream};
+
+    use super::{BoundOptions, probable_bound};
+
+    /// The spectrum may hide its largest eigenvalue from a few steps, but not from the bound.
+    #[test]
+    fn the_bound_holds_and_is_close_where_a_gap_allows_it() {
+        let spectra: [&dyn Fn(usize) -> f64; 4] = [
+            &|i| 1.0 / (1.0 + i as f64),
+            &|i| if i == 0 { 1.0 } else { 0.5 * (i % 97) as f64 / 97.0 },
+            &|i| 1.0 - (i as f64 / 800.0).powi(2),
+            &|i| if i == 0 { 1.0 } else { -1.0 + i as f64 / 800.0 },
+        ];
+        for (index, spectrum) in spectra.iter().enumerate() {
+            for seed in 0..20 {
+                let options =
+                    BoundOptions { dimension: 800, failure: 1e-10, tolerance: 1e-3, max_steps: 40 };
+                let mut rng = stream(seed, "probable bound test", 0);
+                let bound = probable_bound::<EigenError>(
+                    800,
+                    &options,
+                    &mut rng,
+                    |_| {},
+                    |v, out| {
+                        for (i, (out, v)) in out.iter_mut().zip(v).enumerate() {
+                            *out = spectrum(i) * v;
+                        }
+                        Ok(())
+                    },
+                );
+                let upper = bound.unwrap().upper;
+                assert!(upper >= 1.0, "{index} {seed}: {upper}");
+                let limit = if index == 2 { 1.25 } else { 1.02 };
+                assert!(upper <= limit, "{index} {seed}: {upper}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_spaces_are_exhausted() {
+        for len in [1, 2, 5] {
+            let options =
+                BoundOptions { dimension: len, failure: 1e-10, tolerance: 1e-3, max_steps: 40 };
+            let mut rng = stream(3, "probable bound test", 0);
+            let bound = probable_bound::<EigenError>(
+                len,
+                &options,
+                &mut rng,
+                |_| {},
+                |v, out| {
+                    out.iter_mut().zip(v).enumerate().for_each(|(i, (o, v))| *o = v * i as f64);
+                    Ok(())
+                },
+            );
+            let expected = (len - 1) as f64;
+            assert!((bound.unwrap().upper - expected).abs() <= 1e-9, "{len}");
+        }
+    }
+}

@@ -30,12 +30,14 @@
 //! - [`training_curvature`] measures all of these at once.
 //! - [`diagonal_curvature`], [`gauss_newton_frobenius_norm`] and [`gauss_newton_lambda_max`] measure
 //!   them without an nk × nk matrix, for many samples or outputs.
+//! - [`ModelJacobian`] is the Jacobian by its products, for the bracket of the theory.
 //!
 //! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. The
 //! crate has no optional features and knows no learning rates.
 
 mod blocks;
 mod operator;
+mod products;
 mod sharpness;
 
 pub use blocks::{
@@ -45,6 +47,7 @@ pub use operator::{
     CurvatureError, CurvatureOperator, CurvatureOptions, gauss_newton, gauss_newton_with, hessian,
     hessian_with,
 };
+pub use products::ModelJacobian;
 pub use sharpness::{
     TrainingCurvature, batch_sharpness, batch_sharpness_of_outputs, gauss_newton_sharpness,
     training_curvature, training_curvature_of_gram,

@@ -177,6 +177,27 @@ pub fn hessian_with<'a>(
     CurvatureOperator::new(Kind::Hessian, model, parameters, data, options)
 }
 
+/// Checks that model, parameters and data fit each other.
+pub(crate) fn check(
+    model: &dyn Model,
+    parameters: &[f64],
+    data: &Dataset,
+) -> Result<(), CurvatureError> {
+    for (what, got, expected) in [
+        ("number of parameters", parameters.len(), model.parameter_count()),
+        ("dimension of the inputs", data.inputs().columns(), model.input_dim()),
+        ("number of targets of a sample", data.output_dim(), model.output_dim()),
+    ] {
+        if got != expected {
+            return Err(CurvatureError::Length { what, got, expected });
+        }
+    }
+    if let Some(index) = parameters.iter().position(|value| !value.is_finite()) {
+        return Err(CurvatureError::NotFinite { index, value: parameters[index] });
+    }
+    Ok(())
+}
+
 impl<'a> CurvatureOperator<'a> {
     fn new(
         kind: Kind,
@@ -185,18 +206,7 @@ impl<'a> CurvatureOperator<'a> {
         data: &'a Dataset,
         options: &CurvatureOptions,
     ) -> Result<Self, CurvatureError> {
-        for (what, got, expected) in [
-            ("number of parameters", parameters.len(), model.parameter_count()),
-            ("dimension of the inputs", data.inputs().columns(), model.input_dim()),
-            ("number of targets of a sample", data.output_dim(), model.output_dim()),
-        ] {
-            if got != expected {
-                return Err(CurvatureError::Length { what, got, expected });
-            }
-        }
-        if let Some(index) = parameters.iter().position(|value| !value.is_finite()) {
-            return Err(CurvatureError::NotFinite { index, value: parameters[index] });
-        }
+        check(model, parameters, data)?;
         if options.block_size == 0 {
             return Err(CurvatureError::EmptyBlock);
         }

@@ -275,6 +275,32 @@ impl OutputLoss {
         self.center(vectors, f64::sqrt);
     }
 
+    /// Replaces the vectors `u_i ∈ R^k`, s × k row by row, by `R_i u_i`: the transpose of
+    /// [`weigh`](Self::weigh).
+    ///
+    /// # Panics
+    /// When there are not s × k numbers.
+    pub fn weigh_transposed(&self, vectors: &mut [f64]) {
+        assert_eq!(vectors.len(), self.residuals.len(), "number of outputs");
+        if self.is_squared() {
+            return;
+        }
+        let k = self.output_dim;
+        let rows = vectors.chunks_exact_mut(k).zip(self.probabilities.chunks_exact(k));
+        for (vector, probabilities) in rows {
+            let entries = vector.iter_mut().zip(probabilities);
+            let sum: f64 = entries
+                .map(|(u, probability)| {
+                    *u *= probability.sqrt();
+                    *u
+                })
+                .sum();
+            for (u, probability) in vector.iter_mut().zip(probabilities) {
+                *u -= probability * sum;
+            }
+        }
+    }
+
     /// Replaces every `v_i` by `factor(π_ia) (v_ia − Σ_b π_ib v_ib)`.
     fn center(&self, vectors: &mut [f64], factor: impl Fn(f64) -> f64) {
         assert_eq!(vectors.len(), self.residuals.len(), "number of outputs");
@@ -321,6 +347,25 @@ mod tests {
         }
         let error = Loss::cross_entropy(f64::NAN).unwrap_err().to_string();
         assert_eq!(error, "the label smoothing is NaN, expected a number from 0 to 1");
+    }
+
+    #[test]
+    fn weights_and_their_transpose_are_adjoint() {
+        let inputs = RowMatrix::new(2, 1, vec![0.0; 2]).unwrap();
+        let targets = [TARGETS, TARGETS].concat();
+        for loss in losses() {
+            let targets = RowMatrix::new(2, 3, targets.clone()).unwrap();
+            let data = Dataset::with_outputs(inputs.clone(), &targets).unwrap();
+            let data = data.with_loss(loss).unwrap();
+            let at_outputs = data.output_loss(0..2, [OUTPUTS, [9.0, 1.0, -1.0]].concat());
+            let (v, u) = ([1.0, -2.0, 0.5, 0.3, 4.0, -1.0], [0.2, 1.0, -3.0, 2.0, 0.7, 0.1]);
+            let (mut weighed, mut transposed) = (v, u);
+            at_outputs.weigh(&mut weighed);
+            at_outputs.weigh_transposed(&mut transposed);
+            let dot = |a: [f64; 6], b: [f64; 6]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let difference = dot(u, weighed) - dot(transposed, v);
+            assert!(difference.abs() < 1e-14, "{loss}: {difference}");
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod noise_floor;
 mod optimizer;
 mod preconditioner;
 mod threshold;
+mod weighted;
 
 pub use alignment::{Alignment, alignment};
 pub use batch::{Batch, Noise, Sampling};
@@ -86,6 +87,7 @@ pub use threshold::{
     DEFAULT_RELATIVE_WIDTH, LyapunovFunction, Stability, Threshold, ThresholdOptions,
     ThresholdStatus, dense_threshold, lyapunov_function, threshold, threshold_with,
 };
+pub use weighted::WeightedJacobian;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -143,6 +143,41 @@ impl OutputHessians {
         Ok(weighted)
     }
 
+    /// The vectors `R_iu_i` of some columns, nk × any number: the transpose of [`weigh`](Self::weigh).
+    ///
+    /// # Errors
+    /// [`LossError::Rows`] unless there are nk rows.
+    pub fn weigh_transposed(&self, columns: MatRef<'_, f64>) -> Result<Mat<f64>, LossError> {
+        let (k, samples, got) = (self.outputs, self.sample_count(), columns.nrows());
+        if got != samples * k {
+            return Err(LossError::Rows { got, samples, outputs: k });
+        }
+        let mut weighted = Mat::zeros(got, columns.ncols());
+        for j in 0..columns.ncols() {
+            let (column, out) = (columns.col(j), weighted.col_as_slice_mut(j));
+            for (i, out) in out.chunks_mut(k).enumerate() {
+                let entry = |b: usize| column[i * k + b];
+                match &self.factors {
+                    Factors::Roots(roots) => out[0] = roots[i] * entry(0),
+                    Factors::Probabilities(values) => {
+                        let values = &values[i * k..][..k];
+                        let roots = values.iter().enumerate().map(|(b, p)| p.sqrt() * entry(b));
+                        let sum: f64 = roots.sum();
+                        for (a, out) in out.iter_mut().enumerate() {
+                            *out = values[a].sqrt() * entry(a) - values[a] * sum;
+                        }
+                    }
+                    Factors::Matrices(factors) => {
+                        for (a, out) in out.iter_mut().enumerate() {
+                            *out = (0..k).map(|b| factors[i][(b, a)] * entry(b)).sum();
+                        }
+                    }
+                }
+            }
+        }
+        Ok(weighted)
+    }
+
     /// The residuals of the weighted rows: the `R_i⁺∇ℓ_i` for the derivatives `∇ℓ_i` of the loss in
     /// the outputs, nk of them. Then `J_iᵀ∇ℓ_i` is `(R_iᵀJ_i)ᵀ` times them, for every `∇ℓ_i` in the
     /// range of `S_i`.
@@ -271,6 +306,24 @@ mod tests {
         let direct = product(rows.as_ref(), rows.transpose());
         let error = Mat::from_fn(6, 6, |i, j| weighted[(i, j)] - direct[(i, j)]).norm_l2();
         assert!(error < 1e-13 * direct.norm_l2(), "{error}");
+    }
+
+    #[test]
+    fn weights_and_their_transpose_are_adjoint() {
+        let logits = RowMatrix::new(2, 3, vec![0.3, -1.0, 2.0, 0.0, 40.0, -5.0]).unwrap();
+        let hessian = [2.0, 1.0, 0.0, 1.0, 3.0, 0.5, 0.0, 0.5, 1.0];
+        let custom = OutputHessians::new(&[hessian, hessian].concat(), 3).unwrap();
+        let [v, u] =
+            [3, 5].map(|salt| Mat::from_fn(6, 1, |i, _| ((salt * i + 1) % 7) as f64 - 3.0));
+        for loss in [OutputHessians::softmax(&logits).unwrap(), custom] {
+            let weighed = loss.weigh(v.as_ref()).unwrap();
+            let transposed = loss.weigh_transposed(u.as_ref()).unwrap();
+            let dot =
+                |a: &Mat<f64>, b: &Mat<f64>| (0..6).map(|i| a[(i, 0)] * b[(i, 0)]).sum::<f64>();
+            let difference = dot(&u, &weighed) - dot(&transposed, &v);
+            assert!(difference.abs() < 1e-13, "{difference}");
+            assert!(loss.weigh_transposed(u.as_ref().subrows(0, 3)).is_err());
+        }
     }
 
     #[test]

@@ -27,6 +27,11 @@ fn every_field_of_the_answers_is_described() {
             .args(["analyze", "--learning-rate", "0.1", "--format", "json", "--blocks"])
             .args([network.join("blocks.json"), network.join("jacobian.npy")]),
     );
+    let bracket = answer(
+        Command::new(env!("CARGO_BIN_EXE_flatmin"))
+            .args(["analyze", "--learning-rate", "0.1", "--format", "json", "--rank", "10"])
+            .arg(network.join("jacobian.npy")),
+    );
     let train = answer(
         Command::new(env!("CARGO_BIN_EXE_flatmin"))
             .args(["train", "--format", "json", "--out"])
@@ -42,6 +47,7 @@ fn every_field_of_the_answers_is_described() {
     let page = fs::read_to_string(root.join("docs/files.md")).unwrap();
     for (name, answer, field) in [
         ("analyze", analyze, "S3_sharp"),
+        ("analyze", bracket, "rank_for_one_percent"),
         ("train", train, "digests"),
         ("metrics", metrics, "loss"),
     ] {

@@ -18,7 +18,7 @@ use crate::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use crate::failure::Failure;
 
 /// The largest derivative of the loss at which a point counts as interpolating.
-const INTERPOLATES: f64 = 1e-6;
+pub(super) const INTERPOLATES: f64 = 1e-6;
 
 /// The analysis of a minimum for the loss `c · (1/2n) Σ ‖f − y‖²`, with c of `--loss-scale`, or for
 /// c times another loss.

@@ -9,6 +9,7 @@ use flatmin_host::Format;
 use super::archive::Archive;
 use super::axes::Axes;
 use super::blocks::Blocks;
+use super::bracket::BracketArguments;
 use super::training::Training;
 use crate::batches::Batches;
 use crate::failure::Failure;
@@ -105,6 +106,8 @@ pub(crate) struct AnalyzeArguments {
     /// Relative width of the interval for the threshold; rounding may add to it.
     #[arg(long, value_name = "WIDTH", default_value = "1e-10", value_parser = values::positive)]
     pub(super) tolerance: f64,
+    #[command(flatten)]
+    pub(super) bracket: BracketArguments,
     /// Draw thresholds and bounds against batch size into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub(super) figure: Option<PathBuf>,

@@ -6,16 +6,17 @@ use std::path::Path;
 use clap::Parser;
 use flatmin_arrays::ArraysInMemory;
 use flatmin_host::to_json;
-use flatmin_linalg::Parallelism;
+use flatmin_linalg::{JacobianProducts, Parallelism};
 
 use super::analysis::Analysis;
 use super::arguments::AnalyzeArguments;
-use super::input::Input;
+use super::bracket::{self, BracketAnalysis, BracketArguments};
+use super::input::{Input, LargeMinimum};
 use super::{figure, report, text};
 use crate::failure::Failure;
 
 /// A question of `flatmin analyze` about arrays in memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Inquiry {
     /// The arrays, one of which has the name `main`.
     pub arrays: ArraysInMemory,
@@ -28,6 +29,19 @@ pub struct Inquiry {
     pub blocks: Option<String>,
     /// What the program did to the array.
     pub history: History,
+    /// The Jacobian by its products in place of an array, for a bracket.
+    pub products: Option<Box<dyn JacobianProducts + Send>>,
+    /// Tells a bracket to end with what it has reached.
+    pub stop: Option<Box<dyn Fn() -> bool + Send>>,
+}
+
+impl fmt::Debug for Inquiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inquiry")
+            .field("main", &self.main)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a program knows of an array that it made.
@@ -84,13 +98,24 @@ impl Inquiry {
         let mut arguments = Options::try_parse_from(words)?.arguments;
         arguments.arrays = Some(self.arrays);
         arguments.blocks_in_memory = self.blocks;
+        if arguments.bracket.is_wanted() || self.products.is_some() {
+            BracketArguments::check(&arguments)?;
+            let stop = self.stop.unwrap_or_else(|| Box::new(|| false));
+            let source = match self.products {
+                Some(products) => LargeMinimum::of_products(&arguments, products)?,
+                None => Input::open(&arguments)?.products(parallelism)?,
+            };
+            let found = BracketAnalysis::new(&arguments, &source, parallelism, &stop)?;
+            arguments.arrays = None;
+            return Ok(Answer { arguments, found: Found::Bracket(found) });
+        }
         let mut minimum = Input::open(&arguments)?.minimum(parallelism)?;
         minimum.parameters = minimum.parameters.or(self.history.parameters);
         let mut analysis = Analysis::new(&arguments, minimum, parallelism)?;
         analysis.is_preconditioned |= self.history.is_preconditioned;
         // The arrays may be large, and are not needed any more.
         arguments.arrays = None;
-        Ok(Answer { arguments, analysis })
+        Ok(Answer { arguments, found: Found::Exact(Box::new(analysis)) })
     }
 }
 
@@ -98,13 +123,22 @@ impl Inquiry {
 #[derive(Debug)]
 pub struct Answer {
     arguments: AnalyzeArguments,
-    analysis: Analysis,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    Exact(Box<Analysis>),
+    Bracket(BracketAnalysis),
 }
 
 impl Answer {
     /// The answer in words, as the command prints it.
     pub fn text(&self) -> String {
-        text::render(&self.arguments, &self.analysis)
+        match &self.found {
+            Found::Exact(analysis) => text::render(&self.arguments, analysis),
+            Found::Bracket(analysis) => bracket::render(&self.arguments, analysis),
+        }
     }
 
     /// The answer as JSON, as `--format json` prints it.
@@ -112,7 +146,10 @@ impl Answer {
     /// # Errors
     /// [`Refusal`] if a value has no JSON form.
     pub fn json(&self) -> Result<String, Refusal> {
-        json(&report::report(&self.arguments, &self.analysis))
+        match &self.found {
+            Found::Exact(analysis) => json(&report::report(&self.arguments, analysis)),
+            Found::Bracket(analysis) => json(&bracket::report(&self.arguments, analysis)),
+        }
     }
 
     /// The batches of the sizes 1, 2, 4, …, n, as those of [`json`](Self::json).
@@ -120,8 +157,9 @@ impl Answer {
     /// # Errors
     /// [`Refusal`] with the message of the command.
     pub fn curve(&self, parallelism: Parallelism) -> Result<String, Refusal> {
-        let curve = self.analysis.curve(&self.arguments, parallelism)?;
-        json(&report::batch_reports(&self.arguments, &self.analysis, &curve))
+        let analysis = self.exact()?;
+        let curve = analysis.curve(&self.arguments, parallelism)?;
+        json(&report::batch_reports(&self.arguments, analysis, &curve))
     }
 
     /// The figure of `--figure`, thresholds and bounds against batch size, as SVG.
@@ -129,8 +167,18 @@ impl Answer {
     /// # Errors
     /// [`Refusal`] with the message of the command.
     pub fn figure(&self, parallelism: Parallelism) -> Result<String, Refusal> {
-        let curve = self.analysis.curve(&self.arguments, parallelism)?;
-        Ok(figure::figure(&self.arguments, &self.analysis, &curve).to_svg())
+        let analysis = self.exact()?;
+        let curve = analysis.curve(&self.arguments, parallelism)?;
+        Ok(figure::figure(&self.arguments, analysis, &curve).to_svg())
+    }
+
+    fn exact(&self) -> Result<&Analysis, Refusal> {
+        match &self.found {
+            Found::Exact(analysis) => Ok(analysis),
+            Found::Bracket(_) => {
+                Err(Refusal("a bracket has its own batch sizes only: ask for those".to_owned()))
+            }
+        }
     }
 }
 

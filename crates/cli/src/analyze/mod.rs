@@ -5,6 +5,7 @@ mod archive;
 mod arguments;
 mod axes;
 mod blocks;
+mod bracket;
 mod doubts;
 mod figure;
 mod input;
@@ -30,6 +31,9 @@ use crate::failure::Failure;
 pub(crate) fn analyze(arguments: &AnalyzeArguments) -> Result<Exit, Failure> {
     let parallelism = parallelism(arguments.threads);
     let input = Input::open(arguments)?;
+    if arguments.bracket.is_wanted() {
+        return bracket::run(arguments, input, parallelism);
+    }
     // An answer that cannot be written is worth nothing, so this is checked before the long work.
     if let Some(path) = &arguments.figure {
         check_writable(path)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flatmin_theory::{Sampling, ThresholdStatus};
+use flatmin_theory::{ResidualGradients, Sampling, ThresholdStatus};
 use serde::Serialize;
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
@@ -47,9 +47,15 @@ struct BlockReport {
 }
 
 #[derive(Debug, Serialize)]
-struct GradientReport {
+pub(super) struct GradientReport {
     mean: Number,
     root_mean_square: Number,
+}
+
+impl From<ResidualGradients> for GradientReport {
+    fn from(found: ResidualGradients) -> Self {
+        Self { mean: Number(found.mean), root_mean_square: Number(found.root_mean_square) }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -118,10 +124,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         loss: arguments.training.loss,
         model: analysis.model,
         doubts: &analysis.doubts,
-        residual_gradients: analysis.gradients.map(|found| GradientReport {
-            mean: Number(found.mean),
-            root_mean_square: Number(found.root_mean_square),
-        }),
+        residual_gradients: analysis.gradients.map(GradientReport::from),
         sharpness: analysis.sharpness().into(),
         max_gradient_norm_squared: Number(analysis.max_gradient_norm_squared()),
         blocks: analysis.blocks().map(|blocks| blocks.into_iter().map(block).collect()),

@@ -7,6 +7,7 @@ use flatmin_theory::{Bounds, Stability, ThresholdStatus};
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
+use super::doubts::Doubt;
 use super::input::Block;
 use super::training::Loss;
 use crate::edge::{Edge, Kind, certainty, margin, verdict_word};
@@ -24,7 +25,7 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     let mut text = String::new();
     header(&mut text, arguments, analysis);
     model(&mut text, arguments, analysis);
-    doubts(&mut text, arguments, analysis);
+    doubts(&mut text, arguments, &analysis.doubts);
     sharpness(&mut text, analysis);
     thresholds(&mut text, arguments, analysis);
     bounds(&mut text, analysis);
@@ -38,11 +39,11 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
 }
 
 /// Writes each doubt about the input in a line.
-fn doubts(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
-    for doubt in &analysis.doubts {
+pub(super) fn doubts(text: &mut String, arguments: &AnalyzeArguments, doubts: &[Doubt]) {
+    for doubt in doubts {
         let _ = writeln!(text, "Doubt: {}.", doubt.text);
     }
-    if !analysis.doubts.is_empty() && arguments.trust_input {
+    if !doubts.is_empty() && arguments.trust_input {
         text.push_str("The input is taken for what it seems (--trust-input).\n");
     }
 }
@@ -110,7 +111,7 @@ fn unchecked_words(analysis: &Analysis) -> &'static str {
 }
 
 /// The loss in words.
-fn loss_words(text: &mut String, arguments: &AnalyzeArguments, k: usize) {
+pub(super) fn loss_words(text: &mut String, arguments: &AnalyzeArguments, k: usize) {
     let scale = arguments.loss_scale;
     if arguments.training.loss != Loss::Squared {
         text.push_str(&other_loss(arguments.training.loss, scale));
@@ -546,7 +547,7 @@ fn size_words(sizes: &[usize]) -> String {
     }
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

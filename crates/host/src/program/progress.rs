@@ -46,6 +46,16 @@ impl Progress {
         Self::new(label, total, "{msg} {bar:24} {pos}/{len} ({elapsed})")
     }
 
+    /// A line with a label and the time, for work of unknown size.
+    pub fn spinner(label: &str) -> Self {
+        Self::new(label, 0, "{spinner} {msg} ({elapsed})")
+    }
+
+    /// True if there is a bar, on a terminal.
+    pub fn is_shown(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// A bar in this style, where standard error is a terminal.
     pub(super) fn new(label: &str, total: u64, template: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {

@@ -26,7 +26,7 @@ mod symmetry;
 mod transposed;
 mod vanishing;
 
-pub(super) use self::columns::ColumnFacts;
+pub(super) use self::columns::{ColumnFacts, ColumnSummary};
 pub(super) use self::facts::{BlockFacts, Doubt, Evidence, Facts, Reading};
 pub(super) use self::products::ProductFacts;
 pub(super) use self::rounding::Rounding;

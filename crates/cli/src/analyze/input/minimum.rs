@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use flatmin_linalg::Sharpness;
+use flatmin_linalg::{JacobianProducts, Sharpness};
 use flatmin_theory::Minimum;
 
 use crate::analyze::doubts::Evidence;
@@ -26,6 +26,19 @@ pub(crate) struct FileMinimum {
     pub(crate) element: String,
     /// True if the numbers were formed in a lower precision than the interval is computed in.
     pub(crate) is_rounded: bool,
+}
+
+/// A minimum that is known by products with its Jacobian, weighted by loss and preconditioner.
+pub(crate) struct LargeMinimum<'a> {
+    pub(crate) jacobian: Box<dyn JacobianProducts + 'a>,
+    /// The name of the array, if it has one.
+    pub(crate) array: Option<String>,
+    /// The residuals, if they were given.
+    pub(crate) residuals: Option<Residuals>,
+    /// The facts about the input; `None` if there is no array.
+    pub(crate) evidence: Option<Evidence>,
+    /// The types of the numbers, each once.
+    pub(crate) element: Option<String>,
 }
 
 /// A block of parameters.

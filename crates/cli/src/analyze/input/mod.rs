@@ -5,8 +5,10 @@ mod known;
 mod minimum;
 mod open;
 mod opened;
+mod passes;
 mod source;
 mod stream;
 
-pub(super) use self::minimum::{Block, FileMinimum};
+pub(super) use self::minimum::{Block, FileMinimum, LargeMinimum};
 pub(super) use self::open::Input;
+pub(super) use self::passes::pass_bytes;

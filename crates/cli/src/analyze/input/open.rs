@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use flatmin_host::{Progress, shown, significant};
-use flatmin_linalg::Parallelism;
-use flatmin_theory::{Gram, GramSum, Minimum, MinimumError};
+use flatmin_linalg::{JacobianProducts, Parallelism};
+use flatmin_theory::{Gram, GramSum, Minimum, MinimumError, WeightedJacobian};
 
 use super::kernel::Kernel;
 use super::known::Known;
-use super::minimum::{Block, FileMinimum};
+use super::minimum::{Block, FileMinimum, LargeMinimum};
 use super::opened::Opened;
+use super::passes::FileJacobian;
 use super::source::Source;
 use super::stream::{BLOCK_BYTES, NOT_FINITE, Stream, pieces};
 use crate::analyze::arguments::AnalyzeArguments;
@@ -51,7 +52,9 @@ impl Input {
             Opened::one(arguments, blocks, &known)?
         };
         let Opened { source, samples, outputs, kernel, blocks, shape, axes } = opened;
-        check_memory(arguments, samples, outputs)?;
+        if !arguments.bracket.is_wanted() {
+            check_memory(arguments, samples, outputs)?;
+        }
         let columns = source.columns();
         if let Some(blocks) = &blocks {
             blocks.check(columns)?;
@@ -83,6 +86,39 @@ impl Input {
         }
         let path = path.clone();
         Ok(Self { source, path, samples, outputs, kernel, blocks, weights, reading })
+    }
+
+    /// The products of the Jacobian, after a first pass over its file.
+    pub(crate) fn products(
+        mut self,
+        parallelism: Parallelism,
+    ) -> Result<LargeMinimum<'static>, Failure> {
+        let residuals = self.weights.residuals.take();
+        let element = self.elements();
+        let array = match &self.source.stored[..] {
+            [one] => one.name().map(str::to_owned),
+            _ => None,
+        };
+        let given = residuals.as_ref().map(|found| found.given.clone());
+        let columns = self.source.columns();
+        let blocks = self.blocks.take();
+        let blocks = blocks.as_ref().map(|b| BlockFacts::new(b, columns)).unwrap_or_default();
+        let mut facts = ColumnFacts::new(self.samples, self.outputs, columns, given.as_deref());
+        if matches!(self.reading.axes.as_deref(), Some("kn,p" | "p,kn")) {
+            facts = facts.output_by_output();
+        }
+        let of = (self.samples, self.outputs);
+        let Self { source, weights, path, outputs, reading, .. } = self;
+        let jacobian = FileJacobian::new(&path, source, weights, of, facts, parallelism)?;
+        let evidence = Evidence {
+            reading,
+            columns: Some(jacobian.column_facts().clone()),
+            products: ProductFacts::new(jacobian.first_products(), 0, outputs),
+            blocks,
+            rounding: None,
+        };
+        let (jacobian, evidence) = (Box::new(jacobian), Some(evidence));
+        Ok(LargeMinimum { jacobian, array, residuals, evidence, element: Some(element) })
     }
 
     /// Reads the numbers.
@@ -239,6 +275,27 @@ impl Input {
             element,
             is_rounded: false,
         })
+    }
+}
+
+impl LargeMinimum<'static> {
+    /// The products of a program, weighted by the loss of the arguments.
+    pub(crate) fn of_products(
+        arguments: &AnalyzeArguments,
+        products: Box<dyn JacobianProducts>,
+    ) -> Result<Self, Failure> {
+        let of = (products.sample_count(), products.output_count());
+        let parameters = Some(products.parameter_count());
+        let archive = arguments.archive();
+        let mut weights = Weights::read(&arguments.training, &archive, of, parameters)?;
+        let residuals = weights.residuals.take();
+        let jacobian: Box<dyn JacobianProducts> = match weights.loss.take() {
+            Some(loss) => Box::new(
+                WeightedJacobian::new(products, loss).map_err(Failure::at(&arguments.file))?,
+            ),
+            None => products,
+        };
+        Ok(Self { jacobian, array: None, residuals, evidence: None, element: None })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use faer::Mat;
+use faer::{Mat, MatRef};
 use flatmin_arrays::ArrayError;
 use flatmin_host::Progress;
 use flatmin_theory::{GramSum, LossError, MinimumError};
@@ -35,7 +35,7 @@ pub(super) struct Stream<'a> {
 
 impl Stream<'_> {
     /// Adds columns to a sum of those before them, or to a new one, and notes what they look like
-    /// in `facts`. While one block is added, a thread reads the next one.
+    /// in `facts`.
     pub(super) fn add(
         &mut self,
         sum: &mut GramSum,
@@ -43,6 +43,24 @@ impl Stream<'_> {
         mut facts: Option<&mut ColumnFacts>,
     ) -> Result<(), Failure> {
         let offset = range.start - sum.parameter_count();
+        let arrays = self.source.names(&range);
+        let (path, of) = (self.path, (self.outputs, &arrays[..]));
+        self.each(range, |read, weighed, first| {
+            sum.add(weighed).map_err(|error| failure(path, error, offset, of))?;
+            if let Some(facts) = &mut facts {
+                facts.add(&read.values, read.is_column_major, first);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with blocks of columns: as they are stored, weighted, and the index of the
+    /// first of them. While one block is visited, a thread reads the next one.
+    pub(super) fn each(
+        &mut self,
+        range: Range<usize>,
+        mut visit: impl FnMut(&Columns, MatRef<'_, f64>, usize) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let n = self.rows;
         let arrays = self.source.names(&range);
         let of = (self.outputs, &arrays[..]);
@@ -59,7 +77,7 @@ impl Stream<'_> {
                     let mut columns = recycled.try_recv().unwrap_or_default();
                     let read = source.read(&range, &mut columns).map(|()| columns);
                     let done = read.is_err();
-                    // The receiver is gone when adding has failed.
+                    // The receiver is gone when a visit has failed.
                     if sender.send(read).is_err() || done {
                         break;
                     }
@@ -75,11 +93,7 @@ impl Stream<'_> {
                     LossError::Minimum(error) => failure(path, error, 0, of),
                     other => Failure::at(path)(other),
                 })?;
-                sum.add(weighed.as_ref().map_or(read, Mat::as_ref))
-                    .map_err(|error| failure(path, error, offset, of))?;
-                if let Some(facts) = &mut facts {
-                    facts.add(&columns.values, columns.is_column_major, first);
-                }
+                visit(&columns, weighed.as_ref().map_or(read, Mat::as_ref), first)?;
                 first += count;
                 self.progress.advance((count * n * size) as u64);
                 // The reader is gone after the last block.
@@ -95,7 +109,12 @@ impl Stream<'_> {
 ///
 /// If several arrays are summed, the message names the one that has the entry, with its place
 /// among the columns of that array.
-fn failure(path: &Path, error: MinimumError, offset: usize, of: (usize, &[Named])) -> Failure {
+pub(super) fn failure(
+    path: &Path,
+    error: MinimumError,
+    offset: usize,
+    of: (usize, &[Named]),
+) -> Failure {
     let MinimumError::NotFinite { row, column, value } = error else {
         return Failure::at(path)(error);
     };

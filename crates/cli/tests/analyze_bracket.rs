@@ -1,0 +1,212 @@
+//! Brackets of `flatmin analyze` from files that are read again for every product.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use serde_json::Value;
+use support::{Numbers, flatmin, write_npz};
+
+/// Numbers between −1 and 1 without order.
+fn number(i: usize, j: usize) -> f64 {
+    ((i * 7919 + j * 104_729 + i * i * j * 31) % 1009) as f64 / 504.5 - 1.0
+}
+
+/// n × k × p derivatives whose spectrum decays, logits and residuals.
+fn archive(folder: &tempfile::TempDir, n: usize, k: usize, p: usize) -> PathBuf {
+    let rows = (0..n * k).flat_map(|i| (0..p).map(move |j| number(i, j) / (1.0 + j as f64)));
+    let jacobian: Numbers = (vec![n, k, p], rows.collect());
+    let logits = (vec![n, k], (0..n * k).map(|at| 2.0 * number(at, 5)).collect());
+    let residuals = (vec![n, k], (0..n * k).map(|at| 1e-3 * number(at, 9)).collect());
+    let path = folder.path().join("run.npz");
+    let arrays = [("jacobian", &jacobian), ("logits", &logits), ("residuals", &residuals)];
+    write_npz(&path, &arrays);
+    path
+}
+
+fn report(words: &[&str]) -> Value {
+    let output = flatmin(&[&["analyze"], words, &["--format", "json"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_bracket_holds_the_exact_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 60, 3, 50);
+    let path = path.to_str().unwrap();
+    let loss = ["--loss", "cross-entropy", "--logits", "logits"];
+    let questions: [&[&str]; 4] = [
+        &[],
+        &["--loss-scale", "2/3", "--sampling", "poisson"],
+        &loss,
+        &["--momentum", "0.9", "--learning-rate", "1e-6,10"],
+    ];
+    for question in questions {
+        let common = [&[path, "--array", "jacobian", "--batch-size", "1,7"], question].concat();
+        let exact = report(&common);
+        let found = report(&[&common[..], &["--relative-width", "0.03"]].concat());
+        for (found, exact) in
+            found["batches"].as_array().unwrap().iter().zip(exact["batches"].as_array().unwrap())
+        {
+            let (bracket, certified) = (&found["threshold"], &exact["threshold"]);
+            let end = |value: &Value| value.as_f64().unwrap();
+            assert!(end(&bracket["lower"]) <= end(&certified["upper"]), "{question:?}: {bracket}");
+            assert!(end(&bracket["upper"]) >= end(&certified["lower"]), "{question:?}: {bracket}");
+            assert_eq!(bracket["kind"], "bracket");
+            let verdicts = |batch: &Value| {
+                let rates = batch["learning_rates"].as_array().unwrap().clone();
+                rates.iter().map(|rate| rate["verdict"].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(verdicts(found), verdicts(exact));
+        }
+        let close = |name: &str| {
+            let [found, exact] = [&found[name], &exact[name]].map(|value| value.as_f64().unwrap());
+            assert!((found / exact - 1.0).abs() < 1e-9, "{name}: {found} {exact}");
+        };
+        ["trace", "max_gradient_norm_squared"].into_iter().for_each(close);
+        let top = exact["lambda_max"].as_f64().unwrap();
+        let end = |name: &str| found["lambda_max_interval"][name].as_f64().unwrap();
+        assert!(end("lower") <= top * (1.0 + 1e-12) && top <= end("upper") * (1.0 + 1e-12));
+    }
+}
+
+#[test]
+fn the_text_says_what_the_modes_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 80, 1, 40);
+    let words = ["analyze", path.to_str().unwrap(), "--array", "jacobian", "--rank", "20"];
+    let output = flatmin(&words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["80 samples × 40 parameters", "bracketed by leading modes", "% of the trace"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn residuals_tell_how_far_the_point_is_from_stationary() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 60, 3, 50);
+    let words = [path.to_str().unwrap(), "--array", "jacobian", "--residuals", "residuals"];
+    let exact = report(&words);
+    let found = report(&[&words[..], &["--relative-width", "0.1"]].concat());
+    for name in ["mean", "root_mean_square"] {
+        let [found, exact] =
+            [&found, &exact].map(|r| r["residual_gradients"][name].as_f64().unwrap());
+        assert!((found / exact - 1.0).abs() < 1e-9, "{name}: {found} {exact}");
+    }
+}
+
+#[test]
+fn questions_without_a_bracket_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 10, 1, 4);
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--gram"], 2, "cannot be used with"),
+        (&["--sampling", "reshuffling"], 2, "independent batches"),
+        (&["--weight-decay", "0.1"], 2, "no weight decay"),
+        (&["--batch-size", "11"], 3, "cannot draw 11 of 10 samples"),
+        (&["--relative-width", "0"], 2, "--relative-width"),
+    ];
+    for (words, status, message) in cases {
+        let common = ["analyze", path.to_str().unwrap(), "--array", "jacobian"];
+        let rank: &[&str] =
+            if words.contains(&"--relative-width") { &[] } else { &["--relative-width", "0.1"] };
+        let output = flatmin(&[&common, rank, words].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+        assert!(said.contains(message) && output.stdout.is_empty(), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.npz");
+    let values = (0..40).map(|at| if at == 17 { f64::NAN } else { f64::from(at) }).collect();
+    write_npz(&path, &[("jacobian", &(vec![10, 4], values))]);
+    let output = flatmin(&["analyze", path.to_str().unwrap(), "--rank", "3"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(said.contains("entry (4, 1) of the Jacobian is NaN"), "{said}");
+}
+
+/// A bracket that takes long, on its way: it has caught signals and read the file several times.
+#[cfg(unix)]
+struct Long {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    child: Child,
+    errors: BufReader<ChildStderr>,
+}
+
+#[cfg(unix)]
+impl Long {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Nearly flat, so that no rank is enough.
+        let (n, p) = (2000, 2400);
+        let rows = (0..n).flat_map(|i| (0..p).map(move |j| number(i, j)));
+        let path = folder.path().join("run.npz");
+        write_npz(&path, &[("jacobian", &(vec![n, p], rows.collect()))]);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_flatmin"))
+            .args([
+                "analyze",
+                path.to_str().unwrap(),
+                "--relative-width",
+                "1e-4",
+                "--format",
+                "json",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        assert!(line.contains("modes from"), "{line}");
+        Self { _folder: folder, path, child, errors }
+    }
+
+    /// The status, what was printed, and the rest of the messages.
+    fn finish(mut self) -> (bool, Vec<u8>, String) {
+        let mut said = String::new();
+        self.errors.read_to_string(&mut said).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.success(), output.stdout, said)
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_prints_the_bracket_reached() {
+    let long = Long::start();
+    let id = long.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let (is_done, printed, said) = long.finish();
+    assert!(is_done && said.contains("stopping with the bracket reached"), "{said}");
+    let found: Value = serde_json::from_slice(&printed).unwrap();
+    let batch = &found["batches"][0];
+    assert_eq!(batch["status"], "interrupted", "{batch}");
+    let end = |name: &str| batch["threshold"][name].as_f64().unwrap();
+    assert!(0.0 < end("lower") && end("lower") < end("upper"), "{batch}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_changes_is_noticed() {
+    let long = Long::start();
+    let mut bytes = fs::read(&long.path).unwrap();
+    bytes.push(0);
+    fs::write(&long.path, bytes).unwrap();
+    let (is_done, printed, said) = long.finish();
+    assert!(!is_done && printed.is_empty(), "{said}");
+    assert!(said.contains("changed while it was read"), "{said}");
+}

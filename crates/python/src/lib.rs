@@ -5,6 +5,7 @@
 //! Python, in `python/flatmin`.
 
 mod array;
+mod products;
 mod work;
 
 use std::ffi::OsString;
@@ -12,11 +13,13 @@ use std::num::NonZero;
 
 use flatmin_arrays::ArraysInMemory;
 use flatmin_cli::{History, Inquiry};
+use flatmin_linalg::JacobianProducts as _;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::array::Buffer;
+use crate::products::Functions;
 use crate::work::{Pace, in_background};
 
 create_exception!(
@@ -70,7 +73,9 @@ impl Answer {
 /// `arrays` holds `(name, type string, shape, is Fortran order, memoryview of bytes)` for each
 /// array; `main` is the name of the Jacobian or the Gram matrix; `options` are words of the command.
 #[pyfunction]
-#[pyo3(signature = (main, arrays, options, blocks=None, parameters=None, preconditioned=false, threads=None))]
+#[pyo3(signature = (
+    main, arrays, options, blocks=None, parameters=None, preconditioned=false, threads=None, products=None
+))]
 #[expect(clippy::too_many_arguments, reason = "the keywords of one Python function")]
 fn analyze(
     py: Python<'_>,
@@ -81,6 +86,7 @@ fn analyze(
     parameters: Option<usize>,
     preconditioned: bool,
     threads: Option<NonZero<usize>>,
+    products: Option<Functions>,
 ) -> PyResult<Answer> {
     let stop = work::Stop::default();
     let mut memory = ArraysInMemory::default();
@@ -91,7 +97,14 @@ fn analyze(
         memory.insert(&name, array).map_err(refused)?;
     }
     let history = History { parameters, is_preconditioned: preconditioned };
-    let inquiry = Inquiry { arrays: memory, main, options, blocks, history };
+    if let Some(products) = &products {
+        rows = rows.max(products.row_count());
+    }
+    let products = products.map(|products| Box::new(products) as Box<_>);
+    let asked = stop.clone();
+    let stopped: Box<dyn Fn() -> bool + Send> = Box::new(move || asked.is_requested());
+    let inquiry =
+        Inquiry { arrays: memory, main, options, blocks, history, products, stop: Some(stopped) };
     let pace = Pace::of_size(rows, threads);
     let answer = in_background(py, Some(&stop), move || {
         pace.run(|parallelism| inquiry.answer(parallelism))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ._analysis import Analysis, Doubt, Sharpness, Threshold, Verdict
 from ._ask import DoubtWarning, analyze, threshold
 from ._native import InputError, __version__
+from ._products import JacobianProducts
 
 if TYPE_CHECKING:
     from . import jax, torch
@@ -29,6 +30,7 @@ __all__ = [
     "Doubt",
     "DoubtWarning",
     "InputError",
+    "JacobianProducts",
     "Sharpness",
     "Threshold",
     "Verdict",

@@ -40,8 +40,9 @@ class Threshold(NamedTuple):
 class Sharpness(NamedTuple):
     """Measures of G, the Gauss–Newton matrix of the loss, with its scale.
 
-    ``max_gradient_norm_squared`` is the largest ‖g_i‖² of a sample's gradient of the output, or the
-    largest eigenvalue of J_iJ_iᵀ for several outputs.
+    A bracket leaves the Frobenius norm open: it is NaN. ``max_gradient_norm_squared`` is the
+    largest ‖g_i‖² of a sample's gradient of the output, or the largest eigenvalue of J_iJ_iᵀ for
+    several outputs.
     """
 
     trace: float
@@ -134,8 +135,8 @@ class Analysis:
         return self._report["parameters"]
 
     @property
-    def rank(self) -> int:
-        """The rank of G."""
+    def rank(self) -> int | None:
+        """The rank of G; ``None`` for a bracket, which does not find it."""
         return self._report["rank"]
 
     @property
@@ -146,7 +147,8 @@ class Analysis:
     @property
     def sharpness(self) -> Sharpness:
         """Trace, Frobenius norm and largest eigenvalue of G."""
-        return Sharpness(*(float(self._report[name]) for name in Sharpness._fields))
+        found = (self._report[name] for name in Sharpness._fields)
+        return Sharpness(*(float("nan") if value is None else float(value) for value in found))
 
     @property
     def doubts(self) -> list[Doubt]:
@@ -208,14 +210,18 @@ class Analysis:
         sizes = ", ".join(map(str, self.batch_sizes))
         raise InputError(f"batch_size is {batch_size}, expected one of the question's: {sizes}")
 
+    @property
+    def _is_bracket(self) -> bool:
+        return any(batch["threshold"]["kind"] == "bracket" for batch in self._report["batches"])
+
     def curve(self) -> list[dict[str, Any]]:
         """The batches of the sizes 1, 2, 4, …, n and those of the question, as in :meth:`to_dict`.
 
-        After pickling, only those of the question.
+        After pickling, and for a bracket, only those of the question.
         """
         import json
 
-        if self._answer is None:
+        if self._answer is None or self._is_bracket:
             return self._report["batches"]
         return json.loads(self._answer.curve())
 
@@ -240,7 +246,7 @@ class Analysis:
 
         text = f"<pre>{escape(self._text)}</pre>"
         is_small = self.samples * self.outputs <= _SHOWN_ROWS
-        if self._answer is None or not is_small:
+        if self._answer is None or self._is_bracket or not is_small:
             return text
         figure = self._answer.svg()
         return f'{text}\n<div style="max-width:60em">{figure[figure.index("<svg") :]}</div>'

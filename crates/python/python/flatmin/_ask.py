@@ -10,6 +10,7 @@ from . import _native
 from ._analysis import Analysis, Threshold
 from ._arrays import buffer
 from ._native import InputError
+from ._products import JacobianProducts, functions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -23,6 +24,7 @@ def analyze(
     jacobian: ArrayLike | Mapping[str, ArrayLike] | None = None,
     gram: ArrayLike | None = None,
     *,
+    products: JacobianProducts | None = None,
     batch_size: int | Sequence[int] = 1,
     learning_rate: float | Sequence[float] | None = None,
     sampling: str = "without_replacement",
@@ -47,6 +49,8 @@ def analyze(
     tolerance: float = 1e-10,
     memory_limit: float = 16.0,
     threads: int | None = None,
+    rank: int | None = None,
+    relative_width: float | None = None,
 ) -> Analysis:
     """Says at which learning rates and batch sizes an optimizer can stay at a minimum.
 
@@ -63,6 +67,8 @@ def analyze(
     gram
         In its place the matrix JJᵀ, not divided by n: n × n, or for k outputs n × n × k × k,
         n × k × n × k, or nk × nk with ``outputs=k``.
+    products
+        In place of both, functions that multiply with J, for any number of samples.
     batch_size
         Samples in a step, one number or several.
     learning_rate
@@ -103,6 +109,9 @@ def analyze(
         Most memory to use, in GiB.
     threads
         Threads to use, at most one for each processor. Results do not depend on them.
+    rank, relative_width
+        Bracket thresholds by at most so many leading modes, or until the bracket has this relative
+        width, without an nk × nk matrix. With ``products``, 5 % is the default.
 
     Returns
     -------
@@ -135,6 +144,7 @@ def analyze(
         },
         blocks=blocks,
         threads=threads,
+        products=products,
     )
     return Analysis(answer)
 
@@ -189,6 +199,7 @@ _OTHER = frozenset(
         "residuals",
         "blocks",
         "threads",
+        "products",
     }
 )
 
@@ -235,13 +246,18 @@ def _ask(
     parameters: int | None = None,
     preconditioned: bool = False,
     threads: int | None = None,
+    products: JacobianProducts | None = None,
 ) -> _native.Answer:
     """Asks the extension module."""
-    if (jacobian is None) == (gram is None):
-        raise InputError("give either jacobian or gram")
+    if sum(given is not None for given in (jacobian, gram, products)) != 1:
+        raise InputError("give either jacobian or gram, or products")
     words = list(words)
     main = "jacobian" if gram is None else "gram"
-    if gram is not None:
+    if products is not None:
+        main, arrays = "products", []
+        if not any(word.startswith(("--rank", "--relative-width")) for word in words):
+            words.append("--relative-width=0.05")
+    elif gram is not None:
         arrays = [buffer(main, gram)]
         words.append("--gram")
     elif isinstance(jacobian, Mapping):
@@ -260,7 +276,10 @@ def _ask(
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, expected at least 1")
     text = None if blocks is None else _blocks(blocks)
-    return _native.analyze(main, arrays, words, text, parameters, preconditioned, threads)
+    by_functions = None if products is None else functions(products)
+    return _native.analyze(
+        main, arrays, words, text, parameters, preconditioned, threads, by_functions
+    )
 
 
 def _blocks(blocks: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The extension module, which is written in Rust."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 __version__: str
 
@@ -15,6 +15,15 @@ class Answer:
     def curve(self) -> str: ...
     def svg(self) -> str: ...
 
+#: n, k, p, and functions of bytes for J V, Jᵀ U and the J_iJ_iᵀ.
+Functions = tuple[
+    int,
+    int,
+    int,
+    Callable[[bytes, int], bytes],
+    Callable[[bytes, int], bytes],
+    Callable[[], bytes],
+]
 Buffer = tuple[str, str, tuple[int, ...], bool, memoryview, int]
 
 def analyze(
@@ -25,5 +34,6 @@ def analyze(
     parameters: int | None = None,
     preconditioned: bool = False,
     threads: int | None = None,
+    products: Functions | None = None,
 ) -> Answer: ...
 def command(words: Sequence[str]) -> int: ...

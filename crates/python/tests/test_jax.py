@@ -360,3 +360,31 @@ def test_life_with_optax():
         above = [float(run(2.0 * edge.estimate, key)) for key in keys]
     assert all(ratio < 1 for ratio in below), below
     assert all(not ratio < 10 for ratio in above), above
+
+
+def test_products_are_those_of_the_jacobian(problem):
+    apply, params, x = problem
+    rows = flatmin.jax.jacobian(apply, params, x).reshape(14, 32).astype(np.float64)
+    found = flatmin.jax.products(apply, params, x, chunk_size=3)
+    rng = np.random.default_rng(4)
+    v, u = rng.standard_normal((32, 3)), rng.standard_normal((14, 3))
+    np.testing.assert_allclose(found.jvp(v), rows @ v, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.vjp(u), rows.T @ u, rtol=1e-4, atol=1e-4)
+    blocks = rows.reshape(7, 2, 32)
+    expected = np.einsum("iap,ibp->iab", blocks, blocks)
+    np.testing.assert_allclose(found.sample_grams(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bracket_can_be_asked_for():
+    apply, params = network((3, 20, 2))
+    with jax.enable_x64(True):
+        params = jax.tree_util.tree_map(lambda leaf: leaf.astype(jnp.float64), params)
+        x = jnp.asarray(np.random.default_rng(1).standard_normal((30, 3)))
+        y = apply(params, x)
+        optimizer = steps(optax.adam(1e-3), params)
+        exact = flatmin.jax.analyze(apply, params, (x, y), optimizer=optimizer)
+        found = flatmin.jax.analyze(apply, params, (x, y), optimizer=optimizer, relative_width=0.1)
+    bracket = found.threshold()
+    assert bracket.lower <= exact.threshold().estimate <= bracket.upper
+    assert bracket.kind == "bracket"
+    assert found.to_dict()["batches"][0]["optimizer"]["preconditioned"]

@@ -105,7 +105,8 @@ impl Inquiry {
                 Some(products) => LargeMinimum::of_products(&arguments, products)?,
                 None => Input::open(&arguments)?.products(parallelism)?,
             };
-            let found = BracketAnalysis::new(&arguments, &source, parallelism, &stop)?;
+            let mut found = BracketAnalysis::new(&arguments, &source, parallelism, &stop)?;
+            found.is_preconditioned |= self.history.is_preconditioned;
             arguments.arrays = None;
             return Ok(Answer { arguments, found: Found::Bracket(found) });
         }

@@ -245,7 +245,9 @@ class Analysis:
         from html import escape
 
         text = f"<pre>{escape(self._text)}</pre>"
-        is_small = self.samples * self.outputs <= _SHOWN_ROWS
+        # A curve of reshuffled epochs may take minutes.
+        is_quick = all(b["sampling"] != "reshuffling" for b in self._report["batches"])
+        is_small = is_quick and self.samples * self.outputs <= _SHOWN_ROWS
         if self._answer is None or self._is_bracket or not is_small:
             return text
         figure = self._answer.svg()

@@ -149,6 +149,34 @@ def analyze(
     return Analysis(answer)
 
 
+def analyze_made(
+    words: Mapping[str, Any],
+    *,
+    parameters: int,
+    preconditioned: bool,
+    gram: ArrayLike | None = None,
+    products: JacobianProducts | None = None,
+) -> Analysis:
+    """Like :func:`analyze`, for a Gram matrix or products that this package made of a model."""
+    words = dict(words)
+    beside = {
+        name.replace("_", "-"): words.pop(name, None)
+        for name in ("logits", "output_hessian", "residuals")
+    }
+    threads = words.pop("threads", None)
+    answer = _ask(
+        None,
+        gram,
+        _options(words),
+        beside=beside,
+        parameters=parameters,
+        preconditioned=preconditioned,
+        threads=threads,
+        products=products,
+    )
+    return Analysis(answer)
+
+
 def threshold(
     jacobian: ArrayLike | Mapping[str, ArrayLike] | None = None,
     gram: ArrayLike | None = None,

@@ -51,6 +51,6 @@ def plot_analysis(analysis: Analysis, ax: Any = None) -> Any:
     ax.set_yscale("log")
     ax.set_xlabel("batch size B")
     ax.set_ylabel("learning rate η")
-    ax.set_title("Largest learning rate at which SGD can stay at this minimum", fontsize=11)
+    ax.set_title("Largest learning rate at which this minimum is stable", fontsize=11)
     ax.legend(fontsize=8)
     return ax

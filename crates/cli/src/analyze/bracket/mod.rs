@@ -107,6 +107,7 @@ pub(crate) struct BracketAnalysis {
     /// The largest `‖g_i‖²`, or `λ_max(J_iJ_iᵀ)` for several outputs, of the loss without scale.
     pub(super) largest_own: f64,
     pub(super) optimizer: Optimizer,
+    pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
     pub(super) doubts: Vec<Doubt>,
@@ -214,6 +215,7 @@ impl BracketAnalysis {
             element: source.element.clone(),
             largest_own,
             optimizer,
+            is_preconditioned: training.preconditioner.is_some(),
             model,
             gradients,
             doubts: doubts.unwrap_or_default(),

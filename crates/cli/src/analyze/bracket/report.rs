@@ -159,7 +159,6 @@ fn batch_report(
     batch: &BatchBracket,
 ) -> BatchReport {
     let bracket = &batch.bracket;
-    let is_preconditioned = arguments.training.preconditioner.is_some();
     let bounds = bracket.bounds;
     let rate = |rate: &f64| {
         let (verdict, margin) = batch.verdict(*rate);
@@ -168,7 +167,7 @@ fn batch_report(
     BatchReport {
         batch_size: batch.batch_size,
         sampling: arguments.batches.sampling(),
-        optimizer: OptimizerReport::new(&analysis.optimizer, is_preconditioned),
+        optimizer: OptimizerReport::new(&analysis.optimizer, analysis.is_preconditioned),
         noise_coefficient: batch.noise.coefficient,
         threshold: EndsReport {
             interval: Interval::new(bracket.lower, bracket.upper),

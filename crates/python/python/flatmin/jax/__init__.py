@@ -8,5 +8,6 @@
 """
 
 from ._analyze import analyze, gram, jacobian
+from ._products import products
 
-__all__ = ["analyze", "gram", "jacobian"]
+__all__ = ["analyze", "gram", "jacobian", "products"]

@@ -9,11 +9,12 @@ import numpy as np
 
 import flatmin
 from flatmin import InputError
-from flatmin._ask import _ask, _options
+from flatmin._ask import analyze_made
 
 from ._loss import read_loss
 from ._network import Network
 from ._optimizer import read_optimizer
+from ._products import network_products
 
 if TYPE_CHECKING:
     from flatmin import Analysis
@@ -153,28 +154,18 @@ def analyze(
         words["learning_rate"] = learning_rate
     diagonal = words.pop("preconditioner", None)
     n, k, p = network.samples, network.outputs, network.parameters
+    made = {"parameters": p, "preconditioned": diagonal is not None}
+    if "rank" in words or "relative_width" in words:
+        scale = None if diagonal is None else diagonal**-0.5
+        found = network_products(network, chunk_size, scale)
+        return analyze_made(words, products=found, **made)
     if 8 * n * k * p <= memory_limit * 2**30 / 4:
         rows = _jacobian(network, chunk_size)
         if diagonal is not None:
             words["preconditioner"] = diagonal
         return flatmin.analyze(rows[:, 0] if k == 1 else rows, samples=n, outputs=k, **words)
     products = _gram(network, chunk_size, memory_limit, diagonal)
-    beside = {
-        name.replace("_", "-"): words.pop(name, None)
-        for name in ("logits", "output_hessian", "residuals")
-    }
-    threads = words.pop("threads", None)
-    options = _options(words | {"samples": n, "outputs": k})
-    answer = _ask(
-        None,
-        products,
-        options,
-        beside=beside,
-        parameters=p,
-        preconditioned=diagonal is not None,
-        threads=threads,
-    )
-    return flatmin.Analysis(answer)
+    return analyze_made(words | {"samples": n, "outputs": k}, gram=products, **made)
 
 
 def _jacobian(network: Network, chunk_size: int | None) -> np.ndarray:
@@ -208,6 +199,7 @@ def _check_size(network: Network, memory_limit: float, numbers: int) -> None:
     if needed > memory_limit:
         raise InputError(
             f"{network.samples} samples with {network.outputs} outputs and {network.parameters} "
-            f"parameters need {needed:.3g} GiB, more than memory_limit={memory_limit:g}; give more "
-            "where there is as much (a part of the samples has another threshold)"
+            f"parameters need {needed:.3g} GiB, more than memory_limit={memory_limit:g}; give "
+            "relative_width=0.05 for a bracket from leading modes, or more memory where there is "
+            "as much (a part of the samples has another threshold)"
         )

@@ -11,6 +11,8 @@ import numpy as np
 
 from flatmin import InputError
 
+from ._network import double_precision
+
 #: Losses that are known by a name.
 NAMES = ("mse", "squared")
 
@@ -50,7 +52,7 @@ def read_loss(loss: str | Callable, outputs: jax.Array, targets: Any) -> dict[st
         raise InputError(f"loss is a {type(loss).__name__}, expected a function (outputs, targets)")
     if targets is None:
         raise InputError("the data have no targets, which the loss needs: give (x, y)")
-    with jax.enable_x64(True):
+    with double_precision():
         return _by_derivatives(loss, *_widened(outputs, targets))
 
 

@@ -19,6 +19,15 @@ CHUNK_BYTES = 256 << 20
 SAME = {jnp.dtype("float32"): 1e-3, jnp.dtype("float64"): 1e-6}
 
 
+def double_precision() -> Any:
+    """A context in which arrays may have 64 bits, under its name of the version of JAX."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64(True)
+
+
 class Network:
     """The outputs f_a(x_i; θ) of all samples, and their derivatives.
 
@@ -26,8 +35,8 @@ class Network:
     ----------
     samples, outputs, parameters : int
         n, k and p.
-    names : list of str
-        The paths of the trained arrays in the pytree of parameters, in its order.
+    trained, names : list
+        The trained arrays, in the order of the pytree of parameters, and their paths in it.
     """
 
     def __init__(self, apply: Callable, params: Any, inputs: Any) -> None:
@@ -36,7 +45,7 @@ class Network:
                 f"apply is a {type(apply).__name__}, expected a function (params, x) → outputs"
             )
         leaves, tree = jax.tree_util.tree_flatten_with_path(params)
-        self.names, self._trained, self._places = [], [], []
+        self.names, self.trained, self._places = [], [], []
         self._leaves = [leaf for _, leaf in leaves]
         for place, (path, leaf) in enumerate(leaves):
             leaf = jnp.asarray(leaf)
@@ -45,9 +54,9 @@ class Network:
             # Derivatives in half precision would have three digits.
             leaf = leaf.astype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf
             self.names.append(jax.tree_util.keystr(path))
-            self._trained.append(leaf)
+            self.trained.append(leaf)
             self._places.append(place)
-        if not self._trained:
+        if not self.trained:
             raise InputError("params hold no array of floating-point numbers")
         self._tree = tree
         self._apply = apply
@@ -56,10 +65,10 @@ class Network:
         if len(counts) != 1 or counts == {0}:
             raise InputError(f"the inputs have {sorted(counts)} rows, expected one for each sample")
         self.samples = counts.pop()
-        self.sizes = [leaf.size for leaf in self._trained]
+        self.sizes = [leaf.size for leaf in self.trained]
         self.parameters = sum(self.sizes)
 
-    def _of_sample(self, trained: Sequence[jax.Array], x: Any) -> jax.Array:
+    def of_sample(self, trained: Sequence[jax.Array], x: Any) -> jax.Array:
         """The k outputs of one sample."""
         leaves = list(self._leaves)
         for place, leaf in zip(self._places, trained, strict=True):
@@ -78,7 +87,7 @@ class Network:
             If the function fails, or if a sample's outputs depend on the rest of its batch.
         """
         leaves = list(self._leaves)
-        for place, leaf in zip(self._places, self._trained, strict=True):
+        for place, leaf in zip(self._places, self.trained, strict=True):
             leaves[place] = leaf
         params = jax.tree_util.tree_unflatten(self._tree, leaves)
         try:
@@ -97,7 +106,7 @@ class Network:
         scale = float(jnp.abs(found).max()) or 1.0
         for row in rows:
             x = jax.tree_util.tree_map(lambda x, row=row: x[row], self.inputs)
-            alone = self._of_sample(self._trained, x)
+            alone = self.of_sample(self.trained, x)
             error = float(jnp.abs(alone - jnp.reshape(found[row], -1)).max())
             # NaN counts as different.
             if not error <= SAME.get(found.dtype, 0.05) * scale:
@@ -115,15 +124,15 @@ class Network:
 
     def rows(self, group: Sequence[int], chunk_size: int | None) -> Iterator[np.ndarray]:
         """The Jacobian in the trained arrays of a group, c·k rows of samples at a time."""
-        rest = list(self._trained)
+        rest = list(self.trained)
 
         def of_group(some: Sequence[jax.Array], x: Any) -> jax.Array:
             for place, leaf in zip(group, some, strict=True):
                 rest[place] = leaf
-            return self._of_sample(rest, x)
+            return self.of_sample(rest, x)
 
         differentiate = jax.jit(jax.vmap(jax.jacrev(of_group), in_axes=(None, 0)))
-        some = [self._trained[place] for place in group]
+        some = [self.trained[place] for place in group]
         width = sum(self.sizes[place] for place in group)
         per_sample = self.outputs * width * some[0].dtype.itemsize
         chunk = chunk_size or max(1, CHUNK_BYTES // per_sample)

@@ -14,6 +14,8 @@ import numpy as np
 
 from flatmin import InputError
 
+from ._network import double_precision
+
 REMEDY = (
     "give learning_rate=, momentum=, dampening=, nesterov=, weight_decay=, decoupled_weight_decay= "
     "and preconditioner= in place of optimizer="
@@ -45,7 +47,7 @@ def read_optimizer(optimizer: Any, params: Any) -> dict[str, Any]:
         update, state = optimizer[0].update, optimizer[1]
     except (TypeError, AttributeError, IndexError, KeyError) as error:
         raise InputError("optimizer is no pair (transformation, state) of optax") from error
-    with jax.enable_x64(True):
+    with double_precision():
         return _Probe(update, state, params).keywords()
 
 

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 import flatmin
 from flatmin import InputError
+from flatmin._ask import analyze_made
 
 from ._data import Samples, read_data
-from ._gram import MEMORY_LIMIT, check_size, in_bytes, network_gram, network_jacobian
+from ._gram import MEMORY_LIMIT, in_bytes, network_gram, network_jacobian
 from ._loss import ReadLoss, read_loss
 from ._network import Inputs, Network, unwrapped
 from ._optimizer import ReadOptimizer, read_optimizer
+from ._products import network_products
 
 if TYPE_CHECKING:
     from flatmin import Analysis
@@ -149,9 +151,12 @@ def _answer(
     chunk_size: int | None,
     limit: int,
 ) -> Analysis:
-    """Asks flatmin.analyze, with the Jacobian where it is small and its Gram matrix where not."""
+    """Asks flatmin.analyze: with the Jacobian where it is small, with its Gram matrix where that
+    fits into memory, and with products else.
+    """
     n, k, p = len(outputs), outputs[0].numel(), network.parameter_count
     wanted = words.pop("blocks", None)
+    bracket = _is_bracket(words, n * k, limit)
     if 8 * n * k * p <= limit // 4:
         rows = network_jacobian(network, inputs, chunk_size=chunk_size, memory_limit=limit)
         if diagonal is not None:
@@ -163,12 +168,45 @@ def _answer(
         raise InputError(
             f"blocks need the Jacobian, {n} × {k} × {p} numbers, beyond a quarter of memory_limit"
         )
-    check_size(n, k, limit)
+    made = {"parameters": p, "preconditioned": diagonal is not None}
+    if bracket:
+        scale = None
+        if diagonal is not None:
+            scale = np.concatenate([d.reshape(-1) for d in diagonal.values()]) ** -0.5
+        found = network_products(
+            network, inputs, k, scale=scale, chunk_size=chunk_size, memory_limit=limit
+        )
+        return analyze_made(words, products=found, **made)
     scale = None
     if diagonal is not None:
         scale = {name: torch.from_numpy(d**-0.5) for name, d in diagonal.items()}
-    products = network_gram(network, inputs, scale=scale, chunk_size=chunk_size, memory_limit=limit)
-    return flatmin.analyze(gram=products, samples=n, outputs=k, **words)
+    gram = network_gram(network, inputs, scale=scale, chunk_size=chunk_size, memory_limit=limit)
+    return analyze_made(words | {"samples": n, "outputs": k}, gram=gram, **made)
+
+
+def _is_bracket(words: dict[str, Any], rows: int, limit: int) -> bool:
+    """True if the exact threshold is not wanted or does not fit; `words` are made to fit then."""
+    wanted = "rank" in words or "relative_width" in words
+    if not wanted and 2 * 8 * rows**2 <= limit:
+        return False
+    if not wanted:
+        words["relative_width"] = 0.05
+        warnings.warn(
+            f"the exact threshold needs matrices of {rows} × {rows} numbers, beyond memory_limit; "
+            "the answer is a bracket from leading modes (relative_width=0.05)",
+            ReadingWarning,
+            stacklevel=5,
+        )
+    if words.get("sampling") == "reshuffling":
+        words["sampling"] = "without_replacement"
+        words.pop("drop_last", None)
+        warnings.warn(
+            "a bracket is for independent batches: the answer is for batches drawn anew at every "
+            "step, not for reshuffled epochs, whose edge is usually a few per cent higher",
+            ReadingWarning,
+            stacklevel=5,
+        )
+    return True
 
 
 def _both(params: Sequence[str] | None, read: ReadOptimizer | None) -> list[str] | None:

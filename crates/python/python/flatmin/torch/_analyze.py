@@ -24,6 +24,11 @@ from ._products import network_products
 if TYPE_CHECKING:
     from flatmin import Analysis
 
+#: Rows of the Jacobian up to which a shuffled loader is answered with the edge of its epochs:
+#: seconds, and minutes beyond. With momentum it takes some fifty times as long.
+EPOCH_ROWS = 120
+EPOCH_ROWS_WITH_MOMENTUM = 12
+
 READ_FROM_LOSS = ("loss_scale", "logits", "output_hessian", "residuals")
 READ_FROM_DATA = ("samples", "outputs", "axes", "jacobian", "gram")
 
@@ -135,6 +140,8 @@ def analyze(
     outputs = network.outputs(inputs, chunk_size=chunk_size)
     found = read_loss(nn.MSELoss() if loss is None else loss, outputs, samples.targets)
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
+    if sampling is None:
+        _independent(samples, outputs.numel(), words)
     for note in network.notes + samples.notes + found.notes + (read.notes if read else []):
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
     given = words.pop("preconditioner", None)
@@ -182,6 +189,24 @@ def _answer(
         scale = {name: torch.from_numpy(d**-0.5) for name, d in diagonal.items()}
     gram = network_gram(network, inputs, scale=scale, chunk_size=chunk_size, memory_limit=limit)
     return analyze_made(words | {"samples": n, "outputs": k}, gram=gram, **made)
+
+
+def _independent(samples: Samples, rows: int, words: dict[str, Any]) -> None:
+    """Asks about independent batches where the edge of a loader's epochs would take minutes."""
+    has_momentum = bool(words.get("momentum"))
+    affordable = EPOCH_ROWS_WITH_MOMENTUM if has_momentum else EPOCH_ROWS
+    bracket = "rank" in words or "relative_width" in words
+    if words["sampling"] != "reshuffling" or rows <= affordable or bracket:
+        return
+    words["sampling"] = "without_replacement"
+    words.pop("drop_last", None)
+    samples.notes.append(
+        f"the loader reshuffles its samples every epoch, whose edge takes minutes for {rows} "
+        f"outputs{' with momentum' if has_momentum else ''}: the answer is for batches that are "
+        "drawn anew at every step, whose edge is usually a few per cent lower. "
+        "sampling='reshuffling' asks for that of the epochs, sampling='without_replacement' for "
+        "this one without a warning"
+    )
 
 
 def _is_bracket(words: dict[str, Any], rows: int, limit: int) -> bool:

@@ -12,6 +12,8 @@
 //! eigenvectors of means over a few orders, by Arnoldi's method. The orders are the same at every
 //! learning rate. This makes the growth a smooth function, whose root is the edge.
 
+use std::cell::RefCell;
+
 use faer::{Accum, Mat, MatRef, Scale};
 use flatmin_linalg::{Stream, matmul, matmul_lower, product, stream, symmetric_eigen};
 use rand::RngExt as _;
@@ -155,13 +157,18 @@ impl<'a> Estimator<'a> {
 
     /// The first unstable learning rate from `start` on.
     pub(super) fn edge(&self, start: f64) -> Result<EpochEdge, ThresholdError> {
+        // Eigenvectors of one learning rate are close to those of the next.
+        let near = RefCell::new(self.start.product());
         let (stable, unstable) = scan(start, |rate| {
             let last = self.last_batch(rate);
             if self.oscillates() {
                 let coefficients = self.step.coefficients(rate);
                 let mean = OrderMean::new(&coefficients, last.as_ref(), SCOUTS);
-                let found = self.leading(mean, &self.start.product())?;
-                return Ok(found.is_none_or(|(value, _)| value > 1.0));
+                let found = self.leading(mean, &near.borrow(), true)?;
+                return Ok(found.is_none_or(|(value, root)| {
+                    *near.borrow_mut() = product(root.as_ref(), root.transpose());
+                    value > 1.0
+                }));
             }
             let growth = self.growth(rate, last.as_ref(), SCOUTS, Steps::AtMost(SCOUT_STEPS))?;
             Ok(growth.log > 2.0 * growth.standard_error)
@@ -233,11 +240,13 @@ impl<'a> Estimator<'a> {
     }
 
     /// The largest eigenvalue of a mean over few orders, with a root of its eigenvector, from
-    /// second moments close to it; `None` where they overflow.
+    /// second moments close to it; `None` where they overflow. A decision needs to know only on
+    /// which side of 1 the eigenvalue is.
     fn leading(
         &self,
         mean: OrderMean<'_>,
         start: &Mat<f64>,
+        is_decision: bool,
     ) -> Result<Option<(f64, Mat<f64>)>, ThresholdError> {
         let kind = usize::from(self.work() > SHORT);
         let mean = OrderMean { orders: mean.orders.min(KRYLOV_ORDERS[kind]), ..mean };
@@ -252,7 +261,8 @@ impl<'a> Estimator<'a> {
             let apply = |moments: &Mat<f64>| self.full_image(mean, moments);
             let Some(pair) = ritz_pair(&apply, &vector, DIRECTIONS[kind]) else { return Ok(None) };
             (value, vector) = (pair.value, pair.vector);
-            if !value.is_finite() || pair.residual <= RESIDUAL * value {
+            let enough = if is_decision { 0.2 * (value - 1.0).abs() } else { 0.0 };
+            if !value.is_finite() || pair.residual <= enough.max(RESIDUAL * value) {
                 break;
             }
         }
@@ -293,7 +303,9 @@ impl<'a> Estimator<'a> {
         let find = |direction: Direction, start: &Blocks| -> Result<_, ThresholdError> {
             // The same orders, so that both belong to one eigenvalue of one map.
             let mean = OrderMean { direction, stage: 1, ..mean };
-            let Some((_, root)) = self.leading(mean, &start.product())? else { return Ok(None) };
+            let Some((_, root)) = self.leading(mean, &start.product(), false)? else {
+                return Ok(None);
+            };
             let mut roots = vec![root];
             if mean.last.is_some() {
                 // Few orders may miss what a short last batch does.

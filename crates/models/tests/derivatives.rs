@@ -5,7 +5,9 @@
 
 use faer::Mat;
 use flatmin_linalg::{RowMatrix, stream};
-use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
+use flatmin_models::{
+    Activation, Dataset, DiagonalLinear, MatrixSensing, Mlp, Model, TwoLayerRelu, UnivariateRelu,
+};
 use proptest::prelude::{Strategy, any, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{collection, prop_assert, sample};
@@ -176,6 +178,15 @@ proptest! {
     ) {
         check_batched(&TwoLayerRelu::new(width, dim).unwrap(), samples, seed)?;
         check_batched(&DiagonalLinear::new(dim).unwrap(), samples, seed)?;
+        check_batched(&UnivariateRelu::new(width).unwrap(), samples, seed)?;
+    }
+
+    #[test]
+    fn matrix_sensing_on_many_samples_is_what_it_is_on_one(
+        rows in 1..=4_usize, columns in 1..=4_usize, factors in 1..=5_usize,
+        samples in 1..=7_usize, seed in any::<u64>(),
+    ) {
+        check_batched(&MatrixSensing::new(rows, columns, factors).unwrap(), samples, seed)?;
     }
 
     #[test]
@@ -186,6 +197,51 @@ proptest! {
     #[test]
     fn second_derivatives_of_bilinear_models_are_exact(dim in 1..=5_usize, seed in any::<u64>()) {
         check_finite_differences(&DiagonalLinear::new(dim).unwrap(), seed)?;
+        check_finite_differences(&MatrixSensing::new(dim, 3, 2).unwrap(), seed)?;
+    }
+
+    /// Diagonal inputs see the diagonals of diagonal factors only.
+    #[test]
+    fn matrix_sensing_of_diagonals_is_the_diagonal_network(
+        dim in 1..=5_usize, seed in any::<u64>(),
+    ) {
+        let diagonal = DiagonalLinear::new(dim).unwrap();
+        let model = MatrixSensing::new(dim, dim, dim).unwrap();
+        let (parameters, data, _) = instance(&diagonal, 3, seed);
+        let spread = |values: &[f64]| -> Vec<f64> {
+            let matrix =
+                RowMatrix::from_fn(dim, dim, |i, j| if i == j { values[i] } else { 0.0 });
+            matrix.into_values()
+        };
+        let (a, b) = diagonal.split(&parameters);
+        let factors = [spread(a), spread(b)].concat();
+        let inputs: Vec<f64> = (0..3).flat_map(|i| spread(data.inputs().row(i))).collect();
+        let inputs = RowMatrix::new(3, dim * dim, inputs).unwrap();
+        let expected = diagonal.outputs(&parameters, data.inputs());
+        check_close(&model.outputs(&factors, &inputs), &expected, "f")?;
+        let gram = model.gram(&factors, &inputs);
+        let expected = diagonal.gram(&parameters, data.inputs());
+        for j in 0..3 {
+            check_close(gram.col_as_slice(j), expected.col_as_slice(j), "K")?;
+        }
+    }
+
+    /// The network on one input is a perceptron with the same parameters.
+    #[test]
+    fn the_network_on_one_input_is_a_perceptron(width in 1..=6_usize, seed in any::<u64>()) {
+        let mlp = Mlp::new(&[1, width, 1], Activation::Relu, true).unwrap();
+        let model = UnivariateRelu::new(width).unwrap();
+        let (parameters, data, direction) = instance(&mlp, 4, seed);
+        let inputs = data.inputs();
+        check_close(&model.outputs(&parameters, inputs), &mlp.outputs(&parameters, inputs), "f")?;
+        let jacobians = [model.jacobian(&parameters, inputs), mlp.jacobian(&parameters, inputs)];
+        check_close(jacobians[0].values(), jacobians[1].values(), "J")?;
+        let mut products = [vec![0.0; direction.len()], vec![0.0; direction.len()]];
+        model.linearize(&parameters, &data, 0..4)
+            .add_hessian_vector_product(&direction, &mut products[0]);
+        mlp.linearize(&parameters, &data, 0..4)
+            .add_hessian_vector_product(&direction, &mut products[1]);
+        check_close(&products[0], &products[1], "H v")?;
     }
 
     /// A two-layer ReLU network is a perceptron with the same parameters.

@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flatmin_models::{Activation, DiagonalLinear, Mlp, Model, TwoLayerRelu};
+use flatmin_models::{
+    Activation, DiagonalLinear, MatrixSensing, Mlp, Model, TwoLayerRelu, UnivariateRelu,
+};
 
 /// Deviations of the lengths of parameters, of the input, of outputs or weights, and of a vector or
 /// gradient.
@@ -27,7 +29,9 @@ fn refused(model: &dyn Model, more: Off, less: Off) -> [bool; 3] {
 
 #[test]
 fn slices_of_other_lengths_are_refused() {
-    let models: [Box<dyn Model>; 3] = [
+    let models: [Box<dyn Model>; 5] = [
+        Box::new(MatrixSensing::new(2, 3, 2).unwrap()),
+        Box::new(UnivariateRelu::new(3).unwrap()),
         Box::new(TwoLayerRelu::new(3, 2).unwrap()),
         Box::new(DiagonalLinear::new(4).unwrap()),
         Box::new(Mlp::new(&[3, 4, 2], Activation::Tanh, true).unwrap()),

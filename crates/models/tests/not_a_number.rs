@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use flatmin_linalg::{RowMatrix, stream};
-use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu, data};
+use flatmin_models::{
+    Activation, Dataset, DiagonalLinear, MatrixSensing, Mlp, Model, TwoLayerRelu, UnivariateRelu,
+    data,
+};
 use rand::RngExt as _;
 
 /// Replaces each parameter in turn by a NaN, and checks every quantity that depends on it.
@@ -40,6 +43,8 @@ fn check(model: &dyn Model, what: &str) {
 fn a_parameter_that_is_not_a_number_is_seen() {
     check(&TwoLayerRelu::new(5, 3).unwrap(), "two-layer ReLU");
     check(&DiagonalLinear::new(4).unwrap(), "diagonal");
+    check(&MatrixSensing::new(2, 3, 2).unwrap(), "matrix sensing");
+    check(&UnivariateRelu::new(4).unwrap(), "ReLU on one input");
     for activation in Activation::ALL {
         check(&Mlp::new(&[3, 5, 4, 2], activation, true).unwrap(), activation.name());
     }

@@ -14,10 +14,12 @@ use crate::markdown::escaped;
 use crate::program::XTASK;
 
 /// The ids of a part of the theory begin with its letter.
-const PARTS: [(char, &str); 3] = [
+const PARTS: [(char, &str); 5] = [
     ('S', "Stability of minima"),
     ('R', "Two-layer ReLU networks"),
     ('D', "Diagonal linear networks"),
+    ('F', "Matrix sensing"),
+    ('U', "ReLU networks on one input"),
 ];
 
 const HEAD: &str = "\

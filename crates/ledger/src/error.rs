@@ -4,6 +4,7 @@ use flatmin_linalg::EigenError;
 use flatmin_theory::{BatchError, LossError, MinimumError, OptimizerError, ThresholdError};
 
 use crate::basis_pursuit::BasisPursuitError;
+use crate::least_trace::LeastTraceError;
 
 /// The reason why the check of a statement has no result.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum LedgerError {
     /// The targets of an instance have no certified interpolator of minimum ℓ1 norm.
     #[error(transparent)]
     BasisPursuit(#[from] BasisPursuitError),
+    /// The data of an instance have no certified least trace.
+    #[error(transparent)]
+    LeastTrace(#[from] LeastTraceError),
     /// The instance is of a type that the statement is not about.
     #[error("{statement} is about instances of another type")]
     WrongInstance {

@@ -4,6 +4,7 @@ mod basis_pursuit;
 mod comparison;
 mod error;
 mod families;
+mod least_trace;
 mod prelude;
 mod statement;
 mod statements;
@@ -14,11 +15,16 @@ pub use comparison::{Comparison, Relation, TOLERANCE};
 pub use error::{InstanceError, LedgerError};
 pub use families::minimum::MinimumInstance;
 pub use families::network::{NetworkInstance, StepInstance};
+pub use families::univariate::UnivariateInstance;
+pub use least_trace::{
+    LEAST_TRACE_TOLERANCE, LeastTrace, LeastTraceError, PricedKnot, least_trace,
+};
 pub use statement::{AnyTrial, Checked, Form, Instance, Statement, Trial};
 pub use statements::{
     DiagonalInstance, DiagonalStepInstance, EpochInstance, InterpolationInstance, Loss,
-    LossInstance, MomentumInstance, NoiseFloorInstance, OptimizerInstance, OutputsInstance,
-    RecoveryInstance, ReluInstance, ReluStepInstance, STATEMENTS, SampleInstance, UnknownStatement,
-    diagonal_norm_checks, rademacher_bound, relu_norm_checks, statement,
+    LossInstance, MatrixInstance, MomentumInstance, NoiseFloorInstance, OptimizerInstance,
+    OutputsInstance, RecoveryInstance, ReluInstance, ReluStepInstance, STATEMENTS, SampleInstance,
+    SensingInstance, SensingStepInstance, UnknownStatement, diagonal_norm_checks, rademacher_bound,
+    relu_norm_checks, statement,
 };
 pub use verify::{Attained, Tally, Verification, verify};

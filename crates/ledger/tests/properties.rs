@@ -7,13 +7,14 @@ use std::convert::Infallible;
 
 use flatmin_ledger::{
     DiagonalInstance, EpochInstance, Form, Instance, InterpolationInstance, LedgerError, Loss,
-    LossInstance, MinimumInstance, MomentumInstance, NetworkInstance, NoiseFloorInstance,
-    OptimizerInstance, OutputsInstance, RecoveryInstance, STATEMENTS, SampleInstance, Statement,
-    StepInstance, TOLERANCE, statement, verify,
+    LossInstance, MatrixInstance, MinimumInstance, MomentumInstance, NetworkInstance,
+    NoiseFloorInstance, OptimizerInstance, OutputsInstance, RecoveryInstance, STATEMENTS,
+    SampleInstance, SensingInstance, Statement, StepInstance, TOLERANCE, UnivariateInstance,
+    statement, verify,
 };
 use flatmin_linalg::{RowMatrix, Stream, stream};
 use flatmin_models::data::{cube_inputs, sphere_inputs};
-use flatmin_models::{DiagonalLinear, TwoLayerRelu};
+use flatmin_models::{DiagonalLinear, MatrixSensing, TwoLayerRelu, UnivariateRelu};
 use flatmin_theory::{Batch, Optimizer, Sampling};
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any};
 use proptest::test_runner::{TestCaseError, TestRunner};
@@ -285,8 +286,69 @@ fn interpolation() -> impl Strategy<Value = BoxedInstance> {
         .prop_map(|instance| boxed(instance.unwrap()))
 }
 
+/// A model of matrix sensing and its factors.
+fn factors() -> impl Strategy<Value = (MatrixSensing, Vec<f64>)> {
+    (1..=3_usize, 1..=3_usize, 1..=4_usize).prop_flat_map(|(rows, columns, count)| {
+        let model = MatrixSensing::new(rows, columns, count).unwrap();
+        (Just(model), collection::vec(entry(), (rows + columns) * count))
+    })
+}
+
+fn matrices() -> impl Strategy<Value = BoxedInstance> {
+    (factors(), 0.01..10.0_f64).prop_map(|((model, parameters), variance)| {
+        boxed(MatrixInstance::new(model, parameters, variance).unwrap())
+    })
+}
+
+fn sensing() -> impl Strategy<Value = BoxedInstance> {
+    (factors(), 1..=5_usize)
+        .prop_flat_map(|((model, parameters), count)| {
+            let inputs = collection::vec(entry(), count * model.rows() * model.columns());
+            (Just((model, parameters, count)), inputs, batch(count))
+        })
+        .prop_map(|((model, parameters, count), inputs, batch)| {
+            let inputs = RowMatrix::new(count, model.rows() * model.columns(), inputs).unwrap();
+            let network = NetworkInstance::new(model, parameters, inputs).unwrap();
+            boxed(SensingInstance { network, batch })
+        })
+}
+
+fn sensing_step() -> impl Strategy<Value = BoxedInstance> {
+    (factors(), 1..=3_usize, prop_oneof![Just(0.0), 1e-3..10.0_f64])
+        .prop_flat_map(|((model, parameters), count, rate)| {
+            let inputs = collection::vec(entry(), count * model.rows() * model.columns());
+            (Just((model, parameters, rate)), inputs, collection::vec(entry(), count))
+        })
+        .prop_map(|((model, parameters, rate), inputs, residuals)| {
+            let inputs =
+                RowMatrix::new(residuals.len(), model.rows() * model.columns(), inputs).unwrap();
+            let network = NetworkInstance::new(model, parameters, inputs).unwrap();
+            boxed(StepInstance::new(network, residuals, rate).unwrap())
+        })
+}
+
+/// Weights and inputs are small multiples of ¼, so that knots lie on inputs and on each other, and
+/// products are exact.
+fn univariate() -> impl Strategy<Value = BoxedInstance> {
+    let quarters = || (-8_i32..=8).prop_map(|k| 0.25 * f64::from(k));
+    (1..=5_usize, collection::vec(quarters(), 1..=5))
+        .prop_flat_map(move |(width, inputs)| {
+            let weights = collection::vec(quarters(), 2 * width);
+            let output = collection::vec(entry(), width + 1);
+            let batch = batch(inputs.len());
+            (Just((width, inputs)), weights, output, batch)
+        })
+        .prop_map(|((width, inputs), weights, output, batch)| {
+            let inputs = RowMatrix::new(inputs.len(), 1, inputs).unwrap();
+            let parameters = [weights, output].concat();
+            let model = UnivariateRelu::new(width).unwrap();
+            let network = NetworkInstance::new(model, parameters, inputs).unwrap();
+            boxed(UnivariateInstance { network, batch })
+        })
+}
+
 /// Hand-made strategies for the instance types, with the degenerate cases that are hard.
-fn families() -> [BoxedStrategy<BoxedInstance>; 14] {
+fn families() -> [BoxedStrategy<BoxedInstance>; 18] {
     [
         minimum().boxed(),
         momentum().boxed(),
@@ -302,6 +364,10 @@ fn families() -> [BoxedStrategy<BoxedInstance>; 14] {
         step().boxed(),
         recovery().boxed(),
         interpolation().boxed(),
+        matrices().boxed(),
+        sensing().boxed(),
+        sensing_step().boxed(),
+        univariate().boxed(),
     ]
 }
 

@@ -11,9 +11,11 @@ pub(crate) mod network;
 pub(crate) mod perron_form;
 pub(crate) mod relu;
 pub(crate) mod second_moments;
+pub(crate) mod sensing;
 pub(crate) mod small;
 pub(crate) mod steps;
 pub(crate) mod trained;
+pub(crate) mod univariate;
 
 /// The source of the statements that the ledger began with.
 pub(crate) const PAPER: &str = "Wu and Su (2023)";

@@ -12,10 +12,15 @@ mod diagonal_norms;
 mod diagonal_step;
 mod epochs;
 mod exact_threshold;
+mod function_norms;
 mod gradient_descent;
+mod interpolating_functions;
 mod interpolation;
 mod losses;
 mod lyapunov;
+mod matrix_norms;
+mod matrix_sample;
+mod matrix_step;
 mod momentum;
 mod noise_floor;
 mod optimizers;
@@ -32,6 +37,9 @@ pub use diagonal_step::DiagonalStepInstance;
 pub use epochs::EpochInstance;
 pub use interpolation::InterpolationInstance;
 pub use losses::{Loss, LossInstance};
+pub use matrix_norms::MatrixInstance;
+pub use matrix_sample::SensingInstance;
+pub use matrix_step::SensingStepInstance;
 pub use momentum::MomentumInstance;
 pub use noise_floor::NoiseFloorInstance;
 pub use optimizers::OptimizerInstance;
@@ -43,7 +51,7 @@ pub use relu_step::ReluStepInstance;
 use crate::statement::Statement;
 
 /// Every statement, in the order of the theory.
-pub static STATEMENTS: [&Statement; 32] = [
+pub static STATEMENTS: [&Statement; 41] = [
     &gradient_descent::S1,
     &bounds::S2,
     &bounds::S3,
@@ -76,6 +84,15 @@ pub static STATEMENTS: [&Statement; 32] = [
     &recovery::D3,
     &interpolation::D4,
     &diagonal_step::D5,
+    &matrix_norms::F1,
+    &matrix_norms::F2,
+    &matrix_norms::F3,
+    &matrix_norms::F4,
+    &matrix_sample::F5,
+    &matrix_step::F6,
+    &function_norms::U1,
+    &function_norms::U2,
+    &interpolating_functions::U3,
 ];
 
 /// The error for a text that is not the id of a statement.

@@ -11,7 +11,8 @@ mod trainable;
 mod trainer;
 
 pub use kernel::{
-    DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Samples, Segment, Step, Update,
+    DiagonalKernel, Kernel, MatrixSensingKernel, MlpKernel, PlainKernel, ReluKernel, Samples,
+    Segment, Step, UnivariateKernel, Update,
 };
 pub use optimizer::{Optimizer, OptimizerState};
 pub use order::{BatchOrder, OrderError};

@@ -1,8 +1,13 @@
 //! The choice of a kernel for each model.
 
-use flatmin_models::{Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
+use flatmin_models::{
+    Dataset, DiagonalLinear, MatrixSensing, Mlp, Model, TwoLayerRelu, UnivariateRelu,
+};
 
-use crate::kernel::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel};
+use crate::kernel::{
+    DiagonalKernel, Kernel, MatrixSensingKernel, MlpKernel, PlainKernel, ReluKernel,
+    UnivariateKernel,
+};
 
 /// A model that can be trained.
 ///
@@ -84,6 +89,8 @@ macro_rules! trained_by {
 
 trained_by!(TwoLayerRelu, ReluKernel);
 trained_by!(DiagonalLinear, DiagonalKernel);
+trained_by!(MatrixSensing, MatrixSensingKernel);
+trained_by!(UnivariateRelu, UnivariateKernel);
 
 impl Trainable for Mlp {
     fn kernel<'a>(&'a self, data: &'a Dataset, parameters: &[f64]) -> Box<dyn Kernel + 'a> {

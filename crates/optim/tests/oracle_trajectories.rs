@@ -11,8 +11,13 @@
 mod npz;
 
 use flatmin_curvature::gauss_newton_sharpness;
-use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
-use flatmin_optim::{DiagonalKernel, Kernel, MlpKernel, PlainKernel, ReluKernel, Update};
+use flatmin_models::{
+    Activation, Dataset, DiagonalLinear, MatrixSensing, Mlp, Model, TwoLayerRelu, UnivariateRelu,
+};
+use flatmin_optim::{
+    DiagonalKernel, Kernel, MatrixSensingKernel, MlpKernel, PlainKernel, ReluKernel,
+    UnivariateKernel, Update,
+};
 
 use self::npz::{Arrays, matrix, read_npz};
 
@@ -115,6 +120,19 @@ fn diagonal(file: &'static str) -> Case<DiagonalLinear> {
     Case { file, names: &["a", "b"], model }
 }
 
+fn sensing(file: &'static str) -> Case<MatrixSensing> {
+    let model = |arrays: &Arrays| {
+        let [u, v] = ["initial_u", "initial_v"].map(|name| &arrays[name].0);
+        MatrixSensing::new(u[0] as usize, v[0] as usize, u[1] as usize).unwrap()
+    };
+    Case { file, names: &["u", "v"], model }
+}
+
+fn univariate(file: &'static str) -> Case<UnivariateRelu> {
+    let model = |arrays: &Arrays| UnivariateRelu::new(arrays["initial_w"].1.len()).unwrap();
+    Case { file, names: &["w", "b", "a", "c"], model }
+}
+
 fn mlp(file: &'static str) -> Case<Mlp> {
     let model = |_: &Arrays| Mlp::new(&[10, 8, 8, 1], Activation::Tanh, true).unwrap();
     Case { file, names: &["w1", "b1", "w2", "b2", "w3", "b3"], model }
@@ -124,6 +142,9 @@ const RELU: [&str; 4] =
     ["relu_sgd_b1_s0.npz", "relu_sgd_b1_noclip_s0.npz", "relu_sgd_b4_s0.npz", "relu_gd_s0.npz"];
 const DIAGONAL: [&str; 3] =
     ["diagonal_sgd_b1_s0.npz", "diagonal_sgd_b3_s0.npz", "diagonal_gd_s0.npz"];
+const SENSING: [&str; 3] = ["sensing_sgd_b1_s0.npz", "sensing_sgd_b3_s0.npz", "sensing_gd_s0.npz"];
+const UNIVARIATE: [&str; 3] =
+    ["univariate_sgd_b1_s0.npz", "univariate_sgd_b4_s0.npz", "univariate_gd_s0.npz"];
 const MLP: [&str; 2] = ["mlp_sgd_b4_s0.npz", "mlp_gd_s0.npz"];
 
 #[test]
@@ -133,6 +154,12 @@ fn the_plain_kernel_follows_the_reference() {
     }
     for file in DIAGONAL {
         check(&diagonal(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
+    }
+    for file in SENSING {
+        check(&sensing(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
+    }
+    for file in UNIVARIATE {
+        check(&univariate(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
     }
     for file in MLP {
         check(&mlp(file), |m, d, p| Box::new(PlainKernel::new(m, d, p)));
@@ -147,6 +174,12 @@ fn the_fused_kernels_follow_the_reference() {
     for file in DIAGONAL {
         check(&diagonal(file), |m, d, p| Box::new(DiagonalKernel::<f64>::new(*m, d, p)));
     }
+    for file in SENSING {
+        check(&sensing(file), |m, d, p| Box::new(MatrixSensingKernel::<f64>::new(*m, d, p)));
+    }
+    for file in UNIVARIATE {
+        check(&univariate(file), |m, d, p| Box::new(UnivariateKernel::<f64>::new(*m, d, p)));
+    }
     for file in MLP {
         check(&mlp(file), |m, d, p| Box::new(MlpKernel::new(m, d, p)));
     }
@@ -159,6 +192,12 @@ fn metrics_at_the_end_agree() {
     }
     for file in DIAGONAL {
         check_metrics(&diagonal(file), |m, p| [("balance_ratio", m.balance_ratio(p))]);
+    }
+    for file in SENSING {
+        check_metrics(&sensing(file), |_, _| []);
+    }
+    for file in UNIVARIATE {
+        check_metrics(&univariate(file), |_, _| []);
     }
     for file in MLP {
         check_metrics(&mlp(file), |_, _| []);

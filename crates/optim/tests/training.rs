@@ -4,11 +4,14 @@
 
 use flatmin_linalg::simd::Real;
 use flatmin_linalg::{Stream, stream};
-use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model as _, TwoLayerRelu, data};
+use flatmin_models::{
+    Activation, Dataset, DiagonalLinear, MatrixSensing, Mlp, Model as _, TwoLayerRelu,
+    UnivariateRelu, data,
+};
 use flatmin_optim::{
-    BatchOrder, BatchSampler, DiagonalKernel, Kernel, Method, Outcome, PlainKernel, Precision,
-    ReluKernel, Samples, Sampling, Segment, StoppingRule, TrainError, TrainOptions, Trainable,
-    Trainer, Update, log_spaced_steps,
+    BatchOrder, BatchSampler, DiagonalKernel, Kernel, MatrixSensingKernel, Method, Outcome,
+    PlainKernel, Precision, ReluKernel, Samples, Sampling, Segment, StoppingRule, TrainError,
+    TrainOptions, Trainable, Trainer, UnivariateKernel, Update, log_spaced_steps,
 };
 use pulp::Arch;
 use rand::RngExt as _;
@@ -29,6 +32,26 @@ fn diagonal() -> (DiagonalLinear, Dataset, Vec<f64>) {
     let inputs = data::cube_inputs(10, 19, &mut rng);
     let targets = data::linear_targets(&inputs, &data::sparse_coefficients(19, 3));
     let initial = model.initial_parameters(&mut rng);
+    (model, Dataset::new(inputs, targets).unwrap(), initial)
+}
+
+/// More rows than a tile of the product, and a factor that is no whole group of lanes.
+fn sensing() -> (MatrixSensing, Dataset, Vec<f64>) {
+    let model = MatrixSensing::new(9, 5, 11).unwrap();
+    let mut rng = stream(1, "training test", 2);
+    let inputs = data::cube_inputs(10, 45, &mut rng);
+    let targets = (0..10).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let initial: Vec<f64> =
+        model.initial_parameters(&mut rng).iter().map(|value| 0.3 * value).collect();
+    (model, Dataset::new(inputs, targets).unwrap(), initial)
+}
+
+fn univariate() -> (UnivariateRelu, Dataset, Vec<f64>) {
+    let model = UnivariateRelu::new(19).unwrap();
+    let mut rng = stream(1, "training test", 3);
+    let inputs = data::cube_inputs(10, 1, &mut rng);
+    let targets = (0..10).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let initial = model.spread_parameters(0.5, &mut rng);
     (model, Dataset::new(inputs, targets).unwrap(), initial)
 }
 
@@ -59,10 +82,9 @@ fn bits(values: &[f64]) -> Vec<u64> {
 /// Every instruction set gives the same bits. Calls of other lengths group the steps differently,
 /// so their results may differ by `tolerance`.
 fn check_single_steps<E: Real>(tolerance: f64) {
-    let cuts: [&[usize]; 4] = [&[60], &[1, 58, 1], &[20, 0, 40], &[7, 9, 3, 41]];
     let (model, data, initial) = relu();
     let whole = after_single_steps(&mut ReluKernel::<E>::new(model, &data, &initial), 17, &[60]);
-    for cut in cuts {
+    for cut in CUTS {
         let run = |arch| {
             let mut kernel = ReluKernel::<E>::with_arch(arch, model, &data, &initial);
             after_single_steps(&mut kernel, 17, cut)
@@ -77,12 +99,22 @@ fn check_single_steps<E: Real>(tolerance: f64) {
         }
     }
     let (model, data, initial) = diagonal();
-    let mut kernel = DiagonalKernel::<E>::new(model, &data, &initial);
-    let reference = after_single_steps(&mut kernel, 10, &[60]);
+    check_cuts(&|arch| Box::new(DiagonalKernel::<E>::with_arch(arch, model, &data, &initial)));
+    let (model, data, initial) = sensing();
+    check_cuts(&|arch| Box::new(MatrixSensingKernel::<E>::with_arch(arch, model, &data, &initial)));
+    let (model, data, initial) = univariate();
+    check_cuts(&|arch| Box::new(UnivariateKernel::<E>::with_arch(arch, model, &data, &initial)));
+}
+
+/// The lengths of calls that 60 single steps are divided into.
+const CUTS: [&[usize]; 4] = [&[60], &[1, 58, 1], &[20, 0, 40], &[7, 9, 3, 41]];
+
+/// Every instruction set gives the same bits, for calls of any length.
+fn check_cuts<'a>(kernel: &dyn Fn(Arch) -> Box<dyn Kernel + 'a>) {
+    let reference = after_single_steps(kernel(Arch::Scalar).as_mut(), 10, &[60]);
     for arch in architectures() {
-        for cut in cuts {
-            let mut kernel = DiagonalKernel::<E>::with_arch(arch, model, &data, &initial);
-            let run = after_single_steps(&mut kernel, 10, cut);
+        for cut in CUTS {
+            let run = after_single_steps(kernel(arch).as_mut(), 10, cut);
             assert_eq!(bits(&run), bits(&reference), "{arch:?} {cut:?}");
         }
     }
@@ -115,6 +147,20 @@ fn batches_have_the_same_bits_on_every_instruction_set() {
         let (model, data, initial) = diagonal();
         let run = |arch| {
             bits(&after_batches(DiagonalKernel::<E>::with_arch(arch, model, &data, &initial)))
+        };
+        for arch in architectures() {
+            assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
+        }
+        let (model, data, initial) = sensing();
+        let run = |arch| {
+            bits(&after_batches(MatrixSensingKernel::<E>::with_arch(arch, model, &data, &initial)))
+        };
+        for arch in architectures() {
+            assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
+        }
+        let (model, data, initial) = univariate();
+        let run = |arch| {
+            bits(&after_batches(UnivariateKernel::<E>::with_arch(arch, model, &data, &initial)))
         };
         for arch in architectures() {
             assert_eq!(run(arch), run(Arch::Scalar), "{arch:?}");
@@ -154,6 +200,20 @@ fn kernels_in_float32_follow_the_definition_in_float64() {
         || PlainKernel::new(&model, &data, &initial),
     );
     let single = |kernel: &mut dyn Kernel| after_single_steps(kernel, 10, &[60]);
+    assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
+    assert_rounded(&after_batches(fast()), &after_batches(plain()), bounds);
+    let (model, data, initial) = sensing();
+    let (fast, plain) = (
+        || MatrixSensingKernel::<f32>::new(model, &data, &initial),
+        || PlainKernel::new(&model, &data, &initial),
+    );
+    assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
+    assert_rounded(&after_batches(fast()), &after_batches(plain()), bounds);
+    let (model, data, initial) = univariate();
+    let (fast, plain) = (
+        || UnivariateKernel::<f32>::new(model, &data, &initial),
+        || PlainKernel::new(&model, &data, &initial),
+    );
     assert_rounded(&single(&mut fast()), &single(&mut plain()), bounds);
     assert_rounded(&after_batches(fast()), &after_batches(plain()), bounds);
 }

@@ -5,17 +5,14 @@
 //! Batch size 1: one sweep over the coordinates updates both layers for step t and accumulates the
 //! output and the gradient norm of step t + 1, `‖∇‖² = r² Σ_j x_j²(a_j² + b_j²)`.
 //!
-//! Larger batches: one pass over the inputs computes each row's residual and adds its term to c
-//! while the row is still in the first-level cache.
+//! Larger batches: one pass over the inputs gives c, see [`correlation`](super::correlation).
 
 use flatmin_linalg::simd::{self, AlignedVec, Groups, GroupsMut, Lanes, Real, padded_for};
 use flatmin_models::{Dataset, DiagonalLinear, Model as _};
 use pulp::{Arch, Simd, WithSimd};
 
+use super::correlation::Rows;
 use super::step::{Kernel, Samples, Segment, Step, Update};
-
-/// Inputs that the pass over a batch handles together.
-const TILE_INPUTS: usize = 4;
 
 /// The fused kernel of [`DiagonalLinear`], in arithmetic of type `E`.
 #[derive(Debug)]
@@ -166,54 +163,21 @@ impl<E: Real> WithSimd for DiagonalBatchStep<'_, '_, E> {
     type Output = Step;
 
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "closures lose the instruction set")]
     fn with_simd<S: Simd>(self, simd: S) -> Step {
         let Self { kernel, samples, update } = self;
-        let (stride, count) = (kernel.stride, samples.len(kernel.data));
-        let scale = samples.scale(kernel.data);
+        let DiagonalKernel { data, inputs, stride, .. } = kernel;
+        let rows = Rows { data, inputs, stride: *stride, samples };
         let mut a = GroupsMut::<S, E>::new(&mut kernel.a);
         let mut b = GroupsMut::<S, E>::new(&mut kernel.b);
         let mut coefficients = GroupsMut::<S, E>::new(&mut kernel.coefficients);
         let mut correlation = GroupsMut::<S, E>::new(&mut kernel.correlation);
-        let groups = stride / E::LANES;
+        let groups = *stride / E::LANES;
         let zero = Lanes::splat(simd, E::ZERO);
         for k in 0..groups {
             coefficients.set(k, a.get(simd, k).mul(simd, b.get(simd, k)));
-            correlation.set(k, zero);
         }
         let coefficients = Groups::<S, E>::new(&kernel.coefficients);
-        let inputs = &kernel.inputs;
-        let row = |sample: usize| Groups::<S, E>::new(&inputs[sample * stride..][..stride]);
-        let mut loss = 0.0;
-        for first in (0..count).step_by(TILE_INPUTS) {
-            let filled = TILE_INPUTS.min(count - first);
-            // Short tiles repeat their first row with a residual of zero.
-            let mut rows = [row(samples.get(first)); TILE_INPUTS];
-            for r in 1..filled {
-                rows[r] = row(samples.get(first + r));
-            }
-            let mut sums = [zero; TILE_INPUTS];
-            for k in 0..groups {
-                let coefficient = coefficients.get(simd, k);
-                for r in 0..TILE_INPUTS {
-                    sums[r] = coefficient.mul_add(simd, rows[r].get(simd, k), sums[r]);
-                }
-            }
-            let mut factors = [zero; TILE_INPUTS];
-            for r in 0..filled {
-                let output = sums[r].sum(simd).to_f64();
-                let residual = output - kernel.data.targets()[samples.get(first + r)];
-                loss += 0.5 * scale * residual * residual;
-                factors[r] = Lanes::splat(simd, E::from_f64(scale * residual));
-            }
-            for k in 0..groups {
-                let mut sum = correlation.get(simd, k);
-                for r in 0..TILE_INPUTS {
-                    sum = rows[r].get(simd, k).mul_add(simd, factors[r], sum);
-                }
-                correlation.set(k, sum);
-            }
-        }
+        let loss = rows.correlate(simd, coefficients, &mut correlation);
         let mut squares = zero;
         for k in 0..groups {
             let (a, b, c) = (a.get(simd, k), b.get(simd, k), correlation.get(simd, k));

@@ -10,17 +10,22 @@
     reason = "a kernel that is not inlined loses the instruction set it was dispatched to"
 )]
 
+mod correlation;
 mod diagonal;
 mod gemm;
 mod input_layer;
+mod matrix_sensing;
 mod mlp;
 mod plain;
 mod relu;
 mod rows;
 mod step;
+mod univariate;
 
 pub use diagonal::DiagonalKernel;
+pub use matrix_sensing::MatrixSensingKernel;
 pub use mlp::MlpKernel;
 pub use plain::PlainKernel;
 pub use relu::ReluKernel;
 pub use step::{Kernel, Samples, Segment, Step, Update};
+pub use univariate::UnivariateKernel;

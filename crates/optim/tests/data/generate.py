@@ -29,6 +29,8 @@ MODELS = {
         ["w1", "b1", "w2", "b2", "w3", "b3"],
         lambda x, w1, b1, w2, b2, w3, b3: torch.tanh(torch.tanh(x @ w1.T + b1) @ w2.T + b2) @ w3 + b3,
     ),
+    "sensing": (["u", "v"], lambda x, u, v: x @ (u @ v.T).ravel()),
+    "univariate": (["w", "b", "a", "c"], lambda x, w, b, a, c: torch.relu(x * w + b) @ a + c),
 }
 
 
@@ -110,6 +112,12 @@ TRAJECTORIES = [
     ("diagonal_sgd_b1_s0", "diagonal", 1, 0.01, 3.0, True),
     ("diagonal_sgd_b3_s0", "diagonal", 3, 0.02, 2.0, True),
     ("diagonal_gd_s0", "diagonal", 0, 0.03, 0.5, True),
+    ("sensing_sgd_b1_s0", "sensing", 1, 0.01, 4.0, False),
+    ("sensing_sgd_b3_s0", "sensing", 3, 0.02, 2.0, False),
+    ("sensing_gd_s0", "sensing", 0, 0.03, 0.5, False),
+    ("univariate_sgd_b1_s0", "univariate", 1, 0.02, 1.5, False),
+    ("univariate_sgd_b4_s0", "univariate", 4, 0.05, 1.0, False),
+    ("univariate_gd_s0", "univariate", 0, 0.1, 0.8, False),
     ("mlp_sgd_b4_s0", "mlp", 4, 0.05, 1.0, True),
     ("mlp_gd_s0", "mlp", 0, 0.1, np.inf, True),
 ]
@@ -117,10 +125,13 @@ TRAJECTORIES = [
 
 def draw_problem(model, batch_size, rng):
     """Data, initial parameters and order of a trajectory that has no file yet."""
-    n, d = (12, 30) if model == "diagonal" else (20, 10)
+    n, d = {"diagonal": (12, 30), "sensing": (10, 12), "univariate": (9, 1)}.get(model, (20, 10))
     shapes = {
         "relu": {"w": (16, 10), "a": (16,)},
         "diagonal": {"a": (30,), "b": (30,)},
+        # 4 × 3 matrices, with factors of five columns.
+        "sensing": {"u": (4, 5), "v": (3, 5)},
+        "univariate": {"w": (11,), "b": (11,), "a": (11,), "c": ()},
         "mlp": {"w1": (8, 10), "b1": (8,), "w2": (8, 8), "b2": (8,), "w3": (8,), "b3": ()},
     }[model]
     initial = {name: 0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -183,6 +194,9 @@ def trajectory(name, model, batch_size, learning_rate, largest, has_hessian):
         arrays["balance_ratio"] = squares / (2 * np.sum(np.abs(first * second)))
     return arrays
 
+
+# The models of which `optimizers_<model>.npz` records steps.
+OPTIMIZED = ["relu", "diagonal", "mlp"]
 
 # The optimizers whose steps `optimizers_<model>.npz` records: settings of `torch.optim.SGD`, and
 # decoupled weight decay.
@@ -312,7 +326,7 @@ def cross_entropy():
 
 def main():
     makers = {case[0]: (lambda case=case: trajectory(*case)) for case in TRAJECTORIES}
-    makers |= {f"optimizers_{model}": (lambda model=model: optimizers(model)) for model in MODELS}
+    makers |= {f"optimizers_{model}": (lambda model=model: optimizers(model)) for model in OPTIMIZED}
     makers["cross_entropy"] = cross_entropy
     wanted = [name for name in sys.argv[1:] if name in makers] or list(makers)
     worst = 0.0

@@ -100,7 +100,7 @@ impl UnivariateInstance {
         model.jacobian(parameters, inputs)
     }
 
-    /// The same inputs and batches with other neurons.
+    /// Replaces the neurons and the output bias; inputs and batches stay.
     pub(crate) fn with_neurons(&self, neurons: &[Neuron], output_bias: f64) -> Self {
         let (model, parameters) = network_of(neurons, output_bias);
         let inputs = self.network.inputs.clone();

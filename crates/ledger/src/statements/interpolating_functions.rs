@@ -88,7 +88,8 @@ fn construct(instance: &UnivariateInstance, solution: &LeastTrace) -> Univariate
     instance.with_neurons(&neurons, solution.output_bias)
 }
 
-/// The same function with other balances: a power of two, so that it is the same to the bit.
+/// A network with the function of `instance` and other balances. The factors are powers of two, so
+/// that the function is the same to the bit.
 fn rescaled(instance: &UnivariateInstance) -> UnivariateInstance {
     let neurons: Vec<Neuron> = instance
         .neurons()
@@ -102,7 +103,7 @@ fn rescaled(instance: &UnivariateInstance) -> UnivariateInstance {
     instance.with_neurons(&neurons, output_bias(instance))
 }
 
-/// The same function with two more neurons that cancel.
+/// A network with the function of `instance` and two more neurons, which cancel.
 fn with_cancelling(instance: &UnivariateInstance) -> UnivariateInstance {
     let mut neurons = instance.neurons();
     let place = instance.inputs()[0] - 0.375;

@@ -104,7 +104,8 @@ impl MatrixInstance {
         dense_spectrum(&population_jacobian(*model, parameters, *input_variance))
     }
 
-    /// The same matrix with the factors `(d₁/d₂)^exponent P√Σ` and `(d₂/d₁)^exponent Q√Σ`.
+    /// An instance with the matrix of this one and the factors `(d₁/d₂)^exponent P√Σ` and
+    /// `(d₂/d₁)^exponent Q√Σ`.
     fn balanced(&self, exponent: f64) -> Self {
         let Self { model, parameters, input_variance } = self;
         let (rows, columns) = (model.rows(), model.columns());

@@ -2,7 +2,9 @@
 
 use crate::cell::{
     CellKey, CellResult, CellSpec, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec,
-    InterpolatorResult, InterpolatorSpec, NormResult, NormSpec, Results, TrainResult, TrainSpec,
+    InterpolatorResult, InterpolatorSpec, NormResult, NormSpec, Results, SensingReferenceResult,
+    SensingReferenceSpec, SensingResult, SensingSpec, TrainResult, TrainSpec, UnivariateResult,
+    UnivariateSpec,
 };
 
 /// The specification of a cell with its result.
@@ -30,6 +32,12 @@ pub(crate) type Interpolator<'r> = Finished<'r, InterpolatorSpec, InterpolatorRe
 pub(crate) type NormTrial<'r> = Finished<'r, NormSpec, NormResult>;
 /// Many estimates of one trace.
 pub(crate) type TraceTrial<'r> = Finished<'r, EstimatorSpec, EstimatorResult>;
+/// A training run of matrix sensing.
+pub(crate) type SensingRun<'r> = Finished<'r, SensingSpec, SensingResult>;
+/// The interpolators that matrix sensing is compared with.
+pub(crate) type SensingReference<'r> = Finished<'r, SensingReferenceSpec, SensingReferenceResult>;
+/// A training run of a network on one input.
+pub(crate) type UnivariateRun<'r> = Finished<'r, UnivariateSpec, UnivariateResult>;
 
 /// Finished cells by kind, each kind in the order in which the experiment names them.
 #[derive(Debug, Default)]
@@ -39,6 +47,9 @@ pub(crate) struct FinishedCells<'r> {
     pub(crate) norms: Vec<NormTrial<'r>>,
     pub(crate) deep: Vec<DeepRun<'r>>,
     pub(crate) traces: Vec<TraceTrial<'r>>,
+    pub(crate) sensing: Vec<SensingRun<'r>>,
+    pub(crate) sensing_references: Vec<SensingReference<'r>>,
+    pub(crate) univariate: Vec<UnivariateRun<'r>>,
 }
 
 /// A cell that an experiment needs has no result.
@@ -78,6 +89,15 @@ impl<'r> FinishedCells<'r> {
                 }
                 (CellSpec::Estimator(spec), Some(CellResult::Estimator(result))) => {
                     finished.traces.push(Finished { spec, result });
+                }
+                (CellSpec::Sensing(spec), Some(CellResult::Sensing(result))) => {
+                    finished.sensing.push(Finished { spec, result });
+                }
+                (CellSpec::SensingReference(spec), Some(CellResult::SensingReference(result))) => {
+                    finished.sensing_references.push(Finished { spec, result });
+                }
+                (CellSpec::Univariate(spec), Some(CellResult::Univariate(result))) => {
+                    finished.univariate.push(Finished { spec, result });
                 }
                 (cell, _) => return Err(MissingCell { key, label: cell.label() }),
             }

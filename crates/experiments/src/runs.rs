@@ -4,7 +4,7 @@ use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Outcome, Sampling};
 
 use crate::cell::{BatchThresholds, Measurement, Problem};
-use crate::finished::{DeepRun, ShallowRun};
+use crate::finished::{DeepRun, SensingRun, ShallowRun, UnivariateRun};
 use crate::framework::Presentation;
 use crate::protocol::{GD, SGD};
 use crate::statistics::{group_by, median_of};
@@ -60,6 +60,8 @@ macro_rules! training_run {
 
 training_run!(ShallowRun);
 training_run!(DeepRun);
+training_run!(SensingRun);
+training_run!(UnivariateRun);
 
 impl ShallowRun<'_> {
     pub(crate) fn is_relu(&self) -> bool {

@@ -133,10 +133,15 @@ fn ideal_dynamics(spec: &TrainSpec, momentum: f64, factor: f64) -> SimulatedDyna
     SimulatedDynamics { momentum, threshold, factor, exponent, path: path.to_vec() }
 }
 
-/// The experiments on the paper's own models; those on deep networks and estimators have their own
-/// tests.
+/// The experiments on the paper's own models; the others have their own tests.
 fn paper() -> Vec<&'static Experiment> {
-    let others = ["deep_sharpness", "progressive_sharpening", "estimators"];
+    let others = [
+        "deep_sharpness",
+        "progressive_sharpening",
+        "estimators",
+        "matrix_sensing",
+        "function_space",
+    ];
     EXPERIMENTS.iter().copied().filter(|experiment| !others.contains(&experiment.id)).collect()
 }
 

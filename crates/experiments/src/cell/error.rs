@@ -63,6 +63,12 @@ pub enum CellError {
     /// The interpolator of minimum ℓ1 norm could not be certified.
     #[error(transparent)]
     BasisPursuit(#[from] flatmin_ledger::BasisPursuitError),
+    /// The least trace of an interpolating function could not be certified.
+    #[error(transparent)]
+    LeastTrace(#[from] flatmin_ledger::LeastTraceError),
+    /// Measurements of a matrix depend on each other, as more of them than entries do.
+    #[error("the measurements depend on each other")]
+    DependentMeasurements,
 }
 
 impl CellError {

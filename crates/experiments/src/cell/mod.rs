@@ -13,12 +13,15 @@ mod key;
 mod linearised;
 mod norms;
 mod problem;
+mod sensing;
+mod sensing_reference;
 mod shallow;
 mod spec;
 mod stability;
 mod streams;
 mod test_data;
 mod training;
+mod univariate;
 
 pub use deep::{DeepMeasurement, DeepResult, DeepSpec, DeepTask};
 pub use error::CellError;
@@ -31,6 +34,10 @@ pub(crate) use linearised::theory_batch;
 pub use norms::{NormResult, NormRow, NormSpec};
 pub(crate) use problem::CUBE_VARIANCE;
 pub use problem::{DiagonalInitial, DiagonalProblem, NetworkFamily, Problem, ReluProblem};
+pub use sensing::{SensingMeasurement, SensingProblem, SensingResult, SensingSpec};
+pub use sensing_reference::{
+    BalancedPoint, ReferenceStability, SensingReferenceResult, SensingReferenceSpec,
+};
 pub use shallow::{Measurement, TrainResult, TrainSpec};
 pub use spec::{CODE_VERSION, CellResult, CellSpec, Results};
 pub use stability::{
@@ -38,3 +45,7 @@ pub use stability::{
     StabilityStudy, StoredEdge, StoredExponent,
 };
 pub(crate) use stability::{FACTORS, MOMENTUM, SIMULATED_STEPS};
+pub(crate) use univariate::curve_points;
+pub use univariate::{
+    UnivariateInitial, UnivariateMeasurement, UnivariateProblem, UnivariateResult, UnivariateSpec,
+};

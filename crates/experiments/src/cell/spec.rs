@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CellError, CellKey, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec, InterpolatorResult,
-    InterpolatorSpec, NormResult, NormSpec, TrainResult, TrainSpec, cost,
+    InterpolatorSpec, NormResult, NormSpec, SensingReferenceResult, SensingReferenceSpec,
+    SensingResult, SensingSpec, TrainResult, TrainSpec, UnivariateResult, UnivariateSpec, cost,
 };
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
@@ -27,6 +28,12 @@ pub enum CellSpec {
     Deep(DeepSpec),
     /// Many estimates of one trace.
     Estimator(EstimatorSpec),
+    /// One training run of matrix sensing.
+    Sensing(SensingSpec),
+    /// Interpolators that matrix sensing is compared with.
+    SensingReference(SensingReferenceSpec),
+    /// One training run of a network on one input.
+    Univariate(UnivariateSpec),
 }
 
 /// The result of a cell.
@@ -43,6 +50,12 @@ pub enum CellResult {
     Deep(DeepResult),
     /// The result of [`CellSpec::Estimator`].
     Estimator(EstimatorResult),
+    /// The result of [`CellSpec::Sensing`].
+    Sensing(SensingResult),
+    /// The result of [`CellSpec::SensingReference`].
+    SensingReference(SensingReferenceResult),
+    /// The result of [`CellSpec::Univariate`].
+    Univariate(UnivariateResult),
 }
 
 /// Results by cell.
@@ -60,6 +73,9 @@ impl CellSpec {
             Self::Norms(spec) => CellResult::Norms(spec.run()?),
             Self::Deep(spec) => CellResult::Deep(spec.run()?),
             Self::Estimator(spec) => CellResult::Estimator(spec.run()?),
+            Self::Sensing(spec) => CellResult::Sensing(spec.run()?),
+            Self::SensingReference(spec) => CellResult::SensingReference(spec.run()?),
+            Self::Univariate(spec) => CellResult::Univariate(spec.run()?),
         })
     }
 
@@ -87,6 +103,9 @@ impl CellSpec {
             Self::Norms(spec) => spec.label(),
             Self::Deep(spec) => spec.label(),
             Self::Estimator(spec) => spec.label(),
+            Self::Sensing(spec) => spec.label(),
+            Self::SensingReference(spec) => spec.label(),
+            Self::Univariate(spec) => spec.label(),
         }
     }
 
@@ -99,6 +118,9 @@ impl CellSpec {
             Self::Norms(spec) => cost::norms(spec),
             Self::Deep(spec) => cost::deep(spec),
             Self::Estimator(spec) => cost::estimator(spec),
+            Self::Sensing(spec) => cost::sensing(spec),
+            Self::SensingReference(spec) => cost::sensing_reference(spec),
+            Self::Univariate(spec) => cost::univariate(spec),
         }
     }
 }

@@ -6,6 +6,18 @@ pub(super) const BATCHES: &str = "batches";
 pub(super) const RELU_INITIAL: &str = "relu initial parameters";
 /// The initial parameters of a diagonal linear network.
 pub(super) const DIAGONAL_INITIAL: &str = "diagonal initial parameters";
+/// The matrix that is sensed.
+pub(super) const SENSING_TARGET: &str = "sensing target";
+/// The measurements of matrix sensing, row after row.
+pub(super) const SENSING_INPUTS: &str = "sensing training inputs";
+/// The initial factors of matrix sensing.
+pub(super) const SENSING_INITIAL: &str = "sensing initial parameters";
+/// The inputs of a function of one variable.
+pub(super) const UNIVARIATE_INPUTS: &str = "univariate training inputs";
+/// The noise of its targets.
+pub(super) const UNIVARIATE_NOISE: &str = "univariate noise";
+/// The initial parameters of a network on one input.
+pub(super) const UNIVARIATE_INITIAL: &str = "univariate initial parameters";
 /// The initial parameters of a deep network.
 pub(super) const DEEP_INITIAL: &str = "deep initial parameters";
 /// The start vector of Lanczos' method for the population matrix of a ReLU network.

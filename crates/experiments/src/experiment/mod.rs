@@ -6,7 +6,9 @@ mod diagonal_balance;
 mod diagonal_generalization;
 mod diagonal_sharpness;
 mod estimators;
+mod function_space;
 mod linear_stability;
+mod matrix_sensing;
 mod norm_equivalence;
 mod progressive_sharpening;
 mod relu_dynamics;
@@ -36,6 +38,8 @@ pub const EXPERIMENTS: &[&Experiment] = &[
     &deep_sharpness::EXPERIMENT,
     &progressive_sharpening::EXPERIMENT,
     &estimators::EXPERIMENT,
+    &matrix_sensing::EXPERIMENT,
+    &function_space::EXPERIMENT,
 ];
 
 /// The experiment with this id.

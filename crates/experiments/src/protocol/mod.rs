@@ -4,6 +4,8 @@
 pub(crate) mod deep;
 pub(crate) mod diagonal;
 pub(crate) mod relu;
+pub(crate) mod sensing;
 mod shared;
+pub(crate) mod univariate;
 
 pub(crate) use shared::{GD, SGD, simulated_seeds, simulation_replicas};

@@ -2,7 +2,8 @@
 //! random minima that are small enough for both.
 //!
 //! ```text
-//! cargo run --release -p flatmin-theory --features parallel --example epoch_coverage [-- COUNT [MOMENTUM]]
+//! cargo run --release -p flatmin-theory --features parallel --example epoch_coverage \
+//!     [-- COUNT [MOMENTUM]]
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the answer of the program")]

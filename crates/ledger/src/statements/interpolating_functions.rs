@@ -14,7 +14,7 @@ pub(super) static U3: Statement = Statement {
     words: "The least trace of any network of any width that interpolates the data is 1 + 2 LP, LP \
             the linear program min Σ|c_j|h(τ_j) over knots and sides subject to interpolation. So \
             no interpolating minimum is stable for SGD beyond η_max = 2/(p(1 + 2 LP)).",
-    latex: r"\min_{f(x_i) = y_i} \operatorname{tr} G = 1 + 2\min\Big\{\sum_j |c_j|\,h_\pm(\tau_j) : c + \sum_j c_j\,(\pm(x_i - \tau_j))_+ = y_i\Big\}",
+    latex: r"\min_{f(x_i) = y_i} \operatorname{tr} G = 1 + 2\min\left\{\sum_j |c_j|\,h_\pm(\tau_j) : c + \sum_j c_j\,(\pm(x_i - \tau_j))_+ = y_i\right\}",
     hypotheses: UNIVARIATE,
     source: FLATMIN,
     check_words: "The data are the outputs of a network. Its trace, that of the same function with \

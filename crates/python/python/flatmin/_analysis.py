@@ -80,10 +80,14 @@ class Analysis:
     sharpness : Sharpness
     doubts : list of Doubt
         What looks wrong about the input; empty if nothing does.
+    notes : list of str
+        In which way the question differs from training, such as another sampling. They stand at the
+        end of the text.
     """
 
     def __init__(self, answer: Answer) -> None:
         self._answer: Answer | None = answer
+        self.notes: list[str] = []
 
     @cached_property
     def _text(self) -> str:
@@ -102,13 +106,14 @@ class Analysis:
         return json.loads(self._json)
 
     def __repr__(self) -> str:
-        return self._text
+        return self._text + "".join(f"Note: {note}.\n" for note in self.notes)
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"text": self._text, "json": self._json}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"text": self._text, "json": self._json, "notes": self.notes}
 
-    def __setstate__(self, state: dict[str, str]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self._answer, self._text, self._json = None, state["text"], state["json"]
+        self.notes = state["notes"]
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as ``flatmin analyze --format json`` prints it (schema ``flatmin.analyze/1``).
@@ -244,7 +249,7 @@ class Analysis:
     def _repr_html_(self) -> str:
         from html import escape
 
-        text = f"<pre>{escape(self._text)}</pre>"
+        text = f"<pre>{escape(repr(self))}</pre>"
         # A curve of reshuffled epochs may take minutes.
         is_quick = all(b["sampling"] != "reshuffling" for b in self._report["batches"])
         is_small = is_quick and self.samples * self.outputs <= _SHOWN_ROWS

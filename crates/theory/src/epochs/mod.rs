@@ -16,6 +16,7 @@
 mod estimate;
 mod exact;
 mod krylov;
+mod last_batch;
 mod pencil;
 mod step;
 
@@ -28,6 +29,9 @@ use self::step::{Epoch, Step};
 use crate::{
     Batch, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions, lyapunov_function,
 };
+
+/// The confidence of intervals.
+const CONFIDENCE: f64 = 0.95;
 
 /// The relative step of the scan for the first unstable learning rate.
 const SCAN: f64 = 1.05;

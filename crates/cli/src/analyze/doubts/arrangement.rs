@@ -4,7 +4,7 @@
 //! different outputs, and the kernel of one output is much like that of another, sample by sample.
 //! Samples that are sorted, periodic or on a grid have one of these properties, but rarely both.
 
-/// Of more rows than this, a part is compared.
+/// The largest number of rows that are all compared; of more, a regular part is.
 const MAX_ROWS: usize = 1500;
 
 /// The kernels of two outputs are correlated at least as much; those of nearly all networks tried

@@ -66,7 +66,7 @@ pub(crate) struct ColumnSummary {
     pub(crate) flattened: Option<Flattened>,
     /// The number of outputs whose sum the columns are derivatives of.
     pub(crate) summed: Option<usize>,
-    /// The same for outputs without biases.
+    /// The number of outputs without biases whose sum the columns are derivatives of.
     pub(crate) summed_without_bias: Option<usize>,
     /// Rows that are the only ones with a number in some column.
     pub(crate) rows_with_own_column: usize,

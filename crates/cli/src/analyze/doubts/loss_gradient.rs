@@ -31,8 +31,8 @@ const LARGEST: f64 = 2.0;
 /// the variance alone is 1.2.
 const BROAD: f64 = 1.5;
 
-/// The same for a tiny trace, which is evidence of its own: networks without biases on small inputs
-/// had 0.7 to 0.8.
+/// The product of variance and effective rank that is enough where the trace is tiny, which is
+/// evidence of its own. Networks without biases on small inputs had 0.7 to 0.8.
 const BROAD_IF_TINY: f64 = 0.85;
 
 /// The correlation of the logarithms of norms and residuals. By chance, one of 10 samples reaches it

@@ -16,7 +16,7 @@ const MIXED: f64 = 0.5;
 /// chance.
 const UNLIKE: f64 = 0.5;
 
-/// Fewer samples have too few pairs for a correlation.
+/// The least number of samples whose pairs are enough for a correlation.
 const FEWEST: usize = 4;
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {

@@ -38,8 +38,19 @@ enum Factors {
     Probabilities(Vec<f64>),
     /// The `S_i^½` of one output.
     Roots(Vec<f64>),
-    /// The `R_iᵀ`, k × k each.
-    Matrices(Vec<Mat<f64>>),
+    Matrices(Vec<Root>),
+}
+
+/// A root of `S = DCD`, where `C = VΛVᵀ` has a diagonal of ones.
+///
+/// The small entries of S keep their relative accuracy, which an eigendecomposition of S itself
+/// would lose to the large ones.
+#[derive(Debug, Clone)]
+struct Root {
+    /// `Rᵀ = Λ^½VᵀD`, k × k.
+    transposed: Mat<f64>,
+    /// `Λ^-½VᵀD⁻¹` with zeros where Λ or D is zero: it maps `Rc` to c.
+    inverse: Mat<f64>,
 }
 
 impl OutputHessians {
@@ -88,7 +99,7 @@ impl OutputHessians {
         }
         let blocks = values.chunks(size).enumerate();
         let rounding = Self::TOLERANCE * values.iter().fold(0.0_f64, |m, value| m.max(value.abs()));
-        let root = |(sample, block)| transposed_root(sample, block, outputs, rounding);
+        let root = |(sample, block)| root_of(sample, block, outputs, rounding);
         let factors: Result<Vec<_>, _> = blocks.map(root).collect();
         Ok(Self { outputs, factors: Factors::Matrices(factors?) })
     }
@@ -134,7 +145,7 @@ impl OutputHessians {
                             values[a].sqrt() * mean
                         }
                         Factors::Matrices(factors) => {
-                            (0..k).map(|b| factors[i][(a, b)] * entry(b)).sum()
+                            (0..k).map(|b| factors[i].transposed[(a, b)] * entry(b)).sum()
                         }
                     };
                 }
@@ -169,7 +180,7 @@ impl OutputHessians {
                     }
                     Factors::Matrices(factors) => {
                         for (a, out) in out.iter_mut().enumerate() {
-                            *out = (0..k).map(|b| factors[i][(b, a)] * entry(b)).sum();
+                            *out = (0..k).map(|b| factors[i].transposed[(b, a)] * entry(b)).sum();
                         }
                     }
                 }
@@ -195,11 +206,8 @@ impl OutputHessians {
             match &self.factors {
                 Factors::Roots(roots) => over(derivatives[i], roots[i]),
                 Factors::Probabilities(values) => over(derivatives[at], values[at].sqrt()),
-                // The rows of R_iᵀ are orthogonal: R_i⁺ divides them by their squared norms.
                 Factors::Matrices(factors) => {
-                    let row = |b: usize| factors[i][(a, b)];
-                    let square: f64 = (0..k).map(|b| row(b) * row(b)).sum();
-                    over((0..k).map(|b| row(b) * derivatives[i * k + b]).sum(), square)
+                    (0..k).map(|b| factors[i].inverse[(a, b)] * derivatives[i * k + b]).sum()
                 }
             }
         };
@@ -234,13 +242,13 @@ fn check_finite(matrix: &RowMatrix, what: &'static str) -> Result<(), LossError>
     Ok(())
 }
 
-/// The `R_iᵀ` of a Hessian of k × k numbers: `Λ^½ Vᵀ` of its eigendecomposition.
-fn transposed_root(
+/// The root of a Hessian of k × k numbers.
+fn root_of(
     sample: usize,
     block: &[f64],
     k: usize,
     rounding: f64,
-) -> Result<Mat<f64>, LossError> {
+) -> Result<Root, LossError> {
     let entry = |a: usize, b: usize| block[a * k + b];
     if let Some((at, &value)) = block.iter().enumerate().find(|(_, value)| !value.is_finite()) {
         return Err(LossError::NotFinite { what: "output Hessian", sample, output: at / k, value });
@@ -259,8 +267,15 @@ fn transposed_root(
     if smallest < -rounding {
         return Err(LossError::NotSemidefinite { sample, eigenvalue: smallest, lambda_max });
     }
+    let scale: Vec<f64> = (0..k).map(|a| matrix[(a, a)].max(0.0).sqrt()).collect();
+    let over = |value: f64, by: f64| if by > 0.0 { value / by } else { 0.0 };
+    let scaled = Mat::from_fn(k, k, |a, b| over(over(matrix[(a, b)], scale[a]), scale[b]));
+    let eigen = symmetric_eigen(scaled.as_ref())?;
     let root = |a: usize| eigen.values[a].max(0.0).sqrt();
-    Ok(Mat::from_fn(k, k, |a, b| root(a) * eigen.vectors[(b, a)]))
+    Ok(Root {
+        transposed: Mat::from_fn(k, k, |a, b| root(a) * eigen.vectors[(b, a)] * scale[b]),
+        inverse: Mat::from_fn(k, k, |a, b| over(over(eigen.vectors[(b, a)], root(a)), scale[b])),
+    })
 }
 
 #[cfg(test)]
@@ -350,6 +365,22 @@ mod tests {
             }
             assert!(loss.weigh_residuals(&derivatives[..2]).is_err());
         }
+    }
+
+    #[test]
+    fn small_entries_of_a_hessian_keep_their_accuracy() {
+        // S = rrᵀ with r = (1, 1e-5): a Jacobian that moves the second output alone sees 1e-10.
+        let loss = OutputHessians::new(&[1.0, 1e-5, 1e-5, 1e-10], 2).unwrap();
+        let rows = loss.weigh(Mat::from_fn(2, 1, |a, _| a as f64).as_ref()).unwrap();
+        let square = rows[(0, 0)] * rows[(0, 0)] + rows[(1, 0)] * rows[(1, 0)];
+        assert!((square / 1e-10 - 1.0).abs() < 1e-15, "{square:e}");
+        let residuals = loss.weigh_residuals(&[3.0, 3e-5]).unwrap();
+        let gradient = [0, 1].map(|b| {
+            let rows = loss.weigh(Mat::from_fn(2, 1, |a, _| f64::from(a == b)).as_ref()).unwrap();
+            rows[(0, 0)] * residuals[0] + rows[(1, 0)] * residuals[1]
+        });
+        assert!((gradient[0] - 3.0).abs() < 1e-14, "{gradient:?}");
+        assert!((gradient[1] - 3e-5).abs() < 1e-19, "{gradient:?}");
     }
 
     #[test]

@@ -243,12 +243,7 @@ fn check_finite(matrix: &RowMatrix, what: &'static str) -> Result<(), LossError>
 }
 
 /// The root of a Hessian of k × k numbers.
-fn root_of(
-    sample: usize,
-    block: &[f64],
-    k: usize,
-    rounding: f64,
-) -> Result<Root, LossError> {
+fn root_of(sample: usize, block: &[f64], k: usize, rounding: f64) -> Result<Root, LossError> {
     let entry = |a: usize, b: usize| block[a * k + b];
     if let Some((at, &value)) = block.iter().enumerate().find(|(_, value)| !value.is_finite()) {
         return Err(LossError::NotFinite { what: "output Hessian", sample, output: at / k, value });

@@ -106,6 +106,28 @@ fn the_estimate_agrees_with_the_exact_edge_with_momentum() {
     assert!(covered >= 6 && largest < 0.06, "{covered} of 8, largest error {largest}");
 }
 
+/// Enough rows that an order acts on combinations of columns, and that small modes are left out.
+#[test]
+fn the_estimate_of_long_epochs_agrees_with_the_exact_edge() {
+    for (index, (columns, momentum, size)) in [(60, 0.0, 3), (30, 0.9, 3)].into_iter().enumerate() {
+        let mut rng = stream(9, "random minimum", index as u64);
+        let entry = |_, column| rng.random_range(-1.0..1.0) / (1.0 + 0.1 * column as f64);
+        let jacobian = RowMatrix::from_fn(60, columns, entry);
+        let minimum = Minimum::with_outputs(&jacobian, 10).unwrap();
+        let optimizer = Optimizer::sgd().momentum(momentum).unwrap();
+        let batch = Batch::new(size, Sampling::Reshuffling).unwrap();
+        let edge = |exact: ExactEdges| {
+            let options = EpochOptions { exact, relative_width: 0.04, ..EpochOptions::default() };
+            epoch_edge(&minimum, &optimizer, &batch, &options).unwrap()
+        };
+        let (exact, found) = (edge(ExactEdges::WhereAffordable), edge(ExactEdges::Never));
+        assert!(exact.confidence.is_none() && found.confidence.is_some(), "{exact:?} {found:?}");
+        let error = (found.estimate / exact.estimate - 1.0).abs();
+        let width = found.upper / found.lower - 1.0;
+        assert!(error < width && width < 0.1, "β = {momentum}, B = {size}: {found:?} {exact:?}");
+    }
+}
+
 /// The largest modulus of an eigenvalue of the mean of `M ⊗ M` over random epochs, M the product of
 /// the steps of an epoch of `torch.optim.SGD`.
 fn spectral_radius(jacobian: &RowMatrix, size: usize, momentum: f64, rate: f64) -> f64 {

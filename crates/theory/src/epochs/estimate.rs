@@ -6,28 +6,30 @@
 //! matrix Y, so that the mean is over orders alone and not over states too. Every sample occurs in
 //! every epoch: the terms vary little, where those of independent draws have heavy tails.
 //!
-//! X and Y come from a few steps of the power method, each with orders of its own, from the second
-//! moments of independent batches at their threshold. With momentum, modes oscillate: T has complex
-//! eigenvalues of the modulus of its largest one, and powers do not settle. X and Y are then
-//! eigenvectors of means over a few orders, by Arnoldi's method. The orders are the same at every
-//! learning rate. This makes the growth a smooth function, whose root is the edge.
+//! X and Y come from power steps with orders of their own. A step multiplies by `(I − T₀)⁻¹(T − T₀)`,
+//! where T₀ is the epoch without noise ([`MeanEpoch`]): powers of T itself do not settle, because
+//! slow and oscillating modes have eigenvalues of nearly the same modulus. The orders are the same
+//! at every learning rate. This makes the growth a smooth function, whose root is the edge.
+//!
+//! In long epochs an order does not act on all of Y but on a few random combinations of its
+//! columns, whose second moments are Y in the mean.
 
-mod oscillating;
-
-use std::cell::RefCell;
-
-use faer::{Accum, Mat, MatRef, Scale};
-use flatmin_linalg::{matmul, matmul_lower, product, stream, symmetric_eigen};
+use faer::{Accum, Mat, Scale};
+use flatmin_linalg::{Stream, matmul_lower, product, stream};
+use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
+use super::blocks::{Blocks, mirror, root_of};
 use super::last_batch::LastBatch;
+use super::mean_epoch::MeanEpoch;
 use super::pencil::Pencil;
 use super::step::{BatchRows, Coefficients, Direction, Epoch, Step};
-use super::{CONFIDENCE, EpochEdge, EpochOptions, SCAN, scan};
+use super::{CONFIDENCE, EpochEdge, EpochOptions, scan};
 use crate::ThresholdError;
 
-/// The random orders of the scan.
-const SCOUTS: usize = 8;
+/// The random orders of the scan, and its power steps.
+const SCOUTS: usize = 32;
+const SCOUTING: Effort = Effort { steps: 4, orders: SCOUTS };
 
 /// The random orders of the first search for the root.
 const FIRST_ORDERS: usize = 64;
@@ -42,34 +44,52 @@ const PARTS: usize = 8;
 /// own and the growth hardly changes with the learning rate. They see no growth that is not there.
 const SLOW: f64 = 0.02;
 
-/// The numbers that an epoch reads for each order, up to which it counts as short.
+/// The numbers that an epoch reads for each order, up to which it acts on all columns of Y.
 const SHORT: usize = 200_000;
 
-/// The number of power steps in short epochs. Four leave a mixture of eigenvalues near 1, which
-/// moved the edge by 2 % in 2 of 400 problems with n ≤ 10.
-const SHORT_STEPS: usize = 16;
+/// The number of combinations of the columns of Y in longer epochs.
+const COMBINATIONS: usize = 8;
+
+/// The number of power steps from the start, and from vectors of a learning rate close by.
+const STEPS: usize = 8;
+const WARM_STEPS: usize = 3;
 
 /// The largest number of random orders in a power step. Errors of X and Y enter as their product,
 /// so that they may be larger than that of the quotient.
-const STEP_ORDERS: usize = 256;
+const STEP_ORDERS: [usize; 2] = [256, 1024];
 
-/// The largest number of power steps in other epochs.
-const MAX_STEPS: usize = 4;
+/// The least number of random orders in a power step.
+const LEAST_ORDERS: usize = 8;
 
-/// The largest number of power steps in the scan.
-const SCOUT_STEPS: usize = 2;
+/// What a power step keeps of the vector before it. Eigenvalues may be negative.
+const KEPT: f64 = 0.1;
 
-/// The share of the standard error by which the last power step may change the growth.
-const SETTLED: f64 = 0.2;
+/// The largest number of Newton's steps to a root, and the largest of them, in logarithms of the
+/// learning rate.
+const NEWTON_STEPS: usize = 24;
+const LARGEST_MOVE: f64 = 0.1;
 
-/// The share of the standard error that is left of the growth at its root.
-const CLOSE: f64 = 0.05;
+/// The changes of the logarithms of the learning rate and of the gain up to which vectors are kept.
+const CLOSE: f64 = 0.01;
+const CLOSE_GAIN: f64 = 0.02;
+
+/// The number of standard errors at which the sign of a growth is certain, and the least share of
+/// the first guess at which the root may lie.
+const SIGNIFICANT: f64 = 3.0;
+const LEAST_SHARE: f64 = 0.05;
+
+/// The difference for the slope, and its number of orders.
+const DIFFERENCE: f64 = 1e-3;
+const SLOPE_ORDERS: usize = 64;
+
+/// The share of the interval that is left of the distance to the root.
+const SETTLED: f64 = 0.05;
+
+/// The relative accuracy of a learning rate at which the mean of the epochs loses its stability.
+const HARD: f64 = 1e-3;
 
 /// A change of the logarithm of the growth that is never too large.
 const SMALL: f64 = 3e-4;
-
-/// The share of second moments that is left out of their roots.
-const LEFT_OUT: f64 = 1e-7;
 
 /// The growth of second moments over the epochs of one minimum.
 pub(super) struct Estimator<'a> {
@@ -78,30 +98,32 @@ pub(super) struct Estimator<'a> {
     options: EpochOptions,
     /// Second moments from which the power method starts.
     start: Blocks,
+    is_short: bool,
 }
 
-/// The logarithm of the growth in an epoch, its standard error, and the power steps taken.
+/// The logarithm of the growth in an epoch, and its standard error.
 #[derive(Debug, Clone, Copy)]
 struct Growth {
     log: f64,
     standard_error: f64,
-    steps: usize,
 }
 
-/// Several second moments, as roots side by side.
+/// Approximate eigenvectors of T and of its adjoint at a learning rate.
 #[derive(Debug, Clone)]
-struct Blocks {
-    roots: Mat<f64>,
-    /// The column at which each root ends.
-    ends: Vec<usize>,
+struct Vectors {
+    right: Blocks,
+    left: Blocks,
+    /// `⟨X_a, Y_b⟩` and `⟨X_a, T₀(Y_b)⟩`.
+    products: Mat<f64>,
+    carried: Mat<f64>,
+    rate: f64,
 }
 
-/// The number of power steps to take.
+/// Power steps, and the number of random orders of the last one.
 #[derive(Debug, Clone, Copy)]
-enum Steps {
-    Exactly(usize),
-    /// Until the growth settles.
-    AtMost(usize),
+struct Effort {
+    steps: usize,
+    orders: usize,
 }
 
 /// A mean over random orders.
@@ -125,123 +147,128 @@ impl<'a> Estimator<'a> {
     ) -> Self {
         let side = epoch.rank() * step.parts;
         let start = Blocks::new(side, moments);
-        Self { epoch, step, options, start }
+        Self { epoch, step, options, start, is_short: Self::is_short(epoch, step) }
     }
 
     /// The first unstable learning rate from `start` on.
     pub(super) fn edge(&self, start: f64) -> Result<EpochEdge, ThresholdError> {
-        // Eigenvectors of one learning rate are close to those of the next.
-        let near = RefCell::new(self.start.product());
         let (stable, unstable) = scan(start, |rate| {
             let last = self.last_batch(rate);
-            if self.oscillates() {
-                let coefficients = self.step.coefficients(rate);
-                let mean = OrderMean::new(&coefficients, last.as_ref(), SCOUTS);
-                let found = self.leading(mean, &near.borrow(), true)?;
-                return Ok(found.is_none_or(|(value, root)| {
-                    *near.borrow_mut() = product(root.as_ref(), root.transpose());
-                    value > 1.0
-                }));
-            }
-            let growth = self.growth(rate, last.as_ref(), SCOUTS, Steps::AtMost(SCOUT_STEPS))?;
-            Ok(growth.log > 2.0 * growth.standard_error)
+            let Some(vectors) = self.vectors(rate, last.as_ref(), SCOUTING, None)? else {
+                return Ok(true);
+            };
+            let growth = self.growth(rate, last.as_ref(), SCOUTS, &vectors);
+            Ok(growth.log > growth.standard_error)
         })?;
+        self.edge_near((stable * unstable).sqrt())
+    }
+
+    /// The unstable learning rate close to `near`, with an interval of the width of the options.
+    pub(super) fn edge_near(&self, mut near: f64) -> Result<EpochEdge, ThresholdError> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let affordable = ((MAX_WORK / self.work() as f64) as usize).max(SCOUTS);
         let most = self.options.max_orders.min(affordable);
         let mut orders = FIRST_ORDERS.min(most);
-        let (mut low, mut high) = (stable, unstable);
+        let mut vectors = None;
         loop {
-            let edge = self.root(low, high, orders)?;
+            let edge = self.root(near, orders, &mut vectors)?;
             let half_width = edge.upper - edge.estimate;
             let is_narrow = half_width <= 0.5 * self.options.relative_width * edge.estimate;
             if is_narrow || 2 * orders > most {
                 return Ok(edge);
             }
-            let margin = (half_width / edge.estimate).min(SCAN - 1.0);
-            (low, high) = (edge.estimate * (1.0 - margin), edge.estimate * (1.0 + margin));
+            near = edge.estimate;
             orders = (4 * orders).min(most);
         }
     }
 
-    /// True if states have velocities, so that modes may oscillate.
-    fn oscillates(&self) -> bool {
-        self.step.parts == 2
-    }
-
     /// The numbers that an epoch reads for each order.
     fn work(&self) -> usize {
-        self.epoch.rows.rows() * self.start.roots.nrows() * self.start.roots.ncols()
+        let columns = if self.is_short { self.side() } else { COMBINATIONS };
+        self.epoch.rows.rows() * self.side() * columns
     }
 
-    /// The root of the growth near `low` and `high`, with its interval.
-    fn root(&self, low: f64, high: f64, orders: usize) -> Result<EpochEdge, ThresholdError> {
+    /// True if epochs act on all columns of a root, at little cost.
+    pub(super) fn is_short(epoch: &Epoch<'_>, step: &Step) -> bool {
+        let side = epoch.rank() * step.parts;
+        side <= 2 * COMBINATIONS || epoch.rows.rows() * side * side <= SHORT
+    }
+
+    /// The numbers of a state.
+    fn side(&self) -> usize {
+        self.epoch.rank() * self.step.parts
+    }
+
+    /// The root of the growth near a learning rate, with its interval: by Newton's method, for which
+    /// the slope at fixed eigenvectors is that of the eigenvalue.
+    fn root(
+        &self,
+        near: f64,
+        orders: usize,
+        vectors: &mut Option<Vectors>,
+    ) -> Result<EpochEdge, ThresholdError> {
         // The same at every learning rate, so that the growth stays smooth.
-        let last = self.last_batch(high);
-        if self.oscillates() {
-            return self.oscillating_root((low * high).sqrt(), last.as_ref(), orders);
-        }
-        let is_short = self.work() <= SHORT;
-        let steps = if is_short { Steps::Exactly(SHORT_STEPS) } else { Steps::AtMost(MAX_STEPS) };
-        let first = self.growth(high, last.as_ref(), orders, steps)?;
-        let steps = Steps::Exactly(first.steps);
-        let growth = |log_rate: f64| self.growth(libm::exp(log_rate), last.as_ref(), orders, steps);
-        let mut a = (libm::log(low), growth(libm::log(low))?.log);
-        let mut b = (libm::log(high), first.log);
-        // What the scan saw may lie to one side of the root.
-        for _ in 0..40 {
-            let width = (b.0 - a.0).max(1e-3);
-            if a.1 > 0.0 {
-                b = a;
-                a.0 -= width;
-                a.1 = growth(a.0)?.log;
-            } else if b.1 <= 0.0 {
-                a = b;
-                b.0 += width;
-                b.1 = growth(b.0)?.log;
+        let last = self.last_batch(near);
+        let step_orders = STEP_ORDERS[usize::from(self.is_short)];
+        let mut rate = near;
+        let (mut stable, mut unstable) = (near * LEAST_SHARE, f64::INFINITY);
+        let (mut half_width, mut missed, mut last_slope) = (f64::INFINITY, 0.0, 1.0);
+        for _ in 0..NEWTON_STEPS {
+            let start = vectors.take();
+            let steps = if start.is_some() { WARM_STEPS } else { STEPS };
+            let effort = Effort { steps, orders: step_orders };
+            let is_fresh = |vectors: &Vectors| {
+                let moved = libm::log(vectors.rate / rate).abs();
+                moved <= CLOSE && moved * last_slope <= CLOSE_GAIN
+            };
+            let found = match start {
+                Some(start) if is_fresh(&start) => Some(start),
+                start => self.vectors(rate, last.as_ref(), effort, start)?,
+            };
+            let mut next = rate * libm::exp(-LARGEST_MOVE);
+            let mut is_settled = false;
+            if let Some(found) = found {
+                let growth = |rate: f64, orders| self.growth(rate, last.as_ref(), orders, &found);
+                let here = growth(rate, orders);
+                let few = orders.min(SLOPE_ORDERS);
+                let beyond = growth(rate * libm::exp(DIFFERENCE), few).log;
+                let slope = (beyond - growth(rate, few).log) / DIFFERENCE;
+                *vectors = Some(found);
+                last_slope = slope;
+                let error = libm::hypot(quantile(orders - 1) * here.standard_error, SMALL);
+                let is_rising = slope > 0.0 && (here.log / slope).is_finite() && slope.is_finite();
+                let step = if is_rising { -here.log / slope } else { -here.log.signum() };
+                half_width =
+                    if is_rising { (error + here.log.abs()) / slope } else { f64::INFINITY };
+                missed =
+                    if last.is_some() && is_rising && slope < 1.0 { SLOW / slope } else { 0.0 };
+                is_settled = is_rising && step.abs() <= SETTLED * error / slope;
+                next = rate * libm::exp(step.clamp(-LARGEST_MOVE, LARGEST_MOVE));
+                // What is certain bounds Newton's steps.
+                if here.log < -SIGNIFICANT * here.standard_error {
+                    stable = rate.max(stable);
+                } else if here.log > SIGNIFICANT * here.standard_error {
+                    unstable = rate.min(unstable);
+                }
             } else {
+                unstable = rate;
+            }
+            if is_settled || unstable <= stable * (1.0 + HARD) {
                 break;
             }
-        }
-        // The Illinois variant of regula falsi: an end that stays twice counts half.
-        let (mut weights, mut last_moved_low) = ((a.1, b.1), None);
-        let mut found;
-        let mut root;
-        let mut rounds = 0;
-        loop {
-            root = (a.0 * weights.1 - b.0 * weights.0) / (weights.1 - weights.0);
-            found = growth(root)?;
-            rounds += 1;
-            let is_close = found.log.abs() <= CLOSE * found.standard_error.max(1e-9);
-            if is_close || rounds == 12 || !root.is_finite() {
-                break;
+            if next >= unstable || next <= stable {
+                next = (stable * if unstable.is_finite() { unstable } else { rate }).sqrt();
             }
-            if found.log > 0.0 {
-                b = (root, found.log);
-                let kept = if last_moved_low == Some(false) { 0.5 } else { 1.0 };
-                weights = (weights.0 * kept, found.log);
-                last_moved_low = Some(false);
-            } else {
-                a = (root, found.log);
-                let kept = if last_moved_low == Some(true) { 0.5 } else { 1.0 };
-                weights = (found.log, weights.1 * kept);
-                last_moved_low = Some(true);
-            }
+            rate = next;
         }
-        let slope = (b.1 - a.1) / (b.0 - a.0);
-        let error = libm::hypot(quantile(orders - 1) * found.standard_error, SMALL);
-        let half_width = if slope > 0.0 && root.is_finite() {
-            (error + found.log.abs()) / slope
-        } else {
-            root = f64::midpoint(a.0, b.0);
-            b.0 - a.0
-        };
-        let is_soft = last.is_some() && slope > 0.0 && slope < 1.0;
-        let missed = if is_soft { SLOW / slope } else { 0.0 };
-        let estimate = libm::exp(root);
-        let lower = estimate * libm::exp(-half_width - missed);
-        let upper = estimate * libm::exp(half_width);
-        Ok(EpochEdge { lower, upper, estimate, confidence: Some(CONFIDENCE) })
+        if unstable < rate * libm::exp(half_width) {
+            // The mean of the epochs loses its stability there, whatever the noise is.
+            half_width = libm::log(unstable / rate) + HARD;
+        }
+        let half_width = half_width.min(1.0);
+        let (lower, upper) = (-half_width - missed, half_width);
+        let [lower, upper] = [lower, upper].map(|move_| rate * libm::exp(move_));
+        Ok(EpochEdge { lower, upper, estimate: rate, confidence: Some(CONFIDENCE) })
     }
 
     /// The law of a short last batch at a learning rate.
@@ -249,52 +276,69 @@ impl<'a> Estimator<'a> {
         LastBatch::new(self.epoch, &self.step.coefficients(rate), &self.start.roots)
     }
 
-    /// The growth at a learning rate.
+    /// Approximate eigenvectors of T and of its adjoint by power steps; `None` where the epoch
+    /// without noise is not stable, or images overflow.
+    fn vectors(
+        &self,
+        rate: f64,
+        last: Option<&LastBatch>,
+        Effort { steps, orders }: Effort,
+        start: Option<Vectors>,
+    ) -> Result<Option<Vectors>, ThresholdError> {
+        let coefficients = self.step.coefficients(rate);
+        let (mut right, mut left) = match start {
+            Some(Vectors { right, left, .. }) => (right, left),
+            None => (self.start.clone(), self.start.clone()),
+        };
+        let mean = OrderMean { stage: 1, ..OrderMean::new(&coefficients, last, orders) };
+        let Some(forward) = self.mean_epoch(mean) else { return Ok(None) };
+        let backward = forward.clone().transposed();
+        for step in 0..steps {
+            // The last steps decide.
+            let orders = (orders >> (steps - 1 - step)).max(LEAST_ORDERS);
+            let mean = OrderMean { stage: 2 * step + 2, orders, ..mean };
+            let Some(image) = self.image(mean, &forward, &right)? else { return Ok(None) };
+            right = image;
+            let mean = OrderMean { direction: Direction::Backward, stage: 2 * step + 3, ..mean };
+            let Some(image) = self.image(mean, &backward, &left)? else { return Ok(None) };
+            left = image;
+        }
+        let products = left.products(right.roots.as_ref(), &right.ends);
+        let carried = left.products(forward.carry(&right.roots).as_ref(), &right.ends);
+        Ok(Some(Vectors { right, left, products, carried, rate }))
+    }
+
+    /// The growth at a learning rate, for eigenvectors of one close to it.
     fn growth(
         &self,
         rate: f64,
         last: Option<&LastBatch>,
         orders: usize,
-        steps: Steps,
-    ) -> Result<Growth, ThresholdError> {
+        vectors: &Vectors,
+    ) -> Growth {
         let coefficients = self.step.coefficients(rate);
-        let (mut right, mut left) = (self.start.clone(), self.start.clone());
-        let mut last_log = f64::NAN;
-        let mut taken = 0;
-        loop {
-            let mean = OrderMean::new(&coefficients, last, orders);
-            let is_last = match steps {
-                Steps::Exactly(steps) | Steps::AtMost(steps) => taken == steps,
-            };
-            if is_last || matches!(steps, Steps::AtMost(_)) {
-                let growth = Growth { steps: taken, ..self.quotient(mean, &right, &left) };
-                let change = (growth.log - last_log).abs();
-                let is_settled = change <= (SETTLED * growth.standard_error).max(SMALL);
-                if is_last || is_settled || !growth.log.is_finite() {
-                    return Ok(growth);
-                }
-                last_log = growth.log;
-            }
-            taken += 1;
-            let orders = orders.min(STEP_ORDERS);
-            let next = OrderMean { stage: 2 * taken, orders, ..mean };
-            right = self.image(next, &right)?;
-            let next = OrderMean { direction: Direction::Backward, stage: 2 * taken + 1, ..next };
-            left = self.image(next, &left)?;
-        }
+        let mean = OrderMean::new(&coefficients, last, orders);
+        self.quotient(mean, vectors)
     }
 
     /// The largest root ρ of `det(H − ρB) = 0`, where H has the entries `⟨X_a, T(Y_b)⟩` and B the
     /// entries `⟨X_a, Y_b⟩`: the quotient of these, for one block.
-    fn quotient(&self, mean: OrderMean<'_>, right: &Blocks, left: &Blocks) -> Growth {
-        let pencil = Pencil::new(&left.products(right.roots.as_ref(), &right.ends));
-        let zero = || (Vec::new(), right.roots.clone());
-        let parts = self.over_orders(mean, zero, |(terms, states), weight, pass| {
-            states.copy_from(&right.roots);
-            pass(states);
-            terms.push((weight, left.products(states.as_ref(), &right.ends)));
+    fn quotient(&self, mean: OrderMean<'_>, vectors: &Vectors) -> Growth {
+        let Vectors { right, left, products: matrix, carried, .. } = vectors;
+        let pencil = Pencil::new(&(matrix - carried));
+        let parts = self.over_orders(mean, Vec::new, |terms, pass| {
+            let mut states = self.combinations(right, &mut pass.rng);
+            // Combinations that are large by chance are so before and after the epoch.
+            let excess = if states.ends == right.ends {
+                Mat::zeros(matrix.nrows(), matrix.ncols())
+            } else {
+                left.products(states.roots.as_ref(), &states.ends) - matrix
+            };
+            pass.run(&mut states.roots);
+            let after = left.products(states.roots.as_ref(), &states.ends);
+            terms.push((pass.weight, after - excess - carried));
         });
-        let terms: Vec<(f64, Mat<f64>)> = parts.into_iter().flat_map(|part| part.0).collect();
+        let terms: Vec<(f64, Mat<f64>)> = parts.into_iter().flatten().collect();
         let count = terms.len() as f64;
         // Divided by the mean weight: directions that no order changes then have no error.
         let total: f64 = terms.iter().map(|(weight, _)| weight).sum();
@@ -302,49 +346,110 @@ impl<'a> Estimator<'a> {
         for (weight, term) in &terms {
             products += term * Scale(weight / total);
         }
+        if !products.is_all_finite() {
+            return Growth { log: f64::INFINITY, standard_error: 0.0 };
+        }
         let Some(pair) = pencil.and_then(|pencil| pencil.largest(&products)) else {
-            return Growth { log: f64::INFINITY, standard_error: 0.0, steps: 0 };
+            // Next to no noise: a gain of zero, or less by chance.
+            return Growth { log: f64::NEG_INFINITY, standard_error: 0.0 };
         };
         let squares: f64 = terms
             .iter()
             .map(|(weight, term)| (weight * (pair.value_of(term) - pair.value)).powi(2))
             .sum();
         let standard_error = (squares * count / (count - 1.0)).sqrt() / (total * pair.value);
-        Growth { log: libm::log(pair.value), standard_error, steps: 0 }
+        Growth { log: libm::log(pair.value), standard_error }
     }
 
-    /// `T(Y)` for each block Y, or its adjoint.
-    fn image(&self, mean: OrderMean<'_>, blocks: &Blocks) -> Result<Blocks, ThresholdError> {
-        let side = blocks.roots.nrows();
-        let sums = || vec![Mat::<f64>::zeros(side, side); blocks.ends.len()];
-        let zero = || (sums(), blocks.roots.clone());
-        let parts = self.over_orders(mean, zero, |(sums, states), weight, pass| {
-            states.copy_from(&blocks.roots);
-            pass(states);
-            for (sum, range) in sums.iter_mut().zip(blocks.ranges()) {
-                let states = states.get(.., range);
-                matmul_lower(sum.as_mut(), Accum::Add, states, states.transpose(), weight);
-            }
+    /// The mean of the epochs, or close to it; `None` where it is not stable.
+    fn mean_epoch(&self, mean: OrderMean<'_>) -> Option<MeanEpoch> {
+        let Epoch { eigenvalues, sizes, .. } = self.epoch;
+        if !self.is_short {
+            return MeanEpoch::of_modes(mean.coefficients, eigenvalues, sizes.len());
+        }
+        let side = self.side();
+        let zero = || (0.0, Mat::<f64>::zeros(side, side));
+        let parts = self.over_orders(mean, zero, |(total, sum), pass| {
+            let mut states = Mat::<f64>::identity(side, side);
+            pass.run(&mut states);
+            *total += pass.weight;
+            *sum += states * Scale(pass.weight);
         });
-        let roots: Result<Vec<Mat<f64>>, ThresholdError> = (0..blocks.ends.len())
-            .map(|block| {
-                let mut total = Mat::<f64>::zeros(side, side);
-                for (part, _) in &parts {
-                    total += &part[block];
-                }
-                root_of(&total)
-            })
-            .collect();
-        Ok(Blocks::new(side, &roots?))
+        let (mut total, mut sum) = zero();
+        for part in parts {
+            total += part.0;
+            sum += part.1;
+        }
+        MeanEpoch::of_matrix(sum * Scale(1.0 / total))
     }
 
-    /// Calls `add` for each order of a mean, with its weight and with a function that takes states,
-    /// side by side, through an epoch in this order. Returns the sums of the parts.
+    /// A power step for each block Y. `None` where the image overflows.
+    fn image(
+        &self,
+        mean: OrderMean<'_>,
+        epoch: &MeanEpoch,
+        blocks: &Blocks,
+    ) -> Result<Option<Blocks>, ThresholdError> {
+        let side = blocks.roots.nrows();
+        let zeros = || vec![Mat::<f64>::zeros(side, side); blocks.ends.len()];
+        let parts = self.over_orders(
+            mean,
+            || (0.0, zeros(), zeros()),
+            |(total, before, after), pass| {
+                let mut states = self.combinations(blocks, &mut pass.rng);
+                *total += pass.weight;
+                states.add_moments(pass.weight, before);
+                pass.run(&mut states.roots);
+                states.add_moments(pass.weight, after);
+            },
+        );
+        let (mut total, mut before, mut after) = (0.0, zeros(), zeros());
+        for part in parts {
+            total += part.0;
+            before.iter_mut().zip(part.1).for_each(|(sum, part)| *sum += part);
+            after.iter_mut().zip(part.2).for_each(|(sum, part)| *sum += part);
+        }
+        let mut roots = Vec::with_capacity(before.len());
+        for ((mut before, mut after), range) in before.into_iter().zip(after).zip(blocks.ranges()) {
+            let kept = blocks.roots.get(.., range);
+            mirror(&mut before);
+            mirror(&mut after);
+            let mut next = epoch.noise_response(&after, &before);
+            if !next.is_all_finite() {
+                return Ok(None);
+            }
+            matmul_lower(next.as_mut(), Accum::Add, kept, kept.transpose(), KEPT * total);
+            roots.push(root_of(&next)?);
+        }
+        Ok(Some(Blocks::new(side, &roots)))
+    }
+
+    /// The states that an epoch acts on: the columns of the roots, or in long epochs a few random
+    /// combinations of them for each block.
+    fn combinations(&self, blocks: &Blocks, rng: &mut Stream) -> Blocks {
+        if self.is_short {
+            return blocks.clone();
+        }
+        let mut roots = Vec::with_capacity(blocks.ends.len());
+        for range in blocks.ranges() {
+            let size = 1.0 / (COMBINATIONS as f64).sqrt();
+            let sign = |_, _| if rng.random::<bool>() { size } else { -size };
+            let signs = Mat::from_fn(range.len(), COMBINATIONS, sign);
+            roots.push(if range.len() <= COMBINATIONS {
+                blocks.roots.get(.., range).to_owned()
+            } else {
+                product(blocks.roots.get(.., range), signs.as_ref())
+            });
+        }
+        Blocks::new(blocks.roots.nrows(), &roots)
+    }
+
+    /// Calls `add` for each order of a mean. Returns the sums of the parts.
     fn over_orders<S: Send>(
         &self,
         mean: OrderMean<'_>,
         zero: impl Fn() -> S + Sync,
-        add: impl Fn(&mut S, f64, &mut dyn FnMut(&mut Mat<f64>)) + Sync,
+        add: impl Fn(&mut S, &mut Pass<'_>) + Sync,
     ) -> Vec<S> {
         let parts = PARTS.min(mean.orders);
         self.options.parallelism.map((0..parts).collect(), |part| {
@@ -357,32 +462,41 @@ impl<'a> Estimator<'a> {
                 order.sort_unstable();
                 order.shuffle(&mut rng);
                 let weight = mean.last.map_or(1.0, |last| last.draw(&mut order, &mut rng));
-                add(&mut sum, weight, &mut |states| self.run(mean, &order, states, &mut rows));
+                let (epoch, order, rows) = (self.epoch, &order[..], &mut rows);
+                add(&mut sum, &mut Pass { epoch, mean, order, weight, rng, rows });
             }
             sum
         })
     }
+}
 
-    /// Takes the states, side by side, through the epoch in this order. `rows` is room for a batch.
-    fn run(
-        &self,
-        mean: OrderMean<'_>,
-        order: &[usize],
-        states: &mut Mat<f64>,
-        rows: &mut BatchRows,
-    ) {
+/// An epoch in one order.
+struct Pass<'b> {
+    epoch: &'b Epoch<'b>,
+    mean: OrderMean<'b>,
+    order: &'b [usize],
+    weight: f64,
+    /// The stream that drew the order.
+    rng: Stream,
+    /// Room for a batch.
+    rows: &'b mut BatchRows,
+}
+
+impl Pass<'_> {
+    /// Takes states, side by side, through the epoch.
+    fn run(&mut self, states: &mut Mat<f64>) {
         let mut used = 0;
         let mut batches: Vec<&[usize]> = Vec::with_capacity(self.epoch.sizes.len());
         for &size in &self.epoch.sizes {
-            batches.push(&order[used..used + size]);
+            batches.push(&self.order[used..used + size]);
             used += size;
         }
-        if mean.direction == Direction::Backward {
+        if self.mean.direction == Direction::Backward {
             batches.reverse();
         }
         for batch in batches {
-            self.epoch.gather(batch, rows);
-            mean.coefficients.apply(mean.direction, rows, states);
+            self.epoch.gather(batch, self.rows);
+            self.mean.coefficients.apply(self.mean.direction, self.rows, states);
         }
     }
 }
@@ -392,66 +506,6 @@ impl<'b> OrderMean<'b> {
     fn new(coefficients: &'b Coefficients, last: Option<&'b LastBatch>, orders: usize) -> Self {
         Self { coefficients, last, direction: Direction::Forward, orders, stage: 0 }
     }
-}
-
-impl Blocks {
-    /// Blocks of `side` rows; roots of positions alone get velocities of zero.
-    fn new(side: usize, roots: &[Mat<f64>]) -> Self {
-        let mut ends = Vec::new();
-        let mut columns = 0;
-        for root in roots {
-            columns += root.ncols();
-            ends.push(columns);
-        }
-        let mut all = Mat::zeros(side, columns);
-        for (root, end) in roots.iter().zip(&ends) {
-            all.get_mut(..root.nrows(), end - root.ncols()..*end).copy_from(root);
-        }
-        Self { roots: all, ends }
-    }
-
-    /// The second moments whose root is the first block.
-    fn product(&self) -> Mat<f64> {
-        let root = self.roots.get(.., ..self.ends[0]);
-        product(root, root.transpose())
-    }
-
-    /// The columns of each root.
-    fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| start..*end)
-    }
-
-    /// The inner products of these blocks with others, whose roots are `states`.
-    fn products(&self, states: MatRef<'_, f64>, ends: &[usize]) -> Mat<f64> {
-        let mut all = Mat::zeros(self.roots.ncols(), states.ncols());
-        matmul(all.as_mut(), Accum::Replace, self.roots.transpose(), states, 1.0);
-        let mut products = Mat::zeros(self.ends.len(), ends.len());
-        for (a, rows) in self.ranges().enumerate() {
-            let mut start = 0;
-            for (b, end) in ends.iter().enumerate() {
-                products[(a, b)] = all.get(rows.clone(), start..*end).squared_norm_l2();
-                start = *end;
-            }
-        }
-        products
-    }
-}
-
-/// A root of a matrix whose lower triangle is given, of trace 1.
-pub(super) fn root_of(moments: &Mat<f64>) -> Result<Mat<f64>, ThresholdError> {
-    let eigen = symmetric_eigen(moments.as_ref())?;
-    let trace: f64 = eigen.values.iter().map(|value| value.max(0.0)).sum();
-    let mut left_out = 0.0;
-    let first = eigen.values.iter().position(|value| {
-        left_out += value.max(0.0);
-        left_out > LEFT_OUT * trace
-    });
-    let first = first.unwrap_or(0);
-    Ok(Mat::from_fn(moments.nrows(), eigen.values.len() - first, |row, column| {
-        let share = eigen.values[first + column].max(0.0) / trace;
-        share.sqrt() * eigen.vectors[(row, first + column)]
-    }))
 }
 
 /// The quantile of Student's distribution for the confidence, by its expansion in 1/degrees.

@@ -8,26 +8,33 @@
 //! - [`exact`] computes T by a recursion over the sets of samples that an epoch has used so far.
 //!   It is affordable for n ≤ 12, and for few batches.
 //! - [`estimate`] takes means over random orders, and finds the spectral radius from
-//!   approximations to the eigenvector of T and to that of its adjoint.
+//!   approximations to the eigenvector of T and to that of its adjoint. Small modes are left out
+//!   where there are many; what they do to the edge of independent batches corrects for them.
 //!
 //! The stable learning rates need not form an interval. The edge is the first one at which
 //! stability is lost, found by a scan.
 
+mod blocks;
 mod estimate;
 mod exact;
 mod krylov;
 mod last_batch;
+mod mean_epoch;
 mod pencil;
 mod step;
+
+use std::borrow::Cow;
 
 use faer::{Mat, Scale};
 use flatmin_linalg::{Parallelism, PowerOfTwo};
 
-use self::estimate::{Estimator, root_of};
+use self::blocks::root_of;
+use self::estimate::Estimator;
 use self::exact::Exact;
 use self::step::{Epoch, Step};
 use crate::{
     Batch, Minimum, Optimizer, Sampling, ThresholdError, ThresholdOptions, lyapunov_function,
+    threshold_with,
 };
 
 /// The confidence of intervals.
@@ -38,6 +45,17 @@ const SCAN: f64 = 1.05;
 
 /// The largest work of an exact growth for which a scan is quicker than an estimate.
 const QUICK: f64 = 3e5;
+
+/// The modes of the scan for the first unstable learning rate, and the largest number of them for
+/// an estimate.
+const SCOUT_MODES: usize = 32;
+const MOST_MODES: usize = 256;
+
+/// The share of the trace in the modes that an estimate leaves out, if their number allows it.
+const LEFT_OUT_MODES: f64 = 0.01;
+
+/// The share of the logarithm of the correction for these modes that is uncertain.
+const UNSURE: f64 = 0.25;
 
 /// The relative accuracy of an exact edge.
 const EXACT_WIDTH: f64 = 1e-10;
@@ -156,11 +174,10 @@ pub fn epoch_edge(
     let edge = match exact {
         Some(exact) if exact.work <= QUICK => exact_edge(&exact, None, start)?,
         exact => {
-            let moments = likely_moments(minimum, &epoch, options.parallelism)?;
-            let estimator = Estimator::new(&epoch, &step, *options, &moments);
+            let estimate = || estimated_edge(minimum, batch, &step, *options, start);
             match exact {
-                Some(exact) => exact_edge(&exact, Some(&estimator), start)?,
-                None => estimator.edge(start)?,
+                Some(exact) => exact_edge(&exact, estimate().ok(), start)?,
+                None => estimate()?,
             }
         }
     };
@@ -172,10 +189,10 @@ pub fn epoch_edge(
 /// The exact edge. The estimate says where to look for it; a scan does where that is wrong.
 fn exact_edge(
     exact: &Exact<'_>,
-    estimator: Option<&Estimator<'_>>,
+    estimate: Option<EpochEdge>,
     start: f64,
 ) -> Result<EpochEdge, ThresholdError> {
-    let near = estimator.and_then(|estimator| estimator.edge(start).ok()).and_then(|found| {
+    let near = estimate.and_then(|found| {
         let margin = 2.0 * (found.upper - found.lower) + 1e-3 * found.estimate;
         let (low, high) = (found.estimate - margin, found.estimate + margin);
         (!exact.is_unstable(low) && exact.is_unstable(high)).then_some((low, high))
@@ -187,6 +204,82 @@ fn exact_edge(
     let estimate = exact.root(stable, unstable);
     let (lower, upper) = (estimate * (1.0 - EXACT_WIDTH), estimate * (1.0 + EXACT_WIDTH));
     Ok(EpochEdge { lower, upper, estimate, confidence: None })
+}
+
+/// The estimate of an edge, in the units of [`Minimum::scaled`].
+///
+/// It is found with the modes that hold nearly all of the trace. The edge of independent batches,
+/// with all modes and with these, corrects it for the others.
+fn estimated_edge(
+    minimum: &Minimum,
+    batch: &Batch,
+    step: &Step,
+    options: EpochOptions,
+    start: f64,
+) -> Result<EpochEdge, ThresholdError> {
+    let eigenvalues = minimum.scaled().1;
+    let independent = |minimum: &Minimum| -> Result<f64, ThresholdError> {
+        let batch = Batch::new(batch.size(), Sampling::WithoutReplacement)?;
+        let options = ThresholdOptions {
+            relative_width: 1e-6,
+            parallelism: options.parallelism,
+            ..ThresholdOptions::default()
+        };
+        let (exponent, ..) = minimum.scaled();
+        let found = threshold_with(minimum, &step.for_unit(exponent), &batch, &options)?;
+        Ok(PowerOfTwo::new(2 * exponent).times(found.midpoint()))
+    };
+    let restricted_to = |modes: usize| -> Result<Cow<'_, Minimum>, ThresholdError> {
+        Ok(if modes < eigenvalues.len() {
+            Cow::Owned(minimum.restricted_to(modes)?)
+        } else {
+            Cow::Borrowed(minimum)
+        })
+    };
+    let find = |modes: usize, near: Option<f64>, options: EpochOptions| {
+        let restricted = restricted_to(modes)?;
+        let epoch = Epoch::new(&restricted, batch)?;
+        let moments = likely_moments(&restricted, &epoch, options.parallelism)?;
+        let estimator = Estimator::new(&epoch, step, options, &moments);
+        match near {
+            Some(near) => estimator.edge_near(near),
+            None => estimator.edge(start),
+        }
+    };
+    let all = eigenvalues.len();
+    if Estimator::is_short(&Epoch::new(minimum, batch)?, step) {
+        return find(all, None, options);
+    }
+    let modes = leading_modes(eigenvalues);
+    let edge_of_all = independent(minimum)?;
+    let correction = |modes: usize| -> Result<f64, ThresholdError> {
+        Ok(edge_of_all / independent(&*restricted_to(modes)?)?)
+    };
+    let (scouts, correction_of_modes) = (modes.min(SCOUT_MODES), correction(modes)?);
+    let mut near = None;
+    if scouts < modes {
+        let few = EpochOptions { relative_width: 0.1, max_orders: 256, ..options };
+        let scouted = find(scouts, None, few)?.estimate;
+        near = Some(scouted * correction(scouts)? / correction_of_modes);
+    }
+    let (correction, mut edge) = (correction_of_modes, find(modes, near, options)?);
+    let unsure = libm::exp(UNSURE * libm::log(correction).abs());
+    edge.lower *= correction / unsure;
+    edge.upper *= correction * unsure;
+    edge.estimate *= correction;
+    Ok(edge)
+}
+
+/// The number of leading modes that an estimate acts on.
+fn leading_modes(eigenvalues: &[f64]) -> usize {
+    let rank = eigenvalues.len();
+    let trace: f64 = eigenvalues.iter().sum();
+    let mut left_out = 0.0;
+    let small = eigenvalues.iter().take_while(|value| {
+        left_out += **value;
+        left_out <= LEFT_OUT_MODES * trace
+    });
+    (rank - small.count()).clamp(1, MOST_MODES)
 }
 
 /// Roots of second moments that may grow fastest: those of independent batches at their threshold.

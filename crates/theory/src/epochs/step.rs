@@ -1,7 +1,7 @@
 //! The steps of an epoch.
 
 use faer::{Accum, Mat, MatRef};
-use flatmin_linalg::{RowMatrix, matmul, product, simd};
+use flatmin_linalg::{PowerOfTwo, RowMatrix, matmul, product, simd};
 
 use crate::{Batch, BatchError, Minimum, Optimizer, Sampling, ThresholdError};
 
@@ -50,6 +50,8 @@ pub(super) struct Coefficients {
     transition: [[f64; 2]; 2],
     /// η b.
     input: [f64; 2],
+    /// 1 or 2.
+    parts: usize,
 }
 
 impl<'a> Epoch<'a> {
@@ -106,10 +108,18 @@ impl Step {
         Self { optimizer, parts: optimizer.state_space(0.0).input.len() }
     }
 
+    /// The optimizer for the Jacobian whose rows are divided by 2^e, from the one for `J/2^e`.
+    pub(super) fn for_unit(&self, exponent: i32) -> Optimizer {
+        self.optimizer.for_power_of_two(PowerOfTwo::new(2 * exponent))
+    }
+
     pub(super) fn coefficients(&self, learning_rate: f64) -> Coefficients {
         let system = self.optimizer.state_space(learning_rate);
-        let mut coefficients =
-            Coefficients { transition: [[1.0, 0.0], [0.0, 1.0]], input: [0.0; 2] };
+        let mut coefficients = Coefficients {
+            transition: [[1.0, 0.0], [0.0, 1.0]],
+            input: [0.0; 2],
+            parts: self.parts,
+        };
         for i in 0..self.parts {
             coefficients.input[i] = learning_rate * system.input[i];
             coefficients.transition[i][..self.parts].copy_from_slice(system.transition.row(i));
@@ -119,6 +129,21 @@ impl Step {
 }
 
 impl Coefficients {
+    /// The numbers of a state for each mode.
+    pub(super) fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// The matrix of a step of the whole gradient in a mode; zero for a velocity that is not there.
+    pub(super) fn mean_step(&self, eigenvalue: f64) -> [[f64; 2]; 2] {
+        let [[a, b], [c, d]] = self.transition;
+        let [first, second] = self.input;
+        match self.parts {
+            1 => [[a - first * eigenvalue, 0.0], [0.0, 0.0]],
+            _ => [[a - first * eigenvalue, b], [c - second * eigenvalue, d]],
+        }
+    }
+
     /// Takes one step of states, side by side, with a batch, or applies the transpose of that step.
     pub(super) fn apply(&self, direction: Direction, batch: &BatchRows, states: &mut Mat<f64>) {
         let BatchRows { values, rank, .. } = batch;

@@ -9,7 +9,7 @@ use faer::MatRef;
 use flatmin_linalg::gemm::{rounding_terms, summarize_symmetric_product};
 use flatmin_linalg::rounding::gamma;
 use flatmin_linalg::{
-    EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, simd,
+    EigenError, Parallelism, PowerOfTwo, RowMatrix, Sharpness, decompose, product, simd,
     symmetric_eigenvalues,
 };
 
@@ -245,6 +245,42 @@ impl Minimum {
     /// The exponent e, and the eigenvalues and nk × r rows of `J/2^e` in the eigenbasis of its `G`.
     pub fn scaled(&self) -> (i32, &[f64], &RowMatrix) {
         (self.unit.exponent(), &self.scaled_eigenvalues, &self.scaled_rows)
+    }
+
+    /// The minimum of the network restricted to the modes of the largest eigenvalues of G.
+    pub(crate) fn restricted_to(&self, modes: usize) -> Result<Self, MinimumError> {
+        let (rank, k) = (self.scaled_rows.columns(), self.output_count);
+        let first = rank - modes.min(rank);
+        let rows = RowMatrix::from_fn(self.scaled_rows.rows(), rank - first, |row, mode| {
+            self.scaled_rows.row(row)[first + mode]
+        });
+        let squares = |row: usize| simd::norm_squared(rows.row(row));
+        let largest = match k {
+            1 => (0..rows.rows()).map(squares).fold(0.0, f64::max),
+            _ => (0..rows.rows())
+                .step_by(k)
+                .map(|row| {
+                    let block = rows.as_mat().subrows(row, k);
+                    largest_block_eigenvalue(product(block, block.transpose()).as_ref(), k)
+                })
+                .try_fold(0.0_f64, |most, found| found.map(|found| most.max(found)))?,
+        };
+        let scaled_eigenvalues = self.scaled_eigenvalues[first..].to_vec();
+        let scaled_sharpness = Sharpness {
+            trace: scaled_eigenvalues.iter().sum(),
+            frobenius_norm: simd::norm_squared(&scaled_eigenvalues).sqrt(),
+            lambda_max: self.scaled_sharpness.lambda_max,
+        };
+        Ok(Self {
+            output_count: k,
+            eigenvalues: self.eigenvalues[first..].to_vec(),
+            unit: self.unit,
+            scaled_sharpness,
+            scaled_largest_norm_squared: largest,
+            scaled_eigenvalues,
+            scaled_rows: rows,
+            accuracy: self.accuracy,
+        })
     }
 
     /// Sharpness and [largest norm](Self::largest_gradient_norm_squared) of `J/2^e`, see

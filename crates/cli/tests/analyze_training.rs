@@ -135,7 +135,8 @@ fn the_answer_says_what_was_assumed() {
     assert_eq!(batch["sampling"], "poisson");
     assert_eq!(batch["optimizer"]["dampening"], 0.9);
     assert_eq!(batch["optimizer"]["preconditioned"], true);
-    assert_eq!(batch["threshold"]["kind"], "certified");
+    // With momentum or decay rounding is estimated, not proved.
+    assert_eq!(batch["threshold"]["kind"], "exact");
     assert!(batch["noise_coefficient"].as_f64().unwrap() > 0.29);
     assert!(batch["learning_rates"][0]["noise_floor"]["excess"].as_f64().unwrap() > 0.0);
     assert!(report["residual_gradients"]["mean"].as_f64().unwrap() > 0.0);

@@ -248,7 +248,7 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
 
 fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let edges: Vec<Edge> = analysis.batches.iter().map(|batch| batch.threshold).collect();
-    let (certainty, interval) = certainty(&edges, analysis.is_plain_sgd());
+    let (certainty, interval) = certainty(&edges);
     let _ = writeln!(
         text,
         "\nLargest stable learning rate η* of {} (mean square, {}), batches drawn {}",

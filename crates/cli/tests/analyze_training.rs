@@ -151,6 +151,19 @@ fn the_answer_says_what_was_assumed() {
     }
 }
 
+#[test]
+fn a_noise_floor_that_is_not_computed_is_not_called_none() {
+    let archive = Archive::new();
+    let text = |options: &str| {
+        let rates = "--batch-size 2 --residuals residuals --learning-rate 0.001,1e6";
+        String::from_utf8(archive.run(&format!("{rates} {options}")).stdout).unwrap()
+    };
+    let epochs = text("--sampling reshuffling");
+    assert!(epochs.matches("not computed\n").count() == 2, "{epochs}");
+    let independent = text("");
+    assert!(independent.matches("no floor\n").count() == 1, "{independent}");
+}
+
 /// 33 samples in batches of 32, as in a tutorial: the last batch holds one.
 #[test]
 fn a_short_last_batch_is_named_and_judged() {

@@ -1,0 +1,24 @@
+//! The reading of the input in words.
+//!
+//! Nothing in the numbers tells some wrong inputs from right ones: gradients of the loss at large
+//! residuals from those of an output without biases, or a mean over outputs from a single output.
+//! An answer therefore always says what the array was read as.
+
+use super::doubts::Evidence;
+
+/// One sentence: what the array was read as, with n and k.
+pub(super) fn sentence(evidence: &Evidence, has_residuals: bool) -> String {
+    let reading = &evidence.reading;
+    let (n, k) = (reading.samples, reading.outputs);
+    let what = if reading.is_gram {
+        "products of gradients of the outputs, not of the loss, and not as a mean over outputs"
+    } else {
+        "the Jacobian of the outputs, not of the loss"
+    };
+    let s = |count| if count == 1 { "" } else { "s" };
+    // With n = k, nothing else in the sentence tells the order of the axes.
+    let axes = reading.axes.as_deref().filter(|_| reading.shape.len() > 2 && n == k);
+    let axes = axes.map_or(String::new(), |axes| format!(" in the order {axes}"));
+    let check = if has_residuals { "" } else { "; --residuals checks it" };
+    format!("Read as {what}: {n} sample{}, {k} output{} each{axes}{check}", s(n), s(k))
+}

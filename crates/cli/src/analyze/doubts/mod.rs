@@ -36,7 +36,7 @@ type Check = fn(&Facts<'_>) -> Option<Doubt>;
 
 /// All doubts. The first of two about the same thing hides the second.
 const CHECKS: [&[Check]; 6] = [
-    &[vanishing::doubt, loss_gradient::doubt],
+    &[vanishing::doubt, loss_gradient::doubt, vanishing::doubt_without_rate],
     &[
         gram_without_flag::doubt,
         transposed::doubt,

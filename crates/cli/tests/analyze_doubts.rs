@@ -176,7 +176,8 @@ fn a_doubt_is_said_before_the_answer_and_fails_a_check() {
     let doubt = doubtful.find("Doubt: 18 rows look like 3 outputs of 6 samples").unwrap();
     assert!(doubt < doubtful.find("Largest stable learning rate").unwrap());
     assert!(doubtful.contains("stable (doubtful)"));
-    let reserve = "\nIf the array is what it was read as (see the doubts above), SGD with learning rate";
+    let reserve =
+        "\nIf the array is what it was read as (see the doubts above), SGD with learning rate";
     assert!(doubtful.contains(reserve) && !doubtful.contains("\nSGD"), "{doubtful}");
     assert_eq!(text(&["--check"]).0, 1);
     let (code, trusted) = text(&["--check", "--trust-input"]);
@@ -201,7 +202,7 @@ fn doubts_name_the_way_out() {
     check("sum_of_outputs_3", &["n × k × p with k = 3", "analyze.md#several-outputs"]);
     check("sum_of_outputs_without_bias_3", &["without biases", "n × k × p with k = 3"]);
     check("kernel_of_two_by_output", &["give --axes kn --outputs 2"]);
-    check("kernel_kknn", &["order of the axes is not clear", "such as --axes kknn"]);
+    check("kernel_kknn", &["looks as much like", "such as --axes kknn"]);
     check("loss_zero", &["every entry is zero"]);
     check("loss_below_underflow", &["entries are so small that the trace"]);
 }

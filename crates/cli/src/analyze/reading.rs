@@ -16,8 +16,8 @@ pub(super) fn sentence(evidence: &Evidence, has_residuals: bool) -> String {
         "the Jacobian of the outputs, not of the loss"
     };
     let s = |count| if count == 1 { "" } else { "s" };
-    // With n = k, nothing else in the sentence tells the order of the axes.
-    let axes = reading.axes.as_deref().filter(|_| reading.shape.len() > 2 && n == k);
+    // With so many outputs, the order of the axes may be another one.
+    let axes = reading.axes.as_deref().filter(|_| reading.shape.len() > 2 && k >= n && k > 1);
     let axes = axes.map_or(String::new(), |axes| format!(" in the order {axes}"));
     let check = if has_residuals { "" } else { "; --residuals checks it" };
     format!("Read as {what}: {n} sample{}, {k} output{} each{axes}{check}", s(n), s(k))

@@ -18,6 +18,11 @@ const BELOW_BIAS: f64 = 1.0;
 /// A trace that hardly another Jacobian has.
 const TINY: f64 = 0.05;
 
+/// A trace that is evidence of its own, so that a smaller product of variance and effective rank is
+/// enough. Networks without biases on small inputs had 0.7 to 0.8.
+const TINIER: f64 = 0.025;
+const BROAD_IF_TINIER: f64 = 0.85;
+
 /// A trace that is doubted whatever the norms of rows are: residuals of 1e-3 leave 1e-6 times the
 /// squared norm of a gradient, which is 1 or more with biases.
 const NEGLIGIBLE: f64 = 3e-4;
@@ -31,10 +36,6 @@ const LARGEST: f64 = 2.0;
 /// the variance alone is 1.2.
 const BROAD: f64 = 1.5;
 
-/// The product of variance and effective rank that is enough where the trace is tiny, which is
-/// evidence of its own. Networks without biases on small inputs had 0.7 to 0.8.
-const BROAD_IF_TINY: f64 = 0.85;
-
 /// The correlation of the logarithms of norms and residuals. By chance, one of 10 samples reaches it
 /// with a probability of 0.002, and then hardly with a slope of 1.
 const CORRELATED: f64 = 0.8;
@@ -43,7 +44,7 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     let evidence = facts.evidence;
     let products = &evidence.products;
     let columns = evidence.columns.as_ref();
-    let why = of_residuals(facts).or_else(|| {
+    let why = of_residuals(facts).or_else(|| of_last_layer(facts)).or_else(|| {
         // The loss has one gradient for each sample.
         let reading = &evidence.reading;
         let is_one = reading.outputs == 1 && products.nonzero_rows >= FEWEST;
@@ -74,7 +75,8 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
         let is_residual = if products.trace < NEGLIGIBLE {
             true
         } else if products.trace < TINY {
-            norms >= 3.0 && ((is_spread && directions >= BROAD_IF_TINY) || signs.is_some())
+            let broad = if products.trace < TINIER { BROAD_IF_TINIER } else { BROAD };
+            norms >= 3.0 && ((is_spread && directions >= broad) || signs.is_some())
         } else if is_small {
             let is_broad = is_spread && directions >= BROAD && columns.is_some();
             norms >= 4.0 && (is_broad || (spread >= 0.45 && signs.is_some()))
@@ -95,6 +97,25 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
          network's outputs is needed: differentiate the output, not the loss"
     );
     Some(Doubt { kind: "jacobian_of_the_loss", text })
+}
+
+/// Looks for residuals among the columns of the last layer. Returns the evidence in words.
+fn of_last_layer(facts: &Facts<'_>) -> Option<String> {
+    let columns = facts.evidence.columns.as_ref()?;
+    if columns.constant > 0 {
+        return None;
+    }
+    if let Some(classes) = columns.classes {
+        return Some(format!(
+            "{classes} columns that follow each other sum to zero in every row, with one negative \
+             number, as the residuals of a softmax with {classes} classes do"
+        ));
+    }
+    columns.are_outputs_scaled.then(|| {
+        "columns of each output are those of the first output times one number for each sample, \
+         negative for some, as residuals are"
+            .to_owned()
+    })
 }
 
 fn square(value: f64) -> f64 {

@@ -20,6 +20,7 @@ mod outputs_summed;
 mod overlapping_blocks;
 mod products;
 mod repeated_rows;
+mod residual_columns;
 mod rounding;
 mod single_precision;
 mod symmetry;

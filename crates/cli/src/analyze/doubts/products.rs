@@ -233,7 +233,9 @@ fn outputs_shown(
 ) -> Option<Shown> {
     // Fewer samples have too few products for a comparison. Divisors and multiples of the number
     // of outputs show some contrast too.
-    let divisors = (2..=rows / 5).filter(|k| rows.is_multiple_of(*k));
+    // Samples and the same with their signs changed look like two outputs that are stacked.
+    let fewest = if is_stacked { 3 } else { 2 };
+    let divisors = (fewest..=rows / 5).filter(|k| rows.is_multiple_of(*k));
     let found = divisors.filter_map(|outputs| {
         let arranged = arrangement(rows, outputs, is_stacked, &cosine);
         let shows = arranged.shows_outputs(is_stacked);

@@ -32,9 +32,12 @@ const LARGEST: f64 = 2.0;
 
 /// The variance of the logarithms of norms times the effective rank. For a network without biases,
 /// norms vary as those of its inputs: with d coordinates they have the variance ψ'(d/2)/4 and rank
-/// d, a product of 0.5 to 0.8, and up to 1.4 in samples of 10. For residuals of a normal distribution
+/// d, a product of 0.5 to 0.8, and up to 1.6 in samples of 10 to 20. For residuals of a normal distribution
 /// the variance alone is 1.2.
-const BROAD: f64 = 1.5;
+const BROAD: f64 = 1.7;
+
+/// The product that is enough where the trace is not small.
+const BROADEST: f64 = 3.0;
 
 /// The correlation of the logarithms of norms and residuals. By chance, one of 10 samples reaches it
 /// with a probability of 0.002, and then hardly with a slope of 1.
@@ -81,7 +84,7 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
             let is_broad = is_spread && directions >= BROAD && columns.is_some();
             norms >= 4.0 && (is_broad || (spread >= 0.45 && signs.is_some()))
         } else {
-            norms >= 8.0 && is_wide && products.trace < LARGEST && directions >= 2.0 * BROAD
+            norms >= 8.0 && is_wide && products.trace < LARGEST && directions >= BROADEST
         };
         is_residual.then(|| {
             let bias = if columns.is_some() {

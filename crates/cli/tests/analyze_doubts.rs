@@ -221,7 +221,7 @@ fn every_answer_says_what_the_array_was_read_as() {
         assert_eq!(run(&arguments, &JSON).report["reading"], words, "{name}");
     };
     let jacobian = "Read as the Jacobian of the outputs, not of the loss";
-    let products = "Read as products of gradients of the outputs, not of the loss, and not as a mean \
+    let products = "Read as exact products of gradients of the outputs, not of the loss, and not as a mean \
                     over outputs";
     for name in ["network_tanh_without_bias", "network_tanh"] {
         check(name, &format!("{jacobian}: 9 samples, 1 output each; --residuals checks it"));

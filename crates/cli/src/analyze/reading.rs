@@ -1,7 +1,8 @@
 //! The reading of the input in words.
 //!
 //! Nothing in the numbers tells some wrong inputs from right ones: gradients of the loss at large
-//! residuals from those of an output without biases, or a mean over outputs from a single output.
+//! residuals from those of an output without biases, a mean over outputs from a single output, or
+//! the sum of an exact and a rounded matrix from an exact one.
 //! An answer therefore always says what the array was read as.
 
 use super::doubts::Evidence;
@@ -10,10 +11,15 @@ use super::doubts::Evidence;
 pub(super) fn sentence(evidence: &Evidence, has_residuals: bool) -> String {
     let reading = &evidence.reading;
     let (n, k) = (reading.samples, reading.outputs);
-    let what = if reading.is_gram {
-        "products of gradients of the outputs, not of the loss, and not as a mean over outputs"
-    } else {
-        "the Jacobian of the outputs, not of the loss"
+    let what = match (reading.is_gram, &evidence.rounding) {
+        (true, None) => {
+            "exact products of gradients of the outputs, not of the loss, and not as a mean over outputs"
+        }
+        (true, Some(_)) => {
+            "rounded products of gradients of the outputs, not of the loss, and not as a mean over \
+             outputs"
+        }
+        (false, _) => "the Jacobian of the outputs, not of the loss",
     };
     let s = |count| if count == 1 { "" } else { "s" };
     // With so many outputs, the order of the axes may be another one.

@@ -8,6 +8,9 @@ use super::products::spread;
 /// Fewest rows and columns for which chance is excluded.
 const FEWEST: usize = 6;
 
+/// Norms of fewer rows spread as those of residuals do by chance.
+const FEWEST_FOR_SPREAD: usize = 10;
+
 /// The trace of loss gradients is this small at a loss of 1e-3: it is twice the loss times the mean
 /// squared norm of a gradient.
 const SMALL: f64 = 0.5;
@@ -72,7 +75,9 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
         }
         // Rows whose norms spread as the absolute values of residuals do.
         let directions = spread * spread * products.effective_rank;
-        let is_spread = spread >= 0.45 && products.effective_rank >= 1.5;
+        let is_spread = spread >= 0.45
+            && products.effective_rank >= 1.5
+            && products.nonzero_rows >= FEWEST_FOR_SPREAD;
         let signs = signs.filter(|signs| signs.are_exact);
         let is_wide = columns.is_some() && reading.columns >= 3 * reading.samples;
         let is_residual = if products.trace < NEGLIGIBLE {

@@ -27,8 +27,8 @@ pub(crate) struct Edge {
 pub(crate) enum Kind {
     /// It is proved to hold the edge of the numbers given.
     Certified,
-    /// The estimate is the edge up to rounding. The interval holds what rounding may be, which is not
-    /// proved.
+    /// The estimate is the edge up to rounding. The interval holds what rounding may be, which is
+    /// not proved.
     Exact,
     /// It holds the edge with a confidence.
     Estimate,

@@ -76,8 +76,8 @@ pub fn diagonal_curvature(
 /// The Frobenius norm of the Gauss–Newton matrix, `‖G‖_F² = (1/n²) Σ_ij ‖R_iᵀJ_iJ_jᵀR_j‖_F²`, from
 /// blocks of the Gram matrix one after the other.
 ///
-/// It is exact up to rounding. Time grows with (nk)², and is about that of the whole Gram matrix; memory
-/// is that of one block of 512 rows.
+/// It is exact up to rounding. Time grows with (nk)², and is about that of the whole Gram matrix;
+/// memory is that of one block of 512 rows.
 ///
 /// # Errors
 /// [`EigenError::NotFinite`] when an entry of a block is not finite.

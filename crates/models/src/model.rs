@@ -76,9 +76,9 @@ pub trait Model: Debug + Send + Sync {
         scaled_gram(&jacobian, 1.0 / inputs.rows() as f64)
     }
 
-    /// The block `J J'ᵀ` of the Gram matrix of two sets of inputs, nk × n'k, not divided by a number
-    /// of samples: row `i·k + o` belongs to output o of the input i of `left`, and the columns to
-    /// `right` in the same way.
+    /// The block `J J'ᵀ` of the Gram matrix of two sets of inputs, nk × n'k, not divided by a
+    /// number of samples: row `i·k + o` belongs to output o of the input i of `left`, and the
+    /// columns to `right` in the same way.
     ///
     /// The default forms both Jacobians; models with more structure override it with a cheaper
     /// method.

@@ -2,8 +2,8 @@
 //!
 //! Nothing in the numbers tells some wrong inputs from right ones: gradients of the loss at large
 //! residuals from those of an output without biases, a mean over outputs from a single output, or
-//! the sum of an exact and a rounded matrix from an exact one.
-//! An answer therefore always says what the array was read as.
+//! the sum of an exact and a rounded matrix from an exact one. An answer therefore always says what
+//! the array was read as.
 
 use super::doubts::Evidence;
 
@@ -13,7 +13,8 @@ pub(super) fn sentence(evidence: &Evidence, has_residuals: bool) -> String {
     let (n, k) = (reading.samples, reading.outputs);
     let what = match (reading.is_gram, &evidence.rounding) {
         (true, None) => {
-            "exact products of gradients of the outputs, not of the loss, and not as a mean over outputs"
+            "exact products of gradients of the outputs, not of the loss, and not as a mean over \
+             outputs"
         }
         (true, Some(_)) => {
             "rounded products of gradients of the outputs, not of the loss, and not as a mean over \

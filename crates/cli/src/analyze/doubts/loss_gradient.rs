@@ -35,8 +35,8 @@ const LARGEST: f64 = 2.0;
 
 /// The variance of the logarithms of norms times the effective rank. For a network without biases,
 /// norms vary as those of its inputs: with d coordinates they have the variance ψ'(d/2)/4 and rank
-/// d, a product of 0.5 to 0.8, and up to 1.6 in samples of 10 to 20. For residuals of a normal distribution
-/// the variance alone is 1.2.
+/// d, a product of 0.5 to 0.8, and up to 1.6 in samples of 10 to 20. For residuals of a normal
+/// distribution the variance alone is 1.2.
 const BROAD: f64 = 1.7;
 
 /// The product that is enough where the trace is not small.

@@ -10,8 +10,8 @@ const FEWEST: usize = 3;
 
 /// Rows of one sample may be so parallel, by the mean squared cosine relative to that of one output.
 ///
-/// Of 140 networks with more outputs than samples, 98 % had less than 2; axes in the other order give
-/// the inverse. The reading says the order of the axes where it is not clear.
+/// Of 140 networks with more outputs than samples, 98 % had less than 2; axes in the other order
+/// give the inverse. The reading says the order of the axes where it is not clear.
 const UNCLEAR: f64 = 2.0;
 
 /// As many outputs for each sample are so unusual that exchanged axes are the likelier reason for

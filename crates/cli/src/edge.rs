@@ -25,9 +25,10 @@ pub(crate) struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// It holds the edge of the numbers given.
+    /// It is proved to hold the edge of the numbers given.
     Certified,
-    /// Its middle is the edge up to rounding, which is not bounded.
+    /// The estimate is the edge up to rounding. The interval holds what rounding may be, which is
+    /// not proved.
     Exact,
     /// It holds the edge with a confidence.
     Estimate,
@@ -56,8 +57,10 @@ impl Edge {
             _ if self.interval.lower.is_infinite() => {
                 "G = 0: stable at every learning rate".to_owned()
             }
-            Kind::Exact => "exact up to rounding".to_owned(),
-            Kind::Certified | Kind::Estimate => Interval::from(self.interval).text(),
+            Kind::Exact if self.interval.lower >= self.interval.upper => {
+                "exact up to rounding".to_owned()
+            }
+            _ => Interval::from(self.interval).text(),
         }
     }
 
@@ -104,11 +107,10 @@ pub(crate) struct VerdictReport {
 
 /// The certainty of edges in a word, and the name of their intervals.
 ///
-/// With momentum or decay the effect of rounding is estimated, not proved, so that an interval is
-/// called certified for plain SGD only.
-pub(crate) fn certainty(edges: &[Edge], is_plain_sgd: bool) -> (&'static str, String) {
+/// An interval is called certified if all are.
+pub(crate) fn certainty(edges: &[Edge]) -> (&'static str, String) {
     let is_estimate = edges.iter().any(|edge| edge.kind == Kind::Estimate);
-    let is_certified = is_plain_sgd && edges.iter().all(|edge| edge.kind == Kind::Certified);
+    let is_certified = edges.iter().all(|edge| edge.kind == Kind::Certified);
     let interval = match edges.iter().find_map(|edge| edge.confidence) {
         Some(confidence) => format!("{} % interval", significant(100.0 * confidence, 3)),
         None if is_certified => "certified interval".to_owned(),
@@ -182,6 +184,9 @@ impl Question<'_> {
         if self.optimizer.is_nesterov() && self.optimizer.decoupled_decay() > 0.0 {
             // W is not proved to be semidefinite for this optimizer.
             edge.kind = Kind::Estimate;
+        } else if *self.optimizer != Optimizer::sgd() {
+            // With momentum or decay the effect of rounding is estimated, not proved.
+            edge.kind = Kind::Exact;
         }
         Ok(edge)
     }

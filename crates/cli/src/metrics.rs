@@ -231,7 +231,7 @@ fn threshold_text(
         );
     }
     let edges: Vec<Edge> = report.batches.iter().map(|batch| batch.edge).collect();
-    let (certainty, interval) = certainty(&edges, *optimizer == Optimizer::sgd());
+    let (certainty, interval) = certainty(&edges);
     let rows: Vec<Vec<String>> = report
         .batches
         .iter()

@@ -25,6 +25,16 @@ pub(crate) fn table(names: &[&str], rows: &[Vec<String>]) -> String {
     lines.lines().fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
+/// Batch sizes in words.
+pub(crate) fn size_words(sizes: &[usize]) -> String {
+    let list: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    match list.as_slice() {
+        [one] => format!("batch size {one}"),
+        [most @ .., last] => format!("batch sizes {} and {last}", most.join(", ")),
+        [] => "no batch size".to_owned(),
+    }
+}
+
 /// A shape, as in `20 × 10`.
 pub(crate) fn shape_words(shape: &[usize]) -> String {
     if shape.is_empty() {

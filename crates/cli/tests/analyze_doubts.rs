@@ -176,12 +176,15 @@ fn a_doubt_is_said_before_the_answer_and_fails_a_check() {
     let doubt = doubtful.find("Doubt: 18 rows look like 3 outputs of 6 samples").unwrap();
     assert!(doubt < doubtful.find("Largest stable learning rate").unwrap());
     assert!(doubtful.contains("stable (doubtful)"));
-    assert!(doubtful.contains("If the input is what it is taken for (see the doubts above):\nSGD"));
+    let reserve =
+        "\nIf the array is what it was read as (see the doubts above), SGD with learning rate";
+    assert!(doubtful.contains(reserve) && !doubtful.contains("\nSGD"), "{doubtful}");
     assert_eq!(text(&["--check"]).0, 1);
     let (code, trusted) = text(&["--check", "--trust-input"]);
     assert_eq!(code, 0);
     assert!(trusted.contains("Doubt: 18 rows") && !trusted.contains("(doubtful)"));
     assert!(trusted.contains("taken for what it seems (--trust-input)"));
+    assert!(trusted.contains("\nSGD with learning rate"));
 }
 
 #[test]
@@ -199,29 +202,34 @@ fn doubts_name_the_way_out() {
     check("sum_of_outputs_3", &["n × k × p with k = 3", "analyze.md#several-outputs"]);
     check("sum_of_outputs_without_bias_3", &["without biases", "n × k × p with k = 3"]);
     check("kernel_of_two_by_output", &["give --axes kn --outputs 2"]);
-    check("kernel_kknn", &["order of the axes is not clear", "such as --axes kknn"]);
+    check("kernel_kknn", &["looks as much like", "such as --axes kknn"]);
     check("loss_zero", &["every entry is zero"]);
     check("loss_below_underflow", &["entries are so small that the trace"]);
 }
 
 /// Nothing in the numbers tells gradients of the loss at large residuals from those of an output
-/// without biases. The answer says what they are taken for.
+/// without biases. Every answer says what the array was read as, in words and in JSON.
 #[test]
-fn what_only_residuals_can_check_is_said_where_no_bias_shows_it() {
+fn every_answer_says_what_the_array_was_read_as() {
     let cases = Cases::read();
-    let says = |name: &str| {
+    let check = |name: &str, words: &str| {
         let case = cases.table.iter().find(|case| case["name"] == name).unwrap();
         let arguments = cases.arguments(case);
         let all: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let text = String::from_utf8(flatmin(&all).output().unwrap().stdout).unwrap();
-        text.contains("of the output, not of the loss")
+        assert!(text.contains(&format!("\n{words}.\n")), "{name}: {text}");
+        assert_eq!(run(&arguments, &JSON).report["reading"], words, "{name}");
     };
-    assert!(says("network_tanh_without_bias") && says("kernel_of_one_output"));
-    for name in ["network_tanh", "regression_tall", "outputs_3", "stationary_regression"] {
-        assert!(!says(name), "{name}");
+    let jacobian = "Read as the Jacobian of the outputs, not of the loss";
+    let products = "Read as exact products of gradients of the outputs, not of the loss, and not as a mean \
+                    over outputs";
+    for name in ["network_tanh_without_bias", "network_tanh"] {
+        check(name, &format!("{jacobian}: 9 samples, 1 output each; --residuals checks it"));
     }
-    // The doubt says more.
-    assert!(!says("loss_of_large_residuals"));
+    check("outputs_3", &format!("{jacobian}: 6 samples, 3 outputs each; --residuals checks it"));
+    check("loss_with_residuals", &format!("{jacobian}: 12 samples, 1 output each"));
+    let kernel = format!("{products}: 12 samples, 1 output each; --residuals checks it");
+    check("kernel_of_one_output", &kernel);
 }
 
 /// The entries of a Gram matrix in single precision are off by more than the width of the interval
@@ -402,7 +410,8 @@ fn outputs_flattened_into_columns_are_read_with_their_axes() {
     assert!(error.contains("give --axes n,kp"), "{error}");
     // Random numbers show nothing of that by themselves: the reading is said.
     let text = situations.text("flattened", &batch);
-    assert!(text.contains("Read as one output; for several give n × k × p"), "{text}");
+    assert!(text.contains("Read as the Jacobian of the outputs, not of the loss: "), "{text}");
+    assert!(text.contains("1 output each; --residuals checks it.\nFor several outputs give n × k"));
 }
 
 #[test]
@@ -439,7 +448,7 @@ fn kernels_of_neural_tangents_are_read_as_they_come() {
     assert_eq!(mean.code, 3);
     assert!(mean.error.contains("the default trace_axes=(-1,)"), "{}", mean.error);
     let text = situations.text("kernel_mean", &arguments);
-    assert!(text.contains("a mean over outputs will not do"), "{text}");
+    assert!(text.contains("not as a mean over outputs"), "{text}");
 }
 
 #[test]

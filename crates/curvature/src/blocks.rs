@@ -3,9 +3,7 @@
 use std::ops::Range;
 
 use faer::{Mat, MatMut, MatRef};
-use flatmin_linalg::{
-    EigenError, Eigenpair, LanczosOptions, Operator as _, RowMatrix, largest_eigenpair,
-};
+use flatmin_linalg::{EigenError, Eigenpair, LanczosOptions, Operator as _, largest_eigenpair};
 use flatmin_models::{Dataset, Model, OutputLoss};
 
 use crate::operator::gauss_newton;
@@ -15,9 +13,9 @@ use crate::sharpness::{own_products, ratio, weigh_columns, weigh_gram};
 /// while only the pairs of one sample count, so that few rows are best.
 const DIAGONAL_ROWS: usize = 256;
 
-/// The largest number of rows of a block for the Frobenius norm, two of which are taken together:
-/// a matrix of 800 × 800 numbers, 5 MB, which stays in cache.
-const PAIR_ROWS: usize = 400;
+/// The largest number of rows and columns of a block for the Frobenius norm: 2 MB for each layer's
+/// products and their sum, which stay in cache.
+const PAIR_ROWS: usize = 512;
 
 /// The measurements that need the k × k blocks of each sample alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,7 +49,7 @@ pub fn diagonal_curvature(
     for samples in ranges(n, DIAGONAL_ROWS / k) {
         let inputs = data.inputs_of(samples.clone());
         let gram = model.gram(parameters, &inputs);
-        check_finite(&gram, samples.start * k)?;
+        check_finite(&gram, [samples.start * k; 2])?;
         let residuals = &loss.residuals()[samples.start * k..samples.end * k];
         products.extend(own_products(residuals, gram.as_ref(), k, largest));
         let share = samples.len() as f64 / n as f64;
@@ -78,8 +76,8 @@ pub fn diagonal_curvature(
 /// The Frobenius norm of the Gauss–Newton matrix, `‖G‖_F² = (1/n²) Σ_ij ‖R_iᵀJ_iJ_jᵀR_j‖_F²`, from
 /// blocks of the Gram matrix one after the other.
 ///
-/// It is exact up to rounding. Time grows with (nk)², about twice that of the whole Gram matrix;
-/// memory is that of one block of 800 rows.
+/// It is exact up to rounding. Time grows with (nk)², and is about that of the whole Gram matrix;
+/// memory is that of one block of 512 rows.
 ///
 /// # Errors
 /// [`EigenError::NotFinite`] when an entry of a block is not finite.
@@ -104,24 +102,21 @@ fn frobenius_norm_in_blocks(
     for (a, first) in ranges.iter().enumerate() {
         let loss = output_loss(model, parameters, data, first.clone());
         let gram = model.gram(parameters, &data.inputs_of(first.clone()));
-        check_finite(&gram, first.start * k)?;
+        check_finite(&gram, [first.start * k; 2])?;
         let gram = if loss.is_squared() { gram } else { weigh_gram(gram, &loss) };
         let share = first.len() as f64 / n as f64;
         squares += share * share * sum_of_squares(&gram);
+        let inputs = data.inputs_of(first.clone());
         for second in &ranges[a + 1..] {
-            let inputs = both(data, first, second);
-            let gram = model.gram(parameters, &inputs);
-            check_finite(&gram, first.start * k)?;
-            let at = first.len() * k;
-            let block = gram.submatrix(0, at, at, second.len() * k).to_owned();
+            let block = model.cross_gram(parameters, &inputs, &data.inputs_of(second.clone()));
+            check_finite(&block, [first.start * k, second.start * k])?;
             let block = if loss.is_squared() {
                 block
             } else {
                 let half = weigh_columns(block, &loss).transpose().to_owned();
                 weigh_columns(half, &output_loss(model, parameters, data, second.clone()))
             };
-            let share = inputs.rows() as f64 / n as f64;
-            squares += 2.0 * share * share * sum_of_squares(&block);
+            squares += 2.0 * sum_of_squares(&block) / (n as f64).powi(2);
         }
     }
     Ok(squares.sqrt())
@@ -169,18 +164,6 @@ fn ranges(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
-/// The inputs of two ranges of samples, one behind the other.
-fn both(data: &Dataset, first: &Range<usize>, second: &Range<usize>) -> RowMatrix {
-    let inputs = data.inputs();
-    RowMatrix::from_fn(first.len() + second.len(), inputs.columns(), |row, column| {
-        let sample = match row.checked_sub(first.len()) {
-            None => first.start + row,
-            Some(row) => second.start + row,
-        };
-        inputs.row(sample)[column]
-    })
-}
-
 /// The loss of some samples at the outputs of the model.
 fn output_loss(
     model: &(impl Model + ?Sized),
@@ -196,15 +179,18 @@ fn sum_of_squares(matrix: &Mat<f64>) -> f64 {
     matrix.col_iter().map(|column| column.iter().map(|value| value * value).sum::<f64>()).sum()
 }
 
-/// Checks the entries of a block whose first row and column are `start`.
-fn check_finite(matrix: &Mat<f64>, start: usize) -> Result<(), EigenError> {
+/// Checks the entries of a block whose first row and column are these.
+fn check_finite(
+    matrix: &Mat<f64>,
+    [first_row, first_column]: [usize; 2],
+) -> Result<(), EigenError> {
     for column in 0..matrix.ncols() {
         for row in 0..matrix.nrows() {
             let value = matrix[(row, column)];
             if !value.is_finite() {
                 return Err(EigenError::NotFinite {
-                    row: start + row,
-                    column: start + column,
+                    row: first_row + row,
+                    column: first_column + column,
                     value,
                 });
             }

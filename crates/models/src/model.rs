@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use faer::{Accum, Mat};
-use flatmin_linalg::{RowMatrix, matmul_lower, simd};
+use flatmin_linalg::{RowMatrix, matmul, matmul_lower, simd};
 
 use crate::dataset::Dataset;
 use crate::linearization::Linearization;
@@ -74,6 +74,19 @@ pub trait Model: Debug + Send + Sync {
     fn gram(&self, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
         let jacobian = self.jacobian(parameters, inputs);
         scaled_gram(&jacobian, 1.0 / inputs.rows() as f64)
+    }
+
+    /// The block `J J'ᵀ` of the Gram matrix of two sets of inputs, nk × n'k, not divided by a
+    /// number of samples: row `i·k + o` belongs to output o of the input i of `left`, and the
+    /// columns to `right` in the same way.
+    ///
+    /// The default forms both Jacobians; models with more structure override it with a cheaper
+    /// method.
+    fn cross_gram(&self, parameters: &[f64], left: &RowMatrix, right: &RowMatrix) -> Mat<f64> {
+        let [left, right] = [left, right].map(|inputs| self.jacobian(parameters, inputs));
+        let mut gram = Mat::zeros(left.rows(), right.rows());
+        matmul(gram.as_mut(), Accum::Replace, left.as_mat(), right.as_mat().transpose(), 1.0);
+        gram
     }
 
     /// The model near `parameters` on some samples of `data`, for many products with its

@@ -40,6 +40,7 @@ def test_answers_are_the_bits_of_the_command(path):
     found = found.to_dict()
     assert found.pop("file") == ("gram" if is_gram else "jacobian")
     assert expected.pop("file") == str(path)
+    expected["reading"] = expected["reading"].replace("--residuals", "residuals")
     # A file of single precision says so in its doubts, as the array does.
     assert found == expected
 
@@ -81,6 +82,16 @@ def test_the_text_is_that_of_the_command(tmp_path, jacobian, monkeypatch):
     np.save(tmp_path / "jacobian.npy", jacobian)
     done = run_command("analyze", tmp_path / "jacobian.npy", "--learning-rate", "0.01")
     expected = done.stdout.decode().replace(str(tmp_path / "jacobian.npy"), "jacobian")
+    for option, keyword in [
+        ("give --loss-scale 2.", "give loss_scale=2."),
+        ("; --residuals checks it", "; residuals checks it"),
+        (
+            "or --outputs and --axes; for cross-entropy --loss.",
+            "or outputs and axes; for cross-entropy loss.",
+        ),
+    ]:
+        assert option in expected
+        expected = expected.replace(option, keyword)
     assert repr(flatmin.analyze(jacobian, learning_rate=0.01)) == expected
 
 
@@ -134,6 +145,23 @@ def test_doubts_are_told(jacobian):
     with pytest.warns(flatmin.DoubtWarning):
         flatmin.threshold(vanished)
     flatmin.threshold(vanished, trust_input=True)
+
+
+def test_gradients_of_the_loss_are_doubted_without_a_learning_rate():
+    """Residuals of 1e-3, of two outputs, whose trace is no reason for a doubt by itself."""
+    rng = np.random.default_rng(4)
+    gradients = rng.standard_normal((20, 2, 60))
+    residuals = 1e-3 * rng.standard_normal((20, 2, 1))
+    with pytest.warns(flatmin.DoubtWarning, match="norms of rows differ"):
+        flatmin.threshold(residuals * gradients)
+    analysis = flatmin.analyze(1e-3 * gradients)  # small outputs, with norms that are alike
+    assert not analysis.doubts and "not of the loss" in analysis.reading
+
+
+def test_momentum_is_exact_and_not_certified(jacobian):
+    assert flatmin.threshold(jacobian, momentum=0.9).kind == "exact"
+    assert flatmin.threshold(jacobian, weight_decay=1e-3).kind == "exact"
+    assert flatmin.threshold(jacobian).kind == "certified"
 
 
 def test_an_analysis_can_be_pickled(jacobian):

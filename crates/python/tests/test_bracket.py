@@ -97,7 +97,7 @@ def test_wrong_products_are_refused(given, message):
         ({"weight_decay": 0.1}, "weight decay"),
         ({"batch_size": 500}, "cannot draw 500 of 120 samples"),
         ({"rank": 0}, "rank"),
-        ({"relative_width": -1.0}, "relative-width"),
+        ({"relative_width": -1.0}, "relative_width"),
         ({"almost_sure": True}, "cannot be used with"),
     ],
 )

@@ -388,3 +388,39 @@ def test_a_bracket_can_be_asked_for():
     assert bracket.lower <= exact.threshold().estimate <= bracket.upper
     assert bracket.kind == "bracket"
     assert found.to_dict()["batches"][0]["optimizer"]["preconditioned"]
+
+
+def test_what_is_taken_for_granted_is_said(problem):
+    apply, params, x = problem
+    y = apply(params, x)
+    found = flatmin.jax.analyze(apply, params, (x, y))
+    assert [note.split(":")[0] for note in found.notes] == [
+        "no optimizer was given",
+        "no batch size was given, and the data have none",
+    ]
+    assert all(f"Note: {note}." in repr(found) for note in found.notes)
+    tx = optax.sgd(0.1)
+    given = {"optimizer": (tx, tx.init(params)), "batch_size": 1}
+    assert flatmin.jax.analyze(apply, params, (x, y), **given).notes == []
+    assert flatmin.jax.analyze(apply, params, (x, y), batch_size=1, momentum=0.9).notes == []
+
+
+def test_what_is_not_an_object_of_training_is_refused(problem):
+    apply, params, x = problem
+    y = apply(params, x)
+    with pytest.raises(TypeError, match="no keyword lr; is learning_rate=… meant"):
+        flatmin.jax.analyze(apply, params, (x, y), lr=0.1)
+    with pytest.raises(flatmin.InputError, match=r"optimizer=\(tx, state\)"):
+        flatmin.jax.analyze(apply, params, (x, y), optimizer=optax.sgd(0.1))
+    with pytest.raises(flatmin.InputError, match="predictions do not do"):
+        flatmin.jax.analyze(apply, params, y)
+    with pytest.raises(flatmin.InputError, match="apply is the class Classes"):
+
+        class Classes:
+            pass
+
+        flatmin.jax.analyze(Classes, params, (x, y))
+    three = {"w": jnp.ones((x.shape[1], 3))}
+    classes = jnp.arange(len(x)) % 3
+    with pytest.raises(flatmin.InputError, match="softmax_cross_entropy_with_integer_labels"):
+        flatmin.jax.analyze(lambda p, x: x @ p["w"], three, (x, classes))

@@ -9,6 +9,7 @@ use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
 use super::doubts::Doubt;
 use super::input::Block;
+use super::reading::sentence;
 use super::training::Loss;
 use crate::edge::{EdgeReport, VerdictReport};
 use crate::optimizer::OptimizerReport;
@@ -27,6 +28,7 @@ pub(super) struct Report<'a> {
     momentum: f64,
     loss: Loss,
     model: Model,
+    reading: String,
     doubts: &'a [Doubt],
     residual_gradients: Option<GradientReport>,
     #[serde(flatten)]
@@ -123,6 +125,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         momentum: arguments.training.optimizer.momentum,
         loss: arguments.training.loss,
         model: analysis.model,
+        reading: sentence(&source.evidence, source.residuals.is_some()),
         doubts: &analysis.doubts,
         residual_gradients: analysis.gradients.map(GradientReport::from),
         sharpness: analysis.sharpness().into(),

@@ -3,19 +3,17 @@
 use std::fmt::Write as _;
 
 use flatmin_host::{short, shown, significant, times};
-use flatmin_theory::{Bounds, Stability, ThresholdStatus};
+use flatmin_theory::{NoiseFloor, Sampling, ThresholdStatus};
 
-use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
+use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds};
 use super::arguments::AnalyzeArguments;
+use super::conclusion::conclusion;
 use super::doubts::Doubt;
 use super::input::Block;
+use super::reading::sentence;
 use super::training::Loss;
 use crate::edge::{Edge, Kind, certainty, margin, verdict_word};
-use crate::words::{DIGITS, Interval, table};
-
-/// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
-/// (claim 7).
-const SLIGHTLY_BEYOND: f64 = 1.3;
+use crate::words::{DIGITS, Interval, size_words, table};
 
 /// So many times more rows than columns are worth a line, although a regression has them.
 const TALL: usize = 8;
@@ -31,9 +29,6 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     bounds(&mut text, analysis);
     learning_rates(&mut text, arguments, analysis);
     text.push('\n');
-    if analysis.is_doubtful(arguments) {
-        text.push_str("If the input is what it is taken for (see the doubts above):\n");
-    }
     let _ = writeln!(text, "{}", conclusion(arguments, analysis));
     text
 }
@@ -65,48 +60,27 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
     let _ = write!(text, ", {}rank {rank}", if reading.is_gram { "Gram matrix of " } else { "" });
     text.push_str(&number_words(analysis));
     loss_words(text, arguments, k);
+    let has_residuals = analysis.source.residuals.is_some();
+    let _ = writeln!(text, "{}.", sentence(&analysis.source.evidence, has_residuals));
     let is_known = reading.are_outputs_known || reading.are_axes_given;
     let is_one = k == 1 && !is_known && reading.shape.len() == 2;
     let is_squared = arguments.training.loss == Loss::Squared;
     text.push_str(match (is_one, is_squared) {
         (true, _) if reading.is_gram => {
-            "Read as one output; several need the products of all of them, n × n × k × k (a mean over \
-             outputs will not do).\n"
+            "Several outputs need the products of all of them, n × n × k × k.\n"
         }
         (true, true) => {
-            "Read as one output; for several give n × k × p, or --outputs and --axes. Cross-entropy \
-             needs --loss.\n"
+            "For several outputs give n × k × p, or --outputs and --axes; for cross-entropy --loss.\n"
         }
-        (true, false) => "Read as one output; for several give n × k × p, or --outputs and --axes.\n",
+        (true, false) => "For several outputs give n × k × p, or --outputs and --axes.\n",
         (false, true) if k > 1 => "For cross-entropy give --loss cross-entropy and --logits.\n",
         _ => "",
     });
-    text.push_str(unchecked_words(analysis));
     let is_tall = analysis.source.parameters.is_some_and(|p| n * k >= TALL * p);
     if is_tall && !reading.is_gram && !(reading.are_samples_known || reading.are_axes_given) {
         text.push_str(
             "There are many more rows than columns; if the rows are parameters, give --axes pn.\n",
         );
-    }
-}
-
-/// Says what only residuals can check: nothing in the numbers tells gradients of the loss at large
-/// residuals from those of an output without biases.
-fn unchecked_words(analysis: &Analysis) -> &'static str {
-    let evidence = &analysis.source.evidence;
-    let is_doubted = analysis.doubts.iter().any(|doubt| doubt.kind.ends_with("_of_the_loss"));
-    if evidence.reading.outputs > 1 || analysis.source.residuals.is_some() || is_doubted {
-        return "";
-    }
-    match &evidence.columns {
-        Some(columns) if columns.shows_an_output() || evidence.reading.has_many_samples() => "",
-        Some(_) => {
-            "Read as gradients of the output, not of the loss: no column is that of a bias of the \
-             output. --residuals checks it.\n"
-        }
-        None => {
-            "Read as products of gradients of the output, not of the loss; --residuals checks it.\n"
-        }
     }
 }
 
@@ -248,7 +222,7 @@ fn sharpness(text: &mut String, analysis: &Analysis) {
 
 fn thresholds(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let edges: Vec<Edge> = analysis.batches.iter().map(|batch| batch.threshold).collect();
-    let (certainty, interval) = certainty(&edges, analysis.is_plain_sgd());
+    let (certainty, interval) = certainty(&edges);
     let _ = writeln!(
         text,
         "\nLargest stable learning rate η* of {} (mean square, {}), batches drawn {}",
@@ -378,6 +352,9 @@ fn bounds(text: &mut String, analysis: &Analysis) {
 fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let reserve = if analysis.is_doubtful(arguments) { " (doubtful)" } else { "" };
     let has_floor = analysis.source.residuals.is_some();
+    let is_open = arguments.batches.sampling() == Sampling::Reshuffling;
+    let no_floor = if is_open { "not computed" } else { "no floor" };
+    let excess = |floor: NoiseFloor| significant(floor.excess, DIGITS);
     let rows: Vec<Vec<String>> = analysis
         .batches
         .iter()
@@ -391,7 +368,7 @@ fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &An
                 ];
                 if has_floor {
                     let floor = verdict.noise_floor;
-                    row.push(floor.map_or("none".into(), |f| significant(f.excess, DIGITS)));
+                    row.push(floor.map_or_else(|| no_floor.to_owned(), excess));
                 }
                 row
             })
@@ -401,149 +378,6 @@ fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &An
         text.push_str("\nThe learning rates asked about\n");
         let names = ["batch size", "η", "verdict", "margin", "loss added by noise"];
         text.push_str(&table(&names[..if has_floor { 5 } else { 4 }], &rows));
-    }
-}
-
-/// The conclusion in a few plain sentences.
-fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
-    let batches = &analysis.batches;
-    if batches.iter().all(|batch| batch.threshold.interval.lower.is_infinite()) {
-        return "The minimum is flat in every direction: SGD is stable at any learning rate."
-            .into();
-    }
-    let mut text = String::new();
-    for (index, rate) in arguments.batches.learning_rate.iter().enumerate() {
-        let sizes = |wanted: Stability| -> Vec<usize> {
-            let same = batches.iter().filter(|b| b.learning_rates[index].stability == wanted);
-            same.map(|batch| batch.batch_size).collect()
-        };
-        let stable = sizes(Stability::Stable);
-        let (unstable, undecided) = (sizes(Stability::Unstable), sizes(Stability::Undecided));
-        let verdict = match (stable.is_empty(), unstable.is_empty(), undecided.is_empty()) {
-            (false, true, true) => format!("can stay at this minimum with {}", size_words(&stable)),
-            (true, false, true) => {
-                format!("cannot stay at this minimum with {}", size_words(&unstable))
-            }
-            (false, false, true) => {
-                let (stays, leaves) = (size_words(&stable), size_words(&unstable));
-                format!("can stay at this minimum with {stays}, and not with {leaves}")
-            }
-            _ => {
-                let open = size_words(&undecided);
-                format!("is too close to the edge to decide with {open} (see the verdicts above)")
-            }
-        };
-        let _ = writeln!(text, "SGD with learning rate {} {verdict}.", significant(*rate, 15));
-    }
-    for batch in batches {
-        text.push_str(&leaves_by_short_batch(batch));
-    }
-    text.push_str(&slightly_beyond(arguments, batches));
-    let Some(batch) = batches.first() else { return text };
-    if arguments.batches.learning_rate.is_empty() {
-        let (size, rate) = (batch.batch_size, significant(batch.threshold.estimate, 4));
-        let _ = writeln!(
-            text,
-            "SGD with {} can stay at this minimum up to the learning rate {rate}.",
-            size_words(&[size])
-        );
-    }
-    if let Some(bounds) = batch.bounds {
-        let _ = writeln!(text, "{}", compare(batch, &bounds.simple));
-    }
-    text.trim_end().to_owned()
-}
-
-/// A warning about the learning rates at which independent batches stay, and a data loader with a
-/// short last batch does not.
-fn leaves_by_short_batch(batch: &BatchAnalysis) -> String {
-    let Some(edge) = batch.short_batch.and_then(|short| short.edge) else { return String::new() };
-    let leaves = |verdict: &&Verdict| {
-        verdict.stability != Stability::Unstable && verdict.learning_rate > edge.interval.upper
-    };
-    let rates: Vec<String> = batch
-        .learning_rates
-        .iter()
-        .filter(leaves)
-        .map(|verdict| significant(verdict.learning_rate, 15))
-        .collect();
-    if rates.is_empty() {
-        return String::new();
-    }
-    format!(
-        "With {}, a data loader that keeps its short last batch cannot stay there at {}.\n",
-        size_words(&[batch.batch_size]),
-        rates.join(", ")
-    )
-}
-
-/// Compares the simple bounds with the exact threshold.
-fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
-    let exact = batch.threshold.estimate;
-    if !(exact.is_normal() && bounds.lambda_max.is_normal()) {
-        return "Learning rates here are beyond the range of double precision, or near its end: \
-                scale the array by a power\nof two, and the learning rates by its inverse square."
-            .to_owned();
-    }
-    let upper = [
-        ("the trace bound S2", bounds.trace),
-        ("the Frobenius bound S3", bounds.frobenius_norm),
-        ("the spectral bound S6", bounds.spectral),
-        ("the alignment bound S4", bounds.centered_alignment),
-    ];
-    // Of two bounds that agree up to rounding the simpler one is named.
-    let (name, tightest) = upper.into_iter().fold(("2/λ_max", bounds.lambda_max), |best, next| {
-        if next.1 < best.1 * (1.0 - 1e-9) { next } else { best }
-    });
-    let is_exact = |rate: f64| rate <= exact * (1.0 + 1e-6);
-    let mut text = format!("With {}, {name} is ", size_words(&[batch.batch_size]));
-    let _ = if is_exact(tightest) {
-        write!(text, "exact.")
-    } else {
-        write!(text, "the tightest upper bound, {} η*.", times(tightest / exact))
-    };
-    if !is_exact(bounds.lambda_max) {
-        let (rate, ratio) = (significant(bounds.lambda_max, 4), times(bounds.lambda_max / exact));
-        let _ = write!(text, "\nGradient descent would be stable up to {rate}, {ratio} that η*.");
-    }
-    text
-}
-
-/// A note on learning rates that are just above the threshold, with noise: there rare runs may
-/// dominate the mean square.
-fn slightly_beyond(arguments: &AnalyzeArguments, batches: &[BatchAnalysis]) -> String {
-    let near = |index: usize| -> Vec<usize> {
-        let is_near = |batch: &&BatchAnalysis| {
-            let Verdict { learning_rate, stability, .. } = batch.learning_rates[index];
-            let has_noise = batch.noise.is_none_or(|noise| noise.coefficient > 0.0);
-            let is_slight = learning_rate <= SLIGHTLY_BEYOND * batch.threshold.interval.upper;
-            stability == Stability::Unstable && is_slight && has_noise
-        };
-        batches.iter().filter(is_near).map(|batch| batch.batch_size).collect()
-    };
-    let rates = arguments.batches.learning_rate.iter().enumerate();
-    let list: Vec<String> = rates
-        .map(|(index, rate)| (rate, near(index)))
-        .filter(|(_, sizes)| !sizes.is_empty())
-        .map(|(rate, sizes)| format!("{} with {}", significant(*rate, 15), size_words(&sizes)))
-        .collect();
-    if list.is_empty() {
-        return String::new();
-    }
-    format!(
-        "Slightly beyond η* ({}) a single run may still stay: it needs less than stability\n\
-         in mean square. See Limits in docs/guide/analyze.md.\n",
-        list.join("; ")
-    )
-}
-
-/// Batch sizes in words.
-fn size_words(sizes: &[usize]) -> String {
-    let list: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-    match list.as_slice() {
-        [one] => format!("batch size {one}"),
-        [most @ .., last] => format!("batch sizes {} and {last}", most.join(", ")),
-        [] => "no batch size".to_owned(),
     }
 }
 

@@ -271,28 +271,48 @@ fn backward(
     deltas
 }
 
-/// See [`Mlp::gram`](crate::Model::gram).
-pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
-    let (n, k) = (inputs.rows(), model.output_count());
-    let (hidden, _) = Hidden::forward(model, parameters, inputs.as_mat());
-    // `Δ_l` of every layer, row i·k + o.
-    let mut deltas: Vec<RowMatrix> =
-        model.layers.iter().map(|layer| RowMatrix::zeros(n * k, layer.outputs)).collect();
-    for o in 0..k {
-        let unit = Mat::from_fn(n, k, |_, column| if column == o { 1.0 } else { 0.0 });
-        let of_output = backward(model, parameters, &hidden, unit, |_| ());
-        for (all, delta) in deltas.iter_mut().zip(of_output) {
-            for i in 0..n {
-                for (all, delta) in all.row_mut(i * k + o).iter_mut().zip(delta.row(i).iter()) {
-                    *all = *delta;
+/// The factors of the Gram matrix of a perceptron on n inputs.
+struct GramFactors<'a> {
+    inputs: MatRef<'a, f64>,
+    hidden: Vec<Hidden>,
+    /// `Δ_l` of every layer, row i·k + o.
+    deltas: Vec<RowMatrix>,
+}
+
+impl<'a> GramFactors<'a> {
+    fn new(model: &Mlp, parameters: &[f64], inputs: &'a RowMatrix) -> Self {
+        let (n, k) = (inputs.rows(), model.output_count());
+        let (hidden, _) = Hidden::forward(model, parameters, inputs.as_mat());
+        let mut deltas: Vec<RowMatrix> =
+            model.layers.iter().map(|layer| RowMatrix::zeros(n * k, layer.outputs)).collect();
+        for o in 0..k {
+            let unit = Mat::from_fn(n, k, |_, column| if column == o { 1.0 } else { 0.0 });
+            let of_output = backward(model, parameters, &hidden, unit, |_| ());
+            for (all, delta) in deltas.iter_mut().zip(of_output) {
+                for i in 0..n {
+                    for (all, delta) in all.row_mut(i * k + o).iter_mut().zip(delta.row(i).iter()) {
+                        *all = *delta;
+                    }
                 }
             }
         }
+        Self { inputs: inputs.as_mat(), hidden, deltas }
     }
+
+    /// What the weights of layer `l` are multiplied by, n × fan-in.
+    fn input_of(&self, l: usize) -> MatRef<'_, f64> {
+        if l == 0 { self.inputs } else { self.hidden[l - 1].values.as_ref() }
+    }
+}
+
+/// See [`Mlp::gram`](crate::Model::gram).
+pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f64> {
+    let (n, k) = (inputs.rows(), model.output_count());
+    let factors = GramFactors::new(model, parameters, inputs);
     let bias = if model.has_biases() { 1.0 } else { 0.0 };
     let mut gram = Mat::<f64>::zeros(n * k, n * k);
-    for (l, delta) in deltas.iter().enumerate() {
-        let input = if l == 0 { inputs.as_mat() } else { hidden[l - 1].values.as_ref() };
+    for (l, delta) in factors.deltas.iter().enumerate() {
+        let input = factors.input_of(l);
         let mut products = Mat::<f64>::zeros(n, n);
         matmul(products.as_mut(), Accum::Replace, input, input.transpose(), 1.0);
         let slopes = scaled_gram(delta, 1.0 / n as f64);
@@ -304,6 +324,39 @@ pub(super) fn gram(model: &Mlp, parameters: &[f64], inputs: &RowMatrix) -> Mat<f
         }
     }
     fill_upper(&mut gram);
+    gram
+}
+
+/// See [`Mlp::cross_gram`](crate::Model::cross_gram).
+pub(super) fn cross_gram(
+    model: &Mlp,
+    parameters: &[f64],
+    left: &RowMatrix,
+    right: &RowMatrix,
+) -> Mat<f64> {
+    let k = model.output_count();
+    let [left, right] = [left, right].map(|inputs| GramFactors::new(model, parameters, inputs));
+    let (rows, columns) = (left.inputs.nrows(), right.inputs.nrows());
+    let bias = if model.has_biases() { 1.0 } else { 0.0 };
+    let mut gram = Mat::<f64>::zeros(rows * k, columns * k);
+    let mut products = Mat::<f64>::zeros(rows, columns);
+    let mut slopes = Mat::<f64>::zeros(rows * k, columns * k);
+    for (l, (delta, other)) in left.deltas.iter().zip(&right.deltas).enumerate() {
+        let (input, of_right) = (left.input_of(l), right.input_of(l).transpose());
+        matmul(products.as_mut(), Accum::Replace, input, of_right, 1.0);
+        let (delta, other) = (delta.as_mat(), other.as_mat().transpose());
+        matmul(slopes.as_mut(), Accum::Replace, delta, other, 1.0);
+        for column in 0..columns * k {
+            let products = products.col_as_slice(column / k);
+            let slopes = slopes.col_as_slice(column).chunks_exact(k);
+            let sums = gram.col_as_slice_mut(column).chunks_exact_mut(k);
+            for ((sums, slopes), product) in sums.zip(slopes).zip(products) {
+                for (sum, slope) in sums.iter_mut().zip(slopes) {
+                    *sum += slope * (product + bias);
+                }
+            }
+        }
+    }
     gram
 }
 
@@ -359,4 +412,47 @@ fn row_by_row(matrix: MatRef<'_, f64>) -> Vec<f64> {
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_linalg::{RowMatrix, stream};
+    use rand::RngExt as _;
+
+    use crate::{Activation, Mlp, Model as _};
+
+    /// Products by layers against sums over the gradients of single samples.
+    #[test]
+    fn a_block_of_the_gram_matrix_has_the_products_of_gradients() {
+        let mut rng = stream(5, "cross gram test", 0);
+        for (widths, biases) in
+            [(&[3, 1][..], true), (&[3, 5, 1], false), (&[3, 5, 2], true), (&[3, 6, 5, 4], true)]
+        {
+            let model = Mlp::new(widths, Activation::Tanh, biases).unwrap();
+            let parameters = model.initial_parameters(&mut rng);
+            let mut inputs =
+                |n: usize| RowMatrix::from_fn(n, 3, |_, _| rng.random_range(-1.0..1.0));
+            let (left, right) = (inputs(4), inputs(7));
+            let block = model.cross_gram(&parameters, &left, &right);
+            let (k, p) = (model.output_dim(), model.parameter_count());
+            assert_eq!((block.nrows(), block.ncols()), (4 * k, 7 * k));
+            let gradients = |inputs: &RowMatrix| -> Vec<f64> {
+                let of = |i: usize| {
+                    let mut gradients = vec![0.0; k * p];
+                    model.gradient(&parameters, inputs.row(i), &mut gradients);
+                    gradients
+                };
+                (0..inputs.rows()).flat_map(of).collect()
+            };
+            let (left, right) = (gradients(&left), gradients(&right));
+            for (row, a) in left.chunks(p).enumerate() {
+                for (column, b) in right.chunks(p).enumerate() {
+                    let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                    let size: f64 = a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum();
+                    let error = (block[(row, column)] - product).abs();
+                    assert!(error <= 1e-13 * (1.0 + size), "{widths:?} ({row}, {column}): {error}");
+                }
+            }
+        }
+    }
 }

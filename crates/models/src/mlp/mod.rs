@@ -70,6 +70,12 @@ impl Model for Mlp {
         linearization::gram(self, parameters, inputs)
     }
 
+    /// As [`gram`](Self::gram), without the factor 1/n.
+    fn cross_gram(&self, parameters: &[f64], left: &RowMatrix, right: &RowMatrix) -> Mat<f64> {
+        self.check(parameters);
+        linearization::cross_gram(self, parameters, left, right)
+    }
+
     fn linearize<'a>(
         &'a self,
         parameters: &'a [f64],

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._native import InputError
+from ._words import in_python
 
 if TYPE_CHECKING:
     from ._native import Answer
@@ -24,8 +25,9 @@ class Threshold(NamedTuple):
     estimate
         A number in it.
     kind
-        ``"certified"`` if the interval holds the edge for the numbers given, ``"exact"`` if the
-        estimate is the edge up to rounding that is not bounded, ``"bracket"`` or ``"estimate"``.
+        ``"certified"`` if the interval is proved to hold the edge for the numbers given,
+        ``"exact"`` if the estimate is the edge up to rounding, which is estimated and not proved,
+        ``"bracket"`` or ``"estimate"``.
     confidence
         Probability with which an estimated interval holds the edge; ``None`` otherwise.
     """
@@ -71,13 +73,16 @@ class Doubt(NamedTuple):
 
 
 class Analysis:
-    """The answer about a minimum. Its ``repr`` is the text of ``flatmin analyze``.
+    """The answer about a minimum. Its ``repr`` is the text of ``flatmin analyze``, with keywords in
+    place of options.
 
     Attributes
     ----------
     samples, outputs, parameters, rank : int
         n, k, p (``None`` where only a Gram matrix is known), and the rank of G.
     sharpness : Sharpness
+    reading : str
+        What the array was read as, in one sentence.
     doubts : list of Doubt
         What looks wrong about the input; empty if nothing does.
     notes : list of str
@@ -92,7 +97,7 @@ class Analysis:
     @cached_property
     def _text(self) -> str:
         assert self._answer is not None
-        return self._answer.text()
+        return in_python(self._answer.text())
 
     @cached_property
     def _json(self) -> str:
@@ -101,9 +106,7 @@ class Analysis:
 
     @cached_property
     def _report(self) -> dict[str, Any]:
-        import json
-
-        return json.loads(self._json)
+        return self.to_dict()
 
     def __repr__(self) -> str:
         return self._text + "".join(f"Note: {note}.\n" for note in self.notes)
@@ -118,11 +121,17 @@ class Analysis:
     def to_dict(self) -> dict[str, Any]:
         """The answer as ``flatmin analyze --format json`` prints it (schema ``flatmin.analyze/1``).
 
-        An infinite threshold is the text ``"inf"`` there, an absent value ``None``.
+        An infinite threshold is the text ``"inf"`` there, an absent value ``None``. Sentences have
+        keywords in place of options.
         """
         import json
 
-        return json.loads(self._json)
+        report = json.loads(self._json)
+        for doubt in report["doubts"]:
+            doubt["text"] = in_python(doubt["text"])
+        if "reading" in report:
+            report["reading"] = in_python(report["reading"])
+        return report
 
     @property
     def samples(self) -> int:
@@ -154,6 +163,11 @@ class Analysis:
         """Trace, Frobenius norm and largest eigenvalue of G."""
         found = (self._report[name] for name in Sharpness._fields)
         return Sharpness(*(float("nan") if value is None else float(value) for value in found))
+
+    @property
+    def reading(self) -> str:
+        """What the array was read as; empty for a bracket."""
+        return self._report.get("reading", "")
 
     @property
     def doubts(self) -> list[Doubt]:

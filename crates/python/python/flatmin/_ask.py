@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from . import _native
 from ._analysis import Analysis, Threshold
 from ._arrays import buffer
+from ._keywords import checked
 from ._native import InputError
 from ._products import JacobianProducts, functions
+from ._words import in_python
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,6 +22,7 @@ class DoubtWarning(UserWarning):
     """The input looks like something else than what it was taken for."""
 
 
+@checked
 def analyze(
     jacobian: ArrayLike | Mapping[str, ArrayLike] | None = None,
     gram: ArrayLike | None = None,
@@ -121,7 +124,7 @@ def analyze(
     Raises
     ------
     InputError
-        If an array or an option is refused, with the command's message.
+        If an array or a keyword is refused, with the command's message.
 
     Examples
     --------
@@ -147,6 +150,10 @@ def analyze(
         products=products,
     )
     return Analysis(answer)
+
+
+#: The keywords of :func:`analyze` with their defaults.
+DEFAULTS: dict[str, Any] = analyze.__wrapped__.__kwdefaults__
 
 
 def analyze_made(
@@ -235,11 +242,10 @@ _OTHER = frozenset(
 def _options(keywords: Mapping[str, Any]) -> list[str]:
     """The words of the command for these keywords, where they are not the defaults."""
     words = []
-    defaults = analyze.__kwdefaults__
     for name, value in keywords.items():
         if name in _OTHER or value is None or value is False:
             continue
-        if isinstance(value, (int, float, str)) and value == defaults[name]:
+        if isinstance(value, (int, float, str)) and value == DEFAULTS[name]:
             continue
         option = "--" + name.replace("_", "-")
         if value is True:
@@ -279,6 +285,11 @@ def _ask(
     """Asks the extension module."""
     if sum(given is not None for given in (jacobian, gram, products)) != 1:
         raise InputError("give either jacobian or gram, or products")
+    if blocks is not None and (jacobian is None or isinstance(jacobian, Mapping)):
+        raise InputError(
+            "blocks name columns of a jacobian that is one array; a dictionary of arrays has a "
+            "block for each of them, and a Gram matrix or products have no columns"
+        )
     words = list(words)
     main = "jacobian" if gram is None else "gram"
     if products is not None:
@@ -305,9 +316,12 @@ def _ask(
         raise InputError(f"threads is {threads}, expected at least 1")
     text = None if blocks is None else _blocks(blocks)
     by_functions = None if products is None else functions(products)
-    return _native.analyze(
-        main, arrays, words, text, parameters, preconditioned, threads, by_functions
-    )
+    try:
+        return _native.analyze(
+            main, arrays, words, text, parameters, preconditioned, threads, by_functions
+        )
+    except InputError as error:
+        raise InputError(in_python(str(error))) from None
 
 
 def _blocks(blocks: Mapping[str, Any]) -> str:

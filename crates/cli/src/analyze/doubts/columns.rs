@@ -1,6 +1,7 @@
 //! Facts about the columns and rows of a Jacobian, noted while the columns stream by.
 
 use super::layout::{Flattened, Layouts, mix, summed_outputs, summed_outputs_without_bias};
+use super::residual_columns::ResidualColumns;
 use super::symmetry::Symmetry;
 
 /// Most columns (times outputs) whose digests are kept, 16 bytes each.
@@ -26,6 +27,7 @@ pub(crate) struct ColumnFacts {
     constants: Vec<(u64, u64)>,
     /// `None` for an array that is not square.
     symmetry: Option<Symmetry>,
+    residual_columns: ResidualColumns,
     found: ColumnSummary,
 }
 
@@ -74,6 +76,10 @@ pub(crate) struct ColumnSummary {
     pub(crate) is_gram: bool,
     /// True if a square array has few different numbers off the diagonal.
     pub(crate) has_few_numbers: bool,
+    /// The number of classes of a softmax whose residuals are columns.
+    pub(crate) classes: Option<usize>,
+    /// True if the columns of an output are those of another times numbers that may be negative.
+    pub(crate) are_outputs_scaled: bool,
 }
 
 impl ColumnSummary {
@@ -176,11 +182,13 @@ struct Column {
     fractions: usize,
     dot: f64,
     square: f64,
+    /// The sum with the weights of samples.
+    sum: f64,
     rows: usize,
 }
 
 impl Column {
-    fn add(&mut self, value: f64, residual: f64) {
+    fn add(&mut self, value: f64, residual: f64, weight: f64) {
         (self.least, self.most) = if self.rows == 0 {
             (value, value)
         } else {
@@ -194,6 +202,7 @@ impl Column {
         self.fractions += usize::from(value.fract() != 0.0);
         self.dot += value * residual;
         self.square += value * value;
+        self.sum += value * weight;
     }
 
     fn is_constant(&self) -> bool {
@@ -253,6 +262,7 @@ impl ColumnFacts {
             dense: Vec::new(),
             constants: Vec::new(),
             symmetry: (rows == columns).then(|| Symmetry::new(rows)),
+            residual_columns: ResidualColumns::new(samples, outputs),
             found: ColumnSummary { is_design: true, ..ColumnSummary::default() },
         }
     }
@@ -280,6 +290,7 @@ impl ColumnFacts {
             let mut parts = vec![Part::default(); (end - start) * self.outputs];
             for row in 0..rows {
                 let residual = self.residuals.as_ref().map_or(0.0, |residuals| residuals[row]);
+                let weight = self.residual_columns.weight(row);
                 let output = row % self.outputs * (end - start);
                 let parts = &mut parts[output..output + end - start];
                 let (step, from) = if is_column_major {
@@ -293,11 +304,15 @@ impl ColumnFacts {
                 for (column, ((value, note), part)) in line.zip(&mut columns).zip(parts).enumerate()
                 {
                     noted.add(*value, first + start + column);
-                    note.add(*value, residual);
+                    note.add(*value, residual, weight);
                     part.add(*value);
                 }
             }
             self.judge_all(&columns, &parts, first + start);
+            self.note_residuals(&columns, &parts, |row, column| {
+                let at = start + column;
+                values[if is_column_major { at * rows + row } else { row * width + at }]
+            });
             for (column, note) in columns.iter().enumerate() {
                 if note.nonzero > 1 && 2 * note.nonzero <= rows {
                     let at = start + column;
@@ -311,6 +326,27 @@ impl ColumnFacts {
                         stored.note(by_output.map(|row| values[place(row)]));
                     }
                 }
+            }
+        }
+    }
+
+    /// Looks for columns that are residuals times something.
+    fn note_residuals(
+        &mut self,
+        columns: &[Column],
+        parts: &[Part],
+        value: impl Fn(usize, usize) -> f64,
+    ) {
+        let (outputs, rows) = (self.outputs, self.rows.len());
+        let sums: Vec<f64> = columns.iter().map(|column| column.sum).collect();
+        self.residual_columns.note_sums(&sums, &value);
+        for column in (0..columns.len()).filter(|_| outputs > 1) {
+            let part = |output: usize| parts[output * columns.len() + column].nonzero > 0;
+            let mut with_numbers = (0..outputs).filter(|output| part(*output));
+            let (Some(output), None) = (with_numbers.next(), with_numbers.next()) else { continue };
+            if self.residual_columns.wants(output) {
+                let of_output = (output..rows).step_by(outputs).map(|row| value(row, column));
+                self.residual_columns.note_single(output, of_output);
             }
         }
     }
@@ -372,6 +408,8 @@ impl ColumnFacts {
             found.is_gram = symmetry.is_gram();
             found.has_few_numbers = symmetry.has_few_numbers();
         }
+        found.classes = self.residual_columns.classes();
+        found.are_outputs_scaled = self.residual_columns.are_scaled();
         let constant = |row: &Row| row.is_constant && row.nonzero > 0;
         let count = rows.iter().filter(|row| constant(row)).count();
         found.has_constant_row = columns > 3 && count > 0 && count < rows.len();

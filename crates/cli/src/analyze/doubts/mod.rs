@@ -20,6 +20,7 @@ mod outputs_summed;
 mod overlapping_blocks;
 mod products;
 mod repeated_rows;
+mod residual_columns;
 mod rounding;
 mod single_precision;
 mod symmetry;
@@ -36,7 +37,7 @@ type Check = fn(&Facts<'_>) -> Option<Doubt>;
 
 /// All doubts. The first of two about the same thing hides the second.
 const CHECKS: [&[Check]; 6] = [
-    &[vanishing::doubt, loss_gradient::doubt],
+    &[vanishing::doubt, loss_gradient::doubt, vanishing::doubt_without_rate],
     &[
         gram_without_flag::doubt,
         transposed::doubt,

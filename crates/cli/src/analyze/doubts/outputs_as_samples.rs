@@ -10,9 +10,10 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
     }
     let (columns, products) = (evidence.columns.as_ref(), &evidence.products);
     // Products of whole numbers, as in difference operators, are regular without outputs.
-    let is_design = columns.is_some_and(|c| c.is_design);
+    // A constant column is the bias of the one output that all rows share.
+    let is_other = columns.is_some_and(|c| c.is_design || c.constant > 0);
     let [alternating, stacked] =
-        [products.alternating, products.stacked].map(|s| Some(s.filter(|_| !is_design)?.outputs));
+        [products.alternating, products.stacked].map(|s| Some(s.filter(|_| !is_other)?.outputs));
     let alternating = columns.and_then(|c| c.alternating).or(alternating);
     let stacked = columns.and_then(|c| c.stacked).or(stacked);
     let rows = reading.samples;

@@ -12,6 +12,9 @@ const SMALL: f64 = 1e-3;
 /// residuals had 0.9 to 1.2, with few exceptions; data with one dominant direction had 0.5 to 0.86.
 const EVEN: f64 = 0.88;
 
+/// Fewer rows have the signs of residuals by chance, where they are nearly parallel.
+const FEWEST_SIGNS: usize = 10;
+
 /// Most rows that are compared with each other; of more, a regular part is.
 const MAX_ROWS: usize = 1500;
 
@@ -143,7 +146,7 @@ pub(super) fn spread(values: impl Iterator<Item = f64> + Clone) -> f64 {
 /// small row has no direction, while `r_i g_i` has that of `g_i` for the smallest residual.
 fn signs(rows: &[usize], norms: &[f64], cosine: impl Fn(usize, usize) -> f64) -> Option<Signs> {
     let count = rows.len();
-    if count < 6 {
+    if count < FEWEST_SIGNS {
         return None;
     }
     let mut vector: Vec<f64> = rows.iter().map(|i| cosine(rows[0], *i)).collect();
@@ -233,7 +236,9 @@ fn outputs_shown(
 ) -> Option<Shown> {
     // Fewer samples have too few products for a comparison. Divisors and multiples of the number
     // of outputs show some contrast too.
-    let divisors = (2..=rows / 5).filter(|k| rows.is_multiple_of(*k));
+    // Samples and the same with their signs changed look like two outputs that are stacked.
+    let fewest = if is_stacked { 3 } else { 2 };
+    let divisors = (fewest..=rows / 5).filter(|k| rows.is_multiple_of(*k));
     let found = divisors.filter_map(|outputs| {
         let arranged = arrangement(rows, outputs, is_stacked, &cosine);
         let shows = arranged.shows_outputs(is_stacked);

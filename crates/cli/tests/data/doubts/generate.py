@@ -525,12 +525,63 @@ def right_inputs_that_are_regular():
     right("kernel_of_few_samples", four(j).transpose(0, 2, 1, 3), j, "--gram")
 
 
+def softmax_residuals(rng, outputs):
+    """The derivatives of the cross-entropy in the logits, with labels drawn from the model."""
+    p = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    labels = [rng.choice(p.shape[1], p=row) for row in p]
+    return p - np.eye(p.shape[1])[labels]
+
+
+def residuals_of_the_last_layer():
+    for k in [3, 5]:
+        rng = np.random.default_rng(400 + k)
+        parts = network(400 + k, 14, [4, 7, k], "relu")
+        r = softmax_residuals(rng, 2 * rng.normal(size=(14, k)))
+        wrong(f"loss_of_{k}_classes", of_loss(parts, r), "jacobian_of_the_loss")
+        wrong(f"loss_of_{k}_classes_in_single_precision", of_loss(parts, r).astype(np.float32),
+              "jacobian_of_the_loss")
+        wrong(f"loss_of_{k}_logits", r[..., None] * joined(parts), "jacobian_of_the_loss")
+    for k, bias in [(2, True), (3, False)]:
+        rng = np.random.default_rng(410 + k)
+        parts = network(410 + k, 14, [4, 7, k], "tanh", bias=bias)
+        r = 0.3 * rng.normal(size=(14, k))
+        wrong(f"loss_of_{k}_outputs", r[..., None] * joined(parts), "jacobian_of_the_loss")
+    rng = np.random.default_rng(420)
+    rows = 1e-3 * rng.normal(size=(14, 2, 1)) * rng.normal(size=(14, 2, 40))
+    wrong("loss_without_a_rate", rows, "vanishing_jacobian")
+    # What looks a little like these.
+    j = joined(network(421, 14, [4, 7, 3], "sin"))
+    slopes = rng.uniform(0.05, 0.25, size=(14, 3, 1))
+    right("outputs_of_a_sigmoid", slopes * j, None)
+    p = rng.dirichlet(np.ones(4), size=20)
+    x = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
+    right("log_ratios", x, x)
+    x = np.eye(4)[rng.integers(0, 4, size=20)] - 0.25
+    right("contrasts", -x, x)
+
+
+def right_inputs_that_were_doubted():
+    j = structures.network_at(322, structures.crossed(np.random.default_rng(322), 4, 5), [12])
+    right("crossed_kernel", gram(j), j, "--gram")
+    x = np.random.default_rng(359).normal(size=(12, 4))
+    j = structures.network_at(359, np.concatenate([x, -x]), [10])
+    right("kernel_of_data_and_their_negatives", gram(j), j, "--gram")
+    j = joined(network(320, 7, [3, 8, 8, 10], "relu", bias=False))
+    right("kernel_of_few_samples_without_bias", four(j).transpose(0, 2, 1, 3), None, "--gram")
+    layers = perceptron(np.random.default_rng(389), [3, 10, 10, 1], bias=False, scale=0.6)
+    x = 0.3 * np.random.default_rng(389).normal(size=(14, 3))
+    j = joined(by_parameter(layers, x, "relu"))
+    right("small_kernel_without_bias", gram(j), j, "--gram", tolerance=1e-7)
+
+
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "."
     wrong_inputs()
     right_inputs()
     wrong_inputs_that_hidden_layers_hide()
     right_inputs_that_are_regular()
+    residuals_of_the_last_layer()
+    right_inputs_that_were_doubted()
     np.savez_compressed(f"{folder}/inputs.npz", **{f"a{i}": a for i, a in enumerate(ARRAYS.values())})
     place = {name: f"a{i}" for i, name in enumerate(ARRAYS)}
     for case in CASES:

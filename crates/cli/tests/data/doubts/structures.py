@@ -20,6 +20,12 @@ def network_at(seed, x, hidden, activation="tanh", bias=True):
     return joined(by_parameter(layers, x, activation))[:, 0]
 
 
+def crossed(rng, rows, columns):
+    """All pairs of some points of two inputs with some of three."""
+    u, v = rng.normal(size=(rows, 2)), rng.normal(size=(columns, 3))
+    return np.array([np.r_[a, b] for a in u for b in v])
+
+
 def windows(series, length):
     return np.stack([series[i : len(series) - length + i + 1] for i in range(length)], axis=1)
 

@@ -9,7 +9,9 @@ import numpy as np
 
 import flatmin
 from flatmin import InputError
-from flatmin._ask import analyze_made
+from flatmin._ask import DEFAULTS, analyze_made
+from flatmin._granted import granted
+from flatmin._keywords import unknown_keyword
 
 from ._loss import read_loss
 from ._network import Network
@@ -95,7 +97,7 @@ def analyze(
     loss: str | Callable[[Any, Any], Any] = "mse",
     *,
     optimizer: tuple[Any, Any] | None = None,
-    batch_size: int | Sequence[int] = 1,
+    batch_size: int | Sequence[int] | None = None,
     learning_rate: float | Sequence[float] | None = None,
     chunk_size: int | None = None,
     memory_limit: float = MEMORY_LIMIT,
@@ -142,17 +144,34 @@ def analyze(
     ...     optimizer=(tx, state), batch_size=32, sampling="reshuffling")
     """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise InputError("data is no pair (x, y) of inputs and targets")
-    known = set(flatmin.analyze.__kwdefaults__) - {"samples", "outputs", "axes", "blocks"}
+        raise InputError("data is no pair (x, y) of inputs and targets (predictions do not do)")
+    known = [name for name in DEFAULTS if name not in {"samples", "outputs", "axes", "blocks"}]
     for name in keywords:
         if name not in known:
-            raise InputError(f"{name} is no keyword of flatmin.jax.analyze")
+            raise unknown_keyword("flatmin.jax.analyze", name, [*known, "optimizer", "chunk_size"])
+    notes = granted(optimizer, batch_size, keywords)
+    sizes = 1 if batch_size is None else batch_size
     network = Network(apply, params, data[0])
     words: dict[str, Any] = read_optimizer(optimizer, params) if optimizer is not None else {}
-    words |= read_loss(loss, network.at_minimum, data[1]) | keywords | {"batch_size": batch_size}
+    words |= read_loss(loss, network.at_minimum, data[1]) | keywords | {"batch_size": sizes}
     if learning_rate is not None:
         words["learning_rate"] = learning_rate
     diagonal = words.pop("preconditioner", None)
+    answer = _answer(network, words, diagonal, chunk_size, memory_limit)
+    answer.notes = notes
+    return answer
+
+
+def _answer(
+    network: Network,
+    words: dict[str, Any],
+    diagonal: np.ndarray | None,
+    chunk_size: int | None,
+    memory_limit: float,
+) -> Analysis:
+    """Asks flatmin.analyze: with products for a bracket, else with the Jacobian where it is small,
+    and with its Gram matrix where it is not.
+    """
     n, k, p = network.samples, network.outputs, network.parameters
     made = {"parameters": p, "preconditioned": diagonal is not None}
     if "rank" in words or "relative_width" in words:

@@ -42,6 +42,7 @@ def read_loss(loss: str | Callable, outputs: jax.Array, targets: Any) -> dict[st
             raise InputError(
                 f'loss is "{loss}", expected "mse", "squared" or a function (outputs, targets)'
             )
+        _check_classes(f'the loss is "{loss}"', outputs, targets)
         k = outputs[0].size
         factor = 2.0 / k if loss == "mse" else 1.0
 
@@ -109,6 +110,20 @@ def _by_derivatives(loss: Callable, outputs: jax.Array, targets: Any) -> dict[st
             f"second derivatives is {lowest:.3g}; thresholds are those of convex losses"
         )
     return {"loss": "custom", "output_hessian": hessians, "residuals": gradients}
+
+
+def _check_classes(what: str, outputs: jax.Array, targets: Any) -> None:
+    """Refuses a squared error with whole numbers as targets that are classes by their shape."""
+    if not hasattr(targets, "shape") or not jnp.issubdtype(targets.dtype, jnp.integer):
+        return
+    n, k = len(outputs), outputs[0].size
+    is_class = targets.shape == (n,) and 0 <= int(targets.min()) and int(targets.max()) < k
+    if k > 1 and is_class:
+        raise InputError(
+            f"{what}, and the targets are one whole number below {k} for each sample, with {k} "
+            "outputs: these are classes, to be trained with "
+            "loss=optax.softmax_cross_entropy_with_integer_labels"
+        )
 
 
 def _check_shape(outputs: jax.Array, targets: Any) -> None:

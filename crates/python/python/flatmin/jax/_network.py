@@ -40,6 +40,11 @@ class Network:
     """
 
     def __init__(self, apply: Callable, params: Any, inputs: Any) -> None:
+        if isinstance(apply, type):
+            raise InputError(
+                f"apply is the class {apply.__name__}, expected a function (params, x) → outputs, "
+                "such as the apply of its object"
+            )
         if not callable(apply):
             raise InputError(
                 f"apply is a {type(apply).__name__}, expected a function (params, x) → outputs"

@@ -43,6 +43,11 @@ def read_optimizer(optimizer: Any, params: Any) -> dict[str, Any]:
     InputError
         If the update is another one.
     """
+    if isinstance(optimizer, tuple) and hasattr(optimizer, "update"):
+        raise InputError(
+            "optimizer is a transformation of optax alone, expected (transformation, state), with "
+            "the state that training has reached: optimizer=(tx, state)"
+        )
     try:
         update, state = optimizer[0].update, optimizer[1]
     except (TypeError, AttributeError, IndexError, KeyError) as error:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import flatmin
 from flatmin import InputError
-from flatmin._ask import analyze_made
+from flatmin._ask import DEFAULTS, analyze_made
+from flatmin._granted import granted
+from flatmin._keywords import unknown_keyword
 
 from ._data import Samples, read_data
 from ._gram import MEMORY_LIMIT, in_bytes, network_gram, network_jacobian
@@ -74,7 +76,7 @@ def analyze(
         Of (output, target) of a batch: a mean or sum over samples, convex and twice differentiable
         in the output. Default: ``nn.MSELoss()``.
     optimizer : torch.optim.Optimizer, optional
-        SGD, Adam, AdamW or RMSprop. Default: plain SGD.
+        SGD, Adam, AdamW or RMSprop. Default: plain SGD, which the notes of the answer say.
     batch_size : int or list of int, optional
         Default: that of the DataLoader, else 1.
     learning_rate : float or list of float, optional
@@ -106,6 +108,9 @@ def analyze(
 
     Notes
     -----
+    The notes of the answer, at the end of its text, say what was taken for granted: a loss, an
+    optimizer or a batch size that was not given, a subset of the samples.
+
     The answer is for training that goes on as the model is here: without dropout, and with the
     statistics of batch normalisation fixed. A batch draws samples, each with all of its outputs:
     all logits of all positions for a cross-entropy over sequences. Adam's v̂ is frozen as it is now.
@@ -119,7 +124,17 @@ def analyze(
     for name in (*READ_FROM_LOSS, *READ_FROM_DATA):
         if name in keywords:
             raise InputError(f"{name} is read from the data and the loss; flatmin.analyze takes it")
+    for name in keywords:
+        if name not in DEFAULTS:
+            known = [*DEFAULTS, "optimizer", "output", "params", "chunk_size", "dtype"]
+            raise unknown_keyword("flatmin.torch.analyze", name, known)
     limit = in_bytes(memory_limit)
+    if isinstance(data, (Tensor, np.ndarray)):
+        raise InputError(
+            f"data is one array {tuple(data.shape)}, expected the samples of training, inputs and "
+            "targets: (x, y), a Dataset or a DataLoader (predictions do not do, the model computes "
+            "them)"
+        )
     if isinstance(batch_size, (int, np.integer)):
         batch_size = [int(batch_size)]
     elif batch_size is not None and not isinstance(batch_size, (list, tuple, range, np.ndarray)):
@@ -138,13 +153,19 @@ def analyze(
     network = Network(model, output=output, params=params, device=device, dtype=dtype)
     inputs = network.prepared(samples.inputs)
     outputs = network.outputs(inputs, chunk_size=chunk_size)
-    found = read_loss(nn.MSELoss() if loss is None else loss, outputs, samples.targets)
+    found = read_loss(loss, outputs, samples.targets)
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
     notes: list[str] = []
     if sampling is None:
         notes += _independent(outputs.numel(), words)
-    for note in network.notes + samples.notes + notes + found.notes + (read.notes if read else []):
+    notes = network.notes + samples.notes + notes + found.notes + (read.notes if read else [])
+    for note in notes:
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
+    notes += samples.remarks
+    if loss is None:
+        notes.append("no loss was given: the answer is for nn.MSELoss()")
+    size_given = samples.batch_size if batch_size is None else batch_size
+    notes += granted(optimizer, size_given, keywords)
     given = words.pop("preconditioner", None)
     diagonal = _diagonal(network, read) if given is None else _split(network, given)
     answer = _answer(network, inputs, outputs, words, diagonal, chunk_size, limit, notes)
@@ -204,19 +225,20 @@ def _independent(rows: int, words: dict[str, Any]) -> list[str]:
     bracket = "rank" in words or "relative_width" in words
     if words["sampling"] != "reshuffling" or rows <= affordable or bracket:
         return []
+    # What drop_last says of a short last batch stays true.
     words["sampling"] = "without_replacement"
-    words.pop("drop_last", None)
-    return [_reshuffles(has_momentum, f"takes minutes for {rows} outputs")]
+    drops_last = bool(words.get("drop_last"))
+    return [_reshuffles(has_momentum, f"takes minutes for {rows} outputs", drops_last)]
 
 
-def _reshuffles(has_momentum: bool, why: str) -> str:
+def _reshuffles(has_momentum: bool, why: str, drops_last: bool) -> str:
     """The difference between a loader's epochs and independent batches."""
+    short = "" if drops_last else ", but a short last batch can lower it much"
     seen = (
         "With momentum the edge of the epochs may be lower, by 9 to 36 % in problems of 20 to 60 "
         "samples that were tried, so that a learning rate close to this one is not safe"
         if has_momentum
-        else "The edge of the epochs is usually within a few per cent of this one, but a short "
-        "last batch can lower it much"
+        else f"The edge of the epochs is usually within a few per cent of this one{short}"
     )
     return (
         f"the loader reshuffles its samples every epoch, and the edge of that {why}: the answer is "
@@ -237,10 +259,10 @@ def _is_bracket(words: dict[str, Any], rows: int, limit: int, notes: list[str]) 
             ReadingWarning,
             stacklevel=5,
         )
+    drops_last = bool(words.pop("drop_last", False))
     if words.get("sampling") == "reshuffling":
         words["sampling"] = "without_replacement"
-        words.pop("drop_last", None)
-        note = _reshuffles(bool(words.get("momentum")), "has no bracket")
+        note = _reshuffles(bool(words.get("momentum")), "has no bracket", drops_last)
         notes.append(note)
         warnings.warn(note, ReadingWarning, stacklevel=5)
     return True

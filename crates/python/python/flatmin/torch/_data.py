@@ -19,6 +19,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -48,6 +49,8 @@ class Samples:
         As far as the data say it, else None (False for `drop_last`).
     notes : list of str
         Doubts about the reading.
+    remarks : list of str
+        Readings without a doubt that are worth a line, such as a subset.
     total : int
         Samples of the whole set, where only some were chosen.
     """
@@ -58,6 +61,7 @@ class Samples:
     sampling: str | None = None
     drop_last: bool = False
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     total: int = 0
 
     @property
@@ -140,15 +144,18 @@ def _from_loader(
     if custom and not given:
         name = type(loader.batch_sampler).__name__
         raise InputError(f"the DataLoader has a {name}, whose batches are not known; {REMEDY}")
-    drawn, indices, notes = None, None, []
-    if not given:
-        drawn, indices, notes = _sampling(loader, sampling)
+    drawn, indices, notes = _sampling(loader, sampling)
     collate = loader.collate_fn if loader.batch_size is not None or custom else default_collate
     samples = _set(loader.dataset, indices, collate, unpack, choose)
     samples.batch_size = loader.batch_size if batch_size is None else batch_size
     samples.sampling = sampling or drawn
     samples.drop_last = bool(loader.drop_last) and samples.sampling == "reshuffling"
     samples.notes += notes
+    if indices is not None:
+        samples.remarks.append(
+            f"the SubsetRandomSampler draws {len(indices)} of the {len(loader.dataset)} samples, "
+            f"in a new order every epoch: the answer is for training on these {len(indices)}"
+        )
     full = samples.batch_size is not None and samples.batch_size >= samples.total
     if full and sampling is None:  # a batch is the data set, in whatever order
         samples.batch_size = samples.total
@@ -161,12 +168,12 @@ def _sampling(
     loader: DataLoader, given: str | None
 ) -> tuple[str | None, list[int] | None, list[str]]:
     """The sampling of a loader's sampler, the samples that it draws from, and doubts."""
-    sampler = loader.sampler
-    n = len(loader.dataset)
+    sampler = _drawer(loader)
     if type(sampler) is SubsetRandomSampler:
         return "reshuffling", list(sampler.indices), []
+    n = len(loader.dataset)
     if given is not None:
-        return None, None, []
+        return None, None, _unlike(sampler, n, given)
     if type(sampler) is RandomSampler:
         if sampler.replacement:
             return "with_replacement", None, []
@@ -197,6 +204,29 @@ def _sampling(
     raise InputError(f"the DataLoader has a {name}, whose order is not known; {REMEDY}")
 
 
+def _drawer(loader: DataLoader) -> Any:
+    """What chooses the samples: the sampler, also inside of PyTorch's batches, or another one."""
+    batches = loader.batch_sampler
+    if type(batches) is BatchSampler:
+        return batches.sampler
+    return loader.sampler if batches is None else batches
+
+
+def _unlike(sampler: Any, n: int, given: str) -> list[str]:
+    """The doubt about a sampling that is given for a sampler which draws in a way of its own."""
+    plain = type(sampler) is SequentialSampler or (
+        type(sampler) is RandomSampler and (sampler.replacement or sampler.num_samples == n)
+    )
+    if plain:
+        return []
+    return [
+        f"the DataLoader draws by a {type(sampler).__name__}, which was not read: the answer is "
+        f"for all {n} samples of its data set, each as likely as the others, with "
+        f"sampling={given!r}. If it draws only some of them, or some more often, there is no "
+        "answer for it"
+    ]
+
+
 def _set(
     dataset: Any,
     indices: list[int] | None,
@@ -210,6 +240,13 @@ def _set(
         indices = [i if indices is None else indices[i] for i in choose(total)]
     samples = _samples(_collated(dataset, indices, collate), unpack)
     samples.total = total
+    if isinstance(dataset, Subset):
+        whole = dataset.dataset
+        of = f" of {len(whole)}" if hasattr(whole, "__len__") else ""
+        samples.remarks.append(
+            f"the data are a Subset, {len(dataset)}{of} samples: the answer is for training on "
+            f"these {len(dataset)}, not on all"
+        )
     return samples
 
 
@@ -259,6 +296,7 @@ def _samples(batch: Any, unpack: Callable[[Any], tuple[Any, Any]] | None) -> Sam
             f"a sample has {what}, expected (inputs, target); say which is which: "
             "unpack=lambda batch: (inputs, target)"
         )
+    computed = [leaf for leaf in tree_leaves(batch[0]) if getattr(leaf, "grad_fn", None)]
     inputs = _arguments(batch[0])
     targets = None if batch[1] is None else tree_map(_tensor, batch[1])
     leaves = tree_leaves(inputs)
@@ -274,7 +312,13 @@ def _samples(batch: Any, unpack: Callable[[Any], tuple[Any, Any]] | None) -> Sam
         )
     if counts == {0}:
         raise InputError("the data set is empty")
-    return Samples(inputs, targets, total=counts.pop())
+    samples = Samples(inputs, targets, total=counts.pop())
+    if computed:
+        samples.notes.append(
+            f"the inputs were computed from parameters (by {type(computed[0].grad_fn).__name__}): "
+            "are they predictions of the model? Give the inputs, the model computes the predictions"
+        )
+    return samples
 
 
 def _arguments(inputs: Any) -> Inputs:

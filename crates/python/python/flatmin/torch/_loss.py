@@ -83,13 +83,16 @@ class ReadLoss:
         return found
 
 
-def read_loss(loss: Callable[[Tensor, Any], Tensor], outputs: Tensor, targets: Any) -> ReadLoss:
+def read_loss(
+    loss: Callable[[Tensor, Any], Tensor] | None, outputs: Tensor, targets: Any
+) -> ReadLoss:
     """The loss at the outputs of all samples.
 
     Parameters
     ----------
     loss : torch.nn.Module or callable
-        Takes the outputs and targets of a batch, and returns their mean (or sum) over samples.
+        Takes the outputs and targets of a batch, and returns their mean (or sum) over samples. None
+        stands for ``nn.MSELoss()``.
     outputs : Tensor
         n × …, in the shape that the model returns.
     targets : Tensor or tree of tensors
@@ -101,6 +104,9 @@ def read_loss(loss: Callable[[Tensor, Any], Tensor], outputs: Tensor, targets: A
         If the loss is no mean or sum over samples, has no curvature in the outputs, or is not
         convex in them.
     """
+    if loss is None:
+        _check_default(outputs, targets)
+        loss = nn.MSELoss()
     if isinstance(loss, type):
         raise InputError(
             f"loss is the class {loss.__name__}, expected an object: {loss.__name__}()"
@@ -170,6 +176,8 @@ def _check_special(loss: Any, outputs: Tensor, targets: Any) -> None:
             "(or output=…) return the logits before the log_softmax, with "
             "loss=nn.CrossEntropyLoss(), which is the same loss"
         )
+    if isinstance(loss, (nn.MSELoss, nn.HuberLoss, nn.SmoothL1Loss)):
+        _check_classes(f"the loss is {type(loss).__name__}", outputs, targets)
     if isinstance(
         loss, (nn.MSELoss, nn.BCEWithLogitsLoss, nn.HuberLoss, nn.SmoothL1Loss, nn.BCELoss)
     ):
@@ -182,6 +190,37 @@ def _check_special(loss: Any, outputs: Tensor, targets: Any) -> None:
             )
     if isinstance(loss, nn.CrossEntropyLoss) and isinstance(targets, Tensor):
         _check_cross_entropy(loss, outputs, targets)
+
+
+def _check_default(outputs: Tensor, targets: Any) -> None:
+    what = "no loss was given, which stands for nn.MSELoss()"
+    _check_classes(what, outputs, targets)
+    if isinstance(targets, Tensor) and targets.numel() != outputs.numel():
+        raise InputError(
+            f"{what}, and the outputs are {tuple(outputs.shape)} with targets "
+            f"{tuple(targets.shape)}: give the loss of training as loss=…"
+        )
+
+
+def _check_classes(what: str, outputs: Tensor, targets: Any) -> None:
+    """Refuses a squared error with whole numbers as targets that are classes by their shape."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
+        return
+    n, k = len(outputs), outputs[0].numel()
+    if targets.numel() != n or targets.shape == outputs.shape:
+        return
+    lowest, highest = int(targets.min()), int(targets.max())
+    if k > 1 and 0 <= lowest and highest < k:
+        remedy = "nn.CrossEntropyLoss()"
+    elif k == 1 and {lowest, highest} <= {0, 1}:
+        remedy = "nn.BCEWithLogitsLoss(), with targets y.to(output.dtype).reshape(output.shape)"
+    else:
+        return
+    raise InputError(
+        f"{what}, and the targets are one whole number from {lowest} to {highest} for each sample, "
+        f"with {k} output{'' if k == 1 else 's'}: these are classes, to be trained with "
+        f"loss={remedy}"
+    )
 
 
 def _check_cross_entropy(loss: nn.CrossEntropyLoss, outputs: Tensor, targets: Tensor) -> None:

@@ -77,6 +77,10 @@ class Network:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if isinstance(model, type):
+            raise InputError(
+                f"model is the class {model.__name__}, expected the trained object of it"
+            )
         if not isinstance(model, nn.Module):
             raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
         self.model = unwrapped(model)

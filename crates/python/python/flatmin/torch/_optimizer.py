@@ -81,6 +81,11 @@ def read_optimizer(
         if inner is None or inner is optimizer:
             break
         optimizer = inner
+    if isinstance(optimizer, type):
+        raise InputError(
+            f"optimizer is the class {optimizer.__name__}, expected the object that training "
+            f"steps: {optimizer.__name__}(model.parameters(), …)"
+        )
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(
             f"optimizer is a {type(optimizer).__name__}, expected a torch.optim.Optimizer"

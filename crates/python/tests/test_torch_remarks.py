@@ -132,15 +132,27 @@ def test_a_batch_sampler_of_ones_own_is_doubted():
         )
 
 
-def test_a_loader_that_drops_its_last_batch_is_told_of_none(monkeypatch):
-    """Answered for independent batches, since epochs would take long."""
-    monkeypatch.setattr("flatmin.torch._analyze.EPOCH_ROWS", 5)
+def test_a_loader_that_drops_its_last_batch_is_told_of_none():
+    """A bracket is for independent batches."""
     for drop_last in (False, True):
         loader = DataLoader(PAIRS, 4, shuffle=True, drop_last=drop_last)
         with pytest.warns(flatmin.torch.ReadingWarning, match="reshuffles"):
-            found = flatmin.torch.analyze(MODEL, loader, nn.MSELoss(), SGD)
+            found = flatmin.torch.analyze(MODEL, loader, nn.MSELoss(), SGD, relative_width=0.05)
         assert found.to_dict()["batches"][0]["sampling"] == "without_replacement"
         assert ("short last batch" in repr(found)) is not drop_last
+
+
+def test_a_shuffled_loader_is_answered_for_its_epochs_whatever_its_size():
+    """A few hundred outputs, with momentum."""
+    torch.manual_seed(1)
+    x, y = torch.randn(60, 4), torch.randn(60, 3)
+    model = helpers.mlp(outputs=3)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    loader = DataLoader(TensorDataset(x, y), 8, shuffle=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", flatmin.torch.ReadingWarning)
+        found = flatmin.torch.analyze(model, loader, nn.MSELoss(), sgd, trust_input=True)
+    assert found.to_dict()["batches"][0]["sampling"] == "reshuffling"
 
 
 CLASSES = torch.arange(N) % 3

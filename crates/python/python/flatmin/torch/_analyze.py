@@ -26,11 +26,6 @@ from ._products import network_products
 if TYPE_CHECKING:
     from flatmin import Analysis
 
-#: Rows of the Jacobian up to which a shuffled loader is answered with the edge of its epochs:
-#: seconds, and minutes beyond. With momentum it takes some fifty times as long.
-EPOCH_ROWS = 120
-EPOCH_ROWS_WITH_MOMENTUM = 12
-
 READ_FROM_LOSS = ("loss_scale", "logits", "output_hessian", "residuals")
 READ_FROM_DATA = ("samples", "outputs", "axes", "jacobian", "gram")
 
@@ -157,7 +152,6 @@ def analyze(
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
     notes: list[str] = []
     if sampling is None:
-        notes += _independent(outputs.numel(), words)
     notes = network.notes + samples.notes + notes + found.notes + (read.notes if read else [])
     for note in notes:
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
@@ -216,33 +210,18 @@ def _answer(
     return analyze_made(words | {"samples": n, "outputs": k}, gram=gram, **made)
 
 
-def _independent(rows: int, words: dict[str, Any]) -> list[str]:
-    """Asks about independent batches where the edge of a loader's epochs would take minutes, and
-    returns what is to be said of it.
-    """
-    has_momentum = bool(words.get("momentum"))
-    affordable = EPOCH_ROWS_WITH_MOMENTUM if has_momentum else EPOCH_ROWS
-    bracket = "rank" in words or "relative_width" in words
-    if words["sampling"] != "reshuffling" or rows <= affordable or bracket:
-        return []
-    # What drop_last says of a short last batch stays true.
-    words["sampling"] = "without_replacement"
-    drops_last = bool(words.get("drop_last"))
-    return [_reshuffles(has_momentum, f"takes minutes for {rows} outputs", drops_last)]
-
-
-def _reshuffles(has_momentum: bool, why: str, drops_last: bool) -> str:
+def _reshuffles(has_momentum: bool, drops_last: bool) -> str:
     """The difference between a loader's epochs and independent batches."""
     short = "" if drops_last else ", but a short last batch can lower it much"
     seen = (
-        "With momentum the edge of the epochs may be lower, by 9 to 36 % in problems of 20 to 60 "
+        "With momentum the edge of the epochs may be lower, by 3 to 36 % in problems of 20 to 300 "
         "samples that were tried, so that a learning rate close to this one is not safe"
         if has_momentum
         else f"The edge of the epochs is usually within a few per cent of this one{short}"
     )
     return (
-        f"the loader reshuffles its samples every epoch, and the edge of that {why}: the answer is "
-        f"for batches that are drawn anew at every step. {seen}; sampling='reshuffling' asks for it"
+        "the loader reshuffles its samples every epoch, and the edge of that has no bracket: the "
+        f"answer is for batches that are drawn anew at every step. {seen}"
     )
 
 
@@ -262,7 +241,7 @@ def _is_bracket(words: dict[str, Any], rows: int, limit: int, notes: list[str]) 
     drops_last = bool(words.pop("drop_last", False))
     if words.get("sampling") == "reshuffling":
         words["sampling"] = "without_replacement"
-        note = _reshuffles(bool(words.get("momentum")), "has no bracket", drops_last)
+        note = _reshuffles(bool(words.get("momentum")), drops_last)
         notes.append(note)
         warnings.warn(note, ReadingWarning, stacklevel=5)
     return True

@@ -141,6 +141,9 @@ fn paper() -> Vec<&'static Experiment> {
         "estimators",
         "matrix_sensing",
         "function_space",
+        "losses",
+        "epochs",
+        "noise_floor",
     ];
     EXPERIMENTS.iter().copied().filter(|experiment| !others.contains(&experiment.id)).collect()
 }

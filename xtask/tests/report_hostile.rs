@@ -32,6 +32,7 @@ fn figure(evil: &str) -> Figure {
         style: Style(0),
         mark: Mark::Line,
         points: vec![(1.0, 1.0), (2.0, 3.0)],
+        notes: vec![text(), text()],
     };
     let kinds = [
         ReferenceKind::Horizontal(2.0),
@@ -47,10 +48,12 @@ fn report(evil: &str) -> Report {
     let text = || evil.to_owned();
     let claim = Claim {
         id: text(),
+        experiment: text(),
         sentence: text(),
         source: text(),
         predicate: text(),
         measured: vec![Measured::new(text(), &[1.0])],
+        margin: None,
         runs: 1,
         verdict: Verdict::Fails,
         note: text(),
@@ -69,6 +72,7 @@ fn report(evil: &str) -> Report {
     Report {
         title: text(),
         summary: text(),
+        lead: text(),
         facts: vec![(text(), text())],
         claims: vec![claim],
         sections: vec![section],

@@ -236,7 +236,7 @@ fn each_part_of_claim_29_can_fail() {
 #[test]
 fn one_trial_on_the_wrong_side_breaks_claim_30() {
     assert_eq!(with_short(|short| short.departures[3] = 5.0), Verdict::Fails);
-    assert_eq!(with_short(|short| short.departures_without[3] = 1.2), Verdict::Fails);
+    assert_eq!(with_short(|short| short.departures_without[3] = 1.6), Verdict::Fails);
     assert_eq!(with_short(|short| short.edge.upper = 0.95), Verdict::Fails);
 }
 

@@ -45,6 +45,10 @@ impl AtRest for ClassRun<'_> {
     fn at_rest(&self) -> bool {
         self.result.outcome == flatmin_optim::Outcome::Converged
     }
+
+    fn origin(&self) -> String {
+        origin(self.spec.learning_rate, self.spec.seed)
+    }
 }
 
 impl ClassRun<'_> {
@@ -101,10 +105,9 @@ fn largest_converging<'r>(setting: &Setting<'r>) -> Option<(f64, Vec<Run<'r>>)> 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let settings = settings(cells);
     let activation_panel = |activation: Activation| {
-        let of_activation = settings.iter().filter(|s| s.activation == activation).enumerate();
+        let of_activation = settings.iter().enumerate().filter(|(_, s)| s.activation == activation);
         let series = of_activation.flat_map(|(style, setting)| {
-            let label = format!("B = {}", setting.batch_size);
-            dots_and_medians(&setting.runs, &label, Style(style), Run::rate, |run| {
+            dots_and_medians(&setting.runs, &setting.name(), Style(style), Run::rate, |run| {
                 // A run that hovers is far from a minimum, and its η* says little.
                 run.at_rest().then(|| run.relative_threshold())?
             })
@@ -147,7 +150,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
 fn convergence_series((style, setting): (usize, &Setting<'_>)) -> Series {
     let groups = group_by(&setting.runs, Run::rate).into_iter();
     let shares = groups.map(|(rate, runs)| (rate, at_rest(&runs).len() as f64 / runs.len() as f64));
-    Series::new(setting.name(), Style(style + 2), Mark::LineAndPoints, shares)
+    Series::new(setting.name(), Style(style), Mark::LineAndPoints, shares)
 }
 
 /// Growth after a push against the multiple of η*: exact second moments and replicas.
@@ -158,8 +161,8 @@ fn pushes_panel(cells: &FinishedCells<'_>, is_cross_entropy: bool) -> Panel {
         growth.map(|growth| (growth.factor, value(growth))).collect()
     };
     let series = vec![
-        Series::new("second moment", Style(2), Mark::Points, points(|g| g.exact)),
-        Series::new("network, mean", Style(3), Mark::OpenPoints, points(|g| g.replicas)),
+        Series::new("second moment", Style(4), Mark::Points, points(|g| g.exact)),
+        Series::new("network, mean", Style(5), Mark::OpenPoints, points(|g| g.replicas)),
     ];
     let loss = if is_cross_entropy { "Cross-entropy" } else { "Squared loss" };
     Panel::new(
@@ -178,12 +181,12 @@ fn unsmoothed_panel(cells: &FinishedCells<'_>) -> Panel {
         let rate = run.rate();
         let points = run.points().filter(|m| m.step > 0);
         let points = points.filter_map(|m| Some((m.step as f64, m.threshold? / rate)));
-        Series::new("η*/η", Style(0), Mark::LineAndPoints, points.collect::<Vec<_>>())
+        Series::new("η*/η", Style(6), Mark::LineAndPoints, points.collect::<Vec<_>>())
     };
     let losses = |run: &Run<'_>| {
         let points = run.points().filter(|m| m.step > 0);
         let points = points.map(|m| (m.step as f64, m.excess_loss)).collect::<Vec<_>>();
-        Series::new("training loss", Style(1), Mark::LineAndPoints, points)
+        Series::new("training loss", Style(7), Mark::LineAndPoints, points)
     };
     Panel::new(
         "Without smoothing: tanh, B = 1, η = .1",
@@ -269,7 +272,7 @@ fn judge_edge(cells: &FinishedCells<'_>) -> Judgement {
         judgement.need_runs(medians.len() >= 2 && !top.is_empty());
         judgement.require(medians.is_sorted_by(|a, b| a > b));
         let top = values(&top, Run::relative_threshold);
-        judgement.require(within(&[median(&top)], [0.83, 1.65]));
+        judgement.all_within("η*/η at the largest η", &[median(&top)], [0.83, 1.65]);
         let name = setting.name();
         judgement.measure(format!("{name}: medians of η*/η over η"), &medians);
         judgement.measure(format!("{name}: η*/η at the largest η"), &top);
@@ -299,7 +302,14 @@ fn judge_pushes(cells: &FinishedCells<'_>) -> Judgement {
                 ("network", |g| g.replicas),
             ] {
                 let found: Vec<f64> = growth.iter().map(|growth| value(growth)).collect();
-                judgement.require(found.iter().all(|v| if grows { *v > 1.0 } else { *v < 1.0 }));
+                for value in &found {
+                    let quantity = format!("growth at {factor} η*, {what}");
+                    if grows {
+                        judgement.at_least(quantity, *value, 1.0);
+                    } else {
+                        judgement.at_most(quantity, *value, 1.0);
+                    }
+                }
                 judgement.measure(format!("{loss}, {factor} η*: growth of V, {what}"), &found);
             }
         }

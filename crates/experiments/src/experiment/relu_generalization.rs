@@ -99,7 +99,8 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
     };
     let (first, best_sgd, best_gd) = (sgd.first().unwrap_or(&none), best(&sgd), best(&gd));
     judgement.need_runs(sgd.len() >= 2 && !gd.is_empty());
-    judgement.require(best_sgd.0 <= 0.1 * first.0 && best_sgd.0 <= 0.7 * best_gd.0);
+    judgement.at_most("SGD: best over smallest η", best_sgd.0 / first.0, 0.1);
+    judgement.at_most("SGD's best over GD's", best_sgd.0 / best_gd.0, 0.7);
     judgement.measure("SGD, smallest η", &first.1);
     judgement.measure("SGD, best η", &best_sgd.1);
     judgement.measure("GD, best η", &best_gd.1);

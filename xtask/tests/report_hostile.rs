@@ -105,7 +105,8 @@ fn parts(html: &str) -> (BTreeSet<String>, Vec<String>) {
 
 #[test]
 fn no_text_adds_an_element_an_attribute_or_an_address() {
-    let (expected, _) = parts(&report("harmless_{text}").to_html());
+    // It has every element of a formula, which flatmin writes itself.
+    let (expected, _) = parts(&report("harmless_{text} ≤ 2² + η*").to_html());
     assert!(expected.contains("svg") && expected.contains("a href"), "{expected:?}");
     for forbidden in ["script", "iframe", "object", "embed", "link", "img", "image", "base", "form"]
     {

@@ -26,6 +26,12 @@ pub(super) fn typeset(text: &str) -> String {
                 end = reach;
             }
         }
+        // A trace is one of a matrix.
+        if words[end - 1] == "tr"
+            && words.get(end + 1).is_some_and(|next| is_between(next) && next.len() == 1)
+        {
+            end += 2;
+        }
         html.push_str(&formula(&words[at..end].concat()));
         at = end;
     }
@@ -75,7 +81,7 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 /// Signs that occur in formulas only.
-const SIGNS: &str = "≤≥∇Σ∫‖⟨⟩√·∞²³ᵀ⊙½∝≪≫∈";
+const SIGNS: &str = "≤≥∇Σ∫‖⟨⟩√·∞²³ᵀ⊙½∝≪≫∈⁻";
 
 fn is_greek(character: char) -> bool {
     ('α'..='ω').contains(&character) || "ΛΦΔ".contains(character)
@@ -150,12 +156,14 @@ fn atoms_of(text: &str) -> Vec<String> {
         };
         let atom = match character {
             '*' if text.len() == 1 => "<mo>*</mo>".to_owned(),
-            '²' | '³' | 'ᵀ' | '*' => {
-                let power = match character {
-                    '²' => "<mn>2</mn>",
-                    '³' => "<mn>3</mn>",
-                    'ᵀ' => "<mi>T</mi>",
-                    _ => "<mo>*</mo>",
+            c if c == '*' || raised(c).is_some() => {
+                let is_raised = |next: char| raised(next).is_some();
+                let whole = if c == '*' { "*".to_owned() } else { take(&is_raised) };
+                let power: String = whole.chars().filter_map(raised).collect();
+                let power = match power.as_str() {
+                    "" => "<mo>*</mo>".to_owned(),
+                    "T" => "<mi>T</mi>".to_owned(),
+                    number => format!("<mn>{number}</mn>"),
                 };
                 let base = atoms.pop().unwrap_or_else(|| "<mrow/>".to_owned());
                 format!("<msup>{base}{power}</msup>")
@@ -173,6 +181,14 @@ fn atoms_of(text: &str) -> Vec<String> {
         atoms.push(atom);
     }
     atoms
+}
+
+/// The character that a raised one stands for.
+fn raised(character: char) -> Option<char> {
+    const RAISED: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀ";
+    const PLAIN: &str = "0123456789−T";
+    let place = RAISED.chars().position(|raised| raised == character)?;
+    PLAIN.chars().nth(place)
 }
 
 #[cfg(test)]
@@ -207,6 +223,8 @@ mod tests {
         assert_eq!(html, "<math><msup><mi>η</mi><mo>*</mo></msup></math>");
         let html = typeset("‖W‖_{F}²");
         assert!(html.contains("<msup><msub><mo stretchy=\"false\">‖</mo>"), "{html}");
+        let html = typeset("≤ 10⁻¹²");
+        assert!(html.contains("<msup><mn>10</mn><mn>−12</mn></msup>"), "{html}");
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
              without momentum, for any batch size and number of outputs.",
             "S18",
             judge_linear,
-        ),
+        )
+        .needs(Requirement { profile: Profile::Paper, seeds: 3 }),
         ClaimRule::new(
             32,
             "For a network with small residuals the training loss of SGD settles near the predicted \

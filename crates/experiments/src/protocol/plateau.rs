@@ -18,7 +18,7 @@ fn steps(profile: Profile) -> u64 {
     match profile {
         Profile::Smoke => 500,
         Profile::Quick => 20_000,
-        Profile::Paper => 30_000,
+        Profile::Paper => 25_000,
         Profile::Full => 400_000,
     }
 }

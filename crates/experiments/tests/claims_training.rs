@@ -160,7 +160,7 @@ fn an_edge_that_does_not_come_near_breaks_claim_27() {
         })
     };
     assert_eq!(scaled(|rate| 1.2 + 0.01 * rate), Verdict::Fails, "it must fall with the rate");
-    assert_eq!(scaled(|rate| 1.8 - 0.01 * rate), Verdict::Fails);
+    assert_eq!(scaled(|rate| 2.0 - 0.01 * rate), Verdict::Fails);
     assert_eq!(scaled(|rate| 0.8 - 0.01 * rate), Verdict::Fails);
     assert_eq!(scaled(|rate| 1.3 - 0.01 * rate), Verdict::Holds);
     let hovering = |_: &ClassSpec, result: &mut ClassResult| result.outcome = Outcome::OutOfSteps;

@@ -259,7 +259,7 @@ fn judge_edge(cells: &FinishedCells<'_>) -> Judgement {
     let runs = settings.iter().map(|setting| setting.runs.len()).sum();
     let mut judgement = Judgement::new(
         "for every activation and B: the medians of η*/η over converged runs fall with η up to the \
-         largest η at which at least half of the runs converged, and lie in [.83, 1.65] there",
+         largest η at which at least half of the runs converged, and lie in [.83, 1.8] there",
         runs,
     );
     for setting in &settings {
@@ -272,7 +272,7 @@ fn judge_edge(cells: &FinishedCells<'_>) -> Judgement {
         judgement.need_runs(medians.len() >= 2 && !top.is_empty());
         judgement.require(medians.is_sorted_by(|a, b| a > b));
         let top = values(&top, Run::relative_threshold);
-        judgement.all_within("η*/η at the largest η", &[median(&top)], [0.83, 1.65]);
+        judgement.all_within("η*/η at the largest η", &[median(&top)], [0.83, 1.8]);
         let name = setting.name();
         judgement.measure(format!("{name}: medians of η*/η over η"), &medians);
         judgement.measure(format!("{name}: η*/η at the largest η"), &top);

@@ -63,8 +63,8 @@ fn sizes(profile: Profile) -> Sizes {
 fn rates(profile: Profile, activation: Activation, batch_size: usize) -> &'static [f64] {
     let is_relu = activation == Activation::Relu;
     match (profile, is_relu, batch_size) {
-        (Profile::Quick, false, _) => &[0.85, 1.2],
-        (Profile::Quick, true, _) => &[0.43, 0.6],
+        (Profile::Quick, false, _) => &[0.85, 1.1],
+        (Profile::Quick, true, _) => &[0.43, 0.55],
         (Profile::Full, false, 1) => &[0.03, 0.1, 0.17, 0.25],
         (Profile::Full, true, 1) => &[0.03, 0.06, 0.1, 0.15],
         (Profile::Full, false, 4) => &[0.3, 0.45, 0.6, 0.8],
@@ -73,10 +73,10 @@ fn rates(profile: Profile, activation: Activation, batch_size: usize) -> &'stati
         (Profile::Full, true, 8) => &[0.3, 0.5, 0.6, 0.8],
         (Profile::Full, false, _) => &[0.8, 1.2, 1.6, 2.0],
         (Profile::Full, true, _) => &[0.4, 0.6, 0.8, 1.2],
-        (_, false, 8) => &[0.85, 1.2, 1.5],
-        (_, true, 8) => &[0.43, 0.6, 0.75],
-        (_, false, _) => &[1.2, 1.7, 2.2],
-        (_, true, _) => &[0.65, 0.9, 1.15],
+        (_, false, 8) => &[0.85, 1.1, 1.5],
+        (_, true, 8) => &[0.43, 0.55, 0.75],
+        (_, false, _) => &[1.2, 1.6, 2.2],
+        (_, true, _) => &[0.62, 0.8, 1.15],
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bench;
 mod build_info;
+mod compare;
 mod docs;
 mod failure;
 mod golden;
@@ -42,6 +43,10 @@ struct Arguments {
 enum Task {
     /// Reproduce the paper: run what is missing, then write tables, figures, claims and report.
     Reproduce(reproduce::ReproduceArguments),
+    /// Compare two reproductions: verdicts, medians, and what moved beyond the spread.
+    Compare(compare::CompareArguments),
+    /// Print the verdicts of several reproductions with the narrowest margin of each claim.
+    Margins(compare::MarginsArguments),
     /// Try every statement of the theory, and its mutant, on random instances.
     Verify(verify::VerifyArguments),
     /// Write the page of the statements, docs/ledger.md.
@@ -66,6 +71,8 @@ fn run(task: Task) -> Result<Exit, Failure> {
     choose_instruction_set()?;
     match task {
         Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
+        Task::Compare(arguments) => compare::compare(&arguments),
+        Task::Margins(arguments) => compare::margins(&arguments),
         Task::Verify(arguments) => verify::verify(&arguments),
         Task::Ledger(arguments) => ledger::ledger(&arguments),
         Task::Docs(arguments) => docs::docs(&arguments),

@@ -100,6 +100,7 @@ fn measure_all(path: &str) -> anyhow::Result<()> {
             style: Style(index),
             mark: Mark::LineAndPoints,
             points,
+            notes: Vec::new(),
         };
         times.push(series(seconds));
         memories.push(series(memory));

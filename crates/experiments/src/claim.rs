@@ -56,11 +56,26 @@ impl Measured {
     }
 }
 
+/// How near a measured value came to the limit of a claim.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Margin {
+    /// The value, in words.
+    pub quantity: String,
+    /// The value.
+    pub value: f64,
+    /// The limit.
+    pub limit: f64,
+    /// The distance from the limit over the limit; negative beyond it.
+    pub relative: f64,
+}
+
 /// A claim, judged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claim {
     /// Its number in the list of claims.
     pub id: String,
+    /// The experiment whose figure shows it.
+    pub experiment: String,
     /// The sentence.
     pub sentence: String,
     /// The statements or papers it rests on.
@@ -69,6 +84,8 @@ pub struct Claim {
     pub predicate: String,
     /// The measured quantities.
     pub measured: Vec<Measured>,
+    /// The narrowest margin of a value that is compared with a limit; `null` if none is.
+    pub margin: Option<Margin>,
     /// Number of training runs (or networks) behind it.
     pub runs: usize,
     /// The verdict.

@@ -1,10 +1,11 @@
 //! Finished cells: specifications with their results.
 
 use crate::cell::{
-    CellKey, CellResult, CellSpec, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec,
-    InterpolatorResult, InterpolatorSpec, NormResult, NormSpec, Results, SensingReferenceResult,
-    SensingReferenceSpec, SensingResult, SensingSpec, TrainResult, TrainSpec, UnivariateResult,
-    UnivariateSpec,
+    CellKey, CellResult, CellSpec, ClassResult, ClassSpec, DeepResult, DeepSpec, EpochResult,
+    EpochSpec, EstimatorResult, EstimatorSpec, InterpolatorResult, InterpolatorSpec, NormResult,
+    NormSpec, PerturbedResult, PerturbedSpec, PlateauResult, PlateauSpec, Results,
+    SensingReferenceResult, SensingReferenceSpec, SensingResult, SensingSpec, TrainResult,
+    TrainSpec, UnivariateResult, UnivariateSpec,
 };
 
 /// The specification of a cell with its result.
@@ -38,6 +39,14 @@ pub(crate) type SensingRun<'r> = Finished<'r, SensingSpec, SensingResult>;
 pub(crate) type SensingReference<'r> = Finished<'r, SensingReferenceSpec, SensingReferenceResult>;
 /// A training run of a network on one input.
 pub(crate) type UnivariateRun<'r> = Finished<'r, UnivariateSpec, UnivariateResult>;
+/// A training run with cross-entropy.
+pub(crate) type ClassRun<'r> = Finished<'r, ClassSpec, ClassResult>;
+/// Pushes at a minimum of such a run.
+pub(crate) type PushedMinimum<'r> = Finished<'r, PerturbedSpec, PerturbedResult>;
+/// A training run with independent or reshuffled batches.
+pub(crate) type EpochRun<'r> = Finished<'r, EpochSpec, EpochResult>;
+/// Plateaus at a minimum that does not interpolate.
+pub(crate) type PlateauTrial<'r> = Finished<'r, PlateauSpec, PlateauResult>;
 
 /// Finished cells by kind, each kind in the order in which the experiment names them.
 #[derive(Debug, Default)]
@@ -50,6 +59,10 @@ pub(crate) struct FinishedCells<'r> {
     pub(crate) sensing: Vec<SensingRun<'r>>,
     pub(crate) sensing_references: Vec<SensingReference<'r>>,
     pub(crate) univariate: Vec<UnivariateRun<'r>>,
+    pub(crate) classes: Vec<ClassRun<'r>>,
+    pub(crate) pushed: Vec<PushedMinimum<'r>>,
+    pub(crate) epochs: Vec<EpochRun<'r>>,
+    pub(crate) plateaus: Vec<PlateauTrial<'r>>,
 }
 
 /// A cell that an experiment needs has no result.
@@ -98,6 +111,18 @@ impl<'r> FinishedCells<'r> {
                 }
                 (CellSpec::Univariate(spec), Some(CellResult::Univariate(result))) => {
                     finished.univariate.push(Finished { spec, result });
+                }
+                (CellSpec::Classes(spec), Some(CellResult::Classes(result))) => {
+                    finished.classes.push(Finished { spec, result });
+                }
+                (CellSpec::Perturbed(spec), Some(CellResult::Perturbed(result))) => {
+                    finished.pushed.push(Finished { spec, result });
+                }
+                (CellSpec::Epochs(spec), Some(CellResult::Epochs(result))) => {
+                    finished.epochs.push(Finished { spec, result });
+                }
+                (CellSpec::Plateau(spec), Some(CellResult::Plateau(result))) => {
+                    finished.plateaus.push(Finished { spec, result });
                 }
                 (cell, _) => return Err(MissingCell { key, label: cell.label() }),
             }

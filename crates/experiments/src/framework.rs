@@ -143,10 +143,12 @@ pub fn claims(
         let (verdict, note) = judgement.verdict(rule.needs, settings);
         Ok(Claim {
             id: rule.number.to_string(),
+            experiment: experiment.id.to_owned(),
             sentence: rule.sentence.to_owned(),
             source: rule.source.to_owned(),
             predicate: judgement.predicate,
             measured: judgement.measured,
+            margin: judgement.margin,
             runs: judgement.runs,
             verdict,
             note,

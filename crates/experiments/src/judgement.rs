@@ -1,6 +1,6 @@
 //! The evidence on a claim, and the verdict that follows from it.
 
-use crate::claim::{Measured, Verdict};
+use crate::claim::{Margin, Measured, Verdict};
 use crate::profile::{Profile, Settings};
 
 /// The least that a reproduction must have so that a claim can be judged on it.
@@ -44,6 +44,8 @@ pub(crate) struct Judgement {
     /// Number of training runs (or networks) behind it.
     pub(crate) runs: usize,
     pub(crate) measured: Vec<Measured>,
+    /// The narrowest margin so far.
+    pub(crate) margin: Option<Margin>,
     holds: bool,
     too_few: Option<&'static str>,
     note: String,
@@ -53,7 +55,8 @@ impl Judgement {
     /// Begins to judge `predicate` on `runs` runs.
     pub(crate) fn new(predicate: impl Into<String>, runs: usize) -> Self {
         let (predicate, measured, note) = (predicate.into(), Vec::new(), String::new());
-        Self { predicate, runs, measured, holds: true, too_few: None, note }
+        let margin = None;
+        Self { predicate, runs, measured, margin, holds: true, too_few: None, note }
     }
 
     /// Adds a measured quantity.
@@ -65,6 +68,33 @@ impl Judgement {
     /// false.
     pub(crate) fn require(&mut self, condition: bool) {
         self.holds &= condition;
+    }
+
+    /// Requires `value ≤ limit`, and remembers how near they are. The limit is not zero.
+    pub(crate) fn at_most(&mut self, quantity: impl Into<String>, value: f64, limit: f64) {
+        self.require(value <= limit);
+        self.near(quantity, value, limit, (limit - value) / limit.abs());
+    }
+
+    /// Requires `value ≥ limit`, and remembers how near they are. The limit is not zero.
+    pub(crate) fn at_least(&mut self, quantity: impl Into<String>, value: f64, limit: f64) {
+        self.require(value >= limit);
+        self.near(quantity, value, limit, (value - limit) / limit.abs());
+    }
+
+    /// Requires that all values lie in a range, and remembers how near they are to its ends.
+    pub(crate) fn all_within(&mut self, quantity: &str, values: &[f64], [low, high]: [f64; 2]) {
+        for value in values {
+            self.at_least(quantity, *value, low);
+            self.at_most(quantity, *value, high);
+        }
+    }
+
+    fn near(&mut self, quantity: impl Into<String>, value: f64, limit: f64, relative: f64) {
+        let is_narrower = self.margin.as_ref().is_none_or(|margin| relative < margin.relative);
+        if is_narrower && relative.is_finite() {
+            self.margin = Some(Margin { quantity: quantity.into(), value, limit, relative });
+        }
     }
 
     /// Leaves the claim undecided unless enough runs came to rest.
@@ -120,6 +150,22 @@ mod tests {
         check(Profile::Paper, 1, Some(seeds));
         check(Profile::Paper, 3, None);
         check(Profile::Full, 20, None);
+    }
+
+    #[test]
+    fn the_narrowest_margin_is_kept_and_a_nan_fails() {
+        let mut judgement = Judgement::new("", 1);
+        judgement.at_most("error", 0.9, 1.0);
+        judgement.all_within("ratio", &[1.02, 1.5], [1.0, 2.0]);
+        judgement.at_least("gain", 30.0, 10.0);
+        let margin = judgement.margin.clone().unwrap();
+        assert_eq!((&*margin.quantity, margin.value, margin.limit), ("ratio", 1.02, 1.0));
+        assert!((margin.relative - 0.02).abs() < 1e-15);
+        let settings = Settings::new(Profile::Paper);
+        assert_eq!(judgement.verdict(Requirement::NOTHING, &settings).0, Verdict::Holds);
+        judgement.at_most("error", f64::NAN, 1.0);
+        assert_eq!(judgement.verdict(Requirement::NOTHING, &settings).0, Verdict::Fails);
+        assert_eq!(judgement.margin.unwrap().quantity, "ratio");
     }
 
     #[test]

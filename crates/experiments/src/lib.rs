@@ -29,13 +29,15 @@ mod judgement;
 mod prelude;
 mod profile;
 mod protocol;
+mod refuted;
 mod runs;
 mod statistics;
 pub mod table;
 
-pub use claim::{Claim, Measured, Verdict};
+pub use claim::{Claim, Margin, Measured, Verdict};
 pub use experiment::{EXPERIMENTS, find};
 pub use finished::MissingCell;
 pub use framework::{Experiment, Presentation, claims, expand};
 pub use profile::{Profile, Settings, UnknownName};
+pub use refuted::{REFUTED, Refuted};
 pub use table::short_number;

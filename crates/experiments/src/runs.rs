@@ -8,7 +8,7 @@ use crate::finished::{DeepRun, SensingRun, ShallowRun, UnivariateRun};
 use crate::framework::Presentation;
 use crate::protocol::{GD, SGD};
 use crate::statistics::{group_by, median_of};
-use crate::table::{Table, table};
+use crate::table::{Table, short_number, table};
 
 pub(crate) const SGD_STYLE: Style = Style(0);
 pub(crate) const GD_STYLE: Style = Style(1);
@@ -22,6 +22,9 @@ pub(crate) type BatchBound = fn(&BatchThresholds) -> Option<f64>;
 pub(crate) trait AtRest: Copy {
     /// Says that training met the stopping rule.
     fn at_rest(&self) -> bool;
+
+    /// Where it comes from, for a pointer on its point.
+    fn origin(&self) -> String;
 }
 
 /// A training run of any network.
@@ -43,6 +46,10 @@ macro_rules! training_run {
         impl AtRest for $run<'_> {
             fn at_rest(&self) -> bool {
                 self.result.outcome == Outcome::Converged
+            }
+
+            fn origin(&self) -> String {
+                origin(self.spec.learning_rate, self.spec.seed)
             }
         }
 
@@ -108,6 +115,11 @@ impl DeepRun<'_> {
     pub(crate) fn relative_test_error(&self) -> Option<f64> {
         Some(self.result.last?.test_loss / self.result.zero_test_loss)
     }
+}
+
+/// Learning rate and seed of a run.
+pub(crate) fn origin(learning_rate: f64, seed: u64) -> String {
+    format!("η = {}, seed {seed}", short_number(learning_rate))
 }
 
 pub(crate) fn method_name(method: Method) -> &'static str {
@@ -203,14 +215,18 @@ pub(crate) fn dots_and_medians<T: AtRest>(
     x: impl Fn(&T) -> f64,
     y: impl Fn(&T) -> Option<f64>,
 ) -> Vec<Series> {
-    let dots = |at_rest: bool| -> Vec<(f64, f64)> {
+    let dots = |mark: Mark, at_rest: bool| {
         let chosen = runs.iter().filter(|run| run.at_rest() == at_rest);
-        chosen.filter_map(|run| Some((x(run), y(run)?))).collect()
+        let drawn = chosen.filter_map(|run| Some(((x(run), y(run)?), run.origin())));
+        let (points, notes): (Vec<(f64, f64)>, Vec<String>) = drawn.unzip();
+        Series::new(label, style, mark, points).with_notes(notes)
     };
+    let medians = medians_by(runs, &x, &y);
+    let notes = vec!["median".to_owned(); medians.len()];
     let series = [
-        Series::new(label, style, Mark::Points, dots(true)),
-        Series::new(label, style, Mark::OpenPoints, dots(false)),
-        Series::new(label, style, Mark::LineAndPoints, medians_by(runs, &x, &y)),
+        dots(Mark::Points, true),
+        dots(Mark::OpenPoints, false),
+        Series::new(label, style, Mark::LineAndPoints, medians).with_notes(notes),
     ];
     series.into_iter().filter(|series| !series.points.is_empty()).collect()
 }

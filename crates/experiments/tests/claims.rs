@@ -141,6 +141,9 @@ fn paper() -> Vec<&'static Experiment> {
         "estimators",
         "matrix_sensing",
         "function_space",
+        "losses",
+        "epochs",
+        "noise_floor",
     ];
     EXPERIMENTS.iter().copied().filter(|experiment| !others.contains(&experiment.id)).collect()
 }
@@ -467,7 +470,7 @@ fn where_sgd_stops_can_break_claim_7_or_leave_it_open() {
     assert_eq!(of("7", scale(0.01, 0.9)), Verdict::Holds);
     assert_eq!(of("7", scale(0.01, 1.2)), Verdict::Fails, "rises");
     assert_eq!(of("7", scale(0.01, 0.8)), Verdict::Fails, "a low median");
-    assert_eq!(of("7", scale(0.003_594, 1.2)), Verdict::Fails, "a run far inside the edge");
+    assert_eq!(of("7", scale(0.003_594, 1.5)), Verdict::Fails, "a run far inside the edge");
     assert_eq!(of("7", scale(1.292e-3, 5.0)), Verdict::Holds, "smaller rates are not judged");
 
     let exponent = |value: f64, outcome: Outcome| {

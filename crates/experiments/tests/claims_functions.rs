@@ -198,7 +198,7 @@ fn norms_that_do_not_fall_break_claim_19() {
 fn one_matrix_that_is_not_recovered_breaks_claim_20_and_so_does_one_that_gd_recovers() {
     let lost = |spec: &SensingSpec, result: &mut SensingResult| {
         if !is_gd(spec.method) && is_near(factor(spec), 0.9) && spec.seed == 1 {
-            result.last.as_mut().unwrap().relative_error = 0.02;
+            result.last.as_mut().unwrap().relative_error = 0.3;
         }
     };
     assert_eq!(with_sensing("20", lost), Verdict::Fails);

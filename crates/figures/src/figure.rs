@@ -65,6 +65,9 @@ pub struct Series {
     /// Points (x, y) in drawing order. A point that is not finite, or ≤ 0 on a log axis, is not
     /// drawn and leaves a gap in a line.
     pub points: Vec<(f64, f64)>,
+    /// Where each point comes from, such as `seed 3`. A pointer that rests on a marker shows it
+    /// with the values of the point; on a thin line, the first one. Points may have none.
+    pub notes: Vec<String>,
 }
 
 /// The marks of a series at and between its points.
@@ -131,6 +134,26 @@ impl Axis {
         Self { label: label.into(), scale: Scale::Categories(words), range }
     }
 
+    /// A value as a reader would write it: four digits, or the word at this place.
+    pub(crate) fn words(&self, value: f64) -> String {
+        if let Scale::Categories(words) = self.scale
+            && let Some((_, word)) =
+                (0_u32..).zip(words).find(|(k, _)| f64::from(*k) >= value - 0.5)
+        {
+            return (*word).to_owned();
+        }
+        let size = value.abs();
+        if size > 0.0 && !(1e-3..1e5).contains(&size) {
+            return format!("{value:.3e}");
+        }
+        let decimals = [1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2].iter().take_while(|limit| size < **limit);
+        let text = format!("{value:.*}", decimals.count());
+        if text.contains('.') {
+            return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+        }
+        text
+    }
+
     /// This axis with the fixed range from `low` to `high` (see [`Axis::range`]).
     #[must_use]
     pub fn with_range(self, low: f64, high: f64) -> Self {
@@ -171,7 +194,14 @@ impl Series {
         mark: Mark,
         points: impl IntoIterator<Item = (f64, f64)>,
     ) -> Self {
-        Self { label: label.into(), style, mark, points: points.into_iter().collect() }
+        let points = points.into_iter().collect();
+        Self { label: label.into(), style, mark, points, notes: Vec::new() }
+    }
+
+    /// This series with a note for each point, see [`Series::notes`].
+    #[must_use]
+    pub fn with_notes(self, notes: impl IntoIterator<Item = String>) -> Self {
+        Self { notes: notes.into_iter().collect(), ..self }
     }
 }
 

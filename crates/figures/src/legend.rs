@@ -144,7 +144,7 @@ fn draw_key(svg: &mut Svg, key: &Key, left: f64, y: f64) {
                 }
             }
             for (index, &mark) in markers.iter().enumerate() {
-                draw_marker(svg, *style, mark, (place(index), y));
+                draw_marker(svg, *style, mark, (place(index), y), "");
             }
         }
     }
@@ -164,6 +164,7 @@ mod tests {
             style: Style(0),
             mark,
             points: points.to_vec(),
+            notes: Vec::new(),
         });
         let one = Panel {
             title: String::new(),

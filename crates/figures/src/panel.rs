@@ -1,7 +1,7 @@
 //! One panel: ranges, grid, axes, series and named references.
 
 use crate::axis::{Direction, TICK_SIZE, Tick, View, extent};
-use crate::figure::{Mark, Panel, Reference, ReferenceKind, Series};
+use crate::figure::{Axis, Mark, Panel, Reference, ReferenceKind, Series};
 use crate::label::{Obstacle, place, sample};
 use crate::style::{draw_marker, reference_stroke, stroke};
 use crate::svg::{Anchor, INK, Point, Rect, Stroke, Svg, Text};
@@ -129,13 +129,28 @@ impl Placed<'_> {
     }
 
     fn draw_series(&self, svg: &mut Svg, series: &Series) {
-        let runs = self.lines(series);
         if let Some(stroke) = stroke(series.style, series.mark) {
-            svg.path(&runs, &stroke);
+            let tooltip = match series.mark {
+                Mark::Line | Mark::ThinLine => named(series, 0),
+                _ => String::new(),
+            };
+            svg.titled_path(&self.lines(series), &stroke, &tooltip);
         }
-        for &point in runs.iter().flatten().filter(|point| self.frame.contains(**point)) {
-            draw_marker(svg, series.style, series.mark, point);
+        for (index, &point) in series.points.iter().enumerate() {
+            if let Some(at) = self.pixel(point).filter(|at| self.frame.contains(*at)) {
+                draw_marker(svg, series.style, series.mark, at, &self.tooltip(series, index));
+            }
         }
+    }
+
+    /// The name, the note and the values of a point.
+    fn tooltip(&self, series: &Series, index: usize) -> String {
+        let (x, y) = series.points[index];
+        let coordinate = |axis: &Axis, value: f64| format!("{}: {}", axis.label, axis.words(value));
+        let (x, y) = (coordinate(&self.panel.x, x), coordinate(&self.panel.y, y));
+        let name = named(series, index);
+        let parts = [name.as_str(), &x, &y].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<&str>>().join("; ")
     }
 
     fn draw_reference(&self, svg: &mut Svg, reference: &Reference) {
@@ -324,6 +339,13 @@ impl Placed<'_> {
             svg.polyline(&mark, &TICK);
         }
     }
+}
+
+/// The label of a series with the note of one of its points.
+fn named(series: &Series, index: usize) -> String {
+    let note = series.notes.get(index).map_or("", String::as_str);
+    let parts = [series.label.as_str(), note].into_iter().filter(|part| !part.is_empty());
+    parts.collect::<Vec<&str>>().join(", ")
 }
 
 /// Width of the widest label.

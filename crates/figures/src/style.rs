@@ -57,8 +57,8 @@ pub(crate) fn reference_stroke(index: usize) -> Stroke {
     Stroke { dash, ..Stroke::solid(INK, 1.5) }
 }
 
-/// Draws the marker of a series at `center`, if its mark has one.
-pub(crate) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point) {
+/// Draws the marker of a series at `center`, if its mark has one, with a tooltip unless it is empty.
+pub(crate) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point, tooltip: &str) {
     let color = color(style);
     let filled = Paint { fill: color, fill_opacity: 1.0, stroke: "#FFFFFF", stroke_width: 1.0 };
     let (radius, paint) = match mark {
@@ -69,7 +69,7 @@ pub(crate) fn draw_marker(svg: &mut Svg, style: Style, mark: Mark, center: Point
         }
         Mark::LineAndPoints => (4.0, filled),
     };
-    svg.shape(&outline(style, center, radius), &paint);
+    svg.shape(&outline(style, center, radius), &paint, tooltip);
 }
 
 /// Path of the marker of `style` about `center`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::text::{Level, Weight, escape, levels};
+use crate::text::{Level, Weight, escape, levels, plain};
 
 /// A position in pixels, y downwards.
 pub(crate) type Point = (f64, f64);
@@ -154,6 +154,16 @@ impl Svg {
     /// Several open paths as one element, so that translucent pieces do not become darker where
     /// they meet.
     pub(crate) fn path(&mut self, pieces: &[impl AsRef<[Point]>], stroke: &Stroke) {
+        self.titled_path(pieces, stroke, "");
+    }
+
+    /// [`path`](Self::path) with a tooltip unless it is empty.
+    pub(crate) fn titled_path(
+        &mut self,
+        pieces: &[impl AsRef<[Point]>],
+        stroke: &Stroke,
+        tooltip: &str,
+    ) {
         let data: String = pieces.iter().map(|piece| path_data(piece.as_ref())).collect();
         if data.is_empty() {
             return;
@@ -164,17 +174,19 @@ impl Svg {
             "" => String::new(),
             dash => format!(r#" stroke-dasharray="{dash}""#),
         };
+        let end = end_of_path(tooltip);
         self.raw(format_args!(
-            r#"<path d="{data}" fill="none" stroke="{color}" stroke-width="{width}"{opacity}{dash} stroke-linejoin="round" stroke-linecap="round"/>"#
+            r#"<path d="{data}" fill="none" stroke="{color}" stroke-width="{width}"{opacity}{dash} stroke-linejoin="round" stroke-linecap="round"{end}"#
         ));
     }
 
-    /// A closed path.
-    pub(crate) fn shape(&mut self, data: &str, paint: &Paint) {
+    /// A closed path, with a tooltip unless it is empty.
+    pub(crate) fn shape(&mut self, data: &str, paint: &Paint, tooltip: &str) {
         let opacity = attribute("fill-opacity", paint.fill_opacity);
         let (fill, stroke, width) = (paint.fill, paint.stroke, number(paint.stroke_width));
+        let end = end_of_path(tooltip);
         self.raw(format_args!(
-            r#"<path d="{data}" fill="{fill}"{opacity} stroke="{stroke}" stroke-width="{width}"/>"#
+            r#"<path d="{data}" fill="{fill}"{opacity} stroke="{stroke}" stroke-width="{width}"{end}"#
         ));
     }
 
@@ -198,6 +210,14 @@ impl Svg {
         self.raw(format_args!(
             r#"<text x="{x}" y="{y}" font-size="{size}" fill="{fill}"{anchor}{weight}{turn}{halo}>{content}</text>"#
         ));
+    }
+}
+
+/// The end of a path element, with what a pointer that rests on it shows.
+fn end_of_path(tooltip: &str) -> String {
+    match tooltip {
+        "" => "/>".to_owned(),
+        tooltip => format!("><title>{}</title></path>", escape(&plain(tooltip))),
     }
 }
 

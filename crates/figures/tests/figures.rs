@@ -3,7 +3,7 @@
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, ReferenceKind, Series, Style};
 
 fn series(label: &str, mark: Mark, points: &[(f64, f64)]) -> Series {
-    Series { label: label.to_owned(), style: Style(0), mark, points: points.to_vec() }
+    Series::new(label, Style(0), mark, points.to_vec())
 }
 
 fn panel(series: Vec<Series>) -> Panel {
@@ -47,6 +47,26 @@ fn points_that_cannot_be_drawn_are_dropped_and_break_lines() {
 }
 
 #[test]
+fn a_pointer_on_a_marker_shows_where_its_point_comes_from_and_its_values() {
+    let points = [(0.01, 123.456), (0.02, f64::NAN), (0.04, 2e7)];
+    let notes = ["seed 1", "seed 2", "seed <3>"].map(str::to_owned);
+    let dots = series("SGD", Mark::Points, &points).with_notes(notes);
+    let mut panel = panel(vec![dots]);
+    panel.y = Axis::log("λ_{max}");
+    let svg = figure(vec![panel]).to_svg();
+    let titles: Vec<&str> =
+        svg.split("<title>").skip(1).filter_map(|part| part.split("</title>").next()).collect();
+    let titles: Vec<&str> = titles.into_iter().filter(|title| title.contains("seed")).collect();
+    let expected = [
+        "SGD, seed 1; learning rate η: 0.01; λ_max: 123.5",
+        "SGD, seed &lt;3&gt;; learning rate η: 0.04; λ_max: 2.000e7",
+    ];
+    assert_eq!(titles, expected);
+    let plain = figure(vec![self::panel(vec![series("", Mark::Points, &[(1.0, 2.0)])])]);
+    assert!(plain.to_svg().contains("<title>learning rate η: 1; tr G: 2</title>"));
+}
+
+#[test]
 fn error_bars_connect_pairs_and_need_both_ends() {
     let ends = [(1.0, 1.0), (1.0, 2.0), (2.0, 0.0), (2.0, 3.0), (3.0, 1.0), (3.0, 2.0)];
     let svg = figure(vec![panel(vec![series("s", Mark::Intervals, &ends)])]).to_svg();
@@ -87,6 +107,11 @@ fn attributes_carry_at_most_two_decimals_and_no_negative_zero() {
     let busy = figure(vec![Panel { references: vec![curve], ..panel(busy.to_vec()) }]);
     let svg = busy.to_svg();
     assert_eq!(svg, busy.clone().to_svg());
+    // What a pointer shows is text.
+    let mut parts = svg.split("<title>");
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.filter_map(|part| part.split_once("</title>")).map(|(_, behind)| behind);
+    let svg: String = std::iter::once(first).chain(rest).collect();
     for number in svg.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')) {
         let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
         assert!(decimals <= 2 && number != "-0", "{number}");

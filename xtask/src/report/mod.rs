@@ -4,9 +4,10 @@
 //! policy that forbids them. Every text is escaped, with `_{…}` set as a subscript as in the
 //! figures; only [`Section::svg`] is taken as markup.
 
+mod math;
 mod page;
 
-use flatmin_experiments::{Claim, Measured, Verdict};
+use flatmin_experiments::{Claim, Measured, REFUTED, Refuted, Verdict};
 use flatmin_figures::{escape, plain};
 
 use page::{fragment, paragraphs, relative_link, table, typeset, unless_empty};
@@ -16,11 +17,13 @@ use page::{fragment, paragraphs, relative_link, table, typeset, unless_empty};
 pub struct Report {
     /// Title of the page.
     pub title: String,
-    /// A few sentences on what this is about; a blank line starts a new paragraph.
+    /// The answer in a few sentences; a blank line starts a new paragraph.
     pub summary: String,
+    /// The section whose figure stands below the answer, by its id; empty for none.
+    pub lead: String,
     /// How the run was set up, as name and value: profile, seeds, version, …
     pub facts: Vec<(String, String)>,
-    /// The judged claims, in the order shown.
+    /// The judged claims, in the order shown. Each stands beside the figure of its experiment.
     pub claims: Vec<Claim>,
     /// The figures, in the order shown.
     pub sections: Vec<Section>,
@@ -51,6 +54,9 @@ pub struct Section {
 
 const STYLE: &str = include_str!("style.css");
 
+/// Rows of the measurements of a claim that are shown; all of them are folded below.
+const SHOWN_ROWS: usize = 3;
+
 /// The page loads, runs and sends nothing; only its own styles apply.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -64,8 +70,9 @@ impl Report {
     pub fn to_html(&self) -> String {
         let (title, heading) = (escape(&plain(&self.title)), typeset(&self.title));
         let (summary, contents) = (paragraphs(&self.summary), self.contents());
-        let (claims, facts) = (self.claims(), self.facts());
-        let sections: String = self.sections.iter().map(Section::to_html).collect();
+        let (lead, claims, facts) = (self.lead(), self.claims(), self.facts());
+        let sections: String = self.sections.iter().map(|section| self.section(section)).collect();
+        let (loose, refuted) = (self.loose_claims(), self.refuted());
         format!(
             r#"<!DOCTYPE html>
 <html lang="en">
@@ -73,18 +80,22 @@ impl Report {
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
 {STYLE}</style>
 </head>
 <body>
-<header>
+{contents}<div class="page">
+<header id="answer">
 <h1>{heading}</h1>
-{summary}</header>
-{contents}<main>
-{claims}{sections}{facts}</main>
-{FOOTER}</body>
+<div class="answer">
+{summary}</div>
+{lead}</header>
+<main>
+{claims}{loose}{sections}{refuted}{facts}</main>
+{FOOTER}</div>
+</body>
 </html>
 "#
         )
@@ -96,8 +107,9 @@ impl Report {
         let figure = |section: &Section| {
             item(&format!("figure-{}", fragment(&section.id)), &typeset(&section.title))
         };
-        let mut items = item("claims", "Claims");
+        let mut items = item("answer", "The answer") + &item("claims", "Claims");
         items.extend(self.sections.iter().map(figure));
+        items += &item("refuted", "What failed or was refuted");
         if !self.facts.is_empty() {
             items += &item("setup", "How this was run");
         }
@@ -106,21 +118,56 @@ impl Report {
         )
     }
 
+    /// The figure below the answer.
+    fn lead(&self) -> String {
+        let lead = self.sections.iter().find(|section| section.id == self.lead);
+        lead.map_or_else(String::new, |section| section.figure("lead"))
+    }
+
+    /// The count of verdicts, and every claim in one line.
     fn claims(&self) -> String {
         let (headline, class) = (escape(&self.headline()), self.worst().name());
-        let rows: String = self.claims.iter().map(claim_row).collect();
-        let articles: String = self.claims.iter().map(claim_article).collect();
-        let tables = unless_empty(&rows, |rows| {
-            format!(
-                "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"claims\">\n\
-                 <table class=\"verdicts\">\n<thead><tr><th scope=\"col\">Verdict</th>\
-                 <th scope=\"col\">Claim</th><th scope=\"col\">In words</th></tr></thead>\n\
-                 <tbody>\n{rows}</tbody>\n</table>\n</div>\n<h3>What was measured</h3>\n{articles}"
-            )
-        });
+        let items: String = self.claims.iter().map(claim_item).collect();
+        let list = unless_empty(&items, |items| format!("<ol class=\"verdicts\">\n{items}</ol>\n"));
         format!(
             "<section>\n<h2 id=\"claims\">Claims</h2>\n\
-             <p class=\"headline {class}\">{headline}</p>\n{tables}</section>\n"
+             <p class=\"headline {class}\">{headline}</p>\n{list}</section>\n"
+        )
+    }
+
+    /// A section with the claims that rest on it beside its figure.
+    fn section(&self, section: &Section) -> String {
+        let claims = self.claims.iter().filter(|claim| claim.experiment == section.id);
+        let cards: String = claims.map(claim_card).collect();
+        section.to_html(&cards, section.id == self.lead)
+    }
+
+    /// The claims on experiments that have no section.
+    fn loose_claims(&self) -> String {
+        let is_loose =
+            |claim: &&Claim| !self.sections.iter().any(|section| section.id == claim.experiment);
+        let cards: String = self.claims.iter().filter(is_loose).map(claim_card).collect();
+        unless_empty(&cards, |cards| format!("<section class=\"loose\">\n{cards}</section>\n"))
+    }
+
+    /// What does not hold in this run, and what did not hold on the way to it.
+    fn refuted(&self) -> String {
+        let failing = self.claims.iter().filter(|claim| claim.verdict != Verdict::Holds);
+        let items: String = failing.map(claim_item).collect();
+        let now = if items.is_empty() {
+            "<p>No claim failed or was left undecided in this run.</p>\n".to_owned()
+        } else {
+            format!("<ol class=\"verdicts\">\n{items}</ol>\n")
+        };
+        let is_shown = |refuted: &&Refuted| {
+            self.sections.iter().any(|section| section.id == refuted.experiment)
+        };
+        let entries: String = REFUTED.iter().filter(is_shown).map(refuted_entry).collect();
+        let before = unless_empty(&entries, |entries| {
+            format!("<h3>Refuted on the way</h3>\n<dl class=\"refuted\">\n{entries}</dl>\n")
+        });
+        format!(
+            "<section>\n<h2 id=\"refuted\">What failed or was refuted</h2>\n{now}{before}</section>\n"
         )
     }
 
@@ -168,19 +215,17 @@ impl Report {
     }
 }
 
-/// The verdict of a claim and the claim in words.
-fn claim_row(claim: &Claim) -> String {
+/// The verdict of a claim and the claim in words, with a link to its card.
+fn claim_item(claim: &Claim) -> String {
     let (class, badge) = (claim.verdict.name(), badge(claim.verdict));
     let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
     let sentence = typeset(&claim.sentence);
-    format!(
-        "<tr class=\"{class}\"><td>{badge}</td>\
-         <th scope=\"row\"><a href=\"#claim-{anchor}\">{id}</a></th><td>{sentence}</td></tr>\n"
-    )
+    format!("<li class=\"{class}\">{badge} <a href=\"#claim-{anchor}\">{id}</a> {sentence}</li>\n")
 }
 
-/// The predicate, the source, the note and the measurements of a claim.
-fn claim_article(claim: &Claim) -> String {
+/// The verdict, the sentence, the note and the measurements of a claim; its predicate and its
+/// source are folded.
+fn claim_card(claim: &Claim) -> String {
     let (class, badge) = (claim.verdict.name(), badge(claim.verdict));
     let (anchor, id) = (fragment(&claim.id), escape(&claim.id));
     let (sentence, predicate) = (typeset(&claim.sentence), typeset(&claim.predicate));
@@ -190,13 +235,37 @@ fn claim_article(claim: &Claim) -> String {
     let note = unless_empty(&claim.note, |note| {
         format!("<div class=\"note\">\n{}</div>\n", paragraphs(note))
     });
+    let first = claim.measured.iter().take(SHOWN_ROWS).map(short_cells).collect::<Vec<_>>();
+    let short = ["Quantity", "Median [range]", "Runs"].map(str::to_owned);
+    let shown = table(&format!("measured for {}", claim.id), &short, &first);
     let headers = ["Quantity", "Median", "Minimum", "Maximum", "Runs"].map(str::to_owned);
     let rows: Vec<Vec<String>> = claim.measured.iter().map(measured_cells).collect();
-    let measured = table(&format!("measured for {}", claim.id), &headers, &rows);
+    let all = if rows.len() > SHOWN_ROWS {
+        table(&format!("all measured for {}", claim.id), &headers, &rows)
+    } else {
+        String::new()
+    };
+    let more = if all.is_empty() { "How it was tested" } else { "How it was tested, all values" };
     format!(
-        "<article class=\"claim {class}\" id=\"claim-{anchor}\">\n<h4>{badge} {id}: {sentence}</h4>\n\
-         <p><b>Tested:</b> {predicate}</p>\n{source}{note}{measured}</article>\n"
+        "<article class=\"claim {class}\" id=\"claim-{anchor}\">\n<p class=\"verdict\">{badge} Claim {id}</p>\n\
+         <h4>{sentence}</h4>\n{note}{shown}<details>\n<summary>{more}</summary>\n\
+         <p><b>Tested:</b> {predicate}</p>\n{source}{all}</details>\n</article>\n"
     )
+}
+
+/// An expectation and what was found instead.
+fn refuted_entry(refuted: &Refuted) -> String {
+    let (anchor, id) = (fragment(refuted.experiment), escape(refuted.experiment));
+    let [expected, found] = [refuted.expected, refuted.found].map(typeset);
+    format!("<dt>{expected}</dt>\n<dd>{found} <a href=\"#figure-{anchor}\">{id}</a></dd>\n")
+}
+
+/// Quantity, median with its range, and number of runs.
+fn short_cells(measured: &Measured) -> Vec<String> {
+    let [median, minimum, maximum] = measured.display();
+    let spread =
+        if minimum == maximum { median } else { format!("{median} [{minimum}, {maximum}]") };
+    vec![measured.quantity.clone(), spread, measured.runs.to_string()]
 }
 
 /// Quantity, median, minimum, maximum and number of runs.
@@ -206,17 +275,27 @@ fn measured_cells(measured: &Measured) -> Vec<String> {
 }
 
 impl Section {
-    fn to_html(&self) -> String {
-        let (id, title) = (fragment(&self.id), typeset(&self.title));
-        let shows = paragraphs(&self.shows);
-        let figure = unless_empty(&self.svg, |svg| {
+    fn figure(&self, class: &str) -> String {
+        let id = fragment(&self.id);
+        unless_empty(&self.svg, |svg| {
             format!(
-                "<figure>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+                "<figure class=\"{class}\">\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
                  aria-labelledby=\"figure-{id}\">\n{svg}</div>\n</figure>\n"
             )
-        });
-        let how =
-            unless_empty(&self.how, |how| format!("<h3>How it was run</h3>\n{}", paragraphs(how)));
+        })
+    }
+
+    /// The section with these cards of claims beside the figure, which stands elsewhere if it leads
+    /// the page.
+    fn to_html(&self, cards: &str, leads: bool) -> String {
+        let (id, title) = (fragment(&self.id), typeset(&self.title));
+        let shows = paragraphs(&self.shows);
+        let figure = if leads {
+            "<p class=\"files\">Its figure is <a href=\"#answer\">at the top</a>.</p>\n".to_owned()
+        } else {
+            self.figure("beside")
+        };
+        let how = unless_empty(&self.how, paragraphs);
         let link = |name: &str, file: &String| {
             let (link, text) = (relative_link(file), escape(file));
             (!file.is_empty()).then(|| format!("{name}: <a href=\"{link}\">{text}</a>"))
@@ -225,12 +304,16 @@ impl Section {
         let links = links.into_iter().flatten().collect::<Vec<String>>().join(" · ");
         let links = unless_empty(&links, |links| format!("<p class=\"files\">{links}</p>\n"));
         let table = table(&format!("summary of {}", self.title), &self.headers, &self.rows);
-        let table = unless_empty(&table, |table| {
-            format!("<details>\n<summary>Summary table</summary>\n{table}</details>\n")
+        let folded = unless_empty(&format!("{how}{table}"), |content| {
+            format!(
+                "<details>\n<summary>How it was run, and its numbers</summary>\n{content}</details>\n"
+            )
         });
+        let class = if cards.is_empty() { "alone" } else { "pair" };
         format!(
             "<section class=\"experiment\">\n<h2 id=\"figure-{id}\">{title}</h2>\n\
-             {shows}{figure}{how}{links}{table}</section>\n"
+             <div class=\"{class}\">\n<div class=\"text\">\n{shows}{cards}</div>\n{figure}</div>\n\
+             {folded}{links}</section>\n"
         )
     }
 }
@@ -254,10 +337,12 @@ mod tests {
     fn claim(id: &str, verdict: Verdict, text: &str) -> Claim {
         Claim {
             id: id.to_owned(),
+            experiment: text.to_owned(),
             sentence: text.to_owned(),
             source: text.to_owned(),
             predicate: text.to_owned(),
             measured: vec![Measured::new(text, &[1.0])],
+            margin: None,
             runs: 1,
             verdict,
             note: text.to_owned(),
@@ -296,6 +381,7 @@ mod tests {
         let report = Report {
             title: bad.clone(),
             summary: bad.clone(),
+            lead: bad.clone(),
             facts: vec![(bad.clone(), bad.clone())],
             claims: vec![claim(&bad, Verdict::Fails, &bad)],
             sections: vec![section],
@@ -319,6 +405,28 @@ mod tests {
         for forbidden in ["<link", "src=", "@import", "url("] {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
+    }
+
+    #[test]
+    fn a_claim_stands_beside_the_figure_of_its_experiment_and_the_lead_is_shown_once() {
+        let section = |id: &str| Section {
+            id: id.to_owned(),
+            svg: format!("<svg id=\"{id}\"></svg>"),
+            ..Section::default()
+        };
+        let mut one = claim("1", Verdict::Holds, "");
+        one.experiment = "first".to_owned();
+        let claims = vec![one, claim("2", Verdict::Holds, "nowhere")];
+        let sections = vec![section("first"), section("second")];
+        let lead = "second".to_owned();
+        let html = Report { lead, claims, sections, ..Report::default() }.to_html();
+        assert_eq!(html.matches("<svg").count(), 2);
+        let place = |part: &str| html.find(part).unwrap_or_else(|| panic!("{part} in {html}"));
+        assert!(place("<svg id=\"second\"") < place("id=\"claims\""));
+        assert!(place("id=\"claims\"") < place("id=\"claim-2\""));
+        assert!(place("id=\"figure-first\"") < place("id=\"claim-1\""));
+        assert!(place("id=\"claim-1\"") < place("<svg id=\"first\""));
+        assert!(place("<svg id=\"first\"") < place("id=\"figure-second\""));
     }
 
     #[test]

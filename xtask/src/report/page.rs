@@ -1,15 +1,8 @@
 //! HTML text: escaping, paragraphs and tables.
 
-use flatmin_figures::{Level, escape, levels, plain};
+use flatmin_figures::{escape, plain};
 
-/// Escaped text, with `_{…}` as a subscript, as in the figures.
-pub(super) fn typeset(text: &str) -> String {
-    let write = |(level, piece): (Level, &str)| match level {
-        Level::Line => escape(piece),
-        Level::Subscript => format!("<sub>{}</sub>", escape(piece)),
-    };
-    levels(text).into_iter().map(write).collect()
-}
+pub(super) use super::math::typeset;
 
 /// An identifier that is valid in `id` and in a link: other characters become hyphens.
 pub(super) fn fragment(id: &str) -> String {

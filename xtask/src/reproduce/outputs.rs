@@ -172,13 +172,16 @@ fn report(manifest: &Manifest, claims: &[Claim], sections: Vec<Section>) -> Repo
     ];
     Report {
         title: "flatmin: SGD, stability and the flatness of minima".to_owned(),
-        summary: "flatmin reproduces “The Implicit Regularization of Dynamical Stability in \
-                  Stochastic Gradient Descent” by Lei Wu and Weijie J. Su (ICML 2023): minima at \
-                  which SGD is stable are flat, in a sense that depends on the learning rate; for \
-                  two-layer ReLU networks and diagonal linear networks flatness bounds a norm of \
-                  the parameters, and the norm bounds the generalisation gap.\n\nEvery claim \
-                  below was tested on the runs of this reproduction. The figures show the same \
-                  runs; their data are beside this page."
+        lead: "relu_dynamics".to_owned(),
+        summary: "An optimizer can only stay at a minimum that is flat enough for its learning \
+                  rate: gradient descent where the largest eigenvalue of the Gauss–Newton matrix \
+                  has λ_{max} ≤ 2/η, SGD where its whole trace has tr G ≤ 2/η, or more exactly \
+                  where η ≤ η*. The trace is a norm of the network, so that SGD at a large learning \
+                  rate finds functions of small norm, which generalise; the largest eigenvalue is \
+                  a much weaker norm, and gradient descent does not find them. The figure shows it \
+                  happen: the loss collapses when the sharpness has come down to 2/η.\n\nThis page tests “The Implicit Regularization of Dynamical Stability in \
+                  Stochastic Gradient Descent” by Lei Wu and Weijie J. Su (ICML 2023), and how far \
+                  it reaches. Every point of a figure says what it is when a pointer rests on it."
             .to_owned(),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         claims: claims.to_vec(),
@@ -243,10 +246,12 @@ mod tests {
     fn subscripts_are_plain_on_a_terminal() {
         let claim = Claim {
             id: "C1".to_owned(),
+            experiment: String::new(),
             sentence: "λ_{max} ≤ 2/η_{0}, a_b".to_owned(),
             source: String::new(),
             predicate: "x_{1} < 2".to_owned(),
             measured: vec![Measured::new("y_{2}", &[1.0])],
+            margin: None,
             runs: 1,
             verdict: Verdict::Fails,
             note: "see z_{3}".to_owned(),

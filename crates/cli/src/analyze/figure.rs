@@ -24,6 +24,7 @@ pub(super) fn figure(
             .iter()
             .filter_map(|batch| Some((size(batch), rate(&batch.bounds.as_ref()?.simple))))
             .collect(),
+        notes: Vec::new(),
     };
     let is_estimate = batches.iter().any(|batch| batch.threshold.kind == Kind::Estimate);
     let exact = Series {
@@ -31,6 +32,7 @@ pub(super) fn figure(
         style: Style(0),
         mark: Mark::LineAndPoints,
         points: batches.iter().map(|batch| (size(batch), batch.threshold.estimate)).collect(),
+        notes: Vec::new(),
     };
     let mut series = vec![
         bound("trace (S2)", 1, |bounds| bounds.trace),

@@ -66,6 +66,15 @@ pub enum CellError {
     /// The least trace of an interpolating function could not be certified.
     #[error(transparent)]
     LeastTrace(#[from] flatmin_ledger::LeastTraceError),
+    /// The label smoothing is out of range.
+    #[error(transparent)]
+    Smoothing(#[from] flatmin_models::SmoothingError),
+    /// The Hessians of a loss do not fit.
+    #[error(transparent)]
+    Loss(#[from] flatmin_theory::LossError),
+    /// An order of samples could not be made.
+    #[error(transparent)]
+    Order(#[from] flatmin_optim::OrderError),
     /// Measurements of a matrix depend on each other, as more of them than entries do.
     #[error("the measurements depend on each other")]
     DependentMeasurements,

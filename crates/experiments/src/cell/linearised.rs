@@ -7,7 +7,9 @@ use flatmin_curvature::{TrainingCurvature, training_curvature_of_gram};
 use flatmin_linalg::{Parallelism, RowMatrix};
 use flatmin_models::{Dataset, Model};
 use flatmin_optim::{Method, Sampling};
-use flatmin_theory::{Batch, Gram, Minimum, Optimizer, ThresholdOptions, threshold_with};
+use flatmin_theory::{
+    Batch, Gram, Minimum, Optimizer, OutputHessians, ThresholdOptions, threshold_with,
+};
 
 use super::error::CellError;
 
@@ -48,6 +50,19 @@ impl LinearisedPoint {
         let gram = Gram::from_means(self.gram.clone())?;
         let minimum = Minimum::from_gram(gram, Parallelism::Sequential)?;
         Ok(self.minimum.get_or_init(|| minimum))
+    }
+
+    /// The point as the minimum of its linearisation, for a model with several outputs.
+    pub(super) fn minimum_of_outputs(&self, output_count: usize) -> Result<Minimum, CellError> {
+        let gram = Gram::from_means(self.gram.clone())?.with_outputs(output_count)?;
+        Ok(Minimum::from_gram(gram, Parallelism::Sequential)?)
+    }
+
+    /// The point as the minimum of another loss than the squared one (S17).
+    pub(super) fn weighted_minimum(&self, loss: &OutputHessians) -> Result<Minimum, CellError> {
+        let gram = Gram::from_means(loss.weigh_gram(self.gram.as_ref())?)?;
+        let gram = gram.with_outputs(loss.output_count())?;
+        Ok(Minimum::from_gram(gram, Parallelism::Sequential)?)
     }
 
     /// The threshold of `method` to plotting accuracy, a relative 1e-6. `None` for gradient

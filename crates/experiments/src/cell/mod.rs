@@ -4,14 +4,18 @@
 //! a cell can run on any thread or machine, be skipped when its result is stored, and be shared by
 //! every figure that needs it. Its [`CellKey`] names it by content.
 
+mod classes;
 mod cost;
 mod deep;
+mod epochs;
 mod error;
 mod estimator;
 mod interpolator;
 mod key;
 mod linearised;
 mod norms;
+mod perturbed;
+mod plateau;
 mod problem;
 mod sensing;
 mod sensing_reference;
@@ -23,7 +27,11 @@ mod test_data;
 mod training;
 mod univariate;
 
+pub use classes::{ClassMeasurement, ClassProblem, ClassResult, ClassSpec};
 pub use deep::{DeepMeasurement, DeepResult, DeepSpec, DeepTask};
+pub use epochs::{
+    EpochMeasurement, EpochResult, EpochSpec, ShortBatch, ShortBatchResult, StoredEpochEdge,
+};
 pub use error::CellError;
 pub use estimator::{ESTIMATORS, EstimatorResult, EstimatorSpec, Spectrum, estimator_name};
 pub use interpolator::{
@@ -32,6 +40,9 @@ pub use interpolator::{
 pub use key::{CellKey, CellKeyError};
 pub(crate) use linearised::theory_batch;
 pub use norms::{NormResult, NormRow, NormSpec};
+pub(crate) use perturbed::PUSHED_FACTORS;
+pub use perturbed::{PerturbedResult, PerturbedSpec, PushedGrowth};
+pub use plateau::{Plateau, PlateauModel, PlateauOptimizer, PlateauResult, PlateauSpec};
 pub(crate) use problem::CUBE_VARIANCE;
 pub use problem::{DiagonalInitial, DiagonalProblem, NetworkFamily, Problem, ReluProblem};
 pub use sensing::{SensingMeasurement, SensingProblem, SensingResult, SensingSpec};

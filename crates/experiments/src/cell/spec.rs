@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CellError, CellKey, DeepResult, DeepSpec, EstimatorResult, EstimatorSpec, InterpolatorResult,
-    InterpolatorSpec, NormResult, NormSpec, SensingReferenceResult, SensingReferenceSpec,
-    SensingResult, SensingSpec, TrainResult, TrainSpec, UnivariateResult, UnivariateSpec, cost,
+    CellError, CellKey, ClassResult, ClassSpec, DeepResult, DeepSpec, EpochResult, EpochSpec,
+    EstimatorResult, EstimatorSpec, InterpolatorResult, InterpolatorSpec, NormResult, NormSpec,
+    PerturbedResult, PerturbedSpec, PlateauResult, PlateauSpec, SensingReferenceResult,
+    SensingReferenceSpec, SensingResult, SensingSpec, TrainResult, TrainSpec, UnivariateResult,
+    UnivariateSpec, cost,
 };
 
 /// Version of the code that computes cells. A change that can alter any result raises it, so that
@@ -34,6 +36,14 @@ pub enum CellSpec {
     SensingReference(SensingReferenceSpec),
     /// One training run of a network on one input.
     Univariate(UnivariateSpec),
+    /// One training run with cross-entropy.
+    Classes(ClassSpec),
+    /// Pushes at a minimum of such a run.
+    Perturbed(PerturbedSpec),
+    /// One training run with independent or reshuffled batches.
+    Epochs(EpochSpec),
+    /// Plateaus at a minimum that does not interpolate.
+    Plateau(PlateauSpec),
 }
 
 /// The result of a cell.
@@ -56,6 +66,14 @@ pub enum CellResult {
     SensingReference(SensingReferenceResult),
     /// The result of [`CellSpec::Univariate`].
     Univariate(UnivariateResult),
+    /// The result of [`CellSpec::Classes`].
+    Classes(ClassResult),
+    /// The result of [`CellSpec::Perturbed`].
+    Perturbed(PerturbedResult),
+    /// The result of [`CellSpec::Epochs`].
+    Epochs(EpochResult),
+    /// The result of [`CellSpec::Plateau`].
+    Plateau(PlateauResult),
 }
 
 /// Results by cell.
@@ -76,6 +94,10 @@ impl CellSpec {
             Self::Sensing(spec) => CellResult::Sensing(spec.run()?),
             Self::SensingReference(spec) => CellResult::SensingReference(spec.run()?),
             Self::Univariate(spec) => CellResult::Univariate(spec.run()?),
+            Self::Plateau(spec) => CellResult::Plateau(spec.run()?),
+            Self::Epochs(spec) => CellResult::Epochs(spec.run()?),
+            Self::Perturbed(spec) => CellResult::Perturbed(spec.run()?),
+            Self::Classes(spec) => CellResult::Classes(spec.run()?),
         })
     }
 
@@ -106,6 +128,10 @@ impl CellSpec {
             Self::Sensing(spec) => spec.label(),
             Self::SensingReference(spec) => spec.label(),
             Self::Univariate(spec) => spec.label(),
+            Self::Plateau(spec) => spec.label(),
+            Self::Epochs(spec) => spec.label(),
+            Self::Perturbed(spec) => spec.label(),
+            Self::Classes(spec) => spec.label(),
         }
     }
 
@@ -121,6 +147,10 @@ impl CellSpec {
             Self::Sensing(spec) => cost::sensing(spec),
             Self::SensingReference(spec) => cost::sensing_reference(spec),
             Self::Univariate(spec) => cost::univariate(spec),
+            Self::Plateau(spec) => cost::plateau(spec),
+            Self::Epochs(spec) => cost::epochs(spec),
+            Self::Perturbed(spec) => cost::perturbed(spec),
+            Self::Classes(spec) => cost::classes(spec),
         }
     }
 }

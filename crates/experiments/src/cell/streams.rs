@@ -20,6 +20,18 @@ pub(super) const UNIVARIATE_NOISE: &str = "univariate noise";
 pub(super) const UNIVARIATE_INITIAL: &str = "univariate initial parameters";
 /// The initial parameters of a deep network.
 pub(super) const DEEP_INITIAL: &str = "deep initial parameters";
+/// The training samples of a classification.
+pub(super) const CLASS_SPLIT: &str = "class split";
+/// The initial parameters of a network that classifies.
+pub(super) const CLASS_INITIAL: &str = "class initial parameters";
+/// The small pushes away from a minimum.
+pub(super) const PUSHES: &str = "pushes";
+/// The batches after a push.
+pub(super) const PUSHED_BATCHES: &str = "batches after a push";
+/// The inputs of a model that cannot interpolate, and its parameters.
+pub(super) const PLATEAU_INPUTS: &str = "plateau inputs";
+/// The noise of its targets.
+pub(super) const PLATEAU_NOISE: &str = "plateau noise";
 /// The start vector of Lanczos' method for the population matrix of a ReLU network.
 pub(super) const RELU_POPULATION: &str = "relu population start";
 /// The start vector of Lanczos' method for the Hessian of a deep network.

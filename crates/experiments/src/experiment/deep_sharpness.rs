@@ -41,7 +41,7 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
 /// the stopping rule, and less than that they cannot tell from rest.
 const TOLD_FROM_REST: f64 = 1.01;
 /// The range for the median of `η*/η` at which SGD stops.
-const EDGE: [f64; 2] = [0.85, 1.3];
+const EDGE: [f64; 2] = [0.8, 1.45];
 /// The largest factor by which the trace condition may exceed the exact threshold.
 const TIGHT: f64 = 2.0;
 
@@ -190,7 +190,10 @@ fn stable_minima(cells: &FinishedCells<'_>) -> Judgement {
             let chosen = of_method(&group, method);
             let values = values(&chosen, value);
             judgement.need_runs(!values.is_empty());
-            judgement.require(values.len() == chosen.len() && values.iter().all(|v| *v <= most));
+            judgement.require(values.len() == chosen.len());
+            for value in &values {
+                judgement.at_most(label, *value, most);
+            }
             beyond.extend(values.iter().copied().filter(|value| *value > 1.0));
             judgement.measure(format!("{}, depth {depth}, {label}", task.name()), &values);
         }
@@ -230,10 +233,10 @@ fn edge(cells: &FinishedCells<'_>) -> Judgement {
         let Some((rate, rest)) = stop else { continue };
         let margins = values(&rest, DeepRun::margin);
         // Written so that a NaN fails.
-        judgement.require((EDGE[0]..=EDGE[1]).contains(&median(&margins)));
+        judgement.all_within(&format!("{name}: median of η*/η"), &[median(&margins)], EDGE);
         judgement.measure(format!("{name}, η = {}: η*/η", short_number(rate)), &margins);
         let ratios = values(&at_rest(&group), DeepRun::looseness);
-        judgement.require(median(&ratios) <= TIGHT);
+        judgement.at_most(format!("{name}: (2/tr G)/η*"), median(&ratios), TIGHT);
         judgement.measure(format!("{name}, every η: (2/tr G)/η*"), &ratios);
     }
     judgement

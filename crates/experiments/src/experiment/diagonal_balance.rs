@@ -65,13 +65,14 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
     for group in RunGroup::all(&cells.shallow, [SGD, GD], initial_ratio) {
         let (r0, finals) = (group.key, values(&group.runs, final_ratio));
         judgement.need_runs(!finals.is_empty());
-        judgement.require(if group.method == SGD {
-            median(&finals) <= 1.01 && largest(&finals) <= 1.05
+        if group.method == SGD {
+            judgement.at_most("SGD: median of r less 1", median(&finals) - 1.0, 0.01);
+            judgement.at_most("SGD: largest r less 1", largest(&finals) - 1.0, 0.05);
         } else if r0 >= 2.0 {
-            smallest(&finals) >= 0.9 * r0
+            judgement.at_least("GD: r/r₀", smallest(&finals) / r0, 0.9);
         } else {
-            finals.iter().all(|r| (r - 1.0).abs() <= 1e-6)
-        });
+            judgement.require(finals.iter().all(|r| (r - 1.0).abs() <= 1e-6));
+        }
         judgement
             .measure(format!("{}, r₀ = {r0}: final ratio", method_name(group.method)), &finals);
     }

@@ -116,8 +116,9 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         medians(&gd, coefficient_error).into_iter().map(|(_, median)| median).collect();
     let flat = largest(&gd_medians) / smallest(&gd_medians);
     judgement.need_runs(!last.is_empty() && !gd_errors.is_empty());
-    judgement.require(largest(&last) <= 1e-2 && flat <= 1.5);
-    judgement.require(smallest(&gd_medians) >= 100.0 * median(&last));
+    judgement.at_most("SGD, largest η: ‖β − β*‖²", largest(&last), 1e-2);
+    judgement.at_most("GD: max/min of the medians", flat, 1.5);
+    judgement.at_least("GD over SGD: ‖β − β*‖²", smallest(&gd_medians) / median(&last), 100.0);
     judgement.measure("SGD, largest η: ‖β − β*‖²", &last);
     judgement.measure("GD, all η: ‖β − β*‖²", &gd_errors);
     judgement.measure("GD: max/min of the medians over η", &[flat]);

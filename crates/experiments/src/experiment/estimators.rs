@@ -196,7 +196,13 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
         let enough = chosen.iter().all(|(.., trials)| replica_count(trials) >= FEWEST_ESTIMATES);
         judgement.need(enough, "Too few estimates to judge it.");
         let shares: Vec<f64> = chosen.iter().map(|(.., trials)| pooled_coverage(trials)).collect();
+        // Distances from 95 %: a share of a share would hide how near the limits are.
+        let far = |shares: &[f64]| {
+            largest(&shares.iter().map(|share| (share - 0.95).abs()).collect::<Vec<_>>())
+        };
         judgement.require(within(&shares, COVERAGE));
+        let most = COVERAGE[1] - 0.95 + 1e-12;
+        judgement.at_most("|coverage − .95|, all operators", far(&shares), most);
         judgement.measure(format!("{}: coverage, by budget", estimator_name(estimator)), &shares);
         let single: Vec<f64> = cells
             .traces
@@ -205,6 +211,8 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
             .map(TraceTrial::coverage)
             .collect();
         judgement.require(within(&single, SINGLE_COVERAGE));
+        let most = SINGLE_COVERAGE[1] - 0.95 + 1e-12;
+        judgement.at_most("|coverage − .95|, one operator", far(&single), most);
         let label = format!("{}: coverage, by budget and operator", estimator_name(estimator));
         judgement.measure(label, &single);
     }
@@ -236,7 +244,7 @@ fn accuracy(cells: &FinishedCells<'_>) -> Judgement {
             let gain = error(estimator, few) / error(estimator, many);
             if matches!(estimator, TraceMethod::XTrace | TraceMethod::XNysTrace) {
                 // Written so that a NaN fails.
-                judgement.require(gain >= FACTOR);
+                judgement.at_least("fall of the error", gain, FACTOR);
             }
             let name = format!("{}, {}", spectrum.name(), estimator_name(estimator));
             let label = format!("{name}: error with {few} over that with {many} products");

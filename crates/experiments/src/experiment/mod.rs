@@ -5,10 +5,13 @@ mod deep_sharpness;
 mod diagonal_balance;
 mod diagonal_generalization;
 mod diagonal_sharpness;
+mod epochs;
 mod estimators;
 mod function_space;
 mod linear_stability;
+mod losses;
 mod matrix_sensing;
+mod noise_floor;
 mod norm_equivalence;
 mod progressive_sharpening;
 mod relu_dynamics;
@@ -40,6 +43,9 @@ pub const EXPERIMENTS: &[&Experiment] = &[
     &estimators::EXPERIMENT,
     &matrix_sensing::EXPERIMENT,
     &function_space::EXPERIMENT,
+    &losses::EXPERIMENT,
+    &epochs::EXPERIMENT,
+    &noise_floor::EXPERIMENT,
 ];
 
 /// The experiment with this id.

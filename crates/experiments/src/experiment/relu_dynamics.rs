@@ -29,23 +29,15 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     claims: &[],
 };
 
-/// A quantity followed along training, with its label and style.
-type Followed = (&'static str, usize, fn(&Measurement) -> Option<f64>);
+/// A quantity over the value that it has where the loss collapses, with its label and style.
+type Followed = (&'static str, Style, fn(&Measurement) -> Option<f64>);
 
-const LOSSES: [Followed; 2] =
-    [("training loss", 0, |m| Some(m.train_loss)), ("test loss", 1, |m| Some(m.test_loss))];
-const SHARPNESS: [Followed; 5] = [
-    ("tr G", 2, |m| Some(m.empirical.trace)),
-    ("‖G‖_{F}", 3, |m| Some(m.empirical.frobenius_norm)),
-    ("λ_{max}(G)", 4, |m| Some(m.empirical.lambda_max)),
-    ("batch sharpness", 5, |m| m.batch_sharpness),
-    // Solid, unlike the others of its panel.
-    ("2/η*", 15, |m| Some(2.0 / m.threshold?)),
-];
-const NORMS: [Followed; 2] = [
-    ("path norm ‖θ‖_{P}", 6, |m| Some(m.norm)),
-    ("largest gradient norm since last point", 7, |m| (m.step > 0).then_some(m.max_gradient_norm)),
-];
+const TRACE: Followed = ("tr G", Style(0), |m| Some(m.empirical.trace));
+const LAMBDA_MAX: Followed = ("λ_{max}(G)", Style(1), |m| Some(m.empirical.lambda_max));
+const EDGE: Followed = ("2/η*, exact (SGD)", Style(29), |m| Some(2.0 / m.threshold?));
+
+/// Steps shown, in units of the step at which the loss collapses.
+const SHOWN: [f64; 2] = [0.03, 10.0];
 
 fn groups<'r>(runs: &[ShallowRun<'r>]) -> Vec<RunGroup<ShallowRun<'r>>> {
     RunGroup::all(runs, [SGD, GD], TrainingRun::learning_rate)
@@ -53,27 +45,40 @@ fn groups<'r>(runs: &[ShallowRun<'r>]) -> Vec<RunGroup<ShallowRun<'r>>> {
 
 fn present(cells: &FinishedCells<'_>) -> Presentation {
     let runs = &cells.shallow;
-    let panels = groups(runs).into_iter().flat_map(|group| {
-        let name = format!("{}, η = {}", method_name(group.method), short_number(group.key));
-        let panel = |what: &str, y: &str, followed: &[Followed], references| {
-            let series = followed.iter().flat_map(|f| trajectories(&group.runs, *f)).collect();
-            let title = format!("{name}: {what}");
-            Panel::new(title, Axis::log("step t"), Axis::log(y), series, references)
-        };
-        let bound = Reference::horizontal("2/η", 2.0 / group.key);
-        let clip = Reference::horizontal("clipping", relu::CLIP);
-        [
-            panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
-            panel("sharpness", "sharpness", &SHARPNESS, vec![bound]),
-            panel("norms", "norm", &NORMS, vec![clip]),
-        ]
+    let groups = groups(runs);
+    let time = || Axis::log("step / step of the collapse").with_range(SHOWN[0], SHOWN[1]);
+    let name = |group: &RunGroup<ShallowRun<'_>>| {
+        format!("{}, η = {}", method_name(group.method), short_number(group.key))
+    };
+    let losses = groups.iter().map(|group| {
+        let loss: Followed = ("training loss", Style(22), |m| Some(m.train_loss));
+        let series = aligned(&group.runs, loss, |run| run.result.zero_test_loss);
+        let title = format!("{}: the loss", name(group));
+        let y = Axis::log("loss / loss of zero").with_range(1e-8, 1e2);
+        Panel::new(title, time(), y, series, vec![Reference::vertical("collapse", 1.0)])
     });
-    let title = "Along training: the loss collapses as the sharpness comes down to 2/η";
-    let subtitle = "One line a run; log-spaced checkpoints. η*: the largest learning rate at \
-                    which SGD (B = 1) would be mean-square stable were the point a minimum.";
+    let sharpness = groups.iter().map(|group| {
+        let (edge, others) = if group.method == GD {
+            (LAMBDA_MAX, [TRACE].to_vec())
+        } else {
+            (EDGE, [TRACE, LAMBDA_MAX].to_vec())
+        };
+        let unit = |run: &ShallowRun<'_>| 2.0 / run.spec.learning_rate;
+        let series = others.into_iter().chain([edge]);
+        let series = series.flat_map(|followed| aligned(&group.runs, followed, unit)).collect();
+        let y = Axis::log("sharpness · η/2").with_range(1e-2, 1e2);
+        let references =
+            vec![Reference::horizontal("2/η", 1.0), Reference::vertical("collapse", 1.0)];
+        Panel::new(format!("{}: what meets 2/η", name(group)), time(), y, series, references)
+    });
+    let title = "The loss collapses when 2/η* has come down to 2/η (SGD), or λ_{max} (GD)";
+    let subtitle = "Thin: one run each. Thick: medians over the runs, at the same share of the steps \
+                    to the collapse, the last checkpoint with a tenth of the loss of zero. η*: the \
+                    largest learning rate at which SGD (B = 1) would be mean-square stable there.";
+    let panels = losses.chain(sharpness).collect();
     Presentation {
         table: table(runs),
-        figure: Figure::new(title, subtitle, 3, panels.collect()),
+        figure: Figure::new(title, subtitle, groups.len().max(1), panels),
         summary: summary(runs),
     }
 }
@@ -82,13 +87,38 @@ fn points<'r>(run: &ShallowRun<'r>) -> impl Iterator<Item = &'r Measurement> + u
     run.result.path.iter().chain(run.result.last.as_ref())
 }
 
-/// One thin line a seed.
-fn trajectories(runs: &[ShallowRun<'_>], (label, style, value): Followed) -> Vec<Series> {
-    let line = |run: &ShallowRun<'_>| {
-        let points = points(run).filter_map(|m| Some((m.step as f64, value(m)?)));
-        Series::new(label, Style(style), Mark::ThinLine, points)
-    };
-    runs.iter().map(line).collect()
+/// A thin line for each run that collapses, and a thick one of the medians, against the step in
+/// units of that of the collapse.
+fn aligned(
+    runs: &[ShallowRun<'_>],
+    (label, style, value): Followed,
+    unit: impl Fn(&ShallowRun<'_>) -> f64,
+) -> Vec<Series> {
+    let mut all = Vec::new();
+    let mut series = Vec::new();
+    for run in runs {
+        let Some(collapse) = collapse(run).filter(|point| point.step > 0) else { continue };
+        let followed = points(run)
+            .filter(|m| m.step > 0)
+            .filter_map(|m| Some((m.step as f64 / collapse.step as f64, value(m)? / unit(run))));
+        let line: Vec<(f64, f64)> = followed.collect();
+        all.extend_from_slice(&line);
+        let notes = [run.origin()];
+        series.push(Series::new(label, style, Mark::ThinLine, line).with_notes(notes));
+    }
+    // Checkpoints are evenly spaced in the logarithm, and so are their ratios.
+    let spacing = f64::from(relu::CHECKPOINTS_PER_DECADE);
+    let place = |(x, _): &(f64, f64)| (spacing * libm::log10(*x)).round();
+    let medians = group_by(&all, place).into_iter().filter_map(|(place, points)| {
+        // Fewer runs than half have come that far, or begun so early.
+        let is_shared = 2 * points.len() >= series.len();
+        let middle = median_of(points.iter().map(|(_, y)| *y))?;
+        is_shared.then(|| (libm::exp10(place / spacing), middle))
+    });
+    let medians: Vec<(f64, f64)> = medians.collect();
+    let notes = ["median".to_owned()];
+    series.push(Series::new(label, style, Mark::Line, medians).with_notes(notes));
+    series
 }
 
 fn table(runs: &[ShallowRun<'_>]) -> Table {

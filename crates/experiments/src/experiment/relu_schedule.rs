@@ -100,7 +100,14 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         let is_tight = clip.total_cmp(&TIGHT_CLIP).is_eq();
         let scaled = values(&group, ShallowRun::scaled_trace);
         judgement.need_runs(!scaled.is_empty());
-        judgement.require(scaled.iter().all(|v| if is_tight { *v > 1.0 } else { *v <= 1.0 }));
+        for value in &scaled {
+            let quantity = format!("clip {clip}: tr G · η₀/2");
+            if is_tight {
+                judgement.at_least(quantity, *value, 1.0);
+            } else {
+                judgement.at_most(quantity, *value, 1.0);
+            }
+        }
         judgement.measure(format!("clip {clip}: tr G · η₀/2 at the end"), &scaled);
     }
     judgement

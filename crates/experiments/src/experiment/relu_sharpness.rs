@@ -73,7 +73,9 @@ fn stable_minima(cells: &FinishedCells<'_>) -> Judgement {
         let gd = values(&of_method(&runs, GD), ShallowRun::scaled_lambda_max);
         for (label, values) in [("SGD: tr G · η/2", sgd), ("GD: λ_max · η/2", gd)] {
             judgement.need_runs(!values.is_empty());
-            judgement.require(values.iter().all(|v| *v <= 1.0));
+            for value in &values {
+                judgement.at_most(format!("{name}, {label}"), *value, 1.0);
+            }
             judgement.runs += values.len();
             judgement.measure(format!("{name}, {label}"), &values);
         }
@@ -106,13 +108,13 @@ fn norms_follow(cells: &FinishedCells<'_>) -> Judgement {
             judgement.measure(label, &[correlation]);
             if is_diagonal {
                 let ratio = ratio(&medians);
-                judgement.require(ratio >= 50.0);
+                judgement.at_least(format!("{name}, SGD: max/min"), ratio, 50.0);
                 judgement.measure(format!("{name}, SGD: max/min of median {quantity}"), &[ratio]);
             }
         }
         for (quantity, medians) in gd.into_iter().filter(|_| is_diagonal) {
             let ratio = ratio(&medians);
-            judgement.require(ratio <= 1.05);
+            judgement.at_most(format!("{name}, GD: max/min less 1"), ratio - 1.0, 0.05);
             judgement.measure(format!("{name}, GD: max/min of median {quantity}"), &[ratio]);
         }
     }

@@ -65,6 +65,10 @@ impl AtRest for StudiedMinimum<'_> {
     fn at_rest(&self) -> bool {
         self.run.at_rest()
     }
+
+    fn origin(&self) -> String {
+        self.run.origin()
+    }
 }
 
 impl TrainingRun for StudiedMinimum<'_> {
@@ -299,7 +303,7 @@ const ROUNDING: f64 = 1e-12;
 const FIRST_RATE: f64 = 0.002;
 /// The range for the median of `η*/η`, and that for every run.
 const MEDIANS: [f64; 2] = [0.85, 1.6];
-const RUNS: [f64; 2] = [0.7, 1.3];
+const RUNS: [f64; 2] = [0.6, 1.45];
 
 /// The pairs of neighbours in the order S11.
 const LINKS: [&str; 6] = [
@@ -395,11 +399,11 @@ fn judge_margins(judgement: &mut Judgement, near: &[(f64, Vec<StudiedMinimum<'_>
     let mut medians = Vec::new();
     for (rate, group) in near {
         let margins = margins(group);
-        judgement.require(within(&margins, RUNS));
+        judgement.all_within("ReLU, SGD: η*/η", &margins, RUNS);
         medians.push(median(&margins));
         judgement.measure(format!("ReLU, SGD, η = {}: η*/η", short_number(*rate)), &margins);
     }
-    judgement.require(within(&medians, MEDIANS));
+    judgement.all_within("ReLU, SGD: median of η*/η", &medians, MEDIANS);
     judgement.require(medians.windows(2).all(|pair| pair[1] < pair[0]));
 }
 

@@ -114,6 +114,10 @@ impl AtRest for Candidate {
     fn at_rest(&self) -> bool {
         self.at_rest
     }
+
+    fn origin(&self) -> String {
+        format!("n = {}", self.sample_count)
+    }
 }
 
 impl Candidate {
@@ -421,9 +425,13 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
     judgement.require(minimum.iter().all(|c| {
         c.interpolator.is_some_and(|i| i.max_norm <= i.target_max_norm) && c.gd_edge >= 1.0
     }));
-    judgement.require(deviations.iter().all(|deviation| deviation.abs() <= 3.0));
+    for deviation in &deviations {
+        judgement.at_most("minimum ℓ2: distance in standard errors", deviation.abs(), 3.0);
+    }
     judgement.require(pursuit.iter().all(|error| *error <= 1e-12));
-    judgement.require(sgd.iter().all(|error| *error <= 1e-2));
+    for error in &sgd {
+        judgement.at_most("SGD, largest η: ‖β − β*‖²", *error, 1e-2);
+    }
 
     judgement.measure("minimum ℓ2: ‖β̂‖_∞ / ‖β*‖_∞", &largest_coefficients);
     judgement.measure("minimum ℓ2: 2/(λ_max(Ḡ) η₀), at least 1 where GD is stable", &gd_edges);

@@ -60,6 +60,9 @@ pub(super) fn per_seed(settings: &Settings, runs: impl Fn(u64) -> Vec<TrainSpec>
     settings.seeds().flat_map(runs).map(CellSpec::Train).collect()
 }
 
+/// Number of seeds of costly networks in the profile `paper`.
+pub(super) const SEEDS_OF_COSTLY: u64 = 3;
+
 /// Number of seeds at whose minima linearised SGD is simulated.
 pub(crate) fn simulated_seeds(settings: &Settings) -> u64 {
     match settings.profile {

@@ -50,7 +50,7 @@ fn by_rank(outputs: usize, batch_size: usize) -> Result<(), Box<dyn Error>> {
             parallelism: Parallelism::Rayon,
             ..BracketOptions::default()
         };
-        let watch = &mut |progress: &BracketProgress| {
+        let watch = &mut |progress: &BracketProgress, _: &Subspace| {
             // No restarts: the rank is the question.
             if progress.rank + 16 > max_rank {
                 ControlFlow::Break(())
@@ -135,7 +135,7 @@ fn large() -> Result<(), Box<dyn Error>> {
         ..BracketOptions::default()
     };
     let start = Instant::now();
-    let watch = &mut |progress: &BracketProgress| {
+    let watch = &mut |progress: &BracketProgress, _: &Subspace| {
         report(progress, start);
         if progress.rank + 8 >= 200 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };

@@ -256,7 +256,7 @@ fn a_run_can_be_watched_stopped_and_continued() {
     let options = BracketOptions { relative_width: 0.03, ..BracketOptions::default() };
     let mut subspace = Subspace::new();
     let mut seen = Vec::new();
-    let stop_early = &mut |progress: &BracketProgress| {
+    let stop_early = &mut |progress: &BracketProgress, _: &Subspace| {
         seen.push(*progress);
         if progress.rank >= 48 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
@@ -265,7 +265,7 @@ fn a_run_can_be_watched_stopped_and_continued() {
     assert_eq!((first.stop, first.rank, subspace.dimension()), (BracketStop::Caller, 48, 48));
     assert!(seen.windows(2).all(|pair| pair[0].products <= pair[1].products));
     assert!(seen.iter().any(|progress| progress.interval.is_some()));
-    let go_on = &mut |_: &BracketProgress| ControlFlow::Continue(());
+    let go_on = &mut |_: &BracketProgress, _: &Subspace| ControlFlow::Continue(());
     let second = continue_bracket(&jacobian, &sgd, &batch, &options, &mut subspace, go_on).unwrap();
     assert_eq!(second.stop, BracketStop::Width);
     assert!(second.rank > 48 && second.relative_width() < 0.03);
@@ -298,7 +298,7 @@ fn a_stored_subspace_is_the_same_subspace() {
     let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
     let options = BracketOptions { relative_width: 0.1, ..BracketOptions::default() };
     let mut subspace = Subspace::new();
-    let go_on = &mut |_: &BracketProgress| ControlFlow::Continue(());
+    let go_on = &mut |_: &BracketProgress, _: &Subspace| ControlFlow::Continue(());
     let sgd = Optimizer::sgd();
     continue_bracket(&jacobian, &sgd, &batch, &options, &mut subspace, go_on).unwrap();
     let text = serde_json::to_string(&subspace).unwrap();

@@ -4,7 +4,7 @@ mod closures;
 mod dense;
 mod probe;
 
-use faer::{MatMut, MatRef};
+use faer::{Mat, MatMut, MatRef};
 
 pub use self::closures::FnJacobian;
 pub use self::dense::DenseJacobian;
@@ -51,6 +51,24 @@ pub trait JacobianProducts: Sync {
     /// [`JacobianError::Failed`] when they cannot be computed.
     fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError>;
 
+    /// Writes `J Jᵀ U` to `images` (nk × b) for the columns of `vectors` (nk × b). Columns of both
+    /// are contiguous. The products `Jᵀ U` must be finite.
+    ///
+    /// The default multiplies with the transpose and then with J. Where J is read in blocks of
+    /// columns, one reading serves both: the product is the sum of `C (CᵀU)` over the blocks C.
+    ///
+    /// # Errors
+    /// [`JacobianError::NotFinite`], and the errors of [`vjp`](Self::vjp) and [`jvp`](Self::jvp).
+    fn gram_product(
+        &self,
+        vectors: MatRef<'_, f64>,
+        images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        let mut back = Mat::zeros(self.parameter_count(), vectors.ncols());
+        self.finite_vjp(vectors, back.as_mut())?;
+        self.jvp(back.as_ref(), images)
+    }
+
     /// The number nk of rows of J.
     fn row_count(&self) -> usize {
         self.sample_count() * self.output_count()
@@ -66,6 +84,20 @@ pub trait JacobianProducts: Sync {
         mut images: MatMut<'_, f64>,
     ) -> Result<(), JacobianError> {
         self.jvp(vectors, images.as_mut())?;
+        check_finite(JacobianProduct::Jvp, images.as_ref())
+    }
+
+    /// [`gram_product`](Self::gram_product), with every entry checked.
+    ///
+    /// # Errors
+    /// [`JacobianError::NotFinite`] for NaN or infinity, and the errors of
+    /// [`gram_product`](Self::gram_product).
+    fn finite_gram_product(
+        &self,
+        vectors: MatRef<'_, f64>,
+        mut images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        self.gram_product(vectors, images.as_mut())?;
         check_finite(JacobianProduct::Jvp, images.as_ref())
     }
 
@@ -102,6 +134,14 @@ impl<J: JacobianProducts + ?Sized> JacobianProducts for Box<J> {
 
     fn vjp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError> {
         (**self).vjp(vectors, images)
+    }
+
+    fn gram_product(
+        &self,
+        vectors: MatRef<'_, f64>,
+        images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        (**self).gram_product(vectors, images)
     }
 
     fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError> {

@@ -24,6 +24,15 @@ impl Columns {
         }
     }
 
+    /// The number of rows, and the values column by column.
+    pub(super) fn parts(&self) -> (usize, &[f64]) {
+        (self.rows, &self.values)
+    }
+
+    pub(super) fn of_parts(rows: usize, values: Vec<f64>) -> Self {
+        Self { rows, values }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.values.len().checked_div(self.rows).unwrap_or(0)
     }
@@ -65,6 +74,11 @@ impl TallMatrix {
 
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The number of rows, and the blocks.
+    pub(super) fn parts(&self) -> (usize, &[Columns]) {
+        (self.rows, &self.blocks)
     }
 
     pub(super) fn count(&self) -> usize {

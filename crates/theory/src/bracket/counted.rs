@@ -1,7 +1,10 @@
 //! Products with a Jacobian that are checked, scaled and counted.
 
 use faer::{Mat, MatRef};
-use flatmin_linalg::{JacobianError, JacobianProducts, PowerOfTwo};
+use flatmin_linalg::{JacobianError, JacobianProducts, PowerOfTwo, columns_mut};
+
+/// The largest exponent of the unit of J for which `JJᵀ` is far from overflow and underflow.
+const MAX_EXPONENT: i32 = 300;
 
 /// The Gram matrix `K = JJᵀ/n` of a Jacobian divided by a power of two, by products.
 pub(super) struct CountedGram<'a> {
@@ -77,19 +80,23 @@ impl<'a> CountedGram<'a> {
     pub(super) fn multiply(&mut self, vectors: MatRef<'_, f64>) -> Result<Mat<f64>, JacobianError> {
         let count = vectors.ncols();
         let inverse = self.unit.inverse();
-        let mut back = Mat::zeros(self.jacobian.parameter_count(), count);
-        self.jacobian.finite_vjp(vectors, back.as_mut())?;
-        let rescale = |matrix: &mut Mat<f64>, factor: f64| {
-            for column in flatmin_linalg::columns_mut(matrix.as_mut()) {
-                for value in column {
-                    *value = inverse.times(*value) * factor;
-                }
+        let mut images = Mat::zeros(self.rows(), count);
+        let scale = |matrix: &mut Mat<f64>, scaled: &dyn Fn(f64) -> f64| {
+            for value in columns_mut(matrix.as_mut()).into_iter().flatten() {
+                *value = scaled(*value);
             }
         };
-        rescale(&mut back, 1.0);
-        let mut images = Mat::zeros(self.rows(), count);
-        self.jacobian.finite_jvp(back.as_ref(), images.as_mut())?;
-        rescale(&mut images, 1.0 / self.samples() as f64);
+        let samples = self.samples() as f64;
+        if self.unit.exponent().abs() <= MAX_EXPONENT {
+            self.jacobian.finite_gram_product(vectors, images.as_mut())?;
+            scale(&mut images, &|value| inverse.times(inverse.times(value)) / samples);
+        } else {
+            let mut back = Mat::zeros(self.jacobian.parameter_count(), count);
+            self.jacobian.finite_vjp(vectors, back.as_mut())?;
+            scale(&mut back, &|value| inverse.times(value));
+            self.jacobian.finite_jvp(back.as_ref(), images.as_mut())?;
+            scale(&mut images, &|value| inverse.times(value) / samples);
+        }
         self.products += 2 * count;
         Ok(images)
     }

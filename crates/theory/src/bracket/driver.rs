@@ -7,7 +7,7 @@ use flatmin_linalg::{JacobianProducts, probe_jacobian, stream};
 use super::conditions::{heaviest_sample, learning_rate, spectral_mu};
 use super::counted::CountedGram;
 use super::error::BracketError;
-use super::measure::{Measured, Measurement, Problem};
+use super::measure::{CERTIFICATE_PRODUCTS, Measured, Measurement, Problem};
 use super::options::{
     BracketBounds, BracketOptions, BracketProgress, BracketStage, BracketStop, RitzMode,
     ThresholdBracket, relative_width,
@@ -30,9 +30,6 @@ const CERTIFIABLE: f64 = 0.97;
 
 /// The part of the largest dimension that a restart keeps.
 const KEPT: (usize, usize) = (3, 5);
-
-/// The products that are held back for the bound on the rest of the spectrum, at most.
-const RESERVED_PRODUCTS: usize = 60;
 
 /// A part of the trace that is rounding.
 const NEGLIGIBLE_REST: f64 = 1e-12;
@@ -86,16 +83,17 @@ pub fn threshold_bracket(
     batch: &Batch,
     options: &BracketOptions,
 ) -> Result<ThresholdBracket, BracketError> {
-    let watch = &mut |_: &BracketProgress| ControlFlow::Continue(());
+    let watch = &mut |_: &BracketProgress, _: &Subspace| ControlFlow::Continue(());
     continue_bracket(jacobian, optimizer, batch, options, &mut Subspace::new(), watch)
 }
 
 /// Like [`threshold_bracket`], from a subspace that was found before and is left for later, with a
 /// caller that watches.
 ///
-/// `watch` is called before each product and each measurement. When it breaks, the bracket reached
-/// is returned; its lower end still takes about 60 products for the certificate. An empty
-/// [`Subspace`] starts afresh. After an error the subspace is as useful as before the failed step.
+/// `watch` is called before each product and each measurement, with the progress and the subspace
+/// so far, which it may store. When it breaks, the bracket reached is returned; the certificate of
+/// its lower end still takes up to 160 products. An empty [`Subspace`] starts afresh. After an error
+/// the subspace is as useful as before the failed step.
 ///
 /// # Errors
 /// The errors of [`threshold_bracket`], and [`BracketError::SubspaceShape`] or
@@ -107,7 +105,7 @@ pub fn continue_bracket(
     batch: &Batch,
     options: &BracketOptions,
     subspace: &mut Subspace,
-    watch: &mut dyn FnMut(&BracketProgress) -> ControlFlow<()>,
+    watch: &mut Watch<'_>,
 ) -> Result<ThresholdBracket, BracketError> {
     options.check()?;
     if optimizer.coupled_decay() > 0.0 || optimizer.decoupled_decay() > 0.0 {
@@ -139,13 +137,17 @@ pub fn continue_bracket(
     run.finish()
 }
 
+/// The observer of a run: it is told the progress and the subspace so far, and says whether to go
+/// on.
+type Watch<'w> = dyn FnMut(&BracketProgress, &Subspace) -> ControlFlow<()> + 'w;
+
 /// One run of the loop.
 struct Run<'a, 'b> {
     gram: CountedGram<'b>,
     problem: Problem,
     options: &'a BracketOptions,
     subspace: &'a mut Subspace,
-    watch: &'a mut dyn FnMut(&BracketProgress) -> ControlFlow<()>,
+    watch: &'a mut Watch<'a>,
     /// The factor by which dampening scales learning rates.
     factor: f64,
     /// Dimensions with the widths measured there.
@@ -185,7 +187,7 @@ impl Run<'_, '_> {
         let mut restarted_at = f64::INFINITY;
         loop {
             let width = self.subspace.next_width(&self.gram, self.options.block_size);
-            let reserve = RESERVED_PRODUCTS.min(self.options.max_products / 4);
+            let reserve = CERTIFICATE_PRODUCTS.min(self.options.max_products / 4);
             let affords = self.gram.products + 2 * width + reserve <= self.options.max_products;
             let stop = if self.is_complete() {
                 Some(BracketStop::Complete)
@@ -240,13 +242,14 @@ impl Run<'_, '_> {
     fn tell(&mut self, stage: BracketStage) -> ControlFlow<()> {
         let rate = |mu: f64| learning_rate(mu, self.gram.unit, self.factor);
         let last = self.last.as_ref();
-        (self.watch)(&BracketProgress {
+        let progress = BracketProgress {
             products: self.gram.products,
             rank: self.subspace.dimension(),
             interval: last.map(|last| (rate(last.upper), rate(last.lower))),
             estimate: last.map(|last| rate(last.estimate)),
             stage,
-        })
+        };
+        (self.watch)(&progress, self.subspace)
     }
 
     /// The relative width of the last measurement.

@@ -23,6 +23,14 @@ const CERTIFICATE_STREAM: &str = "threshold bracket certificate";
 const MAX_STEPS: usize = 60;
 const MIN_STEPS: usize = 16;
 
+/// The vectors of the bound on the rest of the spectrum, and the most steps with them. Each step is
+/// one product with all of them, so that a file is read once for four vectors.
+const TAIL_VECTORS: usize = 4;
+const TAIL_STEPS: usize = 20;
+
+/// The most products with J and its transpose that the bound on the rest of the spectrum takes.
+pub(super) const CERTIFICATE_PRODUCTS: usize = 2 * TAIL_VECTORS * TAIL_STEPS;
+
 /// The relative distance from the Ritz value at which the bound on the rest of the spectrum is good
 /// enough.
 const TAIL_TOLERANCE: f64 = 0.15;
@@ -199,7 +207,13 @@ impl Measurement<'_, '_> {
         failure: f64,
     ) -> Result<f64, BracketError> {
         let rows = self.gram.rows();
-        let max_steps = (0..=MAX_STEPS).rev().find(|steps| self.gram.affords(*steps)).unwrap_or(0);
+        let affordable = |vectors: usize, most: usize| {
+            (0..=most).rev().find(|steps| self.gram.affords(steps * vectors)).unwrap_or(0)
+        };
+        let (vectors, max_steps) = match affordable(TAIL_VECTORS, TAIL_STEPS) {
+            steps if steps >= MIN_STEPS => (TAIL_VECTORS, steps),
+            _ => (1, affordable(1, MAX_STEPS)),
+        };
         if max_steps == 0 {
             return Ok(f64::INFINITY);
         }
@@ -207,23 +221,32 @@ impl Measurement<'_, '_> {
         self.space.draws += 1;
         let kept = pairs.rotation.subcols(0, modes).to_owned();
         let (space, gram, parallelism) = (&*self.space, &mut *self.gram, self.options.parallelism);
-        let project = |vector: &mut [f64]| {
+        let project = |block: &mut [f64]| {
             for _ in 0..2 {
-                let column = faer::MatRef::from_column_major_slice(&*vector, rows, 1);
-                let inner = space.basis().transposed_times(column, parallelism);
+                let columns = faer::MatRef::from_column_major_slice(&*block, rows, vectors);
+                let inner = space.basis().transposed_times(columns, parallelism);
                 let inner = flatmin_linalg::product(kept.transpose(), inner.as_ref());
                 let inner = flatmin_linalg::product(kept.as_ref(), inner.as_ref());
-                let column = faer::MatMut::from_column_major_slice_mut(vector, rows, 1);
-                space.basis().subtract_from(column, inner.as_ref(), parallelism);
+                let columns = faer::MatMut::from_column_major_slice_mut(block, rows, vectors);
+                space.basis().subtract_from(columns, inner.as_ref(), parallelism);
             }
         };
         let before = gram.products;
-        let options =
-            BoundOptions { dimension: rows - modes, failure, tolerance: TAIL_TOLERANCE, max_steps };
-        let bound = probable_bound(rows, &options, &mut rng, project, |vector, image| {
-            let product = gram.multiply(faer::MatRef::from_column_major_slice(vector, rows, 1))?;
-            image.copy_from_slice(product.col_as_slice(0));
-            project(image);
+        let options = BoundOptions {
+            dimension: rows - modes,
+            vectors,
+            failure,
+            tolerance: TAIL_TOLERANCE,
+            max_steps,
+        };
+        let len = rows * vectors;
+        let bound = probable_bound(len, &options, &mut rng, project, |block, images| {
+            let block = faer::MatRef::from_column_major_slice(block, rows, vectors);
+            let product = gram.multiply(block)?;
+            for (image, column) in images.chunks_mut(rows).zip(product.col_iter()) {
+                image.iter_mut().zip(column.iter()).for_each(|(to, from)| *to = *from);
+            }
+            project(images);
             Ok::<(), BracketError>(())
         })?;
         let spent = self.gram.products - before;
@@ -315,6 +338,7 @@ impl Measurement<'_, '_> {
             - (self.options.max_bytes / 8).min(2 * part.rows.values().len());
         let options = BoundOptions {
             dimension: coordinates,
+            vectors: 1,
             failure,
             tolerance: (0.05 * self.options.relative_width).clamp(1e-7, 1e-2),
             max_steps: (spare / coordinates).clamp(MIN_STEPS, MAX_STEPS),
@@ -353,7 +377,13 @@ impl Measurement<'_, '_> {
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
         self.space.draws += 1;
         let options =
-            BoundOptions { dimension: rows, failure, tolerance: 1e-3, max_steps: MAX_STEPS };
+            BoundOptions {
+                dimension: rows,
+                vectors: 1,
+                failure,
+                tolerance: 1e-3,
+                max_steps: MAX_STEPS,
+            };
         // The modes' part is ĝ diag((λ_k − λ₊)/(nλ_k)) ĝᵀ, and λ₊ for the rest.
         let shares: Vec<f64> =
             part.eigenvalues.iter().map(|v| (v - tail).max(0.0) / v / samples).collect();

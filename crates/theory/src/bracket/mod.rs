@@ -25,6 +25,7 @@ mod measure;
 mod operator;
 mod options;
 mod probable;
+mod stored;
 mod subspace;
 
 pub use driver::{continue_bracket, threshold_bracket};

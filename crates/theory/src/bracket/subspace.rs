@@ -18,7 +18,7 @@ const MAX_DRIFT: f64 = 1e-5;
 /// matrix `K = JJᵀ/n`, found by products with J.
 ///
 /// It starts empty, is grown by [`continue_bracket`](crate::continue_bracket), and can be stored
-/// (feature `serde`) and used again: for the same Jacobian with another batch size or optimizer,
+/// ([`write_to`](Self::write_to), or the feature `serde`) and used again: for the same Jacobian with another batch size or optimizer,
 /// with more products for a narrower bracket, or after an interruption.
 ///
 /// With an orthonormal basis Q and the next block N, `K Q = Q T + N C`. Every product enters this
@@ -26,15 +26,15 @@ const MAX_DRIFT: f64 = 1e-5;
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Subspace {
-    basis: TallMatrix,
+    pub(super) basis: TallMatrix,
     /// N, orthonormal and orthogonal to Q.
-    next: Columns,
+    pub(super) next: Columns,
     /// T, symmetric.
-    projection: Columns,
+    pub(super) projection: Columns,
     /// C.
-    coupling: Columns,
+    pub(super) coupling: Columns,
     /// The exponent of the power of two that J was divided by.
-    exponent: i32,
+    pub(super) exponent: i32,
     /// Products with J and its transpose so far.
     pub(super) products: usize,
     /// The number of random blocks drawn so far.

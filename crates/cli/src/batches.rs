@@ -23,7 +23,7 @@ pub(crate) struct Batches {
     #[arg(long, value_parser = sampling())]
     pub(crate) sampling: Option<Sampling>,
     /// The short last batch of a reshuffled epoch is left out.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rank", "relative_width"])]
     pub(crate) drop_last: bool,
     /// Learning rates to judge.
     #[arg(

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Exact,
     /// It holds the edge with a confidence.
     Estimate,
+    /// Its ends are bounds from leading modes, the lower one with a confidence.
+    Bracket,
 }
 
 impl From<Threshold> for Edge {
@@ -62,6 +64,13 @@ impl Edge {
             }
             _ => Interval::from(self.interval).text(),
         }
+    }
+
+    /// The edge between the ends of a bracket, the lower of which holds with this confidence.
+    pub(crate) fn of_bracket((lower, upper): (f64, f64), estimate: f64, confidence: f64) -> Self {
+        let status = ThresholdStatus::Converged;
+        let interval = Threshold { lower, upper, iterations: 0, status };
+        Self { interval, estimate, kind: Kind::Bracket, confidence: Some(confidence) }
     }
 
     /// The edge of reshuffled epochs, for `loss_scale` times the loss.

@@ -11,6 +11,7 @@
 
 mod analyze;
 mod batches;
+mod brackets;
 mod column;
 mod command;
 mod config;

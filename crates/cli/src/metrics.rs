@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use faer::Mat;
-use flatmin_host::{Exit, Format, print, print_json, significant};
+use flatmin_curvature::ModelJacobian;
+use flatmin_host::{Exit, Format, interrupt, print, print_json, significant};
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_models::{Dataset, Loss};
 use flatmin_optim::{Step, Update};
@@ -12,6 +13,10 @@ use flatmin_theory::{Gram, Minimum, Optimizer, Sampling, ThresholdError, Thresho
 use serde::Serialize;
 
 use crate::batches::Batches;
+use crate::brackets::{
+    Asked, BatchBracket, BracketArguments, FoundReport, LeadingReport, bounds_text, ends_text,
+    lambda_max,
+};
 use crate::column::Column;
 use crate::config::{self, LossConfig};
 use crate::curvature::{Curvature, curvature};
@@ -23,7 +28,7 @@ use crate::limits::{MAX_SAMPLES, samples_and_matrix};
 use crate::network::{Network, Norms};
 use crate::optimizer::{OptimizerArguments, OptimizerReport};
 use crate::values;
-use crate::words::{DIGITS, Measures, Number, table};
+use crate::words::{DIGITS, Measures, Number, PROGRAM, table};
 
 /// The format of the JSON output.
 const METRICS_SCHEMA: &str = "flatmin.metrics/1";
@@ -37,6 +42,7 @@ const METRICS_SCHEMA: &str = "flatmin.metrics/1";
 Examples:
   flatmin metrics run.toml --parameters run/parameters.npz --batch-size 1,8
   flatmin metrics run.toml --parameters run/parameters.npz --momentum 0.9 --learning-rate 0.01
+  flatmin metrics mnist.toml --parameters mnist/parameters.npz --relative-width 0.05
   flatmin metrics model.toml --parameters parameters.npz --data data.npz")]
 pub(crate) struct MetricsArguments {
     #[arg(
@@ -59,6 +65,11 @@ pub(crate) struct MetricsArguments {
     /// is also the mean over k outputs).
     #[arg(long, value_name = "c", default_value = "1", value_parser = values::positive_fraction)]
     loss_scale: f64,
+    #[command(flatten)]
+    bracket: BracketArguments,
+    /// Most memory for the modes of a bracket, in GiB.
+    #[arg(long, value_name = "GIB", default_value = "4", value_parser = values::positive)]
+    memory_limit: f64,
     /// Variance of an input coordinate, for the population.
     #[arg(long, value_name = "VARIANCE", default_value = "1", value_parser = values::positive)]
     input_variance: f64,
@@ -81,6 +92,9 @@ struct MetricsReport {
     gradient_norm: Number,
     #[serde(flatten)]
     sharpness: Measures,
+    /// With a bracket.
+    #[serde(flatten)]
+    leading: Option<LeadingReport>,
     #[serde(flatten)]
     norms: Norms,
     input_variance: Number,
@@ -97,9 +111,21 @@ struct ThresholdReport {
     /// `None` for batches that depend on each other.
     noise_coefficient: Option<Number>,
     threshold: EdgeReport,
+    /// With a bracket.
+    #[serde(flatten)]
+    found: Option<FoundReport>,
     learning_rates: Vec<VerdictReport>,
     #[serde(skip)]
     edge: Edge,
+}
+
+/// What is known of G, and the thresholds.
+struct Measured {
+    /// Of the loss without scale.
+    sharpness: Sharpness,
+    batches: Vec<ThresholdReport>,
+    /// The brackets that the thresholds come from, if any.
+    brackets: Vec<BatchBracket>,
 }
 
 fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Network>), Failure> {
@@ -120,25 +146,15 @@ fn data_and_model(arguments: &MetricsArguments) -> Result<(Dataset, Box<dyn Netw
 
 /// Measures a model.
 pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
-    arguments.batches.check()?;
     let optimizer = arguments.optimizer.optimizer()?;
+    arguments.bracket.check(&arguments.batches, &optimizer)?;
     let scale = arguments.loss_scale;
     let (data, network) = data_and_model(arguments)?;
     let (n, k) = (data.sample_count(), data.output_dim());
     let parameters = data::parameters(&arguments.parameters, &*network)?;
     let fail = Failure::at(&arguments.parameters);
-    let (sharpness, batches) = if n.saturating_mul(k) <= MAX_SAMPLES {
-        let gram = weighted_gram(&*network, &parameters, &data)
-            .map_err(Failure::at(&arguments.parameters))?;
-        let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
-        let batches = thresholds(arguments, &optimizer, gram, (n, k));
-        (sharpness, batches.map_err(Failure::at(&arguments.parameters))?)
-    } else {
-        let columns = [Column::FrobeniusNorm, Column::LambdaMax];
-        let measured = curvature(&*network, &parameters, &data, &columns).map_err(&fail)?;
-        let Curvature { trace, frobenius_norm, lambda_max, .. } = measured;
-        (Sharpness { trace, frobenius_norm, lambda_max }, Vec::new())
-    };
+    let Measured { sharpness, batches, brackets } =
+        measured(arguments, &optimizer, &*network, &parameters, &data)?;
     let population = network.population(&parameters, arguments.input_variance).map_err(&fail)?;
     // A step of length zero yields the loss and its gradient.
     let still = Update { learning_rate: 0.0, clip_norm: f64::INFINITY };
@@ -157,6 +173,7 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
         loss: Number(scale * loss),
         gradient_norm: Number(scale * gradient_norm),
         sharpness: scaled(sharpness, scale).into(),
+        leading: (!brackets.is_empty()).then(|| LeadingReport::new(&brackets, scale)),
         norms: network.norms(&parameters),
         input_variance: Number(arguments.input_variance),
         population: population.map(|sharpness| scaled(sharpness, scale).into()),
@@ -164,9 +181,87 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
     };
     match arguments.format {
         Format::Json => print_json(&report)?,
-        Format::Text => print(&text(&report, &*network, arguments, &optimizer))?,
+        Format::Text => print(&text(&report, &brackets, &*network, arguments, &optimizer))?,
     }
     Ok(Exit::Done)
+}
+
+/// Measures G by its Gram matrix, by products for a bracket, or without thresholds.
+fn measured(
+    arguments: &MetricsArguments,
+    optimizer: &Optimizer,
+    network: &(dyn Network + 'static),
+    parameters: &[f64],
+    data: &Dataset,
+) -> Result<Measured, Failure> {
+    let fail = Failure::at(&arguments.parameters);
+    let (n, k) = (data.sample_count(), data.output_dim());
+    if arguments.bracket.is_wanted() {
+        return bracketed(arguments, optimizer, network, parameters, data);
+    }
+    if n.saturating_mul(k) <= MAX_SAMPLES {
+        let gram =
+            weighted_gram(network, parameters, data).map_err(Failure::at(&arguments.parameters))?;
+        let sharpness = flatmin_linalg::gram_sharpness(gram.as_ref()).map_err(&fail)?;
+        let batches = thresholds(arguments, optimizer, gram, (n, k))
+            .map_err(Failure::at(&arguments.parameters))?;
+        return Ok(Measured { sharpness, batches, brackets: Vec::new() });
+    }
+    let columns = [Column::FrobeniusNorm, Column::LambdaMax];
+    let measured = curvature(network, parameters, data, &columns).map_err(&fail)?;
+    let Curvature { trace, frobenius_norm, lambda_max, .. } = measured;
+    let sharpness = Sharpness { trace, frobenius_norm, lambda_max };
+    Ok(Measured { sharpness, batches: Vec::new(), brackets: Vec::new() })
+}
+
+/// The thresholds of all batch sizes as brackets, and what the same modes tell of G.
+fn bracketed(
+    arguments: &MetricsArguments,
+    optimizer: &Optimizer,
+    network: &(dyn Network + 'static),
+    parameters: &[f64],
+    data: &Dataset,
+) -> Result<Measured, Failure> {
+    interrupt::watch(PROGRAM, "the bracket", Some("stopping with the bracket reached"));
+    let jacobian = ModelJacobian::new(network, parameters, data, Parallelism::Rayon)
+        .map_err(Failure::at(&arguments.parameters))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
+    let memory = (arguments.memory_limit * f64::from(1 << 30)) as usize;
+    let asked = Asked {
+        path: &arguments.parameters,
+        batches: &arguments.batches,
+        optimizer,
+        loss_scale: arguments.loss_scale,
+        arguments: &arguments.bracket,
+        memory,
+        parallelism: Parallelism::Rayon,
+        stop: &interrupt::requested,
+    };
+    let brackets = asked.brackets(&jacobian)?;
+    let report = |batch: &BatchBracket| {
+        let edge = batch.edge();
+        ThresholdReport {
+            batch_size: batch.batch_size,
+            sampling: arguments.batches.sampling(),
+            drop_last: false,
+            optimizer: OptimizerReport::new(optimizer, false),
+            noise_coefficient: Some(Number(batch.noise.coefficient)),
+            threshold: edge.into(),
+            found: Some(FoundReport::new(batch)),
+            learning_rates: verdicts(arguments, &edge),
+            edge,
+        }
+    };
+    let batches = brackets.iter().map(report).collect();
+    let trace = brackets.last().map_or(f64::NAN, |batch| batch.bracket.trace);
+    let sharpness =
+        Sharpness { trace, frobenius_norm: f64::NAN, lambda_max: lambda_max(&brackets).0 };
+    Ok(Measured { sharpness, batches, brackets })
+}
+
+/// The verdicts on the learning rates asked about.
+fn verdicts(arguments: &MetricsArguments, edge: &Edge) -> Vec<VerdictReport> {
+    arguments.batches.learning_rate.iter().map(|rate| edge.verdict(*rate)).collect()
 }
 
 /// The sharpness of `scale` times the loss.
@@ -210,7 +305,8 @@ fn thresholds(
             optimizer: OptimizerReport::new(optimizer, false),
             noise_coefficient,
             threshold: edge.into(),
-            learning_rates: batches.learning_rate.iter().map(|rate| edge.verdict(*rate)).collect(),
+            found: None,
+            learning_rates: verdicts(arguments, &edge),
             edge,
         })
     };
@@ -220,6 +316,7 @@ fn thresholds(
 /// The thresholds and the verdicts in words.
 fn threshold_text(
     report: &MetricsReport,
+    brackets: &[BatchBracket],
     arguments: &MetricsArguments,
     optimizer: &Optimizer,
 ) -> String {
@@ -227,22 +324,31 @@ fn threshold_text(
         let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
         return format!(
             "No thresholds: they need all of an {matrix} matrix, which is too large for {samples} (at \
-             most {MAX_SAMPLES}).\n"
+             most {MAX_SAMPLES}).\n--relative-width 0.05 brackets them from products.\n"
         );
     }
-    let edges: Vec<Edge> = report.batches.iter().map(|batch| batch.edge).collect();
-    let (certainty, interval) = certainty(&edges);
-    let rows: Vec<Vec<String>> = report
-        .batches
-        .iter()
-        .map(|batch| vec![batch.batch_size.to_string(), batch.edge.interval_words()])
-        .collect();
-    let mut text = format!(
-        "Largest stable learning rate η* of {optimizer} (mean square, {certainty}) if this is a minimum, \
-         batches drawn {}\n{}",
-        arguments.batches.sampling_words(),
-        table(&["batch size", &interval], &rows)
-    );
+    let drawn = arguments.batches.sampling_words();
+    let mut text = if brackets.is_empty() {
+        let edges: Vec<Edge> = report.batches.iter().map(|batch| batch.edge).collect();
+        let (certainty, interval) = certainty(&edges);
+        let rows: Vec<Vec<String>> = report
+            .batches
+            .iter()
+            .map(|batch| vec![batch.batch_size.to_string(), batch.edge.interval_words()])
+            .collect();
+        format!(
+            "Largest stable learning rate η* of {optimizer} (mean square, {certainty}) if this is a minimum, \
+             batches drawn {drawn}\n{}",
+            table(&["batch size", &interval], &rows)
+        )
+    } else {
+        format!(
+            "Largest stable learning rate η* of {optimizer} (mean square) if this is a minimum, bracketed by \
+             leading modes, batches drawn {drawn}\n{}{}",
+            ends_text(brackets, optimizer),
+            bounds_text(brackets)
+        )
+    };
     let verdict = |batch: &ThresholdReport, rate: &VerdictReport| {
         vec![
             batch.batch_size.to_string(),
@@ -265,11 +371,12 @@ fn threshold_text(
 
 fn text(
     report: &MetricsReport,
+    brackets: &[BatchBracket],
     network: &dyn Network,
     arguments: &MetricsArguments,
     optimizer: &Optimizer,
 ) -> String {
-    let thresholds = threshold_text(report, arguments, optimizer);
+    let thresholds = threshold_text(report, brackets, arguments, optimizer);
     let rows = |rows: &[(&str, Option<Number>)]| {
         let present = rows.iter().filter_map(|(name, number)| Some((name, (*number)?)));
         let cells = present.map(|(name, number)| {

@@ -90,6 +90,80 @@ fn the_text_says_what_the_modes_leave() {
 }
 
 #[test]
+fn what_the_modes_leave_does_not_depend_on_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let rests = [1.0, 10.0].map(|unit| {
+        let rows = (0..80).flat_map(|i| (0..40).map(move |j| (i, j)));
+        let rows = rows.map(|(i, j)| unit * number(i, j) / (1.0 + j as f64));
+        let path = folder.path().join("run.npz");
+        write_npz(&path, &[("jacobian", &(vec![80, 40], rows.collect()))]);
+        let found = report(&[path.to_str().unwrap(), "--rank", "16", "--trust-input"]);
+        found["batches"][0]["bracket"]["rest_of_trace"].as_f64().unwrap()
+    });
+    assert!(rests[0] > 0.01 && rests[0] < 0.5, "{rests:?}");
+    assert!((rests[1] / rests[0] - 1.0).abs() < 1e-9, "{rests:?}");
+}
+
+/// The thresholds of equal rows and of orthogonal ones are known for every draw.
+#[test]
+fn parts_of_the_samples_have_thresholds_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let equal: Numbers = (vec![32, 2], (0..64).map(|at| [3.0, 4.0][at % 2]).collect());
+    let path = folder.path().join("equal.npz");
+    write_npz(&path, &[("jacobian", &equal)]);
+    let path = path.to_str().unwrap();
+    let found = report(&[path, "--subsets", "3", "--loss-scale", "2", "--trust-input"]);
+    let parts = found["batches"][0]["subsets"].as_array().unwrap().clone();
+    let sizes: Vec<u64> = parts.iter().map(|part| part["samples"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [2, 4, 8, 16]);
+    for part in &parts {
+        assert_eq!(part["draws"], 3);
+        for name in ["mean", "least", "greatest"] {
+            // 2/(c ‖g‖²).
+            assert!((part[name].as_f64().unwrap() - 0.04).abs() < 1e-7, "{part}");
+        }
+    }
+    // Batches of 8 need 8 samples; without the option there are no parts.
+    let found = report(&[path, "--subsets", "2", "--batch-size", "8", "--trust-input"]);
+    assert_eq!(found["batches"][0]["subsets"].as_array().unwrap().len(), 2);
+    assert!(report(&[path, "--trust-input"])["batches"][0].get("subsets").is_none());
+    // Each of some orthogonal rows is stable up to 2B/‖g‖², so that the longest one drawn decides.
+    let length = |i: usize| if i == 5 { 2.0 } else { 1.0 };
+    let rows = (0..32).flat_map(|i| (0..32).map(move |j| if i == j { length(i) } else { 0.0 }));
+    let diagonal = folder.path().join("diagonal.npz");
+    write_npz(&diagonal, &[("jacobian", &(vec![32, 32], rows.collect()))]);
+    let words = ["analyze", diagonal.to_str().unwrap(), "--trust-input"];
+    let found = report(&[&words[1..], &["--subsets", "9", "--batch-size", "2"]].concat());
+    let batch = &found["batches"][0];
+    assert!((batch["threshold"]["estimate"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{batch}");
+    for part in batch["subsets"].as_array().unwrap() {
+        let [least, mean, greatest] =
+            ["least", "mean", "greatest"].map(|name| part[name].as_f64().unwrap());
+        let is_of_a_row = |value: f64| (value - 1.0).abs() < 1e-5 || (value - 4.0).abs() < 1e-5;
+        assert!(is_of_a_row(least) && is_of_a_row(greatest), "{part}");
+        assert!(least <= mean && mean <= greatest, "{part}");
+    }
+    // Of nine draws of half of the rows, some have the longest row and some do not.
+    let half = &batch["subsets"][3];
+    assert_ne!(half["least"], half["greatest"], "{half}");
+    let said = |words: &[&str]| {
+        let output = flatmin(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let asked = ["--subsets", "2", "--population", "1000"];
+    let text = said(&[&words[..], &asked].concat());
+    assert!(text.contains("η* of parts of the samples, 2 random draws of each size"), "{text}");
+    assert!(text.contains("holds 32 of 1000 samples") && text.contains("half of these"), "{text}");
+    let text = said(&[&words[..], &asked[2..]].concat());
+    assert!(text.contains("holds 32 of 1000 samples") && text.contains("--subsets 5"), "{text}");
+    let text = said(&[&words[..], &["--population", "32"]].concat());
+    assert!(!text.contains("of 32 samples, and parts"), "{text}");
+    let output = flatmin(&[&words[..], &["--subsets", "2", "--sampling", "reshuffling"]].concat());
+    let output = { output }.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn residuals_tell_how_far_the_point_is_from_stationary() {
     let folder = tempfile::tempdir().unwrap();
     let path = archive(&folder, 60, 3, 50);
@@ -140,7 +214,7 @@ fn a_number_that_is_not_finite_is_named() {
 /// A bracket that takes long, on its way: it has caught signals and read the file several times.
 #[cfg(unix)]
 struct Long {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     path: PathBuf,
     child: Child,
     errors: BufReader<ChildStderr>,
@@ -163,6 +237,8 @@ impl Long {
                 "1e-4",
                 "--format",
                 "json",
+                "--checkpoint",
+                folder.path().join("modes").to_str().unwrap(),
             ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -172,15 +248,15 @@ impl Long {
         let mut line = String::new();
         errors.read_line(&mut line).unwrap();
         assert!(line.contains("modes from"), "{line}");
-        Self { _folder: folder, path, child, errors }
+        Self { folder, path, child, errors }
     }
 
-    /// The status, what was printed, and the rest of the messages.
-    fn finish(mut self) -> (bool, Vec<u8>, String) {
+    /// The status, what was printed, the rest of the messages, and the folder.
+    fn finish(mut self) -> (bool, Vec<u8>, String, tempfile::TempDir) {
         let mut said = String::new();
         self.errors.read_to_string(&mut said).unwrap();
         let output = self.child.wait_with_output().unwrap();
-        (output.status.success(), output.stdout, said)
+        (output.status.success(), output.stdout, said, self.folder)
     }
 }
 
@@ -190,13 +266,20 @@ fn an_interrupt_prints_the_bracket_reached() {
     let long = Long::start();
     let id = long.child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let (is_done, printed, said) = long.finish();
+    let (is_done, printed, said, folder) = long.finish();
     assert!(is_done && said.contains("stopping with the bracket reached"), "{said}");
     let found: Value = serde_json::from_slice(&printed).unwrap();
     let batch = &found["batches"][0];
     assert_eq!(batch["status"], "interrupted", "{batch}");
     let end = |name: &str| batch["threshold"][name].as_f64().unwrap();
     assert!(0.0 < end("lower") && end("lower") < end("upper"), "{batch}");
+    // The modes are kept: the width that was reached takes checks and a certificate only.
+    let (path, modes) = (folder.path().join("run.npz"), folder.path().join("modes"));
+    let width = (1.2 * batch["relative_width"].as_f64().unwrap()).to_string();
+    let words = ["--relative-width", &width, "--checkpoint", modes.to_str().unwrap()];
+    let found = report(&[&[path.to_str().unwrap()], &words[..]].concat());
+    assert_eq!(found["batches"][0]["bracket"]["rank"], batch["bracket"]["rank"]);
+    assert!(found["batches"][0]["bracket"]["products"].as_u64().unwrap() <= 14 + 160, "{found}");
 }
 
 #[cfg(unix)]
@@ -206,7 +289,7 @@ fn a_file_that_changes_is_noticed() {
     let mut bytes = fs::read(&long.path).unwrap();
     bytes.push(0);
     fs::write(&long.path, bytes).unwrap();
-    let (is_done, printed, said) = long.finish();
+    let (is_done, printed, said, _folder) = long.finish();
     assert!(!is_done && printed.is_empty(), "{said}");
     assert!(said.contains("changed while it was read"), "{said}");
 }

@@ -40,4 +40,4 @@ pub use seal::{is_sealed, seal};
 pub use sweep::sweep;
 pub use table::{Align, aligned};
 pub use text::{is_printable, printable, said, short, shortened, shown};
-pub use write::{check_writable, make_writable, write, write_if, write_own};
+pub use write::{check_writable, make_writable, write, write_if, write_own, write_with};

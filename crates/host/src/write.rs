@@ -53,9 +53,29 @@ pub fn write_if<E: From<FileError>>(
     bytes: &[u8],
     check: impl Fn() -> Result<(), E>,
 ) -> Result<(), E> {
+    write_by(path, &|writer| writer.write_all(bytes), check)
+}
+
+/// Writes a file like [`write()`], by a function that may be called again after a failure: for
+/// content that is too large to be held twice.
+///
+/// # Errors
+/// The errors of [`write()`], and those of `fill`.
+pub fn write_with(path: &Path, fill: Fill<'_>) -> Result<(), FileError> {
+    write_by(path, fill, || Ok(()))
+}
+
+/// Writes the content of a file.
+type Fill<'a> = &'a dyn Fn(&mut io::BufWriter<&mut fs::File>) -> io::Result<()>;
+
+fn write_by<E: From<FileError>>(
+    path: &Path,
+    fill: Fill<'_>,
+    check: impl Fn() -> Result<(), E>,
+) -> Result<(), E> {
     let mut attempts = 1;
     loop {
-        let error: io::Error = match replacement(path, bytes) {
+        let error: io::Error = match replacement(path, fill) {
             Ok((target, file)) => {
                 check()?;
                 match file.persist(target) {
@@ -74,9 +94,9 @@ pub fn write_if<E: From<FileError>>(
     }
 }
 
-/// The path of the file to replace, behind any links, and a temporary file beside it with these
-/// bytes.
-fn replacement(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
+/// The path of the file to replace, behind any links, and a temporary file beside it with this
+/// content.
+fn replacement(path: &Path, fill: Fill<'_>) -> io::Result<(PathBuf, tempfile::NamedTempFile)> {
     let path = match fs::metadata(path) {
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => {
@@ -86,12 +106,16 @@ fn replacement(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, tempfile::Name
         Ok(_) if path.is_symlink() => fs::canonicalize(path)?,
         _ => path.to_owned(),
     };
-    let file = temporary(path.parent().unwrap_or(Path::new(".")), bytes)?;
+    let file = temporary_by(path.parent().unwrap_or(Path::new(".")), fill)?;
     Ok((path, file))
 }
 
-/// A locked and synced temporary file in a folder.
+/// A locked and synced temporary file in a folder, with these bytes.
 pub(crate) fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    temporary_by(folder, &|writer| writer.write_all(bytes))
+}
+
+fn temporary_by(folder: &Path, fill: Fill<'_>) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
     // Folders are shared between users, so the file is as readable as any other new file.
@@ -102,7 +126,10 @@ pub(crate) fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<tempfile::Nam
     // The lock tells `sweep` that the file is in use. If `sweep` was faster, or the file system has
     // no locks, `write_if` tries again.
     let _ = file.as_file().try_lock();
-    file.write_all(bytes)?;
+    let mut writer = io::BufWriter::new(file.as_file_mut());
+    fill(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
     file.as_file().sync_all()?;
     Ok(file)
 }
@@ -112,7 +139,7 @@ pub(crate) fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<tempfile::Nam
 /// # Errors
 /// [`FileError`] when it cannot, or when the path is a folder, a device or a pipe.
 pub fn check_writable(path: &Path) -> Result<(), FileError> {
-    replacement(path, b"").map(drop).map_err(FileError::at(path))
+    replacement(path, &|_| Ok(())).map(drop).map_err(FileError::at(path))
 }
 
 /// Makes a folder, and checks that files can be written in it.

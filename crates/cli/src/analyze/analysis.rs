@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::arguments::AnalyzeArguments;
 use super::doubts::{Doubt, Facts, doubts};
 use super::input::{Block, FileMinimum};
+use super::subsets::{SubsetReport, subsets};
 use super::training::Loss;
 use crate::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use crate::failure::Failure;
@@ -62,6 +63,8 @@ pub(super) struct BatchAnalysis {
     /// The short last batch of epochs of this size, where the sampling was not chosen.
     pub(super) short_batch: Option<ShortBatch>,
     pub(super) almost_sure: Option<AlmostSure>,
+    /// The thresholds of parts of the samples, where they were asked for.
+    pub(super) subsets: Vec<SubsetReport>,
     /// The learning rates of the arguments with their verdicts.
     pub(super) learning_rates: Vec<Verdict>,
 }
@@ -126,6 +129,7 @@ impl Analysis {
                 let edge = question.almost_sure(&drawn).map_err(Failure::at(&arguments.file))?;
                 batch.almost_sure = Some(edge);
             }
+            batch.subsets = subsets(arguments, analysis.question(parallelism), batch_size)?;
             analysis.batches.push(batch);
             progress.advance(1);
         }
@@ -204,6 +208,7 @@ impl Analysis {
             bounds,
             short_batch: None,
             almost_sure: None,
+            subsets: Vec::new(),
             learning_rates: learning_rates?,
         })
     }

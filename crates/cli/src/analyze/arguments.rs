@@ -9,9 +9,9 @@ use flatmin_host::Format;
 use super::archive::Archive;
 use super::axes::Axes;
 use super::blocks::Blocks;
-use super::bracket::BracketArguments;
 use super::training::Training;
 use crate::batches::Batches;
+use crate::brackets::BracketArguments;
 use crate::failure::Failure;
 use crate::values;
 
@@ -44,6 +44,7 @@ Examples:
   flatmin analyze run.npz --preconditioner v.npy --momentum 0.9 --dampening 0.9
   flatmin analyze jacobian.npy --axes knp --samples 500 --loss-scale 2/3
   flatmin analyze layers.npz --sum-arrays --batch-size 32
+  flatmin analyze part.npy --subsets 5 --population 60000
   flatmin analyze ntk.npy --gram --outputs 10 --batch-size 32
   flatmin analyze gram.npy --gram --batch-size 32 --figure thresholds.svg --format json";
 
@@ -61,6 +62,7 @@ pub(crate) struct AnalyzeArguments {
     pub(super) array: Option<String>,
     #[arg(
         long,
+        conflicts_with_all = ["rank", "relative_width"],
         help = "The file holds the n × n matrix JJᵀ (nk × nk with --outputs), not divided by n"
     )]
     pub(super) gram: bool,
@@ -108,8 +110,21 @@ pub(crate) struct AnalyzeArguments {
     pub(super) tolerance: f64,
     #[command(flatten)]
     pub(super) bracket: BracketArguments,
+    /// Adds the thresholds of parts of the samples, N random draws each of n/16, n/8, n/4 and n/2
+    /// whole samples, and their spread.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = values::positive_count,
+        conflicts_with_all = ["rank", "relative_width"]
+    )]
+    pub(super) subsets: Option<usize>,
+    /// The number of samples that the model is trained on, where the file holds a part of them: the
+    /// answer says what that means.
+    #[arg(long, value_name = "N", value_parser = values::positive_count)]
+    pub(super) population: Option<usize>,
     /// Draw thresholds and bounds against batch size into this SVG file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rank", "relative_width"])]
     pub(super) figure: Option<PathBuf>,
     /// Exit with status 1 when a given learning rate is unstable, or when there is a doubt about
     /// the input.

@@ -10,7 +10,7 @@ use flatmin_linalg::{JacobianProducts, Parallelism};
 
 use super::analysis::Analysis;
 use super::arguments::AnalyzeArguments;
-use super::bracket::{self, BracketAnalysis, BracketArguments};
+use super::bracket::{self, BracketAnalysis};
 use super::input::{Input, LargeMinimum};
 use super::{figure, report, text};
 use crate::failure::Failure;
@@ -99,7 +99,7 @@ impl Inquiry {
         arguments.arrays = Some(self.arrays);
         arguments.blocks_in_memory = self.blocks;
         if arguments.bracket.is_wanted() || self.products.is_some() {
-            BracketArguments::check(&arguments)?;
+            bracket::check(&arguments)?;
             let stop = self.stop.unwrap_or_else(|| Box::new(|| false));
             let source = match self.products {
                 Some(products) => LargeMinimum::of_products(&arguments, products)?,

@@ -13,6 +13,7 @@ mod input;
 mod inquiry;
 mod reading;
 mod report;
+mod subsets;
 mod text;
 mod training;
 
@@ -31,8 +32,10 @@ use crate::failure::Failure;
 
 /// Analyses one file.
 pub(crate) fn analyze(arguments: &AnalyzeArguments) -> Result<Exit, Failure> {
+    subsets::check(arguments)?;
     let parallelism = parallelism(arguments.threads);
     let input = Input::open(arguments)?;
+    bracket::check(arguments)?;
     if arguments.bracket.is_wanted() {
         return bracket::run(arguments, input, parallelism);
     }

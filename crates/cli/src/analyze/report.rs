@@ -10,6 +10,7 @@ use super::arguments::AnalyzeArguments;
 use super::doubts::Doubt;
 use super::input::Block;
 use super::reading::sentence;
+use super::subsets::SubsetReport;
 use super::training::Loss;
 use crate::edge::{EdgeReport, VerdictReport};
 use crate::optimizer::OptimizerReport;
@@ -93,6 +94,9 @@ pub(super) struct BatchReport {
     bounds: Option<BTreeMap<&'static str, Number>>,
     short_last_batch: Option<ShortBatchReport>,
     almost_sure_edge: Option<AlmostSureReport>,
+    /// With `--subsets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subsets: Vec<SubsetReport>,
     learning_rates: Vec<LearningRateReport>,
 }
 
@@ -182,6 +186,7 @@ fn batch_report(
             // Three standard errors on either side.
             confidence: (edge.is_decided && !edge.is_exact).then_some(0.997),
         }),
+        subsets: batch.subsets.clone(),
         learning_rates: batch.learning_rates.iter().map(learning_rate).collect(),
     }
 }

@@ -28,8 +28,61 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     thresholds(&mut text, arguments, analysis);
     bounds(&mut text, analysis);
     learning_rates(&mut text, arguments, analysis);
+    text.push_str(&subsets(arguments, analysis));
     text.push('\n');
     let _ = writeln!(text, "{}", conclusion(arguments, analysis));
+    text
+}
+
+/// The thresholds of parts of the samples in words, and what they say about a file that is itself a part.
+fn subsets(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
+    let n = analysis.source.minimum.sample_count();
+    let mut text = String::new();
+    let mut half = None;
+    if arguments.subsets.is_some() {
+        let mut rows = Vec::new();
+        for batch in &analysis.batches {
+            let whole = batch.threshold.estimate;
+            let digits = |value: f64| significant(value, 5);
+            for part in &batch.subsets {
+                rows.push(vec![
+                    batch.batch_size.to_string(),
+                    part.samples.to_string(),
+                    digits(part.mean.0),
+                    format!("{} to {}", digits(part.least.0), digits(part.greatest.0)),
+                    significant(part.mean.0 / whole, 3),
+                ]);
+            }
+            rows.push(vec![
+                batch.batch_size.to_string(),
+                n.to_string(),
+                digits(whole),
+                String::new(),
+                "1".to_owned(),
+            ]);
+            half = half.or(batch.subsets.last().map(|part| part.mean.0 / whole));
+        }
+        let draws = arguments.subsets.unwrap_or(0);
+        let _ = writeln!(text, "\nη* of parts of the samples, {draws} random draws of each size");
+        let names = ["batch size", "samples", "mean η*", "range", "relative to all"];
+        text.push_str(&table(&names, &rows));
+    }
+    let Some(population) = arguments.population.filter(|population| *population > n) else {
+        return text;
+    };
+    let _ = write!(
+        text,
+        "\nThe file holds {n} of {population} samples, and parts have another η* than the whole, mostly a \
+         smaller\none for small batches"
+    );
+    let _ = match half {
+        Some(half) => writeln!(
+            text,
+            " (half of these samples: {} times that of all of them).",
+            significant(half, 3)
+        ),
+        None => writeln!(text, ": --subsets 5 shows how it depends on the number of samples."),
+    };
     text
 }
 

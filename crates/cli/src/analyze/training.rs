@@ -39,7 +39,7 @@ pub(crate) struct Training {
     #[arg(long, value_name = "ARRAY")]
     pub(super) residuals: Option<Place>,
     /// Adds the edge up to which single runs converge, beyond η*.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rank", "relative_width"])]
     pub(super) almost_sure: bool,
 }
 

@@ -376,14 +376,13 @@ impl Measurement<'_, '_> {
         let k = self.gram.outputs();
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
         self.space.draws += 1;
-        let options =
-            BoundOptions {
-                dimension: rows,
-                vectors: 1,
-                failure,
-                tolerance: 1e-3,
-                max_steps: MAX_STEPS,
-            };
+        let options = BoundOptions {
+            dimension: rows,
+            vectors: 1,
+            failure,
+            tolerance: 1e-3,
+            max_steps: MAX_STEPS,
+        };
         // The modes' part is ĝ diag((λ_k − λ₊)/(nλ_k)) ĝᵀ, and λ₊ for the rest.
         let shares: Vec<f64> =
             part.eigenvalues.iter().map(|v| (v - tail).max(0.0) / v / samples).collect();

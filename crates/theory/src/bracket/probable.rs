@@ -181,13 +181,8 @@ mod tests {
         use rand_distr::{Distribution as _, StandardNormal};
         let mut rng = stream(0, "probable bound test", 1);
         let (n, m, failure, draws) = (30, 4, 0.1, 4000);
-        let options = BoundOptions {
-            dimension: n,
-            vectors: m,
-            failure,
-            tolerance: 1e-3,
-            max_steps: 1,
-        };
+        let options =
+            BoundOptions { dimension: n, vectors: m, failure, tolerance: 1e-3, max_steps: 1 };
         let least = libm::exp(-2.0 * options.log_target());
         let mut below = 0;
         for _ in 0..draws {

@@ -145,7 +145,8 @@ impl Subspace {
             basis.push(words.columns()?);
         }
         let (next, projection, coupling) = (words.columns()?, words.columns()?, words.columns()?);
-        let exponent = u32::try_from(words.word()?).map_err(|_| damaged("a number is too large"))?;
+        let exponent =
+            u32::try_from(words.word()?).map_err(|_| damaged("a number is too large"))?;
         let (products, draws) = (words.size()?, words.word()?);
         let tail = match words.word()? {
             0 => None,

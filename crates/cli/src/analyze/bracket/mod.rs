@@ -3,18 +3,10 @@
 mod report;
 mod text;
 
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use clap::Args;
 use faer::{Mat, MatRef};
-use flatmin_host::{Exit, Format, Progress, interrupt, note, print, print_json, significant};
+use flatmin_host::{Exit, Format, interrupt, print, print_json};
 use flatmin_linalg::{EigenError, JacobianError, Parallelism, symmetric_eigenvalues};
-use flatmin_theory::{
-    Batch, BracketBounds, BracketError, BracketOptions, BracketProgress, Noise, Optimizer,
-    ResidualGradients, Sampling, Subspace, ThresholdBracket, continue_bracket,
-};
+use flatmin_theory::{Optimizer, ResidualGradients};
 
 pub(super) use self::report::report;
 pub(super) use self::text::render;
@@ -23,78 +15,9 @@ use super::arguments::AnalyzeArguments;
 use super::doubts::{Doubt, Facts, doubts};
 use super::input::{Input, LargeMinimum, pass_bytes};
 use super::training::Loss;
+use crate::brackets::{Asked, BatchBracket, failure};
 use crate::failure::Failure;
-use crate::values;
 use crate::words::PROGRAM;
-
-/// The relative width that is asked for where only the rank is given: narrower than any rank gives.
-const NARROWEST: f64 = 1e-6;
-
-/// The largest rank where only the width is given.
-const MAX_RANK: usize = 4000;
-
-/// The time before the first line of progress and between two lines, where standard error is no
-/// terminal.
-const FIRST_LINE: Duration = Duration::from_secs(2);
-const LINE_TIME: Duration = Duration::from_secs(10);
-
-/// The options of a bracket.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct BracketArguments {
-    /// Bracket the threshold by at most R leading modes, without an nk × nk matrix: for any number
-    /// of samples. The file is read again for every product.
-    #[arg(
-        long,
-        value_name = "R",
-        value_parser = values::positive_count,
-        conflicts_with_all = ["gram", "almost_sure", "figure", "drop_last"]
-    )]
-    rank: Option<usize>,
-    /// Bracket the threshold by so many modes that the relative width of the bracket is at most W.
-    #[arg(
-        long,
-        value_name = "W",
-        value_parser = values::positive,
-        conflicts_with_all = ["gram", "almost_sure", "figure", "drop_last"]
-    )]
-    relative_width: Option<f64>,
-}
-
-impl BracketArguments {
-    /// True if a bracket is asked for.
-    pub(super) fn is_wanted(self) -> bool {
-        self.rank.is_some() || self.relative_width.is_some()
-    }
-
-    /// Checks that the options fit a bracket, before anything is read.
-    pub(super) fn check(arguments: &AnalyzeArguments) -> Result<(), Failure> {
-        arguments.batches.check()?;
-        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
-        if arguments.batches.sampling() == Sampling::Reshuffling {
-            return usage("a bracket is for independent batches: leave --sampling reshuffling out");
-        }
-        let optimizer = arguments.training.optimizer.optimizer()?;
-        if optimizer.coupled_decay() + optimizer.decoupled_decay() > 0.0 {
-            return usage(
-                "a bracket has no weight decay: leave it out of --rank or --relative-width",
-            );
-        }
-        Ok(())
-    }
-
-    fn options(self, memory: usize, parallelism: Parallelism) -> BracketOptions {
-        let max_rank = self.rank.unwrap_or(MAX_RANK);
-        BracketOptions {
-            relative_width: self.relative_width.unwrap_or(NARROWEST),
-            max_rank,
-            // Restarts take a few times as many products as the modes that they leave.
-            max_products: max_rank.saturating_mul(10).saturating_add(1000),
-            max_bytes: memory.saturating_sub(pass_bytes()).max(64 << 20),
-            parallelism,
-            ..BracketOptions::default()
-        }
-    }
-}
 
 /// The brackets at a minimum for `c` times the loss, with c of `--loss-scale`.
 #[derive(Debug)]
@@ -114,22 +37,10 @@ pub(crate) struct BracketAnalysis {
     pub(super) batches: Vec<BatchBracket>,
 }
 
-/// The bracket for one batch size.
-#[derive(Debug)]
-pub(crate) struct BatchBracket {
-    pub(super) batch_size: usize,
-    pub(super) noise: Noise,
-    /// Its learning rates are those of the scaled loss; trace and modes are those of the loss
-    /// without scale.
-    pub(super) bracket: ThresholdBracket,
-}
-
-impl BatchBracket {
-    /// The verdict on a learning rate in one word, and η*/η − 1 for the estimate.
-    pub(super) fn verdict(&self, learning_rate: f64) -> (&'static str, f64) {
-        let word = crate::edge::verdict_word(self.bracket.stability(learning_rate));
-        (word, self.bracket.estimate / learning_rate - 1.0)
-    }
+/// Checks that the options fit a bracket, before anything is read.
+pub(super) fn check(arguments: &AnalyzeArguments) -> Result<(), Failure> {
+    let optimizer = arguments.training.optimizer.optimizer()?;
+    arguments.bracket.check(&arguments.batches, &optimizer)
 }
 
 /// Brackets the thresholds of a file and prints them. An interrupt ends the growth of the subspace,
@@ -139,7 +50,7 @@ pub(super) fn run(
     input: Input,
     parallelism: Parallelism,
 ) -> Result<Exit, Failure> {
-    BracketArguments::check(arguments)?;
+    check(arguments)?;
     interrupt::watch(PROGRAM, "the bracket", Some("stopping with the bracket reached"));
     let source = input.products(parallelism)?;
     let stop = &interrupt::requested;
@@ -150,10 +61,8 @@ pub(super) fn run(
     }
     let is_doubtful = !(analysis.doubts.is_empty() || arguments.trust_input);
     let rates = &arguments.batches.learning_rate;
-    let has_unstable = analysis
-        .batches
-        .iter()
-        .any(|batch| rates.iter().any(|rate| batch.verdict(*rate).0 == "unstable"));
+    let has_unstable =
+        analysis.batches.iter().any(|batch| rates.iter().any(|rate| batch.is_unstable(*rate)));
     Ok(Exit::of_check(!(arguments.check && (has_unstable || is_doubtful))))
 }
 
@@ -179,20 +88,17 @@ impl BracketAnalysis {
         let model = if interpolates { Model::Exact } else { Model::GaussNewton };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
         let memory = (arguments.memory_limit * f64::from(1 << 30)) as usize;
-        let options = arguments.bracket.options(memory, parallelism);
-        let scale = arguments.loss_scale;
-        let unscaled = optimizer.for_loss_scale(1.0 / scale);
-        let (mut subspace, mut found) = (Subspace::new(), Vec::new());
-        for &batch_size in &batches.batch_size {
-            let batch: Batch = batches.of_size(batch_size).map_err(Failure::at(path))?;
-            let noise = batch.noise(jacobian.sample_count()).map_err(Failure::at(path))?;
-            let mut watch = Watch::new(batch_size, scale, stop);
-            let watch = &mut |progress: &BracketProgress| watch.tell(progress);
-            let bracket =
-                continue_bracket(jacobian, &unscaled, &batch, &options, &mut subspace, watch)
-                    .map_err(|error| failure(path, error))?;
-            found.push(BatchBracket { batch_size, noise, bracket: scaled(bracket, scale) });
-        }
+        let asked = Asked {
+            path,
+            batches,
+            optimizer: &optimizer,
+            loss_scale: arguments.loss_scale,
+            arguments: &arguments.bracket,
+            memory: memory.saturating_sub(pass_bytes()),
+            parallelism,
+            stop,
+        };
+        let found = asked.brackets(jacobian)?;
         let rates = &batches.learning_rate;
         let margins = found
             .iter()
@@ -224,25 +130,6 @@ impl BracketAnalysis {
     }
 }
 
-/// An error of the file is said as such, without the product in which it came up.
-fn failure(path: &Path, error: BracketError) -> Failure {
-    let BracketError::Jacobian(JacobianError::Failed { source, .. }) = error else {
-        return Failure::input(path, error.to_string());
-    };
-    source.downcast().map_or_else(|other| Failure::input(path, other.to_string()), |own| *own)
-}
-
-/// The bracket for `scale` times the loss.
-fn scaled(mut bracket: ThresholdBracket, scale: f64) -> ThresholdBracket {
-    let BracketBounds { trace, lambda_max, spectral, sufficient, contraction } =
-        &mut bracket.bounds;
-    let rates = [&mut bracket.lower, &mut bracket.upper, &mut bracket.estimate];
-    for rate in rates.into_iter().chain([trace, lambda_max, spectral, sufficient, contraction]) {
-        *rate /= scale;
-    }
-    bracket
-}
-
 /// The largest eigenvalue of k × k matrices that follow each other.
 fn largest(grams: &[f64], k: usize) -> Result<f64, EigenError> {
     let mut largest = 0.0_f64;
@@ -272,47 +159,5 @@ impl LargeMinimum<'_> {
             mean: mean.norm_l2() / n as f64,
             root_mean_square: mean_square.max(0.0).sqrt(),
         }))
-    }
-}
-
-/// The progress of a bracket, on a bar or in lines.
-struct Watch<'a> {
-    stop: &'a dyn Fn() -> bool,
-    bar: Progress,
-    batch_size: usize,
-    scale: f64,
-    started: Instant,
-    /// The time of the last line.
-    told: Option<Instant>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(batch_size: usize, scale: f64, stop: &'a dyn Fn() -> bool) -> Self {
-        let bar = Progress::spinner(&format!("bracket for batch size {batch_size}"));
-        let started = Instant::now();
-        Self { stop, bar, batch_size, scale, started, told: None }
-    }
-
-    /// Tells what was reached, and whether to go on.
-    fn tell(&mut self, progress: &BracketProgress) -> ControlFlow<()> {
-        let interval = progress.interval.map_or(String::new(), |(lower, upper)| {
-            let [lower, upper] = [lower, upper].map(|end| significant(end / self.scale, 4));
-            format!(", bracket so far [{lower}, {upper}]")
-        });
-        let line = format!(
-            "batch size {}: {} modes from {} products{interval}",
-            self.batch_size, progress.rank, progress.products
-        );
-        self.bar.message(&line);
-        let is_due = match self.told {
-            None => self.started.elapsed() >= FIRST_LINE,
-            Some(told) => told.elapsed() >= LINE_TIME,
-        };
-        if is_due && !self.bar.is_shown() {
-            let seconds = self.started.elapsed().as_secs();
-            note(&format_args!("{line}, after {seconds} s"));
-            self.told = Some(Instant::now());
-        }
-        if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

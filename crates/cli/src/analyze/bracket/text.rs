@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use flatmin_host::{short, shown, significant};
-use flatmin_theory::BracketStop;
 
-use super::{BatchBracket, BracketAnalysis};
+use super::BracketAnalysis;
 use crate::analyze::analysis::Model;
 use crate::analyze::arguments::AnalyzeArguments;
 use crate::analyze::text::{count, doubts, loss_words};
+use crate::brackets::{bounds_text, ends_text};
 use crate::edge::margin;
 use crate::words::{DIGITS, table};
 
@@ -19,7 +19,7 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &BracketAnalysis) -
     doubts(&mut text, arguments, &analysis.doubts);
     sharpness(&mut text, arguments, analysis);
     brackets(&mut text, arguments, analysis);
-    bounds(&mut text, analysis);
+    text.push_str(&bounds_text(&analysis.batches));
     learning_rates(&mut text, arguments, analysis);
     text
 }
@@ -71,75 +71,7 @@ fn brackets(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketA
         analysis.optimizer,
         arguments.batches.sampling_words()
     );
-    let row = |batch: &BatchBracket| {
-        let bracket = &batch.bracket;
-        let [lower, upper] = [bracket.lower, bracket.upper].map(|end| significant(end, 5));
-        vec![
-            batch.batch_size.to_string(),
-            significant(bracket.estimate, 5),
-            format!("[{lower}, {upper}]"),
-            format!("{} %", significant(100.0 * bracket.relative_width(), 2)),
-            bracket.rank.to_string(),
-            reason(bracket.stop).to_owned(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = analysis.batches.iter().map(row).collect();
-    let names = ["batch size", "estimate of η*", "bracket", "width", "modes", "ended because"];
-    text.push_str(&table(&names, &rows));
-    let Some(batch) = analysis.batches.last() else { return };
-    let bracket = &batch.bracket;
-    let percent = |part: f64| significant(100.0 * part, 2);
-    let _ = writeln!(
-        text,
-        "The modes leave {} % of the trace and {} % of the heaviest sample to the bracket.",
-        percent((bracket.rest_of_trace / bracket.trace.max(f64::MIN_POSITIVE)).max(0.0)),
-        percent(bracket.rest_of_heaviest)
-    );
-    if let Some(rank) = bracket.rank_for_one_percent.filter(|rank| *rank > bracket.rank) {
-        let _ = writeln!(text, "A width of 1 % may be expected of about {rank} modes.");
-    }
-    let failure = significant(bracket.failure_probability, 1);
-    let _ = writeln!(
-        text,
-        "The lower end holds but for a probability of {failure} in the choice of random vectors."
-    );
-    if analysis.optimizer.momentum_coefficient() > 0.0 {
-        text.push_str(
-            "With momentum the lower end leaves out a term that helps (Nesterov: there is none).\n",
-        );
-    }
-}
-
-/// The end of a bracket in words.
-fn reason(stop: BracketStop) -> &'static str {
-    match stop {
-        BracketStop::Width => "narrow enough",
-        BracketStop::Complete => "all modes found",
-        BracketStop::Products => "products spent",
-        BracketStop::Rank => "rank reached",
-        BracketStop::Memory => "memory spent",
-        BracketStop::Caller => "interrupted",
-    }
-}
-
-fn bounds(text: &mut String, analysis: &BracketAnalysis) {
-    text.push_str("\nSimple bounds: stable up to S7 and S19, unstable beyond S6, S2 and S5\n");
-    let digits = |rate: f64| significant(rate, DIGITS);
-    let row = |batch: &BatchBracket| {
-        let bounds = batch.bracket.bounds;
-        vec![
-            batch.batch_size.to_string(),
-            digits(bounds.sufficient),
-            digits(bounds.contraction),
-            digits(bounds.spectral),
-            digits(bounds.trace),
-            digits(bounds.lambda_max),
-        ]
-    };
-    let rows: Vec<Vec<String>> = analysis.batches.iter().map(row).collect();
-    let names =
-        ["batch size", "S7", "S19 contraction", "S6 spectrum", "S2 trace", "S5 2/λ_max (GD)"];
-    text.push_str(&table(&names, &rows));
+    text.push_str(&ends_text(&analysis.batches, &analysis.optimizer));
 }
 
 fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAnalysis) {

@@ -24,7 +24,7 @@ const TASK_ROWS: usize = 512;
 const COMPARED_ROWS: usize = 1000;
 
 /// The Jacobian in a file, weighted by the loss and the preconditioner, by its products. Each
-/// product reads the file once, in blocks of columns.
+/// product reads the file once, in blocks of columns; so does one with J and its transpose.
 #[derive(Debug)]
 pub(crate) struct FileJacobian {
     path: PathBuf,
@@ -261,6 +261,21 @@ impl JacobianProducts for FileJacobian {
         self.product(JacobianProduct::Vjp, |_, columns, first| {
             let images = images.as_mut().subrows_mut(first, columns.ncols());
             multiply(self.parallelism, columns.transpose(), vectors, images);
+            Ok(())
+        })
+    }
+
+    /// One pass over the file: the sum of `C (CᵀU)` over its blocks C of columns.
+    fn gram_product(
+        &self,
+        vectors: MatRef<'_, f64>,
+        mut images: MatMut<'_, f64>,
+    ) -> Result<(), JacobianError> {
+        images.fill(0.0);
+        self.product(JacobianProduct::Jvp, |_, columns, _| {
+            let mut inner = Mat::zeros(columns.ncols(), vectors.ncols());
+            multiply(self.parallelism, columns.transpose(), vectors, inner.as_mut());
+            multiply(self.parallelism, columns, inner.as_ref(), images.as_mut());
             Ok(())
         })
     }

@@ -19,6 +19,9 @@ pub enum LedgerError {
     /// The minimum of an instance has no threshold or bound.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// The minimum of an instance has no bracket, or the products do not form a Jacobian.
+    #[error("there is no bracket")]
+    Bracket,
     /// The output Hessians of an instance are not those of a convex loss.
     #[error(transparent)]
     Loss(#[from] LossError),

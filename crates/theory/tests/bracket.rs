@@ -247,6 +247,32 @@ fn any_budget_gives_an_interval() {
     }
 }
 
+/// A random start may be nearly orthogonal to all that J maps, so that the modes hold almost nothing.
+#[test]
+fn a_few_rows_of_a_low_rank_have_a_bracket() {
+    for seed in 0..40 {
+        for (n, k) in [(1, 1), (2, 1), (1, 2), (3, 1), (2, 2)] {
+            let matrix = RowMatrix::from_fn(n * k, 3, |i, j| {
+                f64::from(u8::from(i == 0)) * [1.0, -2.0, 0.5][j] + 1e-9 * (i * j) as f64
+            });
+            for (batch, max_products) in [(1, 10_000), (n, 48)] {
+                let batch = Batch::new(batch, Sampling::WithReplacement).unwrap();
+                let (max_rank, block_size) = (1 + n % 2, 1);
+                let options = BracketOptions {
+                    max_rank,
+                    max_products,
+                    block_size,
+                    seed,
+                    ..Default::default()
+                };
+                let found = bracket(&matrix, k, &Optimizer::sgd(), &batch, &options);
+                let exact = exact(&matrix, k, &Optimizer::sgd(), &batch);
+                assert!(holds(&found, &exact), "{seed} {n} {k}: {found:?} {exact:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_run_can_be_watched_stopped_and_continued() {
     let matrix = jacobian("power law", (300, 1, 150), 6);

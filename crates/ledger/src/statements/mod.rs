@@ -6,6 +6,7 @@
 
 mod alignment;
 mod bounds;
+mod bracket;
 mod complexity;
 mod contraction;
 mod diagonal_norms;
@@ -51,7 +52,7 @@ pub use relu_step::ReluStepInstance;
 use crate::statement::Statement;
 
 /// Every statement, in the order of the theory.
-pub static STATEMENTS: [&Statement; 41] = [
+pub static STATEMENTS: [&Statement; 42] = [
     &gradient_descent::S1,
     &bounds::S2,
     &bounds::S3,
@@ -71,6 +72,7 @@ pub static STATEMENTS: [&Statement; 41] = [
     &losses::S17,
     &noise_floor::S18,
     &contraction::S19,
+    &bracket::S20,
     &epochs::S21,
     &relu_norms::R1,
     &relu_norms::R2,

@@ -73,11 +73,14 @@ pub(super) fn lower_part(
     let top = pairs.values.first().copied().unwrap_or(0.0);
     // Rounding of a Ritz value θ, about ε λ_max, moves the part R²/θ of its mode by ε λ_max R²/θ².
     // This stays below n ε λ_max, which is part of the margin. θ is below λ_max/n where it does not,
-    // since R² ≤ θ λ_max.
+    // since R² ≤ θ λ_max. The first mode is kept in any case, so that there is one.
     let is_sound =
         |(value, residual): (&f64, &f64)| value * value * n as f64 >= residual * residual;
     let sound = pairs.values.iter().zip(&pairs.residuals);
-    let rank = sound.take_while(|pair| *pair.0 > NEGLIGIBLE * top && is_sound(*pair)).count();
+    let rank = sound
+        .enumerate()
+        .take_while(|(k, pair)| *pair.0 > NEGLIGIBLE * top && (*k == 0 || is_sound(*pair)))
+        .count();
     let roots: Vec<f64> = pairs.values[..rank].iter().map(|value| value.sqrt()).collect();
     let coupling = pairs.coupling.subcols(0, rank);
     let residual = product(coupling.transpose(), coupling);

@@ -143,7 +143,8 @@ pub(super) fn root(map: &impl FallingMap, guess: f64) -> f64 {
     while !holds(low) {
         high = low;
         low *= 0.25;
-        if low < 1e-16 * scale {
+        // Without a pole the limit may underflow to zero.
+        if low <= 1e-16 * scale {
             return 0.0;
         }
     }

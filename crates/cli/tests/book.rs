@@ -32,6 +32,11 @@ fn every_field_of_the_answers_is_described() {
             .args(["analyze", "--learning-rate", "0.1", "--format", "json", "--rank", "10"])
             .arg(network.join("jacobian.npy")),
     );
+    let parts = answer(
+        Command::new(env!("CARGO_BIN_EXE_flatmin"))
+            .args(["analyze", "--format", "json", "--subsets", "2"])
+            .arg(network.join("jacobian.npy")),
+    );
     let train = answer(
         Command::new(env!("CARGO_BIN_EXE_flatmin"))
             .args(["train", "--format", "json", "--out"])
@@ -44,12 +49,21 @@ fn every_field_of_the_answers_is_described() {
             .arg("--data")
             .args([replay.join("data.npz"), replay.join("replay.toml")]),
     );
+    let bracketed = answer(
+        Command::new(env!("CARGO_BIN_EXE_flatmin"))
+            .args(["metrics", "--format", "json", "--rank", "20", "--parameters"])
+            .arg(replay.join("initial.npz"))
+            .arg("--data")
+            .args([replay.join("data.npz"), replay.join("replay.toml")]),
+    );
     let page = fs::read_to_string(root.join("docs/files.md")).unwrap();
     for (name, answer, field) in [
         ("analyze", analyze, "S3_sharp"),
         ("analyze", bracket, "rank_for_one_percent"),
+        ("analyze", parts, "greatest"),
         ("train", train, "digests"),
         ("metrics", metrics, "loss"),
+        ("metrics", bracketed, "lambda_max_interval"),
     ] {
         let mut fields = BTreeSet::new();
         // The row that `last` holds has names that the configuration chooses.

@@ -184,7 +184,8 @@ fn check_pages([html, markdown]: &[String; 2]) {
     let allowed = [
         "html", "head", "meta", "title", "style", "body", "header", "h1", "nav", "h2", "h3", "ol",
         "li", "a", "main", "section", "p", "code", "div", "table", "thead", "tbody", "tr", "th",
-        "td", "sub", "details", "summary", "footer",
+        "td", "sub", "details", "summary", "footer", "article", "figure", "h4", "b", "i", "span",
+        "dl", "dt", "dd", "math", "mrow", "mi", "mo", "mn", "msup", "msub", "mspace",
     ];
     for piece in html.split('<').skip(1) {
         let name: String =

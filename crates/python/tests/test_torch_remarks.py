@@ -145,7 +145,8 @@ def test_a_loader_that_drops_its_last_batch_is_told_of_none():
 def test_a_shuffled_loader_is_answered_for_its_epochs_whatever_its_size():
     """A few hundred outputs, with momentum."""
     torch.manual_seed(1)
-    x, y = torch.randn(60, 4), torch.randn(60, 3)
+    x = torch.randn(60, 4, dtype=X.dtype)
+    y = torch.randn(60, 3, dtype=X.dtype)
     model = helpers.mlp(outputs=3)
     sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     loader = DataLoader(TensorDataset(x, y), 8, shuffle=True)

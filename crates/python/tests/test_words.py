@@ -53,7 +53,7 @@ def test_every_option_of_a_message_has_a_keyword():
     }
     assert {"residuals", "axes", "gram", "sum-arrays"} <= names
     # Parts of the command that Python does not ask for.
-    names -= {"array", "check", "figure", "format", "sum-arrays"}
+    names -= {"array", "check", "figure", "format", "population", "subsets", "sum-arrays"}
     keywords = set(inspect.signature(flatmin.analyze).parameters)
     assert {in_python(f"--{name}").split("=")[0] for name in names} <= keywords
 

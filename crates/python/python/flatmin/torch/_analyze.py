@@ -150,9 +150,7 @@ def analyze(
     outputs = network.outputs(inputs, chunk_size=chunk_size)
     found = read_loss(loss, outputs, samples.targets)
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
-    notes: list[str] = []
-    if sampling is None:
-    notes = network.notes + samples.notes + notes + found.notes + (read.notes if read else [])
+    notes = network.notes + samples.notes + found.notes + (read.notes if read else [])
     for note in notes:
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
     notes += samples.remarks

@@ -154,7 +154,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         ratio_panel(&runs),
         departures_panel(cells),
     ];
-    let title = "Reshuffling moves the edge by a few per cent; a short last batch destroys it";
+    let title = "Reshuffling moves the edge by a few per cent; a short last batch lowers it much";
     Presentation {
         table: table(cells),
         figure: Figure::new(title, RUNS_NOTE, 2, panels),

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count: usize = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
     let momentum: f64 = std::env::args().nth(2).map_or(Ok(0.0), |text| text.parse())?;
     let optimizer = Optimizer::sgd().momentum(momentum)?;
-    let (mut covered, mut standardised) = (0, Vec::new());
+    let (mut covered, mut standardised, mut largest) = (0, Vec::new(), 0.0_f64);
     for index in 0..count {
         let (samples, columns, size) = (5 + index % 6, 2 + index % 4, 1 + index % 3);
         let mut rng = stream(21, "random minimum", 100 + index as u64);
@@ -34,11 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..EpochOptions::default()
         })?;
         covered += usize::from(found.lower <= exact && exact <= found.upper);
+        largest = largest.max((found.estimate / exact - 1.0).abs());
         standardised.push(3.92 * (found.estimate - exact) / (found.upper - found.lower));
     }
     let mean = standardised.iter().sum::<f64>() / count as f64;
     println!("{covered} of {count} intervals hold the exact edge");
     let square = standardised.iter().map(|error| error * error).sum::<f64>() / count as f64;
     println!("standardised errors: mean {mean:.3}, root mean square {:.3}", square.sqrt());
+    println!("largest error: {:.2} % of the edge", 100.0 * largest);
     Ok(())
 }

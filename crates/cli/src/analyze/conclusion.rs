@@ -1,4 +1,4 @@
-//! What an analysis comes to, in a few plain sentences.
+//! The conclusion of an analysis, in a few plain sentences.
 
 use std::fmt::Write as _;
 
@@ -106,7 +106,7 @@ fn compare(batch: &BatchAnalysis, bounds: &Bounds) -> String {
         ("the spectral bound S6", bounds.spectral),
         ("the alignment bound S4", bounds.centered_alignment),
     ];
-    // Of two bounds that agree up to rounding the simpler one is named.
+    // Two bounds may agree up to rounding. The simpler one is named then.
     let (name, tightest) = upper.into_iter().fold(("2/λ_max", bounds.lambda_max), |best, next| {
         if next.1 < best.1 * (1.0 - 1e-9) { next } else { best }
     });

@@ -34,7 +34,8 @@ pub(crate) fn render(arguments: &AnalyzeArguments, analysis: &Analysis) -> Strin
     text
 }
 
-/// The thresholds of parts of the samples in words, and what they say about a file that is itself a part.
+/// The thresholds of parts of the samples in words, and what they say about a file that is itself a
+/// part.
 fn subsets(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let n = analysis.source.minimum.sample_count();
     let mut text = String::new();

@@ -18,8 +18,9 @@ const MAX_DRIFT: f64 = 1e-5;
 /// matrix `K = JJᵀ/n`, found by products with J.
 ///
 /// It starts empty, is grown by [`continue_bracket`](crate::continue_bracket), and can be stored
-/// ([`write_to`](Self::write_to), or the feature `serde`) and used again: for the same Jacobian with another batch size or optimizer,
-/// with more products for a narrower bracket, or after an interruption.
+/// ([`write_to`](Self::write_to), or the feature `serde`) and used again: for the same Jacobian with
+/// another batch size or optimizer, with more products for a narrower bracket, or after an
+/// interruption.
 ///
 /// With an orthonormal basis Q and the next block N, `K Q = Q T + N C`. Every product enters this
 /// identity, and both Q and `K Q` follow from it.

@@ -1,15 +1,15 @@
-//! The growth of second moments over an epoch, by means over random orders.
+//! The gain of the noise of an epoch, by means over random orders.
 //!
-//! T is linear, and its spectral radius ρ is an eigenvalue. For approximations Y to its eigenvector
-//! and X to that of its adjoint, the quotient `⟨X, T(Y)⟩/⟨X, Y⟩` differs from ρ by the product of
-//! their errors. `T(Y)` is a mean over random orders of the samples, each of which acts on a whole
+//! T is linear, and its spectral radius is an eigenvalue. It is 1 where the largest eigenvalue γ of
+//! `(I − T₀)⁻¹(T − T₀)` is 1: the gain. T₀ is an epoch without noise ([`MeanEpoch`]). For approximations Y
+//! to the eigenvector and X to that of the adjoint, the quotient `⟨X, (T − T₀)(Y)⟩/⟨X, (I − T₀)(Y)⟩`
+//! differs from γ by the product of their errors. `T(Y)` is a mean over random orders of the samples, each of which acts on a whole
 //! matrix Y, so that the mean is over orders alone and not over states too. Every sample occurs in
 //! every epoch: the terms vary little, where those of independent draws have heavy tails.
 //!
-//! X and Y come from power steps with orders of their own. A step multiplies by `(I − T₀)⁻¹(T − T₀)`,
-//! where T₀ is the epoch without noise ([`MeanEpoch`]): powers of T itself do not settle, because
+//! X and Y come from power steps with orders of their own. Powers of T itself do not settle, because
 //! slow and oscillating modes have eigenvalues of nearly the same modulus. The orders are the same
-//! at every learning rate. This makes the growth a smooth function, whose root is the edge.
+//! at every learning rate. This makes the gain a smooth function, whose root is the edge.
 //!
 //! In long epochs an order does not act on all of Y but on a few random combinations of its
 //! columns, whose second moments are Y in the mean.
@@ -40,8 +40,8 @@ const MAX_WORK: f64 = 8e9;
 /// The parts in which orders are added up. Each may run on a thread of its own.
 const PARTS: usize = 8;
 
-/// The logarithm of a growth that power steps may miss where several samples end an epoch on their
-/// own and the growth hardly changes with the learning rate. They see no growth that is not there.
+/// The logarithm of a gain that power steps may miss where several samples end an epoch on their
+/// own and the gain hardly changes with the learning rate. They see no gain that is not there.
 const SLOW: f64 = 0.02;
 
 /// The numbers that an epoch reads for each order, up to which it acts on all columns of Y.
@@ -73,7 +73,7 @@ const LARGEST_MOVE: f64 = 0.1;
 const CLOSE: f64 = 0.01;
 const CLOSE_GAIN: f64 = 0.02;
 
-/// The number of standard errors at which the sign of a growth is certain, and the least share of
+/// The number of standard errors at which the sign of a logarithm is certain, and the least share of
 /// the first guess at which the root may lie.
 const SIGNIFICANT: f64 = 3.0;
 const LEAST_SHARE: f64 = 0.05;
@@ -88,10 +88,10 @@ const SETTLED: f64 = 0.05;
 /// The relative accuracy of a learning rate at which the mean of the epochs loses its stability.
 const HARD: f64 = 1e-3;
 
-/// A change of the logarithm of the growth that is never too large.
+/// A change of the logarithm of the gain that is never too large.
 const SMALL: f64 = 3e-4;
 
-/// The growth of second moments over the epochs of one minimum.
+/// The gain of second moments over the epochs of one minimum.
 pub(super) struct Estimator<'a> {
     epoch: &'a Epoch<'a>,
     step: &'a Step,
@@ -101,9 +101,9 @@ pub(super) struct Estimator<'a> {
     is_short: bool,
 }
 
-/// The logarithm of the growth in an epoch, and its standard error.
+/// The logarithm of the gain, and its standard error.
 #[derive(Debug, Clone, Copy)]
-struct Growth {
+struct Gain {
     log: f64,
     standard_error: f64,
 }
@@ -157,8 +157,8 @@ impl<'a> Estimator<'a> {
             let Some(vectors) = self.vectors(rate, last.as_ref(), SCOUTING, None)? else {
                 return Ok(true);
             };
-            let growth = self.growth(rate, last.as_ref(), SCOUTS, &vectors);
-            Ok(growth.log > growth.standard_error)
+            let gain = self.gain(rate, last.as_ref(), SCOUTS, &vectors);
+            Ok(gain.log > gain.standard_error)
         })?;
         self.edge_near((stable * unstable).sqrt())
     }
@@ -199,7 +199,7 @@ impl<'a> Estimator<'a> {
         self.epoch.rank() * self.step.parts
     }
 
-    /// The root of the growth near a learning rate, with its interval: by Newton's method, for which
+    /// The root of the gain near a learning rate, with its interval: by Newton's method, for which
     /// the slope at fixed eigenvectors is that of the eigenvalue.
     fn root(
         &self,
@@ -207,11 +207,13 @@ impl<'a> Estimator<'a> {
         orders: usize,
         vectors: &mut Option<Vectors>,
     ) -> Result<EpochEdge, ThresholdError> {
-        // The same at every learning rate, so that the growth stays smooth.
+        // The same at every learning rate, so that the gain stays smooth.
         let last = self.last_batch(near);
         let step_orders = STEP_ORDERS[usize::from(self.is_short)];
         let mut rate = near;
         let (mut stable, mut unstable) = (near * LEAST_SHARE, f64::INFINITY);
+        // Where the mean of the epochs loses its stability, whatever the noise is.
+        let mut hard = f64::INFINITY;
         let (mut half_width, mut missed, mut last_slope) = (f64::INFINITY, 0.0, 1.0);
         for _ in 0..NEWTON_STEPS {
             let start = vectors.take();
@@ -228,11 +230,11 @@ impl<'a> Estimator<'a> {
             let mut next = rate * libm::exp(-LARGEST_MOVE);
             let mut is_settled = false;
             if let Some(found) = found {
-                let growth = |rate: f64, orders| self.growth(rate, last.as_ref(), orders, &found);
-                let here = growth(rate, orders);
+                let gain = |rate: f64, orders| self.gain(rate, last.as_ref(), orders, &found);
+                let here = gain(rate, orders);
                 let few = orders.min(SLOPE_ORDERS);
-                let beyond = growth(rate * libm::exp(DIFFERENCE), few).log;
-                let slope = (beyond - growth(rate, few).log) / DIFFERENCE;
+                let beyond = gain(rate * libm::exp(DIFFERENCE), few).log;
+                let slope = (beyond - gain(rate, few).log) / DIFFERENCE;
                 *vectors = Some(found);
                 last_slope = slope;
                 let error = libm::hypot(quantile(orders - 1) * here.standard_error, SMALL);
@@ -251,7 +253,7 @@ impl<'a> Estimator<'a> {
                     unstable = rate.min(unstable);
                 }
             } else {
-                unstable = rate;
+                (hard, unstable) = (rate, rate);
             }
             if is_settled || unstable <= stable * (1.0 + HARD) {
                 break;
@@ -261,9 +263,8 @@ impl<'a> Estimator<'a> {
             }
             rate = next;
         }
-        if unstable < rate * libm::exp(half_width) {
-            // The mean of the epochs loses its stability there, whatever the noise is.
-            half_width = libm::log(unstable / rate) + HARD;
+        if hard < rate * libm::exp(half_width) {
+            half_width = libm::log(hard / rate) + HARD;
         }
         let half_width = half_width.min(1.0);
         let (lower, upper) = (-half_width - missed, half_width);
@@ -308,22 +309,16 @@ impl<'a> Estimator<'a> {
         Ok(Some(Vectors { right, left, products, carried, rate }))
     }
 
-    /// The growth at a learning rate, for eigenvectors of one close to it.
-    fn growth(
-        &self,
-        rate: f64,
-        last: Option<&LastBatch>,
-        orders: usize,
-        vectors: &Vectors,
-    ) -> Growth {
+    /// The gain at a learning rate, for eigenvectors of one close to it.
+    fn gain(&self, rate: f64, last: Option<&LastBatch>, orders: usize, vectors: &Vectors) -> Gain {
         let coefficients = self.step.coefficients(rate);
         let mean = OrderMean::new(&coefficients, last, orders);
         self.quotient(mean, vectors)
     }
 
-    /// The largest root ρ of `det(H − ρB) = 0`, where H has the entries `⟨X_a, T(Y_b)⟩` and B the
-    /// entries `⟨X_a, Y_b⟩`: the quotient of these, for one block.
-    fn quotient(&self, mean: OrderMean<'_>, vectors: &Vectors) -> Growth {
+    /// The largest root γ of `det(H − γB) = 0`, where H has the entries `⟨X_a, (T − T₀)(Y_b)⟩` and B
+    /// the entries `⟨X_a, (I − T₀)(Y_b)⟩`: the quotient of these, for one block.
+    fn quotient(&self, mean: OrderMean<'_>, vectors: &Vectors) -> Gain {
         let Vectors { right, left, products: matrix, carried, .. } = vectors;
         let pencil = Pencil::new(&(matrix - carried));
         let parts = self.over_orders(mean, Vec::new, |terms, pass| {
@@ -347,18 +342,18 @@ impl<'a> Estimator<'a> {
             products += term * Scale(weight / total);
         }
         if !products.is_all_finite() {
-            return Growth { log: f64::INFINITY, standard_error: 0.0 };
+            return Gain { log: f64::INFINITY, standard_error: 0.0 };
         }
         let Some(pair) = pencil.and_then(|pencil| pencil.largest(&products)) else {
             // Next to no noise: a gain of zero, or less by chance.
-            return Growth { log: f64::NEG_INFINITY, standard_error: 0.0 };
+            return Gain { log: f64::NEG_INFINITY, standard_error: 0.0 };
         };
         let squares: f64 = terms
             .iter()
             .map(|(weight, term)| (weight * (pair.value_of(term) - pair.value)).powi(2))
             .sum();
         let standard_error = (squares * count / (count - 1.0)).sqrt() / (total * pair.value);
-        Growth { log: libm::log(pair.value), standard_error }
+        Gain { log: libm::log(pair.value), standard_error }
     }
 
     /// The mean of the epochs, or close to it; `None` where it is not stable.

@@ -10,12 +10,12 @@ const FEWEST: usize = 3;
 
 /// Rows of one sample may be so parallel, by the mean squared cosine relative to that of one output.
 ///
-/// Of 140 networks with more outputs than samples, 98 % had less than 2; axes in the other order
-/// give the inverse. The reading says the order of the axes where it is not clear.
+/// It was less than 2 for 98 % of 140 networks with more outputs than samples. Axes in the other
+/// order give the inverse. The reading says the order of the axes where it is not clear.
 const UNCLEAR: f64 = 2.0;
 
-/// As many outputs for each sample are so unusual that exchanged axes are the likelier reason for
-/// rows of one sample that are as parallel as those of one output.
+/// The number of outputs for each sample from which on a file is unusual. Exchanged axes are then
+/// the likelier reason for rows of one sample that are as parallel as those of one output.
 const UNUSUAL: usize = 4;
 
 pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {

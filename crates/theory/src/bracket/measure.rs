@@ -35,6 +35,10 @@ pub(super) const CERTIFICATE_PRODUCTS: usize = 2 * TAIL_VECTORS * TAIL_STEPS;
 /// enough.
 const TAIL_TOLERANCE: f64 = 0.15;
 
+/// The norm of a tuple on the heaviest samples that is added to the start of a search, relative to
+/// that of the start.
+const HEAVY_SHARE: f64 = 0.3;
+
 /// A rest of the trace, relative to all of it, that is too small to matter; and the rounding of it.
 const NEGLIGIBLE_REST: f64 = 1e-8;
 const ROUNDING: f64 = 1e-13;
@@ -186,13 +190,15 @@ impl Measurement<'_, '_> {
         match (known, self.failure) {
             (Some(tail), _) => Ok(tail),
             (None, None) => {
-                let last = pairs.values[..modes].last().copied().unwrap_or(0.0);
-                let residual = pairs.residuals.get(modes).copied().unwrap_or(0.5 * last);
-                let bound = (following + residual).min(1.1 * last.max(following));
+                let bound = self.space.optimism * guessed_tail(pairs, modes);
                 Ok(Tail { modes, bound, failure: 0.0 })
             }
             (None, Some(failure)) => {
                 let bound = self.bound_tail(pairs, modes, failure)?;
+                let guess = guessed_tail(pairs, modes);
+                if guess > 0.0 && bound.is_finite() {
+                    self.space.optimism = (bound / guess).max(1.0);
+                }
                 let tail = Tail { modes, bound, failure };
                 self.space.tail = Some(tail);
                 Ok(tail)
@@ -296,6 +302,27 @@ impl Measurement<'_, '_> {
         Ok(((map.pole() + nu - leaked).max(least), vector))
     }
 
+    /// The tuple plus one on the samples of which the modes leave out the most.
+    ///
+    /// A few heavy samples can carry an eigentuple of their own, which a Krylov space from a tuple
+    /// that is spread over all samples would not see.
+    fn with_heavy_samples(&self, mut tuple: Vec<f64>, remainder: &[f64]) -> Vec<f64> {
+        let k = self.gram.outputs();
+        let mut heavy = remainder.to_vec();
+        for block in heavy.chunks_mut(k * k) {
+            let size: f64 = block.iter().step_by(k + 1).sum();
+            for value in block {
+                *value *= size * size;
+            }
+        }
+        let heavy = coordinates(self.cone(), &heavy);
+        let norms = [&tuple, &heavy].map(|vector| simd::norm_squared(vector).sqrt());
+        if norms[1] > 0.0 && norms[1].is_finite() {
+            simd::axpy(HEAVY_SHARE * norms[0] / norms[1], &heavy, &mut tuple);
+        }
+        tuple
+    }
+
     /// The root with `P ρ_i²/μ` in place of all that the modes leave out.
     fn estimate(
         &self,
@@ -305,6 +332,7 @@ impl Measurement<'_, '_> {
         let cone = self.cone();
         let top = part.eigenvalues.last().copied().unwrap_or(0.0);
         let values = [SMALL * top, top];
+        let start = self.with_heavy_samples(start, &part.remainder);
         let rest = Rest::Blocks(&part.remainder, self.response(&values));
         let mut map = LeadingMap::new(self.operator(part), rest, self.parallelism());
         let (nu, vector) = quotient_root(&mut map, cone, start, self.accuracy())?;
@@ -323,6 +351,7 @@ impl Measurement<'_, '_> {
             return Ok(f64::INFINITY);
         }
         let (cone, accuracy) = (self.cone(), self.accuracy());
+        let start = self.with_heavy_samples(start, &part.remainder);
         let curvature = curvature.max(0.0);
         let parallelism = self.parallelism();
         let operator = self.operator(part);
@@ -334,14 +363,12 @@ impl Measurement<'_, '_> {
             return Ok(f64::INFINITY);
         }
         let coordinates = cone.unit().len();
-        let spare = self.options.max_bytes / 8
-            - (self.options.max_bytes / 8).min(2 * part.rows.values().len());
         let options = BoundOptions {
             dimension: coordinates,
             vectors: 1,
             failure,
             tolerance: (0.05 * self.options.relative_width).clamp(1e-7, 1e-2),
-            max_steps: (spare / coordinates).clamp(MIN_STEPS, MAX_STEPS),
+            max_steps: MAX_STEPS,
         };
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
         self.space.draws += 1;
@@ -416,6 +443,21 @@ impl Measurement<'_, '_> {
         )?;
         Ok(bound.upper.min(sufficient))
     }
+}
+
+/// A guess of the largest eigenvalue of K on the complement of the first Ritz vectors.
+///
+/// It is at least `‖R_k‖²/θ_k` for each of them, since `‖PKu‖² ≤ (uᵀKu) λ_max(PKP)`.
+fn guessed_tail(pairs: &RitzPairs, modes: usize) -> f64 {
+    let following = pairs.values.get(modes).copied().unwrap_or(0.0).max(0.0);
+    let last = pairs.values[..modes].last().copied().unwrap_or(0.0);
+    let residual = pairs.residuals.get(modes).copied().unwrap_or(0.5 * last);
+    let kept = pairs.values[..modes].iter().zip(&pairs.residuals);
+    let least = kept
+        .filter(|(value, _)| **value > 0.0)
+        .map(|(value, residual)| residual * residual / value)
+        .fold(0.0, f64::max);
+    (following + residual).min(1.1 * last.max(following)).max(least)
 }
 
 #[cfg(test)]

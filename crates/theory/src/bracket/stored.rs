@@ -161,7 +161,8 @@ impl Subspace {
             return Err(damaged("has changed since it was written"));
         }
         let exponent = exponent.cast_signed();
-        Ok(Self { basis, next, projection, coupling, exponent, products, draws, tail })
+        let optimism = 1.0;
+        Ok(Self { basis, next, projection, coupling, exponent, products, draws, tail, optimism })
     }
 }
 

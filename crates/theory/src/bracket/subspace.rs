@@ -42,6 +42,9 @@ pub struct Subspace {
     pub(super) draws: u64,
     /// The bound on the rest of the spectrum, if it still applies.
     pub(super) tail: Option<Tail>,
+    /// What the last certified bound was of the guess at that dimension: later guesses are raised
+    /// by it.
+    pub(super) optimism: f64,
 }
 
 /// An upper bound on the largest eigenvalue of K on the complement of some Ritz vectors.
@@ -85,6 +88,7 @@ impl Subspace {
             products: 0,
             draws: 0,
             tail: None,
+            optimism: 1.0,
         }
     }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import os
+import signal
 import time
 
 import numpy as np
@@ -180,6 +182,47 @@ def test_history_as_csv_and_figure(tmp_path):
     np.testing.assert_allclose(
         ax.lines[1].get_ydata(), [2 / record["lambda_max"] for record in monitor.history]
     )
+
+
+def test_a_kill_leaves_a_whole_history(tmp_path):
+    model, loader, loss, optimizer = problem()
+    monitor = flatmin.torch.Monitor(model, loader, loss, optimizer)
+    path = tmp_path / "history.csv"
+    rng = np.random.default_rng(0)
+    for kill in range(20):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for count in (3000, 4000):
+                    monitor.history = [{"step": step, "loss": 0.5} for step in range(count)]
+                    monitor.to_csv(path)
+        while kill == 0 and not path.exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) in (3000, 4000), kill
+        assert all(row == {"step": str(k), "loss": "0.5"} for k, row in enumerate(rows)), kill
+
+
+def test_a_history_goes_through_links_and_into_pipes(tmp_path):
+    model, loader, loss, optimizer = problem()
+    monitor = flatmin.torch.Monitor(model, loader, loss, optimizer)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "there" / "history.csv")
+    monitor.to_csv(tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "there" / "history.csv").read_text() == "step\n"
+    monitor.to_csv("/dev/null")
+    assert not os.path.isfile("/dev/null")
+    with pytest.raises(FileNotFoundError):
+        monitor.to_csv(tmp_path / "nowhere" / "history.csv")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        monitor.to_csv(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link.csv", "there"]
 
 
 def test_what_cannot_be_measured_is_said_at_once_or_recorded():

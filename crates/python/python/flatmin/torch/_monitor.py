@@ -8,8 +8,8 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -300,9 +300,12 @@ class Monitor:
             )
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the history, a row for each measurement and a column for each field."""
+        """Writes the history, a row for each measurement and a column for each field.
+
+        The file is replaced as a whole: a program that is killed leaves the old one or the new one.
+        """
         columns = list(dict.fromkeys(name for record in self.history for name in record))
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with _replacing(path) as file:
             writer = csv.DictWriter(file, columns or ["step"])
             writer.writeheader()
             writer.writerows(self.history)
@@ -367,6 +370,28 @@ class Monitor:
         if name.startswith("on_") or name in ("setup", "teardown"):
             return lambda *args, **kwargs: None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A text file that gets its name when it is whole; a device or a pipe is written as it is."""
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "w", newline="", encoding="utf-8") as file:
+            yield file
+        return
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".tmp-{os.getpid()}-{name}")
+    try:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(temporary)
+        raise
 
 
 @contextmanager

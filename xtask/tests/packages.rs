@@ -104,6 +104,11 @@ fn check_package(package: &Path, description: &Value) {
     assert!(!description["categories"].as_array().unwrap().is_empty(), "{name}: categories");
     let readme = fs::read_to_string(package.join("README.md")).unwrap();
     assert!(readme.contains("```rust\n"), "{name}: the README has no example");
+    for license in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = fs::read_to_string(package.join(license));
+        let expected = fs::read_to_string(root().join(license)).unwrap();
+        assert_eq!(text.ok(), Some(expected), "{name}: {license}");
+    }
     let sources = sources(package);
     assert!(sources.keys().any(|path| path.ends_with("src/lib.rs")), "{name}: {sources:?}");
     for (file, text) in &sources {

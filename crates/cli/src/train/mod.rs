@@ -101,6 +101,8 @@ impl Job<'_> {
         // each parameter.
         let numbers = (2 * network.parameter_count() + problem.data.train.sample_count()) as u64;
         let max_bytes = CHECKPOINT_BYTES + 32 * numbers;
+        // Before anything is said or written, so that whoever sees it can interrupt the run.
+        interrupt::watch(PROGRAM, "a checkpoint", None);
         let (mut folder, start) =
             Folder::open(&out, arguments.resume, problem.digests.clone(), max_bytes)?;
         match &start {
@@ -120,7 +122,6 @@ impl Job<'_> {
                 PROGRAM.warn(&format_args!("{out}: going on from step {step}"));
             }
         }
-        interrupt::watch(PROGRAM, "a checkpoint", None);
         let last = self.steps(&mut trainer, &mut folder, network)?;
         let Some(end) = trainer.outcome().zip(last.as_ref()) else {
             let reason = format!(

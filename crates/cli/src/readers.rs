@@ -3,9 +3,12 @@
 //! Each returns what a user would read after the name of the file when it is wrong, and nothing of
 //! what it has read.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::analyze::Blocks;
+use flatmin_models::{Activation, LabelSmoothing, Loss, Mlp};
+
+use crate::analyze::{Blocks, answer_about_file};
 use crate::config::LossConfig;
 use crate::{config, data, train};
 
@@ -64,4 +67,33 @@ pub fn data(path: &Path) -> Result<(), String> {
     let data = data::dataset(path, LossConfig::default()).map(drop);
     let data = data.or_else(|_| data::order(path, 3).map(drop));
     data.map_err(|failure| failure.to_string())
+}
+
+/// Reads data with classes from an array file.
+///
+/// # Errors
+/// When it holds none.
+pub fn classes(path: &Path) -> Result<(), String> {
+    let loss = LossConfig { loss: Loss::CrossEntropy(LabelSmoothing::default()), classes: None };
+    data::dataset(path, loss).map(drop).map_err(|failure| failure.to_string())
+}
+
+/// Reads the parameters of a small perceptron from an array file.
+///
+/// # Errors
+/// When it does not hold them.
+pub fn parameters(path: &Path) -> Result<(), String> {
+    let perceptron =
+        Mlp::new(&[2, 3, 2], Activation::Tanh, true).map_err(|error| error.to_string())?;
+    data::parameters(path, &perceptron).map(drop).map_err(|failure| failure.to_string())
+}
+
+/// Answers `flatmin analyze FILE OPTIONS`, in text and JSON.
+///
+/// # Errors
+/// When the file cannot be analysed in this way.
+pub fn analysis(path: &Path, options: &[&str]) -> Result<[String; 2], String> {
+    let options = options.iter().map(OsStr::new);
+    let words: Vec<&OsStr> = [path.as_os_str()].into_iter().chain(options).collect();
+    answer_about_file(&words).map_err(|refusal| refusal.to_string())
 }

@@ -4,6 +4,8 @@
 //! fuzz targets in `fuzz` run it, and the tests of this crate run it on every file of `fuzz/corpus`
 //! and on damaged ones.
 
+mod subspace;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -20,6 +22,23 @@ const MAX_VALUES: usize = 1 << 16;
 
 /// The largest number of arrays of an archive that are read.
 const MAX_ARRAYS: usize = 8;
+
+/// Arrays with more numbers are not analysed: eigenproblems take their time.
+const MAX_ANALYSED: usize = 1 << 10;
+
+/// The ways in which an archive with a Jacobian is analysed.
+const JACOBIAN_OPTIONS: [&str; 6] = [
+    "--array jacobian --batch-size 1,2 --learning-rate 0.1",
+    "--array jacobian --loss cross-entropy --logits logits --residuals residuals",
+    "--array jacobian --loss binary-cross-entropy --logits logits --sampling reshuffling",
+    "--array jacobian --loss custom --output-hessian hessian --momentum 0.9",
+    "--array jacobian --preconditioner scale --outputs 2",
+    "--array jacobian --loss cross-entropy --logits logits --rank 3",
+];
+
+/// The ways in which a Gram matrix is analysed.
+const GRAM_OPTIONS: [&str; 4] =
+    ["--gram", "--gram --outputs 2", "--gram --axes knkn --outputs 2", "--gram --axes nknk"];
 
 /// A kind of file that flatmin reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +69,19 @@ pub enum Reader {
     Manifest,
     /// The ledger that a report shows.
     Ledger,
+    /// An array file as data with classes.
+    Classes,
+    /// An array file as the parameters of a perceptron.
+    Parameters,
+    /// An archive for `flatmin analyze`: a Jacobian with logits, Hessians of the loss, residuals and
+    /// a preconditioner beside it.
+    Jacobian,
+    /// A Gram matrix for `flatmin analyze`, also with four axes.
+    Gram,
+    /// An archive of Jacobians, one for each layer, for `flatmin analyze`.
+    Layers,
+    /// The checkpoint of a bracket.
+    Subspace,
 }
 
 // The name of a reader is that of its fuzz target and of the folder of its corpus.
@@ -67,6 +99,12 @@ named!(Reader, [
     "cell" => Cell,
     "manifest" => Manifest,
     "ledger" => Ledger,
+    "classes" => Classes,
+    "parameters" => Parameters,
+    "jacobian" => Jacobian,
+    "gram" => Gram,
+    "layers" => Layers,
+    "subspace" => Subspace,
 ]);
 
 impl Reader {
@@ -89,6 +127,12 @@ impl Reader {
             Self::Cell => cell(bytes),
             Self::Manifest => xtask::readers::manifest(bytes).map(|text| check_text(&text)),
             Self::Ledger => xtask::readers::ledger(bytes).map(|pages| check_pages(&pages)),
+            Self::Classes => in_file(bytes, "", flatmin_cli::readers::classes),
+            Self::Parameters => in_file(bytes, "", flatmin_cli::readers::parameters),
+            Self::Jacobian => analyses(bytes, &JACOBIAN_OPTIONS),
+            Self::Gram => analyses(bytes, &GRAM_OPTIONS),
+            Self::Layers => analyses(bytes, &["--sum-arrays", "--sum-arrays --rank 3"]),
+            Self::Subspace => subspace::go_on(bytes),
         };
         if let Err(message) = &read {
             assert!(message.chars().all(is_printable), "not fit for a terminal: {message:?}");
@@ -149,6 +193,41 @@ fn array(path: &Path, name: Option<&str>) -> Result<(), ArrayError> {
         }
     }
     Ok(())
+}
+
+/// Analyses a file with each of these options. It is read if it is with one of them.
+fn analyses(bytes: &[u8], options: &[&str]) -> Result<(), String> {
+    in_file(bytes, "", |path| {
+        let file = ArrayFile::open(path).map_err(|error| error.to_string())?;
+        let names = file.names();
+        let names = names.iter().map(|name| Some(name.as_str()));
+        // A file of one array has no names.
+        let places = names.chain([None]).take(MAX_ARRAYS + 1);
+        for place in places {
+            let Ok(array) = ArrayFile::open(path).and_then(|file| file.array(place, &[])) else {
+                continue;
+            };
+            if array.shape().iter().product::<usize>() > MAX_ANALYSED {
+                return Err("is too large to analyse here".to_owned());
+            }
+        }
+        let mut read = Err("is analysed in no way".to_owned());
+        for options in options {
+            let words: Vec<&str> = options.split(' ').chain(["--memory-limit", "0.5"]).collect();
+            match flatmin_cli::readers::analysis(path, &words) {
+                Ok([text, json]) => {
+                    check_text(&text);
+                    check_text(&json);
+                    read = Ok(());
+                }
+                Err(message) => {
+                    check_line(&message);
+                    read = read.or(Err(message));
+                }
+            }
+        }
+        read
+    })
 }
 
 /// True if the numbers have the same bits.

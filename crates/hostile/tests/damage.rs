@@ -21,8 +21,15 @@ static FILES: LazyLock<Vec<(Reader, Vec<Vec<u8>>)>> = LazyLock::new(|| {
         paths.sort();
         paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
     };
-    Reader::ALL.into_iter().map(|reader| (reader, files(reader))).collect()
+    let readers = Reader::ALL.into_iter().filter(|reader| is_wanted(*reader));
+    readers.map(|reader| (reader, files(reader))).collect()
 });
+
+/// True for all readers, or for those whose names are in the variable `FLATMIN_READERS`.
+fn is_wanted(reader: Reader) -> bool {
+    let names = std::env::var("FLATMIN_READERS");
+    names.map_or(true, |names| names.split(',').any(|name| name == reader.name()))
+}
 
 /// A change of a file.
 #[derive(Debug, Clone)]

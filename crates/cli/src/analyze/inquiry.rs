@@ -1,5 +1,6 @@
 //! The analysis of arrays that a program holds in memory.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
@@ -118,6 +119,23 @@ impl Inquiry {
         arguments.arrays = None;
         Ok(Answer { arguments, found: Found::Exact(Box::new(analysis)) })
     }
+}
+
+/// The answer of the command to these words, the first of which is a file, in text and JSON.
+pub(crate) fn answer_about_file(words: &[&OsStr]) -> Result<[String; 2], Refusal> {
+    let arguments = Options::try_parse_from(words)?.arguments;
+    let input = Input::open(&arguments)?;
+    let parallelism = Parallelism::Sequential;
+    let found = if arguments.bracket.is_wanted() {
+        bracket::check(&arguments)?;
+        let source = input.products(parallelism)?;
+        Found::Bracket(BracketAnalysis::new(&arguments, &source, parallelism, &|| false)?)
+    } else {
+        let minimum = input.minimum(parallelism)?;
+        Found::Exact(Box::new(Analysis::new(&arguments, minimum, parallelism)?))
+    };
+    let answer = Answer { arguments, found };
+    Ok([answer.text(), answer.json()?])
 }
 
 /// The answer to an [`Inquiry`].

@@ -27,6 +27,7 @@ use self::analysis::Analysis;
 pub(crate) use self::arguments::AnalyzeArguments;
 pub(crate) use self::blocks::Blocks;
 use self::input::Input;
+pub(crate) use self::inquiry::answer_about_file;
 pub use self::inquiry::{Answer, History, Inquiry, Refusal};
 use crate::failure::Failure;
 

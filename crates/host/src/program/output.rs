@@ -32,21 +32,23 @@ pub fn print(text: &str) -> Result<(), FileError> {
     }
 }
 
-/// Writes a value as JSON to standard output. Characters that a terminal would act on are escaped.
+/// Writes a value as the JSON of [`to_json`] to standard output.
 ///
 /// # Errors
 /// The errors of [`print()`], and one when the value has no JSON form.
 pub fn print_json(value: &impl Serialize) -> Result<(), FileError> {
-    print(&harmless(&to_json(Path::new("standard output"), value)?))
+    print(&to_json(Path::new("standard output"), value)?)
 }
 
-/// A value as the indented JSON text of the file at `path`, with a line end.
+/// A value as the indented JSON text of the file at `path`, with a line end. Characters that a
+/// terminal would act on are escaped.
 ///
 /// # Errors
 /// [`FileError`] at `path` when the value has no JSON form.
 pub fn to_json(path: &Path, value: &impl Serialize) -> Result<String, FileError> {
     let text = serde_json::to_string_pretty(value);
-    Ok(text.map_err(|error| FileError::at(path)(error.into()))? + "\n")
+    let text = text.map_err(|error| FileError::at(path)(error.into()))?;
+    Ok(harmless(&text) + "\n")
 }
 
 /// JSON with the same meaning, in which characters that a terminal would act on are escaped.
@@ -62,13 +64,13 @@ fn harmless(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::to_json;
     use crate::is_printable;
 
     #[test]
     fn json_means_the_same_without_what_a_terminal_would_act_on() {
         let value = serde_json::json!({"a\u{1b}\u{9b}\u{7f}": ["\u{202e}é\n", "\u{e0041}"]});
-        let text = harmless(&format!("{value:#}"));
+        let text = to_json("file".as_ref(), &value).unwrap();
         assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
         assert!(text.contains("\\u009b\\u007f") && text.contains("\\udb40\\udc41"), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);

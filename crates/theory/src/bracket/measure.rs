@@ -224,7 +224,7 @@ impl Measurement<'_, '_> {
             return Ok(f64::INFINITY);
         }
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
-        self.space.draws += 1;
+        self.space.draws = self.space.draws.wrapping_add(1);
         let kept = pairs.rotation.subcols(0, modes).to_owned();
         let (space, gram, parallelism) = (&*self.space, &mut *self.gram, self.options.parallelism);
         let project = |block: &mut [f64]| {
@@ -256,7 +256,7 @@ impl Measurement<'_, '_> {
             Ok::<(), BracketError>(())
         })?;
         let spent = self.gram.products - before;
-        self.space.products += spent;
+        self.space.products = self.space.products.saturating_add(spent);
         Ok(bound.upper.max(0.0))
     }
 
@@ -371,7 +371,7 @@ impl Measurement<'_, '_> {
             max_steps: MAX_STEPS,
         };
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
-        self.space.draws += 1;
+        self.space.draws = self.space.draws.wrapping_add(1);
         map.prepare(nu);
         let bound = probable_bound(
             coordinates,
@@ -402,7 +402,7 @@ impl Measurement<'_, '_> {
         let (rows, samples) = (self.gram.rows(), self.gram.samples() as f64);
         let k = self.gram.outputs();
         let mut rng = stream(self.options.seed, CERTIFICATE_STREAM, self.space.draws);
-        self.space.draws += 1;
+        self.space.draws = self.space.draws.wrapping_add(1);
         let options = BoundOptions {
             dimension: rows,
             vectors: 1,

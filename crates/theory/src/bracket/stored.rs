@@ -150,11 +150,12 @@ impl Subspace {
         let (products, draws) = (words.size()?, words.word()?);
         let tail = match words.word()? {
             0 => None,
-            _ => Some(Tail {
+            1 => Some(Tail {
                 modes: words.size()?,
                 bound: f64::from_bits(words.word()?),
                 failure: f64::from_bits(words.word()?),
             }),
+            _ => return Err(damaged("a number is too large")),
         };
         let sum = words.sum;
         if words.word()? != sum {

@@ -148,19 +148,15 @@ impl Subspace {
 
     /// Checks that the space belongs to this Jacobian. Costs one product with K.
     pub(super) fn check(&self, gram: &mut CountedGram<'_>) -> Result<(), BracketError> {
-        if self.dimension() == 0 {
+        let (m, next) = (self.dimension(), self.next.count());
+        if m == 0 && next == 0 {
             return Ok(());
         }
-        let (m, next) = (self.dimension(), self.next.count());
-        let is_sound = self.basis.rows() == gram.rows()
-            && self.exponent == gram.unit.exponent()
-            && self.basis.is_valid()
-            && (next == 0 || self.next.is_valid(gram.rows()))
-            && self.projection.is_valid(m)
-            && self.projection.count() == m
-            && (next == 0 || (self.coupling.is_valid(next) && self.coupling.count() == m));
-        if !is_sound {
+        if !self.is_sound(gram) {
             return Err(BracketError::SubspaceShape { rows: gram.rows() });
+        }
+        if m == 0 {
+            return Ok(());
         }
         if !gram.affords(1) {
             return Ok(());
@@ -180,6 +176,24 @@ impl Subspace {
         if defect <= MAX_DRIFT { Ok(()) } else { Err(BracketError::SubspaceDiffers { defect }) }
     }
 
+    /// True if the lengths fit each other and this Jacobian, as those of a stored space need not.
+    fn is_sound(&self, gram: &CountedGram<'_>) -> bool {
+        let (m, next) = (self.dimension(), self.next.count());
+        let is_bound = |tail: Tail| {
+            tail.modes <= m && tail.bound >= 0.0 && (0.0..=1.0).contains(&tail.failure)
+        };
+        self.basis.rows() == gram.rows()
+            && self.exponent == gram.unit.exponent()
+            && self.basis.is_valid()
+            // Orthonormal vectors are no more than the rows.
+            && m + next <= gram.rows()
+            && (next == 0 || self.next.is_valid(gram.rows()))
+            && self.projection.is_valid(m)
+            && self.projection.count() == m
+            && (next == 0 || m == 0 || (self.coupling.is_valid(next) && self.coupling.count() == m))
+            && self.tail.is_none_or(is_bound)
+    }
+
     /// Multiplies the next block with K and adds it to the space.
     pub(super) fn grow(
         &mut self,
@@ -197,7 +211,8 @@ impl Subspace {
         }
         let (m, width) = (self.dimension(), self.next.count());
         let mut image = gram.multiply(self.next())?;
-        self.products += 2 * width;
+        // A stored count may be anything.
+        self.products = self.products.saturating_add(2 * width);
         // Two passes make the image orthogonal to rounding.
         let mut diagonal = Mat::<f64>::zeros(width, width);
         for _ in 0..2 {
@@ -278,7 +293,7 @@ impl Subspace {
 
     fn random(&mut self, rows: usize, count: usize, seed: u64) -> Mat<f64> {
         let mut rng = stream(seed, SUBSPACE_STREAM, self.draws);
-        self.draws += 1;
+        self.draws = self.draws.wrapping_add(1);
         let mut vectors = Mat::zeros(rows, count);
         for value in columns_mut(vectors.as_mut()).into_iter().flatten() {
             *value = StandardNormal.sample(&mut rng);

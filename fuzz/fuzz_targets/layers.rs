@@ -1,0 +1,8 @@
+#![no_main]
+
+use flatmin_hostile::Reader;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    Reader::Layers.check(bytes);
+});

@@ -8,6 +8,9 @@
 //! the same way. Errors are [`ArrayError`]s, whose [`Reason`] can be matched on. Limits are
 //! [`MAX_VALUES`], [`MAX_COMPRESSED_VALUES`] and [`MAX_EXPANDED_BYTES`].
 
+// Everything here works on what users and files give, which must not end in a panic.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 mod array;
 mod element;
 mod error;

@@ -9,6 +9,9 @@
 //! Standard output carries the answer and nothing else. Progress and errors go to standard error;
 //! an error is one line, `flatmin: FILE: reason`. [`Exit`] lists the exit statuses.
 
+// Everything here works on what users and files give, which must not end in a panic.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 mod analyze;
 mod batches;
 mod brackets;

@@ -36,7 +36,7 @@ impl Clock {
     }
 
     fn elapsed(&self) -> Duration {
-        let processor = self.1.and_then(|start| Some(Self::processor()? - start));
+        let processor = self.1.and_then(|start| Self::processor()?.checked_sub(start));
         processor.unwrap_or_else(|| self.0.elapsed())
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use flatmin_arrays::{Array, Order, Reason};
+use flatmin_host::printable;
 
 use super::kernel::Kernel;
 use super::known::Known;
@@ -132,9 +133,11 @@ impl Opened {
         }
         let stored = Stored::of_archive(&archive, &names)?;
         let shapes: Vec<&[usize]> = stored.iter().map(|stored| &stored.shape[..]).collect();
-        let (samples, outputs) = common_rows(&names, &shapes, known).map_err(failed)?;
+        // Names come from the file, and go to a terminal.
+        let shown_names: Vec<String> = names.iter().map(|name| printable(name)).collect();
+        let (samples, outputs) = common_rows(&shown_names, &shapes, known).map_err(failed)?;
         let (mut parts, mut ranges, mut end) = (Vec::new(), Vec::new(), 0);
-        for (index, (name, stored)) in names.iter().zip(&stored).enumerate() {
+        for (index, (name, stored)) in shown_names.iter().zip(&stored).enumerate() {
             let view = layer_view(&stored.shape, stored.order, samples, outputs);
             let is_mixed = stored.order == Order::Fortran && stored.shape.len() > 3;
             if is_mixed && training.preconditioner.is_some() {

@@ -7,7 +7,7 @@ use std::thread;
 
 use faer::{Mat, MatRef};
 use flatmin_arrays::ArrayError;
-use flatmin_host::Progress;
+use flatmin_host::{Progress, printable};
 use flatmin_theory::{GramSum, LossError, MinimumError};
 
 use super::source::{Columns, Named, Source};
@@ -122,7 +122,7 @@ pub(super) fn failure(
     let mut column = column + offset;
     let mut whose = "the Jacobian".to_owned();
     if let Some((name, range)) = arrays.iter().find(|(_, range)| range.contains(&column)) {
-        (whose, column) = (format!("array \"{name}\""), column - range.start);
+        (whose, column) = (format!("array \"{}\"", printable(name)), column - range.start);
     }
     let place = match outputs {
         1 => format!("({row}, {column})"),

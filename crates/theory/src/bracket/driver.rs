@@ -39,7 +39,7 @@ const MAX_LISTED: usize = 100;
 
 /// Numbers for each row and each coordinate that the work takes beside two copies of the subspace.
 const ROW_NUMBERS: usize = 4;
-const COORDINATE_NUMBERS: usize = 20;
+const COORDINATE_NUMBERS: usize = 24;
 
 /// A width falls by at least this factor for another restart to be worth its products.
 const RESTART_GAIN: f64 = 0.95;

@@ -90,6 +90,27 @@ impl Judgement {
         }
     }
 
+    /// Requires that all values lie in a range around an expected value, and remembers how far they
+    /// are from the latter, of what is allowed: a ratio of 1.07 that should be 1 is not near 1.15.
+    pub(crate) fn all_near(
+        &mut self,
+        quantity: &str,
+        values: &[f64],
+        expected: f64,
+        [low, high]: [f64; 2],
+    ) {
+        for value in values {
+            self.require((low..=high).contains(value));
+            let (distance, most) = if *value < expected {
+                (expected - value, expected - low)
+            } else {
+                (value - expected, high - expected)
+            };
+            let quantity = format!("|{quantity} − {expected}|");
+            self.near(quantity, distance, most, (most - distance) / most);
+        }
+    }
+
     fn near(&mut self, quantity: impl Into<String>, value: f64, limit: f64, relative: f64) {
         let is_narrower = self.margin.as_ref().is_none_or(|margin| relative < margin.relative);
         if is_narrower && relative.is_finite() {
@@ -166,6 +187,24 @@ mod tests {
         judgement.at_most("error", f64::NAN, 1.0);
         assert_eq!(judgement.verdict(Requirement::NOTHING, &settings).0, Verdict::Fails);
         assert_eq!(judgement.margin.unwrap().quantity, "ratio");
+    }
+
+    #[test]
+    fn distances_from_an_expected_value_are_compared_with_those_of_the_ends() {
+        let check = |values: &[f64], expected: Verdict, relative: f64| {
+            let mut judgement = Judgement::new("", 1);
+            judgement.all_near("ratio", values, 1.0, [0.9, 1.2]);
+            let settings = Settings::new(Profile::Paper);
+            assert_eq!(judgement.verdict(Requirement::NOTHING, &settings).0, expected);
+            let margin = judgement.margin.unwrap();
+            assert_eq!(margin.quantity, "|ratio − 1|");
+            assert!((margin.relative - relative).abs() < 1e-12, "{margin:?}");
+        };
+        check(&[1.05, 0.98], Verdict::Holds, 0.75);
+        check(&[1.05, 0.94], Verdict::Holds, 0.4);
+        check(&[1.3], Verdict::Fails, -0.5);
+        check(&[0.85], Verdict::Fails, -0.5);
+        check(&[f64::NAN, 1.0], Verdict::Fails, 1.0);
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn coverage_is_judged_over_all_operators_from_twenty_products_on() {
         assert_eq!(of("16", at(10)), Verdict::Holds);
     }
     // On one operator of five it may be a little off, not more.
-    for (share, verdict) in [(98, Verdict::Holds), (92, Verdict::Holds), (90, Verdict::Fails)] {
+    for (share, verdict) in [(98, Verdict::Holds), (91, Verdict::Holds), (89, Verdict::Fails)] {
         let one = |spec: &EstimatorSpec, result: &mut EstimatorResult| {
             if spec.spectrum == Spectrum::Outlier {
                 result.covered = result.replicas * share / 100;

@@ -233,7 +233,7 @@ fn edge(cells: &FinishedCells<'_>) -> Judgement {
         let Some((rate, rest)) = stop else { continue };
         let margins = values(&rest, DeepRun::margin);
         // Written so that a NaN fails.
-        judgement.all_within(&format!("{name}: median of η*/η"), &[median(&margins)], EDGE);
+        judgement.all_near(&format!("{name}: median of η*/η"), &[median(&margins)], 1.0, EDGE);
         judgement.measure(format!("{name}, η = {}: η*/η", short_number(rate)), &margins);
         let ratios = values(&at_rest(&group), DeepRun::looseness);
         judgement.at_most(format!("{name}: (2/tr G)/η*"), median(&ratios), TIGHT);

@@ -50,8 +50,9 @@ const FEWEST_ESTIMATES: usize = 1500;
 /// The range for the coverage of 95 % intervals over all operators.
 const COVERAGE: [f64; 2] = [0.93, 0.97];
 /// The range for a single operator. The standard error is 1.1 % with 400 estimates; if every
-/// interval covers exactly 95 %, one of the 57 shares lies outside once in a hundred reproductions.
-const SINGLE_COVERAGE: [f64; 2] = [0.91, 0.99];
+/// interval covers exactly 95 %, one of the 57 shares lies outside once in 1100 reproductions. It
+/// would be once in 60 with a lower end of .91, which a share of .9125 came near (from seed 4000).
+const SINGLE_COVERAGE: [f64; 2] = [0.90, 0.99];
 /// The numbers of products between which the error must fall by [`FACTOR`]. That of independent
 /// vectors falls by 2.
 const PRODUCTS: [usize; 2] = [20, 80];
@@ -196,13 +197,7 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
         let enough = chosen.iter().all(|(.., trials)| replica_count(trials) >= FEWEST_ESTIMATES);
         judgement.need(enough, "Too few estimates to judge it.");
         let shares: Vec<f64> = chosen.iter().map(|(.., trials)| pooled_coverage(trials)).collect();
-        // Distances from 95 %: a share of a share would hide how near the limits are.
-        let far = |shares: &[f64]| {
-            largest(&shares.iter().map(|share| (share - 0.95).abs()).collect::<Vec<_>>())
-        };
-        judgement.require(within(&shares, COVERAGE));
-        let most = COVERAGE[1] - 0.95 + 1e-12;
-        judgement.at_most("|coverage − .95|, all operators", far(&shares), most);
+        judgement.all_near("coverage, all operators", &shares, 0.95, COVERAGE);
         judgement.measure(format!("{}: coverage, by budget", estimator_name(estimator)), &shares);
         let single: Vec<f64> = cells
             .traces
@@ -210,9 +205,7 @@ fn coverage(cells: &FinishedCells<'_>) -> Judgement {
             .filter(|trial| is_judged(trial.spec.estimator, trial.spec.products))
             .map(TraceTrial::coverage)
             .collect();
-        judgement.require(within(&single, SINGLE_COVERAGE));
-        let most = SINGLE_COVERAGE[1] - 0.95 + 1e-12;
-        judgement.at_most("|coverage − .95|, one operator", far(&single), most);
+        judgement.all_near("coverage, one operator", &single, 0.95, SINGLE_COVERAGE);
         let label = format!("{}: coverage, by budget and operator", estimator_name(estimator));
         judgement.measure(label, &single);
     }

@@ -45,6 +45,11 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     )],
 };
 
+/// The largest distance of a mean error from D4, in standard errors over 40 designs. At eight numbers
+/// of samples together Student's t with 39 degrees of freedom exceeds it once in 1100 reproductions.
+/// A limit of 3 is exceeded once in 27, and was: by 3.34, from seed 2000.
+const MOST_STANDARD_ERRORS: f64 = 4.3;
+
 /// The smallest error drawn; smaller ones are drawn here. Those of basis pursuit are rounding
 /// errors at 1e-50 or 0.
 const SMALLEST_DRAWN: f64 = 1e-10;
@@ -397,9 +402,10 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
     let mut judgement = Judgement::new(
         format!(
             "balanced minimum-ℓ2 interpolator, every design: ‖β̂‖_∞ ≤ ‖β*‖_∞ and λ_max(Ḡ) ≤ 2/η₀ at \
-             η₀ = 1/(s²‖β*‖_1); its mean error is (1 − n/d)‖β*‖² within 3 standard errors at every \
-             n, over at least {FEWEST_DESIGNS} designs; at n = {main} basis pursuit has ‖β − β*‖ ≤ \
-             1e-6 and SGD at the largest η ‖β − β*‖² ≤ 1e-2 in every run"
+             η₀ = 1/(s²‖β*‖_1); its mean error is (1 − n/d)‖β*‖² within {MOST_STANDARD_ERRORS} \
+             standard errors (jointly: chance exceeds it at one of eight n once in 1100 runs) at \
+             every n, over at least {FEWEST_DESIGNS} designs; at n = {main} basis pursuit has \
+             ‖β − β*‖ ≤ 1e-6 and SGD at the largest η ‖β − β*‖² ≤ 1e-2 in every run"
         ),
         comparison.candidates.len(),
     );
@@ -426,7 +432,8 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
         c.interpolator.is_some_and(|i| i.max_norm <= i.target_max_norm) && c.gd_edge >= 1.0
     }));
     for deviation in &deviations {
-        judgement.at_most("minimum ℓ2: distance in standard errors", deviation.abs(), 3.0);
+        let label = "minimum ℓ2: distance in standard errors";
+        judgement.at_most(label, deviation.abs(), MOST_STANDARD_ERRORS);
     }
     judgement.require(pursuit.iter().all(|error| *error <= 1e-12));
     for error in &sgd {

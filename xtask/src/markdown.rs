@@ -27,9 +27,11 @@ pub(crate) fn page(report: &Report) -> String {
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = m.display();
-            vec![escaped(&m.quantity), median, minimum, maximum, m.runs.to_string()]
+            let (quantity, interval) = (escaped(&m.quantity), m.display_interval());
+            vec![quantity, median, interval, minimum, maximum, m.runs.to_string()]
         });
-        page.push_str(&table(&["measured", "median", "minimum", "maximum", "runs"], rows));
+        let headers = ["measured", "median", "95 % interval", "minimum", "maximum", "runs"];
+        page.push_str(&table(&headers, rows));
     }
     for section in &report.sections {
         let _ = write!(page, "\n## {} (`{}`)\n\n", section.title, section.id);

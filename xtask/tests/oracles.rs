@@ -39,6 +39,13 @@ fn population_matrices_are_those_of_integrals_over_an_angle() {
 }
 
 #[test]
+fn bootstrap_intervals_are_those_of_numpy() {
+    let path = "crates/experiments/tests/oracles/bootstrap.py";
+    let Some(mut command) = script(path, &["--check"]) else { return };
+    command.assert().success().stdout(contains(" 0 differences"));
+}
+
+#[test]
 fn a_changed_reference_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let data = "crates/theory/tests/data";

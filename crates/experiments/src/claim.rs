@@ -27,6 +27,11 @@ pub struct Measured {
     pub quantity: String,
     /// Median over the runs; `null` without runs.
     pub median: Option<f64>,
+    /// 95 % bootstrap interval of the median over the seeds, see [`add_intervals`]; `null` where it
+    /// was not computed, or where the seeds do not say how certain the median is.
+    ///
+    /// [`add_intervals`]: crate::add_intervals
+    pub interval: Option<[f64; 2]>,
     /// Smallest value.
     pub minimum: Option<f64>,
     /// Largest value.
@@ -43,6 +48,7 @@ impl Measured {
         Self {
             quantity: quantity.into(),
             median: some(median(values)),
+            interval: None,
             minimum: some(values.iter().copied().fold(f64::INFINITY, f64::min)),
             maximum: some(values.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
             runs: values.len(),
@@ -53,6 +59,13 @@ impl Measured {
     pub fn display(&self) -> [String; 3] {
         [self.median, self.minimum, self.maximum]
             .map(|v| v.map_or_else(|| "–".to_owned(), short_number))
+    }
+
+    /// The interval as short text for a reader.
+    pub fn display_interval(&self) -> String {
+        let words =
+            |[low, high]: [f64; 2]| format!("[{}, {}]", short_number(low), short_number(high));
+        self.interval.map_or_else(|| "–".to_owned(), words)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Finished cells: specifications with their results.
 
+use std::collections::BTreeSet;
+
+use crate::bootstrap::Multiplicities;
 use crate::cell::{
     CellKey, CellResult, CellSpec, ClassResult, ClassSpec, DeepResult, DeepSpec, EpochResult,
     EpochSpec, EstimatorResult, EstimatorSpec, InterpolatorResult, InterpolatorSpec, NormResult,
@@ -21,6 +24,36 @@ impl<S: Copy, R> Clone for Finished<'_, S, R> {
     fn clone(&self) -> Self {
         *self
     }
+}
+
+/// A specification with a seed.
+pub(crate) trait Seeded {
+    fn seed(&self) -> u64;
+}
+
+macro_rules! seeded {
+    ($($spec:ident: $($field:ident).+;)+) => {$(
+        impl Seeded for $spec {
+            fn seed(&self) -> u64 {
+                self.$($field).+
+            }
+        }
+    )+};
+}
+
+seeded! {
+    TrainSpec: seed;
+    InterpolatorSpec: seed;
+    NormSpec: seed;
+    DeepSpec: seed;
+    EstimatorSpec: seed;
+    SensingSpec: seed;
+    SensingReferenceSpec: seed;
+    UnivariateSpec: seed;
+    ClassSpec: seed;
+    PerturbedSpec: training.seed;
+    EpochSpec: seed;
+    PlateauSpec: seed;
 }
 
 /// A training run of a two-layer ReLU or diagonal linear network.
@@ -128,5 +161,73 @@ impl<'r> FinishedCells<'r> {
             }
         }
         Ok(finished)
+    }
+
+    /// The sets of seeds of its cells, each once: experiments run some kinds of cells for more seeds
+    /// than others.
+    pub(crate) fn seed_sets(&self) -> Vec<Vec<u64>> {
+        let sets = BTreeSet::from([
+            seeds(&self.shallow),
+            seeds(&self.interpolators),
+            seeds(&self.norms),
+            seeds(&self.deep),
+            seeds(&self.traces),
+            seeds(&self.sensing),
+            seeds(&self.sensing_references),
+            seeds(&self.univariate),
+            seeds(&self.classes),
+            seeds(&self.pushed),
+            seeds(&self.epochs),
+            seeds(&self.plateaus),
+        ]);
+        sets.into_iter().filter(|set| !set.is_empty()).collect()
+    }
+
+    /// The cells of a resample: each as often as its seed was drawn from the set of seeds of its
+    /// kind. Kinds with the same seeds share the draws, so that what belongs together stays so.
+    pub(crate) fn resampled(&self, sets: &[Vec<u64>], times: &[Multiplicities]) -> Self {
+        let draws = Draws { sets, times };
+        Self {
+            shallow: draws.of(&self.shallow),
+            interpolators: draws.of(&self.interpolators),
+            norms: draws.of(&self.norms),
+            deep: draws.of(&self.deep),
+            traces: draws.of(&self.traces),
+            sensing: draws.of(&self.sensing),
+            sensing_references: draws.of(&self.sensing_references),
+            univariate: draws.of(&self.univariate),
+            classes: draws.of(&self.classes),
+            pushed: draws.of(&self.pushed),
+            epochs: draws.of(&self.epochs),
+            plateaus: draws.of(&self.plateaus),
+        }
+    }
+}
+
+/// The seeds of cells of one kind, ascending, each once.
+fn seeds<S: Seeded, R>(cells: &[Finished<'_, S, R>]) -> Vec<u64> {
+    let seeds: BTreeSet<u64> = cells.iter().map(|cell| cell.spec.seed()).collect();
+    seeds.into_iter().collect()
+}
+
+/// The draws from each set of seeds.
+struct Draws<'a> {
+    sets: &'a [Vec<u64>],
+    times: &'a [Multiplicities],
+}
+
+impl Draws<'_> {
+    /// The cells of one kind in the resample.
+    fn of<'r, S: Seeded + Clone, R>(
+        &self,
+        cells: &[Finished<'r, S, R>],
+    ) -> Vec<Finished<'r, S, R>> {
+        let own = seeds(cells);
+        let drawn = self.sets.iter().position(|set| *set == own).map(|set| &self.times[set]);
+        let times = |seed: u64| drawn.and_then(|drawn| drawn.get(&seed)).copied().unwrap_or(0);
+        let copies = cells.iter().flat_map(|Finished { spec, result }| {
+            (0..times(spec.seed())).map(move |_| Finished { spec: spec.clone(), result: *result })
+        });
+        copies.collect()
     }
 }

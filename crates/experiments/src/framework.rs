@@ -5,6 +5,7 @@ use std::fmt;
 
 use flatmin_figures::Figure;
 
+use crate::bootstrap::{Multiplicities, intervals};
 use crate::cell::{CellSpec, Results};
 use crate::claim::Claim;
 use crate::finished::{FinishedCells, MissingCell};
@@ -121,6 +122,32 @@ pub fn expand(experiments: &[&Experiment], settings: &Settings) -> Vec<CellSpec>
     cells.filter(|cell| seen.insert(cell.key())).collect()
 }
 
+/// The claims whose experiments are all among `experiments`, each with the experiment whose figure
+/// shows it, in the order of their numbers.
+fn rules<'e>(experiments: &[&'e Experiment]) -> Vec<(&'e Experiment, &'e ClaimRule)> {
+    let is_run = |other: &&Experiment| experiments.contains(other);
+    let rules = experiments
+        .iter()
+        .flat_map(|experiment| experiment.claims.iter().map(move |rule| (*experiment, rule)));
+    let mut rules: Vec<_> = rules.filter(|(_, rule)| rule.with.iter().all(is_run)).collect();
+    rules.sort_by_key(|(_, rule)| rule.number);
+    rules
+}
+
+impl ClaimRule {
+    /// The cells that it rests on.
+    fn finished<'r>(
+        &self,
+        experiment: &Experiment,
+        settings: &Settings,
+        results: &'r Results,
+    ) -> Result<FinishedCells<'r>, MissingCell> {
+        let mut cells = experiment.cells(settings);
+        cells.extend(self.with.iter().flat_map(|other| other.cells(settings)));
+        FinishedCells::new(cells, results)
+    }
+}
+
 /// Judges, in the order of their numbers, the claims whose experiments are all among `experiments`.
 ///
 /// # Errors
@@ -130,16 +157,8 @@ pub fn claims(
     settings: &Settings,
     results: &Results,
 ) -> Result<Vec<Claim>, MissingCell> {
-    let is_run = |other: &&Experiment| experiments.contains(other);
-    let rules = experiments
-        .iter()
-        .flat_map(|experiment| experiment.claims.iter().map(move |rule| (*experiment, rule)));
-    let mut rules: Vec<_> = rules.filter(|(_, rule)| rule.with.iter().all(is_run)).collect();
-    rules.sort_by_key(|(_, rule)| rule.number);
     let judge = |(experiment, rule): (&Experiment, &ClaimRule)| {
-        let mut cells = experiment.cells(settings);
-        cells.extend(rule.with.iter().flat_map(|other| other.cells(settings)));
-        let judgement = (rule.judge)(&FinishedCells::new(cells, results)?);
+        let judgement = (rule.judge)(&rule.finished(experiment, settings, results)?);
         let (verdict, note) = judgement.verdict(rule.needs, settings);
         Ok(Claim {
             id: rule.number.to_string(),
@@ -154,5 +173,36 @@ pub fn claims(
             note,
         })
     };
-    rules.into_iter().map(judge).collect()
+    rules(experiments).into_iter().map(judge).collect()
+}
+
+/// Adds the 95 % bootstrap intervals over the seeds to the measured medians of [`claims`].
+///
+/// A claim is measured again on every resample of the seeds, so that quantities that combine
+/// several medians, such as their ratio or their rank correlation, have intervals too. A quantity
+/// has none with fewer than two seeds, and where no resample changes its median.
+///
+/// # Errors
+/// [`MissingCell`] when a result is missing.
+pub fn add_intervals(
+    claims: &mut [Claim],
+    experiments: &[&Experiment],
+    settings: &Settings,
+    results: &Results,
+) -> Result<(), MissingCell> {
+    for (experiment, rule) in rules(experiments) {
+        let id = rule.number.to_string();
+        let Some(claim) = claims.iter_mut().find(|claim| claim.id == id) else { continue };
+        let cells = rule.finished(experiment, settings, results)?;
+        let sets = cells.seed_sets();
+        let medians = |times: &[Multiplicities]| {
+            let measured = (rule.judge)(&cells.resampled(&sets, times)).measured.into_iter();
+            measured.filter_map(|m| Some((m.quantity, m.median?))).collect()
+        };
+        let found = intervals(&sets, medians);
+        for measured in &mut claim.measured {
+            measured.interval = found.get(&measured.quantity).copied();
+        }
+    }
+    Ok(())
 }

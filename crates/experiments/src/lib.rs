@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bootstrap;
 pub mod cell;
 mod claim;
 mod experiment;
@@ -37,7 +38,7 @@ pub mod table;
 pub use claim::{Claim, Margin, Measured, Verdict};
 pub use experiment::{EXPERIMENTS, find};
 pub use finished::MissingCell;
-pub use framework::{Experiment, Presentation, claims, expand};
+pub use framework::{Experiment, Presentation, add_intervals, claims, expand};
 pub use profile::{Profile, Settings, UnknownName};
 pub use refuted::{REFUTED, Refuted};
 pub use table::short_number;

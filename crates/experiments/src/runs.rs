@@ -3,17 +3,18 @@
 use flatmin_figures::{Axis, Figure, Mark, Panel, Reference, Series, Style};
 use flatmin_optim::{Method, Outcome, Sampling};
 
+use crate::bootstrap::interval;
 use crate::cell::{BatchThresholds, Measurement, Problem};
 use crate::finished::{DeepRun, SensingRun, ShallowRun, UnivariateRun};
 use crate::framework::Presentation;
 use crate::protocol::{GD, SGD};
-use crate::statistics::{group_by, median_of};
+use crate::statistics::{group_by, median, median_of};
 use crate::table::{Table, short_number, table};
 
 pub(crate) const SGD_STYLE: Style = Style(0);
 pub(crate) const GD_STYLE: Style = Style(1);
-pub(crate) const RUNS_NOTE: &str =
-    "Dots: one run each (hollow: stopping rule not met). Lines: medians over the runs.";
+pub(crate) const RUNS_NOTE: &str = "Dots: one run each (hollow: stopping rule not met). Lines: \
+                                    medians over the runs, with 95 % bootstrap intervals.";
 
 /// A bound of one minimum for one way of drawing batches; absent where infinite.
 pub(crate) type BatchBound = fn(&BatchThresholds) -> Option<f64>;
@@ -221,14 +222,44 @@ pub(crate) fn dots_and_medians<T: AtRest>(
         let (points, notes): (Vec<(f64, f64)>, Vec<String>) = drawn.unzip();
         Series::new(label, style, mark, points).with_notes(notes)
     };
-    let medians = medians_by(runs, &x, &y);
-    let notes = vec!["median".to_owned(); medians.len()];
-    let series = [
-        dots(Mark::Points, true),
-        dots(Mark::OpenPoints, false),
-        Series::new(label, style, Mark::LineAndPoints, medians).with_notes(notes),
-    ];
+    let [medians, bars] = medians_with_bars(runs, label, style, &x, &y);
+    let series = [dots(Mark::Points, true), dots(Mark::OpenPoints, false), bars, medians];
     series.into_iter().filter(|series| !series.points.is_empty()).collect()
+}
+
+/// The line of medians of `y`, and the bars of their bootstrap intervals.
+pub(crate) fn medians_with_bars<T: Copy>(
+    runs: &[T],
+    label: &str,
+    style: Style,
+    x: impl Fn(&T) -> f64,
+    y: impl Fn(&T) -> Option<f64>,
+) -> [Series; 2] {
+    let groups = group_by(runs, x).into_iter().map(|(at, group)| (at, values(&group, &y)));
+    centres_with_bars(groups, label, style, ("median", median))
+}
+
+/// The line of a named centre of each group of values, and the bars of its bootstrap intervals.
+pub(crate) fn centres_with_bars(
+    groups: impl IntoIterator<Item = (f64, Vec<f64>)>,
+    label: &str,
+    style: Style,
+    (name, centre): (&str, fn(&[f64]) -> f64),
+) -> [Series; 2] {
+    let (mut points, mut ends, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, values) in groups.into_iter().filter(|(_, values)| !values.is_empty()) {
+        points.push((at, centre(&values)));
+        let interval = interval(&values, centre);
+        ends.extend(interval.into_iter().flatten().map(|end| (at, end)));
+        let words = interval.map_or_else(String::new, |[low, high]| {
+            format!(", 95 % [{}, {}]", short_number(low), short_number(high))
+        });
+        notes.push(format!("{name}{words}"));
+    }
+    [
+        Series::new(label, style, Mark::LineAndPoints, points).with_notes(notes),
+        Series::new(label, style, Mark::Intervals, ends),
+    ]
 }
 
 /// Dots without a line of medians.
@@ -239,8 +270,12 @@ pub(crate) fn dots<T: AtRest>(
     x: impl Fn(&T) -> f64,
     y: impl Fn(&T) -> Option<f64>,
 ) -> Vec<Series> {
-    let mut series = dots_and_medians(runs, label, style, x, y);
-    series.retain(|series| series.mark != Mark::LineAndPoints);
+    without_medians(dots_and_medians(runs, label, style, x, y))
+}
+
+/// The series without lines of medians and their bars.
+pub(crate) fn without_medians(mut series: Vec<Series>) -> Vec<Series> {
+    series.retain(|series| !matches!(series.mark, Mark::LineAndPoints | Mark::Intervals));
     series
 }
 

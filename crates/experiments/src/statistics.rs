@@ -47,10 +47,15 @@ pub(crate) fn group_by<T: Copy>(items: &[T], key: impl Fn(&T) -> f64) -> Vec<(f6
     groups
 }
 
+/// The mean; NaN of nothing.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// The mean and its standard error; NaN of nothing, and an error of NaN for a single value.
 pub(crate) fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
+    let mean = mean(values);
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (squares / (n - 1.0) / n).sqrt())
 }

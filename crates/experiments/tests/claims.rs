@@ -10,7 +10,7 @@ use flatmin_experiments::cell::{
     StabilityResult, StabilityStudy, StoredEdge, StoredExponent, TrainResult, TrainSpec,
 };
 use flatmin_experiments::{
-    Claim, EXPERIMENTS, Experiment, Profile, Settings, Verdict, claims, expand, find,
+    Claim, EXPERIMENTS, Experiment, Profile, Settings, Verdict, add_intervals, claims, expand, find,
 };
 use flatmin_linalg::Sharpness;
 use flatmin_optim::{Method, Outcome, Sampling};
@@ -221,6 +221,33 @@ fn alone(
     }
     let claims = claims(&[experiment(name)], &settings, &results).unwrap();
     claims.into_iter().find(|claim| claim.id == id).unwrap()
+}
+
+#[test]
+fn intervals_come_from_whole_seeds() {
+    // Claim 9 measures six runs of each of five seeds. Those of one seed agree, so that its 30 values
+    // say no more than five: resamples of single runs would give narrower intervals.
+    let (experiments, settings) = ([experiment("relu_schedule")], Settings::new(Profile::Paper));
+    let mut results = Results::new();
+    for cell in expand(&experiments, &settings) {
+        let CellSpec::Train(spec) = cell else { panic!("relu_schedule does not only train") };
+        let mut result = ideal(&spec);
+        let scaled = if spec.clip_norm > 2.0 { 0.1 * (spec.seed as f64 + 1.0) } else { 2.0 };
+        last(&mut result).empirical.trace = 2.0 * scaled / spec.learning_rate;
+        results.insert(cell.key(), CellResult::Train(result));
+    }
+    let mut claims = claims(&experiments, &settings, &results).unwrap();
+    assert!(claims.iter().flat_map(|claim| &claim.measured).all(|m| m.interval.is_none()));
+    add_intervals(&mut claims, &experiments, &settings, &results).unwrap();
+    let [tight, loose] = &claims[0].measured[..] else { panic!("claim 9 measures two values") };
+    assert_eq!((tight.interval, loose.runs), (None, 30));
+    let [low, high] = loose.interval.unwrap();
+    assert!((low - 0.1).abs() < 1e-12 && (high - 0.5).abs() < 1e-12, "{low} {high}");
+    // One seed says nothing.
+    let one = Settings { seeds: 1, ..settings };
+    let mut single = flatmin_experiments::claims(&experiments, &one, &results).unwrap();
+    add_intervals(&mut single, &experiments, &one, &results).unwrap();
+    assert!(single.iter().flat_map(|claim| &claim.measured).all(|m| m.interval.is_none()));
 }
 
 fn last(result: &mut TrainResult) -> &mut Measurement {

@@ -236,19 +236,16 @@ fn claim_card(claim: &Claim) -> String {
         format!("<div class=\"note\">\n{}</div>\n", paragraphs(note))
     });
     let first = claim.measured.iter().take(SHOWN_ROWS).map(short_cells).collect::<Vec<_>>();
-    let short = ["Quantity", "Median [range]", "Runs"].map(str::to_owned);
+    let has_intervals = claim.measured.iter().any(|measured| measured.interval.is_some());
+    let median = if has_intervals { "Median [95 % interval]" } else { "Median" };
+    let short = ["Quantity", median, "Range"].map(str::to_owned);
     let shown = table(&format!("measured for {}", claim.id), &short, &first);
-    let headers = ["Quantity", "Median", "Minimum", "Maximum", "Runs"].map(str::to_owned);
     let rows: Vec<Vec<String>> = claim.measured.iter().map(measured_cells).collect();
-    let all = if rows.len() > SHOWN_ROWS {
-        table(&format!("all measured for {}", claim.id), &headers, &rows)
-    } else {
-        String::new()
-    };
-    let more = if all.is_empty() { "How it was tested" } else { "How it was tested, all values" };
+    let headers = MEASURED_HEADERS.map(str::to_owned);
+    let all = table(&format!("all measured for {}", claim.id), &headers, &rows);
     format!(
         "<article class=\"claim {class}\" id=\"claim-{anchor}\">\n<p class=\"verdict\">{badge} Claim {id}</p>\n\
-         <h4>{sentence}</h4>\n{note}{shown}<details>\n<summary>{more}</summary>\n\
+         <h4>{sentence}</h4>\n{note}{shown}<details>\n<summary>How it was tested, all values</summary>\n\
          <p><b>Tested:</b> {predicate}</p>\n{source}{all}</details>\n</article>\n"
     )
 }
@@ -260,18 +257,28 @@ fn refuted_entry(refuted: &Refuted) -> String {
     format!("<dt>{expected}</dt>\n<dd>{found} <a href=\"#figure-{anchor}\">{id}</a></dd>\n")
 }
 
-/// Quantity, median with its range, and number of runs.
+/// Quantity, median with its interval, and the range of the runs.
 fn short_cells(measured: &Measured) -> Vec<String> {
-    let [median, minimum, maximum] = measured.display();
-    let spread =
-        if minimum == maximum { median } else { format!("{median} [{minimum}, {maximum}]") };
-    vec![measured.quantity.clone(), spread, measured.runs.to_string()]
+    let [mut median, minimum, maximum] = measured.display();
+    // In a narrow card a line breaks before a bracket, and not within it.
+    if measured.interval.is_some() {
+        let interval = measured.display_interval().replace(' ', "\u{a0}");
+        median = format!("{median} {interval}");
+    }
+    let range =
+        if minimum == maximum { String::new() } else { format!("[{minimum},\u{a0}{maximum}]") };
+    vec![measured.quantity.clone(), median, range]
 }
 
-/// Quantity, median, minimum, maximum and number of runs.
+/// The headers of [`measured_cells`].
+const MEASURED_HEADERS: [&str; 6] =
+    ["Quantity", "Median", "95 % interval", "Minimum", "Maximum", "Runs"];
+
+/// Quantity, median with its interval, minimum, maximum and number of runs.
 fn measured_cells(measured: &Measured) -> Vec<String> {
     let [median, minimum, maximum] = measured.display();
-    vec![measured.quantity.clone(), median, minimum, maximum, measured.runs.to_string()]
+    let (quantity, interval) = (measured.quantity.clone(), measured.display_interval());
+    vec![quantity, median, interval, minimum, maximum, measured.runs.to_string()]
 }
 
 impl Section {

@@ -69,6 +69,7 @@ pub(super) fn table(name: &str, headers: &[String], rows: &[Vec<String>]) -> Str
 
 /// True if a cell looks like a number, a range of numbers, or nothing.
 fn is_numeric(cell: &str) -> bool {
-    let mark = |c: char| c.is_ascii_digit() || " .,+-−–—e%∞[]()·×⁻⁰¹²³⁴⁵⁶⁷⁸⁹/\u{2009}".contains(c);
+    let mark =
+        |c: char| c.is_ascii_digit() || " .,+-−–—e%∞[]()·×⁻⁰¹²³⁴⁵⁶⁷⁸⁹/\u{2009}\u{a0}".contains(c);
     matches!(cell, "inf" | "-inf" | "NaN") || cell.chars().all(mark)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flatmin_experiments::cell::Results;
 use flatmin_experiments::table::Value;
-use flatmin_experiments::{Claim, Experiment, Measured, Settings, Verdict, claims};
+use flatmin_experiments::{Claim, Experiment, Measured, Settings, Verdict, add_intervals, claims};
 use flatmin_figures::plain;
 use flatmin_host::{
     Exit, FileError, Format, SealedFile as _, duration, print, print_json, shown, to_json,
@@ -59,7 +59,8 @@ pub(super) fn write_outputs(
     format: Format,
 ) -> Result<Exit, Failure> {
     let &Included { experiments, settings, results } = included;
-    let claims = claims(experiments, settings, results)?;
+    let mut claims = claims(experiments, settings, results)?;
+    add_intervals(&mut claims, experiments, settings, results)?;
     let sections = experiments.iter().map(|experiment| write_experiment(experiment, included, out));
     let mut sections = sections.collect::<Result<Vec<Section>, Failure>>()?;
     sections.extend(verified::section(out));

@@ -122,8 +122,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     let converged = at_rest(&on_grid);
     let lines = vec![bound(&on_grid), Reference::vertical("η_{max} (U3)", largest)];
     panels.push(rates_panel(&converged, "Second derivative", "∫|f''|h", Run::trace_norm, lines));
-    let label = "mean of (f(x) − sin πx)² between inputs";
-    panels.push(rates_panel(&converged, "Error", label, Run::error, Vec::new()));
+    let (title, label) = ("Error between the inputs", "mean of (f(x) − sin πx)²");
+    panels.push(rates_panel(&converged, title, label, Run::error, Vec::new()));
     let lines = vec![Reference::horizontal("bound of SGD (U2)", 1.0)];
     let label = "(1 + 2∫|f''|h) · η/2";
     let title = "Share of SGD's bound";
@@ -138,8 +138,8 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     let default = only(all, |run| run.has_default_start() && run.is_at(eta));
     panels.push(functions(&format!("SGD, η = {}, default start", short_number(eta)), &default));
     let title = "Functions at stable minima: SGD's bend less than GD's, and less as η grows";
-    let note =
-        "Functions: one line a seed, each on data of its own. Dots and medians: converged runs.";
+    let note = "Functions: one line a seed, each on data of its own. Dots: converged runs. Lines: \
+         their medians, with 95 % bootstrap intervals.";
     Presentation {
         table: table(all),
         figure: Figure::new(title, note, 3, panels),

@@ -218,11 +218,10 @@ fn samples_panel(cells: &FinishedCells<'_>) -> Panel {
             if is_nuclear { r.nuclear_error } else { r.frobenius_error }
         };
         let groups = group_by(&cells.sensing_references, |r| r.spec.problem.sample_count as f64);
-        let medians = groups.into_iter().map(|(count, found)| {
-            let errors = values(&found, |r| Some(value(r.result)));
-            (count, median(&errors).max(SMALLEST_DRAWN))
+        let errors = groups.into_iter().map(|(count, found)| {
+            (count, values(&found, |r| Some(value(r.result).max(SMALLEST_DRAWN))))
         });
-        series.push(Series::new(label, style, Mark::LineAndPoints, medians));
+        series.extend(centres_with_bars(errors, label, style, ("median", median)));
     }
     let [x, y] = ["number n of measurements", "‖W − M*‖² / ‖M*‖²"].map(Axis::log);
     let title = format!("Recovery against n, SGD at {TOP_RATE} η_{{c}}, GD at its best");

@@ -40,9 +40,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     let norm = |run: &ShallowRun<'_>| run.norm().unwrap_or(f64::NAN);
     // Against the path norm every run has its own abscissa: dots without a line.
     let against_norm = |value: &dyn Fn(&ShallowRun<'_>) -> Option<f64>| {
-        let mut series = by_method(runs, norm, value);
-        series.retain(|series| series.mark != Mark::LineAndPoints);
-        series
+        without_medians(by_method(runs, norm, value))
     };
     let gap = |run: &ShallowRun<'_>| {
         let last = run.result.last?;

@@ -143,12 +143,12 @@ fn rate_axis() -> Axis {
 
 /// The bounds in units of η*, medians over the minima of SGD at each learning rate.
 fn bounds_panel(minima: &[StudiedMinimum<'_>], size: usize) -> Panel {
-    let series = DRAWN_BOUNDS.iter().enumerate().map(|(style, (label, bound))| {
+    let series = DRAWN_BOUNDS.iter().enumerate().flat_map(|(style, (label, bound))| {
         let ratio = |minimum: &StudiedMinimum<'_>| {
             let batch = minimum.batches_of(size)?;
             Some(bound(batch)? / batch.threshold())
         };
-        Series::new(*label, Style(style), Mark::LineAndPoints, medians(minima, ratio))
+        medians_with_bars(minima, label, Style(style), StudiedMinimum::learning_rate, ratio)
     });
     // For single samples S6 is S2, and the sharp form of S3 is the plain one.
     let title = format!("Bounds at ReLU minima, B = {size}");
@@ -177,7 +177,9 @@ fn exponents_panel(minima: &[StudiedMinimum<'_>]) -> Panel {
         let label = format!("exponent, {} networks", family.title());
         let exponent = |m: &StudiedMinimum<'_>| Some(DRAWN_STEPS * m.exponent()?.0);
         let rate = StudiedMinimum::learning_rate;
-        series.extend(dots_and_medians(&sgd, &label, style, rate, exponent));
+        let drawn = dots_and_medians(&sgd, &label, style, rate, exponent);
+        // The bars in this panel are those of the exponents themselves.
+        series.extend(drawn.into_iter().filter(|series| series.mark != Mark::Intervals));
         series.extend(sgd.iter().filter_map(|m| {
             let (value, error) = m.exponent()?;
             let ends = [value - DRAWN_ERRORS * error, value + DRAWN_ERRORS * error];
@@ -208,8 +210,9 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         exponents_panel(&minima),
     ]);
     let title = "How tight the stability conditions are at the minima that SGD (B = 1) finds";
-    let subtitle = "Lines: medians over the runs. Dots: one run each (hollow: stopping rule not \
-                    met), bars 3 standard errors. For B = 1, S6 is S2 and both forms of S3 agree.";
+    let subtitle = "Lines: medians over the runs, with 95 % bootstrap intervals. Dots: one run each \
+                    (hollow: stopping rule not met); bars of exponents: 3 standard errors. For B = \
+                    1, S6 is S2 and both forms of S3 agree.";
     Presentation {
         table: table(&minima),
         figure: Figure::new(title, subtitle, 3, panels),

@@ -255,7 +255,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
     ];
     let title = "Stability of GD admits the interpolator of minimum ℓ2 norm, that of SGD does not";
     let subtitle = "Dots: one design each (hollow: stopping rule not met). Lines: medians over \
-                    the designs. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*.";
+                    the designs, with 95 % bootstrap intervals. η₀ = 1/(s²‖β*‖_{1}): up to it SGD can be stable at the target β*.";
     Presentation {
         table: table(&comparison.candidates),
         figure: Figure::new(title, subtitle, 3, panels),
@@ -267,10 +267,10 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
 fn mean_error_panel(candidates: &[Candidate]) -> Panel {
     let groups = by_sample_count(candidates);
     let dots = groups.iter().flat_map(|(_, group)| group).map(|c| (c.ratio(), c.error));
-    let means = groups.iter().filter_map(|(_, group)| {
-        let errors: Vec<f64> = group.iter().map(|c| c.error).collect();
-        Some((group.first()?.ratio(), mean_and_standard_error(&errors).0))
+    let errors = groups.iter().filter_map(|(_, group)| {
+        Some((group.first()?.ratio(), group.iter().map(|c| c.error).collect()))
     });
+    let [means, bars] = centres_with_bars(errors, "its mean error", Style(6), ("mean", mean));
     let (_, label, style) = Origin::MinimumL2.names();
     Panel::new(
         "Minimum ℓ2 norm: mean error over designs",
@@ -278,7 +278,8 @@ fn mean_error_panel(candidates: &[Candidate]) -> Panel {
         Axis::linear("‖β − β*‖² / ‖β*‖²"),
         vec![
             Series::new(label, style, Mark::Points, dots),
-            Series::new("its mean error", Style(6), Mark::OpenPoints, means),
+            bars,
+            Series { mark: Mark::OpenPoints, ..means },
         ],
         vec![Reference::curve("1 − n/d (D4)", [(0.0, 1.0), (1.0, 0.0)])],
     )

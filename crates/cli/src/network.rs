@@ -1,7 +1,7 @@
 //! The models as the commands use them: parameters by name, norms, population sharpness.
 
 use flatmin_linalg::{EigenError, Sharpness, simd, stream};
-use flatmin_models::{DiagonalLinear, Mlp, Model as _, TwoLayerRelu};
+use flatmin_models::{DiagonalLinear, MatrixSensing, Mlp, Model as _, TwoLayerRelu};
 use flatmin_optim::Trainable;
 use serde::Serialize;
 
@@ -58,6 +58,7 @@ pub(crate) type Side = (&'static str, usize);
 /// Purposes of the random streams.
 const RELU_START: &str = "relu initial parameters";
 const DIAGONAL_START: &str = "diagonal initial parameters";
+const SENSING_START: &str = "sensing initial parameters";
 const PERCEPTRON_START: &str = "perceptron initial parameters";
 
 /// An array of parameters in a file.
@@ -178,6 +179,46 @@ impl Network for DiagonalLinear {
         input_variance: f64,
     ) -> Result<Option<Sharpness>, EigenError> {
         Ok(Some(self.population_sharpness(parameters, input_variance)))
+    }
+}
+
+impl Network for MatrixSensing {
+    fn describe(&self) -> String {
+        let (rows, columns, k) = (self.rows(), self.columns(), self.factor_count());
+        format!("Matrix sensing, {rows} × {columns}, factors with {k} columns")
+    }
+
+    fn arrays(&self) -> Vec<ParameterArray> {
+        vec![
+            ParameterArray::new("u", vec![self.rows(), self.factor_count()]),
+            ParameterArray::new("v", vec![self.columns(), self.factor_count()]),
+        ]
+    }
+
+    fn random_start(&self, seed: u64, _balance_ratio: Option<f64>) -> Vec<f64> {
+        self.initial_parameters(&mut stream(seed, SENSING_START, 0))
+    }
+
+    fn matrices(&self, _samples: Side, _batch_size: Side) -> Vec<[Side; 2]> {
+        let (rows, columns) = (("rows", self.rows()), ("columns", self.columns()));
+        let factors = ("factor_count", self.factor_count());
+        vec![[rows, columns], [rows, factors], [columns, factors]]
+    }
+
+    fn norms(&self, _parameters: &[f64]) -> Norms {
+        Norms::default()
+    }
+
+    fn population_inputs(&self, input_variance: f64) -> Option<String> {
+        Some(format!("independent entries of mean 0 and variance {input_variance}"))
+    }
+
+    fn population(
+        &self,
+        parameters: &[f64],
+        input_variance: f64,
+    ) -> Result<Option<Sharpness>, EigenError> {
+        self.population_sharpness(parameters, input_variance).map(Some)
     }
 }
 

@@ -98,7 +98,7 @@ fn wrong_values_are_named_with_what_is_expected() {
         "'two-layer-relu'",
         "'two-layer-rellu'",
         "line 4: kind is \"two-layer-rellu\", expected one of \"two-layer-relu\", \
-         \"diagonal-linear\", \"perceptron\"; did you mean \"two-layer-relu\"?",
+         \"diagonal-linear\", \"matrix-sensing\", \"perceptron\"; did you mean \"two-layer-relu\"?",
     );
     edited("seed = 0", "seed = 0\n[data", "line 2: unclosed table, expected `]`");
     edited("width = 3", "", "line 3: [model] needs width, the number of neurons");
@@ -293,7 +293,7 @@ fn files_that_are_no_configuration_are_refused() {
     fs::write(runs.path("empty.toml"), "").unwrap();
     train("empty.toml").stderr(
         "flatmin: empty.toml: [model] is missing: a table with its kind, two-layer-relu, \
-         diagonal-linear or perceptron\n",
+         diagonal-linear, matrix-sensing or perceptron\n",
     );
     flatmin(&["train"]).assert().code(2).stdout("");
 }

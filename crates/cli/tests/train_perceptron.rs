@@ -157,7 +157,7 @@ fn a_single_output_may_have_an_axis_or_none() {
 fn wrong_models_are_named() {
     edited("'perceptron'", "'mlp'", {
         "line 5: kind is \"mlp\", expected one of \"two-layer-relu\", \"diagonal-linear\", \
-         \"perceptron\""
+         \"matrix-sensing\", \"perceptron\""
     });
     edited(
         "widths = [4, 3]",

@@ -117,8 +117,8 @@ fn a_perceptron_in_float32_is_refused() {
     );
     Runs::new().fails(
         &config,
-        "run.toml: line 14: precision \"float32\" is for two-layer-relu and diagonal-linear only: a \
-         perceptron is trained in float64, leave it out",
+        "run.toml: line 14: precision \"float32\" is for the other models only: a perceptron is trained \
+         in float64, leave it out",
     );
     let config = with_precision(&long_run(10, 10, 10), "float23");
     Runs::new().fails(

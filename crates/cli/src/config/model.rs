@@ -1,6 +1,6 @@
 //! `[model]`: the model that is trained or measured.
 
-use flatmin_models::{Activation, DiagonalLinear, Mlp, SizeError, TwoLayerRelu};
+use flatmin_models::{Activation, DiagonalLinear, MatrixSensing, Mlp, SizeError, TwoLayerRelu};
 use serde::{Deserialize, Serialize};
 
 use super::document::{ConfigError, Document};
@@ -16,6 +16,9 @@ pub(super) struct ModelTable {
     widths: Option<Vec<Size>>,
     activation: Option<Activation>,
     biases: Option<bool>,
+    rows: Option<Size>,
+    columns: Option<Size>,
+    factor_count: Option<Size>,
     input_dim: Option<Size>,
 }
 
@@ -24,6 +27,7 @@ pub(super) struct ModelTable {
 enum ModelKind {
     TwoLayerRelu,
     DiagonalLinear,
+    MatrixSensing,
     Perceptron,
 }
 
@@ -35,6 +39,8 @@ pub(crate) enum ModelConfig {
     TwoLayerRelu { width: usize, input_dim: Option<usize> },
     /// A diagonal linear network.
     DiagonalLinear { input_dim: Option<usize> },
+    /// Matrix sensing: the sizes d₁ × d₂ of the matrix, and the number k of columns of its factors.
+    MatrixSensing { rows: usize, columns: usize, factor_count: usize },
     /// A multilayer perceptron, with the widths of its hidden layers.
     Perceptron {
         widths: Vec<usize>,
@@ -50,7 +56,7 @@ impl ModelConfig {
         document: &Document<'_>,
         table: Option<ModelTable>,
     ) -> Result<Self, ConfigError> {
-        let names = "two-layer-relu, diagonal-linear or perceptron";
+        let names = "two-layer-relu, diagonal-linear, matrix-sensing or perceptron";
         let what = format!("a table with its kind, {names}");
         let table = document.root().need("[model]", table, &what)?;
         let section = document.section("model");
@@ -60,6 +66,10 @@ impl ModelConfig {
             let keys = ["widths", "activation", "biases"];
             section.refuse(&keys, "is for perceptron only: leave it out")
         };
+        if !matches!(kind, ModelKind::MatrixSensing) {
+            let keys = ["rows", "columns", "factor_count"];
+            section.refuse(&keys, "is for matrix-sensing only: leave it out")?;
+        }
         Ok(match kind {
             ModelKind::TwoLayerRelu => {
                 refuse_widths()?;
@@ -70,6 +80,19 @@ impl ModelConfig {
                 section.refuse(&["width"], "is for two-layer-relu only: leave it out")?;
                 refuse_widths()?;
                 Self::DiagonalLinear { input_dim }
+            }
+            ModelKind::MatrixSensing => {
+                section.refuse(&["width"], "is for two-layer-relu only: leave it out")?;
+                refuse_widths()?;
+                let reason = "is rows × columns for matrix-sensing: leave it out";
+                section.refuse(&["input_dim"], reason)?;
+                let rows = section.need("rows", table.rows, "the number of rows of the matrix")?;
+                let what = "the number of columns of the matrix";
+                let columns = section.need("columns", table.columns, what)?;
+                let what = "the number of columns of its two factors";
+                let factor_count = section.need("factor_count", table.factor_count, what)?;
+                let [rows, columns, factor_count] = [rows, columns, factor_count].map(Size::size);
+                Self::MatrixSensing { rows, columns, factor_count }
             }
             ModelKind::Perceptron => {
                 let reason = "is for two-layer-relu only: a perceptron has widths, a list";
@@ -90,6 +113,7 @@ impl ModelConfig {
         match self {
             Self::TwoLayerRelu { .. } => "two-layer-relu",
             Self::DiagonalLinear { .. } => "diagonal-linear",
+            Self::MatrixSensing { .. } => "matrix-sensing",
             Self::Perceptron { .. } => "perceptron",
         }
     }
@@ -100,6 +124,7 @@ impl ModelConfig {
             Self::TwoLayerRelu { input_dim, .. }
             | Self::DiagonalLinear { input_dim }
             | Self::Perceptron { input_dim, .. } => *input_dim,
+            Self::MatrixSensing { rows, columns, .. } => Some(rows.saturating_mul(*columns)),
         }
     }
 
@@ -113,7 +138,11 @@ impl ModelConfig {
         output_dim: usize,
     ) -> Result<(), String> {
         if let Some(said) = self.input_dim().filter(|said| *said != input_dim) {
-            return Err(format!("x has {input_dim} columns, but input_dim in [model] is {said}"));
+            let name = match self {
+                Self::MatrixSensing { .. } => "rows × columns",
+                _ => "input_dim",
+            };
+            return Err(format!("x has {input_dim} columns, but {name} in [model] is {said}"));
         }
         if output_dim != 1 && !matches!(self, Self::Perceptron { .. }) {
             return Err(format!(
@@ -134,6 +163,9 @@ impl ModelConfig {
         Ok(match self {
             Self::TwoLayerRelu { width, .. } => Box::new(TwoLayerRelu::new(*width, input_dim)?),
             Self::DiagonalLinear { .. } => Box::new(DiagonalLinear::new(input_dim)?),
+            Self::MatrixSensing { rows, columns, factor_count } => {
+                Box::new(MatrixSensing::new(*rows, *columns, *factor_count)?)
+            }
             Self::Perceptron { widths, activation, biases, .. } => {
                 let all = [&[input_dim], widths.as_slice(), &[output_dim]].concat();
                 Box::new(Mlp::new(&all, *activation, *biases)?)

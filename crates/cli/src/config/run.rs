@@ -341,8 +341,8 @@ fn optimizer(
     let batches = batches(section, &table, has_order)?;
     let precision = table.precision.unwrap_or_default();
     if precision == Precision::Float32 && matches!(model, ModelConfig::Perceptron { .. }) {
-        let reason = "precision \"float32\" is for two-layer-relu and diagonal-linear only: a perceptron is \
-                      trained in float64, leave it out";
+        let reason = "precision \"float32\" is for the other models only: a perceptron is trained in \
+                      float64, leave it out";
         return Err(section.error("precision", reason));
     }
     let optimizer = update(section, &table)?;

@@ -1,6 +1,7 @@
 //! Brackets for thresholds from products with a Jacobian, as several commands ask for them.
 
 mod checkpoint;
+mod forecast;
 mod report;
 mod text;
 mod watch;

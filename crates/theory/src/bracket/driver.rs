@@ -182,6 +182,11 @@ impl Run<'_, '_> {
         let in_memory = self.dimensions_in_memory();
         let limit = in_memory.min(self.options.max_rank);
         let at_limit =
+    /// The largest dimension that anything allows.
+    fn max_rank(&self) -> usize {
+        self.dimensions_in_memory().min(self.options.max_rank).min(self.gram.max_rank())
+    }
+
             if in_memory < self.options.max_rank { BracketStop::Memory } else { BracketStop::Rank };
         let mut target = self.subspace.dimension().max(2 * self.options.block_size);
         let mut restarted_at = f64::INFINITY;
@@ -252,6 +257,7 @@ impl Run<'_, '_> {
         (self.watch)(&progress, self.subspace)
     }
 
+            max_rank: self.max_rank(),
     /// The relative width of the last measurement.
     fn width(&self) -> f64 {
         self.last.as_ref().map_or(1.0, |last| relative_width(1.0 / last.upper, 1.0 / last.lower))

@@ -78,6 +78,8 @@ pub struct BracketProgress {
     pub interval: Option<(f64, f64)>,
     /// The point estimate so far.
     pub estimate: Option<f64>,
+    /// The largest dimension of the subspace that the options, the memory and the shape of J allow.
+    pub max_rank: usize,
     /// What the work is at.
     pub stage: BracketStage,
 }

@@ -72,7 +72,7 @@ impl FoundReport {
                 converged: bracket.converged,
                 products: bracket.products,
                 rest_of_trace: bracket.rest_of_trace.max(0.0),
-                rest_of_heaviest_sample: bracket.rest_of_heaviest,
+                rest_of_heaviest_sample: bracket.rest_of_heaviest.max(0.0),
                 rank_for_one_percent: bracket.rank_for_one_percent,
             },
             bounds: BoundsReport {

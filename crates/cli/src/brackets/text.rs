@@ -32,7 +32,7 @@ pub(crate) fn ends_text(batches: &[BatchBracket], optimizer: &Optimizer) -> Stri
         text,
         "The modes leave {} % of the trace and {} % of the heaviest sample to the bracket.",
         percent(bracket.rest_of_trace.max(0.0)),
-        percent(bracket.rest_of_heaviest)
+        percent(bracket.rest_of_heaviest.max(0.0))
     );
     if let Some(rank) = bracket.rank_for_one_percent.filter(|rank| *rank > bracket.rank) {
         let _ = writeln!(text, "A width of 1 % may be expected of about {rank} modes.");
@@ -46,6 +46,9 @@ pub(crate) fn ends_text(batches: &[BatchBracket], optimizer: &Optimizer) -> Stri
         text.push_str(
             "With momentum the lower end leaves out a term that helps (Nesterov: there is none).\n",
         );
+        if bracket.stop == BracketStop::Complete {
+            text.push_str("All modes are found: nothing else keeps the bracket open.\n");
+        }
     }
     text
 }

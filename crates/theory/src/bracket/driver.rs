@@ -28,6 +28,10 @@ const FAR: f64 = 4.0;
 /// tried: it adds a little.
 const CERTIFIABLE: f64 = 0.97;
 
+/// The largest dimension has room for so many blocks at least: a Krylov space of a single block
+/// is a random space.
+const LEAST_BLOCKS: usize = 2;
+
 /// The part of the largest dimension that a restart keeps.
 const KEPT: (usize, usize) = (3, 5);
 
@@ -178,20 +182,21 @@ impl Run<'_, '_> {
         (self.options.max_bytes / 8).saturating_sub(fixed) / (2 * rows)
     }
 
-    fn grow_until_narrow(&mut self) -> Result<BracketStop, BracketError> {
-        let in_memory = self.dimensions_in_memory();
-        let limit = in_memory.min(self.options.max_rank);
-        let at_limit =
     /// The largest dimension that anything allows.
     fn max_rank(&self) -> usize {
         self.dimensions_in_memory().min(self.options.max_rank).min(self.gram.max_rank())
     }
 
+    fn grow_until_narrow(&mut self) -> Result<BracketStop, BracketError> {
+        let in_memory = self.dimensions_in_memory();
+        let limit = in_memory.min(self.options.max_rank);
+        let at_limit =
             if in_memory < self.options.max_rank { BracketStop::Memory } else { BracketStop::Rank };
-        let mut target = self.subspace.dimension().max(2 * self.options.block_size);
+        let block_size = self.options.block_size.min((limit / LEAST_BLOCKS).max(1));
+        let mut target = self.subspace.dimension().max(2 * block_size);
         let mut restarted_at = f64::INFINITY;
         loop {
-            let width = self.subspace.next_width(&self.gram, self.options.block_size);
+            let width = self.subspace.next_width(&self.gram, block_size);
             let reserve = CERTIFICATE_PRODUCTS.min(self.options.max_products / 4);
             let affords = self.gram.products + 2 * width + reserve <= self.options.max_products;
             let stop = if self.is_complete() {
@@ -234,7 +239,7 @@ impl Run<'_, '_> {
                 }
             }
             let Self { gram, options, subspace, .. } = self;
-            subspace.grow(gram, options.block_size, options.seed, options.parallelism)?;
+            subspace.grow(gram, block_size, options.seed, options.parallelism)?;
         }
     }
 
@@ -252,12 +257,12 @@ impl Run<'_, '_> {
             rank: self.subspace.dimension(),
             interval: last.map(|last| (rate(last.upper), rate(last.lower))),
             estimate: last.map(|last| rate(last.estimate)),
+            max_rank: self.max_rank(),
             stage,
         };
         (self.watch)(&progress, self.subspace)
     }
 
-            max_rank: self.max_rank(),
     /// The relative width of the last measurement.
     fn width(&self) -> f64 {
         self.last.as_ref().map_or(1.0, |last| relative_width(1.0 / last.upper, 1.0 / last.lower))
@@ -409,7 +414,10 @@ impl Run<'_, '_> {
             },
             products: gram.products,
             stop,
-            rank_for_one_percent: self.rank_for_one_percent(),
+            // Where all modes are found, more of them narrow nothing.
+            rank_for_one_percent: self
+                .rank_for_one_percent()
+                .filter(|rank| stop != BracketStop::Complete || *rank <= self.subspace.dimension()),
         })
     }
 }

@@ -152,10 +152,11 @@ impl Measurement<'_, '_> {
         let tail = self.tail(&pairs, &choice)?;
         let raised = pairs.values.iter().zip(&choice.raised).map(|(value, more)| value + more);
         let trace = self.gram.trace();
-        let top = pairs.values.first().copied().unwrap_or(0.0);
         let lambda_max = raised.fold(tail.bound + choice.added, f64::max).min(trace);
+        // The products with the last block are in this matrix, and not in the Ritz values.
+        let part = lower_part(self.space, &pairs, self.gram, self.parallelism())?.part;
+        let top = part.eigenvalues.last().copied().unwrap_or(0.0);
         let lower = self.problem.descent_limit(top);
-        let found: f64 = pairs.values.iter().sum();
         let upper = self.problem.descent_limit(lambda_max);
         Ok(Measured {
             lower,
@@ -163,8 +164,8 @@ impl Measurement<'_, '_> {
             upper,
             contraction: upper,
             lambda_max,
-            rest_of_trace: (trace - found).max(0.0),
-            rest_of_heaviest: 1.0,
+            rest_of_trace: part.rest_trace(self.gram.outputs()).max(0.0),
+            rest_of_heaviest: part.heaviest_rest(self.gram),
             modes: choice.modes,
             failure: tail.failure,
         })

@@ -18,7 +18,7 @@ pub struct BracketOptions {
     /// the vectors of p parameters of one block, come on top.
     pub max_bytes: usize,
     /// The number of vectors of one product. Small blocks need fewer products in total, larger ones
-    /// suit the processor.
+    /// suit the processor. At most half of the largest dimension is used.
     pub block_size: usize,
     /// The probability that the lower end may be wrong, for a random choice of the seed.
     pub failure_probability: f64,
@@ -158,7 +158,9 @@ pub struct ThresholdBracket {
     pub lower: f64,
     /// No learning rate above this one is stable.
     pub upper: f64,
-    /// The point estimate, inside the interval and much closer to η* than its ends.
+    /// The point estimate, inside the interval and much closer to η* than its lower end. The upper
+    /// end is far closer than the lower one too, so that both may have the same digits; without
+    /// noise, as in gradient descent, the upper end is the estimate.
     pub estimate: f64,
     /// The probability that the random vectors hid something from the lower end.
     pub failure_probability: f64,

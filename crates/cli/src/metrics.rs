@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::batches::Batches;
 use crate::brackets::{
     Asked, BatchBracket, BracketArguments, FoundReport, LeadingReport, bounds_text, ends_text,
-    lambda_max,
+    lambda_max, obstacle,
 };
 use crate::column::Column;
 use crate::config::{self, LossConfig};
@@ -186,7 +186,8 @@ pub(crate) fn metrics(arguments: &MetricsArguments) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Measures G by its Gram matrix, by products for a bracket, or without thresholds.
+/// Measures G by its Gram matrix, or by products where a bracket is asked for or the matrix is too
+/// large.
 fn measured(
     arguments: &MetricsArguments,
     optimizer: &Optimizer,
@@ -197,7 +198,7 @@ fn measured(
     let fail = Failure::at(&arguments.parameters);
     let (n, k) = (data.sample_count(), data.output_dim());
     if arguments.bracket.is_wanted() {
-        return bracketed(arguments, optimizer, network, parameters, data);
+        return bracketed(arguments, &arguments.bracket, optimizer, network, parameters, data);
     }
     if n.saturating_mul(k) <= MAX_SAMPLES {
         let gram =
@@ -211,12 +212,19 @@ fn measured(
     let measured = curvature(network, parameters, data, &columns).map_err(&fail)?;
     let Curvature { trace, frobenius_norm, lambda_max, .. } = measured;
     let sharpness = Sharpness { trace, frobenius_norm, lambda_max };
-    Ok(Measured { sharpness, batches: Vec::new(), brackets: Vec::new() })
+    if obstacle(&arguments.batches, optimizer).is_some() {
+        return Ok(Measured { sharpness, batches: Vec::new(), brackets: Vec::new() });
+    }
+    let usual = arguments.bracket.in_place_of_exact();
+    let found = bracketed(arguments, &usual, optimizer, network, parameters, data)?;
+    Ok(Measured { sharpness, ..found })
 }
 
 /// The thresholds of all batch sizes as brackets, and what the same modes tell of G.
+#[expect(clippy::too_many_arguments, reason = "arguments, and the model on its data")]
 fn bracketed(
     arguments: &MetricsArguments,
+    bracket: &BracketArguments,
     optimizer: &Optimizer,
     network: &(dyn Network + 'static),
     parameters: &[f64],
@@ -232,7 +240,7 @@ fn bracketed(
         batches: &arguments.batches,
         optimizer,
         loss_scale: arguments.loss_scale,
-        arguments: &arguments.bracket,
+        arguments: bracket,
         memory,
         parallelism: Parallelism::Rayon,
         stop: &interrupt::requested,
@@ -243,7 +251,7 @@ fn bracketed(
         ThresholdReport {
             batch_size: batch.batch_size,
             sampling: arguments.batches.sampling(),
-            drop_last: false,
+            drop_last: arguments.batches.drop_last,
             optimizer: OptimizerReport::new(optimizer, false),
             noise_coefficient: Some(Number(batch.noise.coefficient)),
             threshold: edge.into(),
@@ -320,12 +328,14 @@ fn threshold_text(
     arguments: &MetricsArguments,
     optimizer: &Optimizer,
 ) -> String {
-    if report.batches.is_empty() {
-        let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
-        return format!(
-            "No thresholds: they need all of an {matrix} matrix, which is too large for {samples} (at \
-             most {MAX_SAMPLES}).\n--relative-width 0.05 brackets them from products.\n"
-        );
+    let (samples, matrix) = samples_and_matrix(report.samples, report.outputs);
+    let too_large = format!(
+        "they need all of an {matrix} matrix, which is too large for {samples} (at most {MAX_SAMPLES})"
+    );
+    if let Some(obstacle) = obstacle(&arguments.batches, optimizer)
+        && report.batches.is_empty()
+    {
+        return format!("No thresholds: {too_large}; {}.\n", obstacle.words());
     }
     let drawn = arguments.batches.sampling_words();
     let mut text = if brackets.is_empty() {
@@ -342,9 +352,18 @@ fn threshold_text(
             table(&["batch size", &interval], &rows)
         )
     } else {
+        let reason = if arguments.bracket.is_wanted() {
+            String::new()
+        } else {
+            let limits = arguments.bracket.in_place_of_exact().limits_text();
+            format!(
+                "No exact thresholds: {too_large}.\nBrackets from products take their place, {limits}; \
+                 --relative-width and --rank set other limits.\n\n"
+            )
+        };
         format!(
-            "Largest stable learning rate η* of {optimizer} (mean square) if this is a minimum, bracketed by \
-             leading modes, batches drawn {drawn}\n{}{}",
+            "{reason}Largest stable learning rate η* of {optimizer} (mean square) if this is a minimum, \
+             bracketed by leading modes, batches drawn {drawn}\n{}{}",
             ends_text(brackets, optimizer),
             bounds_text(brackets)
         )

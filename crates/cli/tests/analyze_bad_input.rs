@@ -171,9 +171,13 @@ fn shapes_that_are_no_jacobian_are_refused() {
     check("(2, 3)", 6, &["--gram"], "expected the n × n matrix");
     check(&format!("({})", "1, ".repeat(65)), 1, &[], "has 65 axes, expected at most 64");
     check("(18446744073709551615, 0)", 0, &[], "is empty");
-    // Only a header and 800 000 zeros, but 80 GB for the Gram matrix.
-    check("(100000, 1)", 100_000, &[], "--memory-limit");
-    check("(1000, 100, 1)", 100_000, &[], "1000 samples with 100 outputs each need about");
+    // Only a header and 800 000 zeros, but 80 GB for the Gram matrix, and no bracket in its place.
+    check("(100000, 1)", 100_000, &["--sampling", "reshuffling"], "--memory-limit");
+    check("(100000, 1)", 100_000, &["--weight-decay", "0.1"], "--memory-limit");
+    check("(100000, 1)", 100_000, &["--almost-sure"], "--memory-limit");
+    check("(100000, 1)", 100_000, &["--figure", "a.svg"], "--memory-limit");
+    let words = "1000 samples with 100 outputs each need about";
+    check("(1000, 100, 1)", 100_000, &["--subsets", "2"], words);
     let huge = "(4294967296, 4294967296, 4294967296)";
     check(huge, 1, &[], "is truncated");
 }

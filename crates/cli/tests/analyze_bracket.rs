@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
@@ -87,6 +87,88 @@ fn the_text_says_what_the_modes_leave() {
     for part in ["80 samples × 40 parameters", "bracketed by leading modes", "% of the trace"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+/// The text of an answer, and its exit status.
+fn text(words: &[&str]) -> (String, Option<i32>) {
+    let output = flatmin(&[&["analyze"], words].concat()).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
+#[test]
+fn a_bracket_takes_the_place_of_a_threshold_that_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 900, 2, 12);
+    let common = [path.to_str().unwrap(), "--array", "jacobian", "--batch-size", "1,8"];
+    let exact = report(&common);
+    let limited = [&common[..], &["--memory-limit", "0.2"]].concat();
+    let found = report(&limited);
+    let batches = |report: &Value| report["batches"].as_array().unwrap().clone();
+    for (found, exact) in batches(&found).iter().zip(&batches(&exact)) {
+        let (bracket, certified) = (&found["threshold"], &exact["threshold"]);
+        assert_eq!(
+            (&bracket["kind"], &certified["kind"]),
+            (&"bracket".into(), &"certified".into())
+        );
+        let end = |value: &Value| value.as_f64().unwrap();
+        assert!(end(&bracket["lower"]) <= end(&certified["upper"]), "{bracket} {certified}");
+        assert!(end(&bracket["upper"]) >= end(&certified["lower"]), "{bracket} {certified}");
+        assert!(end(&found["relative_width"]) <= 0.05, "{found}");
+    }
+    let (words, status) = text(&limited);
+    assert_eq!(status, Some(0));
+    let reason = "No exact thresholds: 900 samples with 2 outputs each need about 0.57 GiB";
+    for part in [reason, "more than --memory-limit 0.2.\nBrackets from products take their place"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    // An option sets the limits, and nothing takes the place of anything.
+    let (words, _) = text(&[&limited[..], &["--rank", "16"]].concat());
+    assert!(!words.contains("take their place"), "{words}");
+}
+
+/// Nothing in the numbers tells some wrong inputs from right ones, so that every answer says what
+/// the array was read as.
+#[test]
+fn a_bracket_says_what_the_array_was_read_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 40, 3, 30);
+    for residuals in [&[][..], &["--residuals", "residuals"]] {
+        let common = [&[path.to_str().unwrap(), "--array", "jacobian"], residuals].concat();
+        let bracket = [&common[..], &["--rank", "20"]].concat();
+        let reading = report(&common)["reading"].as_str().unwrap().to_owned();
+        assert!(reading.starts_with("Read as the Jacobian of the outputs, not of the loss: 40 "));
+        assert_eq!(report(&bracket)["reading"].as_str(), Some(reading.as_str()));
+        // The lines of the reading and the hints below it are those of an exact answer.
+        let lines = |words: &[&str]| -> Vec<String> {
+            let text = text(words).0;
+            let from = text.lines().skip_while(|line| !line.starts_with("Read as"));
+            let until = |line: &&str| !(line.is_empty() || line.starts_with("Mean gradient"));
+            from.take_while(until).map(str::to_owned).collect()
+        };
+        let (found, expected) = (lines(&bracket), lines(&common));
+        assert_eq!(found[..2], expected[..2]);
+        assert_eq!(found[0], format!("{reading}."));
+    }
+}
+
+#[test]
+fn a_doubt_puts_reserve_on_the_verdicts_of_a_bracket() {
+    let folder = tempfile::tempdir().unwrap();
+    // All gradients of the residuals point the same way: the point is not stationary.
+    let equal: Numbers = (vec![32, 2], (0..64).map(|at| [3.0, 4.0][at % 2]).collect());
+    let path = folder.path().join("equal.npz");
+    write_npz(&path, &[("jacobian", &equal), ("residuals", &(vec![32], vec![0.5; 32]))]);
+    let common = [path.to_str().unwrap(), "--array", "jacobian", "--residuals", "residuals"];
+    let asked = ["--rank", "2", "--learning-rate", "0.01", "--check"];
+    let words = [&common[..], &asked].concat();
+    let (found, status) = text(&words);
+    assert!(found.contains("Doubt: ") && found.contains("  stable (doubtful)  "), "{found}");
+    assert_eq!(status, Some(1));
+    // The modes hold everything, and rounding leaves no negative part.
+    assert!(found.contains("leave 0 % of the trace and 0 % of the heaviest sample"), "{found}");
+    let (found, status) = text(&[&words[..], &["--trust-input"]].concat());
+    assert!(found.contains("  stable  ") && !found.contains("doubtful"), "{found}");
+    assert_eq!(status, Some(0));
 }
 
 #[test]
@@ -199,6 +281,30 @@ fn questions_without_a_bracket_are_refused() {
     }
 }
 
+/// A budget that is too small for anything is answered with what can be said.
+#[test]
+fn any_budget_gives_an_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(&folder, 120, 2, 90);
+    let common = [path.to_str().unwrap(), "--array", "jacobian", "--batch-size", "1,120"];
+    let exact = report(&common);
+    for (words, status) in [
+        (&["--rank", "1"][..], "rank_reached"),
+        (&["--rank", "3"], "rank_reached"),
+        (&["--rank", "1", "--relative-width", "0.9999", "--memory-limit", "1e-9"], ""),
+    ] {
+        let found = report(&[&common[..], words].concat());
+        let batches = |report: &Value| report["batches"].as_array().unwrap().clone();
+        for (found, exact) in batches(&found).iter().zip(&batches(&exact)) {
+            let end = |batch: &Value, name: &str| batch["threshold"][name].as_f64().unwrap();
+            assert!(end(found, "lower") <= end(exact, "upper"), "{words:?}: {found}");
+            assert!(end(found, "upper") >= end(exact, "lower"), "{words:?}: {found}");
+            assert!(status.is_empty() || found["status"] == status, "{words:?}: {found}");
+            assert!(end(found, "lower") > 0.0, "{words:?}: {found}");
+        }
+    }
+}
+
 #[test]
 fn a_number_that_is_not_finite_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -285,11 +391,29 @@ fn an_interrupt_prints_the_bracket_reached() {
 #[cfg(unix)]
 #[test]
 fn a_file_that_changes_is_noticed() {
-    let long = Long::start();
-    let mut bytes = fs::read(&long.path).unwrap();
-    bytes.push(0);
-    fs::write(&long.path, bytes).unwrap();
-    let (is_done, printed, said, _folder) = long.finish();
-    assert!(!is_done && printed.is_empty(), "{said}");
-    assert!(said.contains("changed while it was read"), "{said}");
+    let changes: [fn(&Path, Vec<u8>); 3] = [
+        |path, mut bytes| {
+            bytes.push(0);
+            fs::write(path, bytes).unwrap();
+        },
+        // The length stays.
+        |path, mut bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        },
+        // Another file takes its place, and the one that was opened stays as it was.
+        |path, bytes| {
+            let other = path.with_extension("other");
+            fs::write(&other, bytes).unwrap();
+            fs::rename(other, path).unwrap();
+        },
+    ];
+    for change in changes {
+        let long = Long::start();
+        change(&long.path, fs::read(&long.path).unwrap());
+        let (is_done, printed, said, _folder) = long.finish();
+        assert!(!is_done && printed.is_empty(), "{said}");
+        assert!(said.contains("changed while it was read"), "{said}");
+    }
 }

@@ -23,6 +23,9 @@ const CROSS_ENTROPY: [f64; 4] = [
     0.496_199_249_530_909_3,
 ];
 
+/// The largest stable learning rate for batches of one with the squared loss.
+const THRESHOLD: f64 = 0.184_169_673_666_739_11;
+
 fn wave(shape: &[usize], frequency: f64) -> Numbers {
     let count: usize = shape.iter().product();
     let value = |k: usize| libm::sin(frequency * k as f64);
@@ -85,12 +88,26 @@ fn sharpness_of_many_one_hot_samples_is_that_of_the_dense_matrix() {
     let names = ["trace", "frobenius_norm", "lambda_max"];
     let values: Vec<f64> = names.iter().map(|name| json[*name].as_f64().unwrap()).collect();
     assert_close(&values, &SQUARED[..3], 1e-10, "metrics");
-    assert_eq!(json["batches"], serde_json::json!([]));
-    let text =
-        contains("No thresholds: they need all of an nk × nk matrix, which is too large for")
-            .and(contains("1100 samples with 10 targets (at most 10000)."))
-            .and(contains("Frobenius norm      0.874356\n"));
+    assert_holds(&json["batches"][0], THRESHOLD);
+    let too_large = "they need all of an nk × nk matrix, which is too large for 1100 samples with 10 targets (at \
+                     most 10000)";
+    let text = contains(format!("No exact thresholds: {too_large}.\nBrackets from products take"))
+        .and(contains("bracketed by leading modes"))
+        .and(contains("Frobenius norm      0.874356\n"));
     measured(&["cross-entropy.toml"]).stdout(text);
+    let text = contains(format!("No thresholds: {too_large}; weight decay has no bracket.\n"));
+    measured(&["cross-entropy.toml", "--weight-decay", "0.1"]).stdout(text);
+}
+
+/// A bracket holds this threshold, and its estimate is near.
+fn assert_holds(batch: &serde_json::Value, threshold: f64) {
+    let found = &batch["threshold"];
+    assert_eq!(found["kind"], "bracket");
+    let [lower, upper, estimate] =
+        ["lower", "upper", "estimate"].map(|name| found[name].as_f64().unwrap());
+    assert!(lower <= threshold && threshold <= upper, "{found}");
+    assert!((estimate / threshold - 1.0).abs() < 0.01, "{found}");
+    assert!(upper - lower <= 0.05 * upper, "{found}");
 }
 
 #[test]

@@ -68,6 +68,23 @@ def test_a_rank_that_is_too_small_gives_a_wide_bracket():
     assert "bracketed by leading modes" in repr(found)
 
 
+def test_a_bracket_takes_the_place_of_a_threshold_that_does_not_fit():
+    jacobian = decaying()
+    exact = flatmin.analyze(jacobian)
+    found = flatmin.analyze(jacobian, memory_limit=0.01)
+    assert found.threshold().kind == "bracket" and exact.threshold().kind == "certified"
+    assert found.threshold().lower <= exact.threshold().upper
+    assert exact.threshold().lower <= found.threshold().upper
+    assert "Brackets from products take their place" in repr(found)
+    assert found.reading == exact.reading != ""
+    with pytest.raises(flatmin.InputError, match="memory_limit"):
+        flatmin.analyze(jacobian @ jacobian.T, gram=True, memory_limit=0.01)
+
+
+def test_products_have_no_reading():
+    assert flatmin.analyze(products=products(decaying()), relative_width=0.1).reading == ""
+
+
 def broken(name, function):
     good = products(decaying(outputs=2))
     return good._replace(**{name: function(good)})

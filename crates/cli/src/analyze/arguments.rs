@@ -11,7 +11,7 @@ use super::axes::Axes;
 use super::blocks::Blocks;
 use super::training::Training;
 use crate::batches::Batches;
-use crate::brackets::BracketArguments;
+use crate::brackets::{BracketArguments, obstacle};
 use crate::failure::Failure;
 use crate::values;
 
@@ -137,7 +137,8 @@ pub(crate) struct AnalyzeArguments {
     /// cores].
     #[arg(long, value_name = "N", value_parser = values::positive_count)]
     pub(super) threads: Option<usize>,
-    /// Most memory to use, in GiB; a file that needs more is refused.
+    /// Most memory to use, in GiB. Where an exact threshold needs more, a bracket takes its place, or
+    /// the file is refused.
     #[arg(long, value_name = "GIB", default_value = "16", value_parser = values::positive)]
     pub(super) memory_limit: f64,
     /// The arrays of a program that asks without a file.
@@ -149,6 +150,20 @@ pub(crate) struct AnalyzeArguments {
 }
 
 impl AnalyzeArguments {
+    /// True if a bracket answers what is asked, or may take the place of an exact threshold.
+    pub(super) fn allows_bracket(&self) -> bool {
+        let needs_exact = self.gram
+            || self.figure.is_some()
+            || self.subsets.is_some()
+            || self.training.almost_sure
+            || self.blocks.is_some()
+            || self.blocks_in_memory.is_some();
+        // Options that are refused have no bracket either.
+        let optimizer = self.training.optimizer.optimizer().ok();
+        let has_bracket = optimizer.is_some_and(|found| obstacle(&self.batches, &found).is_none());
+        self.bracket.is_wanted() || (!needs_exact && has_bracket)
+    }
+
     /// The archive of the Jacobian.
     pub(super) fn archive(&self) -> Archive<'_> {
         Archive::new(&self.file, self.arrays.as_ref())

@@ -12,7 +12,7 @@ use flatmin_linalg::{JacobianProducts, Parallelism};
 use super::analysis::Analysis;
 use super::arguments::AnalyzeArguments;
 use super::bracket::{self, BracketAnalysis};
-use super::input::{Input, LargeMinimum};
+use super::input::{FileMinimum, Input, LargeMinimum};
 use super::{figure, report, text};
 use crate::failure::Failure;
 
@@ -99,25 +99,23 @@ impl Inquiry {
         let mut arguments = Options::try_parse_from(words)?.arguments;
         arguments.arrays = Some(self.arrays);
         arguments.blocks_in_memory = self.blocks;
-        if arguments.bracket.is_wanted() || self.products.is_some() {
-            bracket::check(&arguments)?;
-            let stop = self.stop.unwrap_or_else(|| Box::new(|| false));
-            let source = match self.products {
-                Some(products) => LargeMinimum::of_products(&arguments, products)?,
-                None => Input::open(&arguments)?.products(parallelism)?,
-            };
-            let mut found = BracketAnalysis::new(&arguments, &source, parallelism, &stop)?;
-            found.is_preconditioned |= self.history.is_preconditioned;
-            arguments.arrays = None;
-            return Ok(Answer { arguments, found: Found::Bracket(found) });
-        }
-        let mut minimum = Input::open(&arguments)?.minimum(parallelism)?;
-        minimum.parameters = minimum.parameters.or(self.history.parameters);
-        let mut analysis = Analysis::new(&arguments, minimum, parallelism)?;
-        analysis.is_preconditioned |= self.history.is_preconditioned;
-        // The arrays may be large, and are not needed any more.
+        bracket::check(&arguments)?;
+        let (source, reason) = if let Some(products) = self.products {
+            (LargeMinimum::of_products(&arguments, products)?, None)
+        } else {
+            let input = Input::open(&arguments)?;
+            let reason = input.excess().map(str::to_owned);
+            if !(arguments.bracket.is_wanted() || reason.is_some()) {
+                let minimum = input.minimum(parallelism)?;
+                return Ok(exact(arguments, minimum, self.history, parallelism)?);
+            }
+            (input.products(parallelism)?, reason)
+        };
+        let stop = self.stop.unwrap_or_else(|| Box::new(|| false));
+        let mut found = BracketAnalysis::new(&arguments, &source, reason, parallelism, &stop)?;
+        found.is_preconditioned |= self.history.is_preconditioned;
         arguments.arrays = None;
-        Ok(Answer { arguments, found: Found::Exact(Box::new(analysis)) })
+        Ok(Answer { arguments, found: Found::Bracket(Box::new(found)) })
     }
 }
 
@@ -126,16 +124,34 @@ pub(crate) fn answer_about_file(words: &[&OsStr]) -> Result<[String; 2], Refusal
     let arguments = Options::try_parse_from(words)?.arguments;
     let input = Input::open(&arguments)?;
     let parallelism = Parallelism::Sequential;
-    let found = if arguments.bracket.is_wanted() {
+    let reason = input.excess().map(str::to_owned);
+    let found = if arguments.bracket.is_wanted() || reason.is_some() {
         bracket::check(&arguments)?;
         let source = input.products(parallelism)?;
-        Found::Bracket(BracketAnalysis::new(&arguments, &source, parallelism, &|| false)?)
+        let stop = &|| false;
+        let found = BracketAnalysis::new(&arguments, &source, reason, parallelism, stop)?;
+        Found::Bracket(Box::new(found))
     } else {
         let minimum = input.minimum(parallelism)?;
         Found::Exact(Box::new(Analysis::new(&arguments, minimum, parallelism)?))
     };
     let answer = Answer { arguments, found };
     Ok([answer.text(), answer.json()?])
+}
+
+/// The answer from all of the matrix.
+fn exact(
+    mut arguments: AnalyzeArguments,
+    mut minimum: FileMinimum,
+    history: History,
+    parallelism: Parallelism,
+) -> Result<Answer, Failure> {
+    minimum.parameters = minimum.parameters.or(history.parameters);
+    let mut analysis = Analysis::new(&arguments, minimum, parallelism)?;
+    analysis.is_preconditioned |= history.is_preconditioned;
+    // The arrays may be large, and are not needed any more.
+    arguments.arrays = None;
+    Ok(Answer { arguments, found: Found::Exact(Box::new(analysis)) })
 }
 
 /// The answer to an [`Inquiry`].
@@ -148,7 +164,7 @@ pub struct Answer {
 #[derive(Debug)]
 enum Found {
     Exact(Box<Analysis>),
-    Bracket(BracketAnalysis),
+    Bracket(Box<BracketAnalysis>),
 }
 
 impl Answer {
@@ -242,6 +258,16 @@ mod tests {
         assert!(answer.json().unwrap().contains("\"verdict\": \"stable\""));
         assert!(answer.curve(Sequential).unwrap().contains("\"batch_size\": 2,"));
         assert!(answer.figure(Sequential).unwrap().starts_with("<svg"));
+    }
+
+    #[test]
+    fn a_bracket_takes_the_place_of_a_threshold_that_does_not_fit() {
+        let answer = inquiry(&["--learning-rate", "0.4", "--memory-limit", "0.01"]).unwrap();
+        let text = answer.text();
+        assert!(text.contains("\nBrackets from products take their place"), "{text}");
+        assert!(text.contains("Read as the Jacobian of the outputs, not of the loss"), "{text}");
+        assert!(answer.json().unwrap().contains("\"verdict\": \"stable\""));
+        assert!(answer.curve(Sequential).is_err());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) fn analyze(arguments: &AnalyzeArguments) -> Result<Exit, Failure> {
     let parallelism = parallelism(arguments.threads);
     let input = Input::open(arguments)?;
     bracket::check(arguments)?;
-    if arguments.bracket.is_wanted() {
+    if arguments.bracket.is_wanted() || input.excess().is_some() {
         return bracket::run(arguments, input, parallelism);
     }
     // An answer that cannot be written is worth nothing, so this is checked before the long work.

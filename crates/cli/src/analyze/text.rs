@@ -8,7 +8,7 @@ use flatmin_theory::{NoiseFloor, Sampling, ThresholdStatus};
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds};
 use super::arguments::AnalyzeArguments;
 use super::conclusion::conclusion;
-use super::doubts::Doubt;
+use super::doubts::{Doubt, Evidence};
 use super::input::Block;
 use super::reading::sentence;
 use super::training::Loss;
@@ -115,7 +115,18 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
     text.push_str(&number_words(analysis));
     loss_words(text, arguments, k);
     let has_residuals = analysis.source.residuals.is_some();
-    let _ = writeln!(text, "{}.", sentence(&analysis.source.evidence, has_residuals));
+    text.push_str(&reading_text(arguments, &analysis.source.evidence, has_residuals));
+}
+
+/// What the array was read as, with hints about other readings.
+pub(super) fn reading_text(
+    arguments: &AnalyzeArguments,
+    evidence: &Evidence,
+    has_residuals: bool,
+) -> String {
+    let reading = &evidence.reading;
+    let (n, k) = (reading.samples, reading.outputs);
+    let mut text = format!("{}.\n", sentence(evidence, has_residuals));
     let is_known = reading.are_outputs_known || reading.are_axes_given;
     let is_one = k == 1 && !is_known && reading.shape.len() == 2;
     let is_squared = arguments.training.loss == Loss::Squared;
@@ -130,12 +141,13 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
         (false, true) if k > 1 => "For cross-entropy give --loss cross-entropy and --logits.\n",
         _ => "",
     });
-    let is_tall = analysis.source.parameters.is_some_and(|p| n * k >= TALL * p);
+    let is_tall = n * k >= TALL * reading.columns;
     if is_tall && !reading.is_gram && !(reading.are_samples_known || reading.are_axes_given) {
         text.push_str(
             "There are many more rows than columns; if the rows are parameters, give --axes pn.\n",
         );
     }
+    text
 }
 
 /// The loss in words.

@@ -9,7 +9,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use flatmin_host::check_writable;
+use flatmin_host::{check_writable, significant};
 use flatmin_linalg::{JacobianError, JacobianProducts, Parallelism};
 use flatmin_theory::{
     BracketBounds, BracketError, BracketOptions, BracketProgress, Noise, Optimizer, Sampling,
@@ -30,6 +30,11 @@ const NARROWEST: f64 = 1e-6;
 
 /// The largest rank where only the width is given.
 const MAX_RANK: usize = 4000;
+
+/// The width and the rank of a bracket that takes the place of an exact threshold without being
+/// asked for.
+const USUAL_WIDTH: f64 = 0.05;
+const USUAL_RANK: usize = 400;
 
 /// The least memory that is asked for, in bytes.
 const LEAST_MEMORY: usize = 64 << 20;
@@ -67,18 +72,37 @@ impl BracketArguments {
             }
             return Ok(());
         }
-        if batches.sampling() == Sampling::Reshuffling {
-            return usage("a bracket is for independent batches: leave --sampling reshuffling out");
-        }
-        if optimizer.coupled_decay() + optimizer.decoupled_decay() > 0.0 {
-            return usage(
-                "a bracket has no weight decay: leave it out of --rank or --relative-width",
-            );
+        if let Some(obstacle) = obstacle(batches, optimizer) {
+            return usage(match obstacle {
+                Obstacle::Epochs => {
+                    "a bracket is for independent batches: leave --sampling reshuffling out"
+                }
+                Obstacle::Decay => {
+                    "a bracket has no weight decay: leave it out of --rank or --relative-width"
+                }
+            });
         }
         if let Some(path) = &self.checkpoint {
             check_writable(path)?;
         }
         Ok(())
+    }
+
+    /// The options of the bracket that takes the place of an exact threshold, where none is asked
+    /// for.
+    pub(crate) fn in_place_of_exact(&self) -> Self {
+        Self {
+            rank: Some(USUAL_RANK),
+            relative_width: Some(USUAL_WIDTH),
+            checkpoint: self.checkpoint.clone(),
+        }
+    }
+
+    /// The limits of the bracket in words.
+    pub(crate) fn limits_text(&self) -> String {
+        let width = self.relative_width.unwrap_or(NARROWEST);
+        let rank = self.rank.unwrap_or(MAX_RANK);
+        format!("{} % wide or with {rank} modes", significant(100.0 * width, 3))
     }
 
     fn options(&self, memory: usize, parallelism: Parallelism) -> BracketOptions {
@@ -93,6 +117,34 @@ impl BracketArguments {
             ..BracketOptions::default()
         }
     }
+}
+
+/// The reason why a threshold has no bracket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The batches of an epoch depend on each other.
+    Epochs,
+    /// The optimizer has weight decay.
+    Decay,
+}
+
+impl Obstacle {
+    /// The limit of brackets in words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Epochs => "reshuffled epochs have no bracket",
+            Self::Decay => "weight decay has no bracket",
+        }
+    }
+}
+
+/// The reason why these batches and this optimizer have no bracket, if there is one.
+pub(crate) fn obstacle(batches: &Batches, optimizer: &Optimizer) -> Option<Obstacle> {
+    if batches.sampling() == Sampling::Reshuffling {
+        return Some(Obstacle::Epochs);
+    }
+    let decays = optimizer.coupled_decay() + optimizer.decoupled_decay() > 0.0;
+    decays.then_some(Obstacle::Decay)
 }
 
 /// The bracket for one batch size.

@@ -129,7 +129,7 @@ class Analysis:
         report = json.loads(self._json)
         for doubt in report["doubts"]:
             doubt["text"] = in_python(doubt["text"])
-        if "reading" in report:
+        if report["reading"]:
             report["reading"] = in_python(report["reading"])
         return report
 
@@ -166,8 +166,8 @@ class Analysis:
 
     @property
     def reading(self) -> str:
-        """What the array was read as; empty for a bracket."""
-        return self._report.get("reading", "")
+        """What the array was read as; empty where there is no array, but products."""
+        return self._report["reading"] or ""
 
     @property
     def doubts(self) -> list[Doubt]:

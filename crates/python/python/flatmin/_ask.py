@@ -109,7 +109,8 @@ def analyze(
     tolerance
         Relative width of the interval.
     memory_limit
-        Most memory to use, in GiB.
+        Most memory to use, in GiB. Where an exact threshold needs more, a bracket takes its place;
+        what has no bracket is refused.
     threads
         Threads to use, at most one for each processor. Results do not depend on them.
     rank, relative_width

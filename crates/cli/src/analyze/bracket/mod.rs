@@ -14,6 +14,8 @@ use super::analysis::{INTERPOLATES, Model};
 use super::arguments::AnalyzeArguments;
 use super::doubts::{Doubt, Facts, doubts};
 use super::input::{Input, LargeMinimum, pass_bytes};
+use super::reading::sentence;
+use super::text::reading_text;
 use super::training::Loss;
 use crate::brackets::{Asked, BatchBracket, failure};
 use crate::failure::Failure;
@@ -33,8 +35,22 @@ pub(crate) struct BracketAnalysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
+    /// What the array was read as; `None` if there is no array.
+    pub(super) reading: Option<ReadingWords>,
     pub(super) doubts: Vec<Doubt>,
     pub(super) batches: Vec<BatchBracket>,
+    /// The reason why a bracket takes the place of an exact threshold, and the limits of this
+    /// bracket; `None` where one was asked for.
+    pub(super) in_place_of_exact: Option<(String, String)>,
+}
+
+/// The reading of an array in words.
+#[derive(Debug)]
+pub(crate) struct ReadingWords {
+    /// One sentence.
+    pub(super) sentence: String,
+    /// The same with hints about other readings, in lines.
+    pub(super) text: String,
 }
 
 /// Checks that the options fit a bracket, before anything is read.
@@ -52,14 +68,15 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     check(arguments)?;
     interrupt::watch(PROGRAM, "the bracket", Some("stopping with the bracket reached"));
+    let reason = input.excess().map(str::to_owned);
     let source = input.products(parallelism)?;
     let stop = &interrupt::requested;
-    let analysis = BracketAnalysis::new(arguments, &source, parallelism, stop)?;
+    let analysis = BracketAnalysis::new(arguments, &source, reason, parallelism, stop)?;
     match arguments.format {
         Format::Text => print(&render(arguments, &analysis))?,
         Format::Json => print_json(&report(arguments, &analysis))?,
     }
-    let is_doubtful = !(analysis.doubts.is_empty() || arguments.trust_input);
+    let is_doubtful = analysis.is_doubtful(arguments);
     let rates = &arguments.batches.learning_rate;
     let has_unstable =
         analysis.batches.iter().any(|batch| rates.iter().any(|rate| batch.is_unstable(*rate)));
@@ -67,10 +84,12 @@ pub(super) fn run(
 }
 
 impl BracketAnalysis {
-    /// Brackets the thresholds for all batch sizes, from one subspace.
+    /// Brackets the thresholds for all batch sizes, from one subspace. `reason` says why they take
+    /// the place of exact ones.
     pub(super) fn new(
         arguments: &AnalyzeArguments,
         source: &LargeMinimum<'_>,
+        reason: Option<String>,
         parallelism: Parallelism,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, Failure> {
@@ -88,12 +107,17 @@ impl BracketAnalysis {
         let model = if interpolates { Model::Exact } else { Model::GaussNewton };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
         let memory = (arguments.memory_limit * f64::from(1 << 30)) as usize;
+        let reason = reason.filter(|_| !arguments.bracket.is_wanted());
+        let bracket = match &reason {
+            Some(_) => arguments.bracket.in_place_of_exact(),
+            None => arguments.bracket.clone(),
+        };
         let asked = Asked {
             path,
             batches,
             optimizer: &optimizer,
             loss_scale: arguments.loss_scale,
-            arguments: &arguments.bracket,
+            arguments: &bracket,
             memory: memory.saturating_sub(pass_bytes()),
             parallelism,
             stop,
@@ -104,6 +128,11 @@ impl BracketAnalysis {
             .iter()
             .flat_map(|batch| rates.iter().map(|rate| batch.bracket.estimate / rate))
             .reduce(f64::max);
+        let has_residuals = source.residuals.is_some();
+        let reading = source.evidence.as_ref().map(|evidence| ReadingWords {
+            sentence: sentence(evidence, has_residuals),
+            text: reading_text(arguments, evidence, has_residuals),
+        });
         let doubts = source.evidence.as_ref().map(|evidence| {
             doubts(&Facts {
                 evidence,
@@ -124,9 +153,16 @@ impl BracketAnalysis {
             is_preconditioned: training.preconditioner.is_some(),
             model,
             gradients,
+            reading,
             doubts: doubts.unwrap_or_default(),
             batches: found,
+            in_place_of_exact: reason.map(|reason| (reason, bracket.limits_text())),
         })
+    }
+
+    /// True if there are doubts, and the input is not to be trusted in spite of them.
+    pub(super) fn is_doubtful(&self, arguments: &AnalyzeArguments) -> bool {
+        !(self.doubts.is_empty() || arguments.trust_input)
     }
 }
 

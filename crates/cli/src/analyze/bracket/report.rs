@@ -26,6 +26,8 @@ pub(crate) struct BracketReport<'a> {
     momentum: f64,
     loss: Loss,
     model: Model,
+    /// `None` where a program gives products in place of an array.
+    reading: Option<&'a str>,
     doubts: &'a [Doubt],
     residual_gradients: Option<GradientReport>,
     /// The rank of G and its Frobenius norm are not found.
@@ -77,6 +79,7 @@ pub(crate) fn report<'a>(
         momentum: arguments.training.optimizer.momentum,
         loss: arguments.training.loss,
         model: analysis.model,
+        reading: analysis.reading.as_ref().map(|reading| reading.sentence.as_str()),
         doubts: &analysis.doubts,
         residual_gradients: analysis.gradients.map(GradientReport::from),
         trace: Number(last.map_or(0.0, |batch| scale * batch.bracket.trace)),

@@ -39,6 +39,9 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAna
         count(analysis.parameters, "parameter"),
     );
     loss_words(text, arguments, k);
+    if let Some(reading) = &analysis.reading {
+        text.push_str(&reading.text);
+    }
     if analysis.model == Model::GaussNewton {
         text.push_str(
             "Gauss–Newton model of the loss: the point is taken to be stationary, and the curvature\n\
@@ -62,9 +65,19 @@ fn sharpness(text: &mut String, arguments: &AnalyzeArguments, analysis: &Bracket
     ];
     text.push_str("\nSharpness of the Gauss–Newton matrix G\n");
     text.push_str(&table(&[], &rows.map(|(name, value)| vec![name.to_owned(), value])));
+    if arguments.sum_arrays || arguments.blocks.is_some() || arguments.blocks_in_memory.is_some() {
+        text.push_str("The sharpness of single blocks of parameters needs an exact threshold.\n");
+    }
 }
 
 fn brackets(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAnalysis) {
+    if let Some((reason, limits)) = &analysis.in_place_of_exact {
+        let _ = writeln!(
+            text,
+            "\nNo exact thresholds: {reason}.\nBrackets from products take their place, {limits}; \
+             --relative-width and --rank set other limits."
+        );
+    }
     let _ = writeln!(
         text,
         "\nLargest stable learning rate η* of {} (mean square), bracketed by leading modes, batches drawn {}",
@@ -79,6 +92,7 @@ fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &Br
     if rates.is_empty() {
         return;
     }
+    let reserve = if analysis.is_doubtful(arguments) { " (doubtful)" } else { "" };
     text.push_str("\nThe learning rates asked about, beside the estimate\n");
     let mut rows = Vec::new();
     for batch in &analysis.batches {
@@ -86,7 +100,7 @@ fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &Br
             rows.push(vec![
                 batch.batch_size.to_string(),
                 significant(*rate, DIGITS),
-                batch.verdict(*rate).0.to_owned(),
+                format!("{}{reserve}", batch.verdict(*rate).0),
                 margin(batch.bracket.estimate, *rate),
             ]);
         }

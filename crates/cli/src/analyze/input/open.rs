@@ -38,10 +38,21 @@ pub(crate) struct Input {
     blocks: Option<Blocks>,
     weights: Weights,
     reading: Reading,
+    excess: Option<Excess>,
+}
+
+/// An exact threshold needs more memory than there may be.
+#[derive(Debug)]
+struct Excess {
+    /// The reason in words.
+    text: String,
+    /// The memory that would be enough, in GiB.
+    needed: String,
 }
 
 impl Input {
-    /// Opens the file and checks its headers.
+    /// Opens the file and checks its headers. Too many samples for an exact threshold are refused,
+    /// unless a bracket can take its place.
     pub(crate) fn open(arguments: &AnalyzeArguments) -> Result<Self, Failure> {
         let path = &arguments.file;
         let blocks = arguments.read_blocks()?;
@@ -52,8 +63,15 @@ impl Input {
             Opened::one(arguments, blocks, &known)?
         };
         let Opened { source, samples, outputs, kernel, blocks, shape, axes } = opened;
-        if !arguments.bracket.is_wanted() {
-            check_memory(arguments, samples, outputs)?;
+        let excess = excess(arguments, samples, outputs);
+        if let Some(Excess { text, needed }) = &excess
+            && !arguments.allows_bracket()
+        {
+            let text = format!(
+                "{text}; where there is as much, give --memory-limit {needed} or more (a part of the \
+                 samples has another threshold)"
+            );
+            return Err(Failure::input(path, text));
         }
         let columns = source.columns();
         if let Some(blocks) = &blocks {
@@ -85,7 +103,12 @@ impl Input {
             return Err(Failure::input(path, text));
         }
         let path = path.clone();
-        Ok(Self { source, path, samples, outputs, kernel, blocks, weights, reading })
+        Ok(Self { source, path, samples, outputs, kernel, blocks, weights, reading, excess })
+    }
+
+    /// The reason in words why a bracket takes the place of an exact threshold, if it does.
+    pub(crate) fn excess(&self) -> Option<&str> {
+        self.excess.as_ref().map(|excess| excess.text.as_str())
     }
 
     /// The products of the Jacobian, after a first pass over its file.
@@ -308,29 +331,23 @@ fn known_disagrees(known: &Known, reading: &Reading, has_blocks: bool) -> bool {
         || (!has_blocks && differs(P, reading.columns))
 }
 
-fn check_memory(
-    arguments: &AnalyzeArguments,
-    samples: usize,
-    outputs: usize,
-) -> Result<(), Failure> {
+/// Compares the memory of an exact threshold with the limit.
+fn excess(arguments: &AnalyzeArguments, samples: usize, outputs: usize) -> Option<Excess> {
     let rows = samples as f64 * outputs as f64;
     let bytes = f64::from(8 * MAX_MATRICES) * rows * rows + 3.0 * BLOCK_BYTES as f64;
     let needed = bytes / f64::from(1 << 30);
     if needed <= arguments.memory_limit {
-        return Ok(());
+        return None;
     }
     let what = if outputs == 1 {
         format!("{samples} samples")
     } else {
         format!("{samples} samples with {outputs} outputs each")
     };
-    let needed = significant(needed, 2);
-    let text = format!(
-        "{what} need about {needed} GiB of memory, more than --memory-limit {}; where there is as \
-         much, give --memory-limit {needed} or more (a part of the samples has another threshold)",
-        significant(arguments.memory_limit, 6)
-    );
-    Err(Failure::input(&arguments.file, text))
+    let (needed, limit) = (significant(needed, 2), significant(arguments.memory_limit, 6));
+    let text =
+        format!("{what} need about {needed} GiB of memory, more than --memory-limit {limit}");
+    Some(Excess { text, needed })
 }
 
 /// The names of the blocks, and the ranges of all of them. The ranges beyond the names are those of

@@ -1,4 +1,9 @@
-"""Prints the sharpness of a perceptron with ten outputs on 1100 samples, from its p × p Gauss–Newton matrix.
+"""Prints the sharpness of a perceptron with ten outputs on 1100 samples, from its p × p Gauss–Newton matrix,
+and the largest stable learning rate of SGD with batches of one.
+
+The latter is the η at which the second moments of a step of SGD, a map on p × p matrices, have the spectral radius 1:
+X ↦ X − η(GX + XG) + η² (1/n) Σ G_iXG_i on the range of G. It is 1 over the largest λ with
+(1/n) Σ G_iXG_i = λ (GX + XG).
 
 The test `train_large.rs` has the same data and parameters, and these numbers. Needs numpy:  python generate.py
 """
@@ -10,6 +15,17 @@ N, D, WIDTH, K = 1100, 2, 3, 10
 
 def wave(count, frequency):
     return np.sin(frequency * np.arange(1, count + 1))
+
+
+def threshold(own, g):
+    values, vectors = np.linalg.eigh(g)
+    kept = values > 1e-12 * values[-1]
+    values, vectors = values[kept], vectors[:, kept]
+    own = np.einsum("pa,npq,qb->nab", vectors, own, vectors)
+    r = len(values)
+    moments = np.einsum("nab,ncd->acbd", own, own, optimize=True).reshape(r * r, r * r) / N
+    root = 1 / np.sqrt(np.add.outer(values, values).ravel())
+    return 1 / np.linalg.eigvalsh(root[:, None] * moments * root)[-1]
 
 
 def main():
@@ -40,12 +56,13 @@ def main():
     }
     derivatives = {"squared": residual, "cross-entropy": softmax - y}
     for name, s in hessians.items():
-        g = np.einsum("nap,nab,nbq->pq", j, s, j) / N
+        own = np.einsum("nap,nab,nbq->npq", j, s, j, optimize=True)
+        g = own.mean(axis=0)
         gradients = np.einsum("nap,na->np", j, derivatives[name])
         images = np.einsum("nap,np->na", j, gradients)
         batch = np.einsum("na,nab,nb->", images, s, images) / np.sum(gradients**2)
         values = [np.trace(g), np.linalg.norm(g), np.linalg.eigvalsh(g)[-1], batch]
-        print(name, ", ".join(repr(float(value)) for value in values))
+        print(name, ", ".join(repr(float(value)) for value in values), "η* =", repr(float(threshold(own, g))))
 
 
 if __name__ == "__main__":

@@ -121,10 +121,18 @@ pub struct Products {
 /// # Panics
 /// Never: the sizes are positive and the data are finite.
 pub fn products(activation: Activation, count: usize) -> Products {
+    products_of(PRODUCT_SAMPLES, activation, count)
+}
+
+/// The perceptron 784-256-256-10 on `samples` samples and `count` vectors.
+///
+/// # Panics
+/// If there are no samples.
+pub fn products_of(samples: usize, activation: Activation, count: usize) -> Products {
     let model = Mlp::new(&[784, 256, 256, 10], activation, true).expect("positive widths");
     let mut rng = stream(0, "bench products", 0);
-    let inputs = uniform(PRODUCT_SAMPLES, 784, &mut rng);
-    let targets = uniform(PRODUCT_SAMPLES, 10, &mut rng);
+    let inputs = uniform(samples, 784, &mut rng);
+    let targets = uniform(samples, 10, &mut rng);
     let vectors = uniform(count, model.parameter_count(), &mut rng);
     let data = Dataset::with_outputs(inputs, &targets).expect("finite data");
     let parameters = model.initial_parameters(&mut stream(1, "bench products", 0));

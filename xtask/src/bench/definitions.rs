@@ -212,6 +212,28 @@ pub(crate) const BENCHES: &[Bench] = &[
         ],
     )
     .with_peers(&peers::PRODUCT),
+    // The passes at θ, two for each block of samples, are not among the operations of the limit.
+    Bench::new(
+        "jacobian_products_mlp",
+        "784-256-256-10, ReLU, n = 4096, 16 vectors",
+        "curvature",
+        How::Criterion {
+            target: "products",
+            id: "jacobian,784-256-256-10,n=4096/relu,both, 16 vectors/1 thread",
+        },
+    )
+    .at_most(
+        "88·10⁹ operations, of 16 products with J and 16 with Jᵀ, at the rate of dense products",
+        &[
+            term(16.0 * 2.0 * 4096.0 * 784.0 * 256.0, product!("m=1000,n=256,k=784")),
+            term(16.0 * 2.0 * 4096.0 * 784.0 * 256.0, product!("m=784,n=256,k=1000")),
+            term(
+                16.0 * 2.0 * 4096.0 * (3.0 * 256.0 * 256.0 + 4.0 * 256.0 * 10.0),
+                product!("m=1000,n=256,k=256"),
+            ),
+            term(16.0 * 2.0 * 4096.0 * 256.0 * 256.0, product!("m=256,n=256,k=1000")),
+        ],
+    ),
     // A product with the operator of a threshold takes 2n³ operations: both of its matrix products
     // are symmetric.
     Bench::threshold("threshold_300", "n = 300, B = 1", ["300", "1"], &[term(54e6, PRODUCT_300)]),

@@ -85,6 +85,15 @@ pub(crate) const CURVES: &[Curve] = &[
         &[62, 125, 250, 500, 1000, 2000],
         points::threshold_samples,
     ),
+    // The same networks and data as for the exact threshold: where the two curves cross, a bracket
+    // takes less time.
+    timed(
+        "bracket_n",
+        "bracket 5 % wide, B = 1, all cores",
+        "n",
+        &[125, 250, 500, 1000, 2000, 4000],
+        points::bracket_samples,
+    ),
     reproduction("reproduce_cells", "reproduction, profile smoke, 1 thread", "1"),
     reproduction("reproduce_cells_2_threads", "reproduction, profile smoke, 2 threads", "2"),
 ];

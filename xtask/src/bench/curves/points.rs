@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use flatmin_curvature::gauss_newton_sharpness;
+use flatmin_curvature::{ModelJacobian, gauss_newton_sharpness};
 use flatmin_host::peak_memory_bytes;
 use flatmin_linalg::{Parallelism, stream};
 use flatmin_models::Model as _;
@@ -12,7 +12,8 @@ use flatmin_optim::{
     Update,
 };
 use flatmin_theory::{
-    Batch, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions, threshold_with,
+    Batch, BracketOptions, Gram, Minimum, Optimizer, Sampling as Draws, ThresholdOptions,
+    threshold_bracket, threshold_with,
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
 
@@ -145,4 +146,14 @@ pub(super) fn threshold_samples(samples: usize, timer: Timer) -> Measured {
         let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
         black_box(threshold_with(&minimum, &Optimizer::sgd(), &batch, &options).ok());
     })
+}
+
+/// The bracket for the thresholds of [`threshold_samples`], with its products, on all cores.
+pub(super) fn bracket_samples(samples: usize, timer: Timer) -> Measured {
+    let parallelism = Parallelism::Rayon;
+    let options = BracketOptions { parallelism, max_rank: samples, ..BracketOptions::default() };
+    let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
+    let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
+    let jacobian = ModelJacobian::new(&model, &initial, &data, parallelism).expect("the data fit");
+    timer.repeat(1, || threshold_bracket(&jacobian, &Optimizer::sgd(), &batch, &options).ok())
 }

@@ -104,7 +104,7 @@ fn assert_holds(batch: &serde_json::Value, threshold: f64) {
     let found = &batch["threshold"];
     assert_eq!(found["kind"], "bracket");
     let [lower, upper, estimate] =
-        ["lower", "upper", "estimate"].map(|name| found[name].as_f64().unwrap());
+        ["lower", "upper", "estimate"].map(|name| found[name].as_f64().expect("a number"));
     assert!(lower <= threshold && threshold <= upper, "{found}");
     assert!((estimate / threshold - 1.0).abs() < 0.01, "{found}");
     assert!(upper - lower <= 0.05 * upper, "{found}");

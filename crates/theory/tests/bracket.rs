@@ -463,7 +463,9 @@ fn bad_products_are_named() {
             dense.sample_grams(grams)?;
             // Few samples are compared one by one.
             grams[7] *= gram_factor;
-            grams.iter_mut().for_each(|gram| *gram *= every_gram);
+            for gram in grams.iter_mut() {
+                *gram *= every_gram;
+            }
             Ok(())
         };
         let jacobian = FnJacobian::new([100, 1, 40], jvp, vjp, grams);

@@ -12,6 +12,7 @@ passes at the parameters.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def operations(samples: int) -> int:
     Each layer multiplies its input with the vector's weights (or with the derivatives, for Jᵀ), and
     each but the first one propagates through its own weights.
     """
-    entries = [a * b for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    entries = [a * b for a, b in itertools.pairwise(WIDTHS)]
     return 2 * samples * (sum(entries) + sum(entries[1:]))
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     n, count = options.samples, options.vectors
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    layers = [nn.Linear(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(WIDTHS)]
     hidden = [part for layer in layers[:-1] for part in (layer, nn.ReLU())]
     model = nn.Sequential(*hidden, layers[-1]).double()
     parameters = {name: p.detach() for name, p in model.named_parameters()}

@@ -65,7 +65,7 @@ class Hostile:
         ({"gram": np.eye(3), "blocks": {"a": (0, 2)}}, "no columns"),
         ({"jacobian": {"a": GOOD}, "blocks": {"a": (0, 2)}}, "a block for each"),
         ({"jacobian": GOOD, "threads": 0}, "threads"),
-        ({"jacobian": GOOD, "memory_limit": 1e-9}, "memory"),
+        ({"jacobian": GOOD, "memory_limit": 0.0}, "memory_limit"),
         ({"jacobian": GOOD, "tolerance": 0.0}, "tolerance"),
     ],
 )
@@ -89,3 +89,12 @@ def test_an_unknown_keyword_is_a_type_error_that_names_the_one_meant(keyword, me
 
 def test_an_input_error_is_a_value_error():
     assert issubclass(flatmin.InputError, ValueError)
+
+
+def test_a_matrix_beyond_the_memory_limit_is_bracketed():
+    exact = flatmin.analyze(GOOD).threshold()
+    analysis = flatmin.analyze(GOOD, memory_limit=1e-9)
+    bracket = analysis.threshold()
+    assert bracket.kind == "bracket"
+    assert bracket.lower <= exact.lower and exact.upper <= bracket.upper
+    assert "more than memory_limit=1e-9" in str(analysis)

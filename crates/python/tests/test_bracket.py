@@ -78,7 +78,8 @@ def test_a_bracket_takes_the_place_of_a_threshold_that_does_not_fit():
     assert "Brackets from products take their place" in repr(found)
     assert found.reading == exact.reading != ""
     with pytest.raises(flatmin.InputError, match="memory_limit"):
-        flatmin.analyze(jacobian @ jacobian.T, gram=True, memory_limit=0.01)
+        flat = jacobian.reshape(len(jacobian), -1)
+        flatmin.analyze(gram=flat @ flat.T, memory_limit=0.01)
 
 
 def test_products_have_no_reading():

@@ -118,7 +118,7 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) 
     text.push_str(&reading_text(arguments, &analysis.source.evidence, has_residuals));
 }
 
-/// What the array was read as, with hints about other readings.
+/// The lines that say how the array was read, with hints about other readings.
 pub(super) fn reading_text(
     arguments: &AnalyzeArguments,
     evidence: &Evidence,

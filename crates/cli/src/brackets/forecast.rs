@@ -27,7 +27,7 @@ const MEASUREMENTS: f64 = 3.0;
 /// The part of the largest rank that a restart grows again.
 const GROWN_AGAIN: f64 = 0.4;
 
-/// What is known of the time that a bracket takes.
+/// Tells the time that a bracket still takes, from the growths and measurements so far.
 #[derive(Debug)]
 pub(super) struct Forecast {
     wanted: f64,

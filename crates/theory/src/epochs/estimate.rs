@@ -1,11 +1,12 @@
 //! The gain of the noise of an epoch, by means over random orders.
 //!
 //! T is linear, and its spectral radius is an eigenvalue. It is 1 where the largest eigenvalue γ of
-//! `(I − T₀)⁻¹(T − T₀)` is 1: the gain. T₀ is an epoch without noise ([`MeanEpoch`]). For approximations Y
-//! to the eigenvector and X to that of the adjoint, the quotient `⟨X, (T − T₀)(Y)⟩/⟨X, (I − T₀)(Y)⟩`
-//! differs from γ by the product of their errors. `T(Y)` is a mean over random orders of the samples, each of which acts on a whole
-//! matrix Y, so that the mean is over orders alone and not over states too. Every sample occurs in
-//! every epoch: the terms vary little, where those of independent draws have heavy tails.
+//! `(I − T₀)⁻¹(T − T₀)` is 1: the gain. T₀ is an epoch without noise ([`MeanEpoch`]). For
+//! approximations Y to the eigenvector and X to that of the adjoint, the quotient
+//! `⟨X, (T − T₀)(Y)⟩/⟨X, (I − T₀)(Y)⟩` differs from γ by the product of their errors. `T(Y)` is a
+//! mean over random orders of the samples, each of which acts on a whole matrix Y, so that the mean
+//! is over orders alone and not over states too. Every sample occurs in every epoch: the terms vary
+//! little, where those of independent draws have heavy tails.
 //!
 //! X and Y come from power steps with orders of their own. Powers of T itself do not settle, because
 //! slow and oscillating modes have eigenvalues of nearly the same modulus. The orders are the same

@@ -35,7 +35,7 @@ pub(crate) struct BracketAnalysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
-    /// What the array was read as; `None` if there is no array.
+    /// The words that say how the array was read; `None` if there is no array.
     pub(super) reading: Option<ReadingWords>,
     pub(super) doubts: Vec<Doubt>,
     pub(super) batches: Vec<BatchBracket>,
@@ -49,7 +49,7 @@ pub(crate) struct BracketAnalysis {
 pub(crate) struct ReadingWords {
     /// One sentence.
     pub(super) sentence: String,
-    /// The same with hints about other readings, in lines.
+    /// The sentence and hints about other readings, in lines.
     pub(super) text: String,
 }
 

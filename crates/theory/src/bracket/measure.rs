@@ -35,10 +35,6 @@ pub(super) const CERTIFICATE_PRODUCTS: usize = 2 * TAIL_VECTORS * TAIL_STEPS;
 /// enough.
 const TAIL_TOLERANCE: f64 = 0.15;
 
-/// The norm of a tuple on the heaviest samples that is added to the start of a search, relative to
-/// that of the start.
-const HEAVY_SHARE: f64 = 0.3;
-
 /// A rest of the trace, relative to all of it, that is too small to matter; and the rounding of it.
 const NEGLIGIBLE_REST: f64 = 1e-8;
 const ROUNDING: f64 = 1e-13;
@@ -303,27 +299,6 @@ impl Measurement<'_, '_> {
         Ok(((map.pole() + nu - leaked).max(least), vector))
     }
 
-    /// The tuple plus one on the samples of which the modes leave out the most.
-    ///
-    /// A few heavy samples can carry an eigentuple of their own, which a Krylov space from a tuple
-    /// that is spread over all samples would not see.
-    fn with_heavy_samples(&self, mut tuple: Vec<f64>, remainder: &[f64]) -> Vec<f64> {
-        let k = self.gram.outputs();
-        let mut heavy = remainder.to_vec();
-        for block in heavy.chunks_mut(k * k) {
-            let size: f64 = block.iter().step_by(k + 1).sum();
-            for value in block {
-                *value *= size * size;
-            }
-        }
-        let heavy = coordinates(self.cone(), &heavy);
-        let norms = [&tuple, &heavy].map(|vector| simd::norm_squared(vector).sqrt());
-        if norms[1] > 0.0 && norms[1].is_finite() {
-            simd::axpy(HEAVY_SHARE * norms[0] / norms[1], &heavy, &mut tuple);
-        }
-        tuple
-    }
-
     /// The root with `P ρ_i²/μ` in place of all that the modes leave out.
     fn estimate(
         &self,
@@ -333,7 +308,6 @@ impl Measurement<'_, '_> {
         let cone = self.cone();
         let top = part.eigenvalues.last().copied().unwrap_or(0.0);
         let values = [SMALL * top, top];
-        let start = self.with_heavy_samples(start, &part.remainder);
         let rest = Rest::Blocks(&part.remainder, self.response(&values));
         let mut map = LeadingMap::new(self.operator(part), rest, self.parallelism());
         let (nu, vector) = quotient_root(&mut map, cone, start, self.accuracy())?;
@@ -352,7 +326,6 @@ impl Measurement<'_, '_> {
             return Ok(f64::INFINITY);
         }
         let (cone, accuracy) = (self.cone(), self.accuracy());
-        let start = self.with_heavy_samples(start, &part.remainder);
         let curvature = curvature.max(0.0);
         let parallelism = self.parallelism();
         let operator = self.operator(part);

@@ -154,9 +154,13 @@ fn compare() -> Result<(), Failure> {
         let batch = Batch::new(size, Sampling::WithoutReplacement)?;
         let found = threshold_bracket(&divided, &sgd, &batch, &options)?;
         let expected = threshold_bracket(&whole, &sgd, &batch, &options)?;
-        let pairs = [(found.lower, expected.lower), (found.upper, expected.upper)];
         assert!(found.lower < found.upper, "{found:?}");
-        assert!(pairs.iter().all(|(a, b)| (a / b - 1.0).abs() < 1e-8), "{found:?} {expected:?}");
+        let differs = |a: f64, b: f64, tolerance: f64| (a / b - 1.0).abs() > tolerance;
+        assert!(!differs(found.upper, expected.upper, 1e-10), "{found:?} {expected:?}");
+        assert!(!differs(found.estimate, expected.estimate, 1e-10), "{found:?} {expected:?}");
+        // The Lanczos recurrence of the certificate magnifies the rounding of the products, which
+        // are summed in another order here. Its bound is wanted to 1e-3, so 1e-6 is rounding.
+        assert!(!differs(found.lower, expected.lower, 1e-6), "{found:?} {expected:?}");
     }
     workers.into_iter().try_for_each(Worker::finish)
 }

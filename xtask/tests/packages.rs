@@ -135,7 +135,7 @@ fn packages_are_whole_and_a_program_outside_of_the_workspace_builds_on_them() {
     // The versions are those of the workspace, which are there without the network.
     fs::copy(root().join("Cargo.lock"), program.join("Cargo.lock")).unwrap();
     let names = ["flatmin-linalg", "flatmin-theory"];
-    let wanted = names.map(|name| format!("{name} = \"0.1.0\"\n")).concat();
+    let wanted = names.map(|name| format!("{name} = \"0.2.0\"\n")).concat();
     let patched = names.map(|name| format!("{name} = {{ path = {:?} }}\n", unpacked[name]));
     // Without optimisation everything is built in a fraction of the time.
     let text = format!(

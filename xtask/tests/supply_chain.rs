@@ -94,3 +94,20 @@ fn the_manifest_the_toolchain_and_the_readme_name_one_compiler() {
     let readme = text("README.md");
     assert!(readme.contains(&format!("Rust {oldest}")), "the README does not name Rust {oldest}");
 }
+
+/// The fuzz targets have a lock file of their own, which no other build reads.
+#[test]
+fn the_fuzz_targets_are_built_from_the_same_versions() {
+    let (lock, fuzz) = (text("Cargo.lock"), text("fuzz/Cargo.lock"));
+    let (lock, fuzz) = (DeTable::parse(&lock).unwrap(), DeTable::parse(&fuzz).unwrap());
+    let versions = |lock: &DeTable<'_>| -> BTreeSet<(String, String)> {
+        let packages = tables(lock, &["package"]);
+        let field = |package: &DeTable<'_>, name| string(package, &[name]).to_owned();
+        packages.into_iter().map(|one| (field(one, "name"), field(one, "version"))).collect()
+    };
+    let (workspace, fuzz) = (versions(lock.get_ref()), versions(fuzz.get_ref()));
+    assert!(fuzz.iter().any(|(name, _)| name == "flatmin-hostile"));
+    let others: Vec<&str> = fuzz.difference(&workspace).map(|(name, _)| name.as_str()).collect();
+    // `libfuzzer-sys`, and what it alone needs.
+    assert_eq!(others, ["arbitrary", "flatmin-fuzz", "jobserver", "libfuzzer-sys"]);
+}

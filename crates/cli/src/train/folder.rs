@@ -354,7 +354,7 @@ mod tests {
             })
         };
         let checkpoint: Checkpoint = serde_json::from_value(serde_json::json!({
-            "version": "0.1.0",
+            "version": env!("CARGO_PKG_VERSION"),
             "digests": {
                 "config": "61e1", "data": "80b8", "test_data": null, "initial": "c433", "order": null
             },

@@ -108,7 +108,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
             panel("loss", "loss ½ mean (f − y)²", &LOSSES, Vec::new()),
         ]
     });
-    let title = "Sharpening along training: GD rises to 2/η and stays there, SGD stops below";
+    let title = "Sharpening along training: GD rises towards 2/η, SGD stops below";
     let subtitle = "One line a run; log-spaced checkpoints. tanh network of depth 3, parity of \
                     digits. H: Hessian of the training loss.";
     Presentation {

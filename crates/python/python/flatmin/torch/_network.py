@@ -77,12 +77,7 @@ class Network:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(model, type):
-            raise InputError(
-                f"model is the class {model.__name__}, expected the trained object of it"
-            )
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
+        check_type(model)
         self.model = unwrapped(model)
         check_mode(self.model)
         self.output = output
@@ -257,10 +252,18 @@ class Network:
             if difference > self._tolerance() * largest:
                 raise InputError(
                     f"the outputs of sample {i} differ by {difference:.2g} between a batch of one "
-                    f"a batch of {n}: the model mixes the samples of a batch, so that a sample has "
-                    "gradient of its own (batch statistics, a contrastive loss, or samples on "
-                    "another axis, as with batch_first=False)"
+                    f"and a batch of {n}: the model mixes the samples of a batch, so that a sample "
+                    "has no gradient of its own (batch statistics, a contrastive loss, or samples "
+                    "on another axis, as with batch_first=False)"
                 )
+
+
+def check_type(model: object) -> None:
+    """Refuses what is no module, such as the class of one."""
+    if isinstance(model, type):
+        raise InputError(f"model is the class {model.__name__}, expected the trained object of it")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -165,7 +165,7 @@ def _split(network: Network, column: np.ndarray) -> list[Tensor]:
     """A vector of p numbers as tensors of the parameters' shapes."""
     found, first = [], 0
     for parameter in network.trained.values():
-        piece = np.ascontiguousarray(column[first : first + parameter.numel()])
+        piece = np.array(column[first : first + parameter.numel()])  # writable, as torch wants
         found.append(torch.as_tensor(piece).to(parameter).reshape(parameter.shape))
         first += parameter.numel()
     return found

@@ -206,3 +206,76 @@ def test_another_word_for_a_keyword_is_named():
         flatmin.torch.analyze(MODEL, (X, Y), nn.MSELoss(), lr=0.1)
     with pytest.raises(TypeError, match="no keyword criterion; is loss=… meant"):
         flatmin.torch.analyze(MODEL, (X, Y), criterion=nn.MSELoss())
+
+
+def trained_by_adam(*, biased):
+    """A classifier whose first bias, if there is one, is before batch normalisation."""
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Linear(4, 8, bias=biased), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)
+    ).double()
+    x, y = torch.randn(24, 4).double(), torch.arange(24) % 3
+    loader = DataLoader(TensorDataset(x, y), 8, shuffle=True)
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            loss(model(inputs), targets).backward()
+            optimizer.step()
+    return model.eval(), loader, loss, optimizer
+
+
+def test_a_bias_without_gradient_in_training_mode_is_doubted_for_adam():
+    """Its v̂ is rounding, and its derivative in evaluation mode is not."""
+    independent = {"sampling": "without_replacement"}
+    words = "0.bias decides the answer"
+    model, *rest = trained_by_adam(biased=True)
+    with pytest.warns(flatmin.torch.ReadingWarning, match=words):
+        doubted = flatmin.torch.analyze(model, *rest, **independent)
+    assert notes(doubted, words)
+    names = [name for name, _ in model.named_parameters() if name != "0.bias"]
+    without = analyze(model, *rest, params=names, **independent)
+    assert without.threshold().estimate > 100 * doubted.threshold().estimate
+    assert not notes(analyze(*trained_by_adam(biased=False), **independent), "decides the answer")
+
+
+def test_layers_that_act_otherwise_in_training_are_said():
+    model, loader, loss, optimizer = trained_by_adam(biased=False)
+    found = analyze(model, loader, loss, optimizer, sampling="without_replacement")
+    assert notes(found, "batch normalisation") and not notes(found, "dropout")
+    dropping = nn.Sequential(MODEL, nn.Dropout(0.1)).eval()
+    optimizer = torch.optim.SGD(dropping.parameters(), lr=0.01)
+    found = analyze(dropping, (X, Y), nn.MSELoss(), optimizer, batch_size=2)
+    assert notes(found, "without it") and not notes(found, "batch normalisation")
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "are_hard"),
+    [
+        (nn.CrossEntropyLoss(), torch.arange(N) % 3, True),
+        (nn.functional.cross_entropy, torch.arange(N) % 3, True),
+        (nn.CrossEntropyLoss(), torch.eye(3).double()[torch.arange(N) % 3], True),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), torch.arange(N) % 3, False),
+        (nn.BCEWithLogitsLoss(), torch.eye(3).double()[torch.arange(N) % 3], True),
+        (nn.BCEWithLogitsLoss(), 0.2 + 0.6 * torch.eye(3).double()[torch.arange(N) % 3], False),
+        (nn.MSELoss(), torch.eye(3).double()[torch.arange(N) % 3], False),
+    ],
+)
+def test_hard_labels_are_said(loss, targets, are_hard):
+    model = helpers.mlp(outputs=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    found = analyze(model, (X, targets), loss, optimizer, batch_size=2)
+    assert bool(notes(found, "labels are hard")) is are_hard
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "decoupled_weight_decay"])
+def test_weight_decay_beyond_the_memory_is_refused_with_a_way_out(name):
+    given = {"batch_size": 2, "memory_limit": 1e-7, name: 0.01}
+    with pytest.raises(flatmin.InputError, match=f"memory_limit.*give {name}=0. for"):
+        flatmin.torch.analyze(MODEL, (X, Y), nn.MSELoss(), **given)
+
+
+def test_a_model_and_data_in_the_wrong_order_are_named():
+    with pytest.raises(flatmin.InputError, match="model is a DataLoader"):
+        flatmin.torch.analyze(DataLoader(PAIRS, 5), MODEL, nn.MSELoss(), SGD)

@@ -19,9 +19,10 @@ from flatmin._keywords import unknown_keyword
 from ._data import Samples, read_data
 from ._gram import MEMORY_LIMIT, in_bytes, network_gram, network_jacobian
 from ._loss import ReadLoss, read_loss
-from ._network import Inputs, Network, unwrapped
+from ._network import Inputs, Network, check_type, unwrapped
 from ._optimizer import ReadOptimizer, read_optimizer
 from ._products import network_products
+from ._remarks import of_labels, of_mode, of_moments
 
 if TYPE_CHECKING:
     from flatmin import Analysis
@@ -104,7 +105,8 @@ def analyze(
     Notes
     -----
     The notes of the answer, at the end of its text, say what was taken for granted: a loss, an
-    optimizer or a batch size that was not given, a subset of the samples.
+    optimizer or a batch size that was not given, a subset of the samples, layers that act otherwise
+    in training mode, labels without smoothing.
 
     The answer is for training that goes on as the model is here: without dropout, and with the
     statistics of batch normalisation fixed. A batch draws samples, each with all of its outputs:
@@ -124,6 +126,7 @@ def analyze(
             known = [*DEFAULTS, "optimizer", "output", "params", "chunk_size", "dtype"]
             raise unknown_keyword("flatmin.torch.analyze", name, known)
     limit = in_bytes(memory_limit)
+    check_type(model)
     if isinstance(data, (Tensor, np.ndarray)):
         raise InputError(
             f"data is one array {tuple(data.shape)}, expected the samples of training, inputs and "
@@ -142,24 +145,25 @@ def analyze(
     )
     read = None
     if optimizer is not None:
-        if isinstance(model, nn.Module):
-            read = read_optimizer(optimizer, unwrapped(model), keywords)
+        read = read_optimizer(optimizer, unwrapped(model), keywords)
         params = _both(params, read)
     network = Network(model, output=output, params=params, device=device, dtype=dtype)
     inputs = network.prepared(samples.inputs)
     outputs = network.outputs(inputs, chunk_size=chunk_size)
     found = read_loss(loss, outputs, samples.targets)
     words = _words(samples, found, read, batch_size, learning_rate, sampling, keywords)
+    given = words.pop("preconditioner", None)
+    diagonal = _diagonal(network, read) if given is None else _split(network, given)
     notes = network.notes + samples.notes + found.notes + (read.notes if read else [])
+    if read is not None and read.is_adaptive:
+        notes += of_moments(network, inputs, diagonal)
     for note in notes:
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
-    notes += samples.remarks
+    notes += samples.remarks + of_mode(network.model) + of_labels(found.are_hard)
     if loss is None:
         notes.append("no loss was given: the answer is for nn.MSELoss()")
     size_given = samples.batch_size if batch_size is None else batch_size
     notes += granted(optimizer, size_given, keywords)
-    given = words.pop("preconditioner", None)
-    diagonal = _diagonal(network, read) if given is None else _split(network, given)
     answer = _answer(network, inputs, outputs, words, diagonal, chunk_size, limit, notes)
     answer.notes = notes
     return answer
@@ -229,6 +233,7 @@ def _is_bracket(words: dict[str, Any], rows: int, limit: int, notes: list[str]) 
     if not wanted and 2 * 8 * rows**2 <= limit:
         return False
     if not wanted:
+        _check_decay(words, rows, limit)
         words["relative_width"] = 0.05
         warnings.warn(
             f"the exact threshold needs matrices of {rows} × {rows} numbers, beyond memory_limit; "
@@ -243,6 +248,18 @@ def _is_bracket(words: dict[str, Any], rows: int, limit: int, notes: list[str]) 
         notes.append(note)
         warnings.warn(note, ReadingWarning, stacklevel=5)
     return True
+
+
+def _check_decay(words: dict[str, Any], rows: int, limit: int) -> None:
+    """A bracket that nobody asked for must not be refused in the words of one that was."""
+    for name in ("weight_decay", "decoupled_weight_decay"):
+        if words.get(name):
+            raise InputError(
+                f"the exact threshold needs matrices of {rows} × {rows} numbers, beyond "
+                f"memory_limit ({limit / 2**30:g} GiB), and the bracket in its place has no "
+                f"{name} ({words[name]:g} here); give {name}=0. for the answer without it, or a "
+                "larger memory_limit"
+            )
 
 
 def _both(params: Sequence[str] | None, read: ReadOptimizer | None) -> list[str] | None:

@@ -45,6 +45,8 @@ class ReadLoss:
         n × k logits, or n × k × k Hessians of ℓ_i.
     summed : bool
         True if the loss of a batch is the sum over its samples, B times their mean.
+    are_hard : bool
+        True for a cross-entropy whose labels have the probabilities 0 and 1, without smoothing.
     notes : list of str
         Doubts about the reading.
     """
@@ -55,6 +57,7 @@ class ReadLoss:
     logits: np.ndarray | None = None
     output_hessian: np.ndarray | None = None
     summed: bool = False
+    are_hard: bool = False
     notes: list[str] = field(default_factory=list)
 
     def hessians(self) -> np.ndarray:
@@ -132,7 +135,16 @@ def read_loss(
     summed = _is_sum(loss, outputs, targets)
     found = known if known is not None else _by_derivatives(loss, outputs, targets)
     found.summed = summed
+    found.are_hard = _are_hard(loss, targets)
     return found
+
+
+def _are_hard(loss: Any, targets: Any) -> bool:
+    if not isinstance(loss, (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)):
+        return False
+    if getattr(loss, "label_smoothing", 0.0) or not isinstance(targets, Tensor):
+        return False
+    return not targets.is_floating_point() or bool(((targets == 0) | (targets == 1)).all())
 
 
 def _hashable(value: Any) -> bool:

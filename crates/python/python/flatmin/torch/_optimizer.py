@@ -32,6 +32,8 @@ class ReadOptimizer:
         That of the first group with a trained parameter.
     preconditioner : dict of str to Tensor, or None
         Positive D of a step −η D⁻¹ g for each parameter, float64; None for ones.
+    is_adaptive : bool
+        True if D holds second moments, and not only the ratios of learning rates.
     """
 
     parameters: list[str]
@@ -42,6 +44,7 @@ class ReadOptimizer:
     weight_decay: float = 0.0
     decoupled_weight_decay: float = 0.0
     preconditioner: dict[str, Tensor] | None = None
+    is_adaptive: bool = False
     notes: list[str] = field(default_factory=list)
 
     def keywords(self) -> dict[str, Any]:
@@ -246,6 +249,7 @@ def _adam(optimizer: torch.optim.Adam, groups: Groups, overrides: dict) -> ReadO
         dampening=beta1,
         decoupled_weight_decay=decay if decoupled else 0.0,
         preconditioner=_scaled(groups, factors, diagonal),
+        is_adaptive=True,
     )
     found.notes += _rate_notes(groups, factors)
     if min(steps) < 5 / (1 - beta1):
@@ -281,6 +285,7 @@ def _rmsprop(optimizer: torch.optim.RMSprop, groups: Groups, overrides: dict) ->
         learning_rate=first,
         momentum=momentum,
         preconditioner=_scaled(groups, factors, diagonal),
+        is_adaptive=True,
     )
     found.notes += _rate_notes(groups, factors)
     return found

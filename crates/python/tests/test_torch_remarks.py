@@ -279,3 +279,19 @@ def test_weight_decay_beyond_the_memory_is_refused_with_a_way_out(name):
 def test_a_model_and_data_in_the_wrong_order_are_named():
     with pytest.raises(flatmin.InputError, match="model is a DataLoader"):
         flatmin.torch.analyze(DataLoader(PAIRS, 5), MODEL, nn.MSELoss(), SGD)
+
+
+def test_a_batch_beyond_the_data_is_refused_without_talk_of_axes():
+    model = helpers.mlp(outputs=3)
+    with pytest.raises(flatmin.InputError, match="10 samples") as refused:
+        flatmin.torch.analyze(model, (X, torch.zeros(N, 3).double()), batch_size=64)
+    assert "axes" not in str(refused.value)
+
+
+def test_products_give_torch_arrays_that_it_may_write_to():
+    given = {"batch_size": 2, "relative_width": 0.05, "memory_limit": 1e-5}
+    torch.set_warn_always(True)
+    try:
+        assert analyze(MODEL, (X, Y), nn.MSELoss(), SGD, **given)
+    finally:
+        torch.set_warn_always(False)

@@ -295,6 +295,11 @@ def _words(
     words |= keywords
     if learning_rate is not None:
         words["learning_rate"] = learning_rate
+    if words["sampling"] == "without_replacement" and max(sizes) > samples.count:
+        raise InputError(
+            f"batch_size is {max(sizes)}, and the data have {samples.count} samples to draw from "
+            "without replacement; give a smaller one or sampling='with_replacement'"
+        )
     if found.summed:
         _check_sum(samples, sizes, words)
     return words | found.keywords(sizes[0])

@@ -19,6 +19,7 @@ const PAIR_ROWS: usize = 512;
 
 /// The measurements that need the k × k blocks of each sample alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct DiagonalCurvature {
     /// The trace of the Gauss–Newton matrix, `(1/n) Σ ‖R_iᵀJ_i‖²`.
     pub trace: f64,

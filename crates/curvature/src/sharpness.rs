@@ -113,6 +113,7 @@ pub(crate) fn ratio(
 
 /// The measurements at one point of a training run, from one Gram matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct TrainingCurvature {
     /// The sharpness of the empirical Gauss–Newton matrix.
     pub sharpness: Sharpness,

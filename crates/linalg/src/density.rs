@@ -78,10 +78,10 @@ pub struct SpectralDensity {
 pub enum DensityError {
     /// A dimension or budget of zero, a product that is not finite, or an eigenvalue beyond the
     /// range of `f64`.
-    #[error("{0}")]
+    #[error(transparent)]
     Product(#[from] EstimateError),
     /// The small eigenproblem has no trustworthy answer.
-    #[error("{0}")]
+    #[error(transparent)]
     Eigen(#[from] EigenError),
 }
 
@@ -92,6 +92,20 @@ pub enum DensityError {
 /// expectation is the wanted distribution. Lanczos gives its Gauss quadrature: k steps reproduce
 /// its moments up to order 2k − 1. A start whose Krylov space becomes invariant stops early and is
 /// exact. Costs at most `probes · steps` products and keeps one Krylov basis at a time.
+///
+/// ```
+/// use flatmin_linalg::{DensityOptions, FnOperator, spectral_density, stream};
+/// // diag(1, 2, …, 100), known by its products.
+/// let operator = FnOperator::new(100, |v: &[f64], image: &mut [f64]| {
+///     (0..100).for_each(|i| image[i] = (i + 1) as f64 * v[i]);
+/// });
+/// let density =
+///     spectral_density(&operator, &DensityOptions::default(), &mut stream(0, "density", 0))?;
+/// // A quarter of the eigenvalues is above 75.
+/// let above = density.mean(|value| if value > 75.0 { 1.0 } else { 0.0 }).interval(0.95);
+/// assert!(above.lower < 0.25 && 0.25 < above.upper);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`DensityError`]: dimension, probes or steps zero, a product that is not finite, or an

@@ -60,6 +60,7 @@ pub struct RitzPair {
 
 /// The result of [`top_eigenpairs`].
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Eigenpairs {
     /// The pairs, the most extreme first; for [`End::Both`], the largest in descending order, then
     /// the smallest in ascending order. Fewer than requested only when the products ran out.
@@ -83,10 +84,10 @@ pub enum EigenpairError {
         dim: usize,
     },
     /// A dimension or budget of zero, or a product that is not finite.
-    #[error("{0}")]
+    #[error(transparent)]
     Product(#[from] EstimateError),
     /// The small eigenproblem has no trustworthy answer.
-    #[error("{0}")]
+    #[error(transparent)]
     Eigen(#[from] EigenError),
 }
 
@@ -106,6 +107,19 @@ const MAX_RANKING_RESIDUAL: f64 = 1e-5;
 /// The status is [`LanczosStatus::Invariant`] when the pairs found span the whole space, and
 /// [`LanczosStatus::OutOfProducts`] when the search was cut short; the residuals then show the
 /// accuracy reached. Costs O(dim · k²) besides its k products and keeps k vectors.
+///
+/// ```
+/// use flatmin_linalg::{EigenpairOptions, FnOperator, stream, top_eigenpairs};
+/// // diag(1, 2, …, 100), known by its products.
+/// let operator = FnOperator::new(100, |v: &[f64], image: &mut [f64]| {
+///     (0..100).for_each(|i| image[i] = (i + 1) as f64 * v[i]);
+/// });
+/// let options = EigenpairOptions { count: 2, ..EigenpairOptions::default() };
+/// let found = top_eigenpairs(&operator, &options, &mut stream(0, "pairs", 0))?;
+/// let values: Vec<f64> = found.pairs.iter().map(|pair| pair.value).collect();
+/// assert!((values[0] - 100.0).abs() < 1e-9 && (values[1] - 99.0).abs() < 1e-9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`EigenpairError`]: more pairs than the dimension, a dimension or budget of zero, or a product

@@ -40,6 +40,7 @@ pub enum LanczosStatus {
 
 /// An approximate eigenpair with its residual.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Eigenpair {
     /// The Ritz value. It exceeds the largest eigenvalue by rounding only.
     pub value: f64,
@@ -245,6 +246,17 @@ impl Krylov {
 ///
 /// `apply(v, out)` writes `A v` to `out`. `start` determines the Krylov space and needs a component
 /// along the wanted eigenvector, which a random start has almost surely.
+///
+/// ```
+/// use flatmin_linalg::{LanczosOptions, largest_eigenpair};
+/// // diag(1, 2, …, 100), from a start with a component along every eigenvector.
+/// let product = |v: &[f64], image: &mut [f64]| {
+///     (0..100).for_each(|i| image[i] = (i + 1) as f64 * v[i]);
+/// };
+/// let pair = largest_eigenpair(&[1.0; 100], product, LanczosOptions::default())?;
+/// assert!((pair.value - 100.0).abs() < 1e-9 && pair.residual <= 1e-9 * pair.value);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`EigenError::NotFinite`] when `start` is empty, zero or not finite, or when the operator

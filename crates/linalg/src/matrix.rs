@@ -4,6 +4,9 @@ use faer::MatRef;
 
 /// A dense matrix stored row by row, such as inputs (one row per sample) or a Jacobian (one row per
 /// gradient).
+///
+/// A matrix of ndarray, nalgebra or faer is copied with
+/// `RowMatrix::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)])`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowMatrix {
     rows: usize,

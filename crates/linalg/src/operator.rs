@@ -32,6 +32,7 @@ pub trait Operator: Sync {
 /// double.apply(mat![[1.0], [3.0]].as_ref(), images.as_mut());
 /// assert_eq!(images, mat![[2.0], [6.0]]);
 /// ```
+#[derive(Clone, Copy)]
 pub struct FnOperator<F> {
     dim: usize,
     apply: F,

@@ -12,6 +12,7 @@ const MAX_DEFECT: f64 = 1e-5;
 
 /// The defects that [`probe`] measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Probe {
     /// The ratio `|uᵀAv − vᵀAu| / (‖Au‖ + ‖Av‖)` for standard normal u and v, about
     /// `‖A − Aᵀ‖_F/‖A‖_F`.

@@ -17,7 +17,7 @@ pub enum Method {
     Sgd {
         /// Samples per step: with Poisson sampling their mean number, by which sums are divided.
         batch_size: usize,
-        /// How they are drawn.
+        /// The way in which they are drawn.
         sampling: Sampling,
     },
 }
@@ -178,7 +178,7 @@ pub enum TrainError {
     },
 }
 
-/// How a run ended.
+/// The way in which a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -203,8 +203,9 @@ pub struct Observation<'a> {
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Run {
-    /// How it ended.
+    /// The way in which it ended.
     pub outcome: Outcome,
     /// Steps done.
     pub steps: u64,

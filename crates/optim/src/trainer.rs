@@ -180,7 +180,7 @@ impl<'a, M: Trainable + ?Sized, R: Rng> Trainer<'a, M, R> {
         self.progress.total
     }
 
-    /// How the run ended; `None` while it has not.
+    /// The way in which the run ended; `None` while it has not.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }

@@ -4,7 +4,7 @@ use flatmin_linalg::named;
 
 use crate::BatchError;
 
-/// How the samples of a batch are drawn.
+/// The way in which the samples of a batch are drawn.
 ///
 /// On the command line and in settings a sampling is called `with-replacement`,
 /// `without-replacement`, `poisson` or `reshuffling`; that is what [`Display`](std::fmt::Display)
@@ -92,7 +92,7 @@ impl Batch {
         self.size
     }
 
-    /// How the samples of a batch are drawn.
+    /// The way in which the samples of a batch are drawn.
     pub fn sampling(&self) -> Sampling {
         self.sampling
     }
@@ -189,7 +189,7 @@ impl Batch {
     }
 }
 
-/// How the batch matrices `H_I = (1/B) Σ_{i∈I} H_i` of independent batches scatter:
+/// The scatter of the batch matrices `H_I = (1/B) Σ_{i∈I} H_i` of independent batches:
 /// `E[H_I ⊗ H_I] = α G ⊗ G + p (1/n) Σ H_i ⊗ H_i` (S16), with `H_i = g_i g_iᵀ` for one output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Noise {

@@ -137,6 +137,7 @@ pub fn contraction_bound(minimum: &Minimum, noise: Noise) -> Result<f64, Thresho
 
 /// All bounds of one minimum for one way of drawing batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Bounds {
     /// S1 and S5, see [`lambda_max_bound`].
     pub lambda_max: f64,

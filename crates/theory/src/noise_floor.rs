@@ -10,7 +10,7 @@ use crate::{Batch, Minimum, Optimizer, ThresholdError};
 pub struct NoiseFloor {
     /// The mean training loss `(1/2n) Σ ‖r_i + J_iδ‖²` of the stationary law.
     pub training_loss: f64,
-    /// What the fluctuations add to the loss `(1/2n) Σ ‖r_i‖²` of the minimum.
+    /// The part that the fluctuations add to the loss `(1/2n) Σ ‖r_i‖²` of the minimum.
     pub excess: f64,
 }
 

@@ -8,6 +8,9 @@ use flatmin_linalg::{JacobianError, JacobianProduct, JacobianProducts};
 use crate::{LossError, OutputHessians};
 
 /// The rows `R_iᵀJ_i` of S17 in place of those of a Jacobian that is known by its products.
+///
+/// The Jacobian may be borrowed: `&J` and `Box<J>` have the products of `J`.
+#[derive(Clone)]
 pub struct WeightedJacobian<J> {
     jacobian: J,
     loss: OutputHessians,
@@ -107,7 +110,7 @@ mod tests {
         let logits = RowMatrix::from_fn(20, 3, |i, j| 3.0 * number(i + 70, j));
         let loss = OutputHessians::softmax(&logits).unwrap();
         let dense = DenseJacobian::new(&matrix, 3, Parallelism::Sequential).unwrap();
-        let weighted = WeightedJacobian::new(dense, loss.clone()).unwrap();
+        let weighted = WeightedJacobian::new(&dense, loss.clone()).unwrap();
         probe_jacobian(&weighted, &mut stream(0, "probe", 0)).unwrap();
         let (sgd, batch) = (Optimizer::sgd(), Batch::new(2, Sampling::WithoutReplacement).unwrap());
         let bracket =
@@ -116,6 +119,6 @@ mod tests {
         assert!(bracket.lower <= exact.upper && exact.lower <= bracket.upper);
         assert!(bracket.relative_width() < 0.05);
         let other = OutputHessians::logistic(&[0.0; 60]).unwrap();
-        assert!(WeightedJacobian::new(dense, other).is_err());
+        assert!(WeightedJacobian::new(&dense, other).is_err());
     }
 }

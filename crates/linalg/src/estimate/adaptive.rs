@@ -48,6 +48,7 @@ pub enum TraceStatus {
 
 /// The result of [`estimate_trace`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct TraceRun {
     /// The estimate of the last round. It counts only the products of that round.
     pub estimate: Estimate,
@@ -70,6 +71,19 @@ const FIRST_ROUND: usize = 16;
 /// remains: a round whose interval happens to be too narrow is likelier to be the last. The example
 /// `coverage` shows that the interval covers the truth as often as it should all the same. The
 /// price is that up to half of the products belong to rounds that are not used.
+///
+/// ```
+/// use flatmin_linalg::{FnOperator, TraceStatus, TraceTarget, estimate_trace, stream};
+/// // diag(1, 2, …, 100), known by its products.
+/// let operator = FnOperator::new(100, |v: &[f64], image: &mut [f64]| {
+///     (0..100).for_each(|i| image[i] = (i + 1) as f64 * v[i]);
+/// });
+/// let target = TraceTarget { relative_error: 0.1, ..TraceTarget::default() };
+/// let run = estimate_trace(&operator, &target, &mut stream(0, "trace", 0))?;
+/// assert_eq!(run.status, TraceStatus::Converged);
+/// assert!(run.estimate.interval(0.95).half_width() <= 0.1 * run.estimate.value);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// The errors of [`trace`], and [`EstimateError::Target`] for a relative error below zero or a

@@ -11,6 +11,7 @@ use crate::{Operator, simd};
 
 /// The method by which [`frobenius_norm_squared`] uses its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FrobeniusMethod {
     /// The mean of `‖Ag‖²` over random vectors g.
     Plain,
@@ -49,6 +50,19 @@ const MIN_VECTORS: usize = 4;
 /// images of different vectors. With fewer than four random vectors the standard error is the upper
 /// bound `√(2/m)` of the value. Costs O(dim · k²) besides its k products and keeps two vectors per
 /// product. Nominal 95 % intervals cover 93–97 % on the spectra of the example `coverage`.
+///
+/// ```
+/// use flatmin_linalg::{FnOperator, FrobeniusOptions, frobenius_norm_squared, stream};
+/// // diag(1, 2, …, 100), known by its products.
+/// let operator = FnOperator::new(100, |v: &[f64], image: &mut [f64]| {
+///     (0..100).for_each(|i| image[i] = (i + 1) as f64 * v[i]);
+/// });
+/// let options = FrobeniusOptions::default();
+/// let estimate = frobenius_norm_squared(&operator, &options, &mut stream(0, "norm", 0))?;
+/// let interval = estimate.interval(0.95);
+/// assert!(interval.lower < 338_350.0 && 338_350.0 < interval.upper);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`EstimateError`]: dimension or budget zero, a product that is not finite, or a result beyond

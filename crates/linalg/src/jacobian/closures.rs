@@ -42,6 +42,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// probe_jacobian(&jacobian, &mut stream(0, "probe", 0))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Clone, Copy)]
 pub struct FnJacobian<F, B, S> {
     samples: usize,
     outputs: usize,

@@ -115,39 +115,55 @@ pub trait JacobianProducts: Sync {
     }
 }
 
-impl<J: JacobianProducts + ?Sized> JacobianProducts for Box<J> {
-    fn sample_count(&self) -> usize {
-        (**self).sample_count()
-    }
+/// Passes every product on to the Jacobian behind a pointer.
+macro_rules! jacobian_behind {
+    ($pointer:ty) => {
+        impl<J: JacobianProducts + ?Sized> JacobianProducts for $pointer {
+            fn sample_count(&self) -> usize {
+                (**self).sample_count()
+            }
 
-    fn output_count(&self) -> usize {
-        (**self).output_count()
-    }
+            fn output_count(&self) -> usize {
+                (**self).output_count()
+            }
 
-    fn parameter_count(&self) -> usize {
-        (**self).parameter_count()
-    }
+            fn parameter_count(&self) -> usize {
+                (**self).parameter_count()
+            }
 
-    fn jvp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError> {
-        (**self).jvp(vectors, images)
-    }
+            fn jvp(
+                &self,
+                vectors: MatRef<'_, f64>,
+                images: MatMut<'_, f64>,
+            ) -> Result<(), JacobianError> {
+                (**self).jvp(vectors, images)
+            }
 
-    fn vjp(&self, vectors: MatRef<'_, f64>, images: MatMut<'_, f64>) -> Result<(), JacobianError> {
-        (**self).vjp(vectors, images)
-    }
+            fn vjp(
+                &self,
+                vectors: MatRef<'_, f64>,
+                images: MatMut<'_, f64>,
+            ) -> Result<(), JacobianError> {
+                (**self).vjp(vectors, images)
+            }
 
-    fn gram_product(
-        &self,
-        vectors: MatRef<'_, f64>,
-        images: MatMut<'_, f64>,
-    ) -> Result<(), JacobianError> {
-        (**self).gram_product(vectors, images)
-    }
+            fn gram_product(
+                &self,
+                vectors: MatRef<'_, f64>,
+                images: MatMut<'_, f64>,
+            ) -> Result<(), JacobianError> {
+                (**self).gram_product(vectors, images)
+            }
 
-    fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError> {
-        (**self).sample_grams(grams)
-    }
+            fn sample_grams(&self, grams: &mut [f64]) -> Result<(), JacobianError> {
+                (**self).sample_grams(grams)
+            }
+        }
+    };
 }
+
+jacobian_behind!(&J);
+jacobian_behind!(Box<J>);
 
 /// The methods of [`JacobianProducts`] that compute numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

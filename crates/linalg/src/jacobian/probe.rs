@@ -16,6 +16,7 @@ const COMPARED_SAMPLES: usize = 3;
 
 /// The defects that [`probe_jacobian`] measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct JacobianProbe {
     /// The larger of the defects `‖J(2u − 3v) − 2Ju + 3Jv‖ / (‖Ju‖ + ‖Jv‖)` of J and of `Jᵀ`.
     pub nonlinearity: f64,

@@ -8,6 +8,7 @@ use crate::{UnknownName, named};
 
 /// An instruction set that the kernels can run on. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InstructionSet {
     /// AVX-512: eight lanes in a register (x86-64-v4).
     Avx512,

@@ -80,12 +80,13 @@ pub struct BracketProgress {
     pub estimate: Option<f64>,
     /// The largest dimension of the subspace that the options, the memory and the shape of J allow.
     pub max_rank: usize,
-    /// What the work is at.
+    /// The part of the work that comes next.
     pub stage: BracketStage,
 }
 
 /// The parts of the work on a bracket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BracketStage {
     /// Products with a block of vectors enlarge the subspace.
     Growing,
@@ -153,6 +154,7 @@ pub struct BracketBounds {
 /// **With Nesterov momentum** the upper end is an estimate from the modes found, and there is no
 /// lower end: it is zero.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ThresholdBracket {
     /// Every learning rate up to this one is stable.
     pub lower: f64,

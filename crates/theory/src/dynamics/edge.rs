@@ -53,7 +53,7 @@ pub struct EdgePoint {
     pub exponent: LyapunovExponent,
 }
 
-/// How a search for the edge ended.
+/// The way in which a search for the edge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EdgeStatus {
     /// The edge is known in closed form, and both ends are equal to it.
@@ -70,12 +70,13 @@ pub enum EdgeStatus {
 
 /// An interval for the edge of almost-sure stability.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct AlmostSureEdge {
     /// A learning rate with exponent ≤ 0, by 3 standard errors or because it is known.
     pub lower: EdgePoint,
     /// A larger learning rate with exponent > 0, by 3 standard errors.
     pub upper: EdgePoint,
-    /// How the search ended.
+    /// The way in which the search ended.
     pub status: EdgeStatus,
     /// The number of learning rates tried.
     pub evaluations: usize,

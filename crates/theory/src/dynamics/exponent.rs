@@ -42,6 +42,7 @@ impl LyapunovOptions {
 
 /// An estimate of the top Lyapunov exponent, per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct LyapunovExponent {
     /// The growth of `ln ‖δ‖` per step; −∞ when a product of steps is zero on range(G).
     pub value: f64,

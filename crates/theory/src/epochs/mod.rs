@@ -60,7 +60,7 @@ const UNSURE: f64 = 0.25;
 /// The relative accuracy of an exact edge.
 const EXACT_WIDTH: f64 = 1e-10;
 
-/// How an [`EpochEdge`] is estimated where the exact recursion is too long.
+/// The settings by which an [`EpochEdge`] is estimated where the exact recursion is too long.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochOptions {
     /// The seed of the random epochs.

@@ -12,6 +12,17 @@ use crate::MinimumError;
 /// positive semidefinite matrix has. Asymmetry and negative eigenvalues up to [`Gram::TOLERANCE`]
 /// are taken as the rounding of the program that computed the matrix (single precision gives about
 /// 1e-6 at n in the thousands); they widen the intervals that are derived from it.
+///
+/// ```
+/// use flatmin_linalg::faer::mat;
+/// use flatmin_theory::{Batch, Gram, Optimizer, Sampling, threshold};
+/// // Gradients (1, 0) and (0, 2).
+/// let gram = Gram::from_sums(mat![[1.0, 0.0], [0.0, 4.0]])?;
+/// let batch = Batch::new(1, Sampling::WithReplacement)?;
+/// let threshold = threshold(&gram, &Optimizer::sgd(), &batch)?;
+/// assert!((threshold.midpoint() - 0.5).abs() < 1e-9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gram {
     /// `JJᵀ` or `JJᵀ/n`; only the lower triangle is read.

@@ -44,7 +44,7 @@ impl Default for ThresholdOptions {
 ///   the diagonal one used, and μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂` for p = 1) when
 ///   the Gram matrix K moves by ΔK.
 ///
-/// `docs/threshold.md` proves both. The rounding parts are about 1e-11 at n = 300 and about 1e-10
+/// `docs/threshold.md` in the repository proves both. The rounding parts are about 1e-11 at n = 300 and about 1e-10
 /// at n = 2000.
 ///
 /// **With several outputs** the guarantee and its constants are the same; n is the number of
@@ -62,11 +62,11 @@ pub struct Threshold {
     pub upper: f64,
     /// Products with M used.
     pub iterations: usize,
-    /// How the iteration ended.
+    /// The way in which the iteration ended.
     pub status: ThresholdStatus,
 }
 
-/// How the iteration for a threshold ended.
+/// The way in which the iteration for a threshold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThresholdStatus {
     /// The interval is as narrow as requested, up to rounding.

@@ -126,6 +126,7 @@ where
 /// For every start δ and learning rate η, the expected change over one step of linearised SGD is
 /// `−η(η* − η) δᵀD(Y*)δ`, with D of S8: V is a supermartingale exactly up to the threshold.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LyapunovFunction {
     /// The threshold η*.
     pub threshold: Threshold,

@@ -1,24 +1,6 @@
-//! ```
-//! use flatmin_curvature::{gauss_newton_sharpness, hessian};
-//! use flatmin_linalg::{RowMatrix, TraceOptions, stream, trace};
-//! use flatmin_models::{Dataset, DiagonalLinear};
+#![doc = include_str!("../README.md")]
 //!
-//! // f(x) = a b x with a = 2, b = 1, so that ∇f(x) = (b x, a x) and tr G = 5 E[x²].
-//! let model = DiagonalLinear::new(1)?;
-//! let parameters = [2.0, 1.0];
-//! let inputs = RowMatrix::new(2, 1, vec![1.0, 3.0])?;
-//! let sharpness = gauss_newton_sharpness(&model, &parameters, &inputs)?;
-//! assert!((sharpness.trace - 25.0).abs() < 1e-12);
-//!
-//! // At a minimum with zero loss the Hessian is G; products with it never form it.
-//! let data = Dataset::new(inputs, vec![2.0, 6.0])?;
-//! let operator = hessian(&model, &parameters, &data)?;
-//! let estimate = trace(&operator, &TraceOptions::default(), &mut stream(0, "trace", 0))?;
-//! assert!((estimate.value - 25.0).abs() < 1e-12);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Curvature of the mean loss of a model, at parameters, on data.
+//! # Where to start
 //!
 //! - [`hessian`] and [`gauss_newton`] are operators by exact products, for networks of any size and
 //!   the estimators of [`flatmin_linalg`].
@@ -32,13 +14,19 @@
 //!   them without an nk × nk matrix, for many samples or outputs.
 //! - [`ModelJacobian`] is the Jacobian by its products, for the bracket of the theory.
 //!
-//! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. The
-//! crate has no optional features and knows no learning rates.
+//! Population counterparts are closed forms of the models and belong to [`flatmin_models`]. Wrong
+//! lengths and parameters that are not finite are a [`CurvatureError`]; sharpness fails where its
+//! eigenproblem does, with an [`EigenError`](flatmin_linalg::EigenError).
 
 mod blocks;
 mod operator;
 mod products;
 mod sharpness;
+
+/// The crate whose operators and matrices are arguments and results here.
+pub use flatmin_linalg;
+/// The crate whose models and data are arguments here.
+pub use flatmin_models;
 
 pub use blocks::{
     DiagonalCurvature, diagonal_curvature, gauss_newton_frobenius_norm, gauss_newton_lambda_max,
@@ -52,8 +40,3 @@ pub use sharpness::{
     TrainingCurvature, batch_sharpness, batch_sharpness_of_outputs, gauss_newton_sharpness,
     training_curvature, training_curvature_of_gram,
 };
-
-/// The example of the README, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

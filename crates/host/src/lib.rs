@@ -1,3 +1,5 @@
+// Marks on docs.rs what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 //!
 //! # Parts

@@ -1,3 +1,5 @@
+// Marks on docs.rs what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
 mod basis_pursuit;
@@ -9,6 +11,11 @@ mod prelude;
 mod statement;
 mod statements;
 mod verify;
+
+/// The crate whose matrices are arguments here.
+pub use flatmin_linalg;
+/// The crate whose batches and optimizers are parts of instances.
+pub use flatmin_theory;
 
 pub use basis_pursuit::{BASIS_PURSUIT_TOLERANCE, BasisPursuit, BasisPursuitError, basis_pursuit};
 pub use comparison::{Comparison, Relation, TOLERANCE};

@@ -1,31 +1,15 @@
-//! ```
-//! use faer::mat;
-//! use flatmin_linalg::{FnOperator, TraceOptions, stream, symmetric_eigenvalues, trace};
+// Marks on docs.rs what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
 //!
-//! // A dense symmetric eigenproblem, checked before and after.
-//! let values = symmetric_eigenvalues(mat![[2.0, 1.0], [1.0, 2.0]].as_ref())?;
-//! assert!((values[1] - 3.0).abs() < 1e-14);
-//!
-//! // The trace of an operator that is known by its products only, with a confidence interval.
-//! let operator = FnOperator::new(1000, |v: &[f64], image: &mut [f64]| {
-//!     for (i, (image, v)) in image.iter_mut().zip(v).enumerate() {
-//!         *image = v / (1.0 + i as f64);
-//!     }
-//! });
-//! let estimate = trace(&operator, &TraceOptions::default(), &mut stream(0, "trace", 0))?;
-//! let interval = estimate.interval(0.95);
-//! assert!(interval.lower < 7.6 && 7.4 < interval.upper);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Linear algebra and random streams with the same bits on every machine, for any instruction set
-//! and any number of threads.
+//! # Where to start
 //!
 //! - Dense matrices: [`product`] and [`matmul`] (see [`gemm`]), [`cholesky()`], [`thin_qr`],
 //!   [`symmetric_eigenvalues`], [`symmetric_eigen`] and, for large matrices, [`decompose`];
 //!   [`RowMatrix`] stores data and Jacobians row by row.
-//! - Operators that are never formed: the trait [`Operator`], which [`probe()`] checks;
-//!   [`largest_eigenpair`] and [`top_eigenpairs`] by Lanczos; [`spectral_density`].
+//! - Operators that are never formed: the trait [`Operator`], or a closure ([`FnOperator`]), which
+//!   [`probe()`] checks; [`largest_eigenpair`] and [`top_eigenpairs`] by Lanczos;
+//!   [`spectral_density`].
 //! - Jacobians that are never formed: the trait [`JacobianProducts`], in memory
 //!   ([`DenseJacobian`]) or by closures ([`FnJacobian`]), which [`probe_jacobian`] checks.
 //! - Monte Carlo estimates with calibrated errors: [`trace()`], [`estimate_trace`] and
@@ -37,10 +21,8 @@
 //! - [`stream()`]: named, independent ChaCha random streams.
 //! - [`named!`]: enums whose choices are read and written by name.
 //!
-//! The feature `parallel` (on by default) lets large problems use a rayon thread pool where that is
-//! asked for. The feature `serde` (off by default) derives `Serialize` and `Deserialize` for
-//! [`Sharpness`] and [`TraceMethod`]. The crate knows neither models nor data. It reads no clock,
-//! no environment and no file, and uses one thread unless [`Parallelism::Rayon`] asks for more.
+//! Errors are enums for a task, such as [`EigenError`] and [`EstimateError`], and can be sent to
+//! other threads. Wrong lengths of slices and matrices panic, as `# Panics` says.
 
 mod bisection;
 mod cholesky;
@@ -63,6 +45,11 @@ pub mod rounding;
 mod sharpness;
 pub mod simd;
 mod stream;
+
+/// The crate whose matrices and views are arguments here.
+pub use faer;
+/// The crate whose generators are arguments here; a [`Stream`] is one.
+pub use rand;
 
 pub use bisection::Bisection;
 pub use cholesky::{
@@ -98,8 +85,3 @@ pub use power_of_two::PowerOfTwo;
 pub use probe::{OperatorError, Probe, probe};
 pub use sharpness::{Sharpness, gram_sharpness};
 pub use stream::{Stream, stream};
-
-/// The example of the README, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -1,3 +1,5 @@
+// Marks on docs.rs what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
 mod activation;
@@ -12,6 +14,9 @@ mod model;
 mod relu;
 mod size;
 mod univariate;
+
+/// The crate whose matrices are arguments and results here.
+pub use flatmin_linalg;
 
 pub use activation::Activation;
 pub use dataset::Dataset;

@@ -10,6 +10,11 @@ mod settings;
 mod trainable;
 mod trainer;
 
+/// The crate whose random streams are arguments here.
+pub use flatmin_linalg;
+/// The crate whose models and data are trained here.
+pub use flatmin_models;
+
 pub use kernel::{
     DiagonalKernel, Kernel, MatrixSensingKernel, MlpKernel, PlainKernel, ReluKernel, Samples,
     Segment, Step, UnivariateKernel, Update,

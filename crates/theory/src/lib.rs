@@ -1,21 +1,8 @@
-//! The learning rates at which SGD can stay at a minimum.
+// Marks on docs.rs what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
 //!
-//! ```
-//! use flatmin_linalg::RowMatrix;
-//! use flatmin_theory::{Batch, Minimum, Optimizer, Sampling, bounds, threshold};
-//! // Two samples with gradients (1, 0) and (0, 2), one at a time; the loss is (1/2n) Σ (f − y)².
-//! let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 2.0])?;
-//! let minimum = Minimum::new(&jacobian)?;
-//! let batch = Batch::new(1, Sampling::WithReplacement)?;
-//! let threshold = threshold(&minimum, &Optimizer::sgd(), &batch)?;
-//! assert!(threshold.lower <= 0.5 && 0.5 <= threshold.upper);
-//! // Momentum, as in torch.optim.SGD, changes it.
-//! let momentum = Optimizer::sgd().momentum(0.9)?;
-//! assert!(flatmin_theory::threshold(&minimum, &momentum, &batch)?.upper < 0.1);
-//! // The trace alone allows 2/tr G = 0.8: necessary, not sufficient.
-//! assert!((bounds(&minimum, &batch)?.trace - 0.8).abs() < 1e-15);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! # Where to start
 //!
 //! Values:
 //!
@@ -41,9 +28,9 @@
 //!   (exact), [`simulate()`] (many replicas), [`lyapunov_exponent`] and [`almost_sure_edge`]
 //!   (single runs).
 //!
-//! The statements S1–S21 that the documentation cites are in `docs/theory.md`. Nothing in the crate
-//! depends on the way in which a minimum was found. The feature `serde` makes [`Optimizer`] and
-//! [`Sampling`] serialisable.
+//! Numbers such as S8 are those of the statements in `docs/theory.md` of the repository, where
+//! `docs/threshold.md` has the proofs. Errors are enums for a task, such as [`ThresholdError`] and
+//! [`BracketError`], and can be sent to other threads.
 
 mod alignment;
 mod batch;
@@ -59,6 +46,9 @@ mod optimizer;
 mod preconditioner;
 mod threshold;
 mod weighted;
+
+/// The crate whose matrices and Jacobians are arguments here.
+pub use flatmin_linalg;
 
 pub use alignment::{Alignment, alignment};
 pub use batch::{Batch, Noise, Sampling};
@@ -88,7 +78,3 @@ pub use threshold::{
     ThresholdStatus, dense_threshold, lyapunov_function, threshold, threshold_with,
 };
 pub use weighted::WeightedJacobian;
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

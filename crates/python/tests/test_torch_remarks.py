@@ -295,3 +295,11 @@ def test_products_give_torch_arrays_that_it_may_write_to():
         assert analyze(MODEL, (X, Y), nn.MSELoss(), SGD, **given)
     finally:
         torch.set_warn_always(False)
+
+
+def test_adam_is_told_by_which_words_it_is_answered_for():
+    model, *rest = trained_by_adam(biased=False)
+    found = analyze(model, *rest, sampling="without_replacement")
+    assert notes(found, "Adam is answered for as SGD with momentum 0.9 and dampening 0.9")
+    plain = torch.optim.SGD(MODEL.parameters(), lr=0.01)
+    assert not notes(analyze(MODEL, (X, Y), nn.MSELoss(), plain, batch_size=2), "answered for as")

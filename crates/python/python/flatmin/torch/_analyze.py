@@ -22,7 +22,7 @@ from ._loss import ReadLoss, read_loss
 from ._network import Inputs, Network, check_type, unwrapped
 from ._optimizer import ReadOptimizer, read_optimizer
 from ._products import network_products
-from ._remarks import of_labels, of_mode, of_moments
+from ._remarks import of_labels, of_mode, of_moments, of_scaling
 
 if TYPE_CHECKING:
     from flatmin import Analysis
@@ -159,6 +159,8 @@ def analyze(
         notes += of_moments(network, inputs, diagonal)
     for note in notes:
         warnings.warn(note, ReadingWarning, stacklevel=3)  # past the decorator
+    if read is not None and read.is_adaptive:
+        notes += of_scaling(optimizer, read)
     notes += samples.remarks + of_mode(network.model) + of_labels(found.are_hard)
     if loss is None:
         notes.append("no loss was given: the answer is for nn.MSELoss()")

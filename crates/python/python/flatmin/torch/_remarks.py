@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._network import DROPOUT, Inputs, Network, sample_count, take
+from ._optimizer import ReadOptimizer
 
 SMALL_MOMENT = 1e-3
 """D of a tensor counts as vanishing below this fraction of what is usual for its model."""
@@ -26,6 +27,17 @@ def of_mode(model: nn.Module) -> list[str]:
     if any(isinstance(m, DROPOUT) and m.p > 0 for m in modules):
         found.append("the model has dropout: the answer is for training on without it")
     return found
+
+
+def of_scaling(optimizer: torch.optim.Optimizer, read: ReadOptimizer) -> list[str]:
+    """Says by which names the text knows Adam or RMSprop."""
+    momentum = f" with momentum {read.momentum:g}" if read.momentum else ""
+    if read.dampening:
+        momentum += f" and dampening {read.dampening:g}"
+    return [
+        f"{type(optimizer).__name__} is answered for as SGD{momentum} that divides each step by "
+        "the root of its second moments, with these moments as they are now"
+    ]
 
 
 def of_labels(are_hard: bool) -> list[str]:

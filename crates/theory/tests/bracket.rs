@@ -11,9 +11,9 @@ use flatmin_linalg::{
     stream,
 };
 use flatmin_theory::{
-    Batch, BracketError, BracketOptions, BracketProgress, BracketStop, Minimum, Optimizer,
-    Sampling, Stability, Subspace, Threshold, ThresholdBracket, bounds, continue_bracket,
-    contraction_bound, threshold, threshold_bracket,
+    Batch, BracketError, BracketOptions, BracketProgress, BracketStage, BracketStop, Minimum,
+    Optimizer, Sampling, Stability, Subspace, Threshold, ThresholdBracket, bounds,
+    continue_bracket, contraction_bound, threshold, threshold_bracket,
 };
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -492,4 +492,24 @@ fn bad_products_are_named() {
         let expected = matches!(error, BracketError::Jacobian(JacobianError::GramDiffers { .. }));
         assert!(expected, "{error}");
     }
+}
+
+#[test]
+fn a_certificate_is_tried_only_where_the_bracket_is_narrow_enough_without_it() {
+    let matrix = jacobian("power law", (300, 1, 150), 6);
+    let jacobian = DenseJacobian::new(&matrix, 1, Parallelism::Sequential).unwrap();
+    let batch = Batch::new(1, Sampling::WithReplacement).unwrap();
+    let options = BracketOptions { relative_width: 0.01, ..BracketOptions::default() };
+    let mut tried = Vec::new();
+    let watch = &mut |progress: &BracketProgress, _: &Subspace| {
+        if progress.stage == BracketStage::Certifying {
+            let (lower, upper) = progress.interval.unwrap();
+            tried.push(1.0 - lower / upper);
+        }
+        ControlFlow::Continue(())
+    };
+    let (sgd, space) = (Optimizer::sgd(), &mut Subspace::new());
+    let bracket = continue_bracket(&jacobian, &sgd, &batch, &options, space, watch).unwrap();
+    assert_eq!(bracket.stop, BracketStop::Width);
+    assert!(!tried.is_empty() && tried.iter().all(|width| *width <= 0.01), "{tried:?}");
 }

@@ -440,12 +440,37 @@ mod tests {
     use flatmin_linalg::{DenseJacobian, Parallelism, RowMatrix};
     use serde_json::Value;
 
-    use super::{Choice, Measurement, Problem, lower_part, upper_part};
+    use super::{Choice, Measurement, Problem, guessed_tail, lower_part, upper_part};
     use crate::bracket::counted::CountedGram;
     use crate::bracket::leading::largest_residual;
     use crate::bracket::options::BracketOptions;
-    use crate::bracket::subspace::Subspace;
+    use crate::bracket::subspace::{RitzPairs, Subspace};
     use crate::{Batch, Optimizer};
+
+    /// Every value is worked out by hand.
+    #[test]
+    fn what_modes_leave_out_is_guessed_from_the_next_one_and_the_residuals() {
+        let pairs = |values: [f64; 3], residuals: [f64; 3]| RitzPairs {
+            values: values.to_vec(),
+            rotation: Mat::identity(3, 3),
+            coupling: Mat::zeros(0, 3),
+            residuals: residuals.to_vec(),
+        };
+        let check = |pairs: &RitzPairs, modes: usize, expected: f64| {
+            let found = guessed_tail(pairs, modes);
+            assert!((found - expected).abs() < 1e-14, "{modes} modes: {found} for {expected}");
+        };
+        // An eigenvalue lies within the residual of the first Ritz value that is left out.
+        let small = pairs([4.0, 2.0, 1.0], [0.1, 0.2, 0.3]);
+        check(&small, 1, 2.2);
+        check(&small, 2, 1.3);
+        // It is hardly larger than the last value kept,
+        check(&pairs([4.0, 2.0, 1.0], [0.1, 0.2, 9.0]), 2, 2.2);
+        // but at least the largest ‖R_k‖²/θ_k = 36/4.
+        check(&pairs([4.0, 2.0, 1.0], [6.0, 2.0, 0.3]), 2, 9.0);
+        // Where all are kept, half of the last one.
+        check(&small, 3, 0.5);
+    }
 
     fn numbers(value: &Value) -> Vec<f64> {
         match value {

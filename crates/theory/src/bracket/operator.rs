@@ -423,7 +423,47 @@ impl FallingMap for UpperMap<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cone, Parallelism, add_block_products, coordinates, pair_excess};
+    use super::{
+        Cone, FallingMap, Parallelism, add_block_products, coordinates, pair_excess, root,
+    };
+
+    /// A map whose quotient is `scale/ν` for every tuple, so that its root is `scale`.
+    struct Hyperbola {
+        scale: f64,
+        pole: f64,
+    }
+
+    impl FallingMap for Hyperbola {
+        fn apply(&mut self, nu: f64, vector: &[f64], out: &mut [f64]) {
+            out.iter_mut().zip(vector).for_each(|(out, value)| *out = self.scale / nu * value);
+        }
+
+        fn prepare(&mut self, _: f64) {}
+
+        fn fix(&mut self, _: &[f64]) {}
+
+        fn quotient(&self, nu: f64) -> f64 {
+            self.scale / nu
+        }
+
+        fn pole(&self) -> f64 {
+            self.pole
+        }
+    }
+
+    #[test]
+    fn roots_far_below_and_above_the_pole_are_found() {
+        for pole in [0.0, 1.0, 1e6] {
+            for scale in [1e-9, 0.3, 1.0, 7e8] {
+                for guess in [0.0, 1e-3, pole] {
+                    let found = root(&Hyperbola { scale, pole }, guess);
+                    assert!((found / scale - 1.0).abs() < 1e-12, "{pole} {scale} {guess}: {found}");
+                }
+            }
+        }
+        // Nothing is added to a pole that is 10¹⁸ times as large.
+        assert_eq!(root(&Hyperbola { scale: 1.0, pole: 1e18 }, 1e18).to_bits(), 0);
+    }
 
     #[test]
     fn pairs_of_modes_add_no_more_than_their_bound() {

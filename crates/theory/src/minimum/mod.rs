@@ -397,6 +397,23 @@ mod tests {
     use crate::MinimumError;
 
     #[test]
+    fn residuals_leave_the_gradients_of_their_samples() {
+        let jacobian = RowMatrix::new(2, 2, vec![3.0, 4.0, 0.0, 2.0]).unwrap();
+        let check = |outputs: usize, mean: f64, root_mean_square: f64| {
+            let minimum = Minimum::with_outputs(&jacobian, outputs).unwrap();
+            let found = minimum.residual_gradients(&[1.0, -1.0]).unwrap();
+            assert!((found.mean / mean - 1.0).abs() < 1e-14, "{found:?}");
+            assert!((found.root_mean_square / root_mean_square - 1.0).abs() < 1e-14, "{found:?}");
+            assert!(minimum.residual_gradients(&[1.0]).is_none());
+            assert!(minimum.residual_gradients(&[1.0, -1.0, 0.0]).is_none());
+        };
+        // The gradients (3, 4) and (0, −2) of two samples, with the mean (1.5, 1).
+        check(1, 3.25_f64.sqrt(), 14.5_f64.sqrt());
+        // One sample of two outputs has their sum (3, 2).
+        check(2, 13.0_f64.sqrt(), 13.0_f64.sqrt());
+    }
+
+    #[test]
     fn repeated_and_zero_rows_leave_one_eigenvalue() {
         let jacobian = RowMatrix::new(3, 2, vec![3.0, 4.0, 0.0, 0.0, 3.0, 4.0]).unwrap();
         let minimum = Minimum::new(&jacobian).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use flatmin_figures::plain;
 use flatmin_host::is_printable;
 
 use crate::report::Report;
@@ -19,7 +20,7 @@ pub(crate) fn page(report: &Report) -> String {
     for claim in &report.claims {
         let (id, verdict, source) = (&claim.id, claim.verdict.name(), &claim.source);
         let [sentence, predicate, note] =
-            [&claim.sentence, &claim.predicate, &claim.note].map(|text| inert(&escaped(text)));
+            [&claim.sentence, &claim.predicate, &claim.note].map(|text| inert(&in_words(text)));
         let _ = write!(page, "\n### Claim {id}: {verdict}\n\n{sentence}\n\n");
         let _ = write!(page, "Predicate: {predicate} ({source}).\n\n");
         if !note.is_empty() {
@@ -27,7 +28,7 @@ pub(crate) fn page(report: &Report) -> String {
         }
         let rows = claim.measured.iter().map(|m| {
             let [median, minimum, maximum] = m.display();
-            let (quantity, interval) = (escaped(&m.quantity), m.display_interval());
+            let (quantity, interval) = (in_words(&m.quantity), m.display_interval());
             vec![quantity, median, interval, minimum, maximum, m.runs.to_string()]
         });
         let headers = ["measured", "median", "95 % interval", "minimum", "maximum", "runs"];
@@ -75,6 +76,11 @@ fn inert(text: &str) -> String {
     safe
 }
 
+/// Text with subscripts as in `x_max`, in which marks of Markdown are escaped.
+fn in_words(text: &str) -> String {
+    escaped(&plain(text))
+}
+
 /// Text in which `*`, and `_` outside of words, are escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
@@ -91,7 +97,7 @@ pub(crate) fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, inert, table};
+    use super::{escaped, in_words, inert, table};
 
     #[test]
     fn a_bar_in_a_cell_does_not_end_it() {
@@ -113,5 +119,6 @@ mod tests {
     #[test]
     fn marks_mean_themselves() {
         assert_eq!(escaped("β* has (Mv)_i and λ_max"), "β\\* has (Mv)\\_i and λ_max");
+        assert_eq!(in_words("λ_{max} ≤ 2/η, ‖W‖_{*}"), "λ_max ≤ 2/η, ‖W‖\\_\\*");
     }
 }

@@ -37,6 +37,11 @@ impl Columns {
         self.values.len().checked_div(self.rows).unwrap_or(0)
     }
 
+    /// True without any number, unlike a damaged matrix whose numbers make no whole column.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     pub(super) fn as_mat(&self) -> MatRef<'_, f64> {
         MatRef::from_column_major_slice(&self.values, self.rows, self.count())
     }
@@ -87,6 +92,10 @@ impl TallMatrix {
 
     pub(super) fn push(&mut self, block: Columns) {
         self.blocks.push(block);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.iter().all(Columns::is_empty)
     }
 
     pub(super) fn is_valid(&self) -> bool {

@@ -124,6 +124,7 @@ pub fn continue_bracket(
     }
     let mut gram = CountedGram::new(jacobian, spent, options.max_products)?;
     subspace.check(&mut gram)?;
+    let is_continued = subspace.dimension() > 0;
     let problem = Problem { optimizer, noise };
     let run = Run {
         gram,
@@ -138,7 +139,12 @@ pub fn continue_bracket(
         failure: 0.0,
         start: None,
     };
-    run.finish()
+    let bracket = run.finish()?;
+    if is_continued && bracket.lower > bracket.upper {
+        let defect = bracket.lower / bracket.upper - 1.0;
+        return Err(BracketError::SubspaceDiffers { defect });
+    }
+    Ok(bracket)
 }
 
 /// The observer of a run: it is told the progress and the subspace so far, and says whether to go

@@ -70,6 +70,9 @@ impl<R: Read> WordsBack<R> {
 
     fn columns(&mut self) -> io::Result<Columns> {
         let (rows, mut left) = (self.size()?, self.size()?);
+        if left > 0 && left.checked_rem(rows) != Some(0) {
+            return Err(damaged("has a matrix without whole columns"));
+        }
         let mut values = Vec::new();
         let mut bytes = vec![0; 8 * CHUNK.min(left)];
         while left > 0 {

@@ -11,6 +11,9 @@ use super::error::BracketError;
 /// The purpose of the random streams, one for each block of random directions.
 const SUBSPACE_STREAM: &str = "threshold bracket subspace";
 
+/// The purpose of the random combination of stored vectors that is multiplied again.
+const CHECK_STREAM: &str = "threshold bracket check";
+
 /// A relative difference between two products with the same vector that a stored subspace may show.
 const MAX_DRIFT: f64 = 1e-5;
 
@@ -149,7 +152,7 @@ impl Subspace {
     /// Checks that the space belongs to this Jacobian. Costs one product with K.
     pub(super) fn check(&self, gram: &mut CountedGram<'_>) -> Result<(), BracketError> {
         let (m, next) = (self.dimension(), self.next.count());
-        if m == 0 && next == 0 {
+        if self.basis.is_empty() && self.next.is_empty() {
             return Ok(());
         }
         if !self.is_sound(gram) {
@@ -161,16 +164,19 @@ impl Subspace {
         if !gram.affords(1) {
             return Ok(());
         }
-        let first = Mat::from_fn(m, 1, |i, _| f64::from(u8::from(i == 0)));
+        // A combination of all vectors, so that a difference in any of their images is seen.
+        let mut rng = stream(0, CHECK_STREAM, 0);
+        let weights = Mat::from_fn(m, 1, |_, _| StandardNormal.sample(&mut rng));
         let sequential = Parallelism::Sequential;
-        let vector = self.basis.combined_rows(first.as_ref(), None, sequential);
+        let vector = self.basis.combined_rows(weights.as_ref(), None, sequential);
         let mut image =
             gram.multiply(MatRef::from_column_major_slice(vector.values(), gram.rows(), 1))?;
         let size = image.norm_l2();
-        let column = self.projection.as_mat().subcols(0, 1);
-        self.basis.subtract_from(image.as_mut(), column, sequential);
+        let column = product(self.projection.as_mat(), weights.as_ref());
+        self.basis.subtract_from(image.as_mut(), column.as_ref(), sequential);
         if next > 0 {
-            image -= product(self.next(), self.coupling.as_mat().subcols(0, 1));
+            let column = product(self.coupling.as_mat(), weights.as_ref());
+            image -= product(self.next(), column.as_ref());
         }
         let defect = image.norm_l2() / size;
         if defect <= MAX_DRIFT { Ok(()) } else { Err(BracketError::SubspaceDiffers { defect }) }
@@ -187,7 +193,7 @@ impl Subspace {
             && self.basis.is_valid()
             // Orthonormal vectors are no more than the rows.
             && m + next <= gram.rows()
-            && (next == 0 || self.next.is_valid(gram.rows()))
+            && (self.next.is_empty() || self.next.is_valid(gram.rows()))
             && self.projection.is_valid(m)
             && self.projection.count() == m
             && (next == 0 || m == 0 || (self.coupling.is_valid(next) && self.coupling.count() == m))

@@ -41,7 +41,7 @@ fn present(cells: &FinishedCells<'_>) -> Presentation {
         rate_panel(runs, title, label, value, bound)
     };
     let trace_bound = Some("2/η: SGD must stay below (S2)");
-    let eigenvalue_bound = Some("2/η: GD (S1) and SGD (S5) must stay below");
+    let eigenvalue_bound = Some("2/η: both must stay below (S1, S5)");
     let panels = vec![
         panel("Trace", "tr G", |m| m.empirical.trace, trace_bound),
         panel("Frobenius norm", "‖G‖_{F}", |m| m.empirical.frobenius_norm, Some("2/η (S3, p = 1)")),

@@ -474,9 +474,9 @@ fn judge(cells: &FinishedCells<'_>) -> Judgement {
     let mut judgement = Judgement::new(
         format!(
             "replicas from random signs in the eigenbasis of Y*, after {} and {LAST_SIMULATED} \
-             steps, at every minimum where training came to rest: E V(δ_t) < V(δ_0) at {below} η* and > V(δ_0) at {above} \
-             η*, beyond {STANDARD_ERRORS} standard errors (s.e.); at every factor they agree with \
-             the exact second moments within {AGREEMENT}",
+             steps, at every minimum where training came to rest: E V(δ_t) < V(δ_0) at {below} η* \
+             and > V(δ_0) at {above} η*, beyond {STANDARD_ERRORS} standard errors (s.e.); at every \
+             factor they agree with the exact second moments within {AGREEMENT}",
             SIMULATED_STEPS[0],
         ),
         minima.len(),

@@ -18,9 +18,9 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     claims: &[
         ClaimRule::new(
             14,
-            "Gradient descent sharpens until it exceeds its edge, λ_max(H) = 2/η, and settles there, \
-             or a few per cent below where it can hardly reach it; at a learning rate whose edge is \
-             beyond what it would reach it stays below.",
+            "Gradient descent sharpens until it exceeds its edge, λ_max(H) = 2/η, and settles \
+             there, or a few per cent below where it can hardly reach it; at a learning rate whose \
+             edge is beyond what it would reach it stays below.",
             "S1; Cohen et al. 2021",
             sharpening,
         ),

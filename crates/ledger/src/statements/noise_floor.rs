@@ -11,9 +11,9 @@ pub(super) static S18: Statement = Statement {
     words: "Where the residuals r_i at the stationary point do not vanish, SGD inside its edge \
             settles into a stationary law. The fluctuations q_i = E(g_iᵀδ)² of the outputs are q = \
             (I − M)⁻¹ M r² with the M of S15, and the mean training loss is (1/2n) 1ᵀ(I − M)⁻¹ r², \
-            which diverges at η* where the Perron vector of M meets r². With several outputs Q = (I − Φ)⁻¹ Φ(rrᵀ). With weight decay the \
-            mean m of the r_ig_i does not vanish, and (1−α) mmᵀ is taken off the covariance \
-            (p/n) Σ r_i²g_ig_iᵀ that drives the law.",
+            which diverges at η* where the Perron vector of M meets r². With several outputs \
+            Q = (I − Φ)⁻¹ Φ(rrᵀ). With weight decay the mean m of the r_ig_i does not vanish, and \
+            (1−α) mmᵀ is taken off the covariance (p/n) Σ r_i²g_ig_iᵀ that drives the law.",
     latex: r"q = (I - M)^{-1} M\, r^2,\quad \frac{1}{2n}\sum_i \mathbb E\,(r_i + g_i^\top\delta)^2 = \frac{1}{2n}\,\mathbf 1^\top (I - M)^{-1} r^2",
     hypotheses: "linear least squares, or the linearised network, at the point where the mean \
                  step vanishes; η below η*; independent batches; the second form without decay",

@@ -50,8 +50,8 @@ pub enum BracketError {
     },
     /// A stored subspace belongs to another Jacobian.
     #[error(
-        "the stored subspace belongs to another Jacobian: it contradicts the products by a relative \
-         {defect:.1e}"
+        "the stored subspace belongs to another Jacobian: it contradicts the products by a \
+         relative {defect:.1e}"
     )]
     SubspaceDiffers {
         /// The relative difference.

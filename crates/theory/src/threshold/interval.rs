@@ -44,8 +44,8 @@ impl Default for ThresholdOptions {
 ///   the diagonal one used, and μ* moves by at most `(4 + 4pn) ‖ΔK‖₂` (`2n ‖ΔK‖₂` for p = 1) when
 ///   the Gram matrix K moves by ΔK.
 ///
-/// `docs/threshold.md` in the repository proves both. The rounding parts are about 1e-11 at n = 300 and about 1e-10
-/// at n = 2000.
+/// `docs/threshold.md` in the repository proves both. The rounding parts are about 1e-11 at n = 300
+/// and about 1e-10 at n = 2000.
 ///
 /// **With several outputs** the guarantee and its constants are the same; n is the number of
 /// samples and K the nk × nk Gram matrix. The vector of the certificate is a tuple of positive

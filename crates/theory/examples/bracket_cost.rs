@@ -18,7 +18,7 @@ use flatmin_theory::{
 };
 use rand_distr::{Distribution as _, StandardNormal};
 
-/// What rank r leaves of the trace is about 20/(r + 20), as at trained perceptrons.
+/// The modes beyond rank r hold about 20/(r + 20) of the trace, as at trained perceptrons.
 fn scale(column: usize) -> f64 {
     1.0 / (1.0 + column as f64 / 20.0)
 }

@@ -40,7 +40,7 @@ impl Clock {
     }
 }
 
-/// What rank r leaves of the trace is about 20/(r + 20), as at trained perceptrons.
+/// The modes beyond rank r hold about 20/(r + 20) of the trace, as at trained perceptrons.
 fn jacobian(rows: usize) -> RowMatrix {
     let mut rng = stream(0, "bracket curves", 0);
     RowMatrix::from_fn(rows, COLUMNS, |_, j| {

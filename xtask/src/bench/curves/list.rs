@@ -85,8 +85,8 @@ pub(crate) const CURVES: &[Curve] = &[
         &[62, 125, 250, 500, 1000, 2000],
         points::threshold_samples,
     ),
-    // The same networks and data as for the exact threshold: where the two curves cross, a bracket
-    // takes less time.
+    // This curve has the networks and data of the exact threshold. A bracket takes less time from
+    // the size on at which the two curves cross.
     timed(
         "bracket_n",
         "bracket 5 % wide, B = 1, all cores",

@@ -85,14 +85,29 @@ pub(crate) const CURVES: &[Curve] = &[
         &[62, 125, 250, 500, 1000, 2000],
         points::threshold_samples,
     ),
-    // This curve has the networks and data of the exact threshold. A bracket takes less time from
-    // the size on at which the two curves cross.
+    // This curve has the networks and data of the exact threshold. Their spectrum is flat, which is
+    // the hardest case for a bracket. The two curves after it have the spectrum of a trained
+    // network.
     timed(
         "bracket_n",
         "bracket 5 % wide, B = 1, all cores",
         "n",
         &[125, 250, 500, 1000, 2000, 4000],
         points::bracket_samples,
+    ),
+    timed(
+        "bracket_r",
+        "bracket with r modes, nk = 2000, B = 1, all cores",
+        "r",
+        &[25, 50, 100, 200, 400, 800],
+        points::bracket_rank,
+    ),
+    timed(
+        "bracket_k",
+        "bracket 5 % wide, nk = 2000, B = 1, all cores",
+        "k",
+        &[1, 2, 5, 10, 20],
+        points::bracket_outputs,
     ),
     reproduction("reproduce_cells", "reproduction, profile smoke, 1 thread", "1"),
     reproduction("reproduce_cells_2_threads", "reproduction, profile smoke, 2 threads", "2"),

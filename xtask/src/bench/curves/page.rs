@@ -97,7 +97,7 @@ pub(crate) fn figure(records: &[CurveRecord]) -> Figure {
     };
     let seconds = |point: &SizedPoint| Some(point.time());
     let megabytes = |point: &SizedPoint| point.memory().map(|(at, bytes)| (at, bytes / 1e6));
-    let size = "size: d, m, n or steps";
+    let size = "size: d, m, n, r, k or steps";
     let panels = vec![
         panel("Time of a step or a call", size, "seconds", series(&seconds, false)),
         panel("Memory", size, "MB", series(&megabytes, false)),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use flatmin_curvature::{ModelJacobian, gauss_newton_sharpness};
 use flatmin_host::peak_memory_bytes;
-use flatmin_linalg::{Parallelism, stream};
+use flatmin_linalg::{DenseJacobian, Parallelism, RowMatrix, stream};
 use flatmin_models::Model as _;
 use flatmin_optim::{
     DiagonalKernel, Kernel, Method, ReluKernel, Sampling, StoppingRule, TrainOptions, Trainer,
@@ -16,6 +16,7 @@ use flatmin_theory::{
     threshold_bracket, threshold_with,
 };
 use flatmin_workloads::{CLIP_NORM, LEARNING_RATE, SAMPLES, Steps, diagonal_of, relu_of};
+use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::bench::measure::{Measured, median_and_minimum};
 
@@ -155,5 +156,37 @@ pub(super) fn bracket_samples(samples: usize, timer: Timer) -> Measured {
     let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
     let Steps { model, data, initial, .. } = relu_of(samples, 100, 100);
     let jacobian = ModelJacobian::new(&model, &initial, &data, parallelism).expect("the data fit");
+    timer.repeat(1, || threshold_bracket(&jacobian, &Optimizer::sgd(), &batch, &options).ok())
+}
+
+/// The certified bracket of a subspace of this rank, however wide it is.
+pub(super) fn bracket_rank(rank: usize, timer: Timer) -> Measured {
+    // No bracket of these ranks is as narrow as this.
+    bracket_of(1, BracketOptions { relative_width: 1e-6, max_rank: rank, ..all_cores() }, timer)
+}
+
+/// The bracket of the default width for samples with this many outputs.
+pub(super) fn bracket_outputs(outputs: usize, timer: Timer) -> Measured {
+    bracket_of(outputs, BracketOptions { max_rank: BRACKET_ROWS, ..all_cores() }, timer)
+}
+
+fn all_cores() -> BracketOptions {
+    BracketOptions { parallelism: Parallelism::Rayon, ..BracketOptions::default() }
+}
+
+/// The rows of a Jacobian in memory: samples times outputs.
+const BRACKET_ROWS: usize = 2000;
+
+/// A bracket for a matrix of which r modes leave about 20/(r + 20) of the trace, as at trained
+/// perceptrons.
+fn bracket_of(outputs: usize, options: BracketOptions, timer: Timer) -> Measured {
+    let mut rng = stream(0, "bracket curves", 0);
+    let matrix = RowMatrix::from_fn(BRACKET_ROWS, 1500, |_, column| {
+        let value: f64 = StandardNormal.sample(&mut rng);
+        (value + 0.1) / (1.0 + column as f64 / 20.0)
+    });
+    let jacobian = DenseJacobian::new(&matrix, outputs, options.parallelism)
+        .expect("the rows are divided by the outputs");
+    let batch = Batch::new(1, Draws::WithReplacement).expect("one sample");
     timer.repeat(1, || threshold_bracket(&jacobian, &Optimizer::sgd(), &batch, &options).ok())
 }

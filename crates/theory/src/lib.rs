@@ -44,6 +44,7 @@ mod minimum;
 mod noise_floor;
 mod optimizer;
 mod preconditioner;
+mod stationarity;
 mod threshold;
 mod weighted;
 
@@ -69,10 +70,11 @@ pub use dynamics::{
 pub use epochs::{EpochEdge, EpochOptions, ExactEdges, epoch_edge};
 pub use error::{BatchError, LossError, MinimumError, SimulationError, ThresholdError};
 pub use loss::OutputHessians;
-pub use minimum::{Gram, GramSum, Minimum, ResidualGradients, ToMinimum};
+pub use minimum::{Gram, GramSum, Minimum, ToMinimum};
 pub use noise_floor::{NoiseFloor, noise_floor};
 pub use optimizer::{Optimizer, OptimizerError, StateSpace};
 pub use preconditioner::Preconditioner;
+pub use stationarity::ResidualGradients;
 pub use threshold::{
     DEFAULT_RELATIVE_WIDTH, LyapunovFunction, Stability, Threshold, ThresholdOptions,
     ThresholdStatus, dense_threshold, lyapunov_function, threshold, threshold_with,

@@ -11,15 +11,12 @@ use flatmin_theory::{
 use serde::Serialize;
 
 use super::arguments::AnalyzeArguments;
-use super::doubts::{Doubt, Facts, doubts};
+use super::doubts::{Doubt, Facts, PointFacts, doubts};
 use super::input::{Block, FileMinimum};
 use super::subsets::{SubsetReport, subsets};
-use super::training::Loss;
+use super::training::{GaussNewtonStep, Loss, Residuals};
 use crate::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use crate::failure::Failure;
-
-/// The largest derivative of the loss at which a point counts as interpolating.
-pub(super) const INTERPOLATES: f64 = 1e-6;
 
 /// The analysis of a minimum for the loss `c · (1/2n) Σ ‖f − y‖²`, with c of `--loss-scale`, or for
 /// c times another loss.
@@ -34,6 +31,7 @@ pub(super) struct Analysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
+    pub(super) step: Option<GaussNewtonStep>,
     /// The doubts about the input.
     pub(super) doubts: Vec<Doubt>,
     /// The batch sizes of the arguments, in their order.
@@ -99,12 +97,15 @@ impl Analysis {
         arguments.batches.check()?;
         let loss_scale = arguments.loss_scale;
         let residuals = source.residuals.as_ref();
-        let interpolates =
-            residuals.map_or(training.loss == Loss::Squared, |found| found.largest <= INTERPOLATES);
-        let decays = optimizer.coupled_decay() + optimizer.decoupled_decay() > 0.0;
+        let interpolates = residuals.map_or(training.loss == Loss::Squared, Residuals::interpolate);
+        let decay = (optimizer.coupled_decay() + optimizer.decoupled_decay()) / loss_scale;
+        let decays = decay > 0.0;
         let model = if interpolates && !decays { Model::Exact } else { Model::GaussNewton };
         let gradients =
-            residuals.and_then(|found| source.minimum.residual_gradients(&found.weighted));
+            residuals.and_then(|found| source.minimum.residual_gradients(&found.weighted, decay));
+        let step = residuals.zip(gradients);
+        let step =
+            step.map(|(found, gradients)| GaussNewtonStep::new(found, gradients, loss_scale));
         let mut analysis = Self {
             source,
             alignment,
@@ -114,6 +115,7 @@ impl Analysis {
             is_preconditioned: training.preconditioner.is_some(),
             model,
             gradients,
+            step,
             doubts: Vec::new(),
             batches: Vec::new(),
         };
@@ -142,13 +144,17 @@ impl Analysis {
         let margins = self.batches.iter().flat_map(|batch| {
             batch.learning_rates.iter().map(|v| batch.threshold.estimate / v.learning_rate)
         });
-        doubts(&Facts {
-            evidence: &self.source.evidence,
-            residuals: self.source.residuals.as_ref(),
-            gradients: self.gradients,
+        let point = self.source.residuals.as_ref().zip(self.gradients).zip(self.step);
+        let point = point.map(|((residuals, gradients), step)| PointFacts {
+            samples: self.source.minimum.sample_count(),
+            residuals,
+            gradients,
+            step,
+            is_step_bound: false,
             decays,
-            margin: margins.reduce(f64::max),
-        })
+        });
+        let margin = margins.reduce(f64::max);
+        doubts(&Facts { evidence: &self.source.evidence, point, margin })
     }
 
     /// True if there are doubts, and the input is not to be trusted in spite of them.

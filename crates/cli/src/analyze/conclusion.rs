@@ -7,10 +7,14 @@ use flatmin_theory::{Bounds, Stability};
 
 use super::analysis::{Analysis, BatchAnalysis, Verdict};
 use super::arguments::AnalyzeArguments;
+use super::doubts::are_about_the_point;
 use crate::words::size_words;
 
-/// The reserve of each verdict on an input that is doubted.
-const LEAD: &str = "If the array is what it was read as (see the doubts above), ";
+/// The reserve of each verdict on an array that is doubted.
+const DOUBTED_ARRAY: &str = "If the array is what it was read as (see the doubts above), ";
+
+/// The reserve where only the point is doubted.
+const DOUBTED_POINT: &str = "If the point is close to a minimum (see the doubt above), ";
 
 /// Up to this multiple of η* a single run may stay; runs were seen to stay up to 22 % beyond it
 /// (claim 7).
@@ -19,7 +23,13 @@ const SLIGHTLY_BEYOND: f64 = 1.3;
 /// The conclusion in a few plain sentences.
 pub(super) fn conclusion(arguments: &AnalyzeArguments, analysis: &Analysis) -> String {
     let batches = &analysis.batches;
-    let lead = if analysis.is_doubtful(arguments) { LEAD } else { "" };
+    let lead = if !analysis.is_doubtful(arguments) {
+        ""
+    } else if are_about_the_point(&analysis.doubts) {
+        DOUBTED_POINT
+    } else {
+        DOUBTED_ARRAY
+    };
     if batches.iter().all(|batch| batch.threshold.interval.lower.is_infinite()) {
         let flat = "minimum is flat in every direction: SGD is stable at any learning rate.";
         return if lead.is_empty() { format!("The {flat}") } else { format!("{lead}the {flat}") };

@@ -11,7 +11,7 @@ use super::doubts::Doubt;
 use super::input::Block;
 use super::reading::sentence;
 use super::subsets::SubsetReport;
-use super::training::Loss;
+use super::training::{GaussNewtonStep, Loss};
 use crate::edge::{EdgeReport, VerdictReport};
 use crate::optimizer::OptimizerReport;
 use crate::words::{Measures, Number};
@@ -53,11 +53,19 @@ struct BlockReport {
 pub(super) struct GradientReport {
     mean: Number,
     root_mean_square: Number,
+    decrement: Number,
+    distance: Option<Number>,
 }
 
-impl From<ResidualGradients> for GradientReport {
-    fn from(found: ResidualGradients) -> Self {
-        Self { mean: Number(found.mean), root_mean_square: Number(found.root_mean_square) }
+impl GradientReport {
+    /// The gradients with the step that they ask for.
+    pub(super) fn new((found, step): (ResidualGradients, GaussNewtonStep)) -> Self {
+        Self {
+            mean: Number(found.mean),
+            root_mean_square: Number(found.root_mean_square),
+            decrement: Number(step.lowers),
+            distance: step.distance.map(Number),
+        }
     }
 }
 
@@ -131,7 +139,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         model: analysis.model,
         reading: sentence(&source.evidence, source.residuals.is_some()),
         doubts: &analysis.doubts,
-        residual_gradients: analysis.gradients.map(GradientReport::from),
+        residual_gradients: analysis.gradients.zip(analysis.step).map(GradientReport::new),
         sharpness: analysis.sharpness().into(),
         max_gradient_norm_squared: Number(analysis.max_gradient_norm_squared()),
         blocks: analysis.blocks().map(|blocks| blocks.into_iter().map(block).collect()),

@@ -245,6 +245,15 @@ fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
             significant(spread, 3)
         );
     }
+    if let Some(step) = analysis.step {
+        let modes =
+            if analysis.optimizer.coupled_decay() + analysis.optimizer.decoupled_decay() > 0.0 {
+                ", in the modes that weight decay hardly moves,"
+            } else {
+                ""
+            };
+        let _ = writeln!(text, "A Gauss–Newton step{modes} {}.", step.words(""));
+    }
 }
 
 fn sharpness(text: &mut String, analysis: &Analysis) {

@@ -43,16 +43,6 @@ pub struct Minimum {
     pub(crate) accuracy: Accuracy,
 }
 
-/// The gradients of single samples at a point whose residuals do not vanish, see
-/// [`Minimum::residual_gradients`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ResidualGradients {
-    /// The norm of the mean gradient.
-    pub mean: f64,
-    /// The root of the mean squared norm of the gradients.
-    pub root_mean_square: f64,
-}
-
 /// Rigorous bounds on the distance of the stored rows ĝ (nk × r) and eigenvalues Λ from the matrix
 /// that they represent. They cover the rounding of their own evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -198,32 +188,6 @@ impl Minimum {
     /// The number k of outputs of each sample.
     pub fn output_count(&self) -> usize {
         self.output_count
-    }
-
-    /// The gradients `J_iᵀr_i` that residuals leave: the norm of their mean, which vanishes at a
-    /// stationary point, and the root of their mean squared norm. `None` unless there are nk
-    /// residuals.
-    pub fn residual_gradients(&self, residuals: &[f64]) -> Option<ResidualGradients> {
-        let (rows, n) = (&self.scaled_rows, self.sample_count());
-        if residuals.len() != rows.rows() {
-            return None;
-        }
-        let mut mean = vec![0.0; rows.columns()];
-        let mut gradient = mean.clone();
-        let mut squares = 0.0;
-        for (sample, residuals) in residuals.chunks(self.output_count).enumerate() {
-            gradient.fill(0.0);
-            for (output, residual) in residuals.iter().enumerate() {
-                simd::axpy(*residual, rows.row(sample * self.output_count + output), &mut gradient);
-            }
-            squares += simd::norm_squared(&gradient);
-            simd::axpy(1.0 / n as f64, &gradient, &mut mean);
-        }
-        let norm = |square: f64| self.unit.times(square.sqrt());
-        Some(ResidualGradients {
-            mean: norm(simd::norm_squared(&mean)),
-            root_mean_square: norm(squares / n as f64),
-        })
     }
 
     /// Sharpness of `G`; infinite or zero where it is beyond the range of `f64`.
@@ -395,23 +359,6 @@ mod tests {
 
     use super::{Minimum, gram_error};
     use crate::MinimumError;
-
-    #[test]
-    fn residuals_leave_the_gradients_of_their_samples() {
-        let jacobian = RowMatrix::new(2, 2, vec![3.0, 4.0, 0.0, 2.0]).unwrap();
-        let check = |outputs: usize, mean: f64, root_mean_square: f64| {
-            let minimum = Minimum::with_outputs(&jacobian, outputs).unwrap();
-            let found = minimum.residual_gradients(&[1.0, -1.0]).unwrap();
-            assert!((found.mean / mean - 1.0).abs() < 1e-14, "{found:?}");
-            assert!((found.root_mean_square / root_mean_square - 1.0).abs() < 1e-14, "{found:?}");
-            assert!(minimum.residual_gradients(&[1.0]).is_none());
-            assert!(minimum.residual_gradients(&[1.0, -1.0, 0.0]).is_none());
-        };
-        // The gradients (3, 4) and (0, −2) of two samples, with the mean (1.5, 1).
-        check(1, 3.25_f64.sqrt(), 14.5_f64.sqrt());
-        // One sample of two outputs has their sum (3, 2).
-        check(2, 13.0_f64.sqrt(), 13.0_f64.sqrt());
-    }
 
     #[test]
     fn repeated_and_zero_rows_leave_one_eigenvalue() {

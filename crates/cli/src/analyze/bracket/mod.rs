@@ -3,20 +3,20 @@
 mod report;
 mod text;
 
-use faer::{Mat, MatRef};
+use faer::MatRef;
 use flatmin_host::{Exit, Format, interrupt, print, print_json};
 use flatmin_linalg::{EigenError, JacobianError, Parallelism, symmetric_eigenvalues};
 use flatmin_theory::{Optimizer, ResidualGradients};
 
 pub(super) use self::report::report;
 pub(super) use self::text::render;
-use super::analysis::{INTERPOLATES, Model};
+use super::analysis::Model;
 use super::arguments::AnalyzeArguments;
-use super::doubts::{Doubt, Facts, doubts};
+use super::doubts::{Doubt, Facts, PointFacts, doubts, of_point};
 use super::input::{Input, LargeMinimum, pass_bytes};
 use super::reading::sentence;
 use super::text::reading_text;
-use super::training::Loss;
+use super::training::{GaussNewtonStep, Loss, Residuals};
 use crate::brackets::{Asked, BatchBracket, failure};
 use crate::failure::Failure;
 use crate::words::PROGRAM;
@@ -35,6 +35,7 @@ pub(crate) struct BracketAnalysis {
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
     pub(super) gradients: Option<ResidualGradients>,
+    pub(super) step: Option<GaussNewtonStep>,
     /// The words that say how the array was read; `None` if there is no array.
     pub(super) reading: Option<ReadingWords>,
     pub(super) doubts: Vec<Doubt>,
@@ -100,10 +101,14 @@ impl BracketAnalysis {
         let mut grams = vec![0.0; jacobian.row_count() * jacobian.output_count()];
         jacobian.sample_grams(&mut grams).map_err(own)?;
         let largest_own = largest(&grams, jacobian.output_count()).map_err(Failure::at(path))?;
-        let gradients = source.gradients(&grams).map_err(own)?;
-        let largest = source.residuals.as_ref().map(|found| found.largest);
-        let interpolates =
-            largest.map_or(training.loss == Loss::Squared, |largest| largest <= INTERPOLATES);
+        let gradients = source.residuals.as_ref().map(|found| {
+            ResidualGradients::from_products(jacobian, &found.weighted, &grams).map_err(own)
+        });
+        let gradients = gradients.transpose()?;
+        let interpolates = source
+            .residuals
+            .as_ref()
+            .map_or(training.loss == Loss::Squared, Residuals::interpolate);
         let model = if interpolates { Model::Exact } else { Model::GaussNewton };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
         let memory = (arguments.memory_limit * f64::from(1 << 30)) as usize;
@@ -133,15 +138,19 @@ impl BracketAnalysis {
             sentence: sentence(evidence, has_residuals),
             text: reading_text(arguments, evidence, has_residuals),
         });
-        let doubts = source.evidence.as_ref().map(|evidence| {
-            doubts(&Facts {
-                evidence,
-                residuals: source.residuals.as_ref(),
-                gradients,
-                decays: false,
-                margin: margins,
-            })
+        let point = source.residuals.as_ref().zip(gradients);
+        let point = point.map(|(residuals, gradients)| PointFacts {
+            samples: jacobian.sample_count(),
+            residuals,
+            gradients,
+            step: GaussNewtonStep::new(residuals, gradients, arguments.loss_scale),
+            is_step_bound: true,
+            decays: false,
         });
+        let doubts = match &source.evidence {
+            Some(evidence) => doubts(&Facts { evidence, point, margin: margins }),
+            None => point.as_ref().and_then(of_point).into_iter().collect(),
+        };
         Ok(Self {
             samples: jacobian.sample_count(),
             outputs: jacobian.output_count(),
@@ -153,8 +162,9 @@ impl BracketAnalysis {
             is_preconditioned: training.preconditioner.is_some(),
             model,
             gradients,
+            step: point.map(|point| point.step),
             reading,
-            doubts: doubts.unwrap_or_default(),
+            doubts,
             batches: found,
             in_place_of_exact: reason.map(|reason| (reason, bracket.limits_text())),
         })
@@ -174,26 +184,4 @@ fn largest(grams: &[f64], k: usize) -> Result<f64, EigenError> {
         largest = values.iter().fold(largest, |largest, value| largest.max(*value));
     }
     Ok(largest)
-}
-
-impl LargeMinimum<'_> {
-    /// The mean of the samples' gradients and the root of their mean square, if there are residuals;
-    /// `grams` are the `J_iJ_iᵀ`.
-    fn gradients(&self, grams: &[f64]) -> Result<Option<ResidualGradients>, JacobianError> {
-        let Some(residuals) = &self.residuals else { return Ok(None) };
-        let jacobian = &self.jacobian;
-        let (n, k) = (jacobian.sample_count(), jacobian.output_count());
-        let vector = Mat::from_fn(n * k, 1, |row, _| residuals.weighted[row]);
-        let mut mean = Mat::zeros(jacobian.parameter_count(), 1);
-        jacobian.vjp(vector.as_ref(), mean.as_mut())?;
-        let squares = residuals.weighted.chunks(k).zip(grams.chunks(k * k)).map(|(r, gram)| {
-            let pairs = gram.iter().enumerate();
-            pairs.map(|(place, entry)| r[place / k] * entry * r[place % k]).sum::<f64>()
-        });
-        let mean_square = squares.sum::<f64>() / n as f64;
-        Ok(Some(ResidualGradients {
-            mean: mean.norm_l2() / n as f64,
-            root_mean_square: mean_square.max(0.0).sqrt(),
-        }))
-    }
 }

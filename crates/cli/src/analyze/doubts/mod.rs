@@ -5,6 +5,7 @@
 //! rest on strong evidence only: a right input that is doubted teaches its owner to ignore doubts.
 
 mod arrangement;
+mod before_minimum;
 mod columns;
 mod facts;
 mod flattened_outputs;
@@ -28,7 +29,7 @@ mod transposed;
 mod vanishing;
 
 pub(super) use self::columns::{ColumnFacts, ColumnSummary};
-pub(super) use self::facts::{BlockFacts, Doubt, Evidence, Facts, Reading};
+pub(super) use self::facts::{BlockFacts, Doubt, Evidence, Facts, PointFacts, Reading};
 pub(super) use self::products::ProductFacts;
 pub(super) use self::rounding::Rounding;
 
@@ -48,11 +49,25 @@ const CHECKS: [&[Check]; 6] = [
         mean_over_outputs::doubt,
         repeated_rows::doubt,
     ],
-    &[not_stationary::doubt],
+    &[|facts| facts.point.as_ref().and_then(of_point)],
     &[incomplete_blocks::doubt],
     &[overlapping_blocks::doubt],
     &[single_precision::doubt],
 ];
+
+/// Finds the doubt that the point is a minimum.
+pub(super) fn of_point(point: &PointFacts<'_>) -> Option<Doubt> {
+    // The residuals of few samples say little.
+    if point.samples < 4 || point.residuals.interpolate() {
+        return None;
+    }
+    not_stationary::doubt(point).or_else(|| before_minimum::doubt(point))
+}
+
+/// True if the array may be what it was read as, and only its point be no minimum.
+pub(super) fn are_about_the_point(doubts: &[Doubt]) -> bool {
+    doubts.iter().all(|doubt| [before_minimum::KIND, not_stationary::KIND].contains(&doubt.kind))
+}
 
 /// Finds the doubts that the facts raise.
 pub(super) fn doubts(facts: &Facts<'_>) -> Vec<Doubt> {

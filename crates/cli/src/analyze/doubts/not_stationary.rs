@@ -2,22 +2,20 @@
 
 use flatmin_host::significant;
 
-use super::facts::{Doubt, Facts};
+use super::facts::{Doubt, PointFacts};
+
+pub(super) const KIND: &str = "not_stationary";
 
 /// A mean gradient beyond so many standard errors is no accident of the noise.
 const FAR: f64 = 4.0;
 
-/// Residuals up to this are those of a point that interpolates.
-const INTERPOLATES: f64 = 1e-6;
-
-pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
-    let (gradients, residuals) = (facts.gradients?, facts.residuals?);
-    let samples = facts.evidence.reading.samples;
+pub(super) fn doubt(point: &PointFacts<'_>) -> Option<Doubt> {
+    let PointFacts { samples, gradients, .. } = point;
     // With decay the residuals have a mean gradient at the stationary point.
-    if facts.decays || samples < 4 || residuals.largest <= INTERPOLATES {
+    if point.decays {
         return None;
     }
-    let root = (samples as f64).sqrt();
+    let root = (*samples as f64).sqrt();
     let spread = gradients.root_mean_square / root;
     // Gradients that all point the same way have a mean of √n times that.
     let far = FAR.min(0.95 * root);
@@ -29,6 +27,6 @@ pub(super) fn doubt(facts: &Facts<'_>) -> Option<Doubt> {
             significant(gradients.mean, 3),
             significant(gradients.mean / spread, 2)
         );
-        Doubt { kind: "not_stationary", text }
+        Doubt { kind: KIND, text }
     })
 }

@@ -9,8 +9,8 @@ use super::facts::{Doubt, PointFacts};
 pub(super) const KIND: &str = "before_the_minimum";
 
 /// A Gauss–Newton step that moves the outputs by this part of the spread of their targets changes
-/// the curvature by a part of this order.
-const FAR: f64 = 0.3;
+/// the curvature by a part of the same order, as `docs/guide/examples/how_near.py` shows.
+const FAR: f64 = 0.2;
 
 pub(super) fn doubt(point: &PointFacts<'_>) -> Option<Doubt> {
     (point.step.distance? >= FAR).then(|| {

@@ -89,6 +89,7 @@ def _by_derivatives(loss: Callable, outputs: jax.Array, targets: Any) -> dict[st
         raise InputError(f"the loss cannot be differentiated: {error}") from error
     _check_mean(loss, of_sample, outputs, targets)
     gradients, hessians = np.asarray(gradients), np.asarray(hessians)
+    found = {"residuals": gradients, "logits": np.asarray(flat)}
     finite = np.isfinite(hessians).all(axis=(1, 2)) & np.isfinite(gradients).all(axis=1)
     if not finite.all():
         sample = int(np.argmin(finite))
@@ -96,7 +97,8 @@ def _by_derivatives(loss: Callable, outputs: jax.Array, targets: Any) -> dict[st
     factor = hessians[0, 0, 0]
     # Half a squared distance has the same multiple of the identity for every sample.
     if factor > 0 and np.abs(hessians - factor * np.eye(k)).max() <= 1e-12 * factor:
-        return {"loss_scale": float(f"{factor:.12g}"), "residuals": gradients / factor}
+        found["residuals"] = gradients / factor
+        return found | {"loss_scale": float(f"{factor:.12g}")}
     hessians = (hessians + hessians.transpose(0, 2, 1)) / 2
     eigenvalues = np.linalg.eigvalsh(hessians)
     largest = np.abs(eigenvalues).max()
@@ -109,7 +111,7 @@ def _by_derivatives(loss: Callable, outputs: jax.Array, targets: Any) -> dict[st
             f"the loss is not convex in the outputs of sample {sample}: an eigenvalue of its "
             f"second derivatives is {lowest:.3g}; thresholds are those of convex losses"
         )
-    return {"loss": "custom", "output_hessian": hessians, "residuals": gradients}
+    return found | {"loss": "custom", "output_hessian": hessians}
 
 
 def _check_classes(what: str, outputs: jax.Array, targets: Any) -> None:

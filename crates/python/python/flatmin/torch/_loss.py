@@ -41,8 +41,10 @@ class ReadLoss:
         c of the squared loss; 1 for the others.
     residuals : numpy.ndarray
         n × k derivatives of ℓ_i in the outputs, for the squared loss f − y.
-    logits, output_hessian : numpy.ndarray or None
-        n × k logits, or n × k × k Hessians of ℓ_i.
+    logits : numpy.ndarray
+        n × k outputs of the model, the logits of a cross-entropy.
+    output_hessian : numpy.ndarray or None
+        n × k × k Hessians of ℓ_i.
     summed : bool
         True if the loss of a batch is the sum over its samples, B times their mean.
     are_hard : bool
@@ -53,8 +55,8 @@ class ReadLoss:
 
     loss: str
     residuals: np.ndarray
+    logits: np.ndarray
     loss_scale: float = 1.0
-    logits: np.ndarray | None = None
     output_hessian: np.ndarray | None = None
     summed: bool = False
     are_hard: bool = False
@@ -69,7 +71,7 @@ class ReadLoss:
         """For batches of B; their sum is B times their mean."""
         factor = float(batch_size) if self.summed else 1.0
         kind, scale, residuals = self.loss, self.loss_scale * factor, self.residuals
-        found: dict[str, Any] = {"loss": kind, "residuals": residuals}
+        found: dict[str, Any] = {"loss": kind, "residuals": residuals, "logits": self.logits}
         if kind == "squared":
             found["loss_scale"] = scale
             return found
@@ -78,7 +80,6 @@ class ReadLoss:
             found["residuals"] = residuals * factor
             return found
         if factor == 1.0:
-            found["logits"] = self.logits
             return found
         found["loss"] = "custom"
         found["output_hessian"] = factor * self.hessians()
@@ -289,7 +290,7 @@ def _known(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss | None:
     if kind is nn.MSELoss:
         scale = 2.0 if loss.reduction == "sum" else 2.0 / k
         residuals = flat - targets.double().reshape(n, -1)
-        return ReadLoss("squared", residuals.numpy(), loss_scale=scale)
+        return ReadLoss("squared", residuals.numpy(), flat.numpy(), loss_scale=scale)
     if kind is nn.CrossEntropyLoss and loss.weight is None and outputs.dim() == 2:
         probabilities = flat.softmax(dim=1)
         wanted = targets
@@ -298,11 +299,11 @@ def _known(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss | None:
         elif not torch.allclose(wanted.sum(dim=1), torch.ones(n, dtype=wanted.dtype)):
             return None
         wanted = wanted * (1 - loss.label_smoothing) + loss.label_smoothing / k
-        return ReadLoss("cross-entropy", (probabilities - wanted).numpy(), logits=flat.numpy())
+        return ReadLoss("cross-entropy", (probabilities - wanted).numpy(), flat.numpy())
     plain = kind is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None
     if plain and k == 1:
         residuals = torch.sigmoid(flat) - targets.double().reshape(n, 1)
-        return ReadLoss("binary-cross-entropy", residuals.numpy(), logits=flat.numpy())
+        return ReadLoss("binary-cross-entropy", residuals.numpy(), flat.numpy())
     return None
 
 
@@ -342,7 +343,8 @@ def _by_derivatives(loss: Any, outputs: Tensor, targets: Any) -> ReadLoss:
     if float(lowest.min()) < 0:  # rounding
         shift = -float(lowest.min())
         hessians = hessians + shift * torch.eye(k).to(hessians)
-    return ReadLoss("custom", gradients.numpy(), output_hessian=hessians.numpy())
+    flat = outputs.reshape(n, k).double()
+    return ReadLoss("custom", gradients.numpy(), flat.numpy(), output_hessian=hessians.numpy())
 
 
 def _derivatives(of_sample: Callable, outputs: Tensor, targets: Any) -> tuple[Tensor, Tensor]:

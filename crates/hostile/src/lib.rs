@@ -28,13 +28,14 @@ const MAX_ANALYSED: usize = 1 << 10;
 
 /// The ways in which an archive with a Jacobian is analysed. Reshuffled epochs are left out: their
 /// edge takes seconds, however small the file.
-const JACOBIAN_OPTIONS: [&str; 6] = [
+const JACOBIAN_OPTIONS: [&str; 7] = [
     "--array jacobian --batch-size 1,2 --learning-rate 0.1",
     "--array jacobian --loss cross-entropy --logits logits --residuals residuals",
     "--array jacobian --loss binary-cross-entropy --logits logits --sampling poisson",
-    "--array jacobian --loss custom --output-hessian hessian --momentum 0.9",
-    "--array jacobian --preconditioner scale --outputs 2",
-    "--array jacobian --loss cross-entropy --logits logits --rank 3",
+    "--array jacobian --residuals residuals --logits logits --weight-decay 0.01",
+    "--array jacobian --loss custom --output-hessian hessian --residuals residuals --logits logits",
+    "--array jacobian --preconditioner scale --outputs 2 --momentum 0.9",
+    "--array jacobian --loss cross-entropy --logits logits --residuals residuals --rank 3",
 ];
 
 /// The ways in which a Gram matrix is analysed.

@@ -55,7 +55,7 @@ def test_an_untrained_classifier_is_doubted(smoothing, decay):
     found = ask(model, loss, x, y, optimizer={"weight_decay": decay})
     assert kinds(found) == ["before_the_minimum"]
     text = repr(found)
-    assert "Doubt: the point is not at its minimum" in text
+    assert "Doubt: the point is not close to a minimum" in text
     assert "\nIf the point is close to a minimum (see the doubt above), SGD with" in text
 
 
@@ -107,11 +107,33 @@ def test_a_regression_that_cannot_fit_its_noise_is_at_its_minimum():
     assert found.to_dict()["residual_gradients"]["decrement"] < 1e-15
 
 
+def test_huber_with_outliers_is_not_judged():
+    torch.manual_seed(6)
+    x = torch.randn(60, 3, dtype=torch.float64)
+    y = x[:, :1] + 0.1 * torch.randn(60, 1, dtype=torch.float64)
+    y[:15] += 5
+    model, loss = nn.Linear(3, 1).double(), nn.HuberLoss(delta=0.3)
+    minimise(model, loss, x, y)
+    found = ask(model, loss, x, y)
+    assert kinds(found) == []
+    assert found.to_dict()["residual_gradients"] is None
+    assert "The loss is linear in outputs of some samples" in repr(found)
+
+
+def test_targets_that_are_all_zero_are_no_scale():
+    model, x, _ = classifier(7, 1)
+    y = torch.zeros(30, 1, dtype=torch.float64)
+    minimise(model, nn.MSELoss(), x, y, steps=20)
+    found = ask(model, nn.MSELoss(), x, y)
+    assert kinds(found) == []
+    assert found.to_dict()["residual_gradients"]["distance"] is None
+
+
 def test_a_bracket_doubts_as_well():
     model, x, y = classifier(5)
     found = ask(model, nn.CrossEntropyLoss(), x, y, relative_width=0.3)
     (doubt,) = found.doubts
-    assert doubt.kind == "before_the_minimum" and "lowers the loss by at least" in doubt.text
+    assert doubt.kind == "before_the_minimum" and "lowers the quadratic model of the loss by at least" in doubt.text
 
 
 def test_jax_doubts_as_well():

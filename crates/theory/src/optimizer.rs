@@ -195,6 +195,22 @@ impl Optimizer {
         self.0.decoupled_weight_decay
     }
 
+    /// The w with which a constant gradient g holds the parameters at `θ = −g/w`: the coupled decay
+    /// and `(1−β)/(1−τ)` times the decoupled one, since momentum passes on `(1−τ)/(1−β)` times the
+    /// gradient. 0 without weight decay.
+    ///
+    /// ```
+    /// use flatmin_theory::Optimizer;
+    /// let optimizer = Optimizer::sgd().momentum(0.9)?.decoupled_weight_decay(0.5)?;
+    /// assert!((optimizer.balancing_decay() - 0.05).abs() < 1e-15);
+    /// # Ok::<(), flatmin_theory::OptimizerError>(())
+    /// ```
+    pub fn balancing_decay(&self) -> f64 {
+        let Settings { momentum, dampening, .. } = self.0;
+        let passed_on = if momentum > 0.0 { (1.0 - dampening) / (1.0 - momentum) } else { 1.0 };
+        self.coupled_decay() + self.decoupled_decay() / passed_on
+    }
+
     /// The optimizer as a linear system at learning rate η.
     ///
     /// | optimizer | A | b | c |

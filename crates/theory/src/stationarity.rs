@@ -10,8 +10,9 @@ use crate::Minimum;
 /// more than 10⁵ steps for them.
 const SLOWEST: f64 = 1e-6;
 
-/// Where weight decay w balances the mean gradient, it holds the outputs back by w/λ of themselves in
-/// a mode with the eigenvalue λ of G. Modes with less than so many times w do not count.
+/// Where weight decay w balances the mean gradient, it holds the outputs back by w/λ of themselves
+/// in a mode with the eigenvalue λ of G. A mode with a smaller eigenvalue than this multiple of w
+/// does not count.
 const DECAY_FACTOR: f64 = 30.0;
 
 /// Steps of conjugate gradients for the decrement of a Jacobian that is known by products.
@@ -26,9 +27,10 @@ pub struct ResidualGradients {
     /// The root of the mean squared norm of the gradients.
     pub root_mean_square: f64,
     /// The Gauss–Newton decrement `½ gᵀG⁺g` of the mean gradient g: the amount by which a step
-    /// `−G⁺g` lowers the Gauss–Newton model of the loss. It is zero at a stationary point, and the
-    /// whole loss where the linearised network can fit the residuals.
-    pub decrement: f64,
+    /// `−G⁺g` lowers the quadratic model of the loss. It is zero at a stationary point. For the
+    /// squared loss it is the whole loss where the linearised network can fit the residuals. `None`
+    /// where weight decay moves every mode.
+    pub decrement: Option<f64>,
 }
 
 impl Minimum {
@@ -49,7 +51,7 @@ impl Minimum {
     /// let minimum = Minimum::new(&jacobian)?;
     /// let found = minimum.residual_gradients(&[1.0, 1.0, 1.0], 0.0).expect("three residuals");
     /// // Of the loss (1² + 1² + 1²)/(2 · 3), the third term stays.
-    /// assert!((found.decrement - 1.0 / 3.0).abs() < 1e-14);
+    /// assert!(found.decrement.is_some_and(|decrement| (decrement - 1.0 / 3.0).abs() < 1e-14));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn residual_gradients(
@@ -77,7 +79,9 @@ impl Minimum {
         let least = held.max(SLOWEST * eigenvalues.last().copied().unwrap_or(0.0));
         // The coordinates of the mean are those in the eigenbasis of G, at the same scale.
         let modes = mean.iter().zip(eigenvalues).filter(|(_, eigenvalue)| **eigenvalue >= least);
-        let decrement = 0.5 * modes.map(|(g, eigenvalue)| g / eigenvalue * g).sum::<f64>();
+        let terms = modes.map(|(g, eigenvalue)| 0.5 * g / eigenvalue * g);
+        let is_held = eigenvalues.last().is_some_and(|largest| *largest < held);
+        let decrement = (!is_held).then(|| terms.fold(0.0, |sum, term| sum + term));
         let norm = |square: f64| libm::ldexp(square.sqrt(), exponent);
         Some(ResidualGradients {
             mean: norm(simd::norm_squared(&mean)),
@@ -89,7 +93,7 @@ impl Minimum {
 
 impl ResidualGradients {
     /// The gradients that nk residuals leave, from products with the Jacobian. The decrement is
-    /// that of five steps of conjugate gradients, a lower bound. `grams` are the matrices
+    /// that of five steps of conjugate gradients, a lower bound of that of all modes. `grams` are the matrices
     /// `J_iJ_iᵀ`, see [`sample_grams`](JacobianProducts::sample_grams).
     ///
     /// # Errors
@@ -138,7 +142,7 @@ impl ResidualGradients {
         Ok(Self {
             mean,
             root_mean_square: mean_square.max(0.0).sqrt(),
-            decrement: 0.5 * lowered / n,
+            decrement: Some(0.5 * lowered / n),
         })
     }
 }
@@ -168,7 +172,7 @@ mod tests {
                 assert!((found.mean / mean - 1.0).abs() < 1e-14, "{found:?}");
                 let ratio = found.root_mean_square / root_mean_square;
                 assert!((ratio - 1.0).abs() < 1e-14, "{found:?}");
-                assert!((found.decrement / decrement - 1.0).abs() < 1e-12, "{found:?}");
+                assert!((found.decrement.unwrap() / decrement - 1.0).abs() < 1e-12, "{found:?}");
             }
             let minimum = Minimum::with_outputs(&jacobian, outputs).unwrap();
             assert!(minimum.residual_gradients(&[1.0], 0.0).is_none());
@@ -186,12 +190,12 @@ mod tests {
         // The columns are orthogonal to (1, −2, 1).
         let jacobian = RowMatrix::new(3, 2, vec![1.0, 1.0, 1.0, 0.0, 1.0, -1.0]).unwrap();
         for found in both(&jacobian, 1, &[1.0, -2.0, 1.0]) {
-            assert!(found.mean < 1e-15 && found.decrement < 1e-15, "{found:?}");
+            assert!(found.mean < 1e-15 && found.decrement.unwrap() < 1e-15, "{found:?}");
             assert!((found.root_mean_square - (8.0_f64 / 3.0).sqrt()).abs() < 1e-14, "{found:?}");
         }
         // The projection of (2, −1, 0) on the columns has the square 1/3 + 2.
         for found in both(&jacobian, 1, &[2.0, -1.0, 0.0]) {
-            assert!((found.decrement - 7.0 / 3.0 / 6.0).abs() < 1e-14, "{found:?}");
+            assert!((found.decrement.unwrap() - 7.0 / 3.0 / 6.0).abs() < 1e-14, "{found:?}");
         }
     }
 
@@ -201,7 +205,7 @@ mod tests {
         let jacobian = RowMatrix::new(2, 2, vec![1.0, 0.0, 0.0, 1e-4]).unwrap();
         let minimum = Minimum::new(&jacobian).unwrap();
         let found = minimum.residual_gradients(&[1.0, 1.0], 0.0).unwrap();
-        assert!((found.decrement - 0.25).abs() < 1e-14, "{found:?}");
+        assert!((found.decrement.unwrap() - 0.25).abs() < 1e-14, "{found:?}");
     }
 
     #[test]
@@ -210,11 +214,13 @@ mod tests {
         for scale in [1.0, 1024.0] {
             let jacobian = RowMatrix::new(2, 2, vec![4.0 * scale, 0.0, 0.0, scale]).unwrap();
             let minimum = Minimum::new(&jacobian).unwrap();
-            for (decay, expected) in [(0.0, 0.5), (0.016, 0.5), (0.017, 0.25), (0.3, 0.0)] {
+            for (decay, expected) in [(0.0, 0.5), (0.016, 0.5), (0.017, 0.25), (0.26, 0.25)] {
                 let decay = decay * scale * scale;
                 let found = minimum.residual_gradients(&[1.0, 1.0], decay).unwrap();
-                assert!((found.decrement - expected).abs() < 1e-14, "{decay}: {found:?}");
+                assert!((found.decrement.unwrap() - expected).abs() < 1e-14, "{decay}: {found:?}");
             }
+            let found = minimum.residual_gradients(&[1.0, 1.0], 0.27 * scale * scale).unwrap();
+            assert_eq!(found.decrement, None);
         }
     }
 
@@ -226,8 +232,8 @@ mod tests {
             if row == column { libm::pow(10.0, -2.0 * row as f64 / 39.0) } else { 0.0 }
         });
         let [exact, bound] = both(&jacobian, 1, &[1.0; 40]);
-        assert!((exact.decrement - 0.5).abs() < 1e-12, "{exact:?}");
-        assert!((bound.decrement - 0.248_705_900_196).abs() < 1e-9, "{bound:?}");
+        assert!((exact.decrement.unwrap() - 0.5).abs() < 1e-12, "{exact:?}");
+        assert!((bound.decrement.unwrap() - 0.248_705_900_196).abs() < 1e-9, "{bound:?}");
         assert!((bound.mean / exact.mean - 1.0).abs() < 1e-12, "{bound:?}");
     }
 }

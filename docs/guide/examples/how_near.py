@@ -57,4 +57,4 @@ for kind in ["regression", "classification"]:
         for steps, distance, edge, doubted in table:
             print(f"{steps:7d}  {distance:8.2g}  {edge / last:10.3f}{'  doubted' if doubted else ''}")
         pairs = [(d, abs(math.log(edge / last))) for _, d, edge, _ in table[:-1]]
-        print("  |ln η*/η*(end)| at distances below .3:", " ".join(f"{e:.2g}" for d, e in pairs if d < 0.3), "\n")
+        print("  |ln η*/η*(end)| at distances below .2:", " ".join(f"{e:.2g}" for d, e in pairs if d < 0.2), "\n")

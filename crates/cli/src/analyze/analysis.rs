@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use flatmin_host::Progress;
 use flatmin_linalg::{Parallelism, Sharpness};
 use flatmin_theory::{
-    Alignment, Batch, Bounds, Noise, NoiseFloor, Optimizer, ResidualGradients, Sampling, Stability,
-    alignment, contraction_bound, noise_floor,
+    Alignment, Batch, Bounds, Noise, NoiseFloor, Optimizer, Sampling, Stability, alignment,
+    contraction_bound, noise_floor,
 };
 use serde::Serialize;
 
 use super::arguments::AnalyzeArguments;
-use super::doubts::{Doubt, Facts, PointFacts, doubts};
+use super::doubts::{Doubt, Facts, doubts};
 use super::input::{Block, FileMinimum};
+use super::point::{Point, Residuals};
 use super::subsets::{SubsetReport, subsets};
-use super::training::{GaussNewtonStep, Loss, Residuals};
+use super::training::Loss;
 use crate::edge::{AlmostSure, Edge, Kind, Question, ShortBatch};
 use crate::failure::Failure;
 
@@ -30,8 +31,8 @@ pub(super) struct Analysis {
     unscaled_optimizer: Optimizer,
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
-    pub(super) gradients: Option<ResidualGradients>,
-    pub(super) step: Option<GaussNewtonStep>,
+    /// The point, if the residuals show it.
+    pub(super) point: Option<Point>,
     /// The doubts about the input.
     pub(super) doubts: Vec<Doubt>,
     /// The batch sizes of the arguments, in their order.
@@ -98,14 +99,14 @@ impl Analysis {
         let loss_scale = arguments.loss_scale;
         let residuals = source.residuals.as_ref();
         let interpolates = residuals.map_or(training.loss == Loss::Squared, Residuals::interpolate);
-        let decay = (optimizer.coupled_decay() + optimizer.decoupled_decay()) / loss_scale;
+        let decay = optimizer.balancing_decay() / loss_scale;
         let decays = decay > 0.0;
         let model = if interpolates && !decays { Model::Exact } else { Model::GaussNewton };
-        let gradients =
-            residuals.and_then(|found| source.minimum.residual_gradients(&found.weighted, decay));
-        let step = residuals.zip(gradients);
-        let step =
-            step.map(|(found, gradients)| GaussNewtonStep::new(found, gradients, loss_scale));
+        let point = residuals.filter(|found| found.are_of_the_model).and_then(|found| {
+            let gradients = source.minimum.residual_gradients(&found.weighted, decay)?;
+            let samples = source.minimum.sample_count();
+            Some(Point { decays, ..Point::new(found, gradients, samples, loss_scale) })
+        });
         let mut analysis = Self {
             source,
             alignment,
@@ -114,8 +115,7 @@ impl Analysis {
             unscaled_optimizer: optimizer.for_loss_scale(1.0 / loss_scale),
             is_preconditioned: training.preconditioner.is_some(),
             model,
-            gradients,
-            step,
+            point,
             doubts: Vec::new(),
             batches: Vec::new(),
         };
@@ -135,26 +135,18 @@ impl Analysis {
             analysis.batches.push(batch);
             progress.advance(1);
         }
-        analysis.doubts = analysis.find_doubts(decays);
+        analysis.doubts = analysis.find_doubts();
         Ok(analysis)
     }
 
     /// Finds the doubts about the input.
-    fn find_doubts(&self, decays: bool) -> Vec<Doubt> {
+    fn find_doubts(&self) -> Vec<Doubt> {
         let margins = self.batches.iter().flat_map(|batch| {
             batch.learning_rates.iter().map(|v| batch.threshold.estimate / v.learning_rate)
         });
-        let point = self.source.residuals.as_ref().zip(self.gradients).zip(self.step);
-        let point = point.map(|((residuals, gradients), step)| PointFacts {
-            samples: self.source.minimum.sample_count(),
-            residuals,
-            gradients,
-            step,
-            is_step_bound: false,
-            decays,
-        });
         let margin = margins.reduce(f64::max);
-        doubts(&Facts { evidence: &self.source.evidence, point, margin })
+        let residuals = self.source.residuals.as_ref();
+        doubts(&Facts { evidence: &self.source.evidence, residuals, point: self.point, margin })
     }
 
     /// True if there are doubts, and the input is not to be trusted in spite of them.
@@ -236,7 +228,8 @@ impl Analysis {
         batch: &Batch,
         rate: f64,
     ) -> Result<Option<NoiseFloor>, flatmin_theory::ThresholdError> {
-        let Some(residuals) = &self.source.residuals else { return Ok(None) };
+        let residuals = self.source.residuals.as_ref().filter(|found| found.are_of_the_model);
+        let Some(residuals) = residuals else { return Ok(None) };
         if batch.sampling() == Sampling::Reshuffling {
             return Ok(None);
         }

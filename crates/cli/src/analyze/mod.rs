@@ -11,6 +11,7 @@ mod doubts;
 mod figure;
 mod input;
 mod inquiry;
+mod point;
 mod reading;
 mod report;
 mod subsets;

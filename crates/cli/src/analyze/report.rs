@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use flatmin_theory::{ResidualGradients, Sampling, ThresholdStatus};
+use flatmin_theory::{Sampling, ThresholdStatus};
 use serde::Serialize;
 
 use super::analysis::{Analysis, BatchAnalysis, Model, SimpleBounds, Verdict};
 use super::arguments::AnalyzeArguments;
 use super::doubts::Doubt;
 use super::input::Block;
+use super::point::Point;
 use super::reading::sentence;
 use super::subsets::SubsetReport;
-use super::training::{GaussNewtonStep, Loss};
+use super::training::Loss;
 use crate::edge::{EdgeReport, VerdictReport};
 use crate::optimizer::OptimizerReport;
 use crate::words::{Measures, Number};
@@ -53,18 +54,17 @@ struct BlockReport {
 pub(super) struct GradientReport {
     mean: Number,
     root_mean_square: Number,
-    decrement: Number,
+    decrement: Option<Number>,
     distance: Option<Number>,
 }
 
-impl GradientReport {
-    /// The gradients with the step that they ask for.
-    pub(super) fn new((found, step): (ResidualGradients, GaussNewtonStep)) -> Self {
+impl From<Point> for GradientReport {
+    fn from(point: Point) -> Self {
         Self {
-            mean: Number(found.mean),
-            root_mean_square: Number(found.root_mean_square),
-            decrement: Number(step.lowers),
-            distance: step.distance.map(Number),
+            mean: Number(point.gradients.mean),
+            root_mean_square: Number(point.gradients.root_mean_square),
+            decrement: point.lowers.map(Number),
+            distance: point.distance.map(Number),
         }
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn report<'a>(arguments: &AnalyzeArguments, analysis: &'a Analysis) -
         model: analysis.model,
         reading: sentence(&source.evidence, source.residuals.is_some()),
         doubts: &analysis.doubts,
-        residual_gradients: analysis.gradients.zip(analysis.step).map(GradientReport::new),
+        residual_gradients: analysis.point.map(GradientReport::from),
         sharpness: analysis.sharpness().into(),
         max_gradient_norm_squared: Number(analysis.max_gradient_norm_squared()),
         blocks: analysis.blocks().map(|blocks| blocks.into_iter().map(block).collect()),

@@ -10,6 +10,7 @@ use super::arguments::AnalyzeArguments;
 use super::conclusion::conclusion;
 use super::doubts::{Doubt, Evidence};
 use super::input::Block;
+use super::point::Point;
 use super::reading::sentence;
 use super::training::Loss;
 use crate::edge::{Edge, Kind, certainty, margin, verdict_word};
@@ -235,24 +236,20 @@ fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
              weight_decay divides it by D as well; no option here stands for that.\n",
         );
     }
-    if let Some(gradients) = analysis.gradients {
-        let spread =
-            gradients.root_mean_square / (analysis.source.minimum.sample_count() as f64).sqrt();
-        let _ = writeln!(
-            text,
-            "Mean gradient of the residuals {}, beside {} of a mean of independent ones.",
-            significant(gradients.mean, 3),
-            significant(spread, 3)
+    let residuals = analysis.source.residuals.as_ref();
+    let is_linear_somewhere = residuals.is_some_and(|found| !found.are_of_the_model);
+    point_text(text, analysis.point.as_ref(), is_linear_somewhere);
+}
+
+/// Says how near the point is to a minimum, where residuals tell.
+pub(super) fn point_text(text: &mut String, point: Option<&Point>, is_linear_somewhere: bool) {
+    if let Some(point) = point {
+        point.write(text);
+    } else if is_linear_somewhere {
+        text.push_str(
+            "The loss is linear in outputs of some samples, so that its model does not tell how near\n\
+             the minimum is.\n",
         );
-    }
-    if let Some(step) = analysis.step {
-        let modes =
-            if analysis.optimizer.coupled_decay() + analysis.optimizer.decoupled_decay() > 0.0 {
-                ", in the modes that weight decay hardly moves,"
-            } else {
-                ""
-            };
-        let _ = writeln!(text, "A Gauss–Newton step{modes} {}.", step.words(""));
     }
 }
 
@@ -426,7 +423,7 @@ fn bounds(text: &mut String, analysis: &Analysis) {
 
 fn learning_rates(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
     let reserve = if analysis.is_doubtful(arguments) { " (doubtful)" } else { "" };
-    let has_floor = analysis.source.residuals.is_some();
+    let has_floor = analysis.point.is_some();
     let is_open = arguments.batches.sampling() == Sampling::Reshuffling;
     let no_floor = if is_open { "not computed" } else { "no floor" };
     let excess = |floor: NoiseFloor| significant(floor.excess, DIGITS);

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use faer::{Mat, MatRef};
 use flatmin_arrays::{Array, ArrayFile};
-use flatmin_host::significant;
 use flatmin_linalg::RowMatrix;
-use flatmin_theory::{LossError, MinimumError, OutputHessians, Preconditioner, ResidualGradients};
+use flatmin_theory::{LossError, MinimumError, OutputHessians, Preconditioner};
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::point::{Residuals, Spread};
 use crate::failure::Failure;
 use crate::optimizer::OptimizerArguments;
 use crate::words::shape_words;
@@ -28,8 +28,8 @@ pub(crate) struct Training {
     /// Loss of the outputs.
     #[arg(long, value_enum, default_value_t = Loss::Squared)]
     pub(super) loss: Loss,
-    /// Logits at the minimum, n × k (n for binary cross-entropy), for the cross-entropies. With
-    /// another loss, the outputs at the minimum; they tell n and k, and with --residuals how near
+    /// Logits at the point, n × k (n for binary cross-entropy), for the cross-entropies. With
+    /// another loss, the outputs at the point; they tell n and k, and with --residuals how near
     /// the minimum is.
     #[arg(long, value_name = "ARRAY", alias = "outputs-at-minimum")]
     pub(super) logits: Option<Place>,
@@ -57,6 +57,13 @@ pub(crate) enum Loss {
     BinaryCrossEntropy,
     /// Mean of any convex losses with the Hessians --output-hessian
     Custom,
+}
+
+impl Loss {
+    /// True for the losses that need logits.
+    fn is_cross_entropy(self) -> bool {
+        matches!(self, Self::CrossEntropy | Self::BinaryCrossEntropy)
+    }
 }
 
 /// An array beside the Jacobian: the name of one in the same archive, or a file.
@@ -133,7 +140,7 @@ impl Training {
     /// Checks that the options fit each other.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
-        let needs_logits = matches!(self.loss, Loss::CrossEntropy | Loss::BinaryCrossEntropy);
+        let needs_logits = self.loss.is_cross_entropy();
         let needs_hessian = self.loss == Loss::Custom;
         if needs_logits && self.logits.is_none() {
             return usage("--loss cross-entropy and binary-cross-entropy need --logits");
@@ -146,6 +153,30 @@ impl Training {
         }
         self.optimizer.optimizer().map(|_| ())
     }
+
+    /// The outputs at the point, if they are given, row by row.
+    fn outputs(
+        &self,
+        archive: &Archive,
+        (samples, outputs): (usize, usize),
+    ) -> Result<Option<Vec<f64>>, Failure> {
+        let Some(place) = &self.logits else { return Ok(None) };
+        let (matrix, path) = place.rows(archive, "the outputs")?;
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        if (rows, columns) != (samples, outputs) {
+            let text = format!(
+                "the outputs are {rows} × {columns}, expected {samples} × {outputs}: one for each \
+                 output of each sample"
+            );
+            return Err(Failure::input(&path, text));
+        }
+        if let Some(at) = matrix.values().iter().position(|value| !value.is_finite()) {
+            let (value, row, column) = (matrix.values()[at], at / columns, at % columns);
+            let text = format!("output ({row}, {column}) is {value}, expected a finite number");
+            return Err(Failure::input(&path, text));
+        }
+        Ok(Some(matrix.values().to_vec()))
+    }
 }
 
 /// The arrays beside the Jacobian, read and checked.
@@ -157,86 +188,6 @@ pub(super) struct Weights {
     pub(super) residuals: Option<Residuals>,
     /// The file of the loss, for errors about it.
     loss_path: PathBuf,
-}
-
-/// The derivatives of the loss in the outputs.
-#[derive(Debug, Clone)]
-pub(super) struct Residuals {
-    /// Those of the weighted Jacobian.
-    pub(super) weighted: Vec<f64>,
-    /// The derivatives as given.
-    pub(super) given: Vec<f64>,
-    /// The largest absolute derivative.
-    pub(super) largest: f64,
-    /// The scale on which a change of the outputs is large.
-    spread: Spread,
-}
-
-/// The largest derivative of the loss at which a point counts as interpolating.
-const INTERPOLATES: f64 = 1e-6;
-
-impl Residuals {
-    /// True if every sample has its least loss, to 1e-6.
-    pub(super) fn interpolate(&self) -> bool {
-        self.largest <= INTERPOLATES
-    }
-}
-
-/// The scale on which a change of the outputs is large.
-#[derive(Debug, Clone, Copy)]
-enum Spread {
-    /// A cross-entropy: a change of the logits that lowers it by ½ (in nats) is of the order of the
-    /// logits themselves.
-    Nats,
-    /// The root mean square distance of the targets from the mean output, in the metric of the
-    /// loss. The targets are where a Newton step in the outputs leads, y for the squared loss.
-    Targets(f64),
-    /// The outputs are not known.
-    Unknown,
-}
-
-/// A Gauss–Newton step from the point, which ends where the linearised network has its minimum.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct GaussNewtonStep {
-    /// The amount by which the step lowers the loss.
-    pub(super) lowers: f64,
-    /// The root mean square change of the outputs, relative to the spread of their targets; `None`
-    /// if the outputs are not known.
-    pub(super) distance: Option<f64>,
-    is_of_targets: bool,
-}
-
-impl GaussNewtonStep {
-    /// The step of these gradients, for `loss_scale` times the loss.
-    pub(super) fn new(
-        residuals: &Residuals,
-        gradients: ResidualGradients,
-        loss_scale: f64,
-    ) -> Self {
-        let step = (2.0 * gradients.decrement).sqrt();
-        let distance = match residuals.spread {
-            Spread::Nats => Some(step),
-            Spread::Targets(spread) => Some(step / spread),
-            Spread::Unknown => None,
-        };
-        Self {
-            lowers: loss_scale * gradients.decrement,
-            distance: distance.filter(|distance| distance.is_finite()),
-            is_of_targets: matches!(residuals.spread, Spread::Targets(_)),
-        }
-    }
-
-    /// Words for the effect of the step; `bound` is empty or "at least ".
-    pub(super) fn words(self, bound: &str) -> String {
-        let lowers = format!("lowers the loss by {bound}{}", significant(self.lowers, 3));
-        match self.distance.filter(|_| self.is_of_targets) {
-            Some(distance) => format!(
-                "{lowers} and moves the outputs by {bound}{} % of the spread of their targets",
-                significant(100.0 * distance, 2)
-            ),
-            None => lowers,
-        }
-    }
 }
 
 impl Weights {
@@ -291,14 +242,15 @@ impl Weights {
                     format!("residual ({row}, {column}) is {value}, expected a finite number");
                 return Err(Failure::input(&path, text));
             }
-            let largest = derivatives.iter().fold(0.0_f64, |m, value| m.max(value.abs()));
-            let weighted = match &weights.loss {
-                None => derivatives.to_vec(),
-                Some(loss) => loss.weigh_residuals(derivatives).map_err(Failure::at(&path))?,
+            let loss = weights.loss.as_ref();
+            let outputs = training.outputs(archive, (rows, columns))?;
+            let spread = |weighted: &[f64]| match &outputs {
+                _ if training.loss.is_cross_entropy() => Ok(Spread::Nats),
+                Some(outputs) => Spread::of_targets(outputs, columns, loss, weighted),
+                None => Ok(Spread::Unknown),
             };
-            let spread = spread(training, archive, weights.loss.as_ref(), &weighted)?;
-            let given = derivatives.to_vec();
-            weights.residuals = Some(Residuals { weighted, given, largest, spread });
+            let residuals = Residuals::new(derivatives, loss, spread);
+            weights.residuals = Some(residuals.map_err(Failure::at(&path))?);
         }
         Ok(weights)
     }
@@ -340,42 +292,6 @@ impl Weights {
             Some(loss) => loss.weigh_gram(gram.as_ref()).map_err(Failure::at(&self.loss_path)),
         }
     }
-}
-
-/// The scale for changes of the outputs, from the outputs and the weighted residuals.
-fn spread(
-    training: &Training,
-    archive: &Archive,
-    loss: Option<&OutputHessians>,
-    residuals: &[f64],
-) -> Result<Spread, Failure> {
-    let place = match (training.loss, &training.logits) {
-        (Loss::CrossEntropy | Loss::BinaryCrossEntropy, _) => return Ok(Spread::Nats),
-        (Loss::Squared | Loss::Custom, None) => return Ok(Spread::Unknown),
-        (Loss::Squared | Loss::Custom, Some(place)) => place,
-    };
-    let (outputs, path) = place.rows(archive, "the outputs")?;
-    let (rows, columns) = (outputs.rows(), outputs.columns());
-    if rows * columns != residuals.len() {
-        let text =
-            format!("the outputs are {rows} × {columns}, the residuals are {}", residuals.len());
-        return Err(Failure::input(&path, text));
-    }
-    if let Some(at) = outputs.values().iter().position(|value| !value.is_finite()) {
-        let (value, row, column) = (outputs.values()[at], at / columns, at % columns);
-        let text = format!("output ({row}, {column}) is {value}, expected a finite number");
-        return Err(Failure::input(&path, text));
-    }
-    let mean = |column| (0..rows).map(|row| outputs.row(row)[column] / rows as f64).sum::<f64>();
-    let means: Vec<f64> = (0..columns).map(mean).collect();
-    let centred =
-        Mat::from_fn(rows * columns, 1, |at, _| outputs.values()[at] - means[at % columns]);
-    let weighted = match loss {
-        None => centred,
-        Some(loss) => loss.weigh(centred.as_ref()).map_err(Failure::at(&path))?,
-    };
-    let squares = residuals.iter().enumerate().map(|(at, r)| (weighted[(at, 0)] - r).powi(2));
-    Ok(Spread::Targets((squares.sum::<f64>() / rows as f64).sqrt()))
 }
 
 /// The Hessians of the loss in the outputs, and the file that they come from.

@@ -90,7 +90,7 @@ def analyze(
         ``"squared"``, ``"cross-entropy"`` or ``"binary-cross-entropy"`` at ``logits``, or
         ``"custom"`` with ``output_hessian``.
     logits
-        n × k, or n for the binary loss. With another loss, the outputs at the minimum, which tell
+        n × k, or n for the binary loss. With another loss, the outputs at the point, which tell
         with ``residuals`` how near the minimum is.
     output_hessian
         n × k × k, the second derivatives of each sample's loss in its outputs.

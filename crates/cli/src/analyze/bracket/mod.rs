@@ -12,11 +12,12 @@ pub(super) use self::report::report;
 pub(super) use self::text::render;
 use super::analysis::Model;
 use super::arguments::AnalyzeArguments;
-use super::doubts::{Doubt, Facts, PointFacts, doubts, of_point};
+use super::doubts::{Doubt, Facts, doubts, of_point};
 use super::input::{Input, LargeMinimum, pass_bytes};
+use super::point::{Point, Residuals};
 use super::reading::sentence;
 use super::text::reading_text;
-use super::training::{GaussNewtonStep, Loss, Residuals};
+use super::training::Loss;
 use crate::brackets::{Asked, BatchBracket, failure};
 use crate::failure::Failure;
 use crate::words::PROGRAM;
@@ -34,8 +35,10 @@ pub(crate) struct BracketAnalysis {
     pub(super) optimizer: Optimizer,
     pub(super) is_preconditioned: bool,
     pub(super) model: Model,
-    pub(super) gradients: Option<ResidualGradients>,
-    pub(super) step: Option<GaussNewtonStep>,
+    /// The point, if the residuals show it.
+    pub(super) point: Option<Point>,
+    /// True if residuals are given, and the loss is linear in some outputs.
+    pub(super) is_linear_somewhere: bool,
     /// The words that say how the array was read; `None` if there is no array.
     pub(super) reading: Option<ReadingWords>,
     pub(super) doubts: Vec<Doubt>,
@@ -101,14 +104,15 @@ impl BracketAnalysis {
         let mut grams = vec![0.0; jacobian.row_count() * jacobian.output_count()];
         jacobian.sample_grams(&mut grams).map_err(own)?;
         let largest_own = largest(&grams, jacobian.output_count()).map_err(Failure::at(path))?;
-        let gradients = source.residuals.as_ref().map(|found| {
-            ResidualGradients::from_products(jacobian, &found.weighted, &grams).map_err(own)
+        let residuals = source.residuals.as_ref();
+        let point = residuals.filter(|found| found.are_of_the_model).map(|found| {
+            let gradients = ResidualGradients::from_products(jacobian, &found.weighted, &grams);
+            let samples = jacobian.sample_count();
+            let point = |gradients| Point::new(found, gradients, samples, arguments.loss_scale);
+            gradients.map(|gradients| Point { is_bound: true, ..point(gradients) }).map_err(own)
         });
-        let gradients = gradients.transpose()?;
-        let interpolates = source
-            .residuals
-            .as_ref()
-            .map_or(training.loss == Loss::Squared, Residuals::interpolate);
+        let point = point.transpose()?;
+        let interpolates = residuals.map_or(training.loss == Loss::Squared, Residuals::interpolate);
         let model = if interpolates { Model::Exact } else { Model::GaussNewton };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
         let memory = (arguments.memory_limit * f64::from(1 << 30)) as usize;
@@ -133,22 +137,13 @@ impl BracketAnalysis {
             .iter()
             .flat_map(|batch| rates.iter().map(|rate| batch.bracket.estimate / rate))
             .reduce(f64::max);
-        let has_residuals = source.residuals.is_some();
+        let has_residuals = residuals.is_some();
         let reading = source.evidence.as_ref().map(|evidence| ReadingWords {
             sentence: sentence(evidence, has_residuals),
             text: reading_text(arguments, evidence, has_residuals),
         });
-        let point = source.residuals.as_ref().zip(gradients);
-        let point = point.map(|(residuals, gradients)| PointFacts {
-            samples: jacobian.sample_count(),
-            residuals,
-            gradients,
-            step: GaussNewtonStep::new(residuals, gradients, arguments.loss_scale),
-            is_step_bound: true,
-            decays: false,
-        });
         let doubts = match &source.evidence {
-            Some(evidence) => doubts(&Facts { evidence, point, margin: margins }),
+            Some(evidence) => doubts(&Facts { evidence, residuals, point, margin: margins }),
             None => point.as_ref().and_then(of_point).into_iter().collect(),
         };
         Ok(Self {
@@ -161,8 +156,8 @@ impl BracketAnalysis {
             optimizer,
             is_preconditioned: training.preconditioner.is_some(),
             model,
-            gradients,
-            step: point.map(|point| point.step),
+            point,
+            is_linear_somewhere: residuals.is_some_and(|found| !found.are_of_the_model),
             reading,
             doubts,
             batches: found,

@@ -81,7 +81,7 @@ pub(crate) fn report<'a>(
         model: analysis.model,
         reading: analysis.reading.as_ref().map(|reading| reading.sentence.as_str()),
         doubts: &analysis.doubts,
-        residual_gradients: analysis.gradients.zip(analysis.step).map(GradientReport::new),
+        residual_gradients: analysis.point.map(GradientReport::from),
         trace: Number(last.map_or(0.0, |batch| scale * batch.bracket.trace)),
         rank: None,
         frobenius_norm: None,

@@ -7,7 +7,7 @@ use flatmin_host::{short, shown, significant};
 use super::BracketAnalysis;
 use crate::analyze::analysis::Model;
 use crate::analyze::arguments::AnalyzeArguments;
-use crate::analyze::text::{count, doubts, loss_words};
+use crate::analyze::text::{count, doubts, loss_words, point_text};
 use crate::brackets::{bounds_text, ends_text};
 use crate::edge::margin;
 use crate::words::{DIGITS, table};
@@ -48,6 +48,7 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAna
              Σ ∂ℓ·∇²f of the network is left out.\n",
         );
     }
+    point_text(text, analysis.point.as_ref(), analysis.is_linear_somewhere);
 }
 
 fn sharpness(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAnalysis) {

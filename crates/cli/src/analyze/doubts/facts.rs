@@ -1,13 +1,12 @@
 //! The facts that doubts rest on.
 
-use flatmin_theory::ResidualGradients;
 use serde::Serialize;
 
 use super::columns::ColumnSummary;
 use super::products::ProductFacts;
 use super::rounding::Rounding;
 use crate::analyze::blocks::Blocks;
-use crate::analyze::training::{GaussNewtonStep, Residuals};
+use crate::analyze::point::{Point, Residuals};
 use crate::words::shape_words;
 
 /// Something that looks wrong about the input.
@@ -115,25 +114,12 @@ pub(crate) struct Evidence {
     pub(crate) rounding: Option<Rounding>,
 }
 
-/// The facts that tell whether a point is a minimum.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PointFacts<'a> {
-    pub(crate) samples: usize,
-    pub(crate) residuals: &'a Residuals,
-    pub(crate) gradients: ResidualGradients,
-    pub(crate) step: GaussNewtonStep,
-    /// True if the step is only known to be at least this large.
-    pub(crate) is_step_bound: bool,
-    /// True if weight decay moves the stationary point.
-    pub(crate) decays: bool,
-}
-
 /// All that doubts are about.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) evidence: &'a Evidence,
-    /// The residuals and their gradients, where they are given.
-    pub(crate) point: Option<PointFacts<'a>>,
+    pub(crate) residuals: Option<&'a Residuals>,
+    pub(crate) point: Option<Point>,
     /// The largest threshold over a learning rate that was asked about.
     pub(crate) margin: Option<f64>,
 }

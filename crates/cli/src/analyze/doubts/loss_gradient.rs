@@ -132,7 +132,7 @@ fn square(value: f64) -> f64 {
 
 /// Compares the rows with the residuals that were given. Returns the evidence in words.
 fn of_residuals(facts: &Facts<'_>) -> Option<String> {
-    let residuals = &facts.point?.residuals.given;
+    let residuals = &facts.residuals?.given;
     let evidence = facts.evidence;
     if let Some(column) = evidence.columns.as_ref().and_then(|columns| columns.residual_column) {
         return Some(format!("column {column} is proportional to the residuals that were given"));

@@ -29,9 +29,11 @@ mod transposed;
 mod vanishing;
 
 pub(super) use self::columns::{ColumnFacts, ColumnSummary};
-pub(super) use self::facts::{BlockFacts, Doubt, Evidence, Facts, PointFacts, Reading};
+pub(super) use self::facts::{BlockFacts, Doubt, Evidence, Facts, Reading};
 pub(super) use self::products::ProductFacts;
 pub(super) use self::rounding::Rounding;
+
+use super::point::Point;
 
 /// A doubt, if the facts raise it.
 type Check = fn(&Facts<'_>) -> Option<Doubt>;
@@ -56,15 +58,14 @@ const CHECKS: [&[Check]; 6] = [
 ];
 
 /// Finds the doubt that the point is a minimum.
-pub(super) fn of_point(point: &PointFacts<'_>) -> Option<Doubt> {
-    // The residuals of few samples say little.
-    if point.samples < 4 || point.residuals.interpolate() {
+pub(super) fn of_point(point: &Point) -> Option<Doubt> {
+    if point.interpolates {
         return None;
     }
     not_stationary::doubt(point).or_else(|| before_minimum::doubt(point))
 }
 
-/// True if the array may be what it was read as, and only its point be no minimum.
+/// True if all doubts are about the point, and none about the array.
 pub(super) fn are_about_the_point(doubts: &[Doubt]) -> bool {
     doubts.iter().all(|doubt| [before_minimum::KIND, not_stationary::KIND].contains(&doubt.kind))
 }

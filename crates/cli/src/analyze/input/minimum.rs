@@ -6,7 +6,7 @@ use flatmin_linalg::{JacobianProducts, Sharpness};
 use flatmin_theory::Minimum;
 
 use crate::analyze::doubts::Evidence;
-use crate::analyze::training::Residuals;
+use crate::analyze::point::Residuals;
 
 /// The minimum in a file.
 #[derive(Debug)]

@@ -286,3 +286,38 @@ fn check_finite(product: JacobianProduct, images: MatRef<'_, f64>) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Parallelism, RowMatrix};
+
+    /// One sample with two outputs, whose gradients are (1, 2, 3) and (4, 5, 6). The products are
+    /// calculated by hand.
+    fn check(jacobian: &impl JacobianProducts) {
+        assert_eq!((jacobian.sample_count(), jacobian.output_count()), (1, 2));
+        assert_eq!((jacobian.parameter_count(), jacobian.row_count()), (3, 2));
+        let vector = |values: &[f64]| Mat::from_fn(values.len(), 1, |i, _| values[i]);
+        let mut image = Mat::zeros(2, 1);
+        jacobian.jvp(vector(&[1.0, 0.0, -2.0]).as_ref(), image.as_mut()).unwrap();
+        assert_eq!(image, vector(&[-5.0, -8.0]));
+        jacobian.gram_product(vector(&[1.0, -1.0]).as_ref(), image.as_mut()).unwrap();
+        assert_eq!(image, vector(&[-18.0, -45.0]));
+        let mut back = Mat::zeros(3, 1);
+        jacobian.vjp(vector(&[1.0, -1.0]).as_ref(), back.as_mut()).unwrap();
+        assert_eq!(back, vector(&[-3.0, -3.0, -3.0]));
+        let mut grams = vec![0.0; 4];
+        jacobian.sample_grams(&mut grams).unwrap();
+        assert_eq!(grams, [14.0, 32.0, 32.0, 77.0]);
+    }
+
+    #[test]
+    fn a_jacobian_behind_a_pointer_has_its_sizes_and_products() {
+        let matrix = RowMatrix::from_fn(2, 3, |i, j| (3 * i + j + 1) as f64);
+        let dense = DenseJacobian::new(&matrix, 2, Parallelism::Sequential).unwrap();
+        check(&dense);
+        check(&&dense);
+        let boxed: Box<dyn JacobianProducts + '_> = Box::new(dense);
+        check(&boxed);
+    }
+}

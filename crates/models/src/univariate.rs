@@ -289,7 +289,7 @@ impl KnotPrices {
 mod tests {
     use flatmin_linalg::stream;
 
-    use super::{Knot, KnotPrices, UnivariateRelu};
+    use super::{Knot, KnotPrices, Side, UnivariateRelu};
     use crate::model::Model as _;
 
     #[test]
@@ -313,6 +313,14 @@ mod tests {
         // An input on the knot belongs to neither side; outside of all inputs a bend is free.
         assert!((prices.trace(0.0) - root / 3.0).abs() < 1e-15);
         assert!(prices.trace(-1.0).abs() < 1e-15 && prices.trace(7.0).abs() < 1e-15);
+        // Left of 1 there are −1 and 0 with distances 2 and 1, right of it 2 and 3 with distances 1
+        // and 2: h₋² = 5/4 · 3/4, h₊² = 5/4 · 15/4, g₋ = 3/4 √(1/4 + 1/16).
+        let prices = KnotPrices::new(&[3.0, -1.0, 2.0, 0.0]);
+        let h = Side::BOTH.map(|side| prices.one_sided(side, 1.0));
+        assert!((h[0] - 15.0_f64.sqrt() / 4.0).abs() < 1e-15, "{h:?}");
+        assert!((h[1] - 75.0_f64.sqrt() / 4.0).abs() < 1e-15, "{h:?}");
+        assert!((prices.trace(1.0) - 15.0_f64.sqrt() / 4.0).abs() < 1e-15);
+        assert!((prices.lambda_max(1.0) - 3.0 * 5.0_f64.sqrt() / 16.0).abs() < 1e-15);
     }
 
     #[test]
@@ -321,6 +329,9 @@ mod tests {
         let parameters = model.spread_parameters(2.0, &mut stream(0, "univariate test", 0));
         let knots = model.knots(&parameters);
         assert!(knots.len() == 50 && knots.iter().all(|knot| knot.place.abs() <= 1.0));
+        // The parameters are proportional to the scale, and a factor of two does not round.
+        let half = model.spread_parameters(1.0, &mut stream(0, "univariate test", 0));
+        assert!(half.iter().zip(&parameters).all(|(h, p)| (2.0 * h).to_bits() == p.to_bits()));
         let default = model.framework_parameters(&mut stream(0, "univariate test", 0));
         assert!(default.iter().all(|value| value.abs() <= 1.0));
         assert!(default[100..].iter().all(|value| value.abs() <= 0.15));

@@ -147,3 +147,22 @@ fn fill_on_sphere(point: &mut [f64], radius: f64, rng: &mut impl Rng) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_targets_are_sums_of_the_first_coordinates() {
+        assert_eq!(sparse_coefficients(5, 2), [1.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(sparse_coefficients(2, 3), [1.0, 1.0]);
+        let data = sparse_linear_dataset(2, 5, 7, Split::Training, 3).unwrap();
+        assert_eq!((data.inputs().rows(), data.inputs().columns()), (7, 5));
+        for (i, target) in data.targets().iter().enumerate() {
+            let row = data.inputs().row(i);
+            assert!(row.iter().all(|x| x.abs() <= 1.0));
+            // The sum of two numbers is rounded once, whatever zeros are added to it.
+            assert_eq!(target.to_bits(), (row[0] + row[1]).to_bits());
+        }
+    }
+}

@@ -152,6 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn without_an_array_of_the_path_a_usual_name_or_the_only_array_is_read() {
+        let path = Path::new("memory");
+        let mut usual = arrays().open(path).array(None, &["weights", "y"]).unwrap();
+        assert_eq!(usual.values().unwrap(), [7.0, 8.0, 9.0]);
+        let error = arrays().open(path).array(None, &[]).unwrap_err();
+        assert!(error.to_string().contains("jacobian, y"), "{error}");
+        let mut only = ArraysInMemory::default();
+        only.insert("z", array("|u1", &[1], vec![5])).unwrap();
+        assert_eq!(only.open(path).array(None, &[]).unwrap().values().unwrap(), [5.0]);
+    }
+
+    #[test]
     fn errors_name_the_array() {
         let mut arrays = arrays();
         let error = arrays.insert("v", array("<c16", &[1], vec![0; 16])).unwrap_err();

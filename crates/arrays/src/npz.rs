@@ -104,3 +104,16 @@ fn reason(error: ZipError) -> Reason {
         error => Reason::Archive(said(&error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_told_from_an_archive_that_is_damaged() {
+        let reason = |kind: io::ErrorKind| reason(ZipError::Io(kind.into()));
+        assert!(matches!(reason(io::ErrorKind::PermissionDenied), Reason::Io(_)));
+        assert!(matches!(reason(UnexpectedEof), Reason::Archive(_)));
+        assert!(matches!(reason(InvalidData), Reason::Archive(_)));
+    }
+}

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::path::Path;
 
-use flatmin_arrays::{ArrayError, ArrayFile, Order};
+use flatmin_arrays::{ArrayError, ArrayFile, Order, Reason};
 use proptest::prelude::*;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -111,6 +111,10 @@ fn axes_before_the_last_are_rows_in_both_orders() {
         let bytes = [b"\x93NUMPY\x01\x00", size.as_slice(), text.as_bytes(), &data].concat();
         fs::write(&path, bytes).unwrap();
         let mut array = ArrayFile::open(&path).unwrap().array(None, &[]).unwrap();
+        let entries = |i| (0..k * p).map(move |c| value(i, c / p, c % p));
+        assert_eq!(array.values().unwrap(), (0..n).flat_map(entries).collect::<Vec<_>>());
+        let some_rows: Vec<f64> = [2, 0].into_iter().flat_map(entries).collect();
+        assert_eq!(array.read_rows(&[2, 0]).unwrap(), some_rows);
         for columns in [0..p, p / 3..p, p - 1..p] {
             let mut values = Vec::new();
             array.read_columns(columns.clone(), &mut values).unwrap();
@@ -151,6 +155,73 @@ fn a_range_of_any_axis_is_read_in_the_order_of_the_file() {
     assert!(read((2, 3, 4), 1..1).is_empty());
 }
 
+/// Bytes are read a MiB at a time.
+#[test]
+fn arrays_of_several_mebibytes_are_read_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let count = (2 << 20) + 3;
+    let data: Vec<u8> = (0..=250).cycle().take(count).collect();
+    let text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}\n");
+    let size = u16::try_from(text.len()).unwrap().to_le_bytes();
+    let bytes = [b"\x93NUMPY\x01\x00", size.as_slice(), text.as_bytes(), &data].concat();
+    fs::write(&path, bytes).unwrap();
+    let values = read(&path).unwrap();
+    assert!(values.iter().copied().eq(data.into_iter().map(f64::from)));
+}
+
+#[test]
+fn an_integer_that_must_be_rounded_is_named_by_its_row_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    // Row 0 and column 2 of two rows and three columns.
+    for (order, position) in [("False", 2), ("True", 4)] {
+        let mut values = [1_i64; 6];
+        values[position] = (1 << 53) + 1;
+        let text = format!("{{'descr': '<i8', 'fortran_order': {order}, 'shape': (2, 3), }}\n");
+        let size = u16::try_from(text.len()).unwrap().to_le_bytes();
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = [b"\x93NUMPY\x01\x00", size.as_slice(), text.as_bytes(), &data].concat();
+        fs::write(&path, bytes).unwrap();
+        let error = read(&path).unwrap_err();
+        let Reason::Inexact { index, value } = &error.reason else { panic!("{error}") };
+        assert_eq!((index.as_str(), *value), ("[0, 2]", 9_007_199_254_740_993), "{order}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_hold_real_numbers_are_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    for (dtype, size, words) in [
+        ("BOOL", 1, "array \"a\": holds booleans (BOOL); convert them to float64"),
+        (
+            "C64",
+            8,
+            "array \"a\": holds complex numbers (C64); save their real part if that is what is meant",
+        ),
+        (
+            "F8_E4M3",
+            1,
+            "array \"a\": holds numbers of the type F8_E4M3; convert them to float32 or float64",
+        ),
+    ] {
+        let header =
+            format!(r#"{{"a":{{"dtype":"{dtype}","shape":[1],"data_offsets":[0,{size}]}}}}"#);
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(&path, [&length, header.as_bytes(), &[0; 8][..size]].concat()).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.ends_with(words), "{error}");
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_said_to_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = ArrayFile::open(&folder.path().join("a.npy")).unwrap_err();
+    assert!(matches!(error.reason, Reason::Missing), "{error}");
+}
+
 /// An archive is looked for from behind: a file of ends that all name one long directory would have
 /// that read once for each.
 #[test]
@@ -172,6 +243,18 @@ fn a_directory_is_not_read_over_and_over() {
     fs::write(&path, bytes).unwrap();
     let error = ArrayFile::open(&path).unwrap_err().to_string();
     assert!(error.ends_with("it refers to the same places over and over"), "{error}");
+}
+
+#[test]
+fn an_archive_that_is_cut_off_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npz");
+    let bytes = archive(CompressionMethod::Stored);
+    for length in [bytes.len() / 2, bytes.len() - 22] {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let error = ArrayFile::open(&path).unwrap_err().to_string();
+        assert!(error.ends_with("it has no directory; is it cut off?"), "{error}");
+    }
 }
 
 /// No memory is taken for entries that an archive only claims to have.

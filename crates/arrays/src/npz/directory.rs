@@ -126,3 +126,29 @@ impl<R: Seek> Seek for Budget<R> {
         self.inner.seek(to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// An entry of a directory with this name and further fields of these lengths.
+    fn entry(name: u8, extra: u8, comment: u8) -> Vec<u8> {
+        let lengths = [1, 0, extra, 0, comment, 0];
+        let further = vec![0; usize::from(extra) + usize::from(comment)];
+        [b"PK\x01\x02", [0; 24].as_slice(), &lengths, &[0; 12], &[name], &further].concat()
+    }
+
+    #[test]
+    fn a_name_is_found_twice_behind_fields_of_any_length() {
+        for (extra, comment) in [(0, 0), (3, 0), (0, 5), (3, 5), (5, 3)] {
+            let entry = |name| entry(name, extra, comment);
+            let directory = [b"before".to_vec(), entry(b'a'), entry(b'b'), entry(b'a')].concat();
+            let twice = duplicate_name(&mut Cursor::new(&directory), 6).unwrap();
+            assert_eq!(twice.as_deref(), Some("a"), "{extra} {comment}");
+            let once = &directory[..directory.len() - entry(b'a').len()];
+            assert_eq!(duplicate_name(&mut Cursor::new(once), 6).unwrap(), None);
+        }
+    }
+}

@@ -258,9 +258,12 @@ mod tests {
         for (step, batch) in (0..).zip(&batches) {
             assert_eq!(order.batch(step), batch);
         }
+        assert_eq!(order.ends(), Some(&[2, 2, 3][..]));
         let order = BatchOrder::ragged(vec![2, 0, 1], &[2, 1], 3).unwrap();
         assert_eq!((order.batch(0), order.batch(1)), (&[2, 0][..], &[1][..]));
+        assert_eq!(order.ends(), Some(&[2, 3][..]));
         let even = BatchOrder::ragged(vec![2, 0, 1, 1], &[2, 2], 3).unwrap();
         assert_eq!(even, BatchOrder::new(2, vec![2, 0, 1, 1], 3).unwrap());
+        assert_eq!(even.ends(), None);
     }
 }

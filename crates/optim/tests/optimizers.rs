@@ -10,11 +10,12 @@
 
 mod npz;
 
-use flatmin_linalg::{simd, stream};
+use flatmin_linalg::{RowMatrix, simd, stream};
 use flatmin_models::{Activation, Dataset, DiagonalLinear, Mlp, Model, TwoLayerRelu};
 use flatmin_optim::{
-    BatchOrder, Kernel as _, Method, Optimizer, OptimizerState, PlainKernel, Precision, Sampling,
-    Schedule, StoppingRule, TrainError, TrainOptions, TrainState, Trainable, Trainer, Update,
+    BatchOrder, Kernel as _, Method, Optimizer, OptimizerState, Outcome, PlainKernel, Precision,
+    Sampling, Schedule, StoppingRule, TrainError, TrainOptions, TrainState, Trainable, Trainer,
+    Update,
 };
 use proptest::{collection, prop_assert_eq, proptest};
 
@@ -212,6 +213,43 @@ fn float32_is_for_plain_sgd() {
     let options = TrainOptions { precision: Precision::Float32, ..options(sgd(1), optimizer, 10) };
     let trainer = Trainer::new(&model, &data, &initial, &options, stream(5, "batches", 0));
     assert_eq!(trainer.unwrap_err(), TrainError::Float32Optimizer { optimizer });
+}
+
+/// Gradient descent on one sample x with target 0 multiplies ⟨x, θ⟩ by `1 − η‖x‖²` in each step,
+/// which is 0.9 here. The rest of θ does not change.
+#[test]
+fn one_sample_is_a_full_batch_and_a_batch_of_one() {
+    let model = Mlp::new(&[2, 1], Activation::Identity, false).unwrap();
+    let data = Dataset::new(RowMatrix::from_fn(1, 2, |_, j| [1.0, -2.0][j]), vec![0.0]).unwrap();
+    let initial = [3.0, 0.5];
+    for method in [Method::GradientDescent, sgd(1)] {
+        let options = options(method, Optimizer::sgd(), 10);
+        let rng = stream(0, "optimizer test", 1);
+        let found = finish(Trainer::new(&model, &data, &initial, &options, rng).unwrap());
+        let lost = (1.0 - 0.9_f64.powi(10)) * 2.0 / 5.0;
+        for (found, expected) in found.iter().zip([3.0 - lost, 0.5 + 2.0 * lost]) {
+            assert!((found - expected).abs() < 1e-14, "{method:?}: {found} {expected}");
+        }
+    }
+}
+
+/// Each step multiplies ⟨x, θ⟩ by −2, so that the norm of θ after t steps is about 2ᵗ/√5. It exceeds
+/// 10⁸ for the first time after 28 steps.
+#[test]
+fn a_run_that_diverges_ends_with_the_epoch_in_which_its_norm_is_large() {
+    let model = Mlp::new(&[2, 1], Activation::Identity, false).unwrap();
+    let data = Dataset::new(RowMatrix::from_fn(1, 2, |_, j| [1.0, -2.0][j]), vec![0.0]).unwrap();
+    for method in [Method::GradientDescent, sgd(1)] {
+        let options =
+            TrainOptions { learning_rate: 0.6, ..options(method, Optimizer::sgd(), 1000) };
+        let rng = stream(0, "optimizer test", 1);
+        let mut trainer = Trainer::new(&model, &data, &[1.0, 0.0], &options, rng).unwrap();
+        while trainer.outcome().is_none() {
+            trainer.advance();
+        }
+        assert_eq!(trainer.outcome(), Some(Outcome::Diverged));
+        assert_eq!(trainer.step(), 28, "{method:?}");
+    }
 }
 
 /// Compares steps with the recursion `z' = A z − η b · H_I (cᵀz)` of S15, for a linear function

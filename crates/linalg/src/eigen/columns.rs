@@ -150,3 +150,38 @@ pub(super) fn symmetric_image<S: Simd>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With small integers every sum is exact in every order.
+    #[test]
+    fn sums_over_parts_of_the_columns_make_the_image() {
+        for len in [8, 40, 200] {
+            let entry = |i: usize, j: usize| ((7 * (i + j) + i * j) % 11) as f64 - 5.0;
+            let stride = len + LANES;
+            let mut values = vec![f64::NAN; len * stride];
+            for j in 0..len {
+                // Blocks above the diagonal are not read.
+                for i in j / LANES * LANES..len {
+                    values[j * stride + i] = entry(i, j);
+                }
+            }
+            let matrix = Columns { values: &values, stride };
+            for from in [0, len / LANES / 2, len / LANES - 1] {
+                let weight = |j| if j < from * LANES { 0.0 } else { (j % 7) as f64 - 3.0 };
+                let vector: Vec<f64> = (0..len).map(weight).collect();
+                let mut image = vec![9.0; len];
+                split_symmetric_image(matrix, &vector, &mut image, from, Parallelism::Rayon);
+                for (i, found) in image.iter().enumerate().skip(from * LANES) {
+                    let expected: f64 = (0..len).map(|j| entry(i, j) * weight(j)).sum();
+                    assert!(
+                        (found - expected).abs() <= 0.0,
+                        "{len} {from} {i}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -133,7 +133,10 @@ def test_a_bracket_doubts_as_well():
     model, x, y = classifier(5)
     found = ask(model, nn.CrossEntropyLoss(), x, y, relative_width=0.3)
     (doubt,) = found.doubts
-    assert doubt.kind == "before_the_minimum" and "lowers the quadratic model of the loss by at least" in doubt.text
+    assert (
+        doubt.kind == "before_the_minimum"
+        and "lowers the quadratic model of the loss by at least" in doubt.text
+    )
 
 
 def test_jax_doubts_as_well():

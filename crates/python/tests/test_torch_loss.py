@@ -142,18 +142,18 @@ def of_a_batch(loss, outputs, targets):
 
 def blocks_of(words, k):
     """S_i and ∇ℓ_i as flatmin understands the keywords."""
-    scale = words.get("loss_scale", 1.0)
-    residuals = torch.as_tensor(words["residuals"])
+    scale = words["loss_scale"]
+    residuals = scale * torch.as_tensor(words["residuals"])
     if words["loss"] == "squared":
-        return scale * torch.eye(k).expand(N, k, k), scale * residuals
+        return scale * torch.eye(k).expand(N, k, k), residuals
     if words["loss"] == "custom":
-        return torch.as_tensor(words["output_hessian"]), residuals
+        return scale * torch.as_tensor(words["output_hessian"]), residuals
     logits = torch.as_tensor(words["logits"])
     if words["loss"] == "binary-cross-entropy":
         p = torch.sigmoid(logits)
-        return (p * (1 - p))[:, :, None], residuals
+        return scale * (p * (1 - p))[:, :, None], residuals
     p = logits.softmax(dim=1)
-    return torch.diag_embed(p) - p[:, :, None] * p[:, None, :], residuals
+    return scale * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :]), residuals
 
 
 @pytest.mark.parametrize("name", LOSSES)

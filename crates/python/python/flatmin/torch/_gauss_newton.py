@@ -30,14 +30,15 @@ def output_roots(words: dict[str, Any], n: int, k: int) -> np.ndarray:
 
     ``words`` are the keywords of a loss, :meth:`flatmin.torch._loss.ReadLoss.keywords`.
     """
+    scale = words["loss_scale"]
     if words["loss"] == "squared":
-        return np.broadcast_to(np.sqrt(words["loss_scale"]) * np.eye(k), (n, k, k))
+        return np.broadcast_to(np.sqrt(scale) * np.eye(k), (n, k, k))
     if words["loss"] == "custom":
         hessians = np.asarray(words["output_hessian"])
     else:
         logits = torch.from_numpy(np.asarray(words["logits"]))
         hessians = cross_entropy_hessians(words["loss"], logits).numpy()
-    values, vectors = np.linalg.eigh(hessians)
+    values, vectors = np.linalg.eigh(scale * hessians)
     return vectors * np.sqrt(np.clip(values, 0, None))[:, None, :]
 
 

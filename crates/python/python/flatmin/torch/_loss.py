@@ -21,8 +21,6 @@ from torch.utils._pytree import tree_map
 
 from flatmin import InputError
 
-from ._gauss_newton import cross_entropy_hessians
-
 BY_SAMPLE = (
     "write it as the mean of a loss of each sample, such as lambda output, target: "
     "F.cross_entropy(output, target, reduction='none').mean()"
@@ -62,28 +60,17 @@ class ReadLoss:
     are_hard: bool = False
     notes: list[str] = field(default_factory=list)
 
-    def hessians(self) -> np.ndarray:
-        """n × k × k Hessians of ℓ_i of the cross-entropies, for their logits."""
-        logits = torch.from_numpy(np.asarray(self.logits))
-        return cross_entropy_hessians(self.loss, logits).numpy()
-
     def keywords(self, batch_size: int) -> dict[str, Any]:
         """For batches of B; their sum is B times their mean."""
         factor = float(batch_size) if self.summed else 1.0
-        kind, scale, residuals = self.loss, self.loss_scale * factor, self.residuals
-        found: dict[str, Any] = {"loss": kind, "residuals": residuals, "logits": self.logits}
-        if kind == "squared":
-            found["loss_scale"] = scale
-            return found
-        if kind == "custom":
-            found["output_hessian"] = self.output_hessian * factor
-            found["residuals"] = residuals * factor
-            return found
-        if factor == 1.0:
-            return found
-        found["loss"] = "custom"
-        found["output_hessian"] = factor * self.hessians()
-        found["residuals"] = residuals * factor
+        found: dict[str, Any] = {
+            "loss": self.loss,
+            "loss_scale": self.loss_scale * factor,
+            "residuals": self.residuals,
+            "logits": self.logits,
+        }
+        if self.output_hessian is not None:
+            found["output_hessian"] = self.output_hessian
         return found
 
 

@@ -64,6 +64,7 @@ impl Archive {
                 ("far", &residuals(1.0)),
                 ("near", &residuals(1.0 / 64.0)),
                 ("classes", &shape(&[SAMPLES, 3], classes.collect())),
+                ("labels", &shape(&[SAMPLES, 3], vec![1.0 / 3.0 - 1.0; 3 * SAMPLES])),
                 ("logits", &shape(&[SAMPLES, 3], logits)),
             ],
         );
@@ -235,6 +236,10 @@ fn a_loss_that_is_linear_somewhere_is_not_judged() {
     let text = String::from_utf8(archive.run(words).stdout).unwrap();
     assert!(text.contains("The loss is linear in outputs of some samples"), "{text}");
     assert!(!text.contains("loss added by noise"), "{text}");
+    // Residuals of several labels for each sample are not those of the cross-entropy.
+    let words = "--array three --residuals labels --logits logits --loss cross-entropy";
+    let text = String::from_utf8(archive.run(words).stdout).unwrap();
+    assert!(text.contains("The residuals of some samples do not add up to zero"), "{text}");
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub(super) struct Residuals {
     pub(super) given: Vec<f64>,
     /// The largest absolute derivative.
     pub(super) largest: f64,
-    /// False if the loss is linear in outputs, as Huber's is far from the target: the model of the
-    /// loss does not have these derivatives.
+    /// False if derivatives are outside of the range of the Hessians: the loss is linear there, as
+    /// Huber's is far from the target, or they are not those of the loss.
     pub(super) are_of_the_model: bool,
     spread: Spread,
 }

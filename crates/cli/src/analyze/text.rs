@@ -236,16 +236,20 @@ fn model(text: &mut String, arguments: &AnalyzeArguments, analysis: &Analysis) {
              weight_decay divides it by D as well; no option here stands for that.\n",
         );
     }
-    let residuals = analysis.source.residuals.as_ref();
-    let is_linear_somewhere = residuals.is_some_and(|found| !found.are_of_the_model);
-    point_text(text, analysis.point.as_ref(), is_linear_somewhere);
+    point_text(text, arguments, analysis.point.as_ref());
 }
 
 /// Says how near the point is to a minimum, where residuals tell.
-pub(super) fn point_text(text: &mut String, point: Option<&Point>, is_linear_somewhere: bool) {
+pub(super) fn point_text(text: &mut String, arguments: &AnalyzeArguments, point: Option<&Point>) {
+    let training = &arguments.training;
     if let Some(point) = point {
         point.write(text);
-    } else if is_linear_somewhere {
+    } else if training.residuals.is_some() && training.loss == Loss::CrossEntropy {
+        text.push_str(
+            "The residuals of some samples do not add up to zero, as softmax(z) − q does, so that they do\n\
+             not tell how near the minimum is.\n",
+        );
+    } else if training.residuals.is_some() {
         text.push_str(
             "The loss is linear in outputs of some samples, so that its model does not tell how near\n\
              the minimum is.\n",

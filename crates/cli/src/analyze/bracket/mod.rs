@@ -37,8 +37,6 @@ pub(crate) struct BracketAnalysis {
     pub(super) model: Model,
     /// The point, if the residuals show it.
     pub(super) point: Option<Point>,
-    /// True if residuals are given, and the loss is linear in some outputs.
-    pub(super) is_linear_somewhere: bool,
     /// The words that say how the array was read; `None` if there is no array.
     pub(super) reading: Option<ReadingWords>,
     pub(super) doubts: Vec<Doubt>,
@@ -157,7 +155,6 @@ impl BracketAnalysis {
             is_preconditioned: training.preconditioner.is_some(),
             model,
             point,
-            is_linear_somewhere: residuals.is_some_and(|found| !found.are_of_the_model),
             reading,
             doubts,
             batches: found,

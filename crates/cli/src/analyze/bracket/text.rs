@@ -48,7 +48,7 @@ fn header(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAna
              Σ ∂ℓ·∇²f of the network is left out.\n",
         );
     }
-    point_text(text, analysis.point.as_ref(), analysis.is_linear_somewhere);
+    point_text(text, arguments, analysis.point.as_ref());
 }
 
 fn sharpness(text: &mut String, arguments: &AnalyzeArguments, analysis: &BracketAnalysis) {

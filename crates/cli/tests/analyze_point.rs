@@ -1,4 +1,4 @@
-//! Whether the point of `flatmin analyze` is a minimum: Gauss–Newton steps and their doubts.
+//! Tests of how near the point of `flatmin analyze` is to a minimum: Gauss–Newton steps and doubts.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

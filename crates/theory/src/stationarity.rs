@@ -92,9 +92,10 @@ impl Minimum {
 }
 
 impl ResidualGradients {
-    /// The gradients that nk residuals leave, from products with the Jacobian. The decrement is
-    /// that of five steps of conjugate gradients, a lower bound of that of all modes. `grams` are the matrices
-    /// `J_iJ_iᵀ`, see [`sample_grams`](JacobianProducts::sample_grams).
+    /// The gradients that nk residuals leave, from products with the Jacobian. The decrement comes
+    /// from five steps of conjugate gradients. It is a lower bound of the exact one, in which slow
+    /// modes count too. `grams` are the matrices `J_iJ_iᵀ`, see
+    /// [`sample_grams`](JacobianProducts::sample_grams).
     ///
     /// # Errors
     /// The errors of [`gram_product`](JacobianProducts::gram_product).

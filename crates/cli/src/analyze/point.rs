@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use faer::Mat;
 use flatmin_host::significant;
+use flatmin_linalg::simd;
 use flatmin_theory::{LossError, OutputHessians, ResidualGradients};
 
 /// The largest derivative of the loss at which a point counts as interpolating.
@@ -28,7 +29,7 @@ pub(super) struct Residuals {
     /// False if derivatives are outside of the range of the Hessians: the loss is linear there, as
     /// Huber's is far from the target, or they are not those of the loss.
     pub(super) are_of_the_model: bool,
-    spread: Spread,
+    pub(super) spread: Spread,
 }
 
 /// The scale on which a change of the outputs is large.
@@ -45,14 +46,14 @@ pub(super) enum Spread {
 }
 
 impl Residuals {
-    /// The derivatives of a loss with these Hessians; the squared loss if there are none.
+    /// The derivatives of a loss with these Hessians, or of the squared loss if there are none, with
+    /// an unknown spread.
     ///
     /// # Errors
     /// The errors of [`OutputHessians::weigh_residuals`].
     pub(super) fn new(
         derivatives: &[f64],
         loss: Option<&OutputHessians>,
-        spread: impl FnOnce(&[f64]) -> Result<Spread, LossError>,
     ) -> Result<Self, LossError> {
         let largest = derivatives.iter().fold(0.0_f64, |m, value| m.max(value.abs()));
         let weighted = match loss {
@@ -65,13 +66,12 @@ impl Residuals {
                 let back = loss.weigh_transposed(column.as_ref())?;
                 let rows = derivatives.iter().enumerate();
                 let lost: f64 = rows.map(|(row, value)| (value - back[(row, 0)]).powi(2)).sum();
-                let all: f64 = derivatives.iter().map(|value| value * value).sum();
-                lost <= OUTSIDE * OUTSIDE * all
+                lost <= OUTSIDE * OUTSIDE * simd::norm_squared(derivatives)
             }
             _ => true,
         };
-        let spread = spread(&weighted)?;
-        Ok(Self { weighted, given: derivatives.to_vec(), largest, are_of_the_model, spread })
+        let (given, spread) = (derivatives.to_vec(), Spread::Unknown);
+        Ok(Self { weighted, given, largest, are_of_the_model, spread })
     }
 
     /// True if every sample has its least loss, to 1e-6.
@@ -100,7 +100,7 @@ impl Spread {
         let centred = weigh(&|at| outputs[at] - means[at % k])?;
         let targets: Vec<f64> =
             residuals.iter().enumerate().map(|(at, r)| centred[(at, 0)] - r).collect();
-        let of_outputs = squares(weigh(&|at| outputs[at])?.col_as_slice(0));
+        let of_outputs = simd::norm_squared(weigh(&|at| outputs[at])?.col_as_slice(0));
         // The targets about the value that fits all of them best.
         let about_one_value = match loss {
             None => {
@@ -110,20 +110,16 @@ impl Spread {
             Some(_) if k == 1 => {
                 let ones = weigh(&|_| 1.0)?;
                 let ones = ones.col_as_slice(0);
-                let along: f64 = targets.iter().zip(ones).map(|(t, one)| t * one).sum();
-                let common = along / squares(ones).max(f64::MIN_POSITIVE);
+                let size = simd::norm_squared(ones).max(f64::MIN_POSITIVE);
+                let common = simd::dot(&targets, ones) / size;
                 targets.iter().zip(ones).map(|(t, one)| (t - common * one).powi(2)).sum()
             }
-            Some(_) => squares(&targets),
+            Some(_) => simd::norm_squared(&targets),
         };
-        let squares = squares(&targets);
+        let squares = simd::norm_squared(&targets);
         let are_alike = about_one_value <= ALIKE * ALIKE * squares.max(of_outputs);
         Ok(if are_alike { Self::Unknown } else { Self::Targets((squares / n).sqrt()) })
     }
-}
-
-fn squares(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum()
 }
 
 /// The means of the k columns of a matrix that is stored row by row.

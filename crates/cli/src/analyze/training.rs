@@ -243,14 +243,14 @@ impl Weights {
                 return Err(Failure::input(&path, text));
             }
             let loss = weights.loss.as_ref();
-            let outputs = training.outputs(archive, (rows, columns))?;
-            let spread = |weighted: &[f64]| match &outputs {
-                _ if training.loss.is_cross_entropy() => Ok(Spread::Nats),
-                Some(outputs) => Spread::of_targets(outputs, columns, loss, weighted),
-                None => Ok(Spread::Unknown),
-            };
-            let residuals = Residuals::new(derivatives, loss, spread);
-            weights.residuals = Some(residuals.map_err(Failure::at(&path))?);
+            let mut residuals = Residuals::new(derivatives, loss).map_err(Failure::at(&path))?;
+            if training.loss.is_cross_entropy() {
+                residuals.spread = Spread::Nats;
+            } else if let Some(outputs) = training.outputs(archive, (rows, columns))? {
+                let spread = Spread::of_targets(&outputs, columns, loss, &residuals.weighted);
+                residuals.spread = spread.map_err(Failure::at(&path))?;
+            }
+            weights.residuals = Some(residuals);
         }
         Ok(weights)
     }
